@@ -1,0 +1,29 @@
+"""foretune: hyperparameter tuning for image classifiers that learns from every study before it."""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "BadInput": "foretune.errors",
+    "MetaDataset": "foretune.meta",
+    "Space": "foretune.space",
+    "Step": "foretune.study",
+    "Study": "foretune.study",
+    "Task": "foretune.images",
+    "load_task": "foretune.images",
+    "searcher": "foretune.searchers.registry",
+}
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  (names of lazily loaded objects)
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use, so that importing foretune stays instant."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'foretune' has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

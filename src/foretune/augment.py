@@ -1,0 +1,70 @@
+"""Batched augmentation on tensors: the images never leave the device, and the same generator gives the same pictures.
+
+| policy             | what it does to each image of a batch                                                               |
+|--------------------|-----------------------------------------------------------------------------------------------------|
+| `none`             | nothing                                                                                             |
+| `crop`             | a window of 70 to 100 % of the side, anywhere, scaled back                                          |
+| `crop_flip`        | the same, and mirrored left to right half of the time                                               |
+| `crop_flip_colour` | the same, then brightness, contrast and saturation each scaled by a factor between 0.6 and 1.4       |
+
+Random numbers are drawn on the CPU, so that an epoch's augmentation does not depend on the device.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from foretune.errors import BadInput
+
+POLICIES = ("none", "crop", "crop_flip", "crop_flip_colour")
+_GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601 luma
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 (B, 3, H, W) to float32 in [0, 1], channels last."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(pixels - mean) / std per channel, pixels in [0, 1]."""
+    shift = torch.tensor(mean, device=pixels.device).view(1, 3, 1, 1)
+    scale = torch.tensor(std, device=pixels.device).view(1, 3, 1, 1)
+    return (pixels - shift) / scale
+
+
+def augment(pixels: Tensor, policy: str, generator: torch.Generator) -> Tensor:
+    """Augment float (B, 3, H, W) in [0, 1] with fresh draws from the CPU `generator`; raises `BadInput` for an unknown policy."""
+    if policy not in POLICIES:
+        raise BadInput(f"augmentation must be one of {', '.join(POLICIES)}, but got {policy!r}")
+    if policy == "none":
+        return pixels
+    count, device = len(pixels), pixels.device
+    draws = torch.rand(count, 7, generator=generator).to(device)
+    side = 0.7 + 0.3 * draws[:, 0]
+    flip = 1 - 2 * (draws[:, 3] < 0.5).float() if policy != "crop" else torch.ones(count, device=device)
+    transform = torch.zeros(count, 2, 3, device=device)  # output coordinates to input coordinates, both in [-1, 1]
+    transform[:, 0, 0], transform[:, 1, 1] = side * flip, side
+    transform[:, :, 2] = (1 - side[:, None]) * (2 * draws[:, 1:3] - 1)
+    grid = F.affine_grid(transform, list(pixels.shape), align_corners=False)
+    pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    if policy == "crop_flip_colour":
+        factor = (0.6 + 0.8 * draws[:, 4:7]).view(count, 3, 1, 1, 1)
+        pixels = (pixels * factor[:, 0]).clamp(0, 1)
+        grey = (pixels * torch.tensor(_GREY, device=device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        level = grey.mean((2, 3), keepdim=True)
+        pixels = ((pixels - level) * factor[:, 1] + level).clamp(0, 1)
+        pixels = ((pixels - grey) * factor[:, 2] + grey).clamp(0, 1)
+    return pixels.contiguous(memory_format=torch.channels_last)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """uint8 (N, 3, H, W) to uint8 (N, 3, size, size): antialiased bilinear, in chunks so that floats of all images never exist at once."""
+    if images.shape[-2:] == (size, size):
+        return images
+    chunks = []
+    for part in images.split(256):
+        scaled = F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+        chunks.append(scaled.round_().clamp_(0, 255).to(torch.uint8))
+    return torch.cat(chunks)

@@ -1,0 +1,149 @@
+"""Run methods over the tasks of a meta-dataset, leave-one-task-out, and keep every step; continued where it stopped.
+
+    python -m foretune.evaluation.benchmark META --methods random,portfolio --budget 750 --seeds 10 --out data/reports/traces/NAME
+
+One parquet file per method holds the steps of `foretune replay` with `method, task, seed` in front (`config_id` as stored in the table). A run is a
+function of (method, task, seed), so files are merged by these keys; runs that are present are not repeated.
+"""
+
+import argparse
+import os
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foretune.evaluation.replay import Score, replay, replay_study
+from foretune.files import replace
+from foretune.meta import MetaDataset
+from foretune.searchers.registry import method, searcher
+
+RUN = ["method", "task", "seed"]
+_meta: dict[str, MetaDataset] = {}  # one table per worker process
+
+
+def one_run(
+    folder: str, name: str, task: str, seed: int, budget: int, sources: Sequence[str] | None, options: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """The steps of one replay, with its keys in front."""
+    if folder not in _meta:
+        _meta[folder] = MetaDataset.load(folder)
+    meta = _meta[folder]
+    study, objective = replay_study(meta, task, budget=budget, sources=sources, seed=seed, method=name)
+    steps = replay(study, objective, searcher(name.partition(":")[0], **options), Score(meta, task))
+    return [{"method": name, "task": task, "seed": seed, **step} for step in steps]
+
+
+def _limit_threads() -> None:
+    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[variable] = "1"  # runs are parallel already; must be set before numpy or torch load in the worker
+
+
+def run_all(
+    folder: Path | str,
+    out: Path | str,
+    methods: Sequence[str],
+    *,
+    budget: int,
+    seeds: int,
+    tasks: Sequence[str] | None = None,
+    sources: dict[str, list[str]] | None = None,
+    options: dict[str, dict[str, Any]] | None = None,
+    jobs: int = 2,
+) -> pd.DataFrame:
+    """Replay every method on every task and seed that `out` does not hold yet; returns all steps of the methods asked for.
+
+    `sources` restricts the past of a task (default: all others); `options` are a method's own. A name such as `dyhpo:no-curve` is the method before the
+    colon under a label of its own. Finished runs are written every few runs, by rename.
+    """
+    meta, out = MetaDataset.load(folder), Path(out)
+    for name in methods:
+        method(name.partition(":")[0])
+    done = {name: _read(out / f"{label(name)}.parquet") for name in methods}
+    jobs_left = []
+    for seed in range(seeds):
+        for task in tasks or meta.tasks:
+            for name in methods:
+                have = done[name]
+                if not ((have["task"] == task) & (have["seed"] == seed)).any():
+                    jobs_left.append((str(folder), name, task, seed, budget, (sources or {}).get(task), (options or {}).get(name, {})))
+    fresh: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+    if jobs_left:
+        variables = {v: os.environ.get(v) for v in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+        _limit_threads()  # children inherit it
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            futures = {pool.submit(one_run, *job): job for job in jobs_left}
+            for k, future in enumerate(as_completed(futures), 1):
+                fresh[futures[future][1]] += future.result()
+                if k % 20 == 0 or k == len(futures):
+                    for name in methods:
+                        done[name] = _append(out / f"{label(name)}.parquet", done[name], fresh[name])
+                        fresh[name] = []
+        os.environ.update({k: v for k, v in variables.items() if v is not None})
+    return pd.concat([done[m] for m in methods], ignore_index=True)
+
+
+def label(name: str) -> str:
+    """The file name of a method's steps."""
+    return name.replace(":", "-")
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=[*RUN, "step"])
+
+
+def _append(path: Path, have: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    if not rows:
+        return have
+    new = pd.DataFrame(rows).astype({"seed": "int16", "step": "int32", "epoch": "int16", "spent": "int32"})
+    new[["regret", "normalized_regret", "value", "incumbent"]] = new[["regret", "normalized_regret", "value", "incumbent"]].astype("float32")
+    new["recommended_rank"] = new["recommended_rank"].astype("float32")
+    new["seconds"] = new["seconds"].astype("float32")
+    table = pd.concat([have, new], ignore_index=True) if len(have) else new
+    table = table.sort_values([*RUN, "step"], ignore_index=True)
+    with replace(path) as temporary:
+        table.to_parquet(temporary, index=False, compression="zstd")
+    return table
+
+
+def regret_at(steps: pd.DataFrame, budgets: Iterable[int], column: str = "normalized_regret", nothing: float = 1.0) -> pd.DataFrame:
+    """The value of `column` once each budget (in epochs) is spent: rows (method, task, seed), a column per budget.
+
+    A step that ends beyond a budget does not count for it; before the first finished step the value is `nothing`.
+    """
+    runs = steps.groupby(RUN, sort=True)
+    out = {}
+    for key, run in runs:
+        spent = run["spent"].to_numpy()
+        values = run[column].to_numpy(dtype=float)
+        at = np.searchsorted(spent, list(budgets), side="right") - 1
+        out[key] = [nothing if k < 0 or np.isnan(values[k]) else values[k] for k in at]
+    return pd.DataFrame.from_dict(out, orient="index", columns=list(budgets)).set_axis(
+        pd.MultiIndex.from_tuples(list(out), names=RUN), axis=0
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run from the command line; prints the mean normalized regret of each method at 1, 2, 5 and 10 full trainings."""
+    parser = argparse.ArgumentParser(prog="python -m foretune.evaluation.benchmark", description=main.__doc__)
+    parser.add_argument("meta", help="meta-dataset folder")
+    parser.add_argument("--methods", required=True, help="names, separated by commas")
+    parser.add_argument("--budget", type=int, required=True, help="epochs of each run")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--tasks", help="names, separated by commas; default: all")
+    parser.add_argument("--out", required=True, help="folder for the steps, one parquet file per method")
+    parser.add_argument("--jobs", type=int, default=2)
+    args = parser.parse_args(argv)
+    tasks = args.tasks.split(",") if args.tasks else None
+    steps = run_all(args.meta, args.out, args.methods.split(","), budget=args.budget, seeds=args.seeds, tasks=tasks, jobs=args.jobs)
+    epochs = MetaDataset.load(args.meta).max_epoch
+    budgets = [k * epochs for k in (1, 2, 5, 10) if k * epochs <= args.budget]
+    print(regret_at(steps, budgets).groupby("method").mean().round(4).to_string())
+
+
+if __name__ == "__main__":
+    main()

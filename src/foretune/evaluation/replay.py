@@ -1,0 +1,86 @@
+"""Run a method on one task of a meta-dataset and keep account of regret, epochs and decision time.
+
+Regret is the best value in the task's table minus the incumbent, in the metric's own unit; normalized, it is divided by the best minus the worst of the
+configurations' best values. `spent` counts new epochs from 1; epoch 0 (before training) is free.
+"""
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from foretune.errors import BadInput
+from foretune.meta import MetaDataset
+from foretune.objective import Replay
+from foretune.searchers.base import Searcher
+from foretune.study import Plan, Study
+
+
+def replay_study(
+    meta: MetaDataset, task: str, *, budget: int, sources: Sequence[str] | None = None, seed: int = 0, curve_seed: int = 0, method: str = "random"
+) -> tuple[Study, Replay]:
+    """An empty study of `task` with the other tasks (or `sources`) as its past, and the objective that replays it.
+
+    Raises `BadInput` if the target is among its own sources or a name is unknown.
+    """
+    objective = Replay(meta, task, curve_seed)
+    past = [t for t in meta.tasks if t != task] if sources is None else list(sources)
+    if task in past:
+        raise BadInput(f"--sources names the target task {task!r} itself; a method must not see the curves that it is tested on")
+    plan = Plan(task=task, metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, budget=budget, method=method, seed=seed)
+    return Study(meta.space, meta.configs, plan, past=meta.select(past) if past else None), objective
+
+
+class Score:
+    """The truth of one task, against which a study is scored."""
+
+    def __init__(self, meta: MetaDataset, task: str, seed: int = 0):
+        per_config = meta.best([task], seed)[0]  # (n,)
+        self.sign = meta.sign
+        self.best = float(np.nanmax(per_config))
+        self.worst = float(np.nanmin(per_config))
+        self.rank = np.array([np.inf if np.isnan(v) else (per_config > v).sum() for v in per_config])
+
+    def regret(self, study: Study) -> float:
+        """Best value in the table minus the incumbent, never negative; infinite before the first finite value."""
+        return math.inf if (found := study.incumbent) is None else max(0.0, self.best - found[2])
+
+    def normalized(self, regret: float) -> float:
+        """Regret over the spread of the configurations' best values; 0 on a constant table."""
+        return regret / (self.best - self.worst) if self.best > self.worst else 0.0
+
+
+def replay(study: Study, objective: Replay, searcher: Searcher, score: Score) -> Iterator[dict[str, Any]]:
+    """Run the study to its end; one dict per step, as `foretune replay` writes it."""
+    ids = objective.meta.config_ids
+    while True:
+        began = time.perf_counter()
+        step = study.ask(searcher)
+        seconds = time.perf_counter() - began
+        if step is None:
+            return
+        rows = objective.run(study.configs[step.config_id], step.start, step.stop)
+        if not any(r["epoch"] > 0 for r in rows):
+            study.fail(step, step.start + 1, "this cell of the table was never trained")
+            continue
+        study.tell(step, rows)
+        if study.pending[step.config_id]:  # the table ends before the step does
+            study.fail(step, int(study.epoch[step.config_id]), "the table holds no further epoch")
+        regret, found = score.regret(study), study.incumbent
+        guess = searcher.recommend(study)
+        value = rows[-1][study.plan.metric]
+        yield {
+            "step": study.asked,
+            "config_id": ids[step.config_id],
+            "epoch": int(study.epoch[step.config_id]),
+            "value": value if math.isfinite(value) else None,
+            "spent": study.spent,
+            "incumbent": None if found is None else found[2] * score.sign,
+            "regret": regret if math.isfinite(regret) else None,
+            "normalized_regret": score.normalized(regret) if math.isfinite(regret) else None,
+            "recommended": None if guess is None else ids[guess],
+            "recommended_rank": None if guess is None or not math.isfinite(score.rank[guess]) else int(score.rank[guess]),
+            "seconds": round(seconds, 6),
+        }

@@ -1,0 +1,55 @@
+"""Writing files so that a reader sees the old content or the new one, never a part of it."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replace(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, on an error delete it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 would hide the file from others of the same group
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path | str, content: bytes | str) -> None:
+    """Write `content` to `path` by rename."""
+    with replace(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented JSON with a final newline, by rename."""
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def append_lines(path: Path | str, lines: list[str]) -> None:
+    """Append whole lines to `path` in one write and fsync it.
+
+    A line torn by an earlier kill is closed first, so that it cannot swallow the new ones.
+    """
+    with open(path, "ab+") as stream:
+        torn = b""
+        if stream.tell():
+            stream.seek(-1, os.SEEK_END)
+            torn = b"" if stream.read(1) == b"\n" else b"\n"
+        stream.write(torn + "".join(f"{line}\n" for line in lines).encode())
+        stream.flush()
+        os.fsync(stream.fileno())

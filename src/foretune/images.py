@@ -1,0 +1,298 @@
+"""Image tasks: labelled images with a fixed split, from a folder, a prepared file, or torchvision.
+
+Shapes: N images, C classes, H = W pixels. `images` is uint8 (N, H, W, 3), `labels` int64 (N,), `split` uint8 (N,).
+"""
+
+import difflib
+import hashlib
+import io
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from foretune import files
+from foretune.errors import BadInput
+from foretune.sources_pixels import SUFFIXES, check_size, decode, square
+
+PARTS = ("train", "valid", "test")
+SHARES = np.array([0.6, 0.2, 0.2])
+MIN_PER_CLASS = 3  # one image for each part
+MAX_BYTES = 4 * 2**30  # of decoded pixels: a task is held in memory as one array
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A named image-classification dataset with a fixed split (0 train, 1 valid, 2 test).
+
+    `source` names the dataset that it was cut from: tasks of one source stay on one side in leave-one-source-out comparisons.
+
+    Raises:
+        BadInput: the arrays do not fit together, or a class is empty.
+    """
+
+    name: str
+    images: np.ndarray  # uint8 (N, H, W, 3)
+    labels: np.ndarray  # int64 (N,)
+    class_names: tuple[str, ...]
+    split: np.ndarray  # uint8 (N,)
+    source: str = ""
+    licence: str = ""
+
+    def __post_init__(self) -> None:
+        n, classes = len(self.labels), len(self.class_names)
+        if self.images.ndim != 4 or self.images.shape[3] != 3 or self.images.dtype != np.uint8:
+            raise BadInput(f"{self.name}: images must be uint8 (N, H, W, 3), but are {self.images.dtype} {self.images.shape}")
+        if not len(self.images) == n == len(self.split):
+            raise BadInput(f"{self.name}: {len(self.images)} images, {n} labels and {len(self.split)} split entries must be as many")
+        if classes < 2:
+            raise BadInput(f"{self.name}: has {classes} class, a classification task needs at least 2")
+        counts = np.bincount(self.labels, minlength=classes) if n and self.labels.min() >= 0 else np.zeros(0)
+        if len(counts) != classes or (counts == 0).any():
+            raise BadInput(f"{self.name}: labels must be 0 to {classes - 1} with every class present")
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @cached_property
+    def hash(self) -> str:
+        """SHA-256 (hex) over images, labels, class names and split; name, source and licence do not count."""
+        digest = hashlib.sha256(f"{self.images.shape} {list(self.class_names)}".encode())
+        for array in (self.images, self.labels.astype("<i8"), self.split):
+            digest.update(np.ascontiguousarray(array))
+        return digest.hexdigest()
+
+    def part(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Images and labels of "train", "valid" or "test"."""
+        if name not in PARTS:
+            raise BadInput(f"part {name!r} must be one of {', '.join(PARTS)}")
+        rows = self.split == PARTS.index(name)
+        return self.images[rows], self.labels[rows]
+
+    def resized(self, size: int) -> "Task":
+        """The same task at another edge length; the split stays, the hash changes."""
+        if self.images.shape[1:3] == (check_size(size), size):
+            return self
+        return replace(self, images=np.stack([square(Image.fromarray(image), size) for image in self.images]))
+
+    def save(self, path: Path | str, comment: str = "") -> None:
+        """Write an .npz by rename; the same task and comment give the same bytes (entries carry a fixed date)."""
+        text = {"name": self.name, "source": self.source, "licence": self.licence, "class_names": self.class_names}
+        arrays = {"images": self.images, "labels": self.labels.astype(np.int64), "split": self.split.astype(np.uint8)}
+        arrays |= {key: np.array(value, dtype=np.str_) for key, value in text.items()}
+        with files.replace(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            archive.comment = comment.encode()
+            for key, array in arrays.items():
+                entry = zipfile.ZipInfo(f"{key}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                with archive.open(entry, "w", force_zip64=True) as stream:
+                    np.lib.format.write_array(stream, array, allow_pickle=False)
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Task":
+        """Read what `save` wrote; a file with `images`, `labels` and `class_names` only gets a split."""
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                missing = {"images", "labels", "class_names"} - set(stored.files)
+                if missing:
+                    raise BadInput(f"{path}: is no image task, it lacks {', '.join(sorted(missing))}")
+                found = {key: stored[key] for key in stored.files}
+        except (OSError, zipfile.BadZipFile, EOFError, TypeError, AttributeError) as error:
+            raise BadInput(f"{path}: cannot be read as an image task (.npz): {error}") from error
+        text = {key: str(found.get(key, default)) for key, default in (("name", path.stem), ("source", path.stem), ("licence", ""))}
+        names, labels = tuple(str(name) for name in found["class_names"]), found["labels"].astype(np.int64)
+        split = found["split"].astype(np.uint8) if "split" in found else split_by_content(found["images"], labels, names)
+        return cls(images=found["images"], labels=labels, class_names=names, split=split, **text)
+
+
+def split_by_content(
+    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None, groups: Sequence[str] | None = None
+) -> np.ndarray:
+    """Fixed stratified 60/20/20 split, uint8 (N,), that depends on the pixels alone, not on file names or order.
+
+    Images with equal pixels, and images of one group (one patient, one font), fall in the same part, so that nothing leaks. Units
+    are dealt out in the order of their SHA-256, largest first, each to the part that lacks most of its classes.
+
+    Raises:
+        BadInput: a class that cannot be in all three parts.
+    """
+    keys = [hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for image in images]
+    units = _units(keys, groups)
+    totals = np.bincount(labels)
+    target = SHARES[:, None] * totals  # (3, C)
+    have = np.zeros_like(target)
+    split = np.zeros(len(labels), dtype=np.uint8)
+    for rows in sorted(units, key=lambda rows: (-len(rows), min(keys[row] for row in rows))):
+        classes, counts = np.unique(labels[rows], return_counts=True)
+        lack = ((target - have)[:, classes] / target[:, classes]) @ counts
+        part = int(np.argmax(lack))
+        have[part, classes] += counts
+        split[rows] = part
+    short = np.flatnonzero((have == 0).any(axis=0) & (totals > 0))
+    if len(short):
+        name = class_names[short[0]] if class_names is not None else str(short[0])
+        raise BadInput(
+            f"class {name!r}: its {totals[short[0]]} images are too few or too alike to be in train, valid and test "
+            f"(each class needs at least {MIN_PER_CLASS} different images)"
+        )
+    return split
+
+
+def _units(keys: Sequence[str], groups: Sequence[str] | None) -> list[list[int]]:
+    """Rows that share a key or a group, directly or through others."""
+    root: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def find(node: tuple[str, str]) -> tuple[str, str]:
+        while root.setdefault(node, node) != node:
+            node = root[node] = root[root[node]]
+        return node
+
+    nodes = [("key", key) for key in keys]
+    for node, group in zip(nodes, groups if groups is not None else (), strict=False):
+        root[find(node)] = find(("group", group))
+    units: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, node in enumerate(nodes):
+        units[find(node)].append(row)
+    return list(units.values())
+
+
+def check_memory(count: int, size: int, where: str) -> None:
+    """Raise `BadInput` where `count` images of this size would not fit the limit for one task."""
+    if count * size * size * 3 > MAX_BYTES:
+        most = MAX_BYTES // (size * size * 3)
+        raise BadInput(f"{where}: {count:,} images at {size} px need more than {MAX_BYTES // 2**30} GiB; at this size the limit is {most:,}")
+
+
+def read_folder(path: Path | str, size: int = 64, progress: Callable[[int, int], None] | None = None) -> Task:
+    """Read a folder of class folders; `progress(done, total)` is called after each image.
+
+    Raises:
+        BadInput: naming the file or folder that cannot be used, and why (see docs/tasks.md).
+    """
+    root = Path(path)
+    check_size(size)
+    listing = _list_folder(root)
+    names = tuple(sorted(listing))
+    total = sum(len(listing[name]) for name in names)
+    check_memory(total, size, str(root))
+    images = np.empty((total, size, size, 3), dtype=np.uint8)
+    labels = np.repeat(np.arange(len(names)), [len(listing[name]) for name in names])
+    row = 0
+    for name in names:
+        for file in listing[name]:
+            images[row] = decode(file, size)
+            row += 1
+            if progress is not None:
+                progress(row, total)
+    name = root.resolve().name
+    return Task(name, images, labels, names, split_by_content(images, labels, names), source=name)
+
+
+def _list_folder(root: Path) -> dict[str, list[Path]]:
+    """Image files by class name, sorted, everything checked that can be checked without reading them."""
+    if not root.is_dir():
+        raise BadInput(f"{root}: is a file, not a folder of class folders" if root.exists() else f"{root}: there is no such folder")
+    inside = root.resolve()
+    entries = [entry for entry in sorted(root.iterdir()) if not _is_clutter(entry)]
+    folders = [entry for entry in entries if entry.is_dir()]
+    loose = [entry for entry in entries if not entry.is_dir() and entry.suffix.lower() in SUFFIXES]
+    if loose:
+        beside = "beside the class folders: move it into one" if folders else "but no class folders: put the images into one folder per class"
+        raise BadInput(f"{root}: holds images such as {loose[0].name} {beside}")
+    if len(folders) < 2:
+        what = "is empty" if not entries else f"has {len(folders)} class folder{'' if len(folders) == 1 else 's'}"
+        raise BadInput(f"{root}: {what}; a task is a folder with one folder of images per class, and at least 2 of them")
+    listing: dict[str, list[Path]] = {}
+    for folder in folders:
+        found = [entry for entry in sorted(folder.iterdir()) if not _is_clutter(entry)]
+        for entry in (folder, *found):
+            if not entry.resolve().is_relative_to(inside):
+                raise BadInput(f"{entry}: is a link out of {root}; copy the file there instead")
+            if entry is not folder and entry.is_dir():
+                raise BadInput(f"{entry}: is a folder inside a class folder; classes cannot be nested")
+            if entry is not folder and entry.suffix.lower() not in SUFFIXES:
+                raise BadInput(f"{entry}: is no image of a kind read here ({', '.join(sorted(SUFFIXES))}); convert or remove it")
+        if len(found) < MIN_PER_CLASS:
+            raise BadInput(f"{folder}: class with {len(found)} images, at least {MIN_PER_CLASS} are needed (train, valid, test)")
+        listing[folder.name] = found
+    return listing
+
+
+def _is_clutter(entry: Path) -> bool:
+    return entry.name.startswith(".") or entry.name.lower() in ("thumbs.db", "desktop.ini", "__macosx")
+
+
+def prepared(data: Path | str) -> list[str]:
+    """Names of the tasks in `data`/images."""
+    return sorted(file.stem for file in (Path(data) / "images").glob("*.npz"))
+
+
+def load_task(spec: str | Path, data: Path | str = "data", size: int = 64, progress: Callable[[int, int], None] | None = None) -> Task:
+    """Load a task at `size` pixels from what the user named.
+
+    `spec` is, in this order: `torchvision:NAME` (see `foretune.sources_torchvision`), the name of a task prepared in `data`/images
+    (write `./NAME` for a folder of the same name), a folder of class folders, or an .npz that `Task.save` wrote.
+
+    Raises:
+        BadInput: nothing of that name, or it cannot be used.
+    """
+    spec, data = str(spec), Path(data)
+    check_size(size)
+    if spec.startswith("torchvision:"):
+        from foretune.sources_torchvision import read_torchvision  # imports torch
+
+        return read_torchvision(spec.removeprefix("torchvision:"), data / "torchvision", size)
+    stored = data / "images" / f"{spec}.npz"
+    path = Path(spec).expanduser()
+    if "/" not in spec and stored.is_file():
+        return Task.load(stored).resized(size)
+    if path.is_dir():
+        return read_folder(path, size, progress)
+    if path.is_file():
+        if path.suffix.lower() == ".npz":
+            return Task.load(path).resized(size)
+        if path.suffix.lower() in ARCHIVES:
+            raise BadInput(f"{spec}: is an archive; unpack it and give the folder that holds the class folders")
+        raise BadInput(f"{spec}: is a file; give a folder of class folders, an .npz of foretune, or the name of a prepared task")
+    raise BadInput(_unknown(spec, data))
+
+
+def _unknown(spec: str, data: Path) -> str:
+    from foretune.sources import EMBEDDED
+
+    if spec in EMBEDDED:
+        return f"{spec}: is not prepared in {data / 'images'} yet; run: python -m foretune.sources {spec} --out {data / 'images'}"
+    names = prepared(data)
+    near = difflib.get_close_matches(spec, sorted({*names, *EMBEDDED}), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"prepared tasks: {', '.join(names) if names else 'none'}"
+    return f"{spec}: there is no such folder, .npz file or prepared task in {data / 'images'}; {hint}"
+
+
+def sheet(task: Task, per_class: int = 8, px: int = 48, max_classes: int = 24) -> Image.Image:
+    """A sheet of thumbnails of the training part: a row per class, its name on the left."""
+    images, labels = task.part("train")
+    names = task.class_names[:max_classes]
+    margin, gap = 8 + 7 * max(len(name[:24]) for name in names), 2
+    page = Image.new("RGB", (margin + per_class * (px + gap), len(names) * (px + gap)), "white")
+    draw = ImageDraw.Draw(page)
+    for index, name in enumerate(names):
+        top = index * (px + gap)
+        draw.text((4, top + px // 2 - 6), name[:24], fill="black")
+        for column, image in enumerate(images[labels == index][:per_class]):
+            page.paste(Image.fromarray(square(Image.fromarray(image), px)), (margin + column * (px + gap), top))
+    return page
+
+
+def sheet_png(task: Task, per_class: int = 8, px: int = 48, max_classes: int = 24) -> bytes:
+    """`sheet` as the bytes of a PNG file, for reports."""
+    stream = io.BytesIO()
+    sheet(task, per_class, px, max_classes).save(stream, format="PNG", optimize=True)
+    return stream.getvalue()

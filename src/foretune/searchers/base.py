@@ -1,0 +1,35 @@
+"""What every searcher is: a function of a study's history."""
+
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from foretune.study import Step, Study
+
+
+class Searcher:
+    """Decides the next step of a study.
+
+    A searcher keeps nothing that the study does not hold: a fresh one, given the same study, suggests the same. Whatever it caches it must be
+    able to derive again from the history.
+    """
+
+    name: ClassVar[str] = "searcher"
+
+    def suggest(self, study: "Study", rng: np.random.Generator) -> "Step | None":
+        """The next step, or None if nothing can be done until a pending step ends."""
+        raise TypeError(f"{type(self).__name__} does not say what to suggest")
+
+    def recommend(self, study: "Study") -> int | None:
+        """The configuration expected to be best when fully trained; by default the incumbent. None before the first observation."""
+        incumbent = study.incumbent
+        return None if incumbent is None else incumbent[0]
+
+
+def draw(study: "Study", rng: np.random.Generator) -> int | None:
+    """A configuration that was never started: from the pool at random or, in an open space, a new sample. None when the pool is used up."""
+    if study.open_space:
+        return study.propose(study.space.sample(1, rng)[0])
+    fresh = np.flatnonzero(study.available & (study.epoch == 0))
+    return int(rng.choice(fresh)) if len(fresh) else None

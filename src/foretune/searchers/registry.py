@@ -1,0 +1,50 @@
+"""The methods that `--method` can name: an explicit table, loaded one at a time."""
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from foretune.errors import BadInput
+from foretune.searchers.base import Searcher
+
+
+@dataclass(frozen=True)
+class Method:
+    """Where a searcher lives (`module:Class`), what it does in a line, and whether it needs past tasks."""
+
+    where: str
+    about: str
+    needs_past: bool = False
+
+
+METHODS: dict[str, Method] = {
+    "random": Method("foretune.searchers.random:Random", "random configurations, each trained to the end"),
+    "sha": Method("foretune.searchers.hyperband:SuccessiveHalving", "successive halving: many configurations, the best share goes on"),
+    "hyperband": Method("foretune.searchers.hyperband:Hyperband", "successive halving over several trade-offs of breadth and depth"),
+    "mean-rank": Method("foretune.searchers.warm:MeanRank", "past tasks' mean ranking, each trained to the end", needs_past=True),
+    "portfolio": Method("foretune.searchers.warm:Portfolio", "past tasks' greedy portfolio, each trained to the end", needs_past=True),
+}
+
+DEFAULT = "portfolio"  # where past tasks exist
+DEFAULT_WITHOUT_PAST = "hyperband"
+
+
+def method(name: str) -> Method:
+    """The method of this name. Raises `BadInput` that suggests near names."""
+    if name not in METHODS:
+        near = get_close_matches(name, METHODS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise BadInput(f"unknown method {name!r}{hint}; there are {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def searcher(name: str, **options: Any) -> Searcher:
+    """Make the searcher of this name with its own options. Raises `BadInput` on an unknown name or option."""
+    module, _, cls = method(name).where.partition(":")
+    kind = getattr(importlib.import_module(module), cls)
+    known = inspect.signature(kind).parameters
+    if unknown := [o for o in options if o not in known]:
+        raise BadInput(f"method {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    return kind(**options)

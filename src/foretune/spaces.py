@@ -1,0 +1,192 @@
+"""The search spaces of trials, their pools of configurations, and what a configuration means to the trainer.
+
+| space              | hyperparameters                                                           | pool |
+|--------------------|---------------------------------------------------------------------------|------|
+| `transfer_space()` | learning_rate, optimizer, finetune, augmentation (HyperSTAR, section 5)     | `transfer_pool()`: 108, `heavy_pool()`: 40 |
+| `hyperrec_space()` | batch_size, model, optimizer and scheduler with their own parameters (AT2, appendix B.2) | sample it |
+
+HyperSTAR names the dimensions and the sizes 108 and 40 but no values; the grids here are ours, chosen so that tuning matters
+(docs/networks.md has the spread and the best configuration by task). A configuration is a plain dict; `recipe` reads both spaces' names.
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+from foretune.errors import BadInput
+
+if TYPE_CHECKING:
+    from ConfigSpace import ConfigurationSpace
+
+Config = dict[str, Any]
+
+LEARNING_RATES = (1e-4, 3e-4, 1e-3, 5e-3, 2e-2, 1e-1)
+OPTIMIZERS = ("sgd", "adam", "adagrad")
+DEPTHS = ("head", "last_blocks", "all")
+AUGMENTATIONS = ("none", "crop_flip_colour")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all trials of a study share. Times and accuracies behind the defaults: docs/networks.md."""
+
+    network: str = "efficientnet_lite0"
+    image_size: int = 48  # pixels of the side that the network sees
+    pretrained: bool = True  # start from ImageNet weights
+    batch_size: int = 32  # unless the configuration has its own
+    train_limit: int = 400  # images of the train part used, stratified; 0 = all
+    valid_limit: int = 300  # images of the valid part used, stratified; 0 = all
+    max_epoch: int = 10  # full fidelity; schedules that end, end here
+    device: str = "auto"  # auto, cpu, cuda, cuda:1
+    threads: int = 1  # CPU threads of a trial; same seed, same result holds for one value of it
+
+    def __post_init__(self) -> None:
+        for name, least in [("image_size", 16), ("batch_size", 2), ("max_epoch", 1), ("threads", 1), ("train_limit", 0), ("valid_limit", 0)]:
+            if getattr(self, name) < least:
+                raise BadInput(f"setting {name} must be {least} or more, but got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A configuration with everything filled in that it leaves open."""
+
+    network: str
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    weight_decay: float = 0.0
+    optimizer_options: dict[str, Any] = field(default_factory=dict)
+    scheduler: str = "cosine"
+    scheduler_options: dict[str, float] = field(default_factory=dict)
+    finetune: str = "all"
+    augmentation: str = "none"
+
+
+_TRANSFER = {"learning_rate", "optimizer", "finetune", "augmentation", "batch_size", "weight_decay", "scheduler", "network"}
+_MODELS = {"ResNet34": "resnet34", "ResNet50": "resnet50"}
+_PREFIX = {"StepLR": "steplr.", "ExponentialLR": "exponentiallr.", "CyclicLR": "cycliclr.", "CAWR": "cawr."}
+
+
+def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
+    """What `config`, of either space, asks the trainer to do. Raises `BadInput` for a hyperparameter missing or not known."""
+    if "lr_scheduler" in config:
+        return _hyperrec_recipe(config)
+    unknown = set(config) - _TRANSFER
+    if unknown:
+        raise BadInput(f"configuration has hyperparameters the trainer does not know: {', '.join(sorted(unknown))}; it knows {sorted(_TRANSFER)}")
+    missing = {"learning_rate", "optimizer"} - set(config)
+    if missing:
+        raise BadInput(f"configuration lacks {', '.join(sorted(missing))}: {dict(config)}")
+    return Recipe(
+        network=str(config.get("network", settings.network)),
+        batch_size=int(config.get("batch_size", settings.batch_size)),
+        optimizer=str(config["optimizer"]),
+        learning_rate=float(config["learning_rate"]),
+        weight_decay=float(config.get("weight_decay", 0.0)),
+        scheduler=str(config.get("scheduler", "cosine")),
+        finetune=str(config.get("finetune", "all")),
+        augmentation=str(config.get("augmentation", "none")),
+    )
+
+
+def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
+    try:
+        if config["optimizer"] == "Adam":
+            optimizer, prefix = "adam", "adam."
+            options: dict[str, Any] = {"betas": (float(config["adam.beta0"]), float(config["adam.beta1"]))}
+        elif config["optimizer"] == "Momentum":
+            optimizer, prefix = "sgd", "momentum."
+            options = {"momentum": float(config["momentum.momentum"])}
+        else:
+            raise BadInput(f"optimizer must be Adam or Momentum in this space, but got {config['optimizer']!r}")
+        scheduler = str(config["lr_scheduler"])
+        if scheduler not in _PREFIX:
+            raise BadInput(f"lr_scheduler must be one of {', '.join(_PREFIX)}, but got {scheduler!r}")
+        own = _PREFIX[scheduler]
+        return Recipe(
+            network=_MODELS.get(str(config["model"]), str(config["model"])),
+            batch_size=int(config["batch_size"]),
+            optimizer=optimizer,
+            learning_rate=float(config[prefix + "lr"]),
+            weight_decay=float(config[prefix + "weight_decay"]),
+            optimizer_options=options,
+            scheduler=scheduler,
+            scheduler_options={key.removeprefix(own): float(value) for key, value in config.items() if key.startswith(own)},
+        )
+    except KeyError as error:
+        raise BadInput(f"configuration lacks {error}: {dict(config)}") from error
+
+
+def transfer_space() -> ConfigurationSpace:
+    """HyperSTAR's four dimensions of transfer learning, the learning rate continuous on the log scale."""
+    from ConfigSpace import Categorical, ConfigurationSpace, Float, OrdinalHyperparameter
+
+    space = ConfigurationSpace(name="transfer")
+    space.add(
+        Float("learning_rate", (LEARNING_RATES[0], LEARNING_RATES[-1]), log=True, default=1e-3),
+        Categorical("optimizer", list(OPTIMIZERS), default="adam"),
+        OrdinalHyperparameter("finetune", list(DEPTHS), default_value="all"),
+        Categorical("augmentation", list(AUGMENTATIONS), default="crop_flip_colour"),
+    )
+    return space
+
+
+def _grid(rates: tuple[float, ...], optimizers: tuple[str, ...], depths: tuple[str, ...]) -> list[Config]:
+    names = ("learning_rate", "optimizer", "finetune", "augmentation")
+    return [dict(zip(names, values, strict=True)) for values in product(rates, optimizers, depths, AUGMENTATIONS)]
+
+
+def transfer_pool() -> list[Config]:
+    """The 108 configurations for light networks: 6 learning rates x 3 optimizers x 3 depths x 2 augmentations."""
+    return _grid(LEARNING_RATES, OPTIMIZERS, DEPTHS)
+
+
+def heavy_pool() -> list[Config]:
+    """The 40 configurations for heavy networks: 5 learning rates x 2 optimizers x 2 depths x 2 augmentations."""
+    return _grid(LEARNING_RATES[:5], OPTIMIZERS[:2], DEPTHS[1:])
+
+
+def default_config(network: str = "efficientnet_lite0") -> Config:
+    """What an engineer would take without tuning: Adam at 1e-3, everything fine-tuned, augmentation; 3e-4 for a heavy network."""
+    from foretune.networks import architecture
+
+    rate = 3e-4 if architecture(network).heavy else 1e-3
+    return {"learning_rate": rate, "optimizer": "adam", "finetune": "all", "augmentation": "crop_flip_colour"}
+
+
+def hyperrec_space() -> ConfigurationSpace:
+    """The nested space of the AT2 paper (appendix B.2, tables 5 to 7), with the names of its published database.
+
+    Momentum stops at 0.999, where the paper has 1: a momentum of 1 never forgets a gradient.
+    """
+    from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
+
+    space = ConfigurationSpace(name="hyperrec")
+    optimizer = Categorical("optimizer", ["Adam", "Momentum"])
+    scheduler = Categorical("lr_scheduler", list(_PREFIX))
+    space.add(Integer("batch_size", (32, 128)), scheduler, Categorical("model", list(_MODELS)), optimizer)
+    children = [
+        (optimizer, "Adam", Float("adam.lr", (1e-4, 1e-1), log=True)),
+        (optimizer, "Adam", Float("adam.weight_decay", (1e-5, 1e-3), log=True)),
+        (optimizer, "Adam", Float("adam.beta0", (0.5, 0.999), log=True)),
+        (optimizer, "Adam", Float("adam.beta1", (0.8, 0.999), log=True)),
+        (optimizer, "Momentum", Float("momentum.lr", (1e-4, 1e-1), log=True)),
+        (optimizer, "Momentum", Float("momentum.weight_decay", (1e-5, 1e-3), log=True)),
+        (optimizer, "Momentum", Float("momentum.momentum", (1e-3, 0.999), log=True)),
+        (scheduler, "StepLR", Integer("steplr.step_size", (2, 20))),
+        (scheduler, "StepLR", Float("steplr.gamma", (0.1, 0.5), log=True)),
+        (scheduler, "ExponentialLR", Float("exponentiallr.gamma", (0.85, 0.999), log=True)),
+        (scheduler, "CyclicLR", Float("cycliclr.gamma", (0.1, 0.5), log=True)),
+        (scheduler, "CyclicLR", Float("cycliclr.max_lr_ratio", (1.1, 1.5))),
+        (scheduler, "CyclicLR", Integer("cycliclr.step_size_up", (1, 10))),
+        (scheduler, "CAWR", Integer("cawr.T_0", (2, 20))),
+        (scheduler, "CAWR", Integer("cawr.T_mult", (1, 4))),
+        (scheduler, "CAWR", Float("cawr.eta_min_ratio", (0.5, 0.9))),
+    ]
+    space.add(*(child for _, _, child in children))
+    space.add(*(EqualsCondition(child, parent, value) for parent, value, child in children))
+    return space
