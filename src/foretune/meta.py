@@ -139,7 +139,7 @@ class MetaDataset:
     def select(self, tasks: Sequence[str]) -> "MetaDataset":
         """The same configurations, restricted to `tasks`. Raises `BadInput` on an unknown task."""
         for task in tasks:
-            self._check(task)
+            self.check_task(task)
         table = self.table[self.table["task"].isin(list(tasks))]
         return MetaDataset(self.space, self.config_ids, self.configs, table, {**self.about, "tasks": list(tasks), "max_epoch": self.max_epoch})
 
@@ -147,7 +147,8 @@ class MetaDataset:
         """The seeds that `task` was trained with."""
         return sorted(int(s) for s in self.table.loc[self.table["task"] == task, "seed"].unique())
 
-    def _check(self, task: str) -> None:
+    def check_task(self, task: str) -> None:
+        """Raise `BadInput` that lists the tasks, if there is no such one."""
         if task not in self.tasks:
             raise BadInput(f"unknown task {task!r}; {self.name} has {', '.join(self.tasks)}")
 
@@ -155,7 +156,7 @@ class MetaDataset:
         metric = metric or self.metric
         key = (task, metric, seed)
         if key not in self._dense:
-            self._check(task)
+            self.check_task(task)
             part = self._by_task.get((task, seed))
             n, epochs = len(self.configs), self.max_epoch
             curves, start, failed = np.full((n, epochs), np.nan), np.full(n, np.nan), np.zeros((n, epochs), dtype=bool)

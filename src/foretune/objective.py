@@ -1,39 +1,136 @@
-"""What runs a step: `Replay` looks a curve up in a meta-dataset. (`foretune.training` trains one; everything above is the same code.)"""
+"""What runs a step: `Replay` looks a curve up in a meta-dataset, `Training` trains a network. Everything above them is the same code.
+
+`run(config_id, config, start, stop, on_epoch)` takes a configuration from epoch `start` (done) to `stop` and returns an `Outcome`.
+"""
 
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from foretune.errors import BadInput
 from foretune.meta import MetaDataset
 from foretune.space import config_key
+from foretune.spaces import Settings
+
+Row = dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a step gave: a row per new epoch, and why the trial failed in the epoch after them, if it did."""
+
+    rows: list[Row]
+    failed: str | None = None
+
+
+@dataclass
 class Replay:
-    """One task of a meta-dataset as an objective: `run` returns the rows of the epochs asked for, at no cost.
+    """One task of a meta-dataset as an objective, at no cost.
 
     Raises `BadInput` for an unknown task, or a seed that the task was not trained with.
     """
 
-    def __init__(self, meta: MetaDataset, task: str, seed: int = 0):
-        if task not in meta.tasks:
-            raise BadInput(f"unknown task {task!r}; {meta.name} has {', '.join(meta.tasks)}")
-        if seed not in meta.seeds(task):
-            raise BadInput(f"seed {seed} of {task} is not in {meta.name}; it has {', '.join(map(str, meta.seeds(task)))}")
-        self.meta, self.task, self.seed = meta, task, seed
-        self.values = meta.curves(task, seed) * meta.sign
-        self.trained = meta.failed(task, seed) | ~(self.values != self.values)
+    meta: MetaDataset
+    task: str
+    seed: int = 0
 
-    def run(self, config: Mapping[str, Any], start: int, stop: int) -> list[dict[str, Any]]:
-        """Rows `{epoch, metric}` of epochs start + 1 .. stop, epoch 0 before the first if the table has it; ends early at a missing cell or NaN."""
-        i = self.meta.row_of[config_key(config)]
-        rows: list[dict[str, Any]] = []
+    def __post_init__(self) -> None:
+        self.meta.check_task(self.task)
+        if self.seed not in (known := self.meta.seeds(self.task)):
+            raise BadInput(f"curve seed {self.seed} of {self.task} is not in {self.meta.name}; it has {', '.join(map(str, known))}")
+        self.values = self.meta.curves(self.task, self.seed) * self.meta.sign  # (n, E) in the metric's own unit
+        self.known = self.meta.failed(self.task, self.seed) | ~(self.values != self.values)
+
+    def run(
+        self, config_id: int, config: Mapping[str, Any], start: int, stop: int, on_epoch: Callable[[Row], None] | None = None
+    ) -> Outcome:
+        """Rows `{epoch, metric}` of epochs start + 1 .. stop, epoch 0 before the first if the table has it; ends early at NaN or a missing cell."""
+        i, metric = config_id, self.meta.metric
+        if i >= len(self.meta.configs) or self.meta.configs[i] is not config:
+            i = self.meta.row_of[config_key(config)]
+        rows: list[Row] = []
         if start == 0 and math.isfinite(first := self.meta.start(self.task, self.seed)[i]):
-            rows.append({"epoch": 0, self.meta.metric: float(first * self.meta.sign)})
+            rows.append({"epoch": 0, metric: float(first * self.meta.sign)})
         for epoch in range(start + 1, stop + 1):
-            if not self.trained[i, epoch - 1]:
+            if not self.known[i, epoch - 1]:
+                return Outcome(rows, f"the table has no epoch {epoch} of this configuration")
+            rows.append({"epoch": epoch, metric: float(self.values[i, epoch - 1])})
+            if not math.isfinite(rows[-1][metric]):
                 break
-            rows.append({"epoch": epoch, self.meta.metric: float(self.values[i, epoch - 1])})
-            if not math.isfinite(rows[-1][self.meta.metric]):
-                break
-        return rows
+        for row in rows if on_epoch else []:
+            on_epoch(row)  # type: ignore[misc]
+        return Outcome(rows)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A prepared task as an objective: trains for real, with a checkpoint per trial in `folder`. Can be sent to another process.
+
+    Beside `trial-ID.ckpt` it keeps `trial-ID.best.ckpt`, the trial as it was after its best epoch, as a hard link: no bytes are written twice.
+    """
+
+    task_file: Path
+    settings: Settings
+    folder: Path
+    seed: int = 0
+    metric: str = "valid_accuracy"
+    keep_best: bool = True
+    _cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_cache": {}}
+
+    @property
+    def task(self) -> Any:
+        """The task, read once per process."""
+        if "task" not in self._cache:
+            from foretune.images import Task
+
+            self._cache["task"] = Task.load(self.task_file)
+        return self._cache["task"]
+
+    def checkpoint(self, config_id: int, best: bool = False) -> Path:
+        """Where the checkpoint of a trial lies: of its last epoch, or of its best one."""
+        return self.folder / f"trial-{config_id}{'.best' if best else ''}.ckpt"
+
+    def run(
+        self, config_id: int, config: Mapping[str, Any], start: int, stop: int, on_epoch: Callable[[Row], None] | None = None
+    ) -> Outcome:
+        """Train; divergence and lack of memory are outcomes, not errors."""
+        from foretune.training import TrialFailed, train
+
+        last, best = self.checkpoint(config_id), self.checkpoint(config_id, best=True)
+        top = -math.inf if start == 0 else self._best_of(best)
+
+        def finished(row: Row) -> None:
+            nonlocal top
+            if self.keep_best and row[self.metric] > top and last.exists():
+                top = row[self.metric]
+                link(last, best)
+            if on_epoch:
+                on_epoch(row)
+
+        try:
+            rows = train(
+                self.task, config, start, stop, settings=self.settings, seed=self.seed, checkpoint=last, on_epoch=finished
+            )
+        except TrialFailed as failure:
+            return Outcome(failure.rows, failure.reason)
+        return Outcome(rows)
+
+    def _best_of(self, best: Path) -> float:
+        from foretune import checkpoints
+
+        content = checkpoints.load(best) if best.exists() else None
+        return max((row[self.metric] for row in content["rows"]), default=-math.inf) if content else -math.inf
+
+
+def link(source: Path, target: Path) -> None:
+    """Make `target` a hard link of `source`, by rename."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    os.link(source, temporary)
+    os.replace(temporary, target)

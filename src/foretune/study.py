@@ -16,6 +16,7 @@ to the very epoch that was told last. A torn last line is dropped.
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -180,14 +181,16 @@ class Study:
         return [Step(int(i), int(self.epoch[i]), int(self.pending[i]), reasons.get(int(i), {})) for i in ids]
 
     # -- what changes a study ----------------------------------------------------------------------------------------------------
-    def ask(self, searcher: "Searcher", seconds: float = 0.0) -> Step | None:
+    def ask(self, searcher: "Searcher") -> Step | None:
         """The next step, or None if there is nothing to do now (wait for a pending step, or the study is done).
 
         The step is cut to the remaining budget. Raises `BadSuggestion` if the searcher suggests what cannot be taken.
         """
         if self.done or self.remaining <= 0:
             return None
+        began = time.perf_counter()
         step = searcher.suggest(self, self.rng())
+        seconds = time.perf_counter() - began
         if step is None:
             return None
         self._check(step)

@@ -5,7 +5,6 @@ configurations' best values. `spent` counts new epochs from 1; epoch 0 (before t
 """
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -56,21 +55,18 @@ def replay(study: Study, objective: Replay, searcher: Searcher, score: Score) ->
     """Run the study to its end; one dict per step, as `foretune replay` writes it."""
     ids = objective.meta.config_ids
     while True:
-        began = time.perf_counter()
         step = study.ask(searcher)
-        seconds = time.perf_counter() - began
         if step is None:
             return
-        rows = objective.run(study.configs[step.config_id], step.start, step.stop)
-        if not any(r["epoch"] > 0 for r in rows):
-            study.fail(step, step.start + 1, "this cell of the table was never trained")
+        outcome = objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop)
+        study.tell(step, outcome.rows)
+        if outcome.failed:  # the table ends before the step does: nothing to pay for, nothing more to learn
+            study.fail(step, int(study.epoch[step.config_id]), outcome.failed)
+        if study.epoch[step.config_id] == step.start:
             continue
-        study.tell(step, rows)
-        if study.pending[step.config_id]:  # the table ends before the step does
-            study.fail(step, int(study.epoch[step.config_id]), "the table holds no further epoch")
         regret, found = score.regret(study), study.incumbent
         guess = searcher.recommend(study)
-        value = rows[-1][study.plan.metric]
+        value = outcome.rows[-1][study.plan.metric]
         yield {
             "step": study.asked,
             "config_id": ids[step.config_id],
@@ -82,5 +78,5 @@ def replay(study: Study, objective: Replay, searcher: Searcher, score: Score) ->
             "normalized_regret": score.normalized(regret) if math.isfinite(regret) else None,
             "recommended": None if guess is None else ids[guess],
             "recommended_rank": None if guess is None or not math.isfinite(score.rank[guess]) else int(score.rank[guess]),
-            "seconds": round(seconds, 6),
+            "seconds": study.steps[-1]["seconds"],
         }

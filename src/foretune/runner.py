@@ -1,0 +1,89 @@
+"""The study loop: ask, run, tell, until the budget is spent; stops and resumes at any point.
+
+What a killed run left is in two places, both written by rename or whole lines: the study's journal (steps asked for, epochs told) and the trials'
+checkpoints (with the rows of their epochs). Steps that were under way are taken up first; epochs that a checkpoint has and the journal lacks are
+told from it, not trained again.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+
+from foretune.objective import Training
+from foretune.searchers.base import Searcher
+from foretune.study import Step, Study
+from foretune.workers import Died, Ended, Row, Workers
+
+RETRIES = 2  # of a step whose worker died; then the trial has failed
+
+
+class Stopwatch:
+    """Seconds a study has run, over all its runs, on the monotonic clock: the wall clock may jump."""
+
+    def __init__(self, before: float):
+        self._zero = time.monotonic() - before
+
+    def __call__(self) -> float:
+        return time.monotonic() - self._zero
+
+
+def run_study(
+    study: Study, searcher: Searcher, workers: Workers, *, on_change: Callable[[Study], None] = lambda study: None, every: float = 0.5
+) -> None:
+    """Run `study` to its end. `on_change` is called after each change, and at least each `every` seconds while waiting.
+
+    An exception, Ctrl-C included, closes the workers and leaves the study as it stands, to be continued by another call.
+    """
+    clock = Stopwatch(study.elapsed)
+    deaths: Counter[int] = Counter()
+    queue = study.pending_steps()
+    running: set[int] = set()
+    try:
+        while True:
+            while workers.free and (step := queue.pop(0) if queue else study.ask(searcher)):
+                workers.submit(step, study.configs[step.config_id])
+                running.add(step.config_id)
+            if not running:
+                break
+            for event in workers.events(every):
+                i = event.step.config_id
+                match event:
+                    case Row(step, row):
+                        study.tell(step, [row], elapsed=clock())
+                    case Ended(step, outcome):
+                        running.discard(i)
+                        study.tell(step, outcome.rows, elapsed=clock())
+                        if outcome.failed:
+                            study.fail(step, int(study.epoch[i]) + 1, outcome.failed)
+                    case Died(step, reason):
+                        running.discard(i)
+                        deaths[i] += 1
+                        if deaths[i] > RETRIES:
+                            study.fail(step, int(study.epoch[i]) + 1, f"{reason}, {deaths[i]} times in a row (out of memory?)")
+                        else:
+                            queue.append(Step(i, int(study.epoch[i]), step.stop, step.because))
+            study.elapsed = clock()
+            on_change(study)
+    finally:
+        workers.close()
+        study.save_tables()
+
+
+def needed(study: Study) -> set[int]:
+    """Trials whose last checkpoint a later step may need: paused or under way, while there is budget."""
+    if study.done:
+        return set()
+    alive = ~study.failed & (study.epoch > 0) & (study.epoch < study.max_epoch) | (study.pending > 0)
+    return {int(i) for i in np.flatnonzero(alive)}
+
+
+def delete_checkpoints(study: Study, objective: Training) -> None:
+    """Delete the checkpoints that no step can need: all but those of `needed` trials, and of the incumbent's best epoch."""
+    incumbent = study.incumbent
+    keep = {objective.checkpoint(i).name for i in (live := needed(study))}
+    keep |= {objective.checkpoint(i, best=True).name for i in live | ({incumbent[0]} if incumbent else set())}
+    for path in objective.folder.glob("trial-*.ckpt"):
+        if path.name not in keep:
+            path.unlink(missing_ok=True)
