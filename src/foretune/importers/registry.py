@@ -1,0 +1,25 @@
+"""The published tables that `foretune import` can read: name -> module, each with `run(src, dest) -> MetaDataset`."""
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from foretune.errors import BadInput
+
+if TYPE_CHECKING:
+    from foretune.meta import MetaDataset
+
+IMPORTERS: dict[str, str] = {
+    "hyperrec": "foretune.importers.hyperrec",
+    "lcbench": "foretune.importers.lcbench",
+    "taskset": "foretune.importers.taskset",
+}
+
+
+def import_table(name: str, src: Path | str, dest: Path | str) -> "MetaDataset":
+    """Read the published table `name` from `src` and write it as a meta-dataset to `dest`. Raises `BadInput`."""
+    if name not in IMPORTERS:
+        raise BadInput(f"no importer {name!r}; there are {', '.join(IMPORTERS)}")
+    if not Path(src).exists():
+        raise BadInput(f"{src} does not exist")
+    return importlib.import_module(IMPORTERS[name]).run(src, dest)
