@@ -1,0 +1,40 @@
+"""`foretune studies` and `foretune report`."""
+
+import argparse
+
+from foretune.study import Study
+from foretune.tuning import all_studies, find_study
+
+
+def status(study: Study) -> str:
+    """What can be said of a study in a word."""
+    if study.done:
+        return "finished"
+    return "paused" if study.spent else "empty"
+
+
+def studies(args: argparse.Namespace) -> int:
+    """A line per study."""
+    folders = all_studies(args.data)
+    if not folders:
+        print(f"no studies in {args.data / 'studies'} yet; start one with: foretune tune IMAGES")
+        return 0
+    rows = [("study", "task", "method", "epochs", "trials", "best", "status")]
+    for folder in folders:
+        study = Study.load(folder)
+        best = f"{study.plan.sign * study.incumbent[2]:.4f}" if study.incumbent else "-"
+        counts = (f"{study.spent}/{study.budget}", str(len(study.started)))
+        rows.append((folder.name, study.plan.task, study.plan.method, *counts, best, status(study)))
+    widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    return 0
+
+
+def report(args: argparse.Namespace) -> int:
+    """Write a study's report."""
+    from foretune.commands.tune import write_study_report
+
+    folder = find_study(args.study, args.data)
+    print(write_study_report(folder, args.out))
+    return 0
