@@ -13,6 +13,8 @@ IMPORTERS: dict[str, str] = {
     "hyperrec": "foretune.importers.hyperrec",
     "lcbench": "foretune.importers.lcbench",
     "taskset": "foretune.importers.taskset",
+    "nasbench201": "foretune.importers.nasbench201",
+    "lemur": "foretune.importers.lemur",
 }
 
 
