@@ -1,0 +1,290 @@
+"""What the weights of a network know: low-rank part of each convolution, knowledge gain, share of layers without any.
+
+EVBMF (Nakajima, Sugiyama, Babacan and Tomioka, JMLR 2013: the global analytic solution of fully observed variational
+Bayesian matrix factorization, with priors and noise variance estimated from the matrix) splits a matrix into a low-rank
+part and noise.
+
+| symbol  | meaning                                                                                               |
+|---------|-------------------------------------------------------------------------------------------------------|
+| L, M    | sides of the matrix, L <= M (a tall one is transposed); alpha = L / M                                 |
+| s_j     | singular values, descending; y_j = s_j^2 / M                                                          |
+| v       | noise variance; x_j = y_j / v                                                                         |
+| tau(x)  | larger root of (1 + tau)(1 + alpha / tau) = x                                                         |
+| tau_bar | root of log(1 + tau) + alpha log(1 + tau / alpha) = tau; x_bar = (1 + tau_bar)(1 + alpha / tau_bar)   |
+
+s_j is kept where x_j > x_bar, and becomes
+
+    d_j = s_j / 2 (1 - (L + M) v / s_j^2 + sqrt((1 - (L + M) v / s_j^2)^2 - 4 L M v^2 / s_j^4)).
+
+The variance minimises the free energy (divided by M, constants dropped)
+
+    F(v) = sum_j y_j / v + L log v + sum over kept j of [log(1 + tau_j) + alpha log(1 + tau_j / alpha) - tau_j].
+
+Its slope over log v has a closed form, g(v) = L - sum_j y_j / v + sum over kept j of tau_j, because
+d(bracket)/dx = -tau / x. Between two values of v at which a singular value enters or leaves, g is concave in log v: each
+such piece has at most one minimum, and Newton's method from the piece's left end reaches it without overshooting.
+That makes the search for the global minimum exact: no grid, no tolerance on v.
+
+Singular values are roots of the eigenvalues of the small Gram matrix in double precision: those below 1e-7 of the largest
+are not resolved (a matrix of exactly low rank comes back with its own singular values, to 1e-6).
+Everything runs where the weights lie.
+
+How a convolution's weights (out, in / groups, height, width) are unfolded: rows are output channels, or input channels;
+columns are all that such a channel is connected with. Where this needs a word:
+- 1x1: the two unfoldings are transposes of each other: one decomposition serves both.
+- grouped: an input channel meets only the filters of its own group: a row has out / groups x height x width columns;
+  depthwise: both unfoldings are channels x (height x width), decomposed once.
+- an unfolding with a side of 1 (one input channel) cannot be split into signal and noise: it is left out.
+- all zeros: no low-rank part, gain 0. Weights that are not finite raise `BadInput`.
+
+Measured: a ResNet-34 (36 convolutions, 69 decompositions) takes 1.6 s of one busy core for Gram matrices and eigenvalues
+and 0.15 s for all the rest; ShuffleNet-v2 x0.5 0.05 s in all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, overload
+
+import torch
+from torch import Tensor, nn
+
+from foretune.errors import BadInput
+
+if TYPE_CHECKING:
+    import numpy as np
+
+CANDIDATES = 4  # pieces whose minimum is computed; they are ranked by a bound that is tight where pieces are many
+ELEMENTS = 300_000  # of a work array: it should stay in the processor's cache
+SMALLEST_VARIANCE = 1e-14  # times the largest y: where a matrix has no noise at all, F falls without bound
+
+
+@dataclass(frozen=True)
+class Gain:
+    """Knowledge gain of one convolution in both unfoldings (Hosseini and Plataniotis, 2020): sum_j d_j / d_1 / channels, 0 to 1.
+
+    `rank` counts the kept singular values of each; None for an unfolding that was left out.
+    """
+
+    layer: str
+    output: float | None
+    input: float | None
+    output_rank: int | None
+    input_rank: int | None
+
+
+@overload
+def evbmf(matrix: Tensor) -> Tensor: ...
+@overload
+def evbmf(matrix: np.ndarray) -> np.ndarray: ...
+def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
+    """Singular values of the low-rank part of `matrix` (any shape of two sides), descending, float64; empty where all is noise.
+
+    Raises `BadInput` for anything but a finite matrix.
+    """
+    weights = matrix if isinstance(matrix, Tensor) else torch.as_tensor(matrix)
+    if weights.ndim != 2 or not weights.numel():
+        raise BadInput(f"evbmf takes a matrix, but got an array of shape {tuple(weights.shape)}")
+    weights = weights.detach().double()
+    scale = float(weights.abs().max()) or 1.0  # squares neither overflow nor vanish
+    kept = low_rank(singular_values(gram(weights / scale)[None]), torch.tensor([max(weights.shape)]))[0] * scale
+    kept = kept[kept > 0]
+    return kept if isinstance(matrix, Tensor) else kept.cpu().numpy()
+
+
+def gram(matrix: Tensor) -> Tensor:
+    """The Gram matrix (L, L), float64, of the smaller side of `matrix`."""
+    wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT).detach().double()
+    return wide @ wide.mT
+
+
+def singular_values(grams: Tensor) -> Tensor:
+    """Singular values (B, L), descending, float64, from Gram matrices (B, L, L). Raises `BadInput` where they are not finite."""
+    if not bool(torch.isfinite(grams).all()):
+        raise BadInput("weights hold values that are not finite: the network has diverged")
+    return torch.linalg.eigvalsh(grams).flip(-1).clamp_min(0).sqrt()
+
+
+def low_rank(s: Tensor, m: Tensor) -> Tensor:
+    """d (B, L) for singular values `s` (B, L) of B matrices whose larger sides are `m` (B,); 0 where a value is noise."""
+    small = s.shape[1]
+    m = m.to(s)[:, None]
+    alpha = small / m
+    tau_bar = threshold(alpha)
+    x_bar = (1 + tau_bar) * (1 + alpha / tau_bar)
+    y = s**2 / m
+    peak = y[:, :1]
+    y = y / peak.where(peak > 0, torch.ones_like(peak))  # F does not depend on the unit
+    batch = max(1, ELEMENTS // (small * (small + 2)))
+    v = torch.cat(
+        [_variance(*part) for part in zip(*(a.split(batch) for a in (y, alpha, tau_bar, x_bar)), strict=True)]
+    )
+    noise = v / y.clamp_min(1e-300)  # 1 / x
+    half = 1 - (1 + alpha) * noise
+    d = s / 2 * (half + (half**2 - 4 * alpha * noise**2).clamp_min(0).sqrt())
+    return d.where((y > x_bar * v) & (peak > 0), torch.zeros_like(d))
+
+
+def threshold(alpha: Tensor) -> Tensor:
+    """tau_bar for each alpha in (0, 1] (Nakajima et al. 2013, theorem 2; the usual 2.5129 sqrt(alpha) is exact only at 1)."""
+    tau = torch.full_like(
+        alpha, 3.0
+    )  # to the right of every root; the function is concave, so Newton's steps stay there
+    for _ in range(100):
+        gap = torch.log1p(tau) + alpha * torch.log1p(tau / alpha) - tau
+        step = gap / (1 / (1 + tau) + alpha / (alpha + tau) - 1)
+        tau = tau - step
+        if bool((step.abs() <= 1e-15 * tau).all()):
+            break
+    return tau
+
+
+def _tau(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """x, tau (0 where not kept) and tau - alpha / tau, (B, P, most kept), at variances `v` (B, P) with the first `kept` (B, P) values kept."""
+    width = int(kept.max())
+    a = alpha[:, :, None]
+    x = y[:, None, :width] / v[:, :, None]
+    t = x - (1 + a)
+    root = (t * t).sub_(4 * a).clamp_min_(1e-300).sqrt_()
+    tau = t.add_(root).mul_(torch.arange(width, device=y.device) < kept[:, :, None]).mul_(0.5)
+    return x, tau, root
+
+
+def _slope(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
+    """g and its derivative over log v at `v` (B, P) with the first `kept` (B, P) singular values kept."""
+    noise = y.sum(1, keepdim=True) / v
+    x, tau, root = _tau(y, v, kept, alpha)
+    return y.shape[1] - noise + tau.sum(2), noise - x.mul_(tau).div_(root).sum(2)
+
+
+def _free_energy(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> Tensor:
+    """F at `v` (B, P) with the first `kept` (B, P) singular values kept."""
+    tau = _tau(y, v, kept, alpha)[1]
+    a = alpha[:, :, None]
+    bracket = torch.log1p(tau) + a * torch.log1p(tau / a) - tau  # 0 where tau is
+    return y.sum(1, keepdim=True) / v + y.shape[1] * torch.log(v) + bracket.sum(2)
+
+
+def _variance(y: Tensor, alpha: Tensor, tau_bar: Tensor, x_bar: Tensor) -> Tensor:
+    """The noise variance (B, 1) that minimises F; `y` (B, L) descending with maximum 1, the others (B, 1)."""
+    small = y.shape[1]
+    place = torch.arange(small, device=y.device)
+    # bounds of the minimum: Nakajima et al. 2013, theorem 3
+    first = (torch.ceil(small / (1 + alpha)) - 1).clamp(0, small - 1).long()
+    tail = y.where(place >= first, torch.zeros_like(y)).sum(1, keepdim=True) / (small - first)
+    lower = torch.maximum(y.gather(1, first) / x_bar, tail).clamp_min(SMALLEST_VARIANCE)
+    upper = torch.maximum(y.sum(1, keepdim=True) / small, lower)
+    breaks = y / x_bar  # v at which a singular value ceases to be kept
+    most = (breaks > lower).sum(1, keepdim=True)
+    least = (breaks >= upper).sum(1, keepdim=True)
+    # piece p = 0, 1, ... starts at `left` with `kept` values; one more column for the upper bound
+    p = torch.arange(int((most - least).max()) + 2, device=y.device)[None]
+    kept = torch.maximum(most - p, least)
+    left = breaks.gather(1, kept.clamp_max(small - 1))
+    left = torch.where(p == 0, lower, torch.where(most - p < least, upper, left))
+    g, bend = _slope(y, left, kept, alpha)
+    at, right = left.log(), left[:, 1:].log()
+    jump = torch.where(
+        kept[:, :-1] > kept[:, 1:], tau_bar, torch.zeros_like(tau_bar)
+    )  # g falls by tau_bar where a value leaves
+    level = torch.zeros_like(at)
+    level[:, 1:] = ((g[:, :-1] + g[:, 1:] + jump) / 2 * (right - at[:, :-1])).cumsum(
+        1
+    )  # F at the left ends, by trapezoids
+    go, up = g[:, :-1], bend[:, :-1]
+    inside = (
+        (go < 0) & (up > 0) & (at[:, :-1] - go / up.clamp_min(1e-300) <= right)
+    )  # Newton's first step is never too long
+    guess = (level[:, :-1] - go * go / (2 * up.clamp_min(1e-300))).where(inside, torch.full_like(go, torch.inf))
+    best = guess.topk(min(CANDIDATES, guess.shape[1]), dim=1, largest=False).indices
+    u, end, kept, usable = at.gather(1, best), right.gather(1, best), kept.gather(1, best), inside.gather(1, best)
+    for _ in range(60):
+        go, up = _slope(y, u.exp(), kept, alpha)
+        move = usable & (go < 0) & (up > 0)
+        step = (-go / up.where(move, torch.ones_like(up))).where(move, torch.zeros_like(go))
+        u = torch.minimum(u + step, end)
+        if bool((step <= 1e-14 * (1 + u.abs())).all()):
+            break
+    v = torch.cat([lower, u.exp().where(usable, lower)], 1)
+    kept = torch.cat([most, kept.where(usable, most)], 1)
+    return v.gather(1, _free_energy(y, v, kept, alpha).argmin(1, keepdim=True))
+
+
+@dataclass(frozen=True)
+class _Unfolding:
+    """A matrix to decompose, and how many channels each direction that it serves has."""
+
+    matrix: Tensor
+    serves: tuple[tuple[str, str, int], ...]  # (layer, "output" or "input", channels)
+
+
+def _unfold(name: str, conv: nn.Conv2d) -> Iterable[_Unfolding]:
+    weight, groups = conv.weight.detach(), conv.groups
+    out, per_group, height, width = weight.shape
+    by_output = weight.flatten(1)
+    by_input = weight.reshape(groups, out // groups, per_group, height * width).transpose(1, 2).flatten(2).flatten(0, 1)
+    outward, inward = (name, "output", out), (name, "input", groups * per_group)
+    pairs: list[tuple[Tensor, tuple[tuple[str, str, int], ...]]]
+    if (groups == 1 and height * width == 1) or (per_group == 1 and out == groups):
+        pairs = [(by_output, (outward, inward))]
+    else:
+        pairs = [(by_output, (outward,)), (by_input, (inward,))]
+    for matrix, serves in pairs:
+        if min(matrix.shape) > 1:
+            yield _Unfolding(matrix, serves)
+
+
+def convolutions(network: nn.Module, trained_only: bool = True) -> dict[str, nn.Conv2d]:
+    """The 2-d convolutions of `network` by name; with `trained_only`, those whose weights take gradients."""
+    named = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    return {name: conv for name, conv in named.items() if conv.weight.requires_grad or not trained_only}
+
+
+def knowledge_gain(network: nn.Module, trained_only: bool = True) -> list[Gain]:
+    """The gain of every convolution of `network` (equation 3 of the autoHyper paper), in order; fully connected layers have none.
+
+    Raises `BadInput` where there is no convolution (of those that are trained) or weights are not finite.
+    """
+    convs = convolutions(network, trained_only)
+    alike: dict[int, list[_Unfolding]] = defaultdict(list)
+    for name, conv in convs.items():
+        for unfolding in _unfold(name, conv):
+            alike[min(unfolding.matrix.shape)].append(unfolding)
+    if not alike:
+        raise BadInput("no convolution of this network is trained, so its weights say nothing about a learning rate")
+    found: dict[tuple[str, str], tuple[float, int]] = {}
+    for unfoldings in alike.values():
+        s = singular_values(torch.stack([gram(u.matrix) for u in unfoldings]))
+        d = low_rank(s, torch.tensor([max(u.matrix.shape) for u in unfoldings], device=s.device))
+        share = (d / d[:, :1].clamp_min(1e-300)).sum(1).tolist()
+        ranks = (d > 0).sum(1).tolist()
+        for unfolding, total, rank in zip(unfoldings, share, ranks, strict=True):
+            for layer, direction, channels in unfolding.serves:
+                found[layer, direction] = total / channels, rank
+    nothing = None, None
+    gains = []
+    for name in convs:
+        (output, output_rank), (into, input_rank) = (
+            found.get((name, "output"), nothing),
+            found.get((name, "input"), nothing),
+        )
+        gains.append(Gain(name, output, into, output_rank, input_rank))
+    return gains
+
+
+def zero_share(gains: Sequence[Gain]) -> float:
+    """Z_t of the autoHyper paper: the share of layers and unfoldings whose knowledge gain is exactly zero.
+
+    floor(1 - G) is 1 where G = 0 and 0 elsewhere. 1 at random initialisation (all is noise), falling as layers learn.
+    """
+    known = [g for gain in gains for g in (gain.output, gain.input) if g is not None]
+    if not known:
+        raise BadInput("no convolution has an unfolding that can be split into signal and noise")
+    return sum(g == 0 for g in known) / len(known)
+
+
+def network_rank(network: nn.Module, trained_only: bool = True) -> float:
+    """Z_t of a network as it is now: `zero_share` of its `knowledge_gain`."""
+    return zero_share(knowledge_gain(network, trained_only))
