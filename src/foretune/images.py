@@ -21,7 +21,7 @@ from foretune.errors import BadInput
 from foretune.sources_pixels import SUFFIXES, check_size, decode, square
 
 PARTS = ("train", "valid", "test")
-SHARES = np.array([0.6, 0.2, 0.2])
+SHARES = (0.6, 0.2, 0.2)
 MIN_PER_CLASS = 3  # one image for each part
 MAX_BYTES = 4 * 2**30  # of decoded pixels: a task is held in memory as one array
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -31,7 +31,8 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 class Task:
     """A named image-classification dataset with a fixed split (0 train, 1 valid, 2 test).
 
-    `source` names the dataset that it was cut from: tasks of one source stay on one side in leave-one-source-out comparisons.
+    `source` names the dataset that it was cut from: tasks of one source stay on one side in leave-one-source-out
+    comparisons.
 
     Raises:
         BadInput: the arrays do not fit together, or a class is empty.
@@ -48,9 +49,13 @@ class Task:
     def __post_init__(self) -> None:
         n, classes = len(self.labels), len(self.class_names)
         if self.images.ndim != 4 or self.images.shape[3] != 3 or self.images.dtype != np.uint8:
-            raise BadInput(f"{self.name}: images must be uint8 (N, H, W, 3), but are {self.images.dtype} {self.images.shape}")
+            raise BadInput(
+                f"{self.name}: images must be uint8 (N, H, W, 3), but are {self.images.dtype} {self.images.shape}"
+            )
         if not len(self.images) == n == len(self.split):
-            raise BadInput(f"{self.name}: {len(self.images)} images, {n} labels and {len(self.split)} split entries must be as many")
+            raise BadInput(
+                f"{self.name}: {len(self.images)} images, {n} labels, {len(self.split)} split entries must be as many"
+            )
         if classes < 2:
             raise BadInput(f"{self.name}: has {classes} class, a classification task needs at least 2")
         counts = np.bincount(self.labels, minlength=classes) if n and self.labels.min() >= 0 else np.zeros(0)
@@ -66,7 +71,7 @@ class Task:
         """SHA-256 (hex) over images, labels, class names and split; name, source and licence do not count."""
         digest = hashlib.sha256(f"{self.images.shape} {list(self.class_names)}".encode())
         for array in (self.images, self.labels.astype("<i8"), self.split):
-            digest.update(np.ascontiguousarray(array))
+            digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
     def part(self, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -105,43 +110,56 @@ class Task:
                 if missing:
                     raise BadInput(f"{path}: is no image task, it lacks {', '.join(sorted(missing))}")
                 found = {key: stored[key] for key in stored.files}
-        except (OSError, zipfile.BadZipFile, EOFError, TypeError, AttributeError) as error:
+        except BadInput:
+            raise
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError) as error:
             raise BadInput(f"{path}: cannot be read as an image task (.npz): {error}") from error
-        text = {key: str(found.get(key, default)) for key, default in (("name", path.stem), ("source", path.stem), ("licence", ""))}
-        names, labels = tuple(str(name) for name in found["class_names"]), found["labels"].astype(np.int64)
-        split = found["split"].astype(np.uint8) if "split" in found else split_by_content(found["images"], labels, names)
-        return cls(images=found["images"], labels=labels, class_names=names, split=split, **text)
+        text = {
+            key: str(found.get(key, default))
+            for key, default in (("name", path.stem), ("source", path.stem), ("licence", ""))
+        }
+        images, labels = found["images"], found["labels"].astype(np.int64)
+        names = tuple(str(name) for name in found["class_names"])
+        split = found["split"].astype(np.uint8) if "split" in found else split_by_content(images, labels, names)
+        return cls(images=images, labels=labels, class_names=names, split=split, **text)
 
 
 def split_by_content(
-    images: np.ndarray, labels: np.ndarray, class_names: Sequence[str] | None = None, groups: Sequence[str] | None = None
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    groups: Sequence[str] | None = None,
+    shares: Sequence[float] = SHARES,
 ) -> np.ndarray:
-    """Fixed stratified 60/20/20 split, uint8 (N,), that depends on the pixels alone, not on file names or order.
+    """Fixed stratified split (60/20/20 by default), uint8 (N,), that depends on the pixels alone, not on file names
+    or order.
 
-    Images with equal pixels, and images of one group (one patient, one font), fall in the same part, so that nothing leaks. Units
-    are dealt out in the order of their SHA-256, largest first, each to the part that lacks most of its classes.
+    Images with equal pixels, and images of one group (one patient, one font), fall in the same part, so that nothing
+    leaks. Units are dealt out in the order of their SHA-256, largest first, each to the part that lacks most of its
+    classes.
 
     Raises:
-        BadInput: a class that cannot be in all three parts.
+        BadInput: a class that cannot be in every part that has a share.
     """
-    keys = [hashlib.sha256(np.ascontiguousarray(image)).hexdigest() for image in images]
+    keys = [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in images]
     units = _units(keys, groups)
     totals = np.bincount(labels)
-    target = SHARES[:, None] * totals  # (3, C)
+    target = np.maximum(np.array(shares)[:, None] * totals, 1e-9)  # (3, C); a part without a share lacks nothing
     have = np.zeros_like(target)
     split = np.zeros(len(labels), dtype=np.uint8)
     for rows in sorted(units, key=lambda rows: (-len(rows), min(keys[row] for row in rows))):
         classes, counts = np.unique(labels[rows], return_counts=True)
         lack = ((target - have)[:, classes] / target[:, classes]) @ counts
-        part = int(np.argmax(lack))
+        part = int(np.argmax(np.where(np.array(shares) > 0, lack, -np.inf)))
         have[part, classes] += counts
         split[rows] = part
-    short = np.flatnonzero((have == 0).any(axis=0) & (totals > 0))
+    short = np.flatnonzero((have[np.array(shares) > 0] == 0).any(axis=0) & (totals > 0))
     if len(short):
         name = class_names[short[0]] if class_names is not None else str(short[0])
         raise BadInput(
-            f"class {name!r}: its {totals[short[0]]} images are too few or too alike to be in train, valid and test "
-            f"(each class needs at least {MIN_PER_CLASS} different images)"
+            f"class {name!r}: its {totals[short[0]]} images are too few or too alike to be in "
+            f"{' and '.join(part for part, share in zip(PARTS, shares, strict=True) if share)} "
+            f"(at least {MIN_PER_CLASS} different ones are needed)"
         )
     return split
 
@@ -168,7 +186,10 @@ def check_memory(count: int, size: int, where: str) -> None:
     """Raise `BadInput` where `count` images of this size would not fit the limit for one task."""
     if count * size * size * 3 > MAX_BYTES:
         most = MAX_BYTES // (size * size * 3)
-        raise BadInput(f"{where}: {count:,} images at {size} px need more than {MAX_BYTES // 2**30} GiB; at this size the limit is {most:,}")
+        raise BadInput(
+            f"{where}: {count:,} images at {size} px need more than {MAX_BYTES // 2**30} GiB; "
+            f"at this size the limit is {most:,}"
+        )
 
 
 def read_folder(path: Path | str, size: int = 64, progress: Callable[[int, int], None] | None = None) -> Task:
@@ -199,17 +220,25 @@ def read_folder(path: Path | str, size: int = 64, progress: Callable[[int, int],
 def _list_folder(root: Path) -> dict[str, list[Path]]:
     """Image files by class name, sorted, everything checked that can be checked without reading them."""
     if not root.is_dir():
-        raise BadInput(f"{root}: is a file, not a folder of class folders" if root.exists() else f"{root}: there is no such folder")
+        raise BadInput(
+            f"{root}: is a file, not a folder of class folders" if root.exists() else f"{root}: there is no such folder"
+        )
     inside = root.resolve()
     entries = [entry for entry in sorted(root.iterdir()) if not _is_clutter(entry)]
     folders = [entry for entry in entries if entry.is_dir()]
     loose = [entry for entry in entries if not entry.is_dir() and entry.suffix.lower() in SUFFIXES]
     if loose:
-        beside = "beside the class folders: move it into one" if folders else "but no class folders: put the images into one folder per class"
+        beside = (
+            "beside the class folders: move it into one"
+            if folders
+            else "but no class folders: put the images into one folder per class"
+        )
         raise BadInput(f"{root}: holds images such as {loose[0].name} {beside}")
     if len(folders) < 2:
         what = "is empty" if not entries else f"has {len(folders)} class folder{'' if len(folders) == 1 else 's'}"
-        raise BadInput(f"{root}: {what}; a task is a folder with one folder of images per class, and at least 2 of them")
+        raise BadInput(
+            f"{root}: {what}; a task is a folder with one folder of images per class, and at least 2 of them"
+        )
     listing: dict[str, list[Path]] = {}
     for folder in folders:
         found = [entry for entry in sorted(folder.iterdir()) if not _is_clutter(entry)]
@@ -219,9 +248,13 @@ def _list_folder(root: Path) -> dict[str, list[Path]]:
             if entry is not folder and entry.is_dir():
                 raise BadInput(f"{entry}: is a folder inside a class folder; classes cannot be nested")
             if entry is not folder and entry.suffix.lower() not in SUFFIXES:
-                raise BadInput(f"{entry}: is no image of a kind read here ({', '.join(sorted(SUFFIXES))}); convert or remove it")
+                raise BadInput(
+                    f"{entry}: is no image of a kind read here ({', '.join(sorted(SUFFIXES))}); convert or remove it"
+                )
         if len(found) < MIN_PER_CLASS:
-            raise BadInput(f"{folder}: class with {len(found)} images, at least {MIN_PER_CLASS} are needed (train, valid, test)")
+            raise BadInput(
+                f"{folder}: class with {len(found)} images, at least {MIN_PER_CLASS} are needed (train, valid, test)"
+            )
         listing[folder.name] = found
     return listing
 
@@ -235,11 +268,14 @@ def prepared(data: Path | str) -> list[str]:
     return sorted(file.stem for file in (Path(data) / "images").glob("*.npz"))
 
 
-def load_task(spec: str | Path, data: Path | str = "data", size: int = 64, progress: Callable[[int, int], None] | None = None) -> Task:
+def load_task(
+    spec: str | Path, data: Path | str = "data", size: int = 64, progress: Callable[[int, int], None] | None = None
+) -> Task:
     """Load a task at `size` pixels from what the user named.
 
-    `spec` is, in this order: `torchvision:NAME` (see `foretune.sources_torchvision`), the name of a task prepared in `data`/images
-    (write `./NAME` for a folder of the same name), a folder of class folders, or an .npz that `Task.save` wrote.
+    `spec` is, in this order: `torchvision:NAME` (see `foretune.sources_torchvision`), the name of a task prepared in
+    `data`/images (write `./NAME` for a folder of the same name), a folder of class folders, or an .npz that
+    `Task.save` wrote.
 
     Raises:
         BadInput: nothing of that name, or it cannot be used.
@@ -261,7 +297,9 @@ def load_task(spec: str | Path, data: Path | str = "data", size: int = 64, progr
             return Task.load(path).resized(size)
         if path.suffix.lower() in ARCHIVES:
             raise BadInput(f"{spec}: is an archive; unpack it and give the folder that holds the class folders")
-        raise BadInput(f"{spec}: is a file; give a folder of class folders, an .npz of foretune, or the name of a prepared task")
+        raise BadInput(
+            f"{spec}: is a file; give a folder of class folders, an .npz of foretune, or the name of a prepared task"
+        )
     raise BadInput(_unknown(spec, data))
 
 
@@ -269,7 +307,8 @@ def _unknown(spec: str, data: Path) -> str:
     from foretune.sources import EMBEDDED
 
     if spec in EMBEDDED:
-        return f"{spec}: is not prepared in {data / 'images'} yet; run: python -m foretune.sources {spec} --out {data / 'images'}"
+        out = data / "images"
+        return f"{spec}: is not prepared in {out} yet; run: python -m foretune.sources {spec} --out {out}"
     names = prepared(data)
     near = difflib.get_close_matches(spec, sorted({*names, *EMBEDDED}), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"prepared tasks: {', '.join(names) if names else 'none'}"
@@ -286,7 +325,11 @@ def sheet(task: Task, per_class: int = 8, px: int = 48, max_classes: int = 24) -
     for index, name in enumerate(names):
         top = index * (px + gap)
         draw.text((4, top + px // 2 - 6), name[:24], fill="black")
-        for column, image in enumerate(images[labels == index][:per_class]):
+        found = images[labels == index]
+        spread = np.unique(
+            np.linspace(0, len(found) - 1, per_class).round().astype(int)
+        )  # files next to each other are alike
+        for column, image in enumerate(found[spread]):
             page.paste(Image.fromarray(square(Image.fromarray(image), px)), (margin + column * (px + gap), top))
     return page
 

