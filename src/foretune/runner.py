@@ -81,8 +81,8 @@ def needed(study: Study) -> set[int]:
 
 def delete_checkpoints(study: Study, objective: Training) -> None:
     """Delete the checkpoints that no step can need: all but those of `needed` trials, and of the incumbent's best epoch."""
-    incumbent = study.incumbent
-    keep = {objective.checkpoint(i).name for i in (live := needed(study))}
+    incumbent, live = study.incumbent, needed(study)
+    keep = {objective.checkpoint(i).name for i in live}
     keep |= {objective.checkpoint(i, best=True).name for i in live | ({incumbent[0]} if incumbent else set())}
     for path in objective.folder.glob("trial-*.ckpt"):
         if path.name not in keep:

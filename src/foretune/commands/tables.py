@@ -41,13 +41,10 @@ def tasks(args: argparse.Namespace) -> int:
 
 def import_table(args: argparse.Namespace) -> int:
     """Turn a published table into a meta-dataset folder."""
-    from foretune.importers.registry import importer
+    from foretune.importers.registry import import_table as read
 
-    run = importer(args.format)
-    if not args.source.exists():
-        raise BadInput(f"SRC {args.source} does not exist")
     if args.target.exists() and (not args.target.is_dir() or any(args.target.iterdir())):
         raise BadInput(f"DEST {args.target} exists and is not an empty folder; give a new one")
-    meta = run(args.source, args.target)
+    meta = read(args.format, args.source, args.target)
     print(f"{args.target}: {len(meta.tasks)} tasks, {len(meta)} configurations, {meta.max_epoch} epochs, {len(meta.table)} rows of {meta.metric}")
     return 0

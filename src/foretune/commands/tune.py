@@ -1,0 +1,139 @@
+"""`foretune tune`: the study, what it is compared with, and everything that is handed over at the end."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from foretune.cli import names, options
+from foretune.display import describe, duration, progress
+from foretune.errors import BadInput
+from foretune.report import write_report
+from foretune.study import Study
+from foretune.tracking import Tracker
+from foretune.tuning import Prepared, Request, Tuned, baseline, finish, prepared, run as run_ready
+
+BASELINES = {"default": "default configuration", "random": "random search, equal epochs"}
+
+
+def request(args: argparse.Namespace) -> Request:
+    """The command line as a request."""
+    settings = {k: getattr(args, k) for k in ("network", "image_size", "max_epoch", "train_limit", "valid_limit", "device")}
+    return Request(
+        images=args.images,
+        budget=args.budget,
+        method=args.method,
+        options=options(args.option),
+        workers=args.workers,
+        study=args.study,
+        seed=args.seed,
+        seconds=args.seconds,
+        data=args.data,
+        meta=args.meta,
+        sources=names(args.sources),
+        space=args.space,
+        open=args.open,
+        settings={k: v for k, v in settings.items() if v is not None},
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tune, compare if asked to, and print what came out."""
+    asked = request(args)
+    tracker = None if args.tracking == "none" else Tracker(args.tracking, warn=lambda line: print(f"  {line}", file=sys.stderr))
+    with prepared(asked) as ready:
+        announce(ready)
+        try:
+            tuned, others = tune(ready, tracker, args.compare)
+        except KeyboardInterrupt:
+            again = f"the same command continues it ({ready.study.spent} of {ready.study.budget} epochs are done)"
+            print(f"\nstopped; {again}. Nothing is lost but the epochs that were in flight.")
+            return 130
+        report = write_study_report(ready.folder, None)
+        if tracker:
+            for path in (report, ready.folder / "best.yaml"):
+                tracker.attach(ready.study, path)
+            tracker.close(ready.study)
+        summarise(ready, tuned, others, report, tracker)
+    return 0
+
+
+def tune(ready: Prepared, tracker: Tracker | None, compare: bool) -> tuple[Tuned, dict[str, Tuned]]:
+    """Run the study and, if asked to, its baselines; each is logged as it goes, also when it is stopped."""
+    tuned = logged(ready, tracker, lambda: finish(ready))
+    others: dict[str, Tuned] = {}
+    for kind in BASELINES if compare else ():
+        other = baseline(ready, kind)
+        print(f"for comparison: {BASELINES[kind]} ({other.study.budget} epochs)")
+        others[kind] = logged(other, tracker, lambda other=other: finish(other))  # type: ignore[misc]
+        if tracker:
+            tracker.close(other.study)
+    return tuned, others
+
+
+def logged(ready: Prepared, tracker: Tracker | None, result: Callable[[], Tuned]) -> Tuned:
+    """Train `ready` with progress on the screen and in MLflow, and return `result()`."""
+    try:
+        with progress(ready.study) as show:
+
+            def changed(study: Study) -> None:
+                show(study)
+                if tracker:
+                    tracker.submit(study)
+
+            run_ready(ready, on_change=changed)
+        return result()
+    except BaseException:  # Ctrl-C too: what was trained so far belongs into the log
+        if tracker:
+            tracker.close(ready.study)
+        raise
+
+
+def announce(ready: Prepared) -> None:
+    """What is about to happen."""
+    task, study, settings = ready.task, ready.study, ready.objective.settings
+    train, valid, test = (int((task.split == k).sum()) for k in range(3))
+    print(f"{task.name}: {len(task.labels)} images, {task.num_classes} classes ({train} train, {valid} valid, {test} test)")
+    if settings.train_limit and train > settings.train_limit:
+        print(f"  trials train on {settings.train_limit} of the {train} training images, as the past ones did; --train-limit 0 takes all")
+    past = f"learning from {len(study.past.tasks)} past tasks" if study.past is not None and study.past.tasks else "without past tasks"
+    weights = "ImageNet weights" if settings.pretrained else "random weights"
+    print(f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} · {past}")
+    if study.spent:
+        print(f"  continuing study {ready.folder.name}: {study.spent} of {study.budget} epochs are done")
+
+
+def summarise(ready: Prepared, tuned: Tuned, others: dict[str, Tuned], report: Path, tracker: Tracker | None) -> None:
+    """What came out."""
+    study = ready.study
+    if study.out_of_time and study.spent < study.budget:
+        print(f"stopped by the time limit after {study.spent} of {study.budget} epochs")
+    print(f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and {duration(study.elapsed)}:")
+    print(f"  {describe(tuned.best)} (epoch {tuned.epoch})")
+    rows = [("tuned", tuned.valid_accuracy, tuned.test_accuracy)]
+    rows += [(BASELINES[kind], other.valid_accuracy, other.test_accuracy) for kind, other in others.items()]
+    width = max(len(r[0]) for r in rows)
+    print(f"\n  {'accuracy':<{width}}  valid   test")
+    for label, valid, test in rows:
+        print(f"  {label:<{width}}  {valid:.4f}  {test:.4f}")
+    print(f"\nbest.yaml, best.pt: {tuned.folder}")
+    print(f"report:             {report}")
+    if tracker:
+        print(f"MLflow UI:          {tracker.ui_command}")
+
+
+def write_study_report(folder: Path, out: Path | None) -> Path:
+    """Write the report of the study in `folder`, with its baselines and the task's thumbnails if they are there."""
+    from foretune.images import Task, sheet_png
+
+    if out is not None and out.is_dir():
+        raise BadInput(f"--out {out} is a folder; give a file")
+    study = Study.load(folder)
+    baselines = {BASELINES[k]: Study.load(folder / f"compare-{k}") for k in BASELINES if (folder / f"compare-{k}" / "study.json").exists()}
+    extras: dict[str, object] = {"baselines": {name: other for name, other in baselines.items() if other.spent}}
+    task_file = folder / "task.npz"
+    if task_file.exists():
+        task = Task.load(task_file)
+        extras["thumbnails"] = sheet_png(task)
+        extras["facts"] = {"images": f"{len(task.labels)} in {task.num_classes} classes", "source": task.source, "licence": task.licence}
+    return write_report(study, out or folder / "report.html", extras=extras)
