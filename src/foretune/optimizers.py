@@ -30,22 +30,28 @@ OPTIMIZERS = ("sgd", "adam", "adagrad", "rmsprop")
 SCHEDULERS = ("constant", "cosine", "StepLR", "ExponentialLR", "CyclicLR", "CAWR")
 
 
-def build(name: str, params: Iterable[torch.nn.Parameter], lr: float, weight_decay: float = 0.0, **options: Any) -> torch.optim.Optimizer:
+def build(
+    name: str, params: Iterable[torch.nn.Parameter], lr: float, weight_decay: float = 0.0, **options: Any
+) -> torch.optim.Optimizer:
     """An optimizer over `params`; `options` go to it as they are (momentum for sgd, betas for adam).
 
     `sgd` has momentum 0.9 unless told otherwise; `adam` with weight decay has it in the gradient, as in the papers. Raises `BadInput` for
-    an unknown name and for values that the optimizer refuses.
+    an unknown name and for values that the optimizer refuses. The fused kernels do a step in one pass over the memory.
     """
     import torch
 
+    params = list(params)
+    on_cpu = all(p.device.type == "cpu" for p in params)
     try:
         match name:
             case "sgd":
-                return torch.optim.SGD(params, lr=lr, weight_decay=weight_decay, **{"momentum": 0.9, **options})
+                return torch.optim.SGD(
+                    params, lr=lr, weight_decay=weight_decay, fused=True, **{"momentum": 0.9, **options}
+                )
             case "adam":
-                return torch.optim.Adam(params, lr=lr, weight_decay=weight_decay, **options)
+                return torch.optim.Adam(params, lr=lr, weight_decay=weight_decay, fused=True, **options)
             case "adagrad":
-                return torch.optim.Adagrad(params, lr=lr, weight_decay=weight_decay, **options)
+                return torch.optim.Adagrad(params, lr=lr, weight_decay=weight_decay, fused=on_cpu, **options)
             case "rmsprop":
                 return torch.optim.RMSprop(params, lr=lr, weight_decay=weight_decay, **options)
     except (ValueError, TypeError) as error:
