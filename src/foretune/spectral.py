@@ -44,7 +44,7 @@ and 0.15 s for all the rest; ShuffleNet-v2 x0.5 0.05 s in all.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
@@ -220,8 +220,8 @@ class _Unfolding:
     serves: tuple[tuple[str, str, int], ...]  # (layer, "output" or "input", channels)
 
 
-def _unfold(name: str, conv: nn.Conv2d) -> Iterable[_Unfolding]:
-    weight, groups = conv.weight.detach(), conv.groups
+def _unfold(name: str, weight: Tensor, groups: int) -> Iterable[_Unfolding]:
+    weight = weight.detach()
     out, per_group, height, width = weight.shape
     by_output = weight.flatten(1)
     by_input = weight.reshape(groups, out // groups, per_group, height * width).transpose(1, 2).flatten(2).flatten(0, 1)
@@ -236,21 +236,14 @@ def _unfold(name: str, conv: nn.Conv2d) -> Iterable[_Unfolding]:
             yield _Unfolding(matrix, serves)
 
 
-def convolutions(network: nn.Module, trained_only: bool = True) -> dict[str, nn.Conv2d]:
-    """The 2-d convolutions of `network` by name; with `trained_only`, those whose weights take gradients."""
-    named = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
-    return {name: conv for name, conv in named.items() if conv.weight.requires_grad or not trained_only}
+def gains(weights: Mapping[str, tuple[Tensor, int]]) -> list[Gain]:
+    """The gain of convolution weights (out, in / groups, height, width), given with their groups, in order.
 
-
-def knowledge_gain(network: nn.Module, trained_only: bool = True) -> list[Gain]:
-    """The gain of every convolution of `network` (equation 3 of the autoHyper paper), in order; fully connected layers have none.
-
-    Raises `BadInput` where there is no convolution (of those that are trained) or weights are not finite.
+    Raises `BadInput` where nothing can be unfolded or weights are not finite.
     """
-    convs = convolutions(network, trained_only)
     alike: dict[int, list[_Unfolding]] = defaultdict(list)
-    for name, conv in convs.items():
-        for unfolding in _unfold(name, conv):
+    for name, (weight, groups) in weights.items():
+        for unfolding in _unfold(name, weight, groups):
             alike[min(unfolding.matrix.shape)].append(unfolding)
     if not alike:
         raise BadInput("no convolution of this network is trained, so its weights say nothing about a learning rate")
@@ -264,22 +257,30 @@ def knowledge_gain(network: nn.Module, trained_only: bool = True) -> list[Gain]:
             for layer, direction, channels in unfolding.serves:
                 found[layer, direction] = total / channels, rank
     nothing = None, None
-    gains = []
-    for name in convs:
-        (output, output_rank), (into, input_rank) = (
-            found.get((name, "output"), nothing),
-            found.get((name, "input"), nothing),
-        )
-        gains.append(Gain(name, output, into, output_rank, input_rank))
-    return gains
+    out = []
+    for name in weights:
+        output, into = found.get((name, "output"), nothing), found.get((name, "input"), nothing)
+        out.append(Gain(name, output[0], into[0], output[1], into[1]))
+    return out
 
 
-def zero_share(gains: Sequence[Gain]) -> float:
+def knowledge_gain(network: nn.Module, trained_only: bool = True) -> list[Gain]:
+    """The gain of every convolution of `network` (equation 3 of the autoHyper paper), in order.
+
+    With `trained_only`, of those whose weights take gradients. Fully connected layers have none. Raises `BadInput` where
+    there is no such convolution or weights are not finite.
+    """
+    convs = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
+    chosen = {name: m for name, m in convs.items() if m.weight.requires_grad or not trained_only}
+    return gains({name: (m.weight, m.groups) for name, m in chosen.items()})
+
+
+def zero_share(found: Sequence[Gain]) -> float:
     """Z_t of the autoHyper paper: the share of layers and unfoldings whose knowledge gain is exactly zero.
 
     floor(1 - G) is 1 where G = 0 and 0 elsewhere. 1 at random initialisation (all is noise), falling as layers learn.
     """
-    known = [g for gain in gains for g in (gain.output, gain.input) if g is not None]
+    known = [g for gain in found for g in (gain.output, gain.input) if g is not None]
     if not known:
         raise BadInput("no convolution has an unfolding that can be split into signal and noise")
     return sum(g == 0 for g in known) / len(known)
