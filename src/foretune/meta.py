@@ -15,48 +15,78 @@ Shapes: T tasks, n configurations, E epochs. Arrays are higher-is-better: a metr
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
+from foretune.curve_table import KEYS, CurveTable
 from foretune.errors import BadInput
 from foretune.files import replace, write_json
 from foretune.space import Config, Space, config_key, plain
 
-KEYS = ["task", "config_id", "seed", "epoch"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["KEYS", "MetaDataset"]
 KEY_TYPES = {"config_id": "int32", "seed": "int16", "epoch": "int16"}
 
 
 class MetaDataset:
-    """Learning curves of shared configurations over tasks; `table` is the long data frame behind it."""
+    """Learning curves of shared configurations over tasks; `rows` is the long table behind it. Raises `BadInput` if `about` is at fault."""
 
-    def __init__(self, space: Space, config_ids: Sequence[int], configs: Sequence[Config], table: pd.DataFrame, about: Mapping[str, Any]):
+    def __init__(
+        self,
+        space: Space,
+        config_ids: Sequence[int],
+        configs: Sequence[Config],
+        rows: CurveTable,
+        about: Mapping[str, Any],
+    ):
+        if about["goal"] not in ("maximize", "minimize"):
+            raise BadInput(f"goal={about['goal']!r} must be 'maximize' or 'minimize'")
         self.space = space
         self.config_ids = list(config_ids)
         self.configs = list(configs)
-        self.table = table
+        self.rows = rows
         self.about = dict(about)
         self.name: str = self.about.get("name", "meta-dataset")
         self.metric: str = self.about["metric"]
         self.goal: str = self.about["goal"]
         self.sign = 1.0 if self.goal == "maximize" else -1.0
-        self.tasks: list[str] = list(self.about.get("tasks") or sorted(table["task"].unique()))
-        self.max_epoch = int(self.about.get("max_epoch") or table["epoch"].max())
-        self._dense: dict[tuple[str, str, int], np.ndarray] = {}
+        self.tasks: list[str] = list(self.about.get("tasks") or sorted(rows.tasks))
+        self.max_epoch = int(self.about.get("max_epoch") or rows.columns["epoch"].max(initial=1))
+        self._dense: dict[tuple[str, str, int], Dense] = {}
 
     @classmethod
     def build(
-        cls, space: Space, configs: Mapping[int, Config], rows: Sequence[Mapping[str, Any]] | pd.DataFrame, *, metric: str, goal: str, **about: Any
+        cls,
+        space: Space,
+        configs: Mapping[int, Config],
+        rows: "Sequence[Mapping[str, Any]] | pd.DataFrame",
+        *,
+        metric: str,
+        goal: str,
+        **about: Any,
     ) -> "MetaDataset":
         """Make a meta-dataset from configurations by id and rows with `task, config_id, seed, epoch` and the metrics."""
-        if goal not in ("maximize", "minimize"):
-            raise BadInput(f"goal={goal!r} must be 'maximize' or 'minimize'")
-        table = pd.DataFrame(rows, columns=None if len(rows) else [*KEYS, metric])
-        return cls(space, list(configs), list(configs.values()), table, {"metric": metric, "goal": goal, **about})
+        import pandas as pd
+
+        frame = (
+            rows
+            if isinstance(rows, pd.DataFrame)
+            else pd.DataFrame(rows, columns=None if len(rows) else [*KEYS, metric])
+        )
+        return cls(
+            space,
+            list(configs),
+            list(configs.values()),
+            CurveTable.of(frame),
+            {"metric": metric, "goal": goal, **about},
+        )
 
     @classmethod
     def load(cls, folder: Path | str) -> "MetaDataset":
@@ -65,52 +95,88 @@ class MetaDataset:
         names = ("about.json", "space.json", "configs.parquet", "curves.parquet")
         if missing := [n for n in names if not (folder / n).is_file()]:
             raise BadInput(f"{folder} is not a meta-dataset: it lacks {', '.join(missing)}")
+        from pyarrow.parquet import ParquetFile
+
         try:
             about = json.loads((folder / "about.json").read_text())
-            configs = pd.read_parquet(folder / "configs.parquet")
-            table = pd.read_parquet(folder / "curves.parquet")
+            with ParquetFile(folder / "configs.parquet") as file:
+                records = file.read().to_pylist()
+                known = file.schema_arrow.names
+            rows = CurveTable.read(folder / "curves.parquet")
+        except KeyError as error:
+            raise BadInput(f"{folder / 'curves.parquet'} lacks the column task") from error
         except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors and OSErrors
             raise BadInput(f"{folder} cannot be read: {error}") from error
-        for key in ("metric", "goal"):
-            if key not in about:
-                raise BadInput(f"{folder / 'about.json'} lacks {key!r}")
-        if lacking := [c for c in [*KEYS, about["metric"]] if c not in table]:
-            raise BadInput(f"{folder / 'curves.parquet'} lacks the columns {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}")
+        if not isinstance(about, dict) or (lacking := [key for key in ("metric", "goal") if key not in about]):
+            raise BadInput(f"{folder / 'about.json'} must be an object that names the metric and the goal")
+        if lacking := [c for c in [*KEYS[1:], about["metric"]] if c not in rows.columns]:
+            raise BadInput(
+                f"{folder / 'curves.parquet'} lacks the columns {', '.join(lacking)}; it has task, {', '.join(rows.columns)}"
+            )
         space = Space.load(folder / "space.json")
-        if lacking := [n for n in space.names if n not in configs]:
-            raise BadInput(f"{folder / 'configs.parquet'} lacks the hyperparameters {', '.join(lacking)} of space.json")
-        return cls(space, configs["config_id"].tolist(), config_dicts(configs, space), table, about)
+        if lacking := [n for n in ["config_id", *space.names] if n not in known]:
+            raise BadInput(f"{folder / 'configs.parquet'} lacks the columns {', '.join(lacking)} of space.json")
+        try:
+            return cls(space, [r["config_id"] for r in records], [config_of(r, space) for r in records], rows, about)
+        except BadInput as error:
+            raise BadInput(f"{folder / 'about.json'}: {error}") from error
+
+    @cached_property
+    def table(self) -> "pd.DataFrame":
+        """The long table as a data frame."""
+        return self.rows.frame()
 
     def save(self, folder: Path | str) -> None:
         """Write the four files, each by rename; `curves.parquet` is sorted, so that equal content gives equal files."""
+        import pandas as pd
+
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.space.save(folder / "space.json")
         records = [{"config_id": i, **c} for i, c in zip(self.config_ids, self.configs, strict=True)]
-        configs = pd.DataFrame(records, columns=["config_id", *self.space.names]).convert_dtypes(convert_string=False)
+        configs = pd.DataFrame(records, columns=["config_id", *self.space.names]).astype(self._types())
         table = self.table.sort_values(KEYS, ignore_index=True).astype(KEY_TYPES)
         for target, frame in (("configs.parquet", configs), ("curves.parquet", table)):
             with replace(folder / target) as temporary:
                 frame.to_parquet(temporary, index=False, compression="zstd")
-        tasks = self.tasks if self.about.get("tasks") else sorted(self.table["task"].unique())
+        tasks = self.tasks if self.about.get("tasks") else sorted(self.rows.tasks)
         write_json(folder / "about.json", {**self.about, "max_epoch": self.max_epoch, "tasks": tasks})
+
+    def _types(self) -> dict[str, str]:
+        """Column types of `configs.parquet` that keep whole numbers whole where other cells are empty."""
+        kinds: dict[type, str] = {int: "Int64", float: "Float64", bool: "boolean"}
+        out = {"config_id": "Int64"}
+        for name in self.space.names:
+            found = {type(plain(c[name])) for c in self.configs if name in c}
+            if len(found) == 1 and (kind := found.pop()) in kinds:
+                out[name] = kinds[kind]
+        return out
 
     def __len__(self) -> int:
         return len(self.configs)
 
     @cached_property
-    def X(self) -> np.ndarray:  # noqa: N802  (the field's notation)
+    def X(self) -> np.ndarray:
         """Encoded configurations, (n, dims)."""
         return self.space.encode(self.configs)
 
     @cached_property
     def row_of(self) -> dict[str, int]:
-        """Row of a configuration by its content (`config_key`)."""
-        return {config_key(c): i for i, c in enumerate(self.configs)}
+        """Row of a configuration by its content (`config_key`); the first of equal ones."""
+        return {config_key(c): i for i, c in reversed(list(enumerate(self.configs)))}
 
     def rows_of(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
         """The row of each given configuration, -1 where this meta-dataset does not know it; (m,) int."""
-        return np.array([self.row_of.get(config_key(c), -1) for c in configs], dtype=int)
+        mine = (
+            self.configs
+        )  # a configuration that the table holds twice keeps its own row where the given pool is this very pool
+        return np.array(
+            [
+                i if i < len(mine) and mine[i] == c else self.row_of.get(config_key(c), -1)
+                for i, c in enumerate(configs)
+            ],
+            dtype=int,
+        )
 
     def curves(self, task: str, seed: int = 0, metric: str | None = None) -> np.ndarray:
         """Learning curves (n, E), column j = epoch j + 1, higher is better; NaN where missing or diverged. Raises `BadInput`."""
@@ -124,7 +190,7 @@ class MetaDataset:
         """Where a row exists whose value is not finite (the configuration diverged there), (n, E) bool."""
         return self._dense_of(task, seed, None)[2].astype(bool)
 
-    def Y(self, tasks: Sequence[str] | None = None, seed: int = 0) -> np.ndarray:  # noqa: N802
+    def Y(self, tasks: Sequence[str] | None = None, seed: int = 0) -> np.ndarray:
         """Learning curves of several tasks (default: all), (T, n, E)."""
         tasks = self.tasks if tasks is None else tasks
         if not tasks:
@@ -140,51 +206,65 @@ class MetaDataset:
         """The same configurations, restricted to `tasks`. Raises `BadInput` on an unknown task."""
         for task in tasks:
             self.check_task(task)
-        table = self.table[self.table["task"].isin(list(tasks))]
-        return MetaDataset(self.space, self.config_ids, self.configs, table, {**self.about, "tasks": list(tasks), "max_epoch": self.max_epoch})
+        tasks = list(dict.fromkeys(tasks))
+        about = {**self.about, "tasks": tasks, "max_epoch": self.max_epoch}
+        return MetaDataset(self.space, self.config_ids, self.configs, self.rows.only(tasks), about)
 
     def seeds(self, task: str) -> list[int]:
         """The seeds that `task` was trained with."""
-        return sorted(int(s) for s in self.table.loc[self.table["task"] == task, "seed"].unique())
+        return np.unique(self.rows.columns["seed"][self.rows.rows(task)]).tolist()
 
     def check_task(self, task: str) -> None:
         """Raise `BadInput` that lists the tasks, if there is no such one."""
         if task not in self.tasks:
             raise BadInput(f"unknown task {task!r}; {self.name} has {', '.join(self.tasks)}")
 
-    def _dense_of(self, task: str, seed: int, metric: str | None) -> np.ndarray | tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _dense_of(self, task: str, seed: int, metric: str | None) -> "Dense":
         metric = metric or self.metric
         key = (task, metric, seed)
         if key not in self._dense:
             self.check_task(task)
-            part = self._by_task.get((task, seed))
+            if metric not in self.rows.columns:
+                raise BadInput(
+                    f"unknown metric {metric!r}; {self.name} has {', '.join(c for c in self.rows.columns if c not in KEYS)}"
+                )
             n, epochs = len(self.configs), self.max_epoch
             curves, start, failed = np.full((n, epochs), np.nan), np.full(n, np.nan), np.zeros((n, epochs), dtype=bool)
-            if part is not None:
-                order = {c: i for i, c in enumerate(self.config_ids)}
-                rows = np.array([order.get(c, -1) for c in part["config_id"]], dtype=int)
-                epoch = part["epoch"].to_numpy(dtype=int)
-                values = part[metric].to_numpy(dtype=float) * self.sign
-                values[~np.isfinite(values)] = np.nan
-                inside = (rows >= 0) & (epoch >= 1) & (epoch <= epochs)
-                curves[rows[inside], epoch[inside] - 1] = values[inside]
-                failed[rows[inside], epoch[inside] - 1] = np.isnan(values[inside])
-                first = (rows >= 0) & (epoch == 0)
-                start[rows[first]] = values[first]
-            self._dense[key] = (curves, start, failed)  # type: ignore[assignment]
+            part = self.rows.rows(task, seed)
+            epoch = self.rows.columns["epoch"][part].astype(int)
+            place = self._place_of(self.rows.columns["config_id"][part])
+            values = self.rows.columns[metric][part].astype(float) * self.sign
+            values[~np.isfinite(values)] = np.nan
+            inside = (place >= 0) & (epoch >= 1) & (epoch <= epochs)
+            curves[place[inside], epoch[inside] - 1] = values[inside]
+            failed[place[inside], epoch[inside] - 1] = np.isnan(values[inside])
+            first = (place >= 0) & (epoch == 0)
+            start[place[first]] = values[first]
+            self._dense[key] = (curves, start, failed)
         return self._dense[key]
 
-    @cached_property
-    def _by_task(self) -> dict[tuple[str, int], pd.DataFrame]:
-        groups = self.table.groupby(["task", "seed"], sort=False)
-        return {(str(t), int(s)): part for (t, s), part in groups}  # type: ignore[misc]
+    def _place_of(self, config_ids: np.ndarray) -> np.ndarray:
+        """Rows of `configs` by stored id, -1 for an id that is not there."""
+        ids = np.asarray(self.config_ids)
+        if not len(ids):
+            return np.full(len(config_ids), -1)
+        order = np.argsort(ids, kind="stable")
+        at = order[np.minimum(np.searchsorted(ids[order], config_ids), len(ids) - 1)]
+        return np.where(ids[at] == config_ids, at, -1)
 
 
-def config_dicts(frame: pd.DataFrame, space: Space) -> list[Config]:
-    """Rows of `configs.parquet` as plain dicts, empty cells left out, integers as integers."""
-    integer = {n for n in space.names if type(space.config_space[n]).__name__.endswith("IntegerHyperparameter")}
-    out: list[Config] = []
-    for record in frame[space.names].to_dict("records"):
-        present = {str(k): plain(v) for k, v in record.items() if not pd.isna(v)}
-        out.append({k: int(v) if k in integer else v for k, v in present.items()})
+Dense = tuple[np.ndarray, np.ndarray, np.ndarray]  # curves (n, E), values before training (n,), where diverged (n, E)
+
+
+def config_of(record: Mapping[str, Any], space: Space) -> Config:
+    """A row of `configs.parquet` as a configuration: empty cells left out, numbers and options of the type that the space gives them."""
+    out: Config = {}
+    for name, p in space.parameters.items():
+        value = plain(record[name])
+        if value is None or (isinstance(value, float) and math.isnan(value)):
+            continue
+        if p.numeric:
+            out[name] = int(value) if p.integer else float(value)
+        else:
+            out[name] = p.options[p.options.index(value)] if value in p.options else value
     return out
