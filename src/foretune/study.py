@@ -18,80 +18,43 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foretune.errors import BadInput, BadSuggestion
-from foretune.files import append_lines, write_json
-from foretune.space import Config, Space, config_key
+from foretune.files import write_json
+from foretune.journal import append, finite, read_journal
+from foretune.plan import Plan, Step
+from foretune.space import Config, Space, config_key, plain
+
+__all__ = ["Plan", "Step", "Study"]
 
 if TYPE_CHECKING:
     from foretune.meta import MetaDataset
     from foretune.searchers.base import Searcher
 
 
-@dataclass(frozen=True)
-class Step:
-    """Take configuration `config_id` from epoch `start` (so many are done) to epoch `stop`; `because` says why and by which past tasks."""
-
-    config_id: int
-    start: int
-    stop: int
-    because: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def epochs(self) -> int:
-        """Epochs that this step costs."""
-        return self.stop - self.start
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What defines a study and never changes, except that a budget may be raised when it is continued.
-
-    `budget` counts epochs of training; `seconds` of wall-clock, None for no limit. `open` studies may try configurations outside the pool.
-    """
-
-    task: str
-    metric: str
-    goal: str
-    max_epoch: int
-    budget: int
-    method: str = "random"
-    seed: int = 0
-    seconds: float | None = None
-    open: bool = False
-    notes: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        if self.goal not in ("maximize", "minimize"):
-            raise BadInput(f"goal={self.goal!r} must be 'maximize' or 'minimize'")
-        if self.max_epoch < 1:
-            raise BadInput(f"max_epoch={self.max_epoch} must be at least 1")
-        if self.budget < 1:
-            raise BadInput(f"budget={self.budget} must be at least 1 epoch")
-        if self.seconds is not None and not self.seconds > 0:
-            raise BadInput(f"seconds={self.seconds} must be positive")
-
-    @property
-    def sign(self) -> float:
-        """Multiplier that makes the metric higher-is-better."""
-        return 1.0 if self.goal == "maximize" else -1.0
-
-
 class Study:
     """Ask a searcher for steps, tell their values; keeps the history as arrays and, given a folder, on disk.
 
-    `space` is the search space, `configs` the pool of configurations; `past` holds the curves of past tasks for searchers that transfer.
+    `space` is the search space, `configs` the pool of configurations; `past` holds the curves of past tasks for searchers that transfer. A `folder`
+    that holds a study already is continued, with the budget now given; raises `BadInput` if that study is another one.
     """
 
     def __init__(
-        self, space: Space, configs: Sequence[Config], plan: Plan, *, past: "MetaDataset | None" = None, folder: Path | None = None
+        self,
+        space: Space,
+        configs: Sequence[Config],
+        plan: Plan,
+        *,
+        past: "MetaDataset | None" = None,
+        folder: Path | str | None = None,
     ):
-        self.space, self.plan, self.past, self.folder = space, plan, past, folder
+        self.space, self.plan, self.past = space, plan, past
+        self.folder = None if folder is None else Path(folder)
         self.configs: list[Config] = []
         self._row_of: dict[str, int] = {}
         d, epochs = space.dims, plan.max_epoch
@@ -111,8 +74,8 @@ class Study:
         self.rows: dict[int, list[dict[str, Any]]] = {}  # the raw rows of each trial, metric in its own unit
         self.failures: dict[int, tuple[int, str]] = {}
         self._add(list(configs))
-        if folder is not None:
-            self._open_journal()
+        if self.folder is not None:
+            self._open_journal(self.folder)
 
     # -- what a searcher reads ---------------------------------------------------------------------------------------------------
     @property
@@ -194,7 +157,8 @@ class Study:
         if step is None:
             return None
         self._check(step)
-        step = Step(step.config_id, step.start, min(step.stop, step.start + self.remaining), step.because)
+        start = int(step.start)
+        step = Step(int(step.config_id), start, min(int(step.stop), start + self.remaining), step.because)
         self._record({"event": "ask", **asdict(step), "because": dict(step.because), "seconds": round(seconds, 6)})
         return step
 
@@ -203,37 +167,42 @@ class Study:
         key = config_key(config)
         if key not in self._row_of:
             if not self.open_space:
-                raise BadSuggestion(f"{config} is not in the pool of this study, which is not open to new configurations")
+                raise BadSuggestion(
+                    f"{config} is not in the pool of this study, which is not open to new configurations"
+                )
             self.space.check(config)
             self._record({"event": "config", "config": config})
         return self._row_of[key]
 
-    def tell(self, step: Step, values: Sequence[float] | Sequence[Mapping[str, Any]], elapsed: float | None = None) -> None:
+    def tell(self, step: Step, values: Sequence[float | Mapping[str, Any]], elapsed: float | None = None) -> None:
         """Report the next epochs of a step: numbers in the metric's own unit, or rows with `epoch` and the metric.
 
-        A value that is not finite ends the trial as diverged. Epochs that were told before are passed over, so that telling twice is harmless.
+        A value that is not finite ends the trial as diverged; what follows it is dropped. Epochs that were told before are passed over, so that
+        telling twice is harmless. Raises `BadInput` for an unknown or failed trial, a row without its epoch or metric, or epochs out of turn.
         """
-        first = int(self.epoch[step.config_id])
+        i, metric = self._known(step.config_id), self.plan.metric
+        first = int(self.epoch[i])
+        before = any(row["epoch"] == 0 for row in self.rows.get(i, []))
         rows: list[dict[str, Any]] = []
         for k, value in enumerate(values):
-            row = dict(value) if isinstance(value, Mapping) else {"epoch": first + 1 + k, self.plan.metric: float(value)}
-            if self.plan.metric not in row:
-                raise BadInput(f"a told row lacks the study's metric {self.plan.metric!r}; it has {', '.join(row)}")
-            if row["epoch"] > first or (row["epoch"] == 0 and first == 0):
+            row = dict(value) if isinstance(value, Mapping) else {"epoch": first + 1 + k, metric: float(value)}
+            if lacking := [name for name in ("epoch", metric) if name not in row]:
+                raise BadInput(f"a told row lacks {lacking[0]!r}; it has {', '.join(map(str, row))}")
+            row["epoch"] = int(row["epoch"])
+            if row["epoch"] > first or (row["epoch"] == 0 and first == 0 and not before):
                 rows.append(row)
         epochs = [r["epoch"] for r in rows if r["epoch"] > 0]
+        if rows and self.failed[i]:
+            raise BadInput(f"configuration {i} has failed in epoch {self.failures[i][0]}; told were epochs {epochs}")
         if epochs != list(range(first + 1, first + 1 + len(epochs))) or first + len(epochs) > self.max_epoch:
-            raise BadInput(f"configuration {step.config_id} is at epoch {first} of {self.max_epoch}; told were epochs {epochs}")
-        events = [{"event": "epoch", "config_id": step.config_id, "row": row, "elapsed": elapsed} for row in rows]
-        for k, row in enumerate(rows):
-            if row["epoch"] > 0 and not math.isfinite(row[self.plan.metric]):
-                events[k + 1 :] = [self._failure(step.config_id, row["epoch"], f"{self.plan.metric} is {row[self.plan.metric]}")]
-                break
-        self._record(*events)
+            raise BadInput(f"configuration {i} is at epoch {first} of {self.max_epoch}; told were epochs {epochs}")
+        bad = next((k for k, row in enumerate(rows) if row["epoch"] > 0 and not finite(row[metric])), len(rows))
+        self._record(*({"event": "epoch", "config_id": i, "row": row, "elapsed": elapsed} for row in rows[: bad + 1]))
 
     def fail(self, step: Step, epoch: int, reason: str) -> None:
-        """End a trial: it failed in `epoch` (which was not told) for `reason`; the epoch counts as spent."""
-        self._record(self._failure(step.config_id, epoch, reason))
+        """End a trial: it failed in `epoch` for `reason`. An epoch that was not told counts as spent all the same."""
+        i = self._known(step.config_id)
+        self._record({"event": "fail", "config_id": i, "epoch": int(epoch), "reason": reason})
 
     def release(self, step: Step) -> None:
         """Give a pending step back: it will not be finished now, and its configuration may be suggested again."""
@@ -245,7 +214,8 @@ class Study:
         self._record({"event": "note", "facts": facts})
 
     def raise_budget(self, budget: int, seconds: float | None = None) -> None:
-        """Change the budget of a study that is continued."""
+        """Change the budget of a study that is continued. Raises `BadInput` as `Plan` does."""
+        replace(self.plan, budget=budget, seconds=seconds)  # refused before it is written
         self._record({"event": "budget", "budget": budget, "seconds": seconds})
 
     # -- tables ------------------------------------------------------------------------------------------------------------------
@@ -256,8 +226,14 @@ class Study:
         key = {"task": self.plan.task, "seed": 0}
         rows = [{**key, "config_id": i, **row} for i, rows in self.rows.items() for row in rows]
         configs = {i: self.configs[i] for i in sorted(self.rows)}
-        about = {"name": self.folder.name if self.folder else self.plan.task, "max_epoch": self.max_epoch, "tasks": [self.plan.task]}
-        return MetaDataset.build(self.space, configs, rows, metric=self.plan.metric, goal=self.plan.goal, source="foretune study", **about)
+        about = {
+            "name": self.folder.name if self.folder else self.plan.task,
+            "max_epoch": self.max_epoch,
+            "tasks": [self.plan.task],
+        }
+        return MetaDataset.build(
+            self.space, configs, rows, metric=self.plan.metric, goal=self.plan.goal, source="foretune study", **about
+        )
 
     def save_tables(self) -> None:
         """Write the study's meta-dataset files into its folder, by rename."""
@@ -273,10 +249,14 @@ class Study:
             state = "has failed" if self.failed[i] else "is being trained" if self.pending[i] else "is fully trained"
             raise BadSuggestion(f"configuration {i} {state} and cannot take the suggested step to epoch {step.stop}")
         if step.start != self.epoch[i] or not step.start < step.stop <= self.max_epoch:
-            raise BadSuggestion(f"configuration {i} is at epoch {self.epoch[i]} of {self.max_epoch}; suggested was {step.start} to {step.stop}")
+            raise BadSuggestion(
+                f"configuration {i} is at epoch {self.epoch[i]} of {self.max_epoch}; suggested was {step.start} to {step.stop}"
+            )
 
-    def _failure(self, config_id: int, epoch: int, reason: str) -> dict[str, Any]:
-        return {"event": "fail", "config_id": config_id, "epoch": int(epoch), "reason": reason}
+    def _known(self, config_id: int) -> int:
+        if not 0 <= config_id < len(self.configs):
+            raise BadInput(f"configuration {config_id} is unknown: the study has {len(self.configs)}")
+        return int(config_id)
 
     def _add(self, new: list[Config]) -> None:
         n = len(new)
@@ -294,7 +274,7 @@ class Study:
 
     def _record(self, *events: dict[str, Any]) -> None:
         if self.folder is not None and events:
-            append_lines(self.folder / "journal.jsonl", [json.dumps(e) for e in events])
+            append(self.folder / "journal.jsonl", events)
         for event in events:
             self._apply(event)
 
@@ -314,7 +294,9 @@ class Study:
                 self._apply_epoch(i, event["row"])
                 self.elapsed = max(self.elapsed, event.get("elapsed") or 0.0)
             case "fail":
-                if event["epoch"] > self.epoch[i]:  # an epoch that failed before it could be told was paid for all the same
+                if self.epoch[i] < min(
+                    event["epoch"], self.max_epoch
+                ):  # an epoch that failed before it could be told was paid for all the same
                     self.spent += 1
                     self.order.append((i, int(self.epoch[i]) + 1))
                     self.epoch[i] += 1
@@ -324,13 +306,12 @@ class Study:
             case "release":
                 self.pending[i] = 0
             case "budget":
-                self.plan = Plan(**{**asdict(self.plan), "budget": event["budget"], "seconds": event["seconds"]})
+                self.plan = replace(self.plan, budget=event["budget"], seconds=event["seconds"])
             case "note":
-                self.plan = Plan(**{**asdict(self.plan), "notes": {**self.plan.notes, **event["facts"]}})
+                self.plan = replace(self.plan, notes={**self.plan.notes, **event["facts"]})
 
     def _apply_epoch(self, i: int, row: dict[str, Any]) -> None:
-        value = row[self.plan.metric]
-        value = self.plan.sign * value if value is not None and math.isfinite(value) else math.nan
+        value = self.plan.sign * row[self.plan.metric] if finite(row[self.plan.metric]) else math.nan
         if i not in self.rows:  # told without having been asked for: a trial the user ran on their own
             self.started.append(i)
         self.rows.setdefault(i, []).append(row)
@@ -341,20 +322,32 @@ class Study:
         self.epoch[i] = row["epoch"]
         self.spent += 1
         self.order.append((i, row["epoch"]))
-        if self.epoch[i] >= self.pending[i]:
+        if math.isnan(value):  # the row itself says that the trial diverged, so no kill can part the two
+            self.failed[i] = True
+            self.failures[i] = (row["epoch"], f"{self.plan.metric} is {row[self.plan.metric]}")
+        if self.failed[i] or self.epoch[i] >= self.pending[i]:
             self.pending[i] = 0
 
-    def _open_journal(self) -> None:
-        assert self.folder is not None
+    def _open_journal(self, folder: Path) -> None:
         header = {**asdict(self.plan), "configs": self.configs}
-        journal = self.folder / "journal.jsonl"
-        if not (self.folder / "study.json").exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.space.save(self.folder / "space.json")
-            write_json(self.folder / "study.json", header)
-        elif journal.exists():
-            for event in read_journal(journal):
+        path, journal = folder / "study.json", folder / "journal.jsonl"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            self.space.save(folder / "space.json")
+            write_json(path, header)
+            return
+        stored, wanted = json.loads(path.read_text()), self.plan
+        refuse_another(folder, stored, json.loads(json.dumps(header, default=plain)))
+        self.plan = Plan(**{k: v for k, v in stored.items() if k != "configs"})
+        for k, event in enumerate(read_journal(journal)):
+            try:
                 self._apply(event)
+            except (IndexError, KeyError, TypeError) as error:
+                raise BadInput(
+                    f"{journal} is damaged: its event {k + 1} cannot be applied ({type(error).__name__}: {error})"
+                ) from error
+        if (wanted.budget, wanted.seconds) != (self.plan.budget, self.plan.seconds):
+            self.raise_budget(wanted.budget, wanted.seconds)
 
     @classmethod
     def load(cls, folder: Path | str, past: "MetaDataset | None" = None) -> "Study":
@@ -364,6 +357,9 @@ class Study:
             header = json.loads((folder / "study.json").read_text())
             configs = header.pop("configs")
             plan = Plan(**header)
+            for event in read_journal(folder / "journal.jsonl"):
+                if event["event"] == "budget":
+                    plan = replace(plan, budget=event["budget"], seconds=event["seconds"])
         except FileNotFoundError as error:
             raise BadInput(f"{folder} holds no study (no study.json)") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -371,14 +367,13 @@ class Study:
         return cls(Space.load(folder / "space.json"), configs, plan, past=past, folder=folder)
 
 
-def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The events of a journal; lines torn by a kill are passed over."""
-    events = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "event" in event:
-            events.append(event)
-    return events
+def refuse_another(folder: Path, stored: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    """Raise `BadInput` if the study that `folder` holds asks another question than the one given."""
+    for key in ("configs", "task", "metric", "goal", "max_epoch", "seed", "open"):
+        if stored.get(key) != mine[key]:
+            differs = (
+                f"{key} {stored.get(key)!r}, not {mine[key]!r}"
+                if key != "configs"
+                else "another pool of configurations"
+            )
+            raise BadInput(f"{folder} holds a study with {differs}: give another folder")
