@@ -26,9 +26,14 @@ METHODS: dict[str, Method] = {
     "mean-rank": Method("foretune.searchers.warm:MeanRank", "past tasks' mean ranking, each trained to the end", needs_past=True),
     "portfolio": Method("foretune.searchers.warm:Portfolio", "past tasks' greedy portfolio, each trained to the end", needs_past=True),
     "autohyper": Method("foretune.searchers.autohyper:AutoHyper", "the initial learning rate from the weights themselves (needs --open)"),
+    "curve-transfer": Method(
+        "foretune.searchers.curve_transfer:CurveTransfer",
+        "exact curve forecasts under a prior learned from past curves",
+        needs_past=True,
+    ),
 }
 
-DEFAULT = "portfolio"  # where past tasks exist
+DEFAULT = "curve-transfer"  # where past tasks exist
 DEFAULT_WITHOUT_PAST = "hyperband"
 
 

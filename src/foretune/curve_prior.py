@@ -1,0 +1,258 @@
+"""A Gaussian-process prior over (configuration x epoch) learned from past curves, and its exact posterior on a new task.
+
+Notation: D (T, n, E) deviations of past tasks from their mean m (n, E), all of one location and scale; S = D^T D / (T - 1);
+h(e) = spread over tasks, v(e) = spread over configurations; C (n, n) configuration kernel; Q (E, E) correlation of epochs.
+
+A new task shows y = A + B (g(c, e) + noise), with unknown location A and scale B and g drawn from one of three hypotheses:
+
+| hypothesis | mean      | covariance of (c, e) and (c', e')                                              |
+|------------|-----------|---------------------------------------------------------------------------------|
+| history    | m(c, e)   | a^2 S + r^2 h h' (rho C + (1 - rho) 1[c = c']) Q + v v' U Q                      |
+| loose      | m(c, e)   | the same with 3 r                                                              |
+| flat       | mean_c m  | v v' (C + 1[c = c']) Q / 2: the shape of a curve, but nothing about who is good |
+
+U is what stays open about configurations that no past task knows. a, r, rho, Q and the noise maximise the probability of
+each past task given the others. The hypotheses are weighed by the evidence of the new task's own observations, which
+guards against a misleading history; A has a normal prior, B a log-normal one on a grid, both from the past tasks.
+Sample covariance as a prior: empirical Bayes (as in arXiv 2602.12082); the rest is exact.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from foretune.gp import cholesky, whiten
+from foretune.past_curves import PastCurves, epoch_correlation
+
+SCALES = np.linspace(-3.0, 3.0, 13)  # grid of log B, in standard deviations of its prior
+
+
+@dataclass(frozen=True)
+class Amplitudes:
+    """Standard deviations and shares of the prior's parts (see the module's table)."""
+
+    past: float = 0.6  # a
+    residual: float = 0.7  # r, in units of h(e)
+    kernel: float = 0.4  # rho
+    persistent: float = 0.5  # share of a curve's residual that lasts over epochs
+    length: float = 1.5  # of the share that wanders, in log epochs
+    noise: float = 0.1  # in units of h(e)
+    offset: float = 0.1  # a shift common to all cells, beyond A
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """One way in which the new task may relate to the past: prior weight, whether it uses the past's ranking, factor of r."""
+
+    name: str
+    weight: float
+    ranked: bool
+    factor: float = 1.0
+
+
+HYPOTHESES = (
+    Hypothesis("history", 0.70, True),
+    Hypothesis("loose", 0.25, True, 3.0),
+    Hypothesis("flat", 0.05, False),
+)
+LIMITS = {
+    "past": (0.01, 3.0),
+    "residual": (0.02, 3.0),
+    "kernel": (0.01, 0.99),
+    "persistent": (0.02, 0.98),
+    "length": (0.1, 20.0),
+    "noise": (0.01, 1.0),
+    "offset": (0.005, 2.0),
+}
+
+
+@dataclass(frozen=True)
+class Belief:
+    """The posterior over cells: per hypothesis its weight (H,), mean and standard deviation (H, cells), in y's own unit.
+
+    `lean` (T,) is how much each past task carries of the prediction.
+    """
+
+    weight: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    lean: np.ndarray
+    names: tuple[str, ...]
+
+    @property
+    def trust(self) -> dict[str, float]:
+        """Posterior weight by hypothesis."""
+        return {name: float(self.weight[[n == name for n in self.names]].sum()) for name in dict.fromkeys(self.names)}
+
+    @property
+    def expected(self) -> np.ndarray:
+        """Mean over hypotheses, (cells,)."""
+        return np.asarray(self.weight @ self.mean)
+
+
+class CurvePrior:
+    """The prior learned from `past`; `fit` chooses the amplitudes, `believe` conditions on a new task's observations."""
+
+    def __init__(
+        self,
+        past: PastCurves,
+        amplitudes: Amplitudes | None = None,
+        hypotheses: tuple[Hypothesis, ...] = HYPOTHESES,
+        particle: float = 0.0,
+    ):
+        self.particle = particle
+        self.past, self.hypotheses = past, hypotheses
+        self.mean = past.mean
+        self.D = past.Z - self.mean
+        self.T, self.n, self.E = past.Z.shape
+        self.by_task = np.sqrt((self.D**2).mean(axis=(0, 1))) + 1e-3  # h
+        self.by_config = np.sqrt(past.Z.std(axis=1).mean(axis=0) ** 2) + 1e-3  # v
+        self.flat_mean = self.mean.mean(axis=0)
+        log_scale = np.log(past.scale)
+        self.scale_prior = float(log_scale.mean()), max(float(log_scale.std()), 0.3)
+        spread = max(float(past.location.std()), float(np.exp(self.scale_prior[0])))
+        self.location_prior = float(past.location.mean()), spread
+        self.amplitudes = amplitudes or self.fit()
+
+    # -- covariance ---------------------------------------------------------------------------------------------------
+    def residual(
+        self, c1: np.ndarray, e1: np.ndarray, c2: np.ndarray, e2: np.ndarray, a: Amplitudes
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Covariance of the residual, and of the flat hypothesis, between cells (c1, e1) and (c2, e2); e counts from 0."""
+        C = self.past.similarity[np.ix_(c1, c2)]
+        same = c1[:, None] == c2[None]
+        Q = epoch_correlation(e1 + 1.0, e2 + 1.0, a.persistent, a.length)
+        tasks = self.by_task[e1][:, None] * self.by_task[e2][None]
+        configs = self.by_config[e1][:, None] * self.by_config[e2][None]
+        R = a.residual**2 * tasks * (a.kernel * C + (1 - a.kernel) * same) * Q
+        return R + configs * self.past.unexplained[np.ix_(c1, c2)] * Q, configs * 0.5 * (C + same) * Q
+
+    def variance(self, c: np.ndarray, e: np.ndarray, a: Amplitudes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Diagonals: of a^2 S, of the residual, of the flat hypothesis."""
+        S = a.past**2 * (self.D[:, c, e] ** 2).sum(axis=0) / max(1, self.T - 1)
+        configs = self.by_config[e] ** 2
+        return S, a.residual**2 * self.by_task[e] ** 2 + configs * self.past.unexplained[c, c], configs
+
+    # -- learning the amplitudes -----------------------------------------------------------------------------------------
+    def fit(self, tasks: int = 12, configs: int = 40, epochs: int = 5) -> Amplitudes:
+        """Coordinate search for the amplitudes under which each of some past tasks is most probable given the others."""
+        start = Amplitudes()
+        if self.T < 3:
+            return start
+        rng = np.random.default_rng(0)
+        some = rng.choice(self.n, min(self.n, configs), replace=False)
+        ladder = np.unique(np.geomspace(1, self.E, epochs).round().astype(int)) - 1
+        c, e = np.repeat(some, len(ladder)), np.tile(ladder, len(some))
+        cells = self.past.Z[:, c, e]  # (T, N)
+        held_out = []
+        for t in rng.permutation(self.T)[:tasks]:
+            others = np.delete(cells, t, axis=0)
+            D = others - others.mean(axis=0)
+            held_out.append((D.T @ D / max(1, len(D) - 1), cells[t] - others.mean(axis=0)))
+
+        def cost(a: Amplitudes) -> float:
+            base = self.residual(c, e, c, e, a)[0] + a.offset**2 + np.diag((a.noise * self.by_task[e]) ** 2 + 1e-9)
+            total = 0.0
+            for S, y in held_out:
+                L = cholesky(a.past**2 * S + base)
+                total += 0.5 * float((whiten(L, y) ** 2).sum()) + float(np.log(np.diag(L)).sum())
+            return total / len(held_out)
+
+        best, at = cost(start), start
+        step = 1.8
+        for _ in range(3):
+            for name, (low, high) in LIMITS.items():
+                for factor in (step, 1 / step):
+                    while low <= (value := scaled(name, getattr(at, name), factor)) <= high:
+                        trial = replace(at, **{name: value})
+                        if (found := cost(trial)) >= best - 0.01:
+                            break
+                        best, at = found, trial
+            step **= 0.6
+        return at
+
+    # -- a new task --------------------------------------------------------------------------------------------------------
+    def believe(self, c: np.ndarray, e: np.ndarray, y: np.ndarray, to_c: np.ndarray, to_e: np.ndarray) -> Belief:
+        """Condition on values `y` (N,) at configurations `c`, epochs `e` (from 0); predict the cells (`to_c`, `to_e`)."""
+        a, scale = self.amplitudes, max(1, self.T - 1)
+        S_var, R_var, F_var = self.variance(to_c, to_e, a)
+        D_to, noise = self.D[:, to_c, to_e], (a.noise * self.by_task[e]) ** 2 + 1e-9
+        D_at = self.D[:, c, e]
+        if len(y):
+            S_oo, S_of = a.past**2 * D_at.T @ D_at / scale, a.past**2 * D_at.T @ D_to / scale
+            (R_oo, F_oo), (R_of, F_of) = self.residual(c, e, c, e, a), self.residual(c, e, to_c, to_e, a)
+        else:
+            empty = np.empty((0, len(to_c)))
+            S_oo = R_oo = F_oo = np.empty((0, 0))
+            S_of = R_of = F_of = empty
+        log_weight, means, stds, leans = [], [], [], []
+        shift, G = a.offset**2, self.particle
+        for h in self.hypotheses:
+            if h.ranked:
+                centre = self.mean + G * self.D if G else self.mean[None]  # (P, n, E)
+                prior_mean, at_mean = centre[:, to_c, to_e], centre[:, c, e]
+                left, r = 1 - G**2, h.factor**2
+                K, cross, var = left * S_oo + r * R_oo, left * S_of + r * R_of, left * S_var + r * R_var
+            else:
+                prior_mean, at_mean = self.flat_mean[None, to_e], self.flat_mean[None, e]
+                K, cross, var = F_oo, F_of, F_var
+            P = len(prior_mean)
+            L = cholesky(K + shift + np.diag(noise)) if len(y) else np.empty((0, 0))
+            A, B, evidence, rest = self.placed(L, at_mean, y)  # (P,), (P,), (P,), (N, P)
+            V = whiten(L, cross + shift) if len(y) else cross
+            means.append(A[:, None] + B[:, None] * (prior_mean + rest.T @ V))
+            stds.append(B[:, None] * np.sqrt(np.maximum(var + shift - (V**2).sum(axis=0), 1e-12)))
+            log_weight.append(np.log(h.weight / P) + evidence)
+            w = np.zeros((self.T, P))
+            if h.ranked:
+                if len(y):
+                    w = (1 - G**2) * D_at @ np.linalg.solve(L.T, rest) * a.past**2 / scale
+                w = 1.0 / self.T + w - w.mean(axis=0)
+                if G:
+                    w += G * (np.eye(self.T) - 1.0 / self.T)
+            leans.append(w)
+        joined = np.concatenate(log_weight)
+        weight = np.exp(joined - joined.max())
+        weight /= weight.sum()
+        lean = np.maximum(np.concatenate(leans, axis=1) @ weight, 0.0)
+        names = tuple(h.name for h, w in zip(self.hypotheses, log_weight, strict=True) for _ in w)
+        return Belief(weight, np.concatenate(means), np.concatenate(stds), lean, names)
+
+    def placed(
+        self, L: np.ndarray, mean: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Expected location A and scale B, log evidence of y with both integrated out, and the whitened rest (N,).
+
+        For each B of the grid, (y - A) / B - mean is normal with covariance L L^T plus (variance of A) / B^2 in every cell:
+        a rank-one change of the same factor.
+        """
+        (a0, a_sd), (b0, b_sd) = self.location_prior, self.scale_prior
+        P = len(mean)
+        if not len(y):
+            return np.full(P, a0), np.full(P, np.exp(b0)), np.zeros(P), np.zeros((0, P))
+        B = np.exp(b0 + b_sd * SCALES)[:, None]  # (G, 1)
+        white = whiten(L, np.column_stack([np.ones_like(y), y - a0, mean.T]))
+        one, values, m = white[:, 0], white[:, 1], white[:, 2:]
+        # squares of values / B - m and its product with `one`, from inner products
+        quadratic = (values @ values) / B**2 - 2 * (values @ m) / B + (m**2).sum(axis=0)  # (G, P)
+        along = (one @ values) / B - one @ m
+        variance = (a_sd / B) ** 2
+        inflation = 1 + variance * (one @ one)
+        quadratic = quadratic - variance * along**2 / inflation
+        log_p = -0.5 * quadratic - 0.5 * np.log(inflation) - len(y) * np.log(B) - 0.5 * SCALES[:, None] ** 2
+        top = log_p.max(axis=0)
+        p = np.exp(log_p - top)
+        evidence = top + np.log(p.mean(axis=0)) - np.log(np.diag(L)).sum()
+        p /= p.sum(axis=0)
+        scale = np.exp((p * np.log(B)).sum(axis=0))
+        location = a0 + (p * B * variance * along / inflation).sum(axis=0)
+        rest = (values[:, None] - (location - a0) * one[:, None]) / scale - m
+        return location, scale, evidence, rest
+
+
+def scaled(name: str, value: float, factor: float) -> float:
+    """A trial value: shares move on the odds scale, the others on the log scale."""
+    if name in ("kernel", "persistent"):
+        odds = value / (1 - value) * factor
+        return odds / (1 + odds)
+    return value * factor

@@ -1,0 +1,191 @@
+"""The default where past tasks exist: exact curve forecasts from a prior that past curves taught, spent against a deadline.
+
+Each decision conditions the prior of `foretune.curve_prior` on everything observed and takes the configuration with the
+largest expected improvement that it can still reach: epochs after the deadline do not count. The deadline is the next of
+1, 2, 5, 10, 20, 50, ... full trainings, or the end of the budget, so that a study is good at any time and spends its last
+epochs on what is nearly finished. The very first suggestion is the start of the past tasks' greedy portfolio.
+
+Steps under way count as if they had brought what is expected of them; a trial that failed counts as the worst value seen, so
+that configurations like it are avoided.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from foretune.acquisition import expected_improvement
+from foretune.curve_prior import Belief, CurvePrior
+from foretune.errors import BadInput
+from foretune.past_curves import past_curves
+from foretune.searchers.base import Searcher
+from foretune.searchers.warm import greedy_portfolio, past_best
+from foretune.study import Step, Study
+
+LADDER = 12  # epochs at which curves are predicted, geometrically spaced
+MOST_CELLS = 400  # observations that one decision conditions on
+
+
+class CurveTransfer(Searcher):
+    """Expected improvement that is reachable before the next deadline, under a prior learned from past curves.
+
+    The fitted prior is a cache: it is derived again from the past tasks by a fresh searcher.
+    """
+
+    name = "curve-transfer"
+
+    def __init__(self, growth: float = 0.25, particle: float = 0.8, first: str = ""):
+        self.particle, self.first = particle, first
+        if not 0 <= growth <= 10:
+            raise BadInput(
+                f"growth={growth} must be from 0 (one epoch per step) to 10 (steps of ten times the epochs so far)"
+            )
+        self.growth = growth
+        self._prior: tuple[Any, int, CurvePrior] | None = None
+        self._belief: tuple[Any, Belief] | None = None
+
+    # -- what is believed --------------------------------------------------------------------------------------------------
+    def prior(self, study: Study) -> CurvePrior:
+        """The prior for this study's pool; refitted when the pool grows."""
+        if study.past is None or not study.past.tasks:
+            raise BadInput(
+                "curve-transfer starts from past tasks and there are none: give a meta-dataset, or take --method hyperband"
+            )
+        held = self._prior
+        if held is None or held[0] is not study.past or held[1] != len(study.configs):
+            amplitudes = held[2].amplitudes if held is not None and held[0] is study.past else None
+            self._prior = held = (
+                study.past,
+                len(study.configs),
+                CurvePrior(past_curves(study), amplitudes, particle=self.particle),
+            )
+        return held[2]
+
+    def ladder(self, study: Study) -> np.ndarray:
+        """Epochs (from 0) at which curves are predicted, (G,)."""
+        return np.unique(np.geomspace(1, study.max_epoch, LADDER).round().astype(int)) - 1
+
+    def belief(self, study: Study) -> Belief:
+        """The posterior on (configuration, ladder epoch), configurations first."""
+        key = (id(study), study.spent, len(study.configs), study.pending.tobytes(), study.failed.tobytes())
+        if self._belief is None or self._belief[0] != key:
+            prior, ladder = self.prior(study), self.ladder(study)
+            n, G = len(study.configs), len(ladder)
+            c, e, y = observations(study, ladder)
+            to_c, to_e = np.repeat(np.arange(n), G), np.tile(ladder, n)
+            belief = prior.believe(c, e, y, to_c, to_e)
+            waiting = np.flatnonzero(study.pending)
+            if len(waiting):
+                ends = study.pending[waiting] - 1
+                expected = prior.believe(c, e, y, waiting, ends).expected
+                belief = prior.believe(np.r_[c, waiting], np.r_[e, ends], np.r_[y, expected], to_c, to_e)
+            self._belief = (key, belief)
+        return self._belief[1]
+
+    # -- what is done ------------------------------------------------------------------------------------------------------
+    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+        """The step with the largest expected improvement reachable before the deadline; None while nothing is available."""
+        free = study.available
+        if not free.any():
+            return None
+        left = until_deadline(study)
+        ladder = self.ladder(study)
+        belief = self.belief(study)
+        if self.first == "portfolio" and not study.started and not study.pending.any():
+            first = [i for i in greedy_portfolio(past_best(study), 1) if free[i]]
+            config_id = first[0] if first else int(np.where(free, self.final(study), -np.inf).argmax())
+            return self.step(study, config_id, left, belief, "first of the past tasks' portfolio", None)
+        reach = (ladder >= study.epoch[:, None]) & (ladder < study.epoch[:, None] + left)  # (n, G)
+        short = free & ~reach.any(axis=1)
+        reach[short, (ladder >= study.epoch[short, None]).argmax(axis=1)] = True
+        best = float(study.best.max())
+        shape = (len(belief.weight), *reach.shape)
+        if math.isfinite(best):
+            gain = expected_improvement(belief.mean, belief.std, best).reshape(shape)
+            value = np.tensordot(belief.weight, gain, axes=1)
+        else:
+            value = belief.expected.reshape(reach.shape)
+        value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
+        config_id = int(value.argmax())
+        why = "continue" if study.epoch[config_id] else "start"
+        return self.step(
+            study,
+            config_id,
+            left,
+            belief,
+            f"{why}: most expected improvement within {left} epochs",
+            float(value[config_id]),
+        )
+
+    def step(self, study: Study, config_id: int, left: int, belief: Belief, why: str, gain: float | None) -> Step:
+        """A step of `config_id`, longer the longer it has trained, with the past tasks that speak for it."""
+        start = int(study.epoch[config_id])
+        length = max(1, int(start * self.growth))
+        stop = min(start + min(length, left), study.max_epoch)
+        prior = self.prior(study)
+        because: dict[str, Any] = {"why": why, "past": leaning(belief.lean, prior.past.tasks)}
+        because["trust"] = {name: round(w, 3) for name, w in belief.trust.items()}
+        if gain is not None:
+            because["expected_improvement"] = float(f"{gain:.4g}")
+        return Step(config_id, start, stop, because)
+
+    def final(self, study: Study) -> np.ndarray:
+        """Best value that each configuration has shown or is expected to show by its last epoch, (n,)."""
+        ladder = self.ladder(study)
+        expected = self.belief(study).expected.reshape(len(study.configs), -1)
+        ahead = np.where(ladder >= study.epoch[:, None], expected, -np.inf).max(axis=1)
+        ahead[study.failed] = -np.inf
+        return np.maximum(ahead, study.best)
+
+    def recommend(self, study: Study) -> int | None:
+        """The configuration expected to be best when fully trained; before any observation, the past's."""
+        return int(self.final(study).argmax()) if len(study.configs) else None
+
+
+def until_deadline(study: Study) -> int:
+    """Epochs to the next of 1, 2, 5, 10, ... full trainings, pending steps counted as spent; at most what remains, at least 1."""
+    used = study.budget - study.remaining
+    decade = 1
+    while True:
+        for factor in (1, 2, 5):
+            deadline = factor * decade * study.max_epoch
+            if deadline > used:
+                return max(1, min(deadline - used, study.remaining))
+        decade *= 10
+
+
+def observations(study: Study, ladder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cells (c, e) and values to condition on: of each curve the ladder's epochs and the last two, a failure as the worst value.
+
+    Beyond `MOST_CELLS` only every other, fourth, ... ladder epoch is kept besides the last.
+    """
+    keep = np.zeros(study.Y.shape, dtype=bool)
+    seen = np.isfinite(study.Y)
+    last = np.where(seen.any(axis=1), seen.shape[1] - 1 - seen[:, ::-1].argmax(axis=1), -1)
+    rows = np.flatnonzero(last >= 0)
+    every = 1
+    while True:
+        keep[:] = False
+        keep[:, ladder[::-1][::every]] = True
+        keep[rows, last[rows]] = True
+        if every == 1:
+            keep[rows, np.maximum(last[rows] - 1, 0)] = True
+        if (keep & seen).sum() <= MOST_CELLS or every > len(ladder):
+            break
+        every *= 2
+    c, e = np.nonzero(keep & seen)
+    y = study.Y[c, e]
+    if study.failed.any() and len(y):
+        failed = np.flatnonzero(study.failed)
+        worst = np.full(len(failed), float(y.min()) - (float(y.std()) or 0.0))
+        return np.r_[c, failed], np.r_[e, np.maximum(study.epoch[failed] - 1, 0)], np.r_[y, worst]
+    return c, e, y
+
+
+def leaning(lean: np.ndarray, tasks: tuple[str, ...], most: int = 5) -> dict[str, float]:
+    """The past tasks that carry most of a prediction, as shares of the whole; at most five."""
+    total = float(lean.sum())
+    if total <= 0:
+        return {}
+    top = np.argsort(-lean, kind="stable")[:most]
+    return {tasks[k]: round(float(lean[k] / total), 3) for k in top if lean[k] > 0}
