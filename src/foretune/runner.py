@@ -30,11 +30,17 @@ class Stopwatch:
 
 
 def run_study(
-    study: Study, searcher: Searcher, workers: Workers, *, on_change: Callable[[Study], None] = lambda study: None, every: float = 0.5
+    study: Study,
+    searcher: Searcher,
+    workers: Workers,
+    *,
+    on_change: Callable[[Study], None] = lambda study: None,
+    every: float = 0.5,
 ) -> None:
     """Run `study` to its end. `on_change` is called after each change, and at least each `every` seconds while waiting.
 
-    An exception, Ctrl-C included, closes the workers and leaves the study as it stands, to be continued by another call.
+    With the wall-clock budget spent, steps under way are broken off; they stay pending, for a study that is given more time. An exception, Ctrl-C
+    included, closes the workers and leaves the study as it stands, to be continued by another call.
     """
     clock = Stopwatch(study.elapsed)
     deaths: Counter[int] = Counter()
@@ -42,16 +48,17 @@ def run_study(
     running: set[int] = set()
     try:
         while True:
-            while workers.free and (step := queue.pop(0) if queue else study.ask(searcher)):
+            while workers.free and (step := next_step(study, searcher, queue)):
                 workers.submit(step, study.configs[step.config_id])
                 running.add(step.config_id)
-            if not running:
+            if not running or study.out_of_time:
                 break
             for event in workers.events(every):
                 i = event.step.config_id
                 match event:
                     case Row(step, row):
                         study.tell(step, [row], elapsed=clock())
+                        deaths.pop(i, None)
                     case Ended(step, outcome):
                         running.discard(i)
                         study.tell(step, outcome.rows, elapsed=clock())
@@ -60,15 +67,26 @@ def run_study(
                     case Died(step, reason):
                         running.discard(i)
                         deaths[i] += 1
-                        if deaths[i] > RETRIES:
-                            study.fail(step, int(study.epoch[i]) + 1, f"{reason}, {deaths[i]} times in a row (out of memory?)")
-                        else:
+                        if study.pending[i] and deaths[i] > RETRIES:
+                            study.fail(
+                                step,
+                                int(study.epoch[i]) + 1,
+                                f"{reason}, {deaths[i]} times in a row (out of memory?)",
+                            )
+                        elif study.pending[i]:  # else it died with its last epoch told
                             queue.append(Step(i, int(study.epoch[i]), step.stop, step.because))
             study.elapsed = clock()
             on_change(study)
     finally:
         workers.close()
         study.save_tables()
+
+
+def next_step(study: Study, searcher: Searcher, queue: list[Step]) -> Step | None:
+    """The next interrupted step of `queue`, else what the searcher suggests; None when nothing can be done now."""
+    if study.out_of_time or study.spent >= study.budget:
+        return None
+    return queue.pop(0) if queue else study.ask(searcher)
 
 
 def needed(study: Study) -> set[int]:
@@ -87,3 +105,9 @@ def delete_checkpoints(study: Study, objective: Training) -> None:
     for path in objective.folder.glob("trial-*.ckpt"):
         if path.name not in keep:
             path.unlink(missing_ok=True)
+
+
+def sweep(objective: Training) -> None:
+    """Delete what killed workers left half-written; for a time when no worker runs."""
+    for path in objective.folder.glob(".trial-*"):
+        path.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from foretune.files import write_atomic
 from foretune.images import Task, load_task
 from foretune.meta import MetaDataset
 from foretune.objective import Training
-from foretune.runner import delete_checkpoints, run_study
+from foretune.runner import delete_checkpoints, run_study, sweep
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
 from foretune.space import Config, Space
 from foretune.spaces import Settings, default_config, heavy_pool, hyperrec_space, transfer_pool, transfer_space
@@ -163,6 +163,7 @@ def run(ready: Prepared, *, workers: Workers | None = None, on_change: Callable[
         delete_checkpoints(study, ready.objective)
         on_change(study)
 
+    sweep(ready.objective)
     plan = ready.study.plan
     pool = workers or Processes(ready.objective, ready.request.workers)
     run_study(ready.study, searcher(plan.method, **plan.notes["options"]), pool, on_change=changed)

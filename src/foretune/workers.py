@@ -4,13 +4,17 @@ Each worker is a spawned process (threads would share torch's random numbers) on
 doing, takes no lock and no other worker with it. A worker sends `Row` after each epoch and `Ended` after the step; one that dies gives `Died`.
 """
 
+import os
 import signal
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
+from foretune.errors import BadInput
 from foretune.objective import Outcome
 from foretune.study import Step
 
@@ -45,7 +49,9 @@ Event = Row | Ended | Died
 class Objective(Protocol):
     """What a worker runs (see `foretune.objective`)."""
 
-    def run(self, config_id: int, config: Mapping[str, Any], start: int, stop: int, on_epoch: Any = None) -> Outcome: ...
+    def run(
+        self, config_id: int, config: Mapping[str, Any], start: int, stop: int, on_epoch: Any = None
+    ) -> Outcome: ...
 
 
 class Workers(Protocol):
@@ -64,16 +70,27 @@ class Workers(Protocol):
 def serve(connection: Connection, objective: Objective) -> None:
     """Run steps from `connection` until it closes (the body of a worker process)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which decides what stops
-    while True:
-        try:
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        while True:
             config_id, config, start, stop = connection.recv()
-        except EOFError:
-            return
-        try:
-            outcome = objective.run(config_id, config, start, stop, on_epoch=lambda row: connection.send(("row", row)))
-        except BrokenPipeError:
-            return
-        connection.send(("ended", outcome))
+            try:
+                outcome = objective.run(
+                    config_id, config, start, stop, on_epoch=lambda row: connection.send(("row", row))
+                )
+            except BadInput as error:  # a configuration that cannot be trained is a failed trial
+                outcome = Outcome([], str(error))
+            connection.send(("ended", outcome))
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
+        return
+
+
+def end_with_parent() -> None:
+    """End this process at once when its parent is gone: an epoch under way must not write beside the run that takes it up again."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 class Processes:
@@ -94,10 +111,8 @@ class Processes:
         """Give a step to a free worker."""
         process, connection = self._idle.pop() if self._idle else self._start()
         self._busy[connection] = (process, step)
-        try:
+        with suppress(OSError):  # it died while idle; `events` reports it as the death it is
             connection.send((step.config_id, dict(config), step.start, step.stop))
-        except OSError:  # it died while idle; `events` reports it as the death it is
-            pass
 
     def events(self, timeout: float) -> list[Event]:
         """What happened; waits up to `timeout` seconds for the first event."""
@@ -134,6 +149,20 @@ class Processes:
     def _start(self) -> tuple[Any, Connection]:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=serve, args=(theirs, self.objective), daemon=True)
-        process.start()
+        with without_interrupt():
+            process.start()
         theirs.close()  # so that the worker's death closes the pipe
         return process, ours
+
+
+@contextmanager
+def without_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back: a process started meanwhile never gets it, not even before its own code runs; this one gets it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
