@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.files import replace
+from foretune.files import replace, write_atomic
 from foretune.meta import MetaDataset
 from foretune.searchers.registry import method, searcher
 
@@ -127,6 +127,12 @@ def regret_at(steps: pd.DataFrame, budgets: Iterable[int], column: str = "normal
     )
 
 
+def error_of(regret: pd.DataFrame) -> pd.DataFrame:
+    """Standard error over tasks of each method's mean over seeds: seeds of one task are no independent evidence."""
+    per_task = regret.groupby(["method", "task"]).mean()
+    return (per_task.groupby("method").std(ddof=1) / np.sqrt(per_task.groupby("method").size().to_numpy()[:, None])).rename(columns=str)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run from the command line; prints the mean normalized regret of each method at 1, 2, 5 and 10 full trainings."""
     parser = argparse.ArgumentParser(prog="python -m foretune.evaluation.benchmark", description=main.__doc__)
@@ -137,12 +143,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", help="names, separated by commas; default: all")
     parser.add_argument("--out", required=True, help="folder for the steps, one parquet file per method")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--summary", type=Path, help="CSV file for the table that is printed")
     args = parser.parse_args(argv)
     tasks = args.tasks.split(",") if args.tasks else None
     steps = run_all(args.meta, args.out, args.methods.split(","), budget=args.budget, seeds=args.seeds, tasks=tasks, jobs=args.jobs)
     epochs = MetaDataset.load(args.meta).max_epoch
     budgets = [k * epochs for k in (1, 2, 5, 10) if k * epochs <= args.budget]
-    print(regret_at(steps, budgets).groupby("method").mean().round(4).to_string())
+    regret = regret_at(steps, budgets)
+    table = pd.concat([regret.groupby("method").mean(), error_of(regret).add_suffix(" se")], axis=1).loc[args.methods.split(",")].round(5)
+    print(table.to_string())
+    if args.summary:
+        write_atomic(args.summary, table.to_csv())
 
 
 if __name__ == "__main__":

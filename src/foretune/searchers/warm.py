@@ -8,6 +8,7 @@ Notation: T past tasks, n configurations; `best` (T, n) = best value over epochs
 """
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -79,6 +80,17 @@ class MeanRank(Searcher):
     name = "mean-rank"
     why = "mean rank over past tasks"
 
+    def __init__(self) -> None:
+        self._lists: WeakKeyDictionary[Study, tuple[np.ndarray, list[int]]] = WeakKeyDictionary()
+
+    def list_of(self, study: Study) -> tuple[np.ndarray, list[int]]:
+        """`past_best` and the order, computed once per study: they depend on its past alone, and on how many configurations it knows."""
+        known = self._lists.get(study)
+        if known is None or known[0].shape[1] != len(study.configs):
+            best = past_best(study)
+            known = self._lists[study] = best, self.order(best)
+        return known
+
     def order(self, best: np.ndarray) -> list[int]:
         """Configurations to train, best first."""
         rank = mean_rank(best)
@@ -86,9 +98,9 @@ class MeanRank(Searcher):
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
         """The first configuration of the list that is not fully trained, from where it stands to the last epoch."""
-        best = past_best(study)
+        best, order = self.list_of(study)
         free = study.available
-        for place, c in enumerate(self.order(best)):
+        for place, c in enumerate(order):
             if free[c]:
                 because = {"why": f"{self.why}: place {place + 1}", "past": leaning(best, study.past.tasks, c)}  # type: ignore[union-attr]
                 return Step(c, int(study.epoch[c]), study.max_epoch, because)
@@ -105,6 +117,7 @@ class Portfolio(MeanRank):
     def __init__(self, size: int = 1000):
         if size < 1:
             raise BadInput(f"size={size} must be at least 1")
+        super().__init__()
         self.size = size
 
     def order(self, best: np.ndarray) -> list[int]:
