@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from foretune import __version__
 from foretune.errors import BadInput
@@ -13,9 +13,17 @@ from foretune.errors import BadInput
 QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is; exit code 2."""
+        self.exit(2, f"{self.prog}: {' '.join(message.split())} ({self.prog} --help says more)\n")
+
+
 def parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="foretune",
         description="Tune image classifiers with what earlier tuning runs taught: hand over a folder of images, get the best hyperparameters.",
         epilog="foretune COMMAND --help says more. Start with: foretune tune FOLDER_OF_CLASS_FOLDERS --budget 100",
@@ -29,30 +37,67 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _tune(commands: Any) -> None:
-    p = commands.add_parser("tune", help="find the best hyperparameters for a folder of images", description="Tune a network on IMAGES.")
-    p.add_argument("images", metavar="IMAGES", help="a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME")
-    p.add_argument("--budget", type=int, metavar="EPOCHS", help="epochs to spend in all trials together (default: ten full trainings)")
+    p = commands.add_parser(
+        "tune", help="find the best hyperparameters for a folder of images", description="Tune a network on IMAGES."
+    )
+    p.add_argument(
+        "images",
+        metavar="IMAGES",
+        help="a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME",
+    )
+    p.add_argument(
+        "--budget",
+        type=int,
+        metavar="EPOCHS",
+        help="epochs to spend in all trials together (default: ten full trainings)",
+    )
     p.add_argument("--seconds", type=float, help="wall-clock limit; the study stops at whichever budget ends first")
-    p.add_argument("--method", help="how to choose the next step (see: foretune methods); default: the best there is for what is at hand")
-    p.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method, such as eta=2")
+    p.add_argument(
+        "--method",
+        help="how to choose the next step (see: foretune methods); default: the best there is for what is at hand",
+    )
+    p.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method, such as eta=2"
+    )
     p.add_argument("--workers", type=int, default=2, help="trials that train at the same time (default: 2)")
-    p.add_argument("--study", metavar="NAME", help="name of the study; the same command continues a study that was stopped")
+    p.add_argument(
+        "--study", metavar="NAME", help="name of the study; the same command continues a study that was stopped"
+    )
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--compare", action="store_true", help="also train the default configuration, and random search with equal epochs")
+    p.add_argument(
+        "--compare",
+        action="store_true",
+        help="also train the default configuration, and random search with equal epochs",
+    )
     past = p.add_argument_group("what it learns from")
-    past.add_argument("--meta", default="light", metavar="NAME", help="meta-dataset in DATA/meta (default: light; none: start from nothing)")
+    past.add_argument(
+        "--meta",
+        default="light",
+        metavar="NAME",
+        help="meta-dataset in DATA/meta (default: light; none: start from nothing)",
+    )
     past.add_argument("--sources", metavar="A,B", help="use these past tasks only")
     space = p.add_argument_group("what it trains")
-    space.add_argument("--space", default="transfer", help="transfer, heavy, hyperrec, or a ConfigSpace JSON file (default: transfer)")
+    space.add_argument(
+        "--space", default="transfer", help="transfer, heavy, hyperrec, or a ConfigSpace JSON file (default: transfer)"
+    )
     space.add_argument("--open", action="store_true", help="also try configurations between those of the pool")
     space.add_argument("--network", help="efficientnet_lite0, mobilenet_v2, shufflenet_v2_x1_0, resnet18, ...")
     space.add_argument("--image-size", type=int, metavar="PIXELS")
     space.add_argument("--max-epoch", type=int, metavar="EPOCHS", help="epochs of a full training")
-    space.add_argument("--train-limit", type=int, metavar="IMAGES", help="train on so many images of the training part; 0: all")
-    space.add_argument("--valid-limit", type=int, metavar="IMAGES", help="judge by so many images of the validation part; 0: all")
+    space.add_argument(
+        "--train-limit", type=int, metavar="IMAGES", help="train on so many images of the training part; 0: all"
+    )
+    space.add_argument(
+        "--valid-limit", type=int, metavar="IMAGES", help="judge by so many images of the validation part; 0: all"
+    )
     space.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default: auto)")
     _data(p)
-    p.add_argument("--tracking", metavar="URI", help="MLflow tracking address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db; none: off)")
+    p.add_argument(
+        "--tracking",
+        metavar="URI",
+        help="MLflow tracking address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db; none: off)",
+    )
     p.set_defaults(run="foretune.commands.tune:run")
 
 
@@ -65,50 +110,78 @@ def _replay(commands: Any) -> None:
     p.add_argument("meta", metavar="META", help="a meta-dataset folder")
     p.add_argument("--task", help="the task to tune")
     p.add_argument("--method", help="see: foretune methods")
-    p.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method, such as eta=2")
+    p.add_argument(
+        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method, such as eta=2"
+    )
     p.add_argument("--budget", type=int, metavar="EPOCHS", help="epochs to spend in all (default: ten full trainings)")
     p.add_argument("--sources", metavar="A,B", help="tasks that count as past (default: all others)")
     p.add_argument("--seed", type=int, default=0, help="seed of the method")
     p.add_argument("--curve-seed", type=int, default=0, help="which seed's curves to replay")
-    p.add_argument("--out", type=Path, metavar="FILE", help="write the lines here, by rename (default: standard output)")
+    p.add_argument(
+        "--out", type=Path, metavar="FILE", help="write the lines here, by rename (default: standard output)"
+    )
     p.set_defaults(run="foretune.commands.replay:run")
 
 
 def _small(commands: Any) -> None:
-    p = commands.add_parser("tasks", help="list the embedded image tasks, or prepare them", description="The image tasks that need nothing but the package index.")
+    p = commands.add_parser(
+        "tasks",
+        help="list the embedded image tasks, or prepare them",
+        description="The image tasks that need nothing but the package index.",
+    )
     p.add_argument("names", nargs="*", metavar="NAME", help="tasks to prepare (with none: list them)")
     p.add_argument("--prepare", action="store_true", help="prepare all tasks, or those named")
     _data(p)
     p.set_defaults(run="foretune.commands.tables:tasks")
 
-    p = commands.add_parser("import", help="turn a published table into a meta-dataset", description="Read a published table as its authors ship it.")
+    p = commands.add_parser(
+        "import",
+        help="turn a published table into a meta-dataset",
+        description="Read a published table as its authors ship it.",
+    )
     p.add_argument("format", metavar="FORMAT", help="hyperrec, lcbench, taskset, ...")
     p.add_argument("source", type=Path, metavar="SRC", help="the file or folder as published")
     p.add_argument("target", type=Path, metavar="DEST", help="the folder to write")
     p.set_defaults(run="foretune.commands.tables:import_table")
 
     p = commands.add_parser("methods", help="list the methods", description="The methods that --method can name.")
-    p.add_argument("--default", action="store_true", help="print only the name of the method that tune takes where past tasks exist")
+    p.add_argument(
+        "--default",
+        action="store_true",
+        help="print only the name of the method that tune takes where past tasks exist",
+    )
     p.set_defaults(run="foretune.commands.tables:methods")
 
     p = commands.add_parser("studies", help="list the studies", description="All studies in DATA/studies.")
     _data(p)
     p.set_defaults(run="foretune.commands.studies:studies")
 
-    p = commands.add_parser("report", help="write a study's report", description="Write the HTML report of a study, finished or not.")
+    p = commands.add_parser(
+        "report", help="write a study's report", description="Write the HTML report of a study, finished or not."
+    )
     p.add_argument("study", metavar="STUDY", help="name or folder of a study")
     p.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the study's folder")
     _data(p)
     p.set_defaults(run="foretune.commands.studies:report")
 
-    p = commands.add_parser("doctor", help="check that everything works here", description="Look at the installation, the machine and the data.")
+    p = commands.add_parser(
+        "doctor",
+        help="check that everything works here",
+        description="Look at the installation, the machine and the data.",
+    )
     _data(p)
     p.set_defaults(run="foretune.commands.doctor:run")
 
 
 def _data(p: argparse.ArgumentParser) -> None:
     default = Path(os.environ.get("FORETUNE_DATA", "data"))
-    p.add_argument("--data", type=Path, default=default, metavar="FOLDER", help="the data folder (default: $FORETUNE_DATA, else data)")
+    p.add_argument(
+        "--data",
+        type=Path,
+        default=default,
+        metavar="FOLDER",
+        help="the data folder (default: $FORETUNE_DATA, else data)",
+    )
 
 
 def options(pairs: Sequence[str]) -> dict[str, Any]:
@@ -148,6 +221,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output is gone (such as `| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is None:  # not about a file that was named: a defect, to be seen in full
+            raise
+        print(f"foretune {args.command}: {error.filename}: {error.strerror or error}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print(f"\nforetune {args.command}: stopped", file=sys.stderr)
         return 130

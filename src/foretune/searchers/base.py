@@ -27,9 +27,14 @@ class Searcher:
         return None if incumbent is None else incumbent[0]
 
 
+TRIES = 100  # samples of an open space that may turn out to be known already, before its pool is taken
+
+
 def draw(study: "Study", rng: np.random.Generator) -> int | None:
-    """A configuration that was never started: from the pool at random or, in an open space, a new sample. None when the pool is used up."""
-    if study.open_space:
-        return study.propose(study.space.sample(1, rng)[0])
+    """A configuration that was never started: from the pool at random or, in an open space, a new sample. None when there is none left."""
+    for _ in range(TRIES if study.open_space else 0):
+        config_id = study.propose(study.space.sample(1, rng)[0])
+        if study.available[config_id] and study.epoch[config_id] == 0:
+            return config_id
     fresh = np.flatnonzero(study.available & (study.epoch == 0))
     return int(rng.choice(fresh)) if len(fresh) else None

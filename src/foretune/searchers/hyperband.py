@@ -32,10 +32,10 @@ class Bracket:
 
 def brackets(most_epochs: int, eta: float) -> list[Bracket]:
     """The brackets of one round of Hyperband, s = s_max first. Raises `BadInput` for eta not above 1 or R below 1."""
-    if not eta > 1:
+    if not 1 < eta < math.inf:
         raise BadInput(f"eta={eta:g} must be above 1")
-    if most_epochs < 1:
-        raise BadInput(f"R={most_epochs} must be at least 1 epoch")
+    if not isinstance(most_epochs, int) or most_epochs < 1:
+        raise BadInput(f"R={most_epochs} must be a whole number of at least 1 epoch")
     s_max = math.floor(math.log(most_epochs) / math.log(eta) + 1e-9)
     out = []
     for s in range(s_max, -1, -1):
@@ -54,8 +54,10 @@ class Hyperband(Searcher):
 
     name = "hyperband"
 
-    def __init__(self, eta: float = 3.0, R: int | None = None, first: Sequence[int] = ()):  # noqa: N803  (the paper's name)
-        brackets(R or 1, eta)  # refuse bad options before any study starts
+    def __init__(self, eta: float = 3.0, R: int | None = None, first: Sequence[int] = ()):
+        brackets(1 if R is None else R, eta)  # refuse bad options before any study starts
+        if wrong := [c for c in first if not isinstance(c, int)]:
+            raise BadInput(f"first={wrong[0]!r} must be the id of a configuration")
         self.eta, self.most_epochs, self.first = eta, R, list(first)
 
     def plan(self, study: Study) -> Iterator[Bracket]:
@@ -66,6 +68,8 @@ class Hyperband(Searcher):
     def sample(self, study: Study, rng: np.random.Generator) -> int | None:
         """A configuration to start next."""
         for config_id in self.first:
+            if not 0 <= config_id < len(study.configs):
+                raise BadInput(f"first={config_id} is no configuration of this study, which has {len(study.configs)}")
             if study.available[config_id] and study.epoch[config_id] == 0:
                 return config_id
         return draw(study, rng)

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -21,11 +22,22 @@ class Method:
 
 METHODS: dict[str, Method] = {
     "random": Method("foretune.searchers.random:Random", "random configurations, each trained to the end"),
-    "sha": Method("foretune.searchers.hyperband:SuccessiveHalving", "successive halving: many configurations, the best share goes on"),
-    "hyperband": Method("foretune.searchers.hyperband:Hyperband", "successive halving over several trade-offs of breadth and depth"),
-    "mean-rank": Method("foretune.searchers.warm:MeanRank", "past tasks' mean ranking, each trained to the end", needs_past=True),
-    "portfolio": Method("foretune.searchers.warm:Portfolio", "past tasks' greedy portfolio, each trained to the end", needs_past=True),
-    "autohyper": Method("foretune.searchers.autohyper:AutoHyper", "the initial learning rate from the weights themselves (needs --open)"),
+    "sha": Method(
+        "foretune.searchers.hyperband:SuccessiveHalving",
+        "successive halving: many configurations, the best share goes on",
+    ),
+    "hyperband": Method(
+        "foretune.searchers.hyperband:Hyperband", "successive halving over several trade-offs of breadth and depth"
+    ),
+    "mean-rank": Method(
+        "foretune.searchers.warm:MeanRank", "past tasks' mean ranking, each trained to the end", needs_past=True
+    ),
+    "portfolio": Method(
+        "foretune.searchers.warm:Portfolio", "past tasks' greedy portfolio, each trained to the end", needs_past=True
+    ),
+    "autohyper": Method(
+        "foretune.searchers.autohyper:AutoHyper", "the initial learning rate from the weights themselves (needs --open)"
+    ),
     "curve-transfer": Method(
         "foretune.searchers.curve_transfer:CurveTransfer",
         "exact curve forecasts under a prior learned from past curves",
@@ -46,6 +58,25 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+
+
+def fits(value: Any, default: Any) -> bool:
+    """Whether an option's value is of the kind of its default; a default that says nothing (None) takes any, and the method itself judges it."""
+    match default:
+        case bool():
+            return isinstance(value, bool)
+        case int():
+            return isinstance(value, int) and not isinstance(value, bool)
+        case float():
+            return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        case str():
+            return isinstance(value, str)
+        case tuple():
+            return isinstance(value, (list, tuple))
+    return True
+
+
 def searcher(name: str, **options: Any) -> Searcher:
     """Make the searcher of this name with its own options. Raises `BadInput` on an unknown name or option."""
     module, _, cls = method(name).where.partition(":")
@@ -53,4 +84,9 @@ def searcher(name: str, **options: Any) -> Searcher:
     known = inspect.signature(kind).parameters
     if unknown := [o for o in options if o not in known]:
         raise BadInput(f"method {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    for option, value in options.items():
+        if not fits(value, default := known[option].default):
+            raise BadInput(
+                f"option {option}={value!r} of method {name!r} must be {KINDS[type(default)]}, such as {default!r}"
+            )
     return kind(**options)
