@@ -18,7 +18,7 @@ from foretune.sources_index import member
 from foretune.sources_photos import Album
 
 POINTS = 64  # fonts are drawn at this size and scaled down
-MAX_TILT_DEGREES = 12.0
+MAX_TILT_DEGREES = 5.0
 LATIN = "trdg/fonts/latin"
 SOURCE_HAN = "trdg/fonts/cn/SourceHanSans-Normal.ttf"
 
@@ -63,18 +63,17 @@ def generator(key: str) -> np.random.Generator:
 
 
 def ink(mask: Image.Image, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Lay a grey mask (255 = ink) on paper: tilted, scaled, placed and coloured at random; uint8 (size, size, 3)."""
+    """Lay a grey mask (255 = ink) on paper, uint8 (size, size, 3): tilt, scale, place, colours (dark on light) at random."""
     mask = mask.rotate(rng.uniform(-MAX_TILT_DEGREES, MAX_TILT_DEGREES), Image.Resampling.BILINEAR, expand=True)
     mask = mask.crop(mask.getbbox())
-    scale = rng.uniform(0.6, 0.92) * size / max(mask.size)
+    scale = rng.uniform(0.75, 0.95) * size / max(mask.size)
     width, height = (max(1, round(edge * scale)) for edge in mask.size)
     canvas = Image.new("L", (size, size))
     place = (int(rng.integers(0, size - width + 1)), int(rng.integers(0, size - height + 1)))
     canvas.paste(mask.resize((width, height), Image.Resampling.BILINEAR), place)
     dark, light = rng.uniform(0, 110, 3), rng.uniform(145, 255, 3)
-    front, back = (dark, light) if rng.random() < 0.6 else (light, dark)
     cover = np.asarray(canvas, dtype=np.float64)[..., None] / 255
-    pixels = cover * front + (1 - cover) * back + rng.normal(0, rng.uniform(0, 14), (size, size, 1))
+    pixels = cover * dark + (1 - cover) * light + rng.normal(0, rng.uniform(0, 6), (size, size, 1))
     return np.clip(np.rint(pixels), 0, 255).astype(np.uint8)
 
 

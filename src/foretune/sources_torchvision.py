@@ -123,7 +123,8 @@ def _open(name: str, root: Path, options: Options) -> Any:
     except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(
             f"torchvision:{name}: is not in {root} and cannot be downloaded here ({_brief(error)}). "
-            f"Run this once where there is a network, or put the dataset's files into {root}, laid out as torchvision.datasets.{name} expects them"
+            f"Run this once where there is a network, or put the dataset's files into {root}, "
+            f"laid out as torchvision.datasets.{name} expects them"
         ) from error
 
 
