@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from foretune.errors import BadInput
+from foretune.optimizers import build
 from foretune.optimizers_extra import SLS, AdaBound, AdaS, stops_improving
 
 
@@ -49,7 +51,10 @@ def learn(conv, strength):
     """Put a rank-one signal into a convolution."""
     with torch.no_grad():
         generator = torch.Generator().manual_seed(7)
-        u, c = torch.randn(conv.weight.shape[0], generator=generator), torch.randn(conv.weight.shape[1], generator=generator)
+        u, c = (
+            torch.randn(conv.weight.shape[0], generator=generator),
+            torch.randn(conv.weight.shape[1], generator=generator),
+        )
         w = c[:, None, None] * torch.randn(conv.weight.shape[2:], generator=generator)
         conv.weight.add_(strength * u[:, None, None, None] * w)
 
@@ -163,3 +168,17 @@ def test_early_stop_counts_epochs_without_a_rise():
     assert stops_improving(rising, patience=3) is None
     assert stops_improving([0.5, 0.6, 0.6005, 0.6009, 0.6, 0.9], threshold=1e-3, patience=3) == 5
     assert stops_improving([0.5, 0.6, 0.6005, 0.6009, 0.6, 0.9], threshold=1e-4, patience=3) is None
+
+
+def test_all_three_can_be_named_in_a_configuration():
+    for name, kind, options in (
+        ("adabound", AdaBound, {"final_lr": 0.5}),
+        ("adas", AdaS, {"beta": 0.975}),
+        ("sls", SLS, {"c": 0.5}),
+    ):
+        made = build(name, [weight([1.0], [0.0])], 0.02, 1e-4, **options)
+        assert isinstance(made, kind)
+        assert made.param_groups[0]["lr"] == 0.02 and made.param_groups[0]["weight_decay"] == 1e-4
+        assert {k: made.param_groups[0][k] for k in options} == options
+    with pytest.raises(BadInput, match="beta"):
+        build("adas", [weight([1.0], [0.0])], 0.02, beta=2.0)

@@ -26,7 +26,7 @@ from foretune.errors import BadInput
 if TYPE_CHECKING:
     import torch
 
-OPTIMIZERS = ("sgd", "adam", "adagrad", "rmsprop")
+OPTIMIZERS = ("sgd", "adam", "adagrad", "rmsprop", "adabound", "adas", "sls")
 SCHEDULERS = ("constant", "cosine", "StepLR", "ExponentialLR", "CyclicLR", "CAWR")
 
 
@@ -54,6 +54,11 @@ def build(
                 return torch.optim.Adagrad(params, lr=lr, weight_decay=weight_decay, fused=on_cpu, **options)
             case "rmsprop":
                 return torch.optim.RMSprop(params, lr=lr, weight_decay=weight_decay, **options)
+            case "adabound" | "adas" | "sls":
+                from foretune.optimizers_extra import SLS, AdaBound, AdaS
+
+                made: type[Any] = {"adabound": AdaBound, "adas": AdaS, "sls": SLS}[name]
+                return made(params, lr=lr, weight_decay=weight_decay, **options)
     except (ValueError, TypeError) as error:
         raise BadInput(f"optimizer {name} refuses its settings: {error}") from error
     raise BadInput(f"optimizer {name!r} is not known; one of {', '.join(OPTIMIZERS)} would be right")
