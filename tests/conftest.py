@@ -1,14 +1,24 @@
 """Fixtures that several tests share."""
 
 import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from foretune.meta import MetaDataset
+from foretune.space import Space
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parent / "toys"))  # spawned workers inherit it, and find the toy objective there
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +28,85 @@ def shared() -> Path:
     if not (folder / "data" / "curves").is_dir():
         pytest.skip("the published tables (../shared/data) are not on this machine")
     return folder
+
+
+@pytest.fixture(scope="session")
+def meta() -> MetaDataset:
+    """Five synthetic tasks, 40 configurations (one hyperparameter conditional, some diverge), 9 epochs and epoch 0."""
+    from foretune.evaluation.synthetic import synthetic_meta
+
+    return synthetic_meta()
+
+
+@pytest.fixture(scope="session")
+def meta_folder(meta: MetaDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`meta` as a folder."""
+    folder = tmp_path_factory.mktemp("meta") / "synthetic"
+    meta.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def table() -> Callable[..., MetaDataset]:
+    """Make a meta-dataset from values (tasks, configurations, epochs) given as an array; NaN is a diverged cell."""
+
+    def make(values: np.ndarray, goal: str = "maximize") -> MetaDataset:
+        tasks, n, epochs = values.shape
+        x = {
+            "type": "uniform_float",
+            "name": "x",
+            "lower": 0.0,
+            "upper": 1.0,
+            "default_value": 0.5,
+            "log": False,
+            "meta": None,
+        }
+        space = Space(
+            {"name": "line", "hyperparameters": [x], "conditions": [], "forbiddens": [], "format_version": 0.4}
+        )
+        configs = {10 * i: {"x": i / max(1, n - 1)} for i in range(n)}
+        rows = [
+            {"task": f"t{t}", "config_id": 10 * i, "seed": 0, "epoch": e + 1, "score": float(values[t, i, e])}
+            for t in range(tasks)
+            for i in range(n)
+            for e in range(epochs)
+        ]
+        names = [f"t{t}" for t in range(tasks)]
+        return MetaDataset.build(
+            space, configs, rows, metric="score", goal=goal, name="line", max_epoch=epochs, tasks=names
+        )
+
+    return make
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended: exit code, what it wrote, CPU seconds it took."""
+
+    code: int
+    out: str
+    err: str
+    cpu: float
+
+
+@pytest.fixture(scope="session")
+def cli() -> Callable[..., Ran]:
+    """Run `python -m foretune.cli ARGUMENTS` in a process of its own."""
+
+    def run(*arguments: object, cwd: Path | None = None, **environment: str) -> Ran:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        command = [sys.executable, "-m", "foretune.cli", *map(str, arguments)]
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env={**os.environ, **environment},
+            timeout=120,
+            check=False,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return Ran(done.returncode, done.stdout, done.stderr, cpu)
+
+    return run

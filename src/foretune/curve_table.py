@@ -39,8 +39,10 @@ class CurveTable:
 
         with ParquetFile(path, read_dictionary=["task"]) as file:
             table = file.read().unify_dictionaries()
-        names = table.column("task").combine_chunks()
         columns = {c: numbers(table.column(c).combine_chunks()) for c in table.column_names if c != "task"}
+        names = table.column("task").combine_chunks()
+        if not len(names):
+            return cls((), np.empty(0, dtype=int), columns)
         return cls(tuple(names.dictionary.to_pylist()), numbers(names.indices), columns)
 
     @classmethod

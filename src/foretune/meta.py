@@ -92,6 +92,8 @@ class MetaDataset:
     def load(cls, folder: Path | str) -> "MetaDataset":
         """Read a meta-dataset folder. Raises `BadInput` that names the missing or unreadable file."""
         folder = Path(folder)
+        if not folder.is_dir():
+            raise BadInput(f"there is no meta-dataset folder {folder}")
         names = ("about.json", "space.json", "configs.parquet", "curves.parquet")
         if missing := [n for n in names if not (folder / n).is_file()]:
             raise BadInput(f"{folder} is not a meta-dataset: it lacks {', '.join(missing)}")

@@ -66,9 +66,8 @@ class Space:
         """Read a ConfigSpace JSON file; raises `BadInput` if it is none."""
         try:
             described = json.loads(Path(path).read_text())
-            if described.get("format_version") != FORMAT or not all(
-                "default_value" in p or "value" in p for p in described["hyperparameters"]
-            ):
+            complete = all("default_value" in p or "value" in p for p in described["hyperparameters"])
+            if described.get("format_version") != FORMAT or not complete:
                 from ConfigSpace import ConfigurationSpace
 
                 return cls(ConfigurationSpace.from_serialized_dict(described))
@@ -146,7 +145,7 @@ class Space:
         if n == 0:
             return []
         self.config_space.seed(int(rng.integers(2**31)))
-        drawn = self.config_space.sample_configuration(n)
+        drawn = self.config_space.sample_configuration(n if n > 1 else None)
         return [as_dict(c) for c in (drawn if isinstance(drawn, list) else [drawn])]
 
     def default(self) -> Config:

@@ -1,0 +1,64 @@
+"""Writing by rename, and appending whole lines."""
+
+import json
+import os
+
+import pytest
+
+from foretune.files import append_lines, replace, write_atomic, write_json
+
+
+def test_write_atomic_makes_folders_and_leaves_nothing_beside(tmp_path):
+    target = tmp_path / "a" / "b.txt"
+    write_atomic(target, "one")
+    write_atomic(target, b"two")
+    assert target.read_bytes() == b"two"
+    assert os.listdir(target.parent) == ["b.txt"]
+
+
+def test_replace_keeps_the_old_content_when_the_writer_fails(tmp_path):
+    target = tmp_path / "f"
+    write_atomic(target, "old")
+
+    def write_and_fail():
+        with replace(target) as temporary:
+            temporary.write_text("half of the new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_and_fail()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["f"]
+
+
+def test_a_reader_during_the_write_sees_the_old_content(tmp_path):
+    target = tmp_path / "f"
+    write_atomic(target, "old")
+    with replace(target) as temporary:
+        temporary.write_text("new")
+        assert target.read_text() == "old"
+    assert target.read_text() == "new"
+
+
+def test_files_are_readable_as_the_umask_says(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_atomic(tmp_path / "f", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "f").stat().st_mode & 0o777 == 0o640
+
+
+def test_write_json_ends_with_a_newline_and_keeps_letters(tmp_path):
+    write_json(tmp_path / "f.json", {"ü": [1, 2.5, None]})
+    text = (tmp_path / "f.json").read_text()
+    assert text.endswith("}\n") and "ü" in text and json.loads(text) == {"ü": [1, 2.5, None]}
+
+
+@pytest.mark.parametrize("torn", ["", "half a li", '{"a": 1'])
+def test_append_lines_closes_a_torn_line_first(tmp_path, torn):
+    path = tmp_path / "log"
+    path.write_text("whole\n" + torn)
+    append_lines(path, ["next", "last"])
+    lines = path.read_text().split("\n")
+    assert lines == ["whole", *([torn] if torn else []), "next", "last", ""]
