@@ -63,7 +63,7 @@ def generator(key: str) -> np.random.Generator:
 
 
 def ink(mask: Image.Image, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Lay a grey mask (255 = ink) on paper, uint8 (size, size, 3): tilt, scale, place, colours (dark on light) at random."""
+    """Lay a grey mask (255 = ink) on paper, uint8 (size, size, 3): dark on light, tilt, scale and place at random."""
     mask = mask.rotate(rng.uniform(-MAX_TILT_DEGREES, MAX_TILT_DEGREES), Image.Resampling.BILINEAR, expand=True)
     mask = mask.crop(mask.getbbox())
     scale = rng.uniform(0.75, 0.95) * size / max(mask.size)
