@@ -203,7 +203,8 @@ def _blank(name: str, num_classes: int, seed: int) -> Network:
         return Network(name, {key: quicken(stage) for key, stage in chain(chosen.model, num_classes)})
 
 
-def _read(source: io.BytesIO | Path, origin: str) -> dict[str, Tensor]:
+def read(source: io.BytesIO | Path, origin: str) -> dict[str, Tensor]:
+    """The tensors of a state_dict file; raises `BadInput` for anything else, code above all."""
     import pickle  # for the name of its error: torch refuses anything but tensors with it
 
     try:
@@ -226,11 +227,11 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
         path = Path(weights)
         if not path.is_file():
             raise BadInput(f"weights file {path} does not exist")
-        return _read(path, str(path)), str(path)
+        return read(path, str(path)), str(path)
     if chosen.package is not None:
         with zipfile.ZipFile(fetch(chosen.package)) as archive:
             content = io.BytesIO(member(archive, chosen.member))
-        return _read(content, chosen.package.pin), chosen.package.pin
+        return read(content, chosen.package.pin), chosen.package.pin
     if chosen.library == "timm":
         import timm
 
@@ -250,7 +251,7 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
                 f"no ImageNet weights of {name} to be had here ({error}): they come from {url}, which needs a network. Put the file into "
                 f"{folder}, choose efficientnet_lite0 or mobilenet_v2, or set pretrained: false"
             ) from error
-    return _read(folder / file, str(folder / file)), str(url)
+    return read(folder / file, str(folder / file)), str(url)
 
 
 def load_by_order(network: Network, state: Mapping[str, Tensor], origin: str) -> None:

@@ -21,6 +21,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,11 @@ from foretune import checkpoints, networks, optimizers
 from foretune.activations import VIEWS, Activations, Part, shared
 from foretune.augment import augment, normalise, to_float
 from foretune.errors import BadInput
+from foretune.exported import export
 from foretune.images import Task
 from foretune.spaces import Recipe, Settings, recipe
+
+__all__ = ["Diverged", "OutOfMemory", "Settings", "Trial", "TrialFailed", "evaluate", "export", "reopen", "train"]
 
 Row = dict[str, Any]
 EVALUATION_BATCH = 256
@@ -187,9 +191,19 @@ class Trial:
                 loss = F.cross_entropy(logits.float(), labels[batch])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                self.optimizer.step()
+                if getattr(self.optimizer, "line_search", False):  # such an optimizer tries several steps on a batch
+                    self.optimizer.step(partial(self._loss, x, labels[batch]))
+                else:
+                    self.optimizer.step()
                 total += loss.detach() * len(batch)
+        if hasattr(self.optimizer, "end_epoch"):
+            self.optimizer.end_epoch()
         return rate, float(total) / len(labels)
+
+    def _loss(self, x: Tensor, labels: Tensor) -> Tensor:
+        with self._autocast():
+            logits = self.network(x, start=self.network.first)
+        return F.cross_entropy(logits.float(), labels)
 
     @torch.inference_mode()
     def evaluate(self, part: Part) -> dict[str, float]:
@@ -218,6 +232,7 @@ class Trial:
             "config": self.config,
             "settings": asdict(self.settings),
             "seed": self.seed,
+            "network_seed": draw(self.seed, "network"),
             "rows": self.rows,
             "network": self.network.trained_state(),
             "optimizer": self.optimizer.state_dict(),
