@@ -171,7 +171,9 @@ def scripts(archive: zipfile.ZipFile | None, size: int, per_class: int = 180) ->
 
     def read(key: str) -> np.ndarray:
         rng = generator(key)
-        return ink(stamp("".join(chr(point) for point in rng.choice(points[key.split()[0]], 2)), font), rng, size)
+        return ink(
+            stamp("".join(chr(point) for point in rng.choice(points[key.split(maxsplit=1)[0]], 2)), font), rng, size
+        )
 
     return _album(list(SCRIPTS), rows, read)
 

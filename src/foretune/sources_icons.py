@@ -40,8 +40,8 @@ def draw(svg: str, canvas: int = CANVAS) -> Image.Image:
     Raises:
         BadInput: no view box or no path.
     """
-    from fontTools.pens.basePen import BasePen
-    from fontTools.svgLib.path import parse_path
+    from fontTools.pens.basePen import BasePen  # type: ignore[import-untyped]
+    from fontTools.svgLib.path import parse_path  # type: ignore[import-untyped]
     from matplotlib.backends.backend_agg import RendererAgg
     from matplotlib.path import Path
     from matplotlib.transforms import Affine2D
