@@ -185,7 +185,8 @@ class Study:
         before = any(row["epoch"] == 0 for row in self.rows.get(i, []))
         rows: list[dict[str, Any]] = []
         for k, value in enumerate(values):
-            row = dict(value) if isinstance(value, Mapping) else {"epoch": first + 1 + k, metric: float(value)}
+            given = value if isinstance(value, Mapping) else {"epoch": first + 1 + k, metric: float(value)}
+            row = {name: plain(entry) for name, entry in given.items()}
             if lacking := [name for name in ("epoch", metric) if name not in row]:
                 raise BadInput(f"a told row lacks {lacking[0]!r}; it has {', '.join(map(str, row))}")
             row["epoch"] = int(row["epoch"])
