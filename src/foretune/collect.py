@@ -1,10 +1,8 @@
 """Collect the meta-dataset: train every configuration of a pool on every task, and keep the curves.
 
-A cell is one trial: (task, configuration, seed), trained to `max_epoch`. Only missing cells are trained, and what is finished is in the
-files a few seconds later, so a collection can be stopped at any point and goes on from there. Configurations come in a fixed shuffled order,
-the same for all tasks, a few for every task before the next few: any prefix is a full grid over tasks.
-
-The loop in `collect` needs only a `submit` that returns futures: a process pool here, a Prefect task runner in `flows/meta_dataset.py`.
+Only missing cells are trained (`foretune.collection`), and what is finished is in the files a few seconds later, so a collection can be stopped at
+any point and goes on from there. The loop in `collect` needs only a `submit` that returns futures: a process pool here, a Prefect task runner in
+`flows/meta_dataset.py`.
 
     python -m foretune.collect [--tasks A,B] [--configurations N] [--minutes M]
 """
@@ -13,7 +11,6 @@ import argparse
 import math
 import multiprocessing
 import os
-import platform
 import queue
 import signal
 import sys
@@ -21,45 +18,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import pandas as pd
-
+from foretune.collection import COLUMNS, Block, Collection, Row
 from foretune.errors import BadInput
-from foretune.meta import KEYS, MetaDataset
 from foretune.params import Params
 from foretune.params import load as load_params
 from foretune.space import Config, Space
 from foretune.spaces import Settings
 
-METRIC = "valid_accuracy"
-COLUMNS = [METRIC, "valid_loss", "valid_top5", "train_loss", "learning_rate", "seconds"]
-BLOCK = (
-    12  # configurations that every task gets before the next ones: neighbours share the activations that a worker holds
-)
-MIXTURE = {
-    "head": 8,
-    "last_blocks": 2,
-    "all": 2,
-}  # of a block: a trial of the whole network costs 50 times one of the head alone
-PACE = {"head": 2.5}  # trials of the head alone cost a fiftieth of others: all are done after 40 % of the way
 SECONDS = 20.0  # a worker hands in what it has after so long, and once more after the trial under way
 SAVE_EVERY = 5.0  # seconds between two writes
-MACHINE_ONLY = ("device", "threads")  # settings that do not decide what a curve is
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Block:
-    """Cells for one worker: some configurations of one task."""
-
-    task: str
-    config_ids: tuple[int, ...]
 
 
 class Done(Protocol):
@@ -68,126 +40,6 @@ class Done(Protocol):
     def result(self) -> Any: ...
 
     def add_done_callback(self, fn: Callable[[Any], None]) -> Any: ...
-
-
-def order(configs: Sequence[Config], seed: int = 0) -> list[int]:
-    """The fixed order of configurations: shuffled, the depths of fine-tuning evenly mixed, cheap ones at a quicker pace (`PACE`)."""
-    depths: dict[Any, list[int]] = {}
-    for i in np.random.default_rng(seed).permutation(len(configs)):
-        depths.setdefault(configs[i].get("finetune"), []).append(int(i))
-    place = {i: (k + 0.5) / len(own) / PACE.get(depth, 1) for depth, own in depths.items() for k, i in enumerate(own)}
-    return sorted(place, key=lambda i: (place[i], i))
-
-
-class Collection:
-    """The table as it grows: which cells are there, and a meta-dataset folder that holds them.
-
-    Raises:
-        BadInput: the folder was collected with other settings, or with another pool of configurations.
-    """
-
-    def __init__(
-        self,
-        folder: Path | str,
-        space: Space,
-        pool: Sequence[Config],
-        settings: Settings,
-        *,
-        seed: int = 0,
-        source: str = "",
-    ):
-        self.folder, self.space, self.pool, self.settings, self.seed = Path(folder), space, list(pool), settings, seed
-        self.about: dict[str, Any] = {
-            "name": self.folder.name,
-            "source": source or "trained by foretune (flows/meta_dataset.py)",
-            "metric": METRIC,
-            "goal": "maximize",
-            "settings": {k: v for k, v in asdict(settings).items() if k not in MACHINE_ONLY},
-            "images": {},
-            "cost": {"epochs": 0, "seconds": 0.0},
-            "machines": [],
-        }
-        self.table = pd.DataFrame(columns=[*KEYS, *COLUMNS])
-        self._fresh: list[Row] = []
-        if (self.folder / "about.json").exists():
-            self._take_up(MetaDataset.load(self.folder))
-
-    def _take_up(self, have: MetaDataset) -> None:
-        for name, value in self.about["settings"].items():
-            if have.about["settings"].get(name) != value:
-                raise BadInput(
-                    f"{self.folder} was collected with {name}={have.about['settings'].get(name)!r}, but training.{name} is {value!r}: "
-                    "curves of different settings cannot be mixed; restore the setting, or name another meta_dataset.folder"
-                )
-        if have.configs != self.pool or have.config_ids != list(range(len(self.pool))):
-            raise BadInput(
-                f"{self.folder} was collected from another pool of configurations; name another meta_dataset.folder"
-            )
-        self.table = have.table
-        self.about |= {key: have.about[key] for key in ("images", "cost", "machines")}
-
-    def finished(self) -> set[tuple[str, int]]:
-        """Cells (task, config_id) that are trained to the end, or diverged."""
-        table = self.table[self.table["seed"] == self.seed]
-        over = table[(table["epoch"] >= self.settings.max_epoch) | table[METRIC].isna()]
-        return {(str(t), int(c)) for t, c in zip(over["task"], over["config_id"], strict=True)}
-
-    def missing(self, tasks: Sequence[str], configurations: int) -> list[Block]:
-        """Blocks of cells still to train: the first `configurations` of the order, a block of each task in turn."""
-        have, chosen = self.finished(), order(self.pool, seed=0)[:configurations]
-        blocks = []
-        for start in range(0, len(chosen), BLOCK):
-            for task in tasks:
-                if lacking := tuple(i for i in chosen[start : start + BLOCK] if (task, i) not in have):
-                    blocks.append(Block(task, lacking))
-        return blocks
-
-    def describe(self, task: str, content_hash: str, source: str, licence: str) -> str:
-        """Note what a task's images are; returns a warning where the curves so far come from images with another hash."""
-        known = self.about["images"].get(task)
-        if known is not None and known["hash"] != content_hash:
-            return f"{task}: its curves were trained on images {known['hash'][:12]}, here they are {content_hash[:12]} (decoded or drawn differently)"
-        self.about["images"][task] = {"hash": content_hash, "source": source, "licence": licence}
-        return ""
-
-    def add(self, rows: Sequence[Row]) -> None:
-        """Take rows of finished cells."""
-        self._fresh += rows
-
-    def save(self) -> None:
-        """Write the folder, each file by rename, if there is anything new."""
-        if not self._fresh:
-            return
-        new = pd.DataFrame(self._fresh)[[*KEYS, *COLUMNS]].astype(dict.fromkeys(COLUMNS, "float32"))
-        cost = self.about["cost"]
-        cost["epochs"] += int(new[METRIC].notna().sum())
-        cost["seconds"] = round(cost["seconds"] + float(new["seconds"].sum()), 1)
-        if (machine := describe_machine()) not in self.about["machines"]:
-            self.about["machines"] = [*self.about["machines"], machine]
-        self.table = pd.concat([self.table, new], ignore_index=True) if len(self.table) else new
-        self._fresh = []
-        tasks = sorted(self.table["task"].unique())
-        about = {**self.about, "images": {t: self.about["images"][t] for t in tasks if t in self.about["images"]}}
-        configs = dict(enumerate(self.pool))
-        MetaDataset.build(
-            self.space, configs, self.table, **about, max_epoch=self.settings.max_epoch, tasks=tasks
-        ).save(self.folder)
-
-    def seconds_left(self, blocks: Sequence[Block], workers: int) -> float:
-        """Estimate of the time for `blocks`, from the mean seconds of each configuration so far; NaN before the first cell."""
-        if not len(self.table):
-            return math.nan
-        per_cell = self.table.groupby(["config_id", "task"])["seconds"].sum()
-        per_config = per_cell.groupby("config_id").mean()
-        groups = pd.Series({i: str(c.get("finetune")) for i, c in enumerate(self.pool)})
-        per_group = per_config.groupby(groups.reindex(per_config.index)).mean()
-        typical = [per_config.get(i, per_group.get(groups[i], per_config.mean())) for i in range(len(self.pool))]
-        return float(sum(typical[i] for block in blocks for i in block.config_ids) / workers)
-
-
-def describe_machine() -> str:
-    """The kind of machine, without its name."""
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
 
 
 def train_cells(
@@ -305,23 +157,42 @@ def find_tasks(
     return files
 
 
-def arguments(argv: Sequence[str] | None, prog: str) -> argparse.ArgumentParser:
+@dataclass(frozen=True)
+class Wish:
+    """What the user asked to be collected; `None` means: as `params` has it (`minutes`: no limit)."""
+
+    tasks: tuple[str, ...] = ()
+    configurations: int | None = None
+    minutes: float | None = None
+    workers: int | None = None
+    data: Path = Path("data")
+    out: Path | None = None
+    params: Path = Path("params.yaml")
+
+
+def arguments(prog: str) -> argparse.ArgumentParser:
     """The command line that this module shares with the flow."""
     parser = argparse.ArgumentParser(
         prog=prog, description="Train the missing cells of the meta-dataset; stop it at any point, and it goes on."
     )
     parser.add_argument(
-        "--tasks", default="", help="names, separated by commas; default: all prepared ones that are not held out"
+        "--tasks", default="", help="names, separated by commas; default: those of params.yaml"
     )
     parser.add_argument(
         "--configurations", type=int, help="how many of the pool, in the collector's order (default: params.yaml)"
     )
-    parser.add_argument("--minutes", type=float, default=math.inf, help="submit no new work after so long")
+    parser.add_argument("--minutes", type=float, help="submit no new work after so long")
     parser.add_argument("--workers", type=int, help="processes (default: params.yaml)")
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with images/ (default: data)")
     parser.add_argument("--out", type=Path, help="folder of the meta-dataset (default: params.yaml)")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     return parser
+
+
+def wish(given: argparse.Namespace) -> Wish:
+    """A parsed command line as a wish."""
+    named = {field.name: getattr(given, field.name) for field in fields(Wish)}
+    return Wish(**named | {"tasks": tuple(name for name in given.tasks.split(",") if name)})
 
 
 @dataclass(frozen=True)
@@ -335,17 +206,18 @@ class Job:
     seconds: float
 
 
-def prepare_job(given: argparse.Namespace, say: Callable[[str], None]) -> Job:
+def prepare_job(wish: Wish, say: Callable[[str], None]) -> Job:
     """Read parameters, tasks and what is already collected. Raises `BadInput`."""
-    params = load_params(given.params)
+    params = load_params(wish.params)
     plan = params.meta_dataset
-    collection = open_collection(params, given.out)
-    wanted = [name for name in given.tasks.split(",") if name]
-    files = find_tasks(collection, wanted, plan.held_out, given.data, say)
-    blocks = collection.missing(list(files), given.configurations or plan.configurations)
+    collection = open_collection(params, wish.out)
+    files = find_tasks(collection, wish.tasks or plan.tasks, plan.held_out, wish.data, say)
+    blocks = collection.missing(list(files), wish.configurations or plan.configurations)
     cells = sum(len(block.config_ids) for block in blocks)
     say(f"{collection.folder}: {len(collection.finished())} cells there, {cells} missing on {len(files)} tasks")
-    return Job(collection, files, blocks, given.workers or plan.workers, given.minutes * 60)
+    return Job(
+        collection, files, blocks, wish.workers or plan.workers, math.inf if wish.minutes is None else wish.minutes * 60
+    )
 
 
 def ignore_interrupts() -> None:
@@ -375,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line, flush=True)
 
     try:
-        job = prepare_job(arguments(argv, "python -m foretune.collect").parse_args(argv), say)
+        job = prepare_job(wish(arguments("python -m foretune.collect").parse_args(argv)), say)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -26,9 +26,10 @@ class Tasks:
 
 @dataclass(frozen=True)
 class MetaDatasetPlan:
-    """The meta-dataset that the collector trains; tasks in `held_out` are left out of it."""
+    """The meta-dataset that the collector trains: `tasks` (none: all prepared ones) but for those `held_out`."""
 
     folder: str = "data/meta/light"
+    tasks: tuple[str, ...] = ()
     configurations: int = 108
     seed: int = 0
     workers: int = 2

@@ -1,0 +1,63 @@
+# Everything a fresh clone needs; `make` lists it. Uses the user's own pip or uv configuration, and sends nothing home.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_TASK ?= $(shell $(BIN)/python -m foretune.params demo.task)
+DEMO_BUDGET ?= $(shell $(BIN)/python -m foretune.params demo.budget)
+
+export DO_NOT_TRACK := true
+export PREFECT_SERVER_ANALYTICS_ENABLED := false
+export MLFLOW_DISABLE_TELEMETRY := true
+export DVC_NO_ANALYTICS := true
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help env demo test lint format tasks bench ui repro clean
+
+help: ## list what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: $(VENV)/.ready ## create the environment in .venv from requirements.lock (nothing to do if it is up to date)
+
+$(VENV)/.ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "foretune needs Python 3.11 or newer, but $(PYTHON) is %d.%d; try: make env PYTHON=python3.11" % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null
+	@echo "installing the packages of requirements.lock into $(VENV) (about 5 GB with PyTorch's CUDA libraries)"
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)" || true
+	@if test -x $(BIN)/uv && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock; then :; else \
+		echo "uv could not do it; trying pip, with its own configuration" && \
+		$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock; fi
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: env ## tune a network on a task that foretune has not seen, learning from those it has; then compare
+	$(BIN)/python -m foretune.sources
+	$(BIN)/foretune tune $(DEMO_TASK) --budget $(DEMO_BUDGET) --compare --study demo
+
+test: env ## run the tests
+	$(BIN)/python -m pytest
+
+lint: env ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: env ## put the code into the house's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tasks: env ## prepare the embedded image tasks in data/images
+	$(BIN)/python -m foretune.sources
+
+bench: env ## run other libraries side by side, each in an environment of its own
+	$(BIN)/python bench/run.py
+
+ui: env ## open the MLflow page of all studies
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+repro: env ## reproduce the pipeline: tasks, meta-dataset, evaluation, report
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
+
+clean: ## remove the environment and caches (not data)
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

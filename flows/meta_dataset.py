@@ -1,0 +1,130 @@
+"""Collect the meta-dataset as a Prefect flow: blocks of trials fan out over processes, Ray or Dask; only missing cells are trained.
+
+    python flows/meta_dataset.py [--tasks A,B] [--configurations N] [--minutes M] [--runner processes|ray|dask]
+
+It can be stopped at any point and goes on from there. What is trained, in which order and where it is kept: `foretune.collect`.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect_api import RUNNERS, machine_fault, prefect_api, task_runner
+
+from foretune import collect
+from foretune.collection import Block, Row
+from foretune.errors import BadInput
+from foretune.space import Config
+from foretune.spaces import Settings
+
+
+@task(
+    name="train-cells",
+    task_run_name="{block.task}",
+    cache_policy=NO_CACHE,  # the meta-dataset is the cache
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=5,
+    retry_condition_fn=machine_fault,
+)
+def train_cells(
+    task_file: str, block: Block, configs: Mapping[int, Config], settings: Settings, seed: int
+) -> list[Row]:
+    """Train some cells of one task; their rows."""
+    return collect.train_cells(task_file, block, configs, settings, seed)
+
+
+@flow(name="meta-dataset", flow_run_name="{out}", persist_result=False)
+def meta_dataset(
+    tasks: str = "",
+    configurations: int | None = None,
+    minutes: float | None = None,
+    workers: int | None = None,
+    data: str = "data",
+    out: str | None = None,
+    params: str = "params.yaml",
+) -> int:
+    """Train the missing cells; the number of cells trained. Everything is a parameter that a deployment can set."""
+    job = collect.prepare_job(as_arguments(tasks, configurations, minutes, workers, data, out, params), say)
+    if not job.blocks:
+        return 0
+
+    def submit(function: Any, *args: Any) -> Any:
+        return train_cells.submit(*args)
+
+    try:
+        return collect.collect(
+            job.collection, job.blocks, job.files, submit, workers=job.workers, seconds=job.seconds, say=say
+        )
+    except KeyboardInterrupt:
+        collect.stop_children()
+        raise
+
+
+def say(line: str) -> None:
+    """Print a line at once, also into a pipe."""
+    print(line, flush=True)
+
+
+def as_arguments(
+    tasks: str,
+    configurations: int | None,
+    minutes: float | None,
+    workers: int | None,
+    data: str,
+    out: str | None,
+    params: str,
+) -> collect.Wish:
+    """The flow's parameters as what `foretune.collect` takes."""
+    return collect.Wish(
+        tasks=tuple(name for name in tasks.split(",") if name),
+        configurations=configurations,
+        minutes=minutes,
+        workers=workers,
+        data=Path(data),
+        out=None if out is None else Path(out),
+        params=Path(params),
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the flow as a script."""
+    parser = collect.arguments("python flows/meta_dataset.py")
+    parser.add_argument(
+        "--runner", choices=RUNNERS, default="processes", help="what runs the trials (default: processes)"
+    )
+    given = parser.parse_args(argv)
+    wish = collect.wish(given)
+    try:
+        job = collect.prepare_job(wish, say)  # what is wrong is said before a server starts
+        runner = task_runner(given.runner, job.workers)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not job.blocks:
+        return 0
+    collect.stops_on_sigterm()
+    os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)  # read by torch as a worker starts
+    with prefect_api():
+        try:
+            meta_dataset.with_options(task_runner=runner)(
+                tasks=given.tasks,
+                configurations=given.configurations,
+                minutes=given.minutes,
+                workers=job.workers,
+                data=str(given.data),
+                out=None if given.out is None else str(given.out),
+                params=str(given.params),
+            )
+        except KeyboardInterrupt:
+            say("stopped; the same command goes on from here")
+            return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

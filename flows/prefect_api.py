@@ -1,0 +1,74 @@
+"""Which Prefect server a flow talks to, and what its workers run on.
+
+With `PREFECT_API_URL` set (or a Prefect profile that names a server) that server is used. Without one, a temporary server is started for the
+run and its address handed on to the worker processes, which would otherwise each start one of their own.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from foretune.collect import ignore_interrupts
+from foretune.errors import BadInput
+
+QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+RUNNERS = ("processes", "ray", "dask")
+START_SECONDS = 120  # 15 to 20 on two idle cores, most of it the first migration of the server's database
+
+
+@contextmanager
+def prefect_api() -> Iterator[str]:
+    """The address of the server in use, started and stopped here if there is none."""
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    if address := PREFECT_API_URL.value():
+        yield address
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+
+    with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}):
+        server = SubprocessASGIServer()
+        server.start(timeout=START_SECONDS)
+        os.environ["PREFECT_API_URL"] = server.api_url  # for worker processes of any kind
+        try:
+            with temporary_settings({PREFECT_API_URL: server.api_url}):
+                yield server.api_url
+        finally:
+            del os.environ["PREFECT_API_URL"]
+            server.stop()
+
+
+def task_runner(kind: str, workers: int) -> Any:
+    """`workers` processes of this machine, or a Ray or Dask cluster. Raises `BadInput` for another kind, or one that is not installed."""
+    if kind == "processes":
+        from prefect.task_runners import ProcessPoolTaskRunner
+
+        return ProcessPoolTaskRunner(max_workers=workers, initializer=ignore_interrupts)
+    try:
+        if kind == "ray":
+            from prefect_ray import RayTaskRunner
+
+            return RayTaskRunner(init_kwargs={"num_cpus": workers})
+        if kind == "dask":
+            from prefect_dask import DaskTaskRunner
+
+            return DaskTaskRunner(
+                cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+            )
+    except ImportError as error:
+        raise BadInput(f"--runner {kind} needs an extra: pip install 'foretune[{kind}]'") from error
+    raise BadInput(f"--runner {kind!r} must be one of {', '.join(RUNNERS)}")
+
+
+def machine_fault(task: Any, task_run: Any, state: Any) -> bool:
+    """Whether a task run failed for a reason that another try can mend: a full disk, a lost file system, too little memory. Not divergence."""
+    try:
+        state.result()
+    except (OSError, MemoryError):
+        return True
+    except BaseException:  # noqa: BLE001  (whatever else it was: not the machine)
+        return False
+    return False
