@@ -20,7 +20,9 @@ from foretune.study import Step, Study
 def past_best(study: Study) -> np.ndarray:
     """Best values (T, n) of the study's own configurations on its past tasks, NaN where unknown. Raises `BadInput` without past tasks."""
     if study.past is None or not study.past.tasks:
-        raise BadInput("this method starts from past tasks and there are none: give a meta-dataset, or take --method hyperband")
+        raise BadInput(
+            "this method starts from past tasks and there are none: give a meta-dataset, or take --method hyperband"
+        )
     best = np.full((len(study.past.tasks), len(study.configs)), np.nan)
     known = study.past_ids >= 0
     best[:, known] = study.past.best()[:, study.past_ids[known]]
@@ -36,10 +38,13 @@ def normalized_regret(best: np.ndarray) -> np.ndarray:
 
 def mean_rank(best: np.ndarray) -> np.ndarray:
     """Mean over tasks of the rank (0 = best, as a share of the task's known configurations), (n,); inf where no task knows it."""
-    below = (best[:, None, :] > best[:, :, None]).sum(axis=2)  # how many are better; NaN compares false
-    ties = (best[:, None, :] == best[:, :, None]).sum(axis=2) - 1
     known = ~np.isnan(best)
-    share = (below + ties / 2) / np.maximum(known.sum(axis=1, keepdims=True) - 1, 1)
+    share = np.zeros(best.shape)
+    for row, values, here in zip(share, best, known, strict=True):
+        ranked = np.sort(values[here])
+        left, right = np.searchsorted(ranked, values[here], "left"), np.searchsorted(ranked, values[here], "right")
+        better, ties = len(ranked) - right, right - left - 1
+        row[here] = (better + ties / 2) / max(len(ranked) - 1, 1)
     total = np.where(known, share, 0).sum(axis=0)
     seen = known.sum(axis=0)
     return np.where(seen > 0, total / np.maximum(seen, 1), np.inf)

@@ -1,0 +1,65 @@
+"""The base of searchers, and drawing a fresh configuration."""
+
+import numpy as np
+import pytest
+
+from foretune.searchers.base import Searcher, draw
+from foretune.space import Space
+from foretune.study import Plan, Step, Study
+
+SWITCH = {
+    "type": "categorical",
+    "name": "a",
+    "choices": ["x", "y", "z"],
+    "weights": None,
+    "default_value": "x",
+    "meta": None,
+}
+SMALL = {"name": "small", "hyperparameters": [SWITCH], "conditions": [], "forbiddens": [], "format_version": 0.4}
+
+
+def study(configs, **plan):
+    return Study(
+        Space(SMALL), configs, Plan(task="t", metric="score", goal="maximize", max_epoch=3, budget=100, **plan)
+    )
+
+
+def test_the_base_recommends_the_incumbent_and_suggests_nothing_by_itself():
+    s = study([{"a": "x"}, {"a": "y"}])
+    assert Searcher().recommend(s) is None
+    s.tell(Step(1, 0, 1), [0.4])
+    s.tell(Step(0, 0, 1), [0.3])
+    assert Searcher().recommend(s) == 1
+    with pytest.raises(TypeError, match="does not say what to suggest"):
+        Searcher().suggest(s, np.random.default_rng(0))
+
+
+def test_draw_takes_each_configuration_of_the_pool_once_then_none():
+    s = study([{"a": "x"}, {"a": "y"}, {"a": "z"}])
+    drawn = []
+    for k in range(3):
+        drawn.append(draw(s, np.random.default_rng(k)))
+        s.tell(Step(drawn[-1], 0, 1), [0.1])
+    assert sorted(drawn) == [0, 1, 2] and draw(s, np.random.default_rng(9)) is None
+
+
+def test_draw_is_uniform_over_the_pool():
+    s = study([{"a": "x"}, {"a": "y"}, {"a": "z"}])
+    counts = np.bincount([draw(s, np.random.default_rng(k)) for k in range(600)])
+    assert counts.min() > 150
+
+
+def test_an_open_space_never_gives_a_known_configuration_and_ends_with_the_space():
+    s = study([], open=True)
+    for k in range(3):
+        config_id = draw(s, np.random.default_rng(k))
+        assert config_id == k  # all new
+        s.tell(Step(config_id, 0, 3), [0.1] * 3)
+    assert sorted(c["a"] for c in s.configs) == ["x", "y", "z"]
+    assert draw(s, np.random.default_rng(3)) is None
+
+
+def test_an_open_study_falls_back_on_its_pool_when_sampling_finds_nothing_new():
+    s = study([{"a": "x"}, {"a": "y"}, {"a": "z"}], open=True)
+    s.tell(Step(0, 0, 3), [0.1] * 3)
+    assert draw(s, np.random.default_rng(0)) in (1, 2) and len(s.configs) == 3
