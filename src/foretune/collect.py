@@ -14,10 +14,12 @@ import os
 import queue
 import signal
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -29,6 +31,7 @@ from foretune.params import Params
 from foretune.params import load as load_params
 from foretune.space import Config, Space
 from foretune.spaces import Settings
+from foretune.workers import end_with_parent
 
 SECONDS = 20.0  # a worker hands in what it has after so long, and once more after the trial under way
 SAVE_EVERY = 5.0  # seconds between two writes
@@ -149,7 +152,7 @@ def find_tasks(
             raise BadInput(f"{name} is not prepared in {data / 'images'}; there are {', '.join(names) or 'none'}")
     files = {name: data / "images" / f"{name}.npz" for name in (wanted or names) if name not in held_out}
     if not files:
-        raise BadInput(f"no tasks are prepared in {data / 'images'}; run: python -m foretune.sources")
+        raise BadInput(f"no tasks are prepared in {data / 'images'}; run: python -m foretune.sources.prepare")
     for name, file in files.items():
         task = Task.load(file)
         if warning := collection.describe(name, task.hash, task.source, task.licence):
@@ -175,9 +178,7 @@ def arguments(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description="Train the missing cells of the meta-dataset; stop it at any point, and it goes on."
     )
-    parser.add_argument(
-        "--tasks", default="", help="names, separated by commas; default: those of params.yaml"
-    )
+    parser.add_argument("--tasks", default="", help="names, separated by commas; default: those of params.yaml")
     parser.add_argument(
         "--configurations", type=int, help="how many of the pool, in the collector's order (default: params.yaml)"
     )
@@ -220,9 +221,10 @@ def prepare_job(wish: Wish, say: Callable[[str], None]) -> Job:
     )
 
 
-def ignore_interrupts() -> None:
-    """Ctrl-C is for the parent process, which ends its workers itself."""
+def worker_started() -> None:
+    """What a worker process does first: leave Ctrl-C to its parent, and end when that is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _interrupt(signum: int, frame: Any) -> None:
@@ -256,7 +258,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stops_on_sigterm()
     os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)  # read by torch as a worker starts
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(job.workers, mp_context=context, initializer=ignore_interrupts) as pool:
+    with ProcessPoolExecutor(job.workers, mp_context=context, initializer=worker_started) as pool:
         try:
             collect(
                 job.collection, job.blocks, job.files, pool.submit, workers=job.workers, seconds=job.seconds, say=say
@@ -265,6 +267,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             stop_children()
             say("stopped; the same command goes on from here")
             return 130
+        except BrokenProcessPool:
+            print(
+                "error: a worker process was killed (out of memory?); the same command goes on from here",
+                file=sys.stderr,
+            )
+            return 1
     return 0
 
 

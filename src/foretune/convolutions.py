@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.grad import conv2d_input
 
 POINTWISE_SIDE = 6  # up to this many pixels a side, the matrix product is the faster one
 
@@ -33,7 +34,7 @@ class _Depthwise(torch.autograd.Function):
         stride, padding, side = ctx.stride, ctx.padding, weight.shape[-1]
         grad_x = grad_weight = None
         if ctx.needs_input_grad[0]:
-            grad_x = torch.nn.grad.conv2d_input(x.shape, weight, grad, stride, padding, 1, len(weight))
+            grad_x = conv2d_input(x.shape, weight, grad, stride, padding, 1, len(weight))
         if ctx.needs_input_grad[1]:
             padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))  # (B, H + 2p, W + 2p, C)
             grad = grad.permute(0, 2, 3, 1)  # (B, h, w, C)
@@ -92,11 +93,11 @@ def quicken(module: nn.Module) -> nn.Module:
         if kind is None:
             quicken(child)
             continue
-        assert isinstance(child, nn.Conv2d)
+        old: Any = child
         quick = kind(
-            child.in_channels, child.out_channels, child.kernel_size, child.stride, child.padding,
-            groups=child.groups, bias=child.bias is not None, device="meta",
+            old.in_channels, old.out_channels, old.kernel_size, old.stride, old.padding,
+            groups=old.groups, bias=old.bias is not None, device="meta",
         )  # fmt: skip
-        quick.weight, quick.bias = child.weight, child.bias
+        quick.weight, quick.bias = old.weight, old.bias
         setattr(module, name, quick)
     return module

@@ -68,7 +68,7 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Belief:
-    """The posterior over cells: per hypothesis its weight (H,), mean and standard deviation (H, cells), in y's own unit.
+    """The posterior over a grid: P components' weights (P,), means and standard deviations (P, pool, G), in y's own unit.
 
     `lean` (T,) is how much each past task carries of the prediction.
     """
@@ -86,8 +86,22 @@ class Belief:
 
     @property
     def expected(self) -> np.ndarray:
-        """Mean over hypotheses, (cells,)."""
-        return np.asarray(self.weight @ self.mean)
+        """Mean over components, (pool, G)."""
+        return np.asarray(np.tensordot(self.weight, self.mean, axes=1))
+
+
+@dataclass(frozen=True)
+class OnLadder:
+    """The prior at the cells of the pool's grid: deviations (T, cells), means, component centres, variances, epoch correlation (E, G)."""
+
+    D: np.ndarray
+    mean: np.ndarray
+    centres: np.ndarray
+    flat: np.ndarray
+    S: np.ndarray
+    R: np.ndarray
+    F: np.ndarray
+    Q: np.ndarray
 
 
 class CurvePrior:
@@ -101,6 +115,7 @@ class CurvePrior:
         particle: float = 0.0,
     ):
         self.particle = particle
+        self._ladder: tuple[bytes, OnLadder] | None = None
         self.past, self.hypotheses = past, hypotheses
         self.mean = past.mean
         self.D = past.Z - self.mean
@@ -127,14 +142,8 @@ class CurvePrior:
         R = a.residual**2 * tasks * (a.kernel * C + (1 - a.kernel) * same) * Q
         return R + configs * self.past.unexplained[np.ix_(c1, c2)] * Q, configs * 0.5 * (C + same) * Q
 
-    def variance(self, c: np.ndarray, e: np.ndarray, a: Amplitudes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Diagonals: of a^2 S, of the residual, of the flat hypothesis."""
-        S = a.past**2 * (self.D[:, c, e] ** 2).sum(axis=0) / max(1, self.T - 1)
-        configs = self.by_config[e] ** 2
-        return S, a.residual**2 * self.by_task[e] ** 2 + configs * self.past.unexplained[c, c], configs
-
     # -- learning the amplitudes -----------------------------------------------------------------------------------------
-    def fit(self, tasks: int = 12, configs: int = 40, epochs: int = 5) -> Amplitudes:
+    def fit(self, tasks: int = 12, configs: int = 24, epochs: int = 4) -> Amplitudes:
         """Coordinate search for the amplitudes under which each of some past tasks is most probable given the others."""
         start = Amplitudes()
         if self.T < 3:
@@ -172,41 +181,35 @@ class CurvePrior:
         return at
 
     # -- a new task --------------------------------------------------------------------------------------------------------
-    def believe(self, c: np.ndarray, e: np.ndarray, y: np.ndarray, to_c: np.ndarray, to_e: np.ndarray) -> Belief:
-        """Condition on values `y` (N,) at configurations `c`, epochs `e` (from 0); predict the cells (`to_c`, `to_e`)."""
-        a, scale = self.amplitudes, max(1, self.T - 1)
-        S_var, R_var, F_var = self.variance(to_c, to_e, a)
-        D_to, noise = self.D[:, to_c, to_e], (a.noise * self.by_task[e]) ** 2 + 1e-9
-        D_at = self.D[:, c, e]
-        if len(y):
-            S_oo, S_of = a.past**2 * D_at.T @ D_at / scale, a.past**2 * D_at.T @ D_to / scale
-            (R_oo, F_oo), (R_of, F_of) = self.residual(c, e, c, e, a), self.residual(c, e, to_c, to_e, a)
-        else:
-            empty = np.empty((0, len(to_c)))
-            S_oo = R_oo = F_oo = np.empty((0, 0))
-            S_of = R_of = F_of = empty
+    def believe(self, c: np.ndarray, e: np.ndarray, y: np.ndarray, ladder: np.ndarray) -> Belief:
+        """Condition on values `y` (N,) at configurations `c`, epochs `e` (from 0); predict the pool at the epochs `ladder`."""
+        a, pool, G, N = self.amplitudes, self.past.pool, self.particle, len(y)
+        prior = self.on_ladder(ladder)
+        D_at = self.D[:, c, e] * (a.past / np.sqrt(max(1, self.T - 1)))  # (T, N)
+        noise, shift = np.diag((a.noise * self.by_task[e]) ** 2 + 1e-9), a.offset**2
+        S_oo, S_of = D_at.T @ D_at, D_at.T @ prior.D * (a.past / np.sqrt(max(1, self.T - 1)))
+        (R_oo, F_oo), (R_of, F_of) = self.residual(c, e, c, e, a), self.on_grid(c, e, ladder, prior.Q)
         log_weight, means, stds, leans = [], [], [], []
-        shift, G = a.offset**2, self.particle
         for h in self.hypotheses:
             if h.ranked:
-                centre = self.mean + G * self.D if G else self.mean[None]  # (P, n, E)
-                prior_mean, at_mean = centre[:, to_c, to_e], centre[:, c, e]
+                at_mean = self.mean[c, e] + G * self.D[:, c, e] if G else self.mean[None, c, e]  # (P, N)
                 left, r = 1 - G**2, h.factor**2
-                K, cross, var = left * S_oo + r * R_oo, left * S_of + r * R_of, left * S_var + r * R_var
+                K, cross, var = left * S_oo + r * R_oo, left * S_of + r * R_of, left * prior.S + r * prior.R
+                centre = prior.centres if G else prior.mean[None]  # (P, cells)
             else:
-                prior_mean, at_mean = self.flat_mean[None, to_e], self.flat_mean[None, e]
-                K, cross, var = F_oo, F_of, F_var
-            P = len(prior_mean)
-            L = cholesky(K + shift + np.diag(noise)) if len(y) else np.empty((0, 0))
+                at_mean, K, cross, var = self.flat_mean[None, e], F_oo, F_of, prior.F
+                centre = prior.flat[None]
+            P = len(centre)
+            L = cholesky(K + shift + noise) if N else np.empty((0, 0))
             A, B, evidence, rest = self.placed(L, at_mean, y)  # (P,), (P,), (P,), (N, P)
-            V = whiten(L, cross + shift) if len(y) else cross
-            means.append(A[:, None] + B[:, None] * (prior_mean + rest.T @ V))
+            V = whiten(L, cross + shift) if N else cross
+            means.append(A[:, None] + B[:, None] * (centre + rest.T @ V))
             stds.append(B[:, None] * np.sqrt(np.maximum(var + shift - (V**2).sum(axis=0), 1e-12)))
             log_weight.append(np.log(h.weight / P) + evidence)
             w = np.zeros((self.T, P))
             if h.ranked:
-                if len(y):
-                    w = (1 - G**2) * D_at @ np.linalg.solve(L.T, rest) * a.past**2 / scale
+                if N:
+                    w = (1 - G**2) * a.past / np.sqrt(max(1, self.T - 1)) * D_at @ np.linalg.solve(L.T, rest)
                 w = 1.0 / self.T + w - w.mean(axis=0)
                 if G:
                     w += G * (np.eye(self.T) - 1.0 / self.T)
@@ -216,7 +219,38 @@ class CurvePrior:
         weight /= weight.sum()
         lean = np.maximum(np.concatenate(leans, axis=1) @ weight, 0.0)
         names = tuple(h.name for h, w in zip(self.hypotheses, log_weight, strict=True) for _ in w)
-        return Belief(weight, np.concatenate(means), np.concatenate(stds), lean, names)
+        shape = (len(weight), pool, len(ladder))
+        return Belief(weight, np.concatenate(means).reshape(shape), np.concatenate(stds).reshape(shape), lean, names)
+
+    def on_ladder(self, ladder: np.ndarray) -> "OnLadder":
+        """What of the prior at the pool's cells does not depend on the observations; kept for the ladder asked for last."""
+        key = ladder.tobytes()
+        if self._ladder is None or self._ladder[0] != key:
+            a, pool = self.amplitudes, self.past.pool
+            D = self.D[:, :pool][:, :, ladder].reshape(self.T, -1)
+            mean = self.mean[:pool, ladder].ravel()
+            open_ = np.diag(self.past.unexplained)[:pool, None]
+            F = np.broadcast_to(self.by_config[ladder] ** 2, (pool, len(ladder)))
+            R = a.residual**2 * self.by_task[ladder] ** 2 + F * open_
+            S = a.past**2 * (D**2).sum(axis=0) / max(1, self.T - 1)
+            flat = np.broadcast_to(self.flat_mean[ladder], F.shape)
+            Q = epoch_correlation(np.arange(1.0, self.E + 1), ladder + 1.0, a.persistent, a.length)
+            part = OnLadder(D, mean, mean + self.particle * D, flat.ravel(), S, R.ravel(), F.ravel(), Q)
+            self._ladder = (key, part)
+        return self._ladder[1]
+
+    def on_grid(self, c: np.ndarray, e: np.ndarray, ladder: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """`residual` between the cells (c, e) and the pool's whole grid: products of a (N, n) and a (N, G) part."""
+        a, pool, N = self.amplitudes, self.past.pool, len(c)
+        C = self.past.similarity[c, :pool]
+        same = c[:, None] == np.arange(pool)[None]
+        by_task = a.residual**2 * self.by_task[e][:, None] * self.by_task[ladder][None] * Q[e]
+        by_config = self.by_config[e][:, None] * self.by_config[ladder][None] * Q[e]
+        R = (a.kernel * C + (1 - a.kernel) * same)[:, :, None] * by_task[:, None]
+        if self.past.unexplained.any():
+            R = R + self.past.unexplained[c, :pool][:, :, None] * by_config[:, None]
+        F = (0.5 * (C + same))[:, :, None] * by_config[:, None]
+        return R.reshape(N, pool * len(ladder)), F.reshape(N, pool * len(ladder))
 
     def placed(
         self, L: np.ndarray, mean: np.ndarray, y: np.ndarray

@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from foretune import files
 from foretune.errors import BadInput
-from foretune.sources_pixels import SUFFIXES, check_size, decode, square
+from foretune.sources.pixels import SUFFIXES, check_size, decode, square
 
 PARTS = ("train", "valid", "test")
 SHARES = (0.6, 0.2, 0.2)
@@ -273,7 +273,7 @@ def load_task(
 ) -> Task:
     """Load a task at `size` pixels from what the user named.
 
-    `spec` is, in this order: `torchvision:NAME` (see `foretune.sources_torchvision`), the name of a task prepared in
+    `spec` is, in this order: `torchvision:NAME` (see `foretune.sources.torchvision`), the name of a task prepared in
     `data`/images (write `./NAME` for a folder of the same name), a folder of class folders, or an .npz that
     `Task.save` wrote.
 
@@ -283,7 +283,7 @@ def load_task(
     spec, data = str(spec), Path(data)
     check_size(size)
     if spec.startswith("torchvision:"):
-        from foretune.sources_torchvision import read_torchvision  # imports torch
+        from foretune.sources.torchvision import read_torchvision  # imports torch
 
         return read_torchvision(spec.removeprefix("torchvision:"), data / "torchvision", size)
     stored = data / "images" / f"{spec}.npz"
@@ -304,11 +304,11 @@ def load_task(
 
 
 def _unknown(spec: str, data: Path) -> str:
-    from foretune.sources import EMBEDDED
+    from foretune.sources.prepare import EMBEDDED
 
     if spec in EMBEDDED:
         out = data / "images"
-        return f"{spec}: is not prepared in {out} yet; run: python -m foretune.sources {spec} --out {out}"
+        return f"{spec}: is not prepared in {out} yet; run: python -m foretune.sources.prepare {spec} --out {out}"
     names = prepared(data)
     near = difflib.get_close_matches(spec, sorted({*names, *EMBEDDED}), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"prepared tasks: {', '.join(names) if names else 'none'}"

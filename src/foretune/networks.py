@@ -31,13 +31,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from foretune.convolutions import quicken
 from foretune.errors import BadInput
-from foretune.sources_index import Package, fetch, member
+from foretune.sources.index import Package, fetch, member
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FOOLBOX = Package("foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb", 2, "MIT")
@@ -157,7 +158,7 @@ class Network(nn.Module):
 def _timm(name: str, num_classes: int) -> Iterator[tuple[str, nn.Module]]:
     import timm
 
-    model = timm.create_model(name, num_classes=num_classes)
+    model: Any = timm.create_model(name, num_classes=num_classes)
     if name.startswith("efficientnet"):
         yield "stem", nn.Sequential(model.conv_stem, model.bn1)
         yield from ((f"block{i}", block) for i, block in enumerate(model.blocks))
@@ -235,7 +236,8 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
     if chosen.library == "timm":
         import timm
 
-        url = timm.get_pretrained_cfg(chosen.model).url
+        found = timm.get_pretrained_cfg(chosen.model)
+        url = found.url if found is not None else None
     else:
         import torchvision
 
@@ -271,11 +273,11 @@ def load_by_order(network: Network, state: Mapping[str, Tensor], origin: str) ->
 
 
 @lru_cache(maxsize=4)
-def _pretrained(name: str, weights: str | None) -> Network:
-    """The ImageNet classifier, read once a process. Its trunk is shared by all trials: never written to, always in eval mode."""
+def _pretrained(name: str, weights: str | None, device: str = "cpu") -> Network:
+    """The ImageNet classifier, read once a process and device. All trials share its trunk: never written to, always in eval mode."""
     network = _blank(name, 1000, seed=0)
     load_by_order(network, *imagenet_state(name, weights))
-    return network.freeze(len(network.stages)).eval()
+    return network.freeze(len(network.stages)).eval().to(device).to(memory_format=torch.channels_last)
 
 
 def build(
@@ -286,25 +288,27 @@ def build(
     finetune: str = "all",
     weights: Path | str | None = None,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> Network:
     """A network with a fresh head for `num_classes`, the stages before `finetune`'s boundary frozen.
 
     `pretrained` fills the trunk with ImageNet weights (see `imagenet_state`), otherwise it is drawn from `seed`, as the head always is.
-    Frozen pretrained stages are shared between the networks of one process. Raises `BadInput` for a network or `finetune` that is not
-    known, fewer than 2 classes, or weights that cannot be had.
+    Frozen pretrained stages are shared between the networks of one process: do not move them to another device, build there. Without
+    ImageNet weights only `finetune="all"` makes sense: a random trunk in eval mode passes next to nothing on. Raises `BadInput` for a network or
+    `finetune` that is not known, fewer than 2 classes, or weights that cannot be had.
     """
     if num_classes < 2:
         raise BadInput(f"a classifier needs 2 classes or more, but got {num_classes}")
     if not pretrained:
         network = _blank(name, num_classes, seed)
-        return network.to(memory_format=torch.channels_last).freeze(network.boundary(finetune))
-    template = _pretrained(name, None if weights is None else str(weights))
+        return network.to(device).to(memory_format=torch.channels_last).freeze(network.boundary(finetune))
+    template = _pretrained(name, None if weights is None else str(weights), str(device))
     first = template.boundary(finetune)
     stages: dict[str, nn.Module] = {}
     for index, (key, stage) in enumerate(template.stages.items()):
         stages[key] = stage if index < first else copy.deepcopy(stage)
-    stages["head"] = _new_head(template.stages["head"], num_classes, seed)
-    return Network(name, stages).to(memory_format=torch.channels_last).freeze(first)
+    stages["head"] = _new_head(template.stages["head"], num_classes, seed).to(device)
+    return Network(name, stages).freeze(first)
 
 
 def _new_head(old: nn.Module, num_classes: int, seed: int) -> nn.Module:

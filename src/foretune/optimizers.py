@@ -67,6 +67,9 @@ def build(
 def learning_rate(scheduler: str, lr: float, epoch: int, max_epoch: int, **options: float) -> float:
     """The learning rate of epoch `epoch` (from 1); raises `BadInput` for an unknown scheduler or a missing option."""
     t = epoch - 1
+    for option in {"step_size", "step_size_up", "T_0", "T_mult"} & options.keys():
+        if options[option] < 1:
+            raise BadInput(f"scheduler option {option} must be 1 or more, but got {options[option]}")
     try:
         match scheduler:
             case "constant":

@@ -20,6 +20,39 @@ if TYPE_CHECKING:
 RIDGE = 0.05  # share of a configuration's value that its kernel neighbours do not explain
 
 
+BOUNDS = ((0.0, 1.0), (-1.0, 0.0), (0.0, 100.0), (-100.0, 0.0))  # accuracies, negated error rates, both also in percent
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Values on the scale that is modelled: log((y - low + d) / (high - y + d)) with d = 1 % of the range, or y as it is.
+
+    On that scale curves of easy tasks, which run into the best possible value, look like those of hard ones.
+    """
+
+    low: float = -np.inf
+    high: float = np.inf
+
+    @classmethod
+    def of(cls, Y: np.ndarray) -> "Warp":
+        """The first of `BOUNDS` that holds all finite values and of which they use at least a fifth; else none."""
+        values = Y[np.isfinite(Y)]
+        if len(values):
+            least, most = float(values.min()), float(values.max())
+            for low, high in BOUNDS:
+                if low <= least and most <= high and most - least > 0.2 * (high - low):
+                    return cls(low, high)
+        return cls()
+
+    def __call__(self, y: np.ndarray) -> np.ndarray:
+        """Onto the modelled scale; increasing, any shape."""
+        if not np.isfinite(self.low):
+            return y
+        d = 0.01 * (self.high - self.low)
+        inside = np.clip(y, self.low, self.high)
+        return np.asarray(np.log((inside - self.low + d) / (self.high - inside + d)))
+
+
 @dataclass(frozen=True)
 class PastCurves:
     """Comparable past curves: `tasks` (T), `Z` (T, n, E), `location` and `scale` (T,), `X` (n, d), `unexplained` (n, n).
@@ -35,6 +68,7 @@ class PastCurves:
     pool: int
     similarity: np.ndarray
     unexplained: np.ndarray
+    warp: Warp
 
     @property
     def mean(self) -> np.ndarray:
@@ -62,7 +96,7 @@ def epoch_correlation(epochs1: np.ndarray, epochs2: np.ndarray, persistent: floa
     return np.asarray(persistent + (1 - persistent) * np.exp(-apart / length))
 
 
-def past_curves(study: "Study") -> PastCurves:
+def past_curves(study: "Study", warped: bool = False) -> PastCurves:
     """The past of a study; raises `IndexError` if it has no past task with a single finite value."""
     past = study.past
     assert past is not None
@@ -82,11 +116,13 @@ def past_curves(study: "Study") -> PastCurves:
         Y[k, known, :shared] = curves[rows[known], :shared]
     usable = np.isfinite(Y).sum(axis=(1, 2)) > 1
     tasks = tuple(t for t, ok in zip(past.tasks, usable, strict=True) if ok)
-    return comparable(Y[usable], X, tasks, own)
+    return comparable(Y[usable], X, tasks, own, Warp.of(Y) if warped else Warp())
 
 
-def comparable(Y: np.ndarray, X: np.ndarray, tasks: tuple[str, ...], pool: int) -> PastCurves:
+def comparable(Y: np.ndarray, X: np.ndarray, tasks: tuple[str, ...], pool: int, warp: Warp | None = None) -> PastCurves:
     """Bring curves `Y` (T, n, E), NaN where unknown, to one location and scale and fill their holes."""
+    warp = warp or Warp()
+    Y = warp(Y)
     similarity = radial(X, X, length_scale(X))
     seen = np.isfinite(Y)
     location, scale = standardise(Y, seen)
@@ -102,7 +138,7 @@ def comparable(Y: np.ndarray, X: np.ndarray, tasks: tuple[str, ...], pool: int) 
         )
         unexplained[np.ix_(new, new)] = similarity[np.ix_(new, new)] - similarity[np.ix_(new, known)] @ A
         unexplained[new, new] += RIDGE
-    return PastCurves(tasks, Z, location, scale, X, pool, similarity, unexplained)
+    return PastCurves(tasks, Z, location, scale, X, pool, similarity, unexplained, warp)
 
 
 def standardise(Y: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 A study is a parent run and its trials are child runs; points come in groups, one per epoch, that are written whole or not at all.
 """
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,12 @@ RUN_STATES = {
     "failed": "FAILED",
 }
 MOST_CHARACTERS = 5000  # of a parameter or tag; MLflow takes 6,000 and 8,000
+
+SPENT, EPOCHS, BUDGET = (
+    "count/spent",
+    "count/epochs",
+    "count/budget",
+)  # MLflow draws names before a slash in a section of their own
 
 Point = tuple[str, float, int]  # metric, value, step
 
@@ -42,6 +49,7 @@ class StudyView:
 
     uid: str
     plan: Plan
+    hyperparameters: Sequence[str]
     parent: RunView
     trials: Mapping[int, RunView]
     facts: Mapping[str, float]
@@ -67,8 +75,8 @@ class Views:
                 self._trials[i] = (key, trial_view(study, i, label, why.get(i, "")))
             trials[i] = self._trials[i][1]
         plan = study.plan
-        facts = {"budget": float(plan.budget), **{name(k): float(v) for k, v in plan.notes.items() if finite(v)}}
-        return StudyView(self.uid, plan, study_view(study, self.uid, stopped), trials, facts)
+        facts = {BUDGET: float(plan.budget), **{name(k): float(v) for k, v in plan.notes.items() if finite(v)}}
+        return StudyView(self.uid, plan, study.space.names, study_view(study, self.uid, stopped), trials, facts)
 
 
 def study_view(study: Study, uid: str, stopped: bool) -> RunView:
@@ -101,17 +109,19 @@ def study_view(study: Study, uid: str, stopped: bool) -> RunView:
     groups = []
     for spent, value in enumerate(incumbent_trace(study), 1):
         point = [("incumbent", float(value), spent)] if math.isfinite(value) else []
-        groups.append((spent, [*point, ("spent", float(spent), spent)]))
+        groups.append((spent, [*point, (SPENT, float(spent), spent)]))
     run_status = {"finished": "FINISHED", "stopped": "KILLED", "training": "RUNNING"}[status]
-    return RunView(f"{title(study)} · {plan.method}", run_status, texts(params), texts(tags), groups)
+    return RunView(title(study), run_status, texts(params), texts(tags), groups)
 
 
 def title(study: Study) -> str:
-    """The study's name: its folder's; a comparison that lies in a study's folder is named after that one."""
+    """The study's name and method; a comparison that lies in a study's folder is named after that one."""
+    method, kind = study.plan.method, study.plan.notes.get("baseline")
     if study.folder is None:
-        return study.plan.task
-    kind = study.plan.notes.get("baseline")
-    return f"{study.folder.parent.name} beside {kind}" if kind else study.folder.name
+        return f"{study.plan.task} · {method}"
+    if kind:
+        return f"{study.folder.parent.name} beside {kind}"
+    return study.folder.name if method in study.folder.name else f"{study.folder.name} · {method}"
 
 
 def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
@@ -119,6 +129,7 @@ def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
     found = study.incumbent
     tags: dict[str, Any] = {
         "foretune.trial": i,
+        "study": title(study),
         "status": label,
         "why": why,
         "leaned_on": shares(past_shares(study, i)),
@@ -136,10 +147,43 @@ def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
             best = max(best, sign * float(row[metric]))
         if math.isfinite(best):
             points.append(("best", sign * best, epoch))
-        groups.append((epoch, [*points, ("epochs", float(epoch), epoch)]))
+        groups.append((epoch, [*points, (EPOCHS, float(epoch), epoch)]))
     return RunView(
         f"trial {i} · {describe(study.configs[i])}", RUN_STATES[label], texts(study.configs[i]), texts(tags), groups
     )
+
+
+def saved_views(view: StudyView, now: int) -> dict[str, str]:
+    """Experiment tags that put two entries into the "Views" menu of MLflow's UI (3.17 and later; others pass them over), whose own start shows no metric.
+
+    "Studies" has a column for what studies differ in; "Trials, best first" one for each hyperparameter. `now` in milliseconds.
+    """
+    common = {"startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs"}
+    studies = {
+        "searchFilter": "",
+        "orderByKey": "attributes.start_time",  # any other order shows trials apart from their studies
+        "orderByAsc": False,
+        "selectedColumns": [
+            *(f"metrics.`{k}`" for k in ("incumbent", "test_accuracy", SPENT, BUDGET, "best", EPOCHS)),
+            *(f"params.`{k}`" for k in ("method", "seed", "past_tasks")),
+            *(f"tags.`{k}`" for k in ("status", "best_trial", "leaned_on", "failed_trials", "failure")),
+        ],
+    }
+    trials = {
+        "searchFilter": f"metrics.`{EPOCHS}` >= 0",
+        "orderByKey": "metrics.`best`",
+        "orderByAsc": view.plan.goal == "minimize",
+        "selectedColumns": [
+            *(f"metrics.`{k}`" for k in ("best", EPOCHS)),
+            *(f"params.`{name(k)}`" for k in view.hyperparameters),
+            *(f"tags.`{k}`" for k in ("study", "status", "why", "leaned_on", "failure")),
+        ],
+    }
+    out = {}
+    for key, shown, state_ in (("studies", "Studies", studies), ("trials", "Trials, best first", trials)):
+        saved = {"name": shown, "createdAt": now, "updatedAt": now, "state": json.dumps({**common, **state_})}
+        out[f"mlflow.sharedViewState.foretune-{key}"] = json.dumps(saved)
+    return {key: text for key, text in out.items() if len(text) <= MOST_CHARACTERS}
 
 
 def finite(value: Any) -> bool:

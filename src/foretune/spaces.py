@@ -193,7 +193,7 @@ def hyperrec_space() -> ConfigurationSpace:
     optimizer = Categorical("optimizer", ["Adam", "Momentum"])
     scheduler = Categorical("lr_scheduler", list(_PREFIX))
     space.add(Integer("batch_size", (32, 128)), scheduler, Categorical("model", list(_MODELS)), optimizer)
-    children = [
+    children: list[tuple[Any, str, Any]] = [
         (optimizer, "Adam", Float("adam.lr", (1e-4, 1e-1), log=True)),
         (optimizer, "Adam", Float("adam.weight_decay", (1e-5, 1e-3), log=True)),
         (optimizer, "Adam", Float("adam.beta0", (0.5, 0.999), log=True)),

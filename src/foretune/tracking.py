@@ -3,11 +3,11 @@
 | in MLflow  | is                                                                                                          |
 |------------|-------------------------------------------------------------------------------------------------------------|
 | experiment | a task                                                                                                      |
-| parent run | a study: `incumbent` against epochs spent, `budget`, method, seed, past tasks, best configuration, report    |
-| child run  | a trial: its hyperparameters, every column of its learning curve (step = epoch), `best`, `epochs`, why, state |
+| parent run | a study: `incumbent` against epochs spent, budget, method, seed, past tasks, best configuration, report    |
+| child run  | a trial: its hyperparameters, every column of its learning curve (step = epoch), `best`, epochs, why, state |
 
 The study's journal is the record. `Tracker.sync` writes what MLflow lacks and nothing twice: runs are found by tags that are set as they are created,
-and each batch of metrics, which MLflow stores whole or not at all, ends with the count of what it holds (`epochs` of a trial, `spent` of a study), so
+and each batch of metrics, which MLflow stores whole or not at all, ends with the count of what it holds (`count/epochs` of a trial, `count/spent` of a study), so
 one question to MLflow tells where a killed process stopped. After an error nothing is assumed: the next sync asks again.
 """
 
@@ -27,7 +27,7 @@ from weakref import WeakKeyDictionary
 
 from foretune.errors import BadInput
 from foretune.files import write_json
-from foretune.run_views import Point, RunView, StudyView, Views
+from foretune.run_views import EPOCHS, SPENT, Point, RunView, StudyView, Views, saved_views
 from foretune.study import Study
 
 if TYPE_CHECKING:
@@ -206,8 +206,8 @@ class Tracker:
 
         return client, (MlflowException, SQLAlchemyError, OSError)
 
-    def _experiment(self, client: "MlflowClient", task: str) -> str:
-        name = f"{self.prefix}/{task}"
+    def _experiment(self, client: "MlflowClient", view: StudyView) -> str:
+        name = f"{self.prefix}/{view.plan.task}"
         if name not in self._experiments:
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -217,7 +217,9 @@ class Tracker:
                     else None
                 )
                 tags = {
-                    "mlflow.note.content": f"Hyperparameter studies of the task {task}. Each run is a study; unfold it to see its trials."
+                    "mlflow.experimentKind": "custom_model_development",  # or the UI takes it for a language model's
+                    "mlflow.note.content": f"Studies of {view.plan.task}. Views, at the top right, has columns to compare studies and to rank trials.",
+                    **saved_views(view, int(time.time() * 1000)),
                 }
                 self._experiments[name] = client.create_experiment(name, artifact_location=place, tags=tags)
             else:
@@ -227,7 +229,7 @@ class Tracker:
         return self._experiments[name]
 
     def _write_study(self, client: "MlflowClient", view: StudyView) -> None:
-        experiment = self._experiment(client, view.plan.task)
+        experiment = self._experiment(client, view)
         if view.uid not in self._known:
             self._known[view.uid] = ask(client, experiment, view)
         parent, trials = self._known[view.uid]
@@ -249,14 +251,14 @@ def ask(client: "MlflowClient", experiment: str, view: StudyView) -> tuple[Known
     found = client.search_runs([experiment], f"tags.`foretune.study` = '{view.uid}'", max_results=1)
     if not found:
         return create(client, experiment, view.parent, {}), {}
-    parent = known(found[0], "spent")
+    parent = known(found[0], SPENT)
     trials: dict[int, Known] = {}
     token = None
     while True:
         page = client.search_runs(
             [experiment], f"tags.`mlflow.parentRunId` = '{parent.run_id}'", max_results=1000, page_token=token
         )
-        trials |= {int(run.data.tags["foretune.trial"]): known(run, "epochs") for run in page}
+        trials |= {int(run.data.tags["foretune.trial"]): known(run, EPOCHS) for run in page}
         if not (token := page.token):
             return parent, trials
 

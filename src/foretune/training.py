@@ -94,15 +94,15 @@ class Trial:
         self.task, self.config, self.settings, self.seed = task, dict(config), settings, seed
         self.recipe: Recipe = recipe(config, settings)
         self.device = find_device(settings.device)
-        network = networks.build(
+        self.network = networks.build(
             self.recipe.network,
             task.num_classes,
             settings.pretrained,
             finetune=self.recipe.finetune,
             seed=draw(seed, "network"),
+            device=self.device,
         )
-        self.network = network.to(self.device)
-        self.optimizer = optimizers.build(
+        self.optimizer: Any = optimizers.build(
             self.recipe.optimizer,
             self.network.trained_parameters(),
             self.recipe.learning_rate,

@@ -172,7 +172,8 @@ def run(ready: Prepared, *, workers: Workers | None = None, on_change: Callable[
 
 def finish(ready: Prepared) -> Tuned:
     """Hand the best trial over: `best.yaml`, `best.pt` with `best.json`, the test accuracy (measured once and kept)."""
-    from foretune.training import evaluate, export
+    from foretune.exported import export
+    from foretune.training import evaluate
 
     study, folder = ready.study, ready.folder
     if (found := study.incumbent) is None:

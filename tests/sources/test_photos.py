@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from foretune import sources_photos as photos
 from foretune.errors import BadInput
+from foretune.sources import photos
 
 
 def png(value: int | tuple[int, int, int], size: int = 12) -> bytes:

@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from foretune.errors import BadInput
-from foretune.sources_index import member
-from foretune.sources_photos import Album
+from foretune.sources.index import member
+from foretune.sources.photos import Album
 
 POINTS = 64  # fonts are drawn at this size and scaled down
 MAX_TILT_DEGREES = 5.0

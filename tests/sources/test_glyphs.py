@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFont
 
-from foretune import sources_glyphs as glyphs
 from foretune.errors import BadInput
+from foretune.sources import glyphs
 
 
 def font_bytes() -> bytes:

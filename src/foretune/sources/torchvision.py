@@ -16,7 +16,7 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.images import Task, check_memory, split_by_content
-from foretune.sources_pixels import check_size, square, to_rgb
+from foretune.sources.pixels import check_size, square, to_rgb
 
 TRAIN, VALID, TEST = 0, 1, 2
 Options = Mapping[str, Any]

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from foretune.errors import BadInput
-from foretune.sources_glyphs import generator, ink
-from foretune.sources_index import member
-from foretune.sources_photos import Album
+from foretune.sources.glyphs import generator, ink
+from foretune.sources.index import member
+from foretune.sources.photos import Album
 
 FOLDER = "material/templates/.icons"
 CANVAS = 128  # pixels that an icon is drawn at, then scaled down

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from foretune.errors import BadInput
-from foretune.sources_index import member
-from foretune.sources_pixels import decode, from_grey, square
+from foretune.sources.index import member
+from foretune.sources.pixels import decode, from_grey, square
 
 Read = Callable[[int], np.ndarray]  # row -> uint8 (size, size, 3)
 

