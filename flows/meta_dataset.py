@@ -8,6 +8,7 @@ It can be stopped at any point and goes on from there. What is trained, in which
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ def train_cells(
     return collect.train_cells(task_file, block, configs, settings, seed)
 
 
-@flow(name="meta-dataset", flow_run_name="{out}", persist_result=False)
+@flow(name="meta-dataset", persist_result=False)
 def meta_dataset(
     tasks: str = "",
     configurations: int | None = None,
@@ -123,6 +124,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             say("stopped; the same command goes on from here")
             return 130
+        except BrokenProcessPool:
+            print(
+                "error: a worker process was killed (out of memory?); the same command goes on from here",
+                file=sys.stderr,
+            )
+            return 1
     return 0
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from foretune.collect import ignore_interrupts
+from foretune.collect import worker_started
 from foretune.errors import BadInput
 
 QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
@@ -36,9 +36,19 @@ def prefect_api() -> Iterator[str]:
         try:
             with temporary_settings({PREFECT_API_URL: server.api_url}):
                 yield server.api_url
+                drain()
         finally:
             del os.environ["PREFECT_API_URL"]
             server.stop()
+
+
+def drain() -> None:
+    """Send what is left of logs and events, before the server goes."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for worker in (APILogWorker, EventsWorker):
+        worker.drain_all(timeout=5)
 
 
 def task_runner(kind: str, workers: int) -> Any:
@@ -46,7 +56,7 @@ def task_runner(kind: str, workers: int) -> Any:
     if kind == "processes":
         from prefect.task_runners import ProcessPoolTaskRunner
 
-        return ProcessPoolTaskRunner(max_workers=workers, initializer=ignore_interrupts)
+        return ProcessPoolTaskRunner(max_workers=workers, initializer=worker_started)
     try:
         if kind == "ray":
             from prefect_ray import RayTaskRunner

@@ -1,0 +1,207 @@
+"""Tune a network as a Prefect flow: ask -> submit steps -> tell -> log, until the budget is spent. Stopped or killed, the same command continues.
+
+    python flows/tune.py IMAGES [--budget EPOCHS] [--method M] [--workers N] [--study NAME] [--runner processes|ray|dask]
+
+The study is that of `foretune tune`: either command continues what the other began. Each step is a task run; a step covers several epochs, since
+handing one over costs a second.
+"""
+
+import argparse
+import os
+import queue
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import CrashedRun
+from prefect_api import RUNNERS, machine_fault, prefect_api, task_runner
+
+from foretune import tuning
+from foretune.collect import stop_children, stops_on_sigterm
+from foretune.commands.tune import write_study_report
+from foretune.display import describe, progress
+from foretune.errors import BadInput
+from foretune.objective import Outcome
+from foretune.plan import Step
+from foretune.study import Study
+from foretune.tracking import Tracker
+from foretune.workers import Died, Ended, Event, Objective
+
+
+@task(
+    name="step",
+    task_run_name="trial {config_id}, epochs {start} to {stop}",
+    cache_policy=NO_CACHE,  # the trial's checkpoint is the cache
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=2,
+    retry_condition_fn=machine_fault,
+)
+def run_step(objective: Objective, config_id: int, config: Mapping[str, Any], start: int, stop: int) -> Outcome:
+    """Take a trial from one epoch to another. Divergence and a configuration that cannot be trained are outcomes, not errors."""
+    try:
+        return objective.run(config_id, config, start, stop)
+    except BadInput as error:
+        return Outcome([], str(error))
+
+
+class PrefectWorkers:
+    """Steps as task runs on a Prefect task runner (the `Workers` of `foretune.runner`); a pool that broke is replaced by a new one."""
+
+    def __init__(self, objective: Objective, count: int, runner: str = "processes"):
+        self.objective, self.count, self.kind = objective, count, runner
+        self._runner: Any = None
+        self._busy: dict[int, Step] = {}
+        self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
+
+    @property
+    def free(self) -> int:
+        """Steps that can be submitted now."""
+        return self.count - len(self._busy)
+
+    def submit(self, step: Step, config: Mapping[str, Any]) -> None:
+        """Hand a step to the task runner."""
+        if self._runner is None:
+            self._runner = task_runner(self.kind, self.count).__enter__()
+        parameters = {
+            "objective": self.objective,
+            "config_id": step.config_id,
+            "config": dict(config),
+            "start": step.start,
+            "stop": step.stop,
+        }
+        self._busy[step.config_id] = step
+        self._runner.submit(run_step, parameters).add_done_callback(partial(self._put, step.config_id))
+
+    def _put(self, config_id: int, future: Any) -> None:
+        self._done.put((config_id, future))
+
+    def events(self, timeout: float) -> list[Event]:
+        """Steps that ended; waits up to `timeout` seconds for the first."""
+        out: list[Event] = []
+        with suppress(queue.Empty):
+            config_id, future = self._done.get(timeout=timeout)
+            while True:
+                out.append(self._event(self._busy.pop(config_id), future))
+                config_id, future = self._done.get_nowait()
+        if any(isinstance(event, Died) for event in out) and not self._busy:
+            self._leave()  # a pool that lost a process takes no more work
+        return out
+
+    def _event(self, step: Step, future: Any) -> Event:
+        try:
+            return Ended(step, future.result())
+        except (BrokenProcessPool, CrashedRun, RuntimeError) as error:
+            return Died(step, f"its task run ended with {type(error).__name__}: {error}")
+
+    def _leave(self) -> None:
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            runner.__exit__(None, None, None)
+
+    def close(self) -> None:
+        """End everything at once; a step under way is taken up again from its last checkpoint another time."""
+        if self._busy:
+            stop_children()
+        self._leave()
+        self._busy = {}
+
+
+@flow(name="tune", flow_run_name="{images}", persist_result=False, validate_parameters=False)
+def tune(
+    images: str,
+    budget: int | None = None,
+    method: str | None = None,
+    workers: int = 2,
+    study: str | None = None,
+    seed: int = 0,
+    seconds: float | None = None,
+    data: str = "data",
+    meta: str = "light",
+    settings: Mapping[str, Any] | None = None,
+    tracking: str | None = None,
+    runner: str = "processes",
+) -> tuning.Tuned:
+    """Run or continue a study; `tracking` is MLflow's address, or none. The parameters are those of `foretune tune`."""
+    request = tuning.Request(
+        images=images,
+        budget=budget,
+        method=method,
+        workers=workers,
+        study=study,
+        seed=seed,
+        seconds=seconds,
+        data=Path(data),
+        meta=meta,
+        settings=dict(settings or {}),
+    )
+    tracker = None if tracking == "none" else Tracker(tracking, warn=lambda line: print(line, file=sys.stderr))
+    with tuning.prepared(request) as ready:
+        try:
+            with progress(ready.study) as show:
+
+                def changed(study: Study) -> None:
+                    show(study)
+                    if tracker:
+                        tracker.submit(study)
+
+                tuning.run(ready, workers=PrefectWorkers(ready.objective, workers, runner), on_change=changed)
+            tuned = tuning.finish(ready)
+            report = write_study_report(ready.folder, None)
+            if tracker:
+                for path in (report, ready.folder / "best.yaml"):
+                    tracker.attach(ready.study, path)
+        finally:
+            if tracker:
+                tracker.close(ready.study)
+    print(
+        f"best: {describe(tuned.best)}; accuracy {tuned.valid_accuracy:.4f} (valid), {tuned.test_accuracy:.4f} (test); report: {report}"
+    )
+    return tuned
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the flow as a script."""
+    parser = argparse.ArgumentParser(
+        prog="python flows/tune.py", description="Tune a network on IMAGES as a Prefect flow."
+    )
+    parser.add_argument(
+        "images", help="a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME"
+    )
+    parser.add_argument(
+        "--budget", type=int, metavar="EPOCHS", help="epochs in all trials together (default: ten full trainings)"
+    )
+    parser.add_argument("--method", help="see: foretune methods")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--study", metavar="NAME", help="the same name continues a study")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seconds", type=float, help="wall-clock limit")
+    parser.add_argument("--data", default="data")
+    parser.add_argument("--meta", default="light", help="meta-dataset in DATA/meta, or none")
+    parser.add_argument(
+        "--tracking", help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db), or none"
+    )
+    parser.add_argument("--runner", choices=RUNNERS, default="processes")
+    given = parser.parse_args(argv)
+    stops_on_sigterm()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch as a worker starts
+    try:
+        with prefect_api():
+            tune(**vars(given))
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command continues it")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
