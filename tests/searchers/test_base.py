@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foretune.searchers.base import Searcher, draw
+from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.space import Space
 from foretune.study import Plan, Step, Study
 
@@ -41,6 +41,21 @@ def test_draw_takes_each_configuration_of_the_pool_once_then_none():
         drawn.append(draw(s, np.random.default_rng(k)))
         s.tell(Step(drawn[-1], 0, 1), [0.1])
     assert sorted(drawn) == [0, 1, 2] and draw(s, np.random.default_rng(9)) is None
+
+
+def test_an_open_study_adopts_what_the_past_knows_before_its_first_decision(meta):
+    plan = Plan(task="t", metric="score", goal="maximize", max_epoch=9, budget=100, open=True)
+    opened = Study(meta.space, meta.configs[:3], plan, past=meta)
+    adopt_past(opened)
+    assert opened.configs == meta.configs and opened.past_ids.tolist() == list(range(40))
+    narrow = Study(Space(SMALL), [], plan, past=meta)
+    adopt_past(narrow)
+    assert narrow.configs == []  # not of this space
+    closed = Study(
+        meta.space, meta.configs[:3], Plan(task="t", metric="s", goal="maximize", max_epoch=9, budget=9), past=meta
+    )
+    adopt_past(closed)
+    assert len(closed.configs) == 3
 
 
 def test_draw_is_uniform_over_the_pool():

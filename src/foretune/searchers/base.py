@@ -1,8 +1,11 @@
 """What every searcher is: a function of a study's history."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
+
+from foretune.errors import BadInput
 
 if TYPE_CHECKING:
     from foretune.study import Step, Study
@@ -25,6 +28,14 @@ class Searcher:
         """The configuration expected to be best when fully trained; by default the incumbent. None before the first observation."""
         incumbent = study.incumbent
         return None if incumbent is None else incumbent[0]
+
+
+def adopt_past(study: "Study") -> None:
+    """Before an open study's first decision: take what the past tasks know into its pool, as far as its space allows it."""
+    if study.open_space and study.past is not None and not study.asked:
+        for config in study.past.configs:
+            with suppress(BadInput):
+                study.propose(config)
 
 
 TRIES = 100  # samples of an open space that may turn out to be known already, before its pool is taken

@@ -18,7 +18,7 @@ from foretune.acquisition import expected_improvement
 from foretune.curve_prior import Belief, CurvePrior
 from foretune.errors import BadInput
 from foretune.past_curves import past_curves
-from foretune.searchers.base import Searcher
+from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.warm import greedy_portfolio, past_best
 from foretune.study import Step, Study
 
@@ -84,9 +84,11 @@ class CurveTransfer(Searcher):
     # -- what is done ------------------------------------------------------------------------------------------------------
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
         """The step with the largest expected improvement reachable before the deadline; None while nothing is available."""
+        adopt_past(study)
         free = study.available
         if not free.any():
-            return None
+            fresh = draw(study, rng)
+            return None if fresh is None else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
         left = until_deadline(study)
         ladder = self.ladder(study)
         belief = self.belief(study)

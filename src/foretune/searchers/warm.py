@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.searchers.base import Searcher, draw
+from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.study import Step, Study
 
 
@@ -25,6 +25,8 @@ def past_best(study: Study) -> np.ndarray:
         )
     best = np.full((len(study.past.tasks), len(study.configs)), np.nan)
     known = study.past_ids >= 0
+    if not known.any():
+        return best
     best[:, known] = study.past.best()[:, study.past_ids[known]]
     return best
 
@@ -53,6 +55,8 @@ def mean_rank(best: np.ndarray) -> np.ndarray:
 def greedy_portfolio(best: np.ndarray, size: int) -> list[int]:
     """Configurations in the order in which each lowers the mean regret of the best so far most; ends early when none does."""
     known = ~np.isnan(best).all(axis=1)
+    if not known.any():
+        return []
     regret = np.where(np.isnan(r := normalized_regret(best[known])), 1.0, r)
     found = np.ones(regret.shape[0])
     chosen: list[int] = []
@@ -103,6 +107,7 @@ class MeanRank(Searcher):
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
         """The first configuration of the list that is not fully trained, from where it stands to the last epoch."""
+        adopt_past(study)
         best, order = self.list_of(study)
         free = study.available
         for place, c in enumerate(order):

@@ -1,0 +1,266 @@
+"""What every searcher of `METHODS` must hold to; a method that is added to the table is tested here without further ado.
+
+A slow method gets a smaller study (`SMALLER`), one that needs more than a table of curves has tests of its own (`SPECIAL`).
+"""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from foretune.errors import BadInput
+from foretune.evaluation.replay import replay_study
+from foretune.searchers.registry import METHODS, searcher
+from foretune.study import Plan, Study
+
+SPECIAL = {"autohyper": "needs an open study and the share of layers without knowledge gain as a column of the curves"}
+SMALLER = {"curve-transfer": 24}  # method -> epochs of the longer studies
+PLAIN = [name for name in METHODS if name not in SPECIAL]
+LENGTH = 60
+
+
+@pytest.fixture(params=PLAIN)
+def name(request):
+    """Each method in turn."""
+    return request.param
+
+
+@pytest.fixture
+def length(name):
+    """Epochs of the longer studies."""
+    return SMALLER.get(name, LENGTH)
+
+
+def outcome(objective, study, step):
+    return objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop)
+
+
+def run(study, objective, chosen, limit=10_000):
+    """Run a study to its end; returns its steps. `chosen` is a searcher, or a function that gives a fresh one each time."""
+    steps = []
+    while len(steps) < limit:
+        step = study.ask(chosen() if callable(chosen) else chosen)
+        if step is None:
+            break
+        done = outcome(objective, study, step)
+        study.tell(step, done.rows)
+        if done.failed:
+            study.fail(step, int(study.epoch[step.config_id]) + 1, done.failed)
+        steps.append((step.config_id, step.start, step.stop))
+    return steps
+
+
+def small(table, name, values, budget=10_000, goal="maximize", **more):
+    """A study of task t0 of a table made of `values`, whose other tasks are its past if the method needs one."""
+    if METHODS[name].needs_past or len(values) > 1:
+        values = values if len(values) > 1 else np.concatenate([values, values[:, ::-1], np.sort(values, axis=1)])
+    return replay_study(table(values, goal), "t0", budget=budget, method=name, **more)
+
+
+def curves(n, epochs, tasks=3, seed=0):
+    """Rising curves that differ by configuration, related across tasks."""
+    rng = np.random.default_rng(seed)
+    top = rng.uniform(0.2, 1, n)[None, :, None] + rng.normal(0, 0.05, (tasks, n, 1))
+    rate = rng.uniform(0.3, 1.5, (1, n, 1))
+    return top * (1 - np.exp(-rate * np.arange(1, epochs + 1))) + rng.normal(0, 0.01, (tasks, n, epochs))
+
+
+def test_the_same_seed_gives_the_same_steps_from_one_object_a_fresh_one_and_a_study_read_back(
+    name, length, meta, tmp_path
+):
+    study, objective = replay_study(meta, "t0", budget=length, seed=3, method=name)
+    want = run(study, objective, searcher(name))
+    assert want and study.spent == length
+    study, objective = replay_study(meta, "t0", budget=length, seed=3, method=name)
+    assert run(study, objective, lambda: searcher(name)) == want  # nothing that matters is hidden in the object
+    study, _ = replay_study(meta, "t0", budget=length, seed=3, method=name)
+    kept = Study(study.space, study.configs, study.plan, past=study.past, folder=tmp_path)
+    part = len(want) // 2
+    assert run(kept, objective, searcher(name), limit=part) == want[:part]
+    again = Study.load(tmp_path, study.past)
+    assert run(again, objective, searcher(name)) == want[part:]  # resumed, it goes on as if never stopped
+
+
+def test_suggesting_changes_nothing_and_says_why(name, length, meta):
+    study, objective = replay_study(meta, "t0", budget=length, method=name)
+    chosen = searcher(name)
+    while not study.done:
+        before = {k: np.copy(getattr(study, k)) for k in ("X", "Y", "epoch", "pending", "failed", "past_ids")}
+        counts = (study.asked, study.spent, len(study.order), len(study.started), len(study.configs))
+        step = chosen.suggest(study, study.rng())
+        recommended = chosen.recommend(study)
+        assert all(np.array_equal(before[k], getattr(study, k), equal_nan=k in "XY") for k in before)
+        assert counts == (study.asked, study.spent, len(study.order), len(study.started), len(study.configs))
+        assert recommended is None or 0 <= recommended < len(study.configs)
+        assert step.because["why"] and json.dumps(dict(step.because), default=float)
+        past = step.because.get("past", {})
+        assert set(past) <= set(study.past.tasks) and all(math.isfinite(w) and w >= 0 for w in past.values())
+        assert study.ask(chosen).config_id == step.config_id
+        study.tell(step, outcome(objective, study, step).rows[: study.remaining + step.epochs + 1])
+    assert chosen.recommend(study) is not None
+
+
+def test_values_that_were_not_observed_do_not_matter(name, length, meta):
+    """The target's table is poisoned: all that a method may know of it is what the study was told."""
+    study, objective = replay_study(meta, "t0", budget=length, seed=1, method=name)
+    chosen, want = searcher(name), []
+    while step := study.ask(chosen):
+        rows = outcome(objective, study, step).rows
+        study.tell(step, rows)
+        want.append((step, rows))
+    frame = meta.table.copy()
+    target = frame["task"] == "t0"
+    frame.loc[target, meta.metric] = (
+        np.random.default_rng(0).permutation(1.0 - frame.loc[target, meta.metric].to_numpy()) * 1e6
+    )
+    configs = dict(zip(meta.config_ids, meta.configs, strict=True))
+    poisoned = meta.build(meta.space, configs, frame, **meta.about)
+    study, _ = replay_study(poisoned, "t0", budget=length, seed=1, method=name)
+    chosen = searcher(name)
+    for step, rows in want:
+        assert study.ask(chosen) == step
+        study.tell(step, rows)
+
+
+@pytest.mark.parametrize("workers", [3])
+def test_several_pending_steps_trouble_and_partial_news(name, workers, meta, length):
+    """Three workers that report epoch by epoch in random order, some dying: no step twice, no standstill, the budget to the last epoch."""
+    rng = np.random.default_rng(5)
+    study, objective = replay_study(meta, "t0", budget=length, seed=2, method=name)
+    chosen, under_way = searcher(name), []
+    while True:
+        while len(under_way) < workers and (step := study.ask(chosen)):
+            assert all(step.config_id != other.config_id for other, _ in under_way)
+            assert step.start == study.epoch[step.config_id] and study.remaining >= 0
+            under_way.append((step, outcome(objective, study, step).rows))
+        if not under_way:
+            break
+        k = int(rng.integers(len(under_way)))
+        step, rows = under_way[k]
+        if rng.random() < 0.05:
+            study.fail(step, int(study.epoch[step.config_id]) + 1, "out of memory")
+        else:
+            study.tell(step, rows[:1])
+            rows = rows[1:]
+        under_way[k] = (step, rows)
+        under_way = [(s, r) for s, r in under_way if study.pending[s.config_id]]
+    assert study.done and study.spent == length and not study.pending.any()
+    assert len(set(study.order)) == len(study.order) == length
+
+
+def test_a_finite_pool_is_trained_to_the_last_cell_then_it_ends(name, table):
+    study, objective = small(table, name, curves(5, 3))
+    run(study, objective, searcher(name))
+    assert study.done and sorted(study.order) == [(i, e) for i in range(5) for e in (1, 2, 3)]
+    assert study.ask(searcher(name)) is None
+
+
+def test_one_configuration(name, table):
+    study, objective = small(table, name, curves(1, 4))
+    run(study, objective, searcher(name))
+    assert study.spent == 4 and searcher(name).recommend(study) == 0
+
+
+def test_one_epoch(name, table):
+    study, objective = small(table, name, curves(6, 1), budget=4)
+    run(study, objective, searcher(name))
+    assert study.spent == 4 and (study.epoch > 0).sum() == 4
+
+
+def test_a_budget_of_one_epoch(name, meta):
+    study, objective = replay_study(meta, "t0", budget=1, method=name)
+    assert len(run(study, objective, searcher(name))) == 1 and study.spent == 1
+
+
+def test_configurations_that_are_all_alike(name, table):
+    meta = table(curves(5, 3))
+    meta.configs[:] = [dict(meta.configs[0]) for _ in meta.configs]
+    study, objective = replay_study(meta, "t0", budget=10_000, method=name)
+    run(study, objective, searcher(name))
+    assert study.done and study.spent == 15
+
+
+@pytest.mark.parametrize("value", [0.0, 0.7])
+def test_values_that_are_all_alike(name, table, value):
+    study, objective = small(table, name, np.full((3, 6, 3), value))
+    run(study, objective, searcher(name))
+    assert study.done and study.spent == 18
+
+
+def test_losses_of_any_size(name, table):
+    """As in TaskSet: to be minimised, some up to 1e34, some diverged."""
+    values = 3.0 - curves(12, 6)
+    values[:, 3] *= 1e34
+    values[:, 5, 2:] = np.nan
+    study, objective = small(table, name, values, goal="minimize", budget=40)
+    run(study, objective, searcher(name))
+    assert study.spent == 40 and (study.failed == (np.arange(12) == 5))[study.epoch > 2].all()
+
+
+def test_half_of_all_configurations_fail(name, table):
+    rng = np.random.default_rng(0)
+    values = curves(12, 4)
+    for i in range(0, 12, 2):
+        values[:, i, rng.integers(0, 4) :] = np.nan
+    study, objective = small(table, name, values)
+    run(study, objective, searcher(name))
+    assert study.done and study.failed.sum() == 6 and (study.epoch[~study.failed] == 4).all()
+    assert study.best[searcher(name).recommend(study)] > -math.inf
+
+
+def test_everything_fails_from_the_start(name, table):
+    values = curves(6, 3)
+    values[0] = np.nan
+    study, objective = small(table, name, values)
+    run(study, objective, searcher(name))
+    assert study.done and study.failed.all() and study.spent == 6 and study.incumbent is None
+    searcher(name).recommend(study)  # nothing is known; it must not raise
+
+
+def test_an_open_space_is_searched(name, meta):
+    """Without a pool, beside past tasks: legal configurations, none started twice."""
+    plan = Plan(
+        task="t", metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, budget=25, open=True, method=name
+    )
+    study = Study(meta.space, [], plan, past=meta)
+    chosen = searcher(name)
+    while step := study.ask(chosen):
+        value = 1.0 / (1.0 + abs(math.log10(study.configs[step.config_id]["learning_rate"]) + 2))
+        study.tell(step, [value] * step.epochs)
+    assert study.spent == 25
+    for config in study.configs:
+        study.space.check(config)
+    started = [meta.space.encode([study.configs[i]]).tobytes() for i in study.started]
+    assert len(set(started)) == len(started)
+
+
+def test_without_past_tasks_it_works_or_says_so(name, meta):
+    study, objective = replay_study(meta, "t0", budget=12, sources=[], method=name)
+    if METHODS[name].needs_past:
+        with pytest.raises(BadInput, match="past"):
+            run(study, objective, searcher(name))
+    else:
+        run(study, objective, searcher(name))
+        assert study.spent == 12
+
+
+def test_past_tasks_that_are_partial_or_unrelated(name, table):
+    """One past task known in few cells, one empty, one constant."""
+    values = curves(8, 4, tasks=5)
+    values[2] = 0.5
+    meta = table(values)
+    frame = meta.table
+    frame = frame[~((frame["task"] == "t1") & (frame["config_id"] > 20)) & (frame["task"] != "t3")]
+    configs = dict(zip(meta.config_ids, meta.configs, strict=True))
+    meta = meta.build(meta.space, configs, frame, **meta.about)
+    study, objective = replay_study(meta, "t0", budget=20, method=name)
+    run(study, objective, searcher(name))
+    assert study.spent == 20
+
+
+@pytest.mark.parametrize("special", list(SPECIAL))
+def test_a_special_method_refuses_a_plain_study_in_words(special, meta):
+    study, _ = replay_study(meta, "t0", budget=9, method=special)
+    with pytest.raises(BadInput, match=special):
+        study.ask(searcher(special))
