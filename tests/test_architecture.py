@@ -18,9 +18,22 @@ MODULES = {
 ENGINES = {"prefect", "prefect_ray", "prefect_dask", "dvc", "mlflow"}
 NUMBERS = ("space", "spaces", "parameters", "acquisition", "gp", "spectral", "kernels")
 METHODS = ("searchers", "recommenders")
-RUNNING = ("objective", "training", "tracking", "runner", "workers", "tuning", "collect", "networks", "optimizers", "activations")
+RUNNING = (
+    "objective",
+    "training",
+    "tracking",
+    "runner",
+    "workers",
+    "tuning",
+    "collect",
+    "networks",
+    "optimizers",
+    "activations",
+)
 FACES = ("cli", "commands", "report", "display", "run_views")
-SEARCHERS_THAT_TRAIN = {"foretune.searchers.autohyper"}  # its learning rates come from networks that it trains for a few epochs
+SEARCHERS_THAT_TRAIN = {
+    "foretune.searchers.autohyper"
+}  # its learning rates come from networks that it trains for a few epochs
 
 
 def imports(path: Path, *, lazy: bool = True) -> Iterator[str]:
@@ -70,7 +83,9 @@ def of(layers: tuple[str, ...]) -> list[str]:
 def test_engines_stay_outside(module: str) -> None:
     used = {name.split(".")[0] for name in imports(MODULES[module])} & ENGINES
     allowed = {"mlflow"} if module == "foretune.tracking" else set()
-    assert used <= allowed, f"{module} imports {used - allowed}; only tracking.py may import mlflow, only flows/ prefect"
+    assert used <= allowed, (
+        f"{module} imports {used - allowed}; only tracking.py may import mlflow, only flows/ prefect"
+    )
 
 
 @pytest.mark.parametrize("module", of(NUMBERS))
@@ -81,7 +96,9 @@ def test_numbers_import_no_data_nor_methods(module: str) -> None:
 
 @pytest.mark.parametrize("module", of(("meta", "study", "images", "curve_table", "collection")))
 def test_data_imports_no_methods_nor_what_runs(module: str) -> None:
-    assert not [n for n in imports(MODULES[module]) if n.startswith("foretune.") and layer(n) in {*METHODS, *RUNNING, *FACES}]
+    assert not [
+        n for n in imports(MODULES[module]) if n.startswith("foretune.") and layer(n) in {*METHODS, *RUNNING, *FACES}
+    ]
 
 
 @pytest.mark.parametrize("module", of(METHODS))
@@ -94,7 +111,9 @@ def test_methods_import_nothing_that_runs_or_shows(module: str) -> None:
 @pytest.mark.parametrize("module", of((*RUNNING, "meta", "study", "images", "evaluation")))
 def test_only_faces_import_faces(module: str) -> None:
     if not module.startswith("foretune.evaluation.report"):
-        assert not [n for n in imports(MODULES[module]) if n.startswith("foretune.") and layer(n) in {"cli", "commands"}]
+        assert not [
+            n for n in imports(MODULES[module]) if n.startswith("foretune.") and layer(n) in {"cli", "commands"}
+        ]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "flows").glob("*.py")), ids=lambda path: path.name)

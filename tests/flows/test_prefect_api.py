@@ -1,0 +1,64 @@
+"""Servers, task runners and what is tried again."""
+
+import os
+
+import pytest
+from prefect_api import machine_fault, prefect_api, task_runner
+
+from foretune.errors import BadInput
+from foretune.training import Diverged
+
+
+class Ended:
+    """A final state that raises what its task run raised."""
+
+    def __init__(self, error: BaseException | None):
+        self.error = error
+
+    def result(self) -> int:
+        if self.error is not None:
+            raise self.error
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (OSError("No space left on device"), True),
+        (MemoryError(), True),
+        (Diverged(3, "training loss is nan", []), False),
+        (BadInput("unknown hyperparameter"), False),
+        (ZeroDivisionError(), False),
+        (None, False),
+    ],
+)
+def test_machine_faults_are_tried_again_and_nothing_else(error: BaseException | None, again: bool) -> None:
+    assert machine_fault(None, None, Ended(error)) is again
+
+
+def test_a_given_server_is_used_as_it_is(prefect_server: None) -> None:
+    from prefect.settings import PREFECT_API_URL
+
+    before = dict(os.environ)
+    with prefect_api() as address:
+        assert address == PREFECT_API_URL.value()
+    assert os.environ.get("PREFECT_API_URL") == before.get("PREFECT_API_URL")
+
+
+def test_process_runner_has_as_many_workers_as_asked_for() -> None:
+    assert task_runner("processes", 3)._max_workers == 3
+
+
+def test_unknown_runner() -> None:
+    with pytest.raises(BadInput, match="must be one of processes, ray, dask"):
+        task_runner("threads", 2)
+
+
+@pytest.mark.parametrize("kind", ["ray", "dask"])
+def test_a_runner_that_is_not_installed_names_its_extra(kind: str) -> None:
+    try:
+        made = task_runner(kind, 2)
+    except BadInput as error:
+        assert f"foretune[{kind}]" in str(error)  # noqa: PT017  (installed or not, the call has one of two outcomes)
+    else:
+        assert type(made).__name__.lower().startswith(kind)
