@@ -102,7 +102,7 @@ def evaluate(
     regret = regret_at(steps, [k * grid.max_epoch for k in counts]).set_axis([str(k) for k in counts], axis=1)
     by_task = regret.groupby(["method", "task"]).mean()
     mean, error = by_task.groupby("method").mean(), by_task.groupby("method").sem()
-    summary = mean.join(error, rsuffix=" se").loc[list(plan.methods)].round(4)
+    summary = pd.concat([mean, error.add_suffix(" se")], axis=1).loc[list(plan.methods)].round(4)
     write_atomic(out / "summary.csv", summary.to_csv())
     write_atomic(out / "tasks.csv", by_task.round(4).to_csv())
     write_json(out / "about.json", about)
