@@ -156,17 +156,17 @@ def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
 def saved_views(view: StudyView, now: int) -> dict[str, str]:
     """Experiment tags that put two entries into the "Views" menu of MLflow's UI (3.17 and later; others pass them over), whose own start shows no metric.
 
-    "Studies" has a column for what studies differ in; "Trials, best first" one for each hyperparameter. `now` in milliseconds.
+    "Studies, best first" has one for what studies differ in; "Trials, best first" one for each hyperparameter. `now` in milliseconds.
     """
     common = {"startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs"}
     studies = {
-        "searchFilter": "",
-        "orderByKey": "attributes.start_time",  # any other order shows trials apart from their studies
-        "orderByAsc": False,
+        "searchFilter": "params.method != ''",  # studies alone: the UI loads 100 runs at a time, which trials would fill
+        "orderByKey": "metrics.`incumbent`",
+        "orderByAsc": view.plan.goal == "minimize",
         "selectedColumns": [
-            *(f"metrics.`{k}`" for k in ("incumbent", "test_accuracy", SPENT, BUDGET, "best", EPOCHS)),
+            *(f"metrics.`{k}`" for k in ("incumbent", "test_accuracy", SPENT, BUDGET)),
             *(f"params.`{k}`" for k in ("method", "seed", "past_tasks")),
-            *(f"tags.`{k}`" for k in ("status", "best_trial", "leaned_on", "failed_trials", "failure")),
+            *(f"tags.`{k}`" for k in ("status", "best_trial", "leaned_on", "failed_trials")),
         ],
     }
     trials = {
@@ -180,7 +180,7 @@ def saved_views(view: StudyView, now: int) -> dict[str, str]:
         ],
     }
     out = {}
-    for key, shown, state_ in (("studies", "Studies", studies), ("trials", "Trials, best first", trials)):
+    for key, shown, state_ in (("studies", "Studies, best first", studies), ("trials", "Trials, best first", trials)):
         saved = {"name": shown, "createdAt": now, "updatedAt": now, "state": json.dumps({**common, **state_})}
         out[f"mlflow.sharedViewState.foretune-{key}"] = json.dumps(saved)
     return {key: text for key, text in out.items() if len(text) <= MOST_CHARACTERS}

@@ -7,8 +7,8 @@
 | child run  | a trial: its hyperparameters, every column of its learning curve (step = epoch), `best`, epochs, why, state |
 
 The study's journal is the record. `Tracker.sync` writes what MLflow lacks and nothing twice: runs are found by tags that are set as they are created,
-and each batch of metrics, which MLflow stores whole or not at all, ends with the count of what it holds (`count/epochs` of a trial, `count/spent` of a study), so
-one question to MLflow tells where a killed process stopped. After an error nothing is assumed: the next sync asks again.
+and each batch of metrics, which MLflow stores whole or not at all, ends with the count of what it holds (`progress/epochs` of a trial, `progress/spent` of a study),
+so one question to MLflow tells where a killed process stopped. After an error nothing is assumed: the next sync asks again.
 """
 
 import os
@@ -115,7 +115,7 @@ class Tracker:
         """Put a file (the report, best.yaml) with the study's run at the next sync; a file of the same name is replaced."""
         self._attached.setdefault(self._views_of(study).uid, {})[Path(path)] = folder
 
-    def close(self, study: Study, timeout: float = 30.0) -> bool:
+    def close(self, study: Study, timeout: float = 60.0) -> bool:
         """Write the study as it stands when this process leaves it, waiting at most `timeout` seconds; True if MLflow has it all."""
         self._retry_at = 0.0
         view = self._views_of(study)(study, stopped=True)
