@@ -11,6 +11,7 @@ from typing import Any
 
 from foretune.collect import worker_started
 from foretune.errors import BadInput
+from foretune.workers import without_interrupt
 
 QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 RUNNERS = ("processes", "ray", "dask")
@@ -31,7 +32,8 @@ def prefect_api() -> Iterator[str]:
 
     with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}):
         server = SubprocessASGIServer()
-        server.start(timeout=START_SECONDS)
+        with without_interrupt():  # Ctrl-C must not end the server before the flow has said that it stops
+            server.start(timeout=START_SECONDS)
         os.environ["PREFECT_API_URL"] = server.api_url  # for worker processes of any kind
         try:
             with temporary_settings({PREFECT_API_URL: server.api_url}):
