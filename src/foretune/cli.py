@@ -69,6 +69,11 @@ def _tune(commands: Any) -> None:
         action="store_true",
         help="also train the default configuration, and random search with equal epochs",
     )
+    p.add_argument(
+        "--no-default",
+        action="store_true",
+        help="do not train the network's default configuration first (done from five full trainings of budget on)",
+    )
     past = p.add_argument_group("what it learns from")
     past.add_argument(
         "--meta",

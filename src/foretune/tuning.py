@@ -22,6 +22,8 @@ from foretune.images import Task, load_task
 from foretune.meta import MetaDataset
 from foretune.objective import Training
 from foretune.runner import delete_checkpoints, run_study, sweep
+from foretune.searchers.anchored import Anchored
+from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
 from foretune.space import Config, Space
 from foretune.spaces import Settings, default_config, heavy_pool, hyperrec_space, transfer_pool, transfer_space
@@ -29,6 +31,7 @@ from foretune.study import Plan, Study
 from foretune.workers import Processes, Workers
 
 METRIC = "valid_accuracy"
+ANCHOR_FROM = 5  # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ class Request:
     sources: tuple[str, ...] | None = None
     space: str = "transfer"
     open: bool = False
+    anchor: bool = True  # train the default configuration first, if the budget allows: the result is never below it
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -77,7 +81,9 @@ class Tuned:
     epoch: int
 
 
-def tune(request: Request, *, workers: Workers | None = None, on_change: Callable[[Study], None] = lambda study: None) -> Tuned:
+def tune(
+    request: Request, *, workers: Workers | None = None, on_change: Callable[[Study], None] = lambda study: None
+) -> Tuned:
     """Run the request to its end, or continue it, and write the results. Raises `BadInput` before anything is written if the request is at fault."""
     with prepared(request) as ready:
         run(ready, workers=workers, on_change=on_change)
@@ -96,7 +102,9 @@ def prepared(request: Request) -> Iterator[Prepared]:
     space, pool = space_of(request)
     name = request.method or (DEFAULT if past is not None and past.tasks else DEFAULT_WITHOUT_PAST)
     if method(name).needs_past and (past is None or not past.tasks):
-        raise BadInput(f"method {name!r} needs past tasks, and {request.data / 'meta' / request.meta} has none: take --method hyperband")
+        raise BadInput(
+            f"method {name!r} needs past tasks, and {request.data / 'meta' / request.meta} has none: take --method hyperband"
+        )
     chosen = searcher(name, **request.options)
     del chosen  # made only so that a wrong option is refused now
     plan = Plan(
@@ -121,6 +129,9 @@ def prepared(request: Request) -> Iterator[Prepared]:
         "meta": request.meta if past is not None else None,
         "past": past.tasks if past is not None else [],
     }
+    default = default_config(settings.network)
+    if request.anchor and name != "random" and default in pool and plan.budget >= ANCHOR_FROM * plan.max_epoch:
+        facts["anchors"] = [pool.index(default)]
     plan = replace(plan, task=task.name, notes=facts)
     folder = request.data / "studies" / (request.study or f"{task.name}-{name}-{request.seed}")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -130,9 +141,13 @@ def prepared(request: Request) -> Iterator[Prepared]:
             task_file = folder / "task.npz"
             if not task_file.exists():
                 task.save(task_file)
-            yield Prepared(request, task, study, Training(task_file, settings, folder / "checkpoints", seed=request.seed), folder)
+            yield Prepared(
+                request, task, study, Training(task_file, settings, folder / "checkpoints", seed=request.seed), folder
+            )
     except Timeout as error:
-        raise BadInput(f"study {folder.name!r} is being run by another process; wait for it, or give another name with --study") from error
+        raise BadInput(
+            f"study {folder.name!r} is being run by another process; wait for it, or give another name with --study"
+        ) from error
 
 
 def open_study(space: Space, pool: list[Config], plan: Plan, past: MetaDataset | None, folder: Path) -> Study:
@@ -142,21 +157,29 @@ def open_study(space: Space, pool: list[Config], plan: Plan, past: MetaDataset |
     study = Study.load(folder, past)
     before, now = study.plan, plan
     keep = ("task", "metric", "goal", "max_epoch", "method", "seed", "open")
-    differ = [f"{k} {getattr(before, k)!r}, now {getattr(now, k)!r}" for k in keep if getattr(before, k) != getattr(now, k)]
+    differ = [
+        f"{k} {getattr(before, k)!r}, now {getattr(now, k)!r}" for k in keep if getattr(before, k) != getattr(now, k)
+    ]
     for key in ("task_hash", "options", "settings", "space"):
-        old, new = (json.loads(json.dumps(p.notes.get(key))) for p in (before, now))  # tuples and lists are the same to JSON
+        old, new = (
+            json.loads(json.dumps(p.notes.get(key))) for p in (before, now)
+        )  # tuples and lists are the same to JSON
         if key == "settings":
             old, new = ({k: v for k, v in d.items() if k not in ("device", "threads")} for d in (old, new))
         if old != new:
             differ.append("other images" if key == "task_hash" else f"{key} {old}, now {new}")
     if differ:
-        raise BadInput(f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give another name with --study")
+        raise BadInput(
+            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give another name with --study"
+        )
     if (now.budget, now.seconds) != (before.budget, before.seconds):
         study.raise_budget(max(now.budget, study.spent), now.seconds)
     return study
 
 
-def run(ready: Prepared, *, workers: Workers | None = None, on_change: Callable[[Study], None] = lambda study: None) -> None:
+def run(
+    ready: Prepared, *, workers: Workers | None = None, on_change: Callable[[Study], None] = lambda study: None
+) -> None:
     """Train until the budget is spent. Ctrl-C leaves everything as it stands."""
 
     def changed(study: Study) -> None:
@@ -166,8 +189,14 @@ def run(ready: Prepared, *, workers: Workers | None = None, on_change: Callable[
     sweep(ready.objective)
     plan = ready.study.plan
     pool = workers or Processes(ready.objective, ready.request.workers)
-    run_study(ready.study, searcher(plan.method, **plan.notes["options"]), pool, on_change=changed)
+    run_study(ready.study, searcher_of(plan), pool, on_change=changed)
     delete_checkpoints(ready.study, ready.objective)
+
+
+def searcher_of(plan: Plan) -> Searcher:
+    """The plan's searcher, after its anchors if it has any."""
+    chosen = searcher(plan.method, **plan.notes["options"])
+    return Anchored(chosen, anchors) if (anchors := plan.notes.get("anchors")) else chosen
 
 
 def finish(ready: Prepared) -> Tuned:
@@ -256,8 +285,14 @@ def baseline(ready: Prepared, kind: str) -> Prepared:
     folder = ready.folder / f"compare-{kind}"
     pool = [default_config(settings.network)] if kind == "default" else list(study.configs)
     budget = settings.max_epoch if kind == "default" else max(study.spent, 1)
-    plan = replace(study.plan, method="random", budget=budget, seconds=None, open=study.open_space and kind != "default")
-    notes = {k: v for k, v in plan.notes.items() if k in ("task_hash", "settings", "space")} | {"options": {}, "baseline": kind, "past": []}
+    plan = replace(
+        study.plan, method="random", budget=budget, seconds=None, open=study.open_space and kind != "default"
+    )
+    notes = {k: v for k, v in plan.notes.items() if k in ("task_hash", "settings", "space")} | {
+        "options": {},
+        "baseline": kind,
+        "past": [],
+    }
     other = open_study(study.space, pool, replace(plan, notes=notes), None, folder)
     objective = replace(ready.objective, folder=folder / "checkpoints")
     return replace(ready, study=other, objective=objective, folder=folder)

@@ -32,7 +32,11 @@ def run(args: argparse.Namespace) -> int:
 def findings(data: Path) -> Iterator[Finding]:
     """All findings, cheapest first."""
     version = sys.version_info[:2]
-    yield "Python", "ok" if version >= LEAST_PYTHON else "wrong", f"{platform.python_version()} (3.11 or newer is needed)"
+    yield (
+        "Python",
+        "ok" if version >= LEAST_PYTHON else "wrong",
+        f"{platform.python_version()} (3.11 or newer is needed)",
+    )
     yield from packages()
     yield from machine(data)
     yield from contents(data)
@@ -51,7 +55,11 @@ def packages() -> Iterator[Finding]:
     try:
         import torchvision.ops  # noqa: F401  (loads its compiled operators, which fail beside a torch of another build)
     except (ImportError, RuntimeError, OSError) as error:
-        yield "torchvision", "wrong", f"does not load beside this torch ({str(error).splitlines()[0]}); `make env` installs the two that fit"
+        yield (
+            "torchvision",
+            "wrong",
+            f"does not load beside this torch ({str(error).splitlines()[0]}); `make env` installs the two that fit",
+        )
 
 
 def machine(data: Path) -> Iterator[Finding]:
@@ -67,11 +75,23 @@ def machine(data: Path) -> Iterator[Finding]:
     else:
         yield "GPU", "note", "none that torch can use; training runs on the processor"
     memory = psutil.virtual_memory().available / 2**30
-    yield "memory", "ok" if memory >= LEAST_MEMORY else "wrong", f"{memory:.1f} GiB free ({LEAST_MEMORY:.0f} are needed)"
+    yield (
+        "memory",
+        "ok" if memory >= LEAST_MEMORY else "wrong",
+        f"{memory:.1f} GiB free ({LEAST_MEMORY:.0f} are needed)",
+    )
     place = next(p for p in (data, *data.absolute().parents) if p.exists())
     free = shutil.disk_usage(place).free / 2**30
-    yield "disk", "ok" if free >= LEAST_DISK else "wrong", f"{free:.1f} GiB free at {place} ({LEAST_DISK:.0f} are needed)"
-    yield "data folder", "ok" if os.access(place, os.W_OK) else "wrong", f"{data} {'can' if os.access(place, os.W_OK) else 'cannot'} be written to"
+    yield (
+        "disk",
+        "ok" if free >= LEAST_DISK else "wrong",
+        f"{free:.1f} GiB free at {place} ({LEAST_DISK:.0f} are needed)",
+    )
+    yield (
+        "data folder",
+        "ok" if os.access(place, os.W_OK) else "wrong",
+        f"{data} {'can' if os.access(place, os.W_OK) else 'cannot'} be written to",
+    )
 
 
 def contents(data: Path) -> Iterator[Finding]:
@@ -90,7 +110,11 @@ def contents(data: Path) -> Iterator[Finding]:
     for folder in folders:
         try:
             meta = MetaDataset.load(folder)
-            yield f"meta-dataset {folder.name}", "ok", f"{len(meta.tasks)} tasks, {len(meta)} configurations, {len(meta.table)} epochs"
+            yield (
+                f"meta-dataset {folder.name}",
+                "ok",
+                f"{len(meta.tasks)} tasks, {len(meta)} configurations, {len(meta.table)} epochs",
+            )
         except BadInput as error:
             yield f"meta-dataset {folder.name}", "wrong", str(error)
     for folder in all_studies(data):

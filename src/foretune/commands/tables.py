@@ -46,5 +46,7 @@ def import_table(args: argparse.Namespace) -> int:
     if args.target.exists() and (not args.target.is_dir() or any(args.target.iterdir())):
         raise BadInput(f"DEST {args.target} exists and is not an empty folder; give a new one")
     meta = read(args.format, args.source, args.target)
-    print(f"{args.target}: {len(meta.tasks)} tasks, {len(meta)} configurations, {meta.max_epoch} epochs, {len(meta.table)} rows of {meta.metric}")
+    print(
+        f"{args.target}: {len(meta.tasks)} tasks, {len(meta)} configurations, {meta.max_epoch} epochs, {len(meta.table)} rows of {meta.metric}"
+    )
     return 0

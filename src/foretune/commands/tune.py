@@ -11,14 +11,17 @@ from foretune.errors import BadInput
 from foretune.report import write_report
 from foretune.study import Study
 from foretune.tracking import Tracker
-from foretune.tuning import Prepared, Request, Tuned, baseline, finish, prepared, run as run_ready
+from foretune.tuning import Prepared, Request, Tuned, baseline, finish, prepared
+from foretune.tuning import run as run_ready
 
 BASELINES = {"default": "default configuration", "random": "random search, equal epochs"}
 
 
 def request(args: argparse.Namespace) -> Request:
     """The command line as a request."""
-    settings = {k: getattr(args, k) for k in ("network", "image_size", "max_epoch", "train_limit", "valid_limit", "device")}
+    settings = {
+        k: getattr(args, k) for k in ("network", "image_size", "max_epoch", "train_limit", "valid_limit", "device")
+    }
     return Request(
         images=args.images,
         budget=args.budget,
@@ -33,6 +36,7 @@ def request(args: argparse.Namespace) -> Request:
         sources=names(args.sources),
         space=args.space,
         open=args.open,
+        anchor=not args.no_default,
         settings={k: v for k, v in settings.items() if v is not None},
     )
 
@@ -40,7 +44,11 @@ def request(args: argparse.Namespace) -> Request:
 def run(args: argparse.Namespace) -> int:
     """Tune, compare if asked to, and print what came out."""
     asked = request(args)
-    tracker = None if args.tracking == "none" else Tracker(args.tracking, warn=lambda line: print(f"  {line}", file=sys.stderr))
+    tracker = (
+        None
+        if args.tracking == "none"
+        else Tracker(args.tracking, warn=lambda line: print(f"  {line}", file=sys.stderr))
+    )
     with prepared(asked) as ready:
         announce(ready)
         try:
@@ -93,10 +101,18 @@ def announce(ready: Prepared) -> None:
     """What is about to happen."""
     task, study, settings = ready.task, ready.study, ready.objective.settings
     train, valid, test = (int((task.split == k).sum()) for k in range(3))
-    print(f"{task.name}: {len(task.labels)} images, {task.num_classes} classes ({train} train, {valid} valid, {test} test)")
+    print(
+        f"{task.name}: {len(task.labels)} images, {task.num_classes} classes ({train} train, {valid} valid, {test} test)"
+    )
     if settings.train_limit and train > settings.train_limit:
-        print(f"  trials train on {settings.train_limit} of the {train} training images, as the past ones did; --train-limit 0 takes all")
-    past = f"learning from {len(study.past.tasks)} past tasks" if study.past is not None and study.past.tasks else "without past tasks"
+        print(
+            f"  trials train on {settings.train_limit} of the {train} training images, as the past ones did; --train-limit 0 takes all"
+        )
+    past = (
+        f"learning from {len(study.past.tasks)} past tasks"
+        if study.past is not None and study.past.tasks
+        else "without past tasks"
+    )
     weights = "ImageNet weights" if settings.pretrained else "random weights"
     print(f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} · {past}")
     if study.spent:
@@ -129,11 +145,19 @@ def write_study_report(folder: Path, out: Path | None) -> Path:
     if out is not None and out.is_dir():
         raise BadInput(f"--out {out} is a folder; give a file")
     study = Study.load(folder)
-    baselines = {BASELINES[k]: Study.load(folder / f"compare-{k}") for k in BASELINES if (folder / f"compare-{k}" / "study.json").exists()}
+    baselines = {
+        BASELINES[k]: Study.load(folder / f"compare-{k}")
+        for k in BASELINES
+        if (folder / f"compare-{k}" / "study.json").exists()
+    }
     extras: dict[str, object] = {"baselines": {name: other for name, other in baselines.items() if other.spent}}
     task_file = folder / "task.npz"
     if task_file.exists():
         task = Task.load(task_file)
         extras["thumbnails"] = sheet_png(task)
-        extras["facts"] = {"images": f"{len(task.labels)} in {task.num_classes} classes", "source": task.source, "licence": task.licence}
+        extras["facts"] = {
+            "images": f"{len(task.labels)} in {task.num_classes} classes",
+            "source": task.source,
+            "licence": task.licence,
+        }
     return write_report(study, out or folder / "report.html", extras=extras)
