@@ -42,6 +42,8 @@ def test_bad_input() -> None:
         build("lamb", weight, 0.1)
     with pytest.raises(BadInput, match="gamma"):
         learning_rate("ExponentialLR", 0.1, 1, 10)
+    with pytest.raises(BadInput, match="T_0 must be 1"):
+        learning_rate("CAWR", 0.1, 1, 10, T_0=0, T_mult=1, eta_min_ratio=0.5)
     with pytest.raises(BadInput, match="one of constant"):
         learning_rate("poly", 0.1, 1, 10)
 
