@@ -267,7 +267,7 @@ def test_load_task_finds_folders_files_and_prepared_tasks(folder: Path, tmp_path
     [
         ("sotred", "did you mean stored"),
         ("chess_fotos", "did you mean chess_photos"),
-        ("chess_photos", r"run: python -m foretune\.sources chess_photos"),
+        ("chess_photos", r"run: python -m foretune\.sources\.prepare chess_photos"),
         ("/no/such/thing/qqq", "no such folder.*prepared tasks: stored"),
         ("torchvision:NoSet", "torchvision:NoSet: is not one of"),
     ],
