@@ -8,8 +8,9 @@ function of (method, task, seed), so files are merged by these keys; runs that a
 
 import argparse
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -35,12 +36,23 @@ def one_run(
     meta = _meta[folder]
     study, objective = replay_study(meta, task, budget=budget, sources=sources, seed=seed, method=name)
     steps = replay(study, objective, searcher(name.partition(":")[0], **options), Score(meta, task))
-    return [{"method": name, "task": task, "seed": seed, **step} for step in steps]
+    return [{"method": name, "task": task, "seed": seed, "budget": budget, **step} for step in steps]
 
 
-def _limit_threads() -> None:
-    for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ[variable] = "1"  # runs are parallel already; must be set before numpy or torch load in the worker
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Processes started meanwhile use one thread each: runs are parallel already, and it must be set before numpy or torch load in the worker."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def run_all(
@@ -57,25 +69,36 @@ def run_all(
 ) -> pd.DataFrame:
     """Replay every method on every task and seed that `out` does not hold yet; returns all steps of the methods asked for.
 
+    A run that `out` holds with another budget is made again: a searcher that knows its budget spends a small one differently.
     `sources` restricts the past of a task (default: all others); `options` are a method's own. A name such as `dyhpo:no-curve` is the method before the
     colon under a label of its own. Finished runs are written every few runs, by rename.
     """
     meta, out = MetaDataset.load(folder), Path(out)
     for name in methods:
         method(name.partition(":")[0])
-    done = {name: _read(out / f"{label(name)}.parquet") for name in methods}
+    for task in [*(tasks or ()), *(sources or {})]:
+        meta.check_task(task)
+    done = {name: _read(out / f"{label(name)}.parquet", budget) for name in methods}
     jobs_left = []
     for seed in range(seeds):
         for task in tasks or meta.tasks:
             for name in methods:
                 have = done[name]
-                if not ((have["task"] == task) & (have["seed"] == seed)).any():
-                    jobs_left.append((str(folder), name, task, seed, budget, (sources or {}).get(task), (options or {}).get(name, {})))
+                if not ((have["task"] == task) & (have["seed"] == seed) & (have["budget"] == budget)).any():
+                    jobs_left.append(
+                        (
+                            str(folder),
+                            name,
+                            task,
+                            seed,
+                            budget,
+                            (sources or {}).get(task),
+                            (options or {}).get(name, {}),
+                        )
+                    )
     fresh: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
     if jobs_left:
-        variables = {v: os.environ.get(v) for v in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-        _limit_threads()  # children inherit it
-        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        with one_thread(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             futures = {pool.submit(one_run, *job): job for job in jobs_left}
             for k, future in enumerate(as_completed(futures), 1):
                 fresh[futures[future][1]] += future.result()
@@ -83,7 +106,6 @@ def run_all(
                     for name in methods:
                         done[name] = _append(out / f"{label(name)}.parquet", done[name], fresh[name])
                         fresh[name] = []
-        os.environ.update({k: v for k, v in variables.items() if v is not None})
     return pd.concat([done[m] for m in methods], ignore_index=True)
 
 
@@ -92,25 +114,33 @@ def label(name: str) -> str:
     return name.replace(":", "-")
 
 
-def _read(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=[*RUN, "step"])
+def _read(path: Path, budget: int) -> pd.DataFrame:
+    have = pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=[*RUN, "step"])
+    return have if "budget" in have else have.assign(budget=budget)  # files written before runs carried their budget
 
 
 def _append(path: Path, have: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.DataFrame:
     if not rows:
         return have
-    new = pd.DataFrame(rows).astype({"seed": "int16", "step": "int32", "epoch": "int16", "spent": "int32"})
-    new[["regret", "normalized_regret", "value", "incumbent"]] = new[["regret", "normalized_regret", "value", "incumbent"]].astype("float32")
+    new = pd.DataFrame(rows).astype(
+        {"seed": "int16", "step": "int32", "epoch": "int16", "spent": "int32", "budget": "int32"}
+    )
+    new[["regret", "normalized_regret", "value", "incumbent"]] = new[
+        ["regret", "normalized_regret", "value", "incumbent"]
+    ].astype("float32")
     new["recommended_rank"] = new["recommended_rank"].astype("float32")
     new["seconds"] = new["seconds"].astype("float32")
-    table = pd.concat([have, new], ignore_index=True) if len(have) else new
+    stale = pd.MultiIndex.from_frame(have[RUN]).isin(pd.MultiIndex.from_frame(new[RUN]))  # runs with another budget
+    table = pd.concat([have[~stale], new], ignore_index=True) if not stale.all() else new
     table = table.sort_values([*RUN, "step"], ignore_index=True)
     with replace(path) as temporary:
         table.to_parquet(temporary, index=False, compression="zstd")
     return table
 
 
-def regret_at(steps: pd.DataFrame, budgets: Iterable[int], column: str = "normalized_regret", nothing: float = 1.0) -> pd.DataFrame:
+def regret_at(
+    steps: pd.DataFrame, budgets: Iterable[int], column: str = "normalized_regret", nothing: float = 1.0
+) -> pd.DataFrame:
     """The value of `column` once each budget (in epochs) is spent: rows (method, task, seed), a column per budget.
 
     A step that ends beyond a budget does not count for it; before the first finished step the value is `nothing`.
@@ -129,8 +159,8 @@ def regret_at(steps: pd.DataFrame, budgets: Iterable[int], column: str = "normal
 
 def error_of(regret: pd.DataFrame) -> pd.DataFrame:
     """Standard error over tasks of each method's mean over seeds: seeds of one task are no independent evidence."""
-    per_task = regret.groupby(["method", "task"]).mean()
-    return (per_task.groupby("method").std(ddof=1) / np.sqrt(per_task.groupby("method").size().to_numpy()[:, None])).rename(columns=str)
+    per_task = regret.groupby(["method", "task"]).mean().groupby("method")
+    return per_task.std(ddof=1).div(np.sqrt(per_task.size()), axis=0).rename(columns=str)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -146,11 +176,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--summary", type=Path, help="CSV file for the table that is printed")
     args = parser.parse_args(argv)
     tasks = args.tasks.split(",") if args.tasks else None
-    steps = run_all(args.meta, args.out, args.methods.split(","), budget=args.budget, seeds=args.seeds, tasks=tasks, jobs=args.jobs)
+    steps = run_all(
+        args.meta, args.out, args.methods.split(","), budget=args.budget, seeds=args.seeds, tasks=tasks, jobs=args.jobs
+    )
     epochs = MetaDataset.load(args.meta).max_epoch
     budgets = [k * epochs for k in (1, 2, 5, 10) if k * epochs <= args.budget]
     regret = regret_at(steps, budgets)
-    table = pd.concat([regret.groupby("method").mean(), error_of(regret).add_suffix(" se")], axis=1).loc[args.methods.split(",")].round(5)
+    table = (
+        pd.concat([regret.groupby("method").mean(), error_of(regret).add_suffix(" se")], axis=1)
+        .loc[args.methods.split(",")]
+        .round(5)
+    )
     print(table.to_string())
     if args.summary:
         write_atomic(args.summary, table.to_csv())
