@@ -11,10 +11,14 @@ A new task shows y = A + B (g(c, e) + noise), with unknown location A and scale 
 | loose      | m(c, e)   | the same with 3 r                                                              |
 | flat       | mean_c m  | v v' (C + 1[c = c']) Q / 2: the shape of a curve, but nothing about who is good |
 
+The first two are not one Gaussian but T of them, centred at m + G D[t] with a^2 S shrunk to (1 - G^2) a^2 S: the same mean
+and covariance, but the new task may be close to one past task, which a portfolio lives on and a Gaussian has no room for.
+
 U is what stays open about configurations that no past task knows. a, r, rho, Q and the noise maximise the probability of
-each past task given the others. The hypotheses are weighed by the evidence of the new task's own observations, which
-guards against a misleading history; A has a normal prior, B a log-normal one on a grid, both from the past tasks.
-Sample covariance as a prior: empirical Bayes (as in arXiv 2602.12082); the rest is exact.
+each past task given the others. The components are weighed by the evidence of the new task's own observations, which
+guards against a misleading history, to the power M / (M + N), as neighbouring epochs tell less than independent ones. A
+has a normal prior, B a log-normal one on a grid, both from the past tasks; predictions take their posterior means. Sample
+covariance as a prior: empirical Bayes (as in arXiv 2602.12082); the rest is exact.
 """
 
 from dataclasses import dataclass, replace
@@ -112,9 +116,10 @@ class CurvePrior:
         past: PastCurves,
         amplitudes: Amplitudes | None = None,
         hypotheses: tuple[Hypothesis, ...] = HYPOTHESES,
-        particle: float = 0.0,
+        particle: float = 0.8,
+        tempering: float = 1e9,
     ):
-        self.particle = particle
+        self.particle, self.tempering = particle, tempering  # G, M
         self._ladder: tuple[bytes, OnLadder] | None = None
         self.past, self.hypotheses = past, hypotheses
         self.mean = past.mean
@@ -205,7 +210,7 @@ class CurvePrior:
             V = whiten(L, cross + shift) if N else cross
             means.append(A[:, None] + B[:, None] * (centre + rest.T @ V))
             stds.append(B[:, None] * np.sqrt(np.maximum(var + shift - (V**2).sum(axis=0), 1e-12)))
-            log_weight.append(np.log(h.weight / P) + evidence)
+            log_weight.append(np.log(h.weight / P) + evidence * self.tempering / (self.tempering + N))
             w = np.zeros((self.T, P))
             if h.ranked:
                 if N:

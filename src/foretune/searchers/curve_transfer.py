@@ -3,7 +3,7 @@
 Each decision conditions the prior of `foretune.curve_prior` on everything observed and takes the configuration with the
 largest expected improvement that it can still reach: epochs after the deadline do not count. The deadline is the next of
 1, 2, 5, 10, 20, 50, ... full trainings, or the end of the budget, so that a study is good at any time and spends its last
-epochs on what is nearly finished. The very first suggestion is the start of the past tasks' greedy portfolio.
+epochs on what is nearly finished. The first suggestion is the largest expected value at that deadline.
 
 Steps under way count as if they had brought what is expected of them; a trial that failed counts as the worst value seen, so
 that configurations like it are avoided.
@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from foretune.acquisition import expected_improvement
 from foretune.curve_prior import Belief, CurvePrior
 from foretune.errors import BadInput
+from foretune.gp import expected_gain
 from foretune.past_curves import past_curves
 from foretune.searchers.base import Searcher, adopt_past, draw
-from foretune.searchers.warm import greedy_portfolio, past_best
 from foretune.study import Step, Study
 
 LADDER = 12  # epochs at which curves are predicted, geometrically spaced
@@ -34,8 +33,8 @@ class CurveTransfer(Searcher):
 
     name = "curve-transfer"
 
-    def __init__(self, growth: float = 0.25, particle: float = 0.8, first: str = "", warped: bool = True):
-        self.particle, self.first, self.warped = particle, first, warped
+    def __init__(self, growth: float = 0.25, particle: float = 0.8, warped: bool = False, tempering: float = 1e9):
+        self.particle, self.warped, self.tempering = particle, warped, tempering
         if not 0 <= growth <= 10:
             raise BadInput(
                 f"growth={growth} must be from 0 (one epoch per step) to 10 (steps of ten times the epochs so far)"
@@ -57,7 +56,9 @@ class CurveTransfer(Searcher):
             self._prior = held = (
                 study.past,
                 len(study.configs),
-                CurvePrior(past_curves(study, self.warped), amplitudes, particle=self.particle),
+                CurvePrior(
+                    past_curves(study, self.warped), amplitudes, particle=self.particle, tempering=self.tempering
+                ),
             )
         return held[2]
 
@@ -92,17 +93,13 @@ class CurveTransfer(Searcher):
         left = until_deadline(study)
         ladder = self.ladder(study)
         belief = self.belief(study)
-        if self.first == "portfolio" and not study.started and not study.pending.any():
-            first = [i for i in greedy_portfolio(past_best(study), 1) if free[i]]
-            config_id = first[0] if first else int(np.where(free, self.final(study), -np.inf).argmax())
-            return self.step(study, config_id, left, belief, "first of the past tasks' portfolio", None)
         reach = (ladder >= study.epoch[:, None]) & (ladder < study.epoch[:, None] + left)  # (n, G)
         short = free & ~reach.any(axis=1)
         reach[short, (ladder >= study.epoch[short, None]).argmax(axis=1)] = True
         best = float(self.shown(study).max())
         if math.isfinite(best):
             heavy = belief.weight > 1e-4
-            gain = expected_improvement(belief.mean[heavy], belief.std[heavy], best)
+            gain = expected_gain(belief.mean[heavy], belief.std[heavy], best)
             value = np.tensordot(belief.weight[heavy], gain, axes=1)
         else:
             value = belief.expected
