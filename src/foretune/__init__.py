@@ -8,8 +8,9 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "BadInput": "foretune.errors",
     "MetaDataset": "foretune.meta",
+    "Plan": "foretune.plan",
     "Space": "foretune.space",
-    "Step": "foretune.study",
+    "Step": "foretune.plan",
     "Study": "foretune.study",
     "Task": "foretune.images",
     "load_task": "foretune.images",

@@ -26,7 +26,7 @@ from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
 from foretune.space import Config, Space
-from foretune.spaces import Settings, default_config, heavy_pool, hyperrec_space, transfer_pool, transfer_space
+from foretune.spaces import Settings, default_config, heavy_pool, hyperrec_space, recipe, transfer_pool, transfer_space
 from foretune.study import Plan, Study
 from foretune.workers import Processes, Workers
 
@@ -118,7 +118,9 @@ def prepared(request: Request) -> Iterator[Prepared]:
         seconds=request.seconds,
         open=request.open or not pool,
     )
+    check_name(request.study)
     task = load_task(request.images, request.data)
+    check_trainable(settings, space)
     if past is not None:
         past = without_target(past, task, request.sources)
     facts = {
@@ -232,10 +234,29 @@ def finish(ready: Prepared) -> Tuned:
     return Tuned(folder.name, folder, study.configs[config_id], value, accuracy, epoch)
 
 
+def check_name(name: str | None) -> None:
+    """Raise `BadInput` for a study's name that is no folder name."""
+    if name is not None and (name != Path(name).name or name.startswith(".")):
+        raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
+
+
+def check_trainable(settings: Settings, space: Space) -> None:
+    """Raise `BadInput` now for what would fail every trial: the device, a space that the trainer does not understand, ImageNet weights."""
+    from foretune.networks import imagenet_state
+    from foretune.training import find_device
+
+    find_device(settings.device)
+    network = recipe(space.default(), settings).network
+    if settings.pretrained:
+        imagenet_state(network)
+
+
 # -- looking things up -----------------------------------------------------------------------------------------------------------------
 def past_of(request: Request) -> MetaDataset | None:
     """The meta-dataset that the request names, or None where there is none and the request does not insist on one."""
     if request.space == "hyperrec" or request.meta == "none":
+        if request.sources is not None:
+            raise BadInput("--sources names past tasks, but this study has none (--meta none, or --space hyperrec)")
         return None
     folder = request.data / "meta" / request.meta
     if not folder.exists() and (request.meta == "light" or request.space == "heavy") and request.sources is None:

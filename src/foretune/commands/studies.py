@@ -1,7 +1,9 @@
 """`foretune studies` and `foretune report`."""
 
 import argparse
+import sys
 
+from foretune.errors import BadInput
 from foretune.study import Study
 from foretune.tuning import all_studies, find_study
 
@@ -21,7 +23,11 @@ def studies(args: argparse.Namespace) -> int:
         return 0
     rows = [("study", "task", "method", "epochs", "trials", "best", "status")]
     for folder in folders:
-        study = Study.load(folder)
+        try:
+            study = Study.load(folder)
+        except BadInput as error:  # one damaged study does not hide the others
+            print(f"foretune studies: {error}", file=sys.stderr)
+            continue
         best = f"{study.plan.sign * study.incumbent[2]:.4f}" if study.incumbent else "-"
         counts = (f"{study.spent}/{study.budget}", str(len(study.started)))
         rows.append((folder.name, study.plan.task, study.plan.method, *counts, best, status(study)))
