@@ -87,7 +87,7 @@ def _tune(commands: Any) -> None:
         "--space", default="transfer", help="transfer, heavy, hyperrec, or a ConfigSpace JSON file (default: transfer)"
     )
     space.add_argument("--open", action="store_true", help="also try configurations between those of the pool")
-    space.add_argument("--network", help="efficientnet_lite0, mobilenet_v2, shufflenet_v2_x1_0, resnet18, ...")
+    space.add_argument("--network", help="efficientnet_lite0, mobilenet_v2, shufflenet_v2_x1, resnet18, ...")
     space.add_argument("--image-size", type=int, metavar="PIXELS")
     space.add_argument("--max-epoch", type=int, metavar="EPOCHS", help="epochs of a full training")
     space.add_argument(

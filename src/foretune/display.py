@@ -36,14 +36,18 @@ class Progress:
 
     def __init__(self, study: Study, stream: TextIO = sys.stdout):
         self.stream, self.live = stream, stream.isatty()
-        self._began, self._spent_before = time.monotonic(), study.spent
+        self._spent_before = study.spent
+        self._first: tuple[float, int] | None = None
         self._shown: tuple[Any, ...] = (study.incumbent, 0)
         self._at = 0.0
 
     def line(self, study: Study) -> str:
         """Where the study stands."""
         running, failed = int((study.pending > 0).sum()), int(study.failed.sum())
-        parts = [f"{study.spent}/{study.budget} epochs", f"{len(study.started)} trials ({running} running{f', {failed} failed' if failed else ''})"]
+        parts = [
+            f"{study.spent}/{study.budget} epochs",
+            f"{len(study.started)} trials ({running} running{f', {failed} failed' if failed else ''})",
+        ]
         if found := study.incumbent:
             parts.append(f"best {study.plan.sign * found[2]:.4f} (trial {found[0]}, epoch {found[1]})")
         if left := self.seconds_left(study):
@@ -52,10 +56,14 @@ class Progress:
 
     def seconds_left(self, study: Study) -> float | None:
         """Estimate from the pace of this run and, if there is one, the wall-clock budget."""
-        done = study.spent - self._spent_before
-        if done <= 0 or study.done:
+        if study.done or study.spent == self._spent_before:
             return None
-        left = (time.monotonic() - self._began) / done * (study.budget - study.spent)
+        if self._first is None:  # the first epoch carries the start of the workers: the pace is taken from there
+            self._first = time.monotonic(), study.spent
+        began, first = self._first
+        if study.spent == first:
+            return None
+        left = (time.monotonic() - began) / (study.spent - first) * (study.budget - study.spent)
         return left if study.plan.seconds is None else min(left, max(0.0, study.plan.seconds - study.elapsed))
 
     def __call__(self, study: Study) -> None:

@@ -79,6 +79,7 @@ class Tuned:
     valid_accuracy: float
     test_accuracy: float
     epoch: int
+    epochs_spent: int
 
 
 def tune(
@@ -123,7 +124,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
     check_trainable(settings, space)
     if past is not None:
         past = without_target(past, task, request.sources)
-    facts = {
+    facts: dict[str, Any] = {
         "task_hash": task.hash,
         "options": request.options,
         "settings": asdict(settings),
@@ -231,7 +232,7 @@ def finish(ready: Prepared) -> Tuned:
         "epochs_spent": study.spent,
     }
     write_atomic(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
-    return Tuned(folder.name, folder, study.configs[config_id], value, accuracy, epoch)
+    return Tuned(folder.name, folder, study.configs[config_id], value, accuracy, epoch, study.spent)
 
 
 def check_name(name: str | None) -> None:

@@ -14,7 +14,7 @@ from foretune.tracking import Tracker
 from foretune.tuning import Prepared, Request, Tuned, baseline, finish, prepared
 from foretune.tuning import run as run_ready
 
-BASELINES = {"default": "default configuration", "random": "random search, equal epochs"}
+BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
 
 def request(args: argparse.Namespace) -> Request:
@@ -126,12 +126,12 @@ def summarise(ready: Prepared, tuned: Tuned, others: dict[str, Tuned], report: P
         print(f"stopped by the time limit after {study.spent} of {study.budget} epochs")
     print(f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and {duration(study.elapsed)}:")
     print(f"  {describe(tuned.best)} (epoch {tuned.epoch})")
-    rows = [("tuned", tuned.valid_accuracy, tuned.test_accuracy)]
-    rows += [(BASELINES[kind], other.valid_accuracy, other.test_accuracy) for kind, other in others.items()]
+    rows = [("tuned", tuned)]
+    rows += [(BASELINES[kind], other) for kind, other in others.items()]
     width = max(len(r[0]) for r in rows)
-    print(f"\n  {'accuracy':<{width}}  valid   test")
-    for label, valid, test in rows:
-        print(f"  {label:<{width}}  {valid:.4f}  {test:.4f}")
+    print(f"\n  {'accuracy':<{width}}  valid   test   epochs")
+    for label, one in rows:
+        print(f"  {label:<{width}}  {one.valid_accuracy:.4f}  {one.test_accuracy:.4f}  {one.epochs_spent:>6}")
     print(f"\nbest.yaml, best.pt: {tuned.folder}")
     print(f"report:             {report}")
     if tracker:
