@@ -76,6 +76,7 @@ def noisy(seed: int) -> tuple[np.ndarray, int, float]:
     return (u * strength) @ w.T + sigma * rng.normal(size=(rows, columns)), rank, sigma
 
 
+@pytest.mark.slow
 def test_evbmf_agrees_with_slow_minimisation_on_200_matrices():
     worst, right = 0.0, 0
     for seed in range(200):
