@@ -18,7 +18,7 @@ from foretune.acquisition import (
 NAN = np.nan
 
 
-@pytest.mark.parametrize("mean,std,best", [(0.0, 1.0, 0.0), (0.3, 0.2, 0.5), (-2.0, 0.7, 0.1), (5.0, 0.1, 1.0)])
+@pytest.mark.parametrize(("mean", "std", "best"), [(0.0, 1.0, 0.0), (0.3, 0.2, 0.5), (-2.0, 0.7, 0.1), (5.0, 0.1, 1.0)])
 def test_expected_improvement_is_the_integral(mean, std, best):
     want, _ = integrate.quad(lambda f: (f - best) * stats.norm.pdf(f, mean, std), best, max(best, mean) + 12 * std)
     assert expected_improvement(np.array([mean]), np.array([std]), best)[0] == pytest.approx(want, rel=1e-7, abs=1e-14)

@@ -15,7 +15,13 @@ from foretune.searchers.registry import METHODS, searcher
 from foretune.study import Plan, Study
 
 SPECIAL = {"autohyper": "needs an open study and the share of layers without knowledge gain as a column of the curves"}
-SMALLER = {"curve-transfer": 24}  # method -> epochs of the longer studies
+SMALLER = {
+    "curve-transfer": 24,
+    "dyhpo": 16,
+    "freeze-thaw": 30,
+    "boca": 30,
+    "dpl": 20,
+}  # method -> epochs of the longer studies
 PLAIN = [name for name in METHODS if name not in SPECIAL]
 LENGTH = 60
 
