@@ -30,7 +30,7 @@ def test_pictures_and_pages_that_it_links_to_are_there():
 
 
 def test_commands_that_it_shows_exist():
-    commands = {c for c in re.findall(r"^foretune ([a-z]+)", README, re.MULTILINE)}
+    commands = set(re.findall(r"^foretune ([a-z]+)", README, re.MULTILINE))
     assert {"tune", "studies", "report", "import"} <= commands
     known = next(a for a in parser()._actions if a.dest == "command").choices
     assert known is not None

@@ -48,9 +48,9 @@ class Space:
     """
 
     def __init__(self, source: "ConfigurationSpace | Mapping[str, Any]"):
-        described = (
-            source if isinstance(source, Mapping) and "hyperparameters" in source else source.to_serialized_dict()
-        )  # type: ignore[union-attr]
+        described: Any = source
+        if not isinstance(source, Mapping) or "hyperparameters" not in source:  # a ConfigurationSpace is a mapping too
+            described = source.to_serialized_dict()  # type: ignore[union-attr]
         self._described: dict[str, Any] = json.loads(json.dumps(described, default=plain))
         items = self._described["hyperparameters"]
         self.parameters: dict[str, Parameter] = {p.name: p for p in map(parameter, items)}

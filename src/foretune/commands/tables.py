@@ -33,7 +33,7 @@ def tasks(args: argparse.Namespace) -> int:
     ready = set(prepared(args.data))
     width = max(map(len, EMBEDDED))
     for name, entry in EMBEDDED.items():
-        print(f"{name:<{width}}  {'prepared' if name in ready else '        '}  {entry.about}")
+        print(f"{name:<{width}}  {'prepared' if name in ready else '        '}  {entry.description}")
     for name in sorted(ready - set(EMBEDDED)):
         print(f"{name:<{width}}  prepared  (your own)")
     return 0

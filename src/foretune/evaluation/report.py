@@ -93,7 +93,7 @@ def mean_over_tasks(
     """Mean and standard error of `column` at each budget (epochs): a row per method, a column per budget. NaN error for a single task."""
     by_task = regret_at(steps, budgets, column).groupby(["method", "task"]).mean()
     groups = by_task.groupby("method")
-    return groups.mean(), groups.std(ddof=1) / np.sqrt(groups.count())
+    return groups.mean(), groups.std(ddof=1).div(np.sqrt(groups.count()))
 
 
 def summary_table(section: Section) -> pd.DataFrame:
@@ -160,7 +160,7 @@ def task_table(section: Section) -> pd.DataFrame:
 
 def _section(section: Section) -> dict[str, Any]:
     table = summary_table(section)
-    counts = [c for c in table if c.isdigit()]
+    counts = [str(c) for c in table if str(c).isdigit()]
     lowest = {c: table[c].min() for c in counts}
     rows = []
     for record in table.to_dict("records"):

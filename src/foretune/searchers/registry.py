@@ -45,12 +45,6 @@ METHODS: dict[str, Method] = {
     ),
     "asha": Method("foretune.searchers.asha:ASHA", "successive halving that never waits"),
     "bohb": Method("foretune.searchers.bohb:BOHB", "Hyperband that samples where the good ones were dense"),
-    "dehb": Method("foretune.searchers.dehb:DEHB", "Hyperband whose configurations evolve"),
-    "boca": Method("foretune.searchers.boca:BOCA", "multi-fidelity GP-UCB: few epochs while they tell enough"),
-    "dpl": Method("foretune.searchers.dpl:DPL", "an ensemble of power laws forecasts each curve's end"),
-    "dyhpo": Method(
-        "foretune.searchers.dyhpo:DyHPO", "after every epoch, the one whose next epoch promises most (deep-kernel GP)"
-    ),
     "freeze-thaw": Method(
         "foretune.searchers.freeze_thaw:FreezeThaw", "pause and resume by the expected rate of improvement"
     ),
