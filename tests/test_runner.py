@@ -13,43 +13,14 @@ from collections import Counter
 import numpy as np
 import pytest
 import toy
+from inline import Inline
 
 from foretune.objective import Training
 from foretune.runner import delete_checkpoints, needed, run_study, sweep
 from foretune.searchers.registry import searcher
 from foretune.spaces import Settings
 from foretune.study import Step, Study
-from foretune.workers import Died, Ended, Processes, Row
-
-
-class Inline:
-    """`Workers` in this process: a step runs when events are asked for, one epoch at a time, first submitted first."""
-
-    def __init__(self, objective, count=1, die=()):
-        self.objective, self.count, self.die = objective, count, list(die)
-        self.steps = []
-        self.closed = False
-
-    @property
-    def free(self):
-        return self.count - len(self.steps)
-
-    def submit(self, step, config):
-        self.steps.append((step, config))
-
-    def events(self, timeout):
-        step, config = self.steps.pop(0)
-        out = []
-        if self.die and self.die[0] == step.config_id:
-            self.die.pop(0)
-            return [Died(step, "its worker process ended with exit code -9")]
-        outcome = self.objective.run(
-            step.config_id, config, step.start, step.stop, lambda row: out.append(Row(step, row))
-        )
-        return [*out, Ended(step, outcome)]
-
-    def close(self):
-        self.closed = True
+from foretune.workers import Processes
 
 
 def executed(folder):

@@ -34,8 +34,9 @@ class Progress:
     On a terminal the last line is rewritten in place; elsewhere a line is printed for each new incumbent and each tenth of the budget.
     """
 
-    def __init__(self, study: Study, stream: TextIO = sys.stdout):
-        self.stream, self.live = stream, stream.isatty()
+    def __init__(self, study: Study, stream: TextIO | None = None):
+        self.stream = stream or sys.stdout  # as it is now, not as it was at import
+        self.live = self.stream.isatty()
         self._spent_before = study.spent
         self._first: tuple[float, int] | None = None
         self._shown: tuple[Any, ...] = (study.incumbent, 0)
@@ -82,12 +83,12 @@ class Progress:
 
 
 @contextmanager
-def progress(study: Study, stream: TextIO = sys.stdout) -> Iterator[Progress]:
+def progress(study: Study, stream: TextIO | None = None) -> Iterator[Progress]:
     """A `Progress` that leaves the cursor on a line of its own, however the study ends."""
     shown = Progress(study, stream)
     try:
         yield shown
     finally:
         if shown.live:
-            stream.write("\n")
-            stream.flush()
+            shown.stream.write("\n")
+            shown.stream.flush()

@@ -295,13 +295,16 @@ class Study:
                 self._apply_epoch(i, event["row"])
                 self.elapsed = max(self.elapsed, event.get("elapsed") or 0.0)
             case "fail":
+                if i not in self.rows:
+                    self.started.append(i)
+                    self.rows[i] = []
                 if self.epoch[i] < min(
                     event["epoch"], self.max_epoch
                 ):  # an epoch that failed before it could be told was paid for all the same
                     self.spent += 1
                     self.order.append((i, int(self.epoch[i]) + 1))
                     self.epoch[i] += 1
-                    self.rows.setdefault(i, []).append({"epoch": int(self.epoch[i]), self.plan.metric: math.nan})
+                    self.rows[i].append({"epoch": int(self.epoch[i]), self.plan.metric: math.nan})
                 self.failed[i], self.pending[i] = True, 0
                 self.failures[i] = (event["epoch"], event["reason"])
             case "release":

@@ -1,0 +1,40 @@
+"""`foretune doctor`."""
+
+import shutil
+
+from foretune.cli import main
+from foretune.commands import doctor
+
+
+def test_the_exit_code_says_whether_something_is_wrong(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(doctor, "findings", lambda data: iter([("memory", "ok", "plenty"), ("GPU", "note", "none")]))
+    assert main(["doctor", "--data", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "ok    memory: plenty",
+        "note  GPU: none",
+        "everything that foretune needs is here",
+    ]
+    monkeypatch.setattr(doctor, "findings", lambda data: iter([("disk", "wrong", "full")]))
+    assert main(["doctor", "--data", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.splitlines() == ["WRONG disk: full", "1 thing to mend"]
+
+
+def test_the_data_folder_is_looked_through(meta_folder, tmp_path):
+    found = {what: (state, detail) for what, state, detail in doctor.contents(tmp_path)}
+    assert found["image tasks"][0] == "note" and "foretune tasks --prepare" in found["image tasks"][1]
+    assert found["meta-dataset"][0] == "note"
+    shutil.copytree(meta_folder, tmp_path / "meta" / "good")
+    shutil.copytree(meta_folder, tmp_path / "meta" / "torn")
+    (tmp_path / "meta" / "torn" / "curves.parquet").write_bytes(b"PAR1")
+    (tmp_path / "studies" / "bad").mkdir(parents=True)
+    (tmp_path / "studies" / "bad" / "study.json").write_text("{")
+    found = {what: (state, detail) for what, state, detail in doctor.contents(tmp_path)}
+    assert found["meta-dataset good"][0] == "ok" and "5 tasks, 40 configurations" in found["meta-dataset good"][1]
+    assert found["meta-dataset torn"][0] == "wrong" and found["study bad"][0] == "wrong"
+
+
+def test_services_are_named_and_not_spoken_to(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.invalid:1")
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    found = {what: detail for what, _, detail in doctor.services()}
+    assert "example.invalid" in found["MLflow"] and "server of their own" in found["Prefect"]

@@ -1,0 +1,110 @@
+"""`foretune replay` from the outside."""
+
+import json
+
+import pytest
+
+from foretune.cli import main
+from foretune.evaluation.replay import Score, replay, replay_study
+from foretune.searchers.registry import searcher
+
+FIELDS = [
+    "step",
+    "config_id",
+    "epoch",
+    "value",
+    "spent",
+    "incumbent",
+    "regret",
+    "normalized_regret",
+    "recommended",
+    "recommended_rank",
+    "seconds",
+]
+
+
+def lines(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def without_time(steps):
+    return [{k: v for k, v in step.items() if k != "seconds"} for step in steps]
+
+
+def test_a_line_per_step_with_the_documented_fields(meta, meta_folder, tmp_path, capsys):
+    assert (
+        main(
+            [
+                "replay",
+                str(meta_folder),
+                "--task",
+                "t2",
+                "--method",
+                "hyperband",
+                "--budget",
+                "40",
+                "--seed",
+                "3",
+                "--out",
+                str(tmp_path / "o"),
+            ]
+        )
+        == 0
+    )
+    assert capsys.readouterr().out == ""
+    written = lines((tmp_path / "o").read_text())
+    assert all(list(step) == FIELDS for step in written)
+    study, objective = replay_study(meta, "t2", budget=40, seed=3, method="hyperband")
+    assert without_time(written) == without_time(replay(study, objective, searcher("hyperband"), Score(meta, "t2")))
+    assert written[-1]["spent"] == 40
+
+
+def test_to_standard_output_and_with_options(meta_folder, capsys):
+    arguments = ["replay", str(meta_folder), "--task", "t2", "--method", "hyperband", "--budget", "12"]
+    main(arguments)
+    three = lines(capsys.readouterr().out)
+    main([*arguments, "--option", "eta=2"])
+    two = lines(capsys.readouterr().out)
+    assert [s["epoch"] for s in three[:3]] == [1, 1, 1] and three[-1]["spent"] == two[-1]["spent"] == 12
+    assert without_time(two) != without_time(three)
+
+
+def test_the_default_budget_is_ten_full_trainings(meta_folder, capsys):
+    main(["replay", str(meta_folder), "--task", "t2", "--method", "portfolio"])
+    assert lines(capsys.readouterr().out)[-1]["spent"] == 90
+
+
+@pytest.mark.parametrize("sources", ["t1", "t3,t4"])
+def test_sources_are_handed_on(meta, meta_folder, capsys, sources):
+    main(["replay", str(meta_folder), "--task", "t0", "--method", "mean-rank", "--budget", "9", "--sources", sources])
+    got = lines(capsys.readouterr().out)
+    study, objective = replay_study(meta, "t0", budget=9, sources=sources.split(","), method="mean-rank")
+    assert without_time(got) == without_time(replay(study, objective, searcher("mean-rank"), Score(meta, "t0")))
+
+
+def test_a_failing_run_leaves_an_older_output_as_it_was(meta_folder, tmp_path, capsys):
+    (tmp_path / "o").write_text("older\n")
+    assert (
+        main(["replay", str(meta_folder), "--task", "t2", "--method", "autohyper", "--out", str(tmp_path / "o")]) == 2
+    )
+    assert (tmp_path / "o").read_text() == "older\n" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_published_tables_at_the_pace_of_a_scorer(cli, shared, tmp_path):
+    """A whole process, start-up included, costs well under a second of processor time."""
+    runs = [
+        cli(
+            "replay",
+            shared / "data" / "curves" / "hyperrec",
+            "--task",
+            "CIFAR10",
+            "--method",
+            "portfolio",
+            "--out",
+            tmp_path / "o",
+        )
+        for _ in range(3)
+    ]
+    assert all(r.code == 0 for r in runs) and min(r.cpu for r in runs) < 1.5
+    steps = lines((tmp_path / "o").read_text())
+    assert steps[-1]["spent"] == 750 and steps[-1]["normalized_regret"] < 0.01

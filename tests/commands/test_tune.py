@@ -1,0 +1,127 @@
+"""`foretune tune` from the outside, with real training."""
+
+import pytest
+import yaml
+from inline import Inline
+
+from foretune import tuning
+from foretune.cli import main, parser
+from foretune.commands.tune import request
+from foretune.study import Study
+
+SMALL = [
+    "--network",
+    "shufflenet_v2_x05",
+    "--image-size",
+    "32",
+    "--max-epoch",
+    "1",
+    "--train-limit",
+    "32",
+    "--device",
+    "cpu",
+]
+
+
+@pytest.fixture
+def here(monkeypatch, tmp_path):
+    """Train in this process, without ImageNet weights (the command line has no option to leave them out)."""
+    monkeypatch.setattr(tuning, "Processes", Inline)
+    before = tuning.settings_of
+    monkeypatch.setattr(tuning, "settings_of", lambda asked, past: before(asked_without_weights(asked), past))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def asked_without_weights(asked):
+    asked.settings["pretrained"] = False
+    return asked
+
+
+def test_the_command_line_becomes_a_request():
+    line = [
+        "tune",
+        "x",
+        "--budget",
+        "9",
+        "--option",
+        "eta=2",
+        "--sources",
+        "a,b",
+        "--seconds",
+        "60",
+        "--workers",
+        "3",
+        "--image-size",
+        "32",
+        "--open",
+    ]
+    asked = request(parser().parse_args(line))
+    assert (asked.images, asked.budget, asked.options, asked.sources, asked.seconds) == (
+        "x",
+        9,
+        {"eta": 2},
+        ("a", "b"),
+        60.0,
+    )
+    assert (
+        asked.workers == 3
+        and asked.open
+        and asked.settings == {"image_size": 32}
+        and asked.method is None
+        and asked.anchor
+    )
+
+
+def test_it_prints_what_came_out_and_goes_on_where_it_stopped(here, tiny_task, capsys):
+    line = [
+        "tune",
+        str(tiny_task),
+        "--meta",
+        "none",
+        "--method",
+        "random",
+        "--tracking",
+        "none",
+        "--study",
+        "s",
+        *SMALL,
+    ]
+    assert main([*line, "--budget", "2", "--compare"]) == 0
+    printed = capsys.readouterr().out
+    folder = here / "data" / "studies" / "s"
+    best = yaml.safe_load((folder / "best.yaml").read_text())
+    assert "tiny: 90 images, 3 classes" in printed and "2/2 epochs" in printed
+    assert f"{best['valid_accuracy']:.4f}  {best['test_accuracy']:.4f}" in printed
+    assert "default configuration" in printed and "random search, equal epochs" in printed
+    assert (
+        f"report:             {folder.relative_to(here) / 'report.html'}" in printed
+        and (folder / "report.html").exists()
+    )
+    assert main([*line, "--budget", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "continuing study s: 2 of 3 epochs are done" in printed and Study.load(folder).spent == 3
+
+
+def test_ctrl_c_says_how_to_go_on(here, tiny_task, capsys, monkeypatch):
+    from foretune.commands import tune
+
+    def interrupted(ready, on_change):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tune, "run_ready", interrupted)
+    line = [
+        "tune",
+        str(tiny_task),
+        "--meta",
+        "none",
+        "--method",
+        "random",
+        "--tracking",
+        "none",
+        "--study",
+        "s",
+        *SMALL,
+    ]
+    assert main(line) == 130
+    assert "the same command continues it (0 of 10 epochs are done)" in capsys.readouterr().out
