@@ -1,7 +1,10 @@
 """What MLflow holds after a study: everything, once, whatever was killed or down meanwhile."""
 
 import math
+import os
 from collections import Counter
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -18,8 +21,10 @@ META = synthetic_meta()
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory):
-    """One database for the module: making one takes seconds."""
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'db' / 'mlflow.db'}"
+    """One database for the module: making one takes seconds. In memory where there is such a folder: SQLite waits for the disk at every call."""
+    memory = Path("/dev/shm")
+    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path_factory.mktemp("mlflow")) as folder:
+        yield f"sqlite:///{folder}/db/mlflow.db"
 
 
 @pytest.fixture(autouse=True)
@@ -196,6 +201,15 @@ def test_a_server_that_is_down_is_told_once_and_waits(tmp_path):
     assert len(warned) == 1
     assert "training goes on" in warned[0]
     assert "secret" not in warned[0]
+
+
+def test_a_damaged_database_is_told_and_stops_nothing(tmp_path):
+    (tmp_path / "mlflow.db").write_text("no database" * 1000)
+    warned: list[str] = []
+    study, objective = empty_study(tmp_path / "damaged")
+    advance(study, objective, 1)
+    assert not tracking.Tracker(f"sqlite:///{tmp_path}/mlflow.db", warn=warned.append).sync(study)
+    assert "not a database" in warned[0]
 
 
 def test_an_address_that_cannot_work_is_refused():

@@ -142,3 +142,9 @@ class KroneckerGP:
         """Posterior variance (m1, m2, ...) on that grid; `prior` is the prior variance there."""
         squares = [(c @ q) ** 2 for c, q in zip(cross, self.vectors, strict=True)]
         return np.maximum(prior - kron_matvec(squares, 1.0 / self.spectrum), 0.0)
+
+
+def max_trial(mean: np.ndarray, std: np.ndarray, epoch: np.ndarray, eta: float) -> np.ndarray:
+    """The largest mean + eta std over the epochs after `epoch` (n,) of each trial; (n, E) gives (n,), -inf where none is left."""
+    ahead = np.arange(mean.shape[1]) >= epoch[:, None]
+    return np.where(ahead, mean + eta * std, -np.inf).max(axis=1)

@@ -182,7 +182,7 @@ def curves_chart(study: Study) -> str:
         values = np.concatenate([np.asarray(line.y, dtype=float) for line in lines]) * sign
         high = float(values.max())
         low = max(
-            float(np.quantile(values, 0.03)), high - 3 * (high - float(np.median(values)))
+            float(np.quantile(values, 0.03)), high - 6 * (high - float(np.median(values)))
         )  # a loss that explodes would flatten the rest
         y_range = _ordered(low * sign, high * sign) if high > low else None
     frame = Frame(x_label="epoch", y_label=metric, y_format=axis_format(metric, y_range), y_range=y_range)

@@ -14,12 +14,14 @@ so one question to MLflow tells where a killed process stopped. After an error n
 import os
 import re
 import shutil
+import sqlite3
 import sys
 import threading
 import time
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -200,11 +202,16 @@ class Tracker:
                 ):  # every migration of a new database, every retry
                     logging.getLogger(noisy).setLevel(logging.ERROR)
                 if self.uri.startswith("sqlite:///"):
-                    Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+                    path = Path(self.uri.removeprefix("sqlite:///"))
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with closing(sqlite3.connect(path)) as database:
+                        database.execute(
+                            "PRAGMA journal_mode=WAL"
+                        )  # the UI can read while we write; a third of the waits for the disk
                 self._made = MlflowClient(self.uri, registry_uri=self.uri)
             return self._made
 
-        return client, (MlflowException, SQLAlchemyError, OSError)
+        return client, (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 
     def _experiment(self, client: "MlflowClient", view: StudyView) -> str:
         name = f"{self.prefix}/{view.plan.task}"
@@ -277,9 +284,8 @@ def known(run: Any, counter: str) -> Known:
 
 
 def create(client: "MlflowClient", experiment: str, view: RunView, tags: Mapping[str, str]) -> Known:
-    """A new run, with the tags that it is found by from the start."""
-    identity = {k: v for k, v in view.tags.items() if k.startswith("foretune.")}
-    run = client.create_run(experiment, tags={**tags, **identity}, run_name=view.name)
+    """A new run; its tags, by which it is found again, are there from the start, in the same transaction."""
+    run = client.create_run(experiment, tags={**tags, **view.tags}, run_name=view.name)
     return Known(run.info.run_id, "RUNNING", tags=dict(run.data.tags))
 
 

@@ -9,7 +9,15 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.benchmark import _append
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.evaluation.report import Section, benchmark_report, main, mean_over_tasks, read_sections, summary_table, task_table
+from foretune.evaluation.report import (
+    Section,
+    benchmark_report,
+    main,
+    mean_over_tasks,
+    read_sections,
+    summary_table,
+    task_table,
+)
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.registry import searcher
 
@@ -34,7 +42,10 @@ def steps():
 def given(values):
     """Steps of one method whose regret is constant in each run: {(task, seed): regret}."""
     return pd.DataFrame(
-        [{"method": "m", "task": t, "seed": s, "spent": 1, "epoch": 1, "normalized_regret": v, "seconds": 0.002} for (t, s), v in values.items()]
+        [
+            {"method": "m", "task": t, "seed": s, "spent": 1, "epoch": 1, "normalized_regret": v, "seconds": 0.002}
+            for (t, s), v in values.items()
+        ]
     )
 
 
@@ -63,7 +74,14 @@ def test_task_table_has_a_row_per_task(steps):
 
 def test_the_page_shows_figures_references_and_nothing_from_outside(steps):
     evil = "<script>alert(1)</script>"
-    section = Section(evil, steps, 6, about=evil, reference={evil: {1: 0.5, 5: 0.0123}}, tables={evil: pd.DataFrame({evil: [evil, None]})})
+    section = Section(
+        evil,
+        steps,
+        6,
+        about=evil,
+        reference={evil: {1: 0.5, 5: 0.0123}},
+        tables={evil: pd.DataFrame({evil: [evil, None]})},
+    )
     html = benchmark_report([section], {"extra": pd.DataFrame({"x": [1, 2]})})
     assert html.count("<script") == 1
     assert "http" not in html.replace("http-equiv", "")
@@ -78,7 +96,9 @@ def test_a_reports_folder_is_read_and_written(tmp_path, steps, capsys):
     folder = tmp_path / "traces" / "synthetic"
     for method in ("random", "portfolio"):
         _append(folder / f"{method}.parquet", pd.DataFrame(), steps[steps["method"] == method].to_dict("records"))
-    (folder / "about.json").write_text(json.dumps({"title": "Made up", "max_epoch": 6, "reference": {"paper": {"1": 0.25}}}))
+    (folder / "about.json").write_text(
+        json.dumps({"title": "Made up", "max_epoch": 6, "reference": {"paper": {"1": 0.25}}})
+    )
     pd.DataFrame({"method": ["a"], "value": [0.5]}).to_csv(tmp_path / "extra.csv", index=False)
     (tmp_path / "metrics.json").write_text(json.dumps({"a": {"b": 1.5}, "c": [1, 2]}))
     sections, tables = read_sections(tmp_path)

@@ -18,7 +18,14 @@ from foretune.study import Plan, Study
 
 
 def replay_study(
-    meta: MetaDataset, task: str, *, budget: int, sources: Sequence[str] | None = None, seed: int = 0, curve_seed: int = 0, method: str = "random"
+    meta: MetaDataset,
+    task: str,
+    *,
+    budget: int,
+    sources: Sequence[str] | None = None,
+    seed: int = 0,
+    curve_seed: int = 0,
+    method: str = "random",
 ) -> tuple[Study, Replay]:
     """An empty study of `task` with the other tasks (or `sources`) as its past, and the objective that replays it.
 
@@ -27,8 +34,12 @@ def replay_study(
     objective = Replay(meta, task, curve_seed)
     past = [t for t in meta.tasks if t != task] if sources is None else list(sources)
     if task in past:
-        raise BadInput(f"--sources names the target task {task!r} itself; a method must not see the curves that it is tested on")
-    plan = Plan(task=task, metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, budget=budget, method=method, seed=seed)
+        raise BadInput(
+            f"--sources names the target task {task!r} itself; a method must not see the curves that it is tested on"
+        )
+    plan = Plan(
+        task=task, metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, budget=budget, method=method, seed=seed
+    )
     return Study(meta.space, meta.configs, plan, past=meta.select(past) if past else None), objective
 
 
@@ -77,6 +88,8 @@ def replay(study: Study, objective: Replay, searcher: Searcher, score: Score) ->
             "regret": regret if math.isfinite(regret) else None,
             "normalized_regret": score.normalized(regret) if math.isfinite(regret) else None,
             "recommended": None if guess is None else ids[guess],
-            "recommended_rank": None if guess is None or not math.isfinite(score.rank[guess]) else int(score.rank[guess]),
+            "recommended_rank": None
+            if guess is None or not math.isfinite(score.rank[guess])
+            else int(score.rank[guess]),
             "seconds": study.steps[-1]["seconds"],
         }
