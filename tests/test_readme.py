@@ -30,7 +30,8 @@ def test_pictures_and_pages_that_it_links_to_are_there():
 
 
 def test_commands_that_it_shows_exist():
-    commands = set(re.findall(r"^foretune ([a-z]+)", README, re.MULTILINE))
+    blocks = "".join(re.findall(r"```\n(.*?)```", README, re.DOTALL))
+    commands = set(re.findall(r"^foretune ([a-z]+)", blocks, re.MULTILINE))
     assert {"tune", "studies", "report", "import"} <= commands
     known = next(a for a in parser()._actions if a.dest == "command").choices
     assert known is not None

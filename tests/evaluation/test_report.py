@@ -95,7 +95,11 @@ def test_the_page_shows_figures_references_and_nothing_from_outside(steps):
 def test_a_reports_folder_is_read_and_written(tmp_path, steps, capsys):
     folder = tmp_path / "traces" / "synthetic"
     for method in ("random", "portfolio"):
-        _append(folder / f"{method}.parquet", pd.DataFrame(), steps[steps["method"] == method].to_dict("records"))
+        _append(
+            folder / f"{method}.parquet",
+            pd.DataFrame(),
+            steps[steps["method"] == method].assign(budget=12).to_dict("records"),
+        )
     (folder / "about.json").write_text(
         json.dumps({"title": "Made up", "max_epoch": 6, "reference": {"paper": {"1": 0.25}}})
     )

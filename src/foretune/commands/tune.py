@@ -128,7 +128,7 @@ def summarise(ready: Prepared, tuned: Tuned, others: dict[str, Tuned], report: P
     print(f"  {describe(tuned.best)} (epoch {tuned.epoch})")
     rows = [("tuned", tuned)]
     rows += [(BASELINES[kind], other) for kind, other in others.items()]
-    width = max(len(r[0]) for r in rows)
+    width = max(len("accuracy"), *(len(r[0]) for r in rows))
     print(f"\n  {'accuracy':<{width}}  valid   test   epochs")
     for label, one in rows:
         print(f"  {label:<{width}}  {one.valid_accuracy:.4f}  {one.test_accuracy:.4f}  {one.epochs_spent:>6}")
