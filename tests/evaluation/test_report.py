@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from foretune.errors import BadInput
-from foretune.evaluation.benchmark import _append
+from foretune.evaluation.benchmark import _append, _read
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.report import (
     Section,
@@ -95,11 +95,8 @@ def test_the_page_shows_figures_references_and_nothing_from_outside(steps):
 def test_a_reports_folder_is_read_and_written(tmp_path, steps, capsys):
     folder = tmp_path / "traces" / "synthetic"
     for method in ("random", "portfolio"):
-        _append(
-            folder / f"{method}.parquet",
-            pd.DataFrame(),
-            steps[steps["method"] == method].assign(budget=12).to_dict("records"),
-        )
+        path = folder / f"{method}.parquet"
+        _append(path, _read(path, 12), steps[steps["method"] == method].assign(budget=12).to_dict("records"))
     (folder / "about.json").write_text(
         json.dumps({"title": "Made up", "max_epoch": 6, "reference": {"paper": {"1": 0.25}}})
     )
