@@ -32,15 +32,15 @@ def test_points_of_a_trial_are_in_the_metrics_unit_with_the_best_so_far():
     metric = META.metric
     groups = Views("u")(told()).trials[0].groups
     assert groups == [
-        (0, [(metric, 0.9, 0), ("progress/epochs", 0.0, 0)]),
-        (1, [(metric, 0.6, 1), ("loss", 1.5, 1), ("best", 0.6, 1), ("progress/epochs", 1.0, 1)]),
-        (2, [(metric, 0.7, 2), ("best", 0.6, 2), ("progress/epochs", 2.0, 2)]),
+        (0, [(metric, 0.9, 0), ("epochs", 0.0, 0)]),
+        (1, [(metric, 0.6, 1), ("loss", 1.5, 1), ("best", 0.6, 1), ("epochs", 1.0, 1)]),
+        (2, [(metric, 0.7, 2), ("best", 0.6, 2), ("epochs", 2.0, 2)]),
     ]
 
 
 def test_a_diverged_epoch_counts_but_gives_no_value():
     trial = Views("u")(told()).trials[1]
-    assert trial.groups == [(1, [("progress/epochs", 1.0, 1)])]
+    assert trial.groups == [(1, [("epochs", 1.0, 1)])]
     assert (trial.status, trial.tags["failure"]) == ("FAILED", f"epoch 1: {META.metric} is nan")
 
 

@@ -74,7 +74,7 @@ def check_complete(uri, study):
         metric = study.plan.metric
         expected = [(r["epoch"], r[metric]) for r in study.rows[i] if math.isfinite(r[metric])]
         assert sorted(points(uri, run, metric)) == expected
-        assert [s for s, _ in sorted(points(uri, run, "progress/epochs"))] == [r["epoch"] for r in study.rows[i]]
+        assert [s for s, _ in sorted(points(uri, run, "epochs"))] == [r["epoch"] for r in study.rows[i]]
         assert run.data.params == {k: str(v) for k, v in study.configs[i].items()}
     incumbent = sorted(points(uri, parent, "incumbent"))
     assert [s for s, _ in incumbent] == list(range(incumbent[0][0], study.spent + 1))
@@ -92,8 +92,8 @@ def test_a_study_is_logged_whole(uri, tmp_path):
         assert tracker.sync(study)
     parent, trials = check_complete(uri, study)
     assert parent.info.status == "FINISHED"
-    assert parent.data.metrics["progress/budget"] == 60
-    assert parent.data.metrics["progress/spent"] == study.spent
+    assert parent.data.metrics["budget"] == 60
+    assert parent.data.metrics["spent"] == study.spent
     assert parent.data.params["method"] == "hyperband"
     assert parent.data.tags["past_tasks"] == "t1, t2, t3, t4"
     best = study.incumbent[0]

@@ -23,11 +23,7 @@ RUN_STATES = {
 }
 MOST_CHARACTERS = 5000  # of a parameter or tag; MLflow takes 6,000 and 8,000
 
-SPENT, EPOCHS, BUDGET = (
-    "progress/spent",
-    "progress/epochs",
-    "progress/budget",
-)  # MLflow draws names before a slash in a section of their own
+SPENT, EPOCHS, BUDGET = "spent", "epochs", "budget"
 
 Point = tuple[str, float, int]  # metric, value, step
 

@@ -7,7 +7,7 @@
 | child run  | a trial: its hyperparameters, every column of its learning curve (step = epoch), `best`, epochs, why, state |
 
 The study's journal is the record. `Tracker.sync` writes what MLflow lacks and nothing twice: runs are found by tags that are set as they are created,
-and each batch of metrics, which MLflow stores whole or not at all, ends with the count of what it holds (`progress/epochs` of a trial, `progress/spent` of a study),
+and each batch of metrics, which MLflow stores whole or not at all, ends with the count of what it holds (`epochs` of a trial, `spent` of a study),
 so one question to MLflow tells where a killed process stopped. After an error nothing is assumed: the next sync asks again.
 """
 
