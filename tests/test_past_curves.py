@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.past_curves import Warp, comparable, epoch_correlation, past_curves, radial
+from foretune.past_curves import comparable, epoch_correlation, learned_from_past, past_curves, radial
 from foretune.plan import Plan
 from foretune.study import Study
 
@@ -84,15 +84,14 @@ def test_diverged_cells_count_as_the_worst_value():
     np.testing.assert_allclose(raw[dead, -1], np.nanmin(meta.curves("t0")))
 
 
-def test_warp_is_increasing_and_only_for_bounded_metrics():
-    accuracy = Warp.of(np.array([0.1, 0.9, np.nan]))
-    assert (accuracy.low, accuracy.high) == (0.0, 1.0)
-    values = accuracy(np.linspace(0, 1, 11))
-    assert (np.diff(values) > 0).all()
-    assert values[5] == pytest.approx(0)
-    assert Warp.of(np.array([-0.3, -0.01])) == Warp(-1.0, 0.0)  # a negated error rate
-    assert Warp.of(np.array([-12.0, 3.0])) == Warp()
-    assert Warp()(np.array([-12.0]))[0] == -12.0
+def test_what_was_learned_is_kept_for_the_same_past_and_pool_only():
+    meta = synthetic_meta(tasks=2, configs=10, epochs=4)
+    plan = Plan(task="new", metric=meta.metric, goal=meta.goal, max_epoch=4, budget=20)
+    made = []
+    for pool in (meta.configs, meta.configs, meta.configs[:5]):
+        study = Study(meta.space, pool, plan, past=meta)
+        learned_from_past(study, "test", lambda past: made.append(past.pool) or past)
+    assert made == [10, 5]
 
 
 def test_kernels():

@@ -9,48 +9,20 @@ counts as the task's worst value. A configuration that no task knows gets the ke
 `unexplained` says how much of the spread between configurations is then left open.
 """
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from foretune.meta import MetaDataset
     from foretune.study import Study
 
+Learned = TypeVar("Learned")
+
 RIDGE = 0.05  # share of a configuration's value that its kernel neighbours do not explain
-
-
-BOUNDS = ((0.0, 1.0), (-1.0, 0.0), (0.0, 100.0), (-100.0, 0.0))  # accuracies, negated error rates, both also in percent
-
-
-@dataclass(frozen=True)
-class Warp:
-    """Values on the scale that is modelled: log((y - low + d) / (high - y + d)) with d = 1 % of the range, or y as it is.
-
-    On that scale curves of easy tasks, which run into the best possible value, look like those of hard ones.
-    """
-
-    low: float = -np.inf
-    high: float = np.inf
-
-    @classmethod
-    def of(cls, Y: np.ndarray) -> "Warp":
-        """The first of `BOUNDS` that holds all finite values and of which they use at least a fifth; else none."""
-        values = Y[np.isfinite(Y)]
-        if len(values):
-            least, most = float(values.min()), float(values.max())
-            for low, high in BOUNDS:
-                if low <= least and most <= high and most - least > 0.2 * (high - low):
-                    return cls(low, high)
-        return cls()
-
-    def __call__(self, y: np.ndarray) -> np.ndarray:
-        """Onto the modelled scale; increasing, any shape."""
-        if not np.isfinite(self.low):
-            return y
-        d = 0.01 * (self.high - self.low)
-        inside = np.clip(y, self.low, self.high)
-        return np.asarray(np.log((inside - self.low + d) / (self.high - inside + d)))
 
 
 @dataclass(frozen=True)
@@ -68,12 +40,31 @@ class PastCurves:
     pool: int
     similarity: np.ndarray
     unexplained: np.ndarray
-    warp: Warp
 
     @property
     def mean(self) -> np.ndarray:
         """Average curve of each configuration, (n, E)."""
         return np.asarray(self.Z.mean(axis=0))
+
+
+_shelves: "WeakKeyDictionary[MetaDataset, dict[Hashable, Any]]" = WeakKeyDictionary()
+SHELF = 8  # results kept per past
+
+
+def learned_from_past(study: "Study", key: Hashable, make: "Callable[[PastCurves], Learned]") -> Learned:
+    """What `make` derives from the study's past curves, kept as long as the past is: the same for every study of this past and pool.
+
+    `key` names the method with its options. Raises `IndexError` as `past_curves` does.
+    """
+    assert study.past is not None
+    shelf = _shelves.setdefault(study.past, {})
+    place = (key, study.max_epoch, study.X.tobytes(), study.past_ids.tobytes())
+    if place not in shelf:
+        while len(shelf) >= SHELF:
+            del shelf[next(iter(shelf))]
+        shelf[place] = make(past_curves(study))
+    result: Learned = shelf[place]
+    return result
 
 
 def radial(X1: np.ndarray, X2: np.ndarray, length: float) -> np.ndarray:
@@ -96,7 +87,7 @@ def epoch_correlation(epochs1: np.ndarray, epochs2: np.ndarray, persistent: floa
     return np.asarray(persistent + (1 - persistent) * np.exp(-apart / length))
 
 
-def past_curves(study: "Study", warped: bool = False) -> PastCurves:
+def past_curves(study: "Study") -> PastCurves:
     """The past of a study; raises `IndexError` if it has no past task with a single finite value."""
     past = study.past
     assert past is not None
@@ -116,13 +107,11 @@ def past_curves(study: "Study", warped: bool = False) -> PastCurves:
         Y[k, known, :shared] = curves[rows[known], :shared]
     usable = np.isfinite(Y).sum(axis=(1, 2)) > 1
     tasks = tuple(t for t, ok in zip(past.tasks, usable, strict=True) if ok)
-    return comparable(Y[usable], X, tasks, own, Warp.of(Y) if warped else Warp())
+    return comparable(Y[usable], X, tasks, own)
 
 
-def comparable(Y: np.ndarray, X: np.ndarray, tasks: tuple[str, ...], pool: int, warp: Warp | None = None) -> PastCurves:
+def comparable(Y: np.ndarray, X: np.ndarray, tasks: tuple[str, ...], pool: int) -> PastCurves:
     """Bring curves `Y` (T, n, E), NaN where unknown, to one location and scale and fill their holes."""
-    warp = warp or Warp()
-    Y = warp(Y)
     similarity = radial(X, X, length_scale(X))
     seen = np.isfinite(Y)
     location, scale = standardise(Y, seen)
@@ -138,7 +127,7 @@ def comparable(Y: np.ndarray, X: np.ndarray, tasks: tuple[str, ...], pool: int, 
         )
         unexplained[np.ix_(new, new)] = similarity[np.ix_(new, new)] - similarity[np.ix_(new, known)] @ A
         unexplained[new, new] += RIDGE
-    return PastCurves(tasks, Z, location, scale, X, pool, similarity, unexplained, warp)
+    return PastCurves(tasks, Z, location, scale, X, pool, similarity, unexplained)
 
 
 def standardise(Y: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

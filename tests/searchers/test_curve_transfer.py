@@ -1,25 +1,129 @@
-"""The default transfer searcher: beats random search on related tasks, survives a misleading past, respects what a study says."""
+"""The default transfer searcher: better than random search on related tasks, not worse under a misleading past, mindful of its budget."""
 
 import numpy as np
+import pytest
 
+from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.meta import MetaDataset
-from foretune.searchers.curve_transfer import CurveTransfer
+from foretune.searchers.curve_transfer import CurveTransfer, leaning, observations, until_deadline
 from foretune.searchers.random import Random
+from foretune.study import Plan, Study
 
 
-def regret(meta: MetaDataset, searcher, budget: int, seeds=(0,), tasks=None) -> float:
-    """Mean normalized regret at the end of the budget."""
+def regret(meta: MetaDataset, make, budget: int, seeds=(0,), tasks=None, past: MetaDataset | None = None) -> float:
+    """Mean normalized regret at the end of the budget; `past` stands in for the other tasks' curves."""
     ends = []
     for task in tasks or meta.tasks:
         for seed in seeds:
             study, objective = replay_study(meta, task, budget=budget, seed=seed)
-            *_, last = replay(study, objective, searcher, Score(meta, task))
+            if past is not None:
+                study = Study(
+                    meta.space, meta.configs, study.plan, past=past.select([t for t in past.tasks if t != task])
+                )
+            *_, last = replay(study, objective, make(), Score(meta, task))
             ends.append(last["normalized_regret"])
     return float(np.mean(ends))
 
 
+def shuffled(meta: MetaDataset) -> MetaDataset:
+    """Every task's curves dealt out to other configurations at random."""
+    rng, frame = np.random.default_rng(0), meta.table.copy()
+    for task in meta.tasks:
+        deal = dict(zip(meta.config_ids, rng.permutation(meta.config_ids), strict=True))
+        own = frame["task"] == task
+        frame.loc[own, "config_id"] = frame.loc[own, "config_id"].map(deal)
+    return meta.build(meta.space, dict(zip(meta.config_ids, meta.configs, strict=True)), frame, **meta.about)
+
+
 def test_beats_random_search_on_related_tasks():
     meta = synthetic_meta(seed=0)
-    assert regret(meta, CurveTransfer(), 10) < 0.5 * regret(meta, Random(), 10, seeds=range(5))
+    assert regret(meta, CurveTransfer, 9) < 0.3 * regret(meta, Random, 9, seeds=range(5))
+
+
+def test_a_misleading_past_does_no_harm_beyond_noise():
+    meta = synthetic_meta(seed=1)
+    assert regret(meta, CurveTransfer, 36, past=shuffled(meta)) < regret(meta, Random, 36, seeds=range(5)) + 0.03
+
+
+def study_of(meta: MetaDataset, budget: int = 30, **more) -> Study:
+    plan = Plan(task="new", metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, budget=budget)
+    return Study(meta.space, meta.configs, plan, past=meta, **more)
+
+
+def test_deadlines_are_one_two_five_trainings_or_the_budget():
+    meta = synthetic_meta(tasks=2, configs=10, epochs=9)
+    study = study_of(meta, budget=200)
+    assert until_deadline(study) == 9
+    for c, left in ((0, 9), (1, 27), (2, 18), (3, 9), (4, 45)):
+        step = study.ask(Fixed(c, 9))
+        study.tell(step, [0.5] * 9)
+        assert until_deadline(study) == left
+    assert until_deadline(study_of(meta, budget=4)) == 4
+
+
+class Fixed(Random):
+    """Suggests one given step."""
+
+    def __init__(self, config_id: int, stop: int):
+        self.config_id, self.stop = config_id, stop
+
+    def suggest(self, study, rng):
+        from foretune.study import Step
+
+        return Step(self.config_id, int(study.epoch[self.config_id]), self.stop)
+
+
+def test_the_last_epochs_go_to_what_can_still_improve():
+    """With two epochs left of a budget, a trial that is nearly done is finished; a fresh one, promising as it is, cannot get there."""
+    meta = synthetic_meta(tasks=4, configs=40, epochs=9)
+    study = study_of(meta.select(["t1", "t2", "t3"]), budget=18)
+    truth = meta.curves("t0")
+    good = np.argsort(-np.nan_to_num(truth[:, -1]))[:2]
+    for c, stop in ((int(good[0]), 9), (int(good[1]), 7)):
+        study.tell(study.ask(Fixed(c, stop)), truth[c, :stop])
+    step = study.ask(CurveTransfer())
+    assert step.start > 0 or truth[step.config_id, : step.stop].max() > truth[good[0]].max() - 0.05
+    assert step.stop - step.start <= 2
+
+
+def test_observations_keep_the_ladder_the_newest_and_failures():
+    meta = synthetic_meta(tasks=2, configs=10, epochs=9)
+    study = study_of(meta)
+    study.tell(study.ask(Fixed(3, 6)), [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    step = study.ask(Fixed(5, 3))
+    study.tell(step, [0.2])
+    study.fail(step, 2, "out of memory")
+    c, e, y = observations(study, np.array([0, 3, 8]))
+    seen = dict(zip(zip(c.tolist(), e.tolist(), strict=True), y.tolist(), strict=True))
+    assert {k: v for k, v in seen.items() if k[0] == 3} == {(3, 0): 0.1, (3, 3): 0.4, (3, 4): 0.5, (3, 5): 0.6}
+    assert seen[(5, 1)] < 0.1  # below everything seen
+
+
+def test_a_failed_configuration_is_not_suggested_nor_recommended_again():
+    meta = synthetic_meta(tasks=3, configs=20, epochs=6)
+    study, searcher = study_of(meta), CurveTransfer()
+    step = study.ask(searcher)
+    study.fail(step, 1, "out of memory")
+    assert study.ask(searcher).config_id != step.config_id
+    assert searcher.recommend(study) != step.config_id
+
+
+def test_names_the_past_tasks_that_it_leans_on():
+    meta = synthetic_meta(tasks=4, configs=30, epochs=6)
+    study, objective = replay_study(meta, "t0", budget=12)
+    list(replay(study, objective, CurveTransfer(), Score(meta, "t0")))
+    past = study.steps[-1]["because"]["past"]
+    assert 0 < sum(past.values()) <= 1.001 and set(past) <= {"t1", "t2", "t3"}
+    assert leaning(np.array([0.0, 3.0, 1.0]), ("a", "b", "c")) == {"b": 0.75, "c": 0.25}
+    assert leaning(np.zeros(2), ("a", "b")) == {}
+
+
+def test_bad_options_and_a_missing_past_are_refused():
+    with pytest.raises(BadInput, match="growth=-1"):
+        CurveTransfer(growth=-1)
+    meta = synthetic_meta(tasks=2, configs=5, epochs=3)
+    plan = Plan(task="new", metric=meta.metric, goal=meta.goal, max_epoch=3, budget=9)
+    with pytest.raises(BadInput, match="no past tasks|there are none"):
+        Study(meta.space, meta.configs, plan).ask(CurveTransfer())

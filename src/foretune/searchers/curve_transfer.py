@@ -17,7 +17,7 @@ import numpy as np
 from foretune.curve_prior import Belief, CurvePrior
 from foretune.errors import BadInput
 from foretune.gp import expected_gain
-from foretune.past_curves import past_curves
+from foretune.past_curves import learned_from_past
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.study import Step, Study
 
@@ -33,34 +33,22 @@ class CurveTransfer(Searcher):
 
     name = "curve-transfer"
 
-    def __init__(self, growth: float = 0.25, particle: float = 0.8, warped: bool = False, tempering: float = 1e9):
-        self.particle, self.warped, self.tempering = particle, warped, tempering
+    def __init__(self, growth: float = 0.25):
         if not 0 <= growth <= 10:
             raise BadInput(
                 f"growth={growth} must be from 0 (one epoch per step) to 10 (steps of ten times the epochs so far)"
             )
         self.growth = growth
-        self._prior: tuple[Any, int, CurvePrior] | None = None
         self._belief: tuple[Any, Belief] | None = None
 
     # -- what is believed --------------------------------------------------------------------------------------------------
     def prior(self, study: Study) -> CurvePrior:
-        """The prior for this study's pool; refitted when the pool grows."""
+        """The prior for this study's past and pool."""
         if study.past is None or not study.past.tasks:
             raise BadInput(
                 "curve-transfer starts from past tasks and there are none: give a meta-dataset, or take --method hyperband"
             )
-        held = self._prior
-        if held is None or held[0] is not study.past or held[1] != len(study.configs):
-            amplitudes = held[2].amplitudes if held is not None and held[0] is study.past else None
-            self._prior = held = (
-                study.past,
-                len(study.configs),
-                CurvePrior(
-                    past_curves(study, self.warped), amplitudes, particle=self.particle, tempering=self.tempering
-                ),
-            )
-        return held[2]
+        return learned_from_past(study, self.name, CurvePrior)
 
     def ladder(self, study: Study) -> np.ndarray:
         """Epochs (from 0) at which curves are predicted, (G,)."""
@@ -72,7 +60,6 @@ class CurveTransfer(Searcher):
         if self._belief is None or self._belief[0] != key:
             prior, ladder = self.prior(study), self.ladder(study)
             c, e, y = observations(study, ladder)
-            y = prior.past.warp(y)
             belief = prior.believe(c, e, y, ladder)
             waiting = np.flatnonzero(study.pending)
             if len(waiting):
@@ -96,7 +83,7 @@ class CurveTransfer(Searcher):
         reach = (ladder >= study.epoch[:, None]) & (ladder < study.epoch[:, None] + left)  # (n, G)
         short = free & ~reach.any(axis=1)
         reach[short, (ladder >= study.epoch[short, None]).argmax(axis=1)] = True
-        best = float(self.shown(study).max())
+        best = float(study.best.max())
         if math.isfinite(best):
             heavy = belief.weight > 1e-4
             gain = expected_gain(belief.mean[heavy], belief.std[heavy], best)
@@ -133,11 +120,7 @@ class CurveTransfer(Searcher):
         expected = self.belief(study).expected
         ahead = np.where(ladder >= study.epoch[:, None], expected, -np.inf).max(axis=1)
         ahead[study.failed] = -np.inf
-        return np.maximum(ahead, self.shown(study))
-
-    def shown(self, study: Study) -> np.ndarray:
-        """Best value that each configuration has shown, on the modelled scale, -inf where none; (n,)."""
-        return np.where(np.isfinite(study.best), self.prior(study).past.warp(study.best), -np.inf)
+        return np.maximum(ahead, study.best)
 
     def recommend(self, study: Study) -> int | None:
         """The configuration expected to be best when fully trained; before any observation, the past's."""
