@@ -1,0 +1,34 @@
+"""The table of recommenders."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foretune.errors import BadInput
+from foretune.meta import MetaDataset
+from foretune.recommenders.baselines import MeanRank
+from foretune.recommenders.registry import RECOMMENDERS, entry, kind, load, recommender
+
+
+@pytest.mark.parametrize("name", RECOMMENDERS)
+def test_every_entry_can_be_made_and_says_what_it_does(name: str) -> None:
+    made = recommender(name)
+    assert isinstance(made, kind(name))
+    assert entry(name).about
+
+
+def test_unknown_names_and_options_are_refused_with_a_hint() -> None:
+    with pytest.raises(BadInput, match="did you mean mean-rank"):
+        recommender("mean-ranks")
+    with pytest.raises(BadInput, match="has no option 'depth'"):
+        recommender("mean-rank", depth=3)
+
+
+def test_a_saved_recommender_is_found_by_its_name(table: Callable[..., MetaDataset], tmp_path: Path) -> None:
+    MeanRank().fit(table(np.random.default_rng(0).random((2, 4, 1))), {}).save(tmp_path)
+    assert isinstance(load(tmp_path), MeanRank)
+    (tmp_path / "recommender.json").write_text('{"name": "oracle"}')
+    with pytest.raises(BadInput, match="'oracle', which is not known"):
+        load(tmp_path)
