@@ -12,7 +12,7 @@ from foretune import cli as command_line
 from foretune.cli import main, names, options
 from foretune.errors import BadInput
 
-COMMANDS = ("tune", "replay", "tasks", "import", "methods", "studies", "report", "doctor")
+COMMANDS = ("tune", "recommend", "lr", "replay", "tasks", "import", "methods", "studies", "report", "doctor")
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "numpy", "scipy", "ConfigSpace", "pyarrow")
 
 
@@ -30,7 +30,7 @@ def test_every_command_has_help_and_a_function(name, capsys):
     with pytest.raises(SystemExit) as end:
         main([name, "--help"])
     assert end.value.code == 0 and f"foretune {name}" in capsys.readouterr().out
-    positional = {"tune": ["x"], "replay": ["x"], "import": ["a", "b", "c"], "report": ["x"]}
+    positional = {"tune": ["x"], "recommend": ["x"], "lr": ["x"], "replay": ["x"], "import": ["a", "b", "c"], "report": ["x"]}
     where = command_line.parser().parse_args([name, *positional.get(name, [])]).run
     module, _, function = where.partition(":")
     import importlib

@@ -13,6 +13,9 @@ from foretune.errors import BadInput
 QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
+IMAGES = "a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME"
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are one line."""
 
@@ -31,6 +34,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"foretune {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _tune(commands)
+    _recommend(commands)
+    _lr(commands)
     _replay(commands)
     _small(commands)
     return top
@@ -40,11 +45,7 @@ def _tune(commands: Any) -> None:
     p = commands.add_parser(
         "tune", help="find the best hyperparameters for a folder of images", description="Tune a network on IMAGES."
     )
-    p.add_argument(
-        "images",
-        metavar="IMAGES",
-        help="a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME",
-    )
+    p.add_argument("images", metavar="IMAGES", help=IMAGES)
     p.add_argument(
         "--budget",
         type=int,
@@ -82,28 +83,72 @@ def _tune(commands: Any) -> None:
         help="meta-dataset in DATA/meta (default: light; none: start from nothing)",
     )
     past.add_argument("--sources", metavar="A,B", help="use these past tasks only")
+    past.add_argument(
+        "--recommender",
+        metavar="NAME",
+        help="let this recommender's ranking lead the search (default: the method's own, where it takes one)",
+    )
     space = p.add_argument_group("what it trains")
     space.add_argument(
         "--space", default="transfer", help="transfer, heavy, hyperrec, or a ConfigSpace JSON file (default: transfer)"
     )
     space.add_argument("--open", action="store_true", help="also try configurations between those of the pool")
-    space.add_argument("--network", help="efficientnet_lite0, mobilenet_v2, shufflenet_v2_x1, resnet18, ...")
-    space.add_argument("--image-size", type=int, metavar="PIXELS")
+    space.add_argument("--from-scratch", action="store_true", help="start from random weights, not from ImageNet's")
     space.add_argument("--max-epoch", type=int, metavar="EPOCHS", help="epochs of a full training")
-    space.add_argument(
-        "--train-limit", type=int, metavar="IMAGES", help="train on so many images of the training part; 0: all"
-    )
-    space.add_argument(
-        "--valid-limit", type=int, metavar="IMAGES", help="judge by so many images of the validation part; 0: all"
-    )
-    space.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    _training(space)
     _data(p)
-    p.add_argument(
-        "--tracking",
-        metavar="URI",
-        help="MLflow tracking address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db; none: off)",
-    )
+    _tracking(p)
     p.set_defaults(run="foretune.commands.tune:run")
+
+
+def _recommend(commands: Any) -> None:
+    p = commands.add_parser(
+        "recommend",
+        help="rank configurations for a folder of images, without training any",
+        description="Rank the meta-dataset's configurations for IMAGES by what worked on the past tasks that look like them.",
+    )
+    p.add_argument("images", metavar="IMAGES", help=IMAGES)
+    p.add_argument("--top", type=int, default=10, metavar="K", help="how many to show (default: 10)")
+    p.add_argument("--explain", action="store_true", help="say which past runs each suggestion leans on")
+    p.add_argument(
+        "--recommender", default="hyperstar", metavar="NAME", help="hyperstar, siamese, portfolio, mean-rank, ..."
+    )
+    p.add_argument("--meta", default="light", metavar="NAME", help="meta-dataset in DATA/meta (default: light)")
+    p.add_argument("--seed", type=int, default=0, help="draws the images that are looked at")
+    p.add_argument("--json", action="store_true", help="print the ranking for programs, and write no page")
+    p.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page to write (default: DATA/recommendations/NAME.html)"
+    )
+    _data(p)
+    p.set_defaults(run="foretune.commands.recommend:run")
+
+
+def _lr(commands: Any) -> None:
+    p = commands.add_parser(
+        "lr",
+        help="find the initial learning rate from the weights themselves",
+        description="Find the initial learning rate of a network trained from random weights on IMAGES, by how much of its weights is still noise "
+        "after five epochs (autoHyper). For networks that start from ImageNet weights, use tune.",
+    )
+    p.add_argument("images", metavar="IMAGES", help=IMAGES)
+    p.add_argument(
+        "--optimizer", default="adam", help="adam, adagrad, rmsprop, sgd, adabound, adas or sls (default: adam)"
+    )
+    p.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a constant of the search: low, high, size, trials, alpha, variant=published, ...",
+    )
+    p.add_argument(
+        "--study", metavar="NAME", help="name of the search; the same command continues one that was stopped"
+    )
+    p.add_argument("--seed", type=int, default=0)
+    _training(p)
+    _data(p)
+    _tracking(p)
+    p.set_defaults(run="foretune.commands.lr:run")
 
 
 def _replay(commands: Any) -> None:
@@ -176,6 +221,26 @@ def _small(commands: Any) -> None:
     )
     _data(p)
     p.set_defaults(run="foretune.commands.doctor:run")
+
+
+def _training(p: Any) -> None:
+    p.add_argument("--network", help="efficientnet_lite0, mobilenet_v2, shufflenet_v2_x1, resnet18, ...")
+    p.add_argument("--image-size", type=int, metavar="PIXELS")
+    p.add_argument(
+        "--train-limit", type=int, metavar="IMAGES", help="train on so many images of the training part; 0: all"
+    )
+    p.add_argument(
+        "--valid-limit", type=int, metavar="IMAGES", help="judge by so many images of the validation part; 0: all"
+    )
+    p.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default: auto)")
+
+
+def _tracking(p: argparse.ArgumentParser) -> None:
+    p.add_argument(
+        "--tracking",
+        metavar="URI",
+        help="MLflow tracking address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db; none: off)",
+    )
 
 
 def _data(p: argparse.ArgumentParser) -> None:

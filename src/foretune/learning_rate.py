@@ -196,7 +196,9 @@ def open_search(
     study = Study.load(folder)
     same = ("task_hash", "base", "options")
     if any(study.plan.notes.get(k) != notes[k] for k in same) or Settings(**study.plan.notes["settings"]) != settings:
-        raise BadInput(f"study {folder.name!r} exists and is another search; give another name")
+        raise BadInput(
+            f"study {folder.name!r} exists and is another search (its images, network, settings or options differ); give another name with --study"
+        )
     return study
 
 

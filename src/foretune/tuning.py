@@ -52,6 +52,7 @@ class Request:
     data: Path = Path("data")
     meta: str = "light"
     sources: tuple[str, ...] | None = None
+    recommender: str | None = None  # whose ranking the method gets; None: the method's own choice, if it takes one
     space: str = "transfer"
     open: bool = False
     anchor: bool = True  # train the default configuration first, if the budget allows: the result is never below it
@@ -135,8 +136,12 @@ def prepared(request: Request) -> Iterator[Prepared]:
     default = default_config(settings.network)
     if request.anchor and name != "random" and default in pool and plan.budget >= ANCHOR_FROM * plan.max_epoch:
         facts["anchors"] = [pool.index(default)]
-    plan = replace(plan, task=task.name, notes=facts)
     folder = request.data / "studies" / (request.study or f"{task.name}-{name}-{request.seed}")
+    if not (folder / "study.json").exists() and (
+        ranking := ranking_of(request, name, task, past, pool)
+    ):  # a study that goes on has it
+        facts["recommended"] = ranking
+    plan = replace(plan, task=task.name, notes=facts)
     folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
@@ -272,6 +277,34 @@ def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | Non
         raise BadInput(f"--sources names {task.name!r}, which is the task to tune")
     names = [t for t in (sources or past.tasks) if t != task.name and hashes.get(t) != task.hash]
     return past.select(names)
+
+
+def ranking_of(
+    request: Request, name: str, task: Task, past: MetaDataset | None, pool: list[Config]
+) -> dict[str, Any] | None:
+    """What a fitted recommender says about the pool, for the plan's notes; None where the method takes no ranking, or nothing is fitted.
+
+    A recommender that the request names has to be there; raises `BadInput` where it is not, or where its past is not the study's.
+    """
+    chosen = request.recommender or method(name).recommender
+    if chosen is None:
+        return None
+    if past is None or not past.tasks or not pool or request.sources is not None:
+        if request.recommender is None:
+            return None
+        raise BadInput(
+            f"--recommender {chosen} ranks the meta-dataset's configurations by its past tasks, which --meta none, --space and --sources take away"
+        )
+    from foretune.recommendation import recommend
+
+    try:
+        return recommend(task, data=request.data, meta=request.meta, recommender=chosen, seed=request.seed).in_pool(
+            pool
+        )
+    except BadInput:
+        if request.recommender is None:  # the method has a ranking of its own, and says which one it used
+            return None
+        raise
 
 
 def settings_of(request: Request, past: MetaDataset | None) -> Settings:

@@ -21,7 +21,7 @@ def request(args: argparse.Namespace) -> Request:
     """The command line as a request."""
     settings = {
         k: getattr(args, k) for k in ("network", "image_size", "max_epoch", "train_limit", "valid_limit", "device")
-    }
+    } | ({"pretrained": False} if args.from_scratch else {})
     return Request(
         images=args.images,
         budget=args.budget,
@@ -34,6 +34,7 @@ def request(args: argparse.Namespace) -> Request:
         data=args.data,
         meta=args.meta,
         sources=names(args.sources),
+        recommender=args.recommender,
         space=args.space,
         open=args.open,
         anchor=not args.no_default,
@@ -105,9 +106,7 @@ def announce(ready: Prepared) -> None:
         f"{task.name}: {len(task.labels)} images, {task.num_classes} classes ({train} train, {valid} valid, {test} test)"
     )
     if settings.train_limit and train > settings.train_limit:
-        print(
-            f"  trials train on {settings.train_limit} of the {train} training images, as the past ones did; --train-limit 0 takes all"
-        )
+        print(f"  trials train on {settings.train_limit} of the {train} training images; --train-limit 0 takes all")
     past = (
         f"learning from {len(study.past.tasks)} past tasks"
         if study.past is not None and study.past.tasks

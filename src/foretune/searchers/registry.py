@@ -13,11 +13,14 @@ from foretune.searchers.base import Searcher
 
 @dataclass(frozen=True)
 class Method:
-    """Where a searcher lives (`module:Class`), what it does in a line, and whether it needs past tasks."""
+    """Where a searcher lives (`module:Class`), what it does in a line, whether it needs past tasks, and whose ranking it takes."""
 
     where: str
     about: str
     needs_past: bool = False
+    recommender: str | None = (
+        None  # the fitted recommender (`foretune.recommendation`) whose ranking it finds in `Plan.notes`
+    )
 
 
 METHODS: dict[str, Method] = {
@@ -45,8 +48,61 @@ METHODS: dict[str, Method] = {
     ),
     "asha": Method("foretune.searchers.asha:ASHA", "successive halving that never waits"),
     "bohb": Method("foretune.searchers.bohb:BOHB", "Hyperband that samples where the good ones were dense"),
+    "dehb": Method("foretune.searchers.dehb:DEHB", "Hyperband whose configurations evolve"),
+    "boca": Method("foretune.searchers.boca:BOCA", "multi-fidelity GP-UCB: few epochs while they tell enough"),
+    "dpl": Method("foretune.searchers.dpl:DPL", "an ensemble of power laws forecasts each curve's end"),
+    "dyhpo": Method(
+        "foretune.searchers.dyhpo:DyHPO", "after every epoch, the one whose next epoch promises most (deep-kernel GP)"
+    ),
     "freeze-thaw": Method(
         "foretune.searchers.freeze_thaw:FreezeThaw", "pause and resume by the expected rate of improvement"
+    ),
+    "at2": Method(
+        "foretune.searchers.at2:AT2",
+        "multi-task multi-fidelity Gaussian process, exact, under Max-Trial-GP-UCB",
+        needs_past=True,
+    ),
+    "ablr": Method(
+        "foretune.searchers.ablr:ABLR",
+        "Bayesian linear regression on features that past tasks trained",
+        needs_past=True,
+    ),
+    "ablr-hb": Method(
+        "foretune.searchers.ablr:ABLRHyperband", "Hyperband that starts what ABLR likes", needs_past=True
+    ),
+    "box-bo": Method(
+        "foretune.searchers.box:BoxBO", "a Gaussian process inside the box of past bests", needs_past=True
+    ),
+    "box-bohb": Method("foretune.searchers.box:BoxBOHB", "BOHB inside the box of past bests", needs_past=True),
+    "bohamiann": Method(
+        "foretune.searchers.bohamiann:Bohamiann", "a Bayesian neural network over tasks, sampled", needs_past=True
+    ),
+    "pmf": Method("foretune.searchers.pmf:PMF", "probabilistic matrix factorisation of the past", needs_past=True),
+    "rgpe": Method(
+        "foretune.searchers.rgpe:RGPE", "a ranking-weighted ensemble of past tasks' Gaussian processes", needs_past=True
+    ),
+    "empirical-prior": Method(
+        "foretune.searchers.empirical_prior:EmpiricalPrior",
+        "prior mean and covariance from past bests; full trainings",
+        needs_past=True,
+    ),
+    "siamese-bo": Method(
+        "foretune.searchers.siamese_bo:SiameseBO",
+        "the nearest past tasks' bests, then a Gaussian process around their mean; full trainings",
+        needs_past=True,
+    ),
+    "task-aware-hyperband": Method(
+        "foretune.searchers.recommended:TaskAwareHyperband",
+        "Hyperband that starts what a recommender ranks first for the task's pictures",
+        needs_past=True,
+    ),
+    "recommended": Method(
+        "foretune.searchers.recommended:Recommended",
+        "a recommender's first configurations, then another method",
+        needs_past=True,
+    ),
+    "task-weights": Method(
+        "foretune.searchers.empirical_prior:TaskWeights", "the target as a weighted sum of past curves", needs_past=True
     ),
 }
 

@@ -1,0 +1,121 @@
+"""`foretune lr`: autoHyper's initial learning rate, as a study that resumes and as a search space for the other methods."""
+
+import argparse
+import math
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from foretune.cli import options
+from foretune.display import duration
+from foretune.errors import BadInput
+from foretune.files import write_atomic
+from foretune.images import load_task
+from foretune.learning_rate import SUGGESTED, Found, learning_rate_search
+from foretune.networks import architecture
+from foretune.report import write_report
+from foretune.searchers.autohyper import Rules, narrowed
+from foretune.spaces import Settings
+from foretune.study import Study
+from foretune.tracking import Tracker
+from foretune.tuning import check_name
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, print Z of every rate and the rate chosen, write the results; exit code 1 if Z did not respond to the rate."""
+    if args.optimizer not in SUGGESTED:
+        raise BadInput(f"--optimizer {args.optimizer!r} must be one of {', '.join(SUGGESTED)}")
+    check_name(args.study)
+    rules = rules_of(options(args.option))
+    given = {k: getattr(args, k) for k in ("network", "image_size", "train_limit", "valid_limit", "device")}
+    settings = replace(Settings(pretrained=False), **{k: v for k, v in given.items() if v is not None})
+    architecture(settings.network)  # refuses an unknown one now
+    task = load_task(args.images, args.data)
+    folder = args.data / "studies" / (args.study or f"{task.name}-lr-{args.optimizer}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    print(f"{task.name}: {len(task.labels)} images, {task.num_classes} classes")
+    print(
+        f"  {settings.network} (random weights) at {settings.image_size} px, {args.optimizer}; at most {rules.trials} rates"
+    )
+    tracker = None if args.tracking == "none" else Tracker(args.tracking, warn=_warn)
+    seen: list[Study] = []
+
+    def changed(study: Study) -> None:
+        if study.started:
+            i = study.started[-1]
+            if not study.pending[i] and len(study.started) > len(seen):
+                z = [row["zero_share"] for row in study.rows[i] if "zero_share" in row]
+                shown = "diverged" if study.failed[i] else f"Z {sum(z) / len(z):.3f}" if z else ""
+                print(f"  {len(study.started):>2}. rate {study.configs[i]['learning_rate']:.3g}: {shown}", flush=True)
+        seen.extend([study] * (len(study.started) - len(seen)))
+        if tracker:
+            tracker.submit(study)
+
+    try:
+        found = learning_rate_search(
+            task, args.optimizer, settings=settings, rules=rules, folder=folder, seed=args.seed, on_change=changed
+        )
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues it. Nothing is lost but the epoch that was in flight.")
+        return 130
+    finally:
+        if tracker and seen:
+            tracker.close(seen[0])
+    study = Study.load(folder)
+    report = write_report(study, folder / "report.html", extras={})
+    write_results(study, found, folder)
+    summarise(found, folder, report, tracker)
+    return 0 if found.informative else 1
+
+
+def rules_of(given: dict[str, object]) -> Rules:
+    """The walk's constants, with those the user gave. Raises `BadInput` for a name that is none."""
+    known = Rules.__dataclass_fields__
+    if unknown := [name for name in given if name not in known]:
+        raise BadInput(f"--option {unknown[0]!r} is none of {', '.join(known)}")
+    return replace(Rules(), **given)  # type: ignore[arg-type]
+
+
+def write_results(study: Study, found: Found, folder: Path) -> None:
+    """`learning_rate.yaml`, and, where the search told something, `narrowed.json`: the learning rate from a tenth to ten times the one found."""
+    result = {
+        "task": study.plan.task,
+        "network": study.plan.notes["settings"]["network"],
+        "optimizer": found.optimizer,
+        "learning_rate": float(f"{found.rate:.6g}") if found.informative else None,
+        "converged": found.converged,
+        "informative": found.informative,
+        "why": found.why,
+        "trials": len(found.trials),
+        "epochs": found.epochs,
+        "seconds": round(found.seconds, 1),
+    }
+    write_atomic(folder / "learning_rate.yaml", yaml.safe_dump(result, sort_keys=False))
+    if found.informative:
+        narrowed(study.space, found.rate).save(folder / "narrowed.json")
+
+
+def summarise(found: Found, folder: Path, report: Path, tracker: Tracker | None) -> None:
+    """What came out."""
+    print("\n  rate       Z      training loss after the last epoch")
+    for trial in sorted(found.trials, key=lambda t: t.rate):
+        z = "  -  " if math.isnan(trial.z) else f"{trial.z:.3f}"
+        loss = f"{trial.losses[-1]:.4f}" if trial.losses and not math.isnan(trial.z) else "diverged"
+        print(f"  {trial.rate:<9.3g}  {z}  {loss}")
+    print(f"\n{found.text}")
+    if found.informative:
+        suggested = SUGGESTED[found.optimizer]
+        print(
+            f"  (what its authors suggest for {found.optimizer}: {suggested:g}; {duration(found.seconds)} of training)"
+        )
+        print(f"tune around it:     foretune tune IMAGES --from-scratch --space {folder / 'narrowed.json'}")
+    print(f"learning_rate.yaml: {folder}")
+    print(f"report:             {report}")
+    if tracker:
+        print(f"MLflow UI:          {tracker.ui_command}")
+
+
+def _warn(line: str) -> None:
+    print(f"  {line}", file=sys.stderr)

@@ -1,0 +1,168 @@
+"""`foretune recommend`: the ranking on the screen, as JSON, and as a page with thumbnails of the nearest past tasks."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from foretune.errors import BadInput
+from foretune.files import write_atomic
+from foretune.images import Task, sheet_png
+from foretune.recommendation import Recommendation, Row, recommend
+from foretune.report import data_uri, render
+from foretune.summary import describe, number, score
+
+NEAREST = 3  # past tasks that are shown
+
+
+def run(args: argparse.Namespace) -> int:
+    """Rank, print and write the page."""
+    if args.top < 1:
+        raise BadInput(f"--top {args.top} must be at least 1")
+    if args.out is not None and args.out.is_dir():
+        raise BadInput(f"--out {args.out} is a folder; give a file")
+    found = recommend(args.images, data=args.data, meta=args.meta, recommender=args.recommender, seed=args.seed)
+    if args.json:
+        print(json.dumps(as_json(found, args.top), indent=1))
+        return 0
+    page = args.out or args.data / "recommendations" / f"{found.task.name}.html"
+    write_atomic(page, html(found, args.data, args.top))
+    for line in lines(found, args.top, args.explain):
+        print(line)
+    print(f"\npage:    {page}")
+    print(f"next:    foretune tune {args.images} --budget EPOCHS")
+    return 0
+
+
+def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
+    """What the screen shows."""
+    task, ranking, metric = found.task, found.ranking, found.meta.metric
+    out = [f"{task.name}: {len(task.labels)} images, {task.num_classes} classes"]
+    out.append(
+        f"  {found.recommender}, fitted on {len(ranking.past.tasks)} past tasks x {len(ranking.past.config_ids)} configurations"
+    )
+    if found.known_as:
+        out.append(
+            f"  these very images are the past task {found.known_as}: what was measured on them is part of the answer"
+        )
+    out.append("")
+    out.append(support_text(found))
+    for name in nearest_of(found):
+        config, value = found.worked_on(name, 1)[0]
+        out.append(
+            f"  {name} ({100 * ranking.nearest[name]:.0f} %): best was {describe(config)} with {metric} {score(metric, value)}"
+        )
+    rows = found.rows[:top]
+    names = list(found.meta.space.names)
+    table = [["", *names, f"expected {metric}" if rows[0].predicted is not None else ""]]
+    table += [[str(k), *cells(row, names), forecast(row, metric)] for k, row in enumerate(rows, 1)]
+    widths = [max(len(line[c]) for line in table) for c in range(len(table[0]))]
+    shown = [
+        f"{line[0]:>3}  "
+        + "  ".join(f"{text:<{width}}" for text, width in zip(line[1:], widths[1:], strict=True)).rstrip()
+        for line in table
+    ]
+    out += ["", shown[0]]
+    for row, line in zip(rows, shown[1:], strict=True):
+        out.append(line)
+        if explain:
+            out += [f"       leans on {text}" for text in reasons(row, found)]
+    return out
+
+
+def cells(row: Row, names: Sequence[str]) -> list[str]:
+    """The configuration's values, empty where inactive."""
+    return [number(row.config[n]) if n in row.config else "" for n in names]
+
+
+def nearest_of(found: Recommendation) -> list[str]:
+    """The past tasks to show: none where all count alike."""
+    weights = found.ranking.nearest
+    return list(weights)[:NEAREST] if len(set(weights.values())) > 1 else []
+
+
+def support_text(found: Recommendation) -> str:
+    """How far the past supports the answer."""
+    ranking = found.ranking
+    if not nearest_of(found):
+        return "this recommender looks at no images: all past tasks count alike"
+    if ranking.supported:
+        return "nearest past tasks (weight in the answer) and what worked on them:"
+    return (
+        "no past task looks like this one: it lies further from all of them than any of them from its nearest. "
+        "The list is therefore their greedy portfolio, which looks at no images. The least unlike:"
+    )
+
+
+def forecast(row: Row, metric: str) -> str:
+    """The predicted value and its spread."""
+    if row.predicted is None:
+        return ""
+    spread = "" if row.spread is None else f" ± {score(metric, row.spread).removesuffix(' %')}"
+    return score(metric, row.predicted) + spread
+
+
+def reasons(row: Row, found: Recommendation) -> list[str]:
+    """One line for each past run that a suggestion leans on."""
+    n, metric = len(found.ranking.past.config_ids), found.meta.metric
+    if not nearest_of(found):
+        return []
+    return [
+        f"{r.task} ({100 * r.weight:.0f} %): there it was number {r.rank + 1} of {n} with {metric} {score(metric, r.value)}"
+        for r in row.reasons
+    ]
+
+
+def as_json(found: Recommendation, top: int) -> dict[str, Any]:
+    """For programs."""
+    return {
+        "task": found.task.name,
+        "recommender": found.recommender,
+        "supported": found.ranking.supported,
+        "support": round(found.ranking.support, 4),
+        "nearest": {k: round(v, 4) for k, v in found.ranking.nearest.items()},
+        "metric": found.meta.metric,
+        "ranking": [
+            {
+                "config": row.config,
+                "predicted": row.predicted,
+                "spread": row.spread,
+                "because": [
+                    {"task": r.task, "rank": r.rank, "value": r.value, "weight": r.weight} for r in row.reasons
+                ],
+            }
+            for row in found.rows[:top]
+        ],
+    }
+
+
+def html(found: Recommendation, data: Path, top: int) -> str:
+    """The page."""
+    metric = found.meta.metric
+    nearest = []
+    for name in nearest_of(found):
+        file = data / "images" / f"{name}.npz"
+        picture = data_uri(sheet_png(Task.load(file), per_class=6, max_classes=6)) if file.exists() else ""
+        best = [(describe(config), score(metric, value)) for config, value in found.worked_on(name)]
+        nearest.append((name, f"{100 * found.ranking.nearest[name]:.0f} %", picture, best))
+    names = list(found.meta.space.names)
+    table = [
+        (k, cells(row, names), forecast(row, metric), reasons(row, found)) for k, row in enumerate(found.rows[:top], 1)
+    ]
+    return render(
+        "recommendation.html",
+        title=f"{found.task.name}: recommended configurations",
+        task=found.task,
+        picture=data_uri(sheet_png(found.task, per_class=6, max_classes=8)),
+        recommender=found.recommender,
+        past=len(found.ranking.past.tasks),
+        supported=found.ranking.supported,
+        support=f"{100 * found.ranking.support:.0f} %",
+        known_as=found.known_as,
+        text=support_text(found),
+        nearest=nearest,
+        names=names,
+        metric=metric,
+        table=table,
+    )

@@ -1,0 +1,135 @@
+"""Ask a fitted recommender about a dataset: what to try, how good it may be, which past runs say so, and the same as notes of a study.
+
+    found = recommend("photos/", data=Path("data"))
+    found.rows[0].config, found.rows[0].predicted
+
+Fitted recommenders lie in `data/models/NAME` (`python -m foretune.recommenders.train`). One that looks at no images needs no fitting and is made
+from the meta-dataset on the spot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretune.errors import BadInput
+from foretune.images import Task, load_task
+from foretune.meta import MetaDataset
+from foretune.space import Config, config_key
+
+if TYPE_CHECKING:
+    from foretune.recommenders.base import Ranking, Reason, Recommender
+
+DEFAULT = "hyperstar"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A suggestion: the configuration, its row in the meta-dataset, forecast and spread in the metric's unit (None: no forecast), its reasons."""
+
+    row: int
+    config: Config
+    predicted: float | None
+    spread: float | None
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Recommendation:
+    """What a recommender says about `task`, on top of the past tasks in `meta`. `known_as` names the past task with the very same images."""
+
+    task: Task
+    meta: MetaDataset
+    ranking: Ranking
+    recommender: str
+    known_as: str | None = None
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """All configurations, in the order to try them."""
+        ranking, past = self.ranking, self.ranking.past
+        place = {config_id: k for k, config_id in enumerate(self.meta.config_ids)}
+        forecast = ranking.supported and ranking.predicted is not None
+        return [
+            Row(
+                int(r),
+                self.meta.configs[place[past.config_ids[r]]],
+                float(ranking.predicted[r]) if forecast else None,  # type: ignore[index]
+                float(ranking.spread[r]) if forecast and ranking.spread is not None else None,
+                tuple(ranking.because(int(r))),
+            )
+            for r in ranking.advice
+        ]
+
+    def worked_on(self, past_task: str, k: int = 3) -> list[tuple[Config, float]]:
+        """The `k` best configurations of a past task and their best values, in the metric's unit."""
+        past = self.ranking.past
+        best = past.best[past.tasks.index(past_task)]
+        place = {config_id: row for row, config_id in enumerate(self.meta.config_ids)}
+        order = [int(r) for r in np.argsort(np.where(np.isnan(best), np.inf, -best), kind="stable")[:k]]
+        return [(self.meta.configs[place[past.config_ids[r]]], float(best[r] * past.sign)) for r in order]
+
+    @property
+    def notes(self) -> dict[str, Any]:
+        """As plain values, for `Plan.notes`; `configs` go with `scores` and are in the order to try them (see `in_pool`)."""
+        n = len(self.rows)
+        falling = [1.0 - k / n for k in range(n)]  # a portfolio has an order and no scores
+        scores = [float(self.ranking.scores[r.row]) for r in self.rows] if self.ranking.supported else falling
+        return {
+            "recommender": self.recommender,
+            "supported": self.ranking.supported,
+            "nearest": {k: round(float(v), 4) for k, v in self.ranking.nearest.items()},
+            "configs": [r.config for r in self.rows],
+            "scores": scores,
+        }
+
+    def in_pool(self, pool: Sequence[Config]) -> dict[str, Any]:
+        """The notes with `order`, ids of a study's pool, best first, and `scores` beside it; configurations that the pool lacks are left out."""
+        notes = self.notes
+        ids = {config_key(c): i for i, c in reversed(list(enumerate(pool)))}
+        pairs = [
+            (ids[config_key(c)], s)
+            for c, s in zip(notes.pop("configs"), notes["scores"], strict=True)
+            if config_key(c) in ids
+        ]
+        return notes | {"order": [i for i, _ in pairs], "scores": [round(s, 5) for _, s in pairs]}
+
+
+def recommend(
+    images: str | Task, *, data: Path | str = "data", meta: str = "light", recommender: str = DEFAULT, seed: int = 0
+) -> Recommendation:
+    """Rank the configurations of a meta-dataset for `images` (anything that `foretune tune` takes) without training any. Raises `BadInput`."""
+    data = Path(data)
+    known = MetaDataset.load(data / "meta" / meta)
+    fitted = fitted_recommender(recommender, data, known)
+    task = images if isinstance(images, Task) else load_task(images, data)
+    hashes = known.about.get("hashes", {})
+    same = next((name for name in fitted.past.tasks if hashes.get(name) == task.hash), None)
+    return Recommendation(task, known, fitted.rank(task, seed), recommender, same)
+
+
+def fitted_recommender(name: str, data: Path, meta: MetaDataset) -> Recommender:
+    """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises `BadInput` where it is missing or does not fit `meta`."""
+    from foretune.recommenders.registry import entry, load, recommender
+
+    entry(name)
+    folder = data / "models" / name
+    if folder.is_dir():
+        fitted = load(folder)
+        if unknown := set(fitted.past.config_ids) - set(meta.config_ids):
+            raise BadInput(
+                f"{folder} was fitted on another meta-dataset: it knows {len(unknown)} configurations that {meta.name} lacks; "
+                f"fit it again with: python -m foretune.recommenders.train"
+            )
+        return fitted
+    try:
+        return recommender(name).fit(meta, {})
+    except BadInput as error:
+        raise BadInput(
+            f"recommender {name!r} is not fitted yet ({folder} is missing): python -m foretune.recommenders.train does it in minutes"
+        ) from error
