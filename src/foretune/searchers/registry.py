@@ -90,16 +90,19 @@ METHODS: dict[str, Method] = {
         "foretune.searchers.siamese_bo:SiameseBO",
         "the nearest past tasks' bests, then a Gaussian process around their mean; full trainings",
         needs_past=True,
+        recommender="siamese",
     ),
     "task-aware-hyperband": Method(
         "foretune.searchers.recommended:TaskAwareHyperband",
         "Hyperband that starts what a recommender ranks first for the task's pictures",
         needs_past=True,
+        recommender="hyperstar",
     ),
     "recommended": Method(
         "foretune.searchers.recommended:Recommended",
         "a recommender's first configurations, then another method",
         needs_past=True,
+        recommender="hyperstar",
     ),
     "task-weights": Method(
         "foretune.searchers.empirical_prior:TaskWeights", "the target as a weighted sum of past curves", needs_past=True
