@@ -4,7 +4,7 @@ A multi-task multi-fidelity Gaussian process (`foretune.multitask`) over task x 
 DeepPoly x AccCurve as in the paper. Each step: Max-Trial-GP-UCB, the configuration with the largest mean + eta std over
 its epochs not yet observed, trained for its next epoch. Recommended is the configuration with the largest posterior mean.
 
-Differences from the paper: inference is exact instead of variational (`foretune.svgp` has the published one); the task
+Differences from the paper: inference is exact instead of variational (`foretune.svi` has the published one); the task
 Gram matrix is repaired to be positive semi-definite; the target's constant mean starts at the past tasks' average with
 their spread as its prior, where the paper starts it at 0; epoch 0 is not observed. Holes in past curves are filled first.
 """
