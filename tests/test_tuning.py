@@ -12,6 +12,7 @@ from foretune import tuning
 from foretune.errors import BadInput
 from foretune.images import Task
 from foretune.objective import Training
+from foretune.searchers.registry import DEFAULT
 from foretune.spaces import default_config, transfer_pool
 from foretune.study import Study
 from foretune.tuning import (
@@ -277,3 +278,28 @@ def test_tune_is_all_of_it(request_of, monkeypatch):
     seen = []
     tuned = tune(request_of(budget=1), on_change=lambda study: seen.append(study.spent))
     assert seen == [1] and tuned.name == "tiny-random-0" and (tuned.folder / "best.yaml").exists()
+
+
+def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_keeps_its_past(finished, tmp_path):
+    request, _, _ = finished
+    shutil.copytree(request.data, tmp_path / "data")
+    own = tmp_path / "data" / "studies" / "s"
+    plan = json.loads((own / "study.json").read_text())
+    plan["notes"]["task_hash"] = "other images"
+    (own / "study.json").write_text(json.dumps(plan))
+    now = replace(request, data=tmp_path / "data", meta="light", method=None, study="next")
+    with prepared(now) as ready:
+        assert ready.study.past.tasks == ["studies/s"] and ready.study.plan.method == DEFAULT
+        assert ready.study.past_ids.max() >= 0
+    shutil.copytree(own, own.with_name("later"))
+    plan["notes"]["task_hash"] = "a third set"
+    (own.with_name("later") / "study.json").write_text(json.dumps(plan))
+    with prepared(now) as ready:
+        assert ready.study.past.tasks == ["studies/s"]
+    for alone in (replace(now, study="x", own=False), replace(now, study="y", meta="none")):
+        with prepared(alone) as ready:
+            assert ready.study.past is None
+    with prepared(replace(now, study="z", settings={**SETTINGS, "train_limit": 40})) as ready:
+        assert ready.study.past is None  # other settings, other curves
+    with prepared(replace(now, study="w")) as ready:
+        assert ready.study.past.tasks == ["studies/s", "studies/later"]  # oldest first

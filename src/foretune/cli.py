@@ -84,6 +84,11 @@ def _tune(commands: Any) -> None:
     )
     past.add_argument("--sources", metavar="A,B", help="use these past tasks only")
     past.add_argument(
+        "--no-own-studies",
+        action="store_true",
+        help="learn from the meta-dataset alone, not from your own studies in DATA too",
+    )
+    past.add_argument(
         "--recommender",
         metavar="NAME",
         help="let this recommender's ranking lead the search (default: the method's own, where it takes one)",
@@ -157,7 +162,12 @@ def _replay(commands: Any) -> None:
         help="run a method on a published table instead of training",
         description="Run one method on one task of a meta-dataset and write one JSON line per step.",
     )
-    p.add_argument("meta", metavar="META", help="a meta-dataset folder")
+    p.add_argument("meta", metavar="META", help="a meta-dataset folder, or a folder of studies such as data/studies")
+    p.add_argument(
+        "--would-have-saved",
+        action="store_true",
+        help="replay every task with the others as history and without: what did, or would, history save?",
+    )
     p.add_argument("--task", help="the task to tune")
     p.add_argument("--method", help="see: foretune methods")
     p.add_argument(

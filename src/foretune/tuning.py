@@ -18,6 +18,7 @@ import yaml
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
+from foretune.history import fixed, with_own_studies
 from foretune.images import Task, load_task
 from foretune.meta import MetaDataset
 from foretune.objective import Training
@@ -52,6 +53,7 @@ class Request:
     data: Path = Path("data")
     meta: str = "light"
     sources: tuple[str, ...] | None = None
+    own: bool = True  # learn from the own studies in `data` too, where their settings are the same
     recommender: str | None = None  # whose ranking the method gets; None: the method's own choice, if it takes one
     space: str = "transfer"
     open: bool = False
@@ -101,6 +103,8 @@ def prepared(request: Request) -> Iterator[Prepared]:
         raise BadInput(f"workers={request.workers} must be at least 1")
     past = past_of(request)
     settings = settings_of(request, past)
+    if request.own and request.meta != "none" and request.sources is None:
+        past = with_own_studies(past, request.data / "studies", asdict(settings))
     space, pool = space_of(request)
     name = request.method or (DEFAULT if past is not None and past.tasks else DEFAULT_WITHOUT_PAST)
     if method(name).needs_past and (past is None or not past.tasks):
@@ -125,6 +129,9 @@ def prepared(request: Request) -> Iterator[Prepared]:
     check_trainable(settings, space)
     if past is not None:
         past = without_target(past, task, request.sources)
+    folder = request.data / "studies" / (request.study or f"{task.name}-{name}-{request.seed}")
+    if past is not None and (folder / "study.json").exists():  # a study that goes on keeps its past
+        past = past.select([t for t in past.tasks if t in past_at_start(folder)])
     facts: dict[str, Any] = {
         "task_hash": task.hash,
         "options": request.options,
@@ -136,7 +143,6 @@ def prepared(request: Request) -> Iterator[Prepared]:
     default = default_config(settings.network)
     if request.anchor and name != "random" and default in pool and plan.budget >= ANCHOR_FROM * plan.max_epoch:
         facts["anchors"] = [pool.index(default)]
-    folder = request.data / "studies" / (request.study or f"{task.name}-{name}-{request.seed}")
     if not (folder / "study.json").exists() and (
         ranking := ranking_of(request, name, task, past, pool)
     ):  # a study that goes on has it
@@ -173,7 +179,7 @@ def open_study(space: Space, pool: list[Config], plan: Plan, past: MetaDataset |
             json.loads(json.dumps(p.notes.get(key))) for p in (before, now)
         )  # tuples and lists are the same to JSON
         if key == "settings":
-            old, new = ({k: v for k, v in d.items() if k not in ("device", "threads")} for d in (old, new))
+            old, new = fixed(old), fixed(new)
         if old != new:
             differ.append("other images" if key == "task_hash" else f"{key} {old}, now {new}")
     if differ:
@@ -183,6 +189,14 @@ def open_study(space: Space, pool: list[Config], plan: Plan, past: MetaDataset |
     if (now.budget, now.seconds) != (before.budget, before.seconds):
         study.raise_budget(max(now.budget, study.spent), now.seconds)
     return study
+
+
+def past_at_start(folder: Path) -> list[str]:
+    """The past tasks that a study was started with. Raises `BadInput` for a damaged one."""
+    try:
+        return list(json.loads((folder / "study.json").read_text())["notes"].get("past", []))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{folder / 'study.json'} cannot be read: {error}") from error
 
 
 def run(
@@ -271,7 +285,7 @@ def past_of(request: Request) -> MetaDataset | None:
 
 
 def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | None) -> MetaDataset:
-    """The past tasks (or those named), without the task itself, by name and by content."""
+    """The past tasks (or those named), without the task itself, by name and by content; own studies of other images count, whatever their name."""
     hashes = past.about.get("hashes", {})
     if sources is not None and task.name in sources:
         raise BadInput(f"--sources names {task.name!r}, which is the task to tune")

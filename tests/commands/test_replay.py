@@ -108,3 +108,17 @@ def test_published_tables_at_the_pace_of_a_scorer(cli, shared, tmp_path):
     assert all(r.code == 0 for r in runs) and min(r.cpu for r in runs) < 1.5
     steps = lines((tmp_path / "o").read_text())
     assert steps[-1]["spent"] == 750 and steps[-1]["normalized_regret"] < 0.01
+
+
+def test_would_have_saved_says_by_task_and_with_uncertainty(meta_folder, tmp_path, capsys):
+    out = tmp_path / "saved.json"
+    command = ["replay", str(meta_folder), "--would-have-saved", "--method", "portfolio", "--budget", "18"]
+    assert main([*command, "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    found = json.loads(out.read_text())
+    assert all(f"{task} " in text and f"{value:+.1f}" in text for task, value in found["by_task"].items())
+    assert found["low"] <= found["mean"] <= found["high"] and "90 % interval" in text
+    assert found["mean"] == pytest.approx(sum(found["by_task"].values()) / len(found["by_task"]))
+    for wrong, said in [(["--task", "t0"], "--task"), (["--method", "random"], "'random' learns from no past")]:
+        assert main(["replay", str(meta_folder), "--would-have-saved", *wrong]) == 2
+        assert said in capsys.readouterr().err

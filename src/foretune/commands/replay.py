@@ -8,13 +8,16 @@ from foretune.cli import names, options
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import write_atomic
+from foretune.history import read
 from foretune.meta import MetaDataset
 from foretune.searchers.registry import method, searcher
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay one method on one task; writes one JSON line per step."""
-    meta = MetaDataset.load(args.meta)
+    """Replay one method on one task, one JSON line per step; or all tasks, to say what history saves."""
+    meta = read(args.meta)
+    if args.would_have_saved:
+        return would_have_saved(args, meta)
     for option in ("task", "method"):
         if getattr(args, option) is None:
             known = ", ".join(meta.tasks) if option == "task" else "see: foretune methods"
@@ -37,4 +40,31 @@ def run(args: argparse.Namespace) -> int:
         for line in lines:
             sys.stdout.write(line + "\n")
         sys.stdout.flush()
+    return 0
+
+
+def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
+    """Print epochs saved by task, their mean and its uncertainty; with --out also as JSON."""
+    from foretune.evaluation import saved
+    from foretune.searchers.registry import DEFAULT
+
+    if args.task is not None or args.sources is not None:
+        raise BadInput(
+            "--would-have-saved replays every task with all others as history: leave out --task and --sources"
+        )
+    name = args.method or DEFAULT
+    if not method(name).needs_past:
+        raise BadInput(f"method {name!r} learns from no past tasks, so history can save it nothing; try {DEFAULT}")
+    if args.out is not None and args.out.is_dir():
+        raise BadInput(f"--out {args.out} is a folder; give a file")
+    found = saved.would_have_saved(meta, args.budget, method=name)
+    width = max(map(len, found.by_task))
+    print(f"{'task':<{width}}  epochs saved of {found.budget}")
+    for task, value in sorted(found.by_task.items(), key=lambda item: -item[1]):
+        print(f"{task:<{width}}  {value:+.1f}")
+    print(f"\n{found.sentence}")
+    if args.out is not None:
+        facts = {"by_task": dict(found.by_task), "mean": found.mean, "low": found.low, "high": found.high}
+        facts |= {"budget": found.budget, "with_history": found.with_history, "without": found.without}
+        write_atomic(args.out, json.dumps(facts, indent=1))
     return 0

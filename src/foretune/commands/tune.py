@@ -8,6 +8,7 @@ from pathlib import Path
 from foretune.cli import names, options
 from foretune.display import describe, duration, progress
 from foretune.errors import BadInput
+from foretune.history import PREFIX
 from foretune.report import write_report
 from foretune.study import Study
 from foretune.tracking import Tracker
@@ -34,6 +35,7 @@ def request(args: argparse.Namespace) -> Request:
         data=args.data,
         meta=args.meta,
         sources=names(args.sources),
+        own=not args.no_own_studies,
         recommender=args.recommender,
         space=args.space,
         open=args.open,
@@ -107,11 +109,10 @@ def announce(ready: Prepared) -> None:
     )
     if settings.train_limit and train > settings.train_limit:
         print(f"  trials train on {settings.train_limit} of the {train} training images; --train-limit 0 takes all")
-    past = (
-        f"learning from {len(study.past.tasks)} past tasks"
-        if study.past is not None and study.past.tasks
-        else "without past tasks"
-    )
+    tasks = study.past.tasks if study.past is not None else []
+    own = sum(t.startswith(PREFIX) for t in tasks)
+    past = f"learning from {len(tasks)} past task{'s' * (len(tasks) != 1)}" if tasks else "without past tasks"
+    past += f", {own} of them your own studies" if own else ""
     weights = "ImageNet weights" if settings.pretrained else "random weights"
     print(f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} · {past}")
     if study.spent:
