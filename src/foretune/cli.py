@@ -91,7 +91,7 @@ def _tune(commands: Any) -> None:
     past.add_argument(
         "--recommender",
         metavar="NAME",
-        help="let this recommender's ranking lead the search (default: the method's own, where it takes one)",
+        help="whose ranking a method gets that takes one (task-aware-hyperband, recommended, siamese-bo)",
     )
     space = p.add_argument_group("what it trains")
     space.add_argument(

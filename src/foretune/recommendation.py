@@ -89,15 +89,16 @@ class Recommendation:
         }
 
     def in_pool(self, pool: Sequence[Config]) -> dict[str, Any]:
-        """The notes with `order`, ids of a study's pool, best first, and `scores` beside it; configurations that the pool lacks are left out."""
+        """The notes for a study's pool: `order`, ids of the configurations that the ranking knows, best first, and `scores` of all ids.
+
+        A configuration that the ranking does not know scores as far below the last as that is below the first.
+        """
         notes = self.notes
+        configs, scores = notes.pop("configs"), notes.pop("scores")
         ids = {config_key(c): i for i, c in reversed(list(enumerate(pool)))}
-        pairs = [
-            (ids[config_key(c)], s)
-            for c, s in zip(notes.pop("configs"), notes["scores"], strict=True)
-            if config_key(c) in ids
-        ]
-        return notes | {"order": [i for i, _ in pairs], "scores": [round(s, 5) for _, s in pairs]}
+        known = {ids[config_key(c)]: s for c, s in zip(configs, scores, strict=True) if config_key(c) in ids}
+        unknown = 2 * min(scores) - max(scores)
+        return notes | {"order": list(known), "scores": [round(known.get(i, unknown), 5) for i in range(len(pool))]}
 
 
 def recommend(

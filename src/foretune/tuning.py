@@ -303,6 +303,10 @@ def ranking_of(
     chosen = request.recommender or method(name).recommender
     if chosen is None:
         return None
+    if method(name).recommender is None:
+        raise BadInput(
+            f"method {name!r} takes no ranking; --method recommended --option then={name} lets {chosen} give it the first configurations"
+        )
     if past is None or not past.tasks or not pool or request.sources is not None:
         if request.recommender is None:
             return None

@@ -93,11 +93,12 @@ def test_task_unlike_any_past_one_gets_the_portfolio_and_is_told_so(meta):
 
 def test_notes_name_a_pools_configurations_and_leave_out_what_it_lacks(meta):
     found = Recommendation(picture_task(), meta, ranking_of(meta), "hyperstar")
-    pool = [*reversed(meta.configs[:7])]
+    pool = [*reversed(meta.configs[:7]), {**meta.configs[0], "unknown": 1}]
     notes = found.in_pool(pool)
     by_score = sorted(range(7), key=lambda i: -found.ranking.scores[6 - i])
     assert notes["order"] == by_score
-    assert notes["scores"] == sorted(notes["scores"], reverse=True) and len(notes["scores"]) == 7
+    assert notes["scores"][:7] == pytest.approx([found.ranking.scores[6 - i] for i in range(7)], abs=1e-5)
+    assert notes["scores"][7] == -1.0  # scores run from 1 to 0
     json.dumps(notes)
 
 
