@@ -80,6 +80,8 @@ class SiameseNearest(Recommender):
         if size % 8:
             raise BadInput(f"size={size} must be a multiple of 8 pixels: the wing halves the edge three times")
         self.wing: Wing | None = None
+        self.features = np.empty((0, 0))  # meta-features of the past tasks, (T, 2 h)
+        self.looks = np.empty((0, 0))  # `statistics` of the past tasks, (T, 12)
 
     def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
         """Train the network on pairs of sub-tasks (Algorithm 1), then take the past tasks' meta-features."""
@@ -108,7 +110,8 @@ class SiameseNearest(Recommender):
             self.losses = train(
                 self.wing, sample, rng, iterations=o["iterations"], beta=o["beta"], rate=o["rate"]
             )  # of each iteration
-        self.features = np.stack([self.meta_feature(g, rng) for g in galleries])  # (T, 2 h)
+        self.features = np.stack([self.meta_feature(g, rng) for g in galleries])
+        self.looks = np.stack([statistics(g.images) for g in galleries])
         return self
 
     def meta_feature(self, of: Gallery, rng: np.random.Generator) -> np.ndarray:
@@ -120,34 +123,40 @@ class SiameseNearest(Recommender):
         sets = [draw(of, part, self.options["tau"], rng) for part in cut(of, self.options["draws"], rng)]
         return np.asarray(meta_features(self.wing, sets).mean(axis=0))
 
-    def look(self, task: Task, seed: int = 0) -> np.ndarray:
-        """The new task's meta-feature; `seed` draws the images."""
-        rng = np.random.default_rng(seed)
-        return self.meta_feature(gallery(task, self.options["size"], self.options["most_images"], rng), rng)
-
     def distances(self, task: Task, seed: int = 0) -> np.ndarray:
-        """Predicted distances to the past tasks, in units of the mean distance between past tasks, (T,)."""
-        return np.asarray(np.linalg.norm(self.features - self.look(task, seed), axis=1))
+        """Predicted distances to the past tasks, in units of the mean distance between past tasks, (T,); `seed` draws the images."""
+        rng = np.random.default_rng(seed)
+        m = self.meta_feature(gallery(task, self.options["size"], self.options["most_images"], rng), rng)
+        return np.asarray(np.linalg.norm(self.features - m, axis=1))
 
     def rank(self, task: Task, seed: int = 0) -> Ranking:
-        """Scores = weighted mean of the nearest tasks' normalised accuracies."""
-        m = self.look(task, seed)
-        distance = np.linalg.norm(self.features - m, axis=1)
-        nearest = nearness(distance, self.past.tasks, self.options["k"])
+        """Scores = weighted mean of the nearest tasks' normalised accuracies.
+
+        The network knows only what told past tasks apart, so pictures unlike any may still land among them. Support is therefore judged by plain image
+        statistics as well, and the smaller of the two counts.
+        """
+        rng = np.random.default_rng(seed)
+        shown = gallery(task, self.options["size"], self.options["most_images"], rng)
+        m = self.meta_feature(shown, rng)
+        nearest = nearness(np.linalg.norm(self.features - m, axis=1), self.past.tasks, self.options["k"])
         weight = np.array([nearest.get(t, 0.0) for t in self.past.tasks])
         z = self.past.normalised
         scores = weight @ z
         doubt = np.sqrt(weight @ (z - scores) ** 2)
         predicted, spread = in_unit(self.past, scores, nearest, doubt)
-        support, supported = support_of(m, self.features)
-        return Ranking(self.past, scores, nearest, support, supported, predicted, spread)
+        width = self.looks.std(axis=0) + 0.01
+        learned = support_of(m, self.features)
+        plain = support_of(statistics(shown.images) / width, self.looks / width)
+        return Ranking(
+            self.past, scores, nearest, min(learned[0], plain[0]), learned[1] and plain[1], predicted, spread
+        )
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         """The wing's weights and the past tasks' meta-features."""
         if self.wing is None:
             raise BadInput(f"recommender {self.name!r} is not fitted yet")
         weights = {f"wing/{key}": value.numpy() for key, value in self.wing.state_dict().items()}
-        return {"features": self.features, **weights}, {}
+        return {"features": self.features, "looks": self.looks, **weights}, {}
 
     def restore(self, arrays: Arrays, values: dict[str, Any]) -> None:
         """Take back what `state` gave."""
@@ -159,7 +168,7 @@ class SiameseNearest(Recommender):
         state = {k.removeprefix("wing/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("wing/")}
         self.wing.load_state_dict(state)
         self.wing.eval()
-        self.features = arrays["features"]
+        self.features, self.looks = arrays["features"], arrays["looks"]
 
 
 def nearness(distance: np.ndarray, tasks: tuple[str, ...], k: int) -> dict[str, float]:
@@ -168,3 +177,23 @@ def nearness(distance: np.ndarray, tasks: tuple[str, ...], k: int) -> dict[str, 
     scale = float(distance[nearest[-1]]) or 1.0
     share = np.exp(-(distance[nearest] - distance[nearest[0]]) / scale)
     return {tasks[i]: float(w) for i, w in zip(nearest, share / share.sum(), strict=True)}
+
+
+def statistics(images: np.ndarray) -> np.ndarray:
+    """What pictures (M, H, W, 3) look like, (12,): mean and standard deviation over images of brightness, contrast, colourfulness, and the mean
+    absolute difference of neighbouring pixels across, down and between blocks of four; pixels in [0, 1].
+    """
+    pixels = images.astype(np.float32) / 255
+    grey = pixels.mean(axis=3)
+    coarse = grey.reshape(len(grey), grey.shape[1] // 4, 4, grey.shape[2] // 4, 4).mean(axis=(2, 4))
+    by_image = np.stack(
+        [
+            grey.mean(axis=(1, 2)),
+            grey.std(axis=(1, 2)),
+            (pixels.max(axis=3) - pixels.min(axis=3)).mean(axis=(1, 2)),
+            np.abs(np.diff(grey, axis=1)).mean(axis=(1, 2)),
+            np.abs(np.diff(grey, axis=2)).mean(axis=(1, 2)),
+            np.abs(np.diff(coarse, axis=2)).mean(axis=(1, 2)),
+        ]
+    )
+    return np.concatenate([by_image.mean(axis=1), by_image.std(axis=1)]).astype(float)
