@@ -12,10 +12,12 @@ from foretune.searchers.registry import searcher
 
 @pytest.fixture(scope="session")
 def hills(table) -> MetaDataset:
-    """One task, 60 configurations on a line, 16 epochs. The best lie around x = 0.7; those left of 0.3 start fast and flatten, those right of it bloom late."""
+    """One task, 60 configurations on a line, 16 epochs. The best lie around x = 0.7; those left of 0.3
+    lead after one epoch and are overtaken in the second or third: late bloomers, but not so late that a look at early epochs misleads everybody.
+    """
     x = np.linspace(0, 1, 60)
     top = 0.9 - 2.0 * (x - 0.7) ** 2 + 0.01 * np.sin(40 * x)
-    rate = np.where(x < 0.3, 1.0, 0.12 + 0.1 * x)
+    rate = np.where(x < 0.3, 1.0, 0.35 + 0.1 * x)
     epochs = np.arange(1, 17)
     noise = np.random.default_rng(0).normal(0, 0.003, (60, 16))
     return table((top[:, None] * (1 - np.exp(-rate[:, None] * epochs)) + noise)[None])
