@@ -255,3 +255,23 @@ def test_ui_command_names_the_store():
         "mlflow ui --workers 1 --backend-store-uri sqlite:///x.db"
     )
     assert tracking.Tracker("http://127.0.0.1:5000").ui_command.endswith("-m webbrowser http://127.0.0.1:5000")
+
+
+def test_a_report_is_logged_once_with_its_lines_and_files(uri, tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<p>")
+    lines = {"a": [("regret", 0.5, 10), ("regret", 0.25, 20)], "b": [("regret", 0.75, 10)]}
+    tracker = tracking.Tracker(uri)
+    assert tracker.log_report("light", lines, [page]) and tracking.Tracker(uri).log_report("light", lines, [page])
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("foretune/reports").experiment_id
+    runs = client.search_runs([experiment])
+    assert sorted(r.info.run_name for r in runs) == ["a", "b", "light"]
+    assert all(r.info.status == "FINISHED" for r in runs)
+    a = next(r for r in runs if r.info.run_name == "a")
+    assert [(m.step, m.value) for m in client.get_metric_history(a.info.run_id, "regret")] == [(10, 0.5), (20, 0.25)]
+    parent = next(r for r in runs if r.info.run_name == "light")
+    assert a.data.tags["mlflow.parentRunId"] == parent.info.run_id
+    assert [f.path for f in client.list_artifacts(parent.info.run_id)] == ["page.html"]
+    assert tracker.log_report("light", {**lines, "b": [("regret", 0.5, 10)]})
+    assert len(client.search_runs([experiment])) == 6

@@ -11,6 +11,8 @@ and each batch of metrics, which MLflow stores whole or not at all, ends with th
 so one question to MLflow tells where a killed process stopped. After an error nothing is assumed: the next sync asks again.
 """
 
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -133,6 +135,33 @@ class Tracker:
             )
         return result == [True]
 
+    def log_report(self, title: str, series: Mapping[str, Sequence[Point]], files: Sequence[Path] = ()) -> bool:
+        """Log a report as a parent run with its `files`, and each of its lines as a child run (points: key, value, step); True if MLflow has it.
+
+        The same content again logs nothing: a report that is complete is found by its fingerprint.
+        """
+        content = json.dumps([title, {k: list(v) for k, v in sorted(series.items())}], default=float)
+        mark = hashlib.sha256(content.encode()).hexdigest()[:32]
+        client_of, errors = self._connect()
+        try:
+            client = client_of()
+            experiment = self._experiment_named(client, f"{self.prefix}/reports", "Benchmarks: a run for each line.")
+            where = f"tags.`foretune.report` = '{mark}'"
+            if client.search_runs([experiment], f"{where} and attributes.status = 'FINISHED'", max_results=1):
+                return True
+            parent = create(client, experiment, RunView(title, "RUNNING", {}, {"foretune.report": mark}, []), {})
+            for name, points in series.items():
+                view = RunView(name, "FINISHED", {}, {"foretune.line": name}, list(enumerate([p] for p in points)))
+                bring_up(client, create(client, experiment, view, {"mlflow.parentRunId": parent.run_id}), view)
+            for path in files:
+                client.log_artifact(parent.run_id, str(path))
+            client.set_terminated(parent.run_id, "FINISHED")
+        except errors as error:
+            reason = _without_password((str(error).strip() or type(error).__name__).splitlines()[0])[:200]
+            self._warn(f"MLflow at {self._address} does not take the report ({reason}); writing it again logs it")
+            return False
+        return True
+
     def _views_of(self, study: Study) -> Views:
         """The study's views, under an identity that is kept in its folder so that a later process finds its runs."""
         if study not in self._views:
@@ -214,7 +243,15 @@ class Tracker:
         return client, (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
 
     def _experiment(self, client: "MlflowClient", view: StudyView) -> str:
+        note = (
+            f"Studies of {view.plan.task}. Views, at the top right, has columns to compare studies and to rank trials."
+        )
         name = f"{self.prefix}/{view.plan.task}"
+        return self._experiment_named(client, name, note, lambda: saved_views(view, int(time.time() * 1000)))
+
+    def _experiment_named(
+        self, client: "MlflowClient", name: str, note: str, views: Callable[[], Mapping[str, str]] = dict
+    ) -> str:
         if name not in self._experiments:
             found = client.get_experiment_by_name(name)
             if found is None:
@@ -225,8 +262,8 @@ class Tracker:
                 )
                 tags = {
                     "mlflow.experimentKind": "custom_model_development",  # or the UI takes it for a language model's
-                    "mlflow.note.content": f"Studies of {view.plan.task}. Views, at the top right, has columns to compare studies and to rank trials.",
-                    **saved_views(view, int(time.time() * 1000)),
+                    "mlflow.note.content": note,
+                    **views(),
                 }
                 self._experiments[name] = client.create_experiment(name, artifact_location=place, tags=tags)
             else:
