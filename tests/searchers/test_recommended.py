@@ -92,6 +92,13 @@ def test_an_order_without_scores_ranks_by_place(table, values):
     assert np.allclose(ranked.scores[[4, 2, 7]], [np.sqrt(1.5), 0, -np.sqrt(1.5)])
 
 
+def test_an_unsupported_recommendation_says_so_and_leans_on_results(table, values):
+    study, _ = study_of(table, values, order=[4, 2], nearest={"t1": 1.0}, supported=False)
+    step = study.ask(TaskAwareHyperband())
+    assert step.config_id == 4 and "unlike any past task" in step.because["why"]
+    assert set(step.because["past"]) == {"t1", "t2"}
+
+
 def test_when_the_ranking_is_used_up_random_configurations_follow(table, values):
     study, objective = study_of(table, values, order=[3, 1])
     found = starts(study, objective, TaskAwareHyperband())

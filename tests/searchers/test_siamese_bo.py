@@ -57,6 +57,12 @@ def test_without_notes_it_starts_from_the_portfolio_and_then_looks_for_like_resu
     assert "nearest by the results so far" in step.because["why"]
 
 
+def test_neighbours_that_the_recommender_itself_does_not_trust_are_not_used(table):
+    study, _ = replay_study(world(table), "t0", budget=100)
+    with_notes(study, nearest={"t2": 1.0}, supported=False)
+    assert SiameseBO().noted(study) == [] and "portfolio" in study.ask(SiameseBO()).because["why"]
+
+
 def test_the_nearest_by_results_are_those_with_the_smallest_l1_distance(table):
     values = np.zeros((4, 5, 1))
     values[1], values[2], values[3] = 0.5, 0.32, 0.9

@@ -56,7 +56,9 @@ def ranking_of(study: Study) -> Ranked:
     else:
         scores[: len(given)] = given[:n]
     weights = {str(task): float(weight) for task, weight in (noted.get("nearest") or {}).items()}
-    return Ranked(order, standardised(scores), weights, "recommended for this task's pictures")
+    if not noted.get("supported", True):
+        return Ranked(order, standardised(scores), {}, "its pictures are unlike any past task's: the portfolio instead")
+    return Ranked(order, standardised(scores), weights, "recommended for this task")
 
 
 def standardised(scores: np.ndarray) -> np.ndarray:

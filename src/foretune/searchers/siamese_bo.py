@@ -11,7 +11,8 @@ configuration to accuracy is the prior mean of the Gaussian process. Each sugges
 | 3 nearest, EI with prior mean       | (the default)                                       |
 
 Which tasks are near is read from the study's notes, `recommended.nearest` (past task -> weight), which a recommender wrote before the study began.
-Without it the distance is the L1 distance to what the target itself has shown, and the first points are the past tasks' greedy portfolio.
+Without it, or where the recommender found the pictures unlike any past task's, the distance is the L1 distance to what the target itself has shown, and
+the first points are the past tasks' greedy portfolio.
 
 Notation: T past tasks, n configurations, N observations; values are scaled so that configurations differ by about 1.
 """
@@ -91,8 +92,9 @@ class SiameseBO(Searcher):
         return out
 
     def noted(self, study: Study) -> list[str]:
-        """The k nearest past tasks by the study's notes, nearest first; empty where the notes name none of its past."""
-        found = (study.plan.notes.get("recommended") or {}).get("nearest") or {}
+        """The k nearest past tasks by the study's notes, nearest first; empty where they name none of its past, or say that it gives no support."""
+        noted = study.plan.notes.get("recommended") or {}
+        found = (noted.get("nearest") or {}) if noted.get("supported", True) else {}
         known = [name for name in found if study.past is not None and name in study.past.tasks]
         return sorted(known, key=lambda name: -found[name])[: self.k]
 
