@@ -47,6 +47,26 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class SiamesePlan:
+    """Siamese-BHO's four variants: neighbours, full trainings of a run, runs of each held-out task, seed of the networks."""
+
+    k: int = 3
+    evaluations: int = 30
+    repetitions: int = 5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TaskAwarePlan:
+    """Task-aware Hyperband against others: budgets in epochs for eta = 2, and the one for eta = 3; runs of each task; whose ranking it takes."""
+
+    budgets: tuple[int, ...] = (100, 200, 450)
+    large_budget: int = 1080
+    repetitions: int = 10
+    recommender: str = "hyperstar"
+
+
+@dataclass(frozen=True)
 class Demo:
     """What `make demo` tunes, and for how many epochs."""
 
@@ -62,6 +82,8 @@ class Params:
     training: Settings = field(default_factory=Settings)
     meta_dataset: MetaDatasetPlan = field(default_factory=MetaDatasetPlan)
     evaluate: Evaluate = field(default_factory=Evaluate)
+    siamese: SiamesePlan = field(default_factory=SiamesePlan)
+    task_aware: TaskAwarePlan = field(default_factory=TaskAwarePlan)
     demo: Demo = field(default_factory=Demo)
 
     def __post_init__(self) -> None:
@@ -77,6 +99,11 @@ class Params:
             ("evaluate.trainings", self.evaluate.trainings),
             ("evaluate.seeds", self.evaluate.seeds),
             ("evaluate.workers", self.evaluate.workers),
+            ("siamese.k", self.siamese.k),
+            ("siamese.evaluations", self.siamese.evaluations),
+            ("siamese.repetitions", self.siamese.repetitions),
+            ("task_aware.large_budget", self.task_aware.large_budget),
+            ("task_aware.repetitions", self.task_aware.repetitions),
             ("demo.budget", self.demo.budget),
         ]:
             if value < 1:
