@@ -22,6 +22,8 @@ import pandas as pd
 from foretune.charts import Frame, Line, legend, line_chart, responsive, series_style
 from foretune.errors import BadInput
 from foretune.evaluation.benchmark import regret_at
+from foretune.evaluation.figures import drawn, points
+from foretune.evaluation.figures import tables as further
 from foretune.files import write_atomic
 from foretune.report import render
 from foretune.searchers.registry import METHODS
@@ -44,14 +46,21 @@ class Section:
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
-def benchmark_report(sections: Sequence[Section], tables: Mapping[str, pd.DataFrame] | None = None) -> str:
-    """The benchmark report as HTML; `tables` (caption -> table) come at its end. Raises `BadInput` without any section or table."""
+def benchmark_report(
+    sections: Sequence[Section], tables: Mapping[str, pd.DataFrame] | None = None, reports: Path | None = None
+) -> str:
+    """The benchmark report as HTML; figures and tables of the `reports` folder follow, `tables` (caption -> table) come at its end.
+
+    Raises `BadInput` without any section or table.
+    """
     if not sections and not tables:
         raise BadInput("there is nothing to report: no traces and no tables were found")
     return render(
         "benchmark.html",
         title="foretune: benchmarks",
         sections=[_section(s) for s in sections],
+        figures=[] if reports is None else [(f.title, f.about, chart) for f, chart in drawn(reports)],
+        further=[] if reports is None else [(t.title, t.about, *_table(frame)) for t, frame in further(reports)],
         tables=[(caption, *_table(t)) for caption, t in (tables or {}).items()],
         about={
             m: METHODS[m].about
@@ -216,10 +225,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m foretune.evaluation.report", description=main.__doc__)
     parser.add_argument("reports", type=Path, help="folder with traces/ and tables")
     parser.add_argument("--out", type=Path, help="default: benchmark.html in that folder")
+    parser.add_argument(
+        "--tracking", default="none", metavar="URI", help="log the figures to MLflow there too (default: none)"
+    )
     args = parser.parse_args(argv)
     out = args.out or args.reports / "benchmark.html"
-    write_atomic(out, benchmark_report(*read_sections(args.reports)))
+    sections, tables = read_sections(args.reports)
+    write_atomic(out, benchmark_report(sections, tables, args.reports))
     print(out)
+    if args.tracking != "none":
+        from foretune.tracking import Tracker
+
+        lines = {f"{s.title}: {name}": found for s in sections for name, found in regret_points(s).items()}
+        Tracker(args.tracking, warn=print).log_report("benchmarks", lines | points(args.reports), [out])
+
+
+def regret_points(section: Section) -> dict[str, list[tuple[str, float, int]]]:
+    """Mean normalized regret of each method at full trainings, as points (metric, value, epochs) for MLflow."""
+    most = int(section.steps.groupby(["method", "task", "seed"])["spent"].max().max())
+    budgets = [k * section.max_epoch for k in TRAININGS if k * section.max_epoch <= most]
+    mean, _ = mean_over_tasks(section.steps, budgets)
+    return {str(m): [("normalized_regret", float(mean.loc[m, b]), b) for b in budgets] for m in mean.index}
 
 
 if __name__ == "__main__":

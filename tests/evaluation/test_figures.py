@@ -1,0 +1,47 @@
+"""Figures and tables of the reports folder: drawn where they are there, left out where not, refused where broken."""
+
+import pandas as pd
+import pytest
+
+from foretune.errors import BadInput
+from foretune.evaluation import figures
+from foretune.evaluation.figures import Figure, Table, drawn, lines_of, points, read
+
+FIGURE = Figure("a/f.csv", "Title", "About.", "name", "k", "regret", "se", "evaluations", "mean regret", log_y=True)
+
+
+@pytest.fixture
+def reports(tmp_path, monkeypatch):
+    monkeypatch.setattr(figures, "FIGURES", (FIGURE, Figure("none.csv", "T", "", "n", "x", "y", "e", "x", "y")))
+    monkeypatch.setattr(figures, "TABLES", (Table("t.csv", "Table", "What."),))
+    (tmp_path / "a").mkdir()
+    rows = [(n, k, v / k, 0.01) for n, v in (("one", 0.5), ("two", 0.9)) for k in (2, 1, 4)]
+    pd.DataFrame(rows, columns=["name", "k", "regret", "se"]).to_csv(tmp_path / "a" / "f.csv", index=False)
+    return tmp_path
+
+
+def test_figures_that_are_there_are_drawn_with_every_line(reports):
+    ((figure, picture),) = list(drawn(reports))
+    assert figure is FIGURE and "one: 0.125 at 4" in picture and "two" in picture and "<svg" in picture
+    assert list(figures.tables(reports)) == []
+    (reports / "t.csv").write_text("a,b\n1,2\n")
+    ((table, frame),) = list(figures.tables(reports))
+    assert table.title == "Table" and frame.to_dict("records") == [{"a": 1, "b": 2}]
+
+
+def test_points_are_ordered_and_named_by_file_and_line(reports):
+    found = points(reports)
+    assert list(found) == ["f: one", "f: two"]
+    assert found["f: one"] == [("mean_regret", 0.5, 1), ("mean_regret", 0.25, 2), ("mean_regret", 0.125, 4)]
+
+
+def test_only_the_lines_to_keep_are_drawn_in_their_order(reports):
+    kept = Figure(**{**FIGURE.__dict__, "keep": ("two", "three")})
+    frame = read(reports, kept)
+    assert frame is not None and list(lines_of(kept, frame)) == ["two"]
+
+
+def test_a_broken_file_is_named(reports):
+    (reports / "a" / "f.csv").write_text("name,k\n1,2\n")
+    with pytest.raises(BadInput, match="lacks the columns regret, se"):
+        list(drawn(reports))
