@@ -10,11 +10,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect_api import RUNNERS, machine_fault, prefect_api, task_runner
+from pydantic import Field
 
 from foretune import collect
 from foretune.collection import Block, Row
@@ -41,16 +42,21 @@ def train_cells(
 
 @flow(name="meta-dataset", persist_result=False)
 def meta_dataset(
-    tasks: str = "",
-    configurations: int | None = None,
-    minutes: float | None = None,
-    workers: int | None = None,
-    data: str = "data",
-    out: str | None = None,
-    params: str = "params.yaml",
+    tasks: Annotated[str, Field(description="names, separated by commas; empty: those of params.yaml")] = "",
+    configurations: Annotated[
+        int | None, Field(ge=1, description="of the pool, in the collector's order; default: params.yaml")
+    ] = None,
+    minutes: Annotated[
+        float | None, Field(gt=0, description="submit no new work after so long; the next run goes on")
+    ] = None,
+    workers: Annotated[int | None, Field(ge=1, description="processes; default: params.yaml")] = None,
+    data: Annotated[str, Field(description="folder with images, on the worker's machine")] = "data",
+    out: Annotated[str | None, Field(description="folder of the meta-dataset; default: params.yaml")] = None,
+    params: Annotated[str, Field(description="file of the pipeline's parameters")] = "params.yaml",
+    seed: Annotated[int | None, Field(ge=0, description="of all trials; default: params.yaml")] = None,
 ) -> int:
     """Train the missing cells; the number of cells trained. Everything is a parameter that a deployment can set."""
-    job = collect.prepare_job(as_arguments(tasks, configurations, minutes, workers, data, out, params), say)
+    job = collect.prepare_job(as_arguments(tasks, configurations, minutes, workers, data, out, params, seed), say)
     if not job.blocks:
         return 0
 
@@ -79,6 +85,7 @@ def as_arguments(
     data: str,
     out: str | None,
     params: str,
+    seed: int | None = None,
 ) -> collect.Wish:
     """The flow's parameters as what `foretune.collect` takes."""
     return collect.Wish(
@@ -89,6 +96,7 @@ def as_arguments(
         data=Path(data),
         out=None if out is None else Path(out),
         params=Path(params),
+        seed=seed,
     )
 
 
@@ -120,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 data=str(given.data),
                 out=None if given.out is None else str(given.out),
                 params=str(given.params),
+                seed=given.seed,
             )
         except KeyboardInterrupt:
             say("stopped; the same command goes on from here")

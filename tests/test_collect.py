@@ -120,6 +120,19 @@ def test_each_missing_cell_is_trained_once(tmp_path: Path) -> None:
     assert not set(more.trained) & set(submit.trained)
 
 
+def test_another_seed_adds_curves_beside_those_there(tmp_path: Path) -> None:
+    run(tmp_path / "m", Pretended(), configurations=6)
+    made = Collection(tmp_path / "m", Space(transfer_space()), POOL, Settings(max_epoch=2), seed=1)
+    blocks = made.missing(["a"], 4)
+    assert [len(b.config_ids) for b in blocks] == [4] and not made.finished()
+    made.add(
+        [{"task": "a", "config_id": blocks[0].config_ids[0], "seed": 1, "epoch": 2, **dict.fromkeys(COLUMNS, 0.5)}]
+    )
+    made.save()
+    meta = MetaDataset.load(tmp_path / "m")
+    assert meta.seeds("a") == [0, 1] and meta.seeds("b") == [0] and len(made.finished()) == 1
+
+
 def test_what_is_finished_survives_an_interrupt(tmp_path: Path) -> None:
     submit = Pretended(fail_after=5)
     with pytest.raises(KeyboardInterrupt):

@@ -128,12 +128,18 @@ def collect(
     return cells
 
 
-def open_collection(params: Params, folder: Path | str | None = None) -> Collection:
-    """The collection that `params.yaml` describes."""
+def open_collection(params: Params, folder: Path | str | None = None, seed: int | None = None) -> Collection:
+    """The collection that `params.yaml` describes; `folder` and `seed` replace what it says."""
     from foretune.spaces import transfer_pool, transfer_space
 
     plan = params.meta_dataset
-    return Collection(folder or plan.folder, Space(transfer_space()), transfer_pool(), params.training, seed=plan.seed)
+    return Collection(
+        folder or plan.folder,
+        Space(transfer_space()),
+        transfer_pool(),
+        params.training,
+        seed=plan.seed if seed is None else seed,
+    )
 
 
 def find_tasks(
@@ -171,6 +177,7 @@ class Wish:
     data: Path = Path("data")
     out: Path | None = None
     params: Path = Path("params.yaml")
+    seed: int | None = None
 
 
 def arguments(prog: str) -> argparse.ArgumentParser:
@@ -187,6 +194,9 @@ def arguments(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, default=Path("data"), help="folder with images/ (default: data)")
     parser.add_argument("--out", type=Path, help="folder of the meta-dataset (default: params.yaml)")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument(
+        "--seed", type=int, help="of the trials: another one adds curves beside those there (default: params.yaml)"
+    )
     return parser
 
 
@@ -211,7 +221,7 @@ def prepare_job(wish: Wish, say: Callable[[str], None]) -> Job:
     """Read parameters, tasks and what is already collected. Raises `BadInput`."""
     params = load_params(wish.params)
     plan = params.meta_dataset
-    collection = open_collection(params, wish.out)
+    collection = open_collection(params, wish.out, wish.seed)
     files = find_tasks(collection, wish.tasks or plan.tasks, plan.held_out, wish.data, say)
     blocks = collection.missing(list(files), wish.configurations or plan.configurations)
     cells = sum(len(block.config_ids) for block in blocks)
