@@ -1,0 +1,195 @@
+"""Figure 2 of Siamese-BHO: regret against evaluations for its four variants, on tasks that the network has not seen.
+
+    python -m foretune.evaluation.siamese [--params params.yaml] [--minutes M]
+
+Every source in turn is held out: the network is trained on the tasks of all others, ranks the past tasks for each held-out task, and each variant tunes
+that task by replay, one evaluation = one full training. A network is trained once a source; a repetition draws other images of the target and other
+random configurations (so variants with neighbours differ between repetitions only as far as other images give other neighbours, ties aside).
+
+Writes `data/reports/siamese.csv` (variant, evaluations, normalized regret: mean and standard error over tasks) and `data/reports/siamese_distances.csv`
+(by held-out task: rank correlation of predicted and true distances to the past tasks, and the true distance of the neighbours that were chosen, as a share of the
+mean one: 1 = no better than any). Runs are kept in `data/reports/traces/siamese` and not repeated while data and options are the same.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foretune.errors import BadInput
+from foretune.evaluation.leave_one_out import full_grid, past_of
+from foretune.evaluation.replay import Score, replay, replay_study
+from foretune.files import replace, write_atomic
+from foretune.images import Task, load_task
+from foretune.meta import KEYS, MetaDataset
+from foretune.params import SiamesePlan, load
+from foretune.recommenders.base import Past
+from foretune.recommenders.siamese import SiameseNearest, mapping_distance
+from foretune.searchers.siamese_bo import SiameseBO
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "random, EI": {"init": "random", "prior_mean": False},
+    "random, UCB": {"init": "random", "prior_mean": False, "acquisition": "ucb"},
+    "nearest, EI": {"prior_mean": False},
+    "nearest, EI, prior mean": {},
+}
+
+
+def fingerprint(grid: MetaDataset, plan: SiamesePlan, past: Sequence[str], options: Mapping[str, Any]) -> str:
+    """What decides a source's runs: the curves, the plan but for its number of repetitions, the tasks trained on, the network's options."""
+    rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
+    network = SiameseNearest(**{**options, "k": plan.k}).options
+    chosen = {"evaluations": plan.evaluations, "seed": plan.seed, "recommender": network}
+    return hashlib.sha256(f"{rows}{grid.configs}{chosen}{sorted(past)}{VARIANTS}".encode()).hexdigest()
+
+
+def tune(
+    grid: MetaDataset,
+    task: str,
+    past: Sequence[str],
+    nearest: Mapping[str, float],
+    *,
+    k: int,
+    seed: int,
+    evaluations: int,
+) -> list[dict[str, Any]]:
+    """Rows (variant, task, seed, evaluation, normalized_regret) of one repetition of all variants."""
+    rows = []
+    for name, options in VARIANTS.items():
+        study, objective = replay_study(
+            grid, task, budget=evaluations * grid.max_epoch, sources=past, seed=seed, method="siamese-bo"
+        )
+        study.note(recommended={"nearest": dict(nearest)})
+        steps = replay(study, objective, SiameseBO(k=k, **options), Score(grid, task))
+        found = [1.0 if s["normalized_regret"] is None else s["normalized_regret"] for s in steps]
+        found += found[-1:] * (evaluations - len(found))  # the pool ended before the evaluations did
+        rows += [
+            {"variant": name, "task": task, "seed": seed, "evaluation": i + 1, "normalized_regret": r}
+            for i, r in enumerate(found[:evaluations])
+        ]
+    return rows
+
+
+def judged(fitted: SiameseNearest, grid: MetaDataset, task: str, distance: np.ndarray) -> dict[str, Any]:
+    """How well predicted distances (T,) of a held-out task agree with the true ones, by the target that the network learned."""
+    every = Past.of(grid)
+    mapping = every.normalised if fitted.options["target"] == "normalised" else every.best
+    rows = [grid.tasks.index(name) for name in fitted.past.tasks]
+    true = mapping_distance(mapping)[grid.tasks.index(task), rows]
+    nearest = np.argsort(distance, kind="stable")[: fitted.options["k"]]
+    return {
+        "task": task,
+        "rank_correlation": float(pd.Series(distance).corr(pd.Series(true), method="spearman")),
+        "neighbours": float(true[nearest].mean() / true.mean()),
+        "nearest": ", ".join(fitted.past.tasks[i] for i in nearest),
+    }
+
+
+def run_source(
+    grid: MetaDataset, tasks: Mapping[str, Task], held: Sequence[str], plan: SiamesePlan, options: Mapping[str, Any]
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """All runs of the held-out tasks of one source, and the judgement of their distances."""
+    past = past_of(grid)[held[0]]
+    fitted = SiameseNearest(**{**options, "k": plan.k}).fit(grid.select(past), tasks, seed=plan.seed)
+    rows: list[dict[str, Any]] = []
+    notes = []
+    for task in held:
+        for seed in range(plan.repetitions):
+            nearest = fitted.rank(tasks[task], seed).nearest
+            rows += tune(grid, task, past, nearest, k=plan.k, seed=seed, evaluations=plan.evaluations)
+        notes.append(judged(fitted, grid, task, fitted.distances(tasks[task])))
+    return pd.DataFrame(rows), notes
+
+
+def evaluate(
+    grid: MetaDataset,
+    tasks: Mapping[str, Task],
+    plan: SiamesePlan,
+    reports: Path | str,
+    say: Callable[[str], None] = print,
+    seconds: float = float("inf"),
+    options: Mapping[str, Any] | None = None,
+) -> pd.DataFrame:
+    """Run what is missing, source by source, for at most `seconds` (a source that was begun is finished), and write the tables; returns the summary.
+
+    `options` are the network's (`SiameseNearest`), where they are not its defaults.
+    """
+    reports, began = Path(reports), time.monotonic()
+    traces = reports / "traces" / "siamese"
+    traces.mkdir(parents=True, exist_ok=True)
+    groups = defaultdict(list)
+    for name in grid.tasks:
+        groups[grid.about.get("sources", {}).get(name, name)].append(name)
+    tables, notes, missing = [], [], []
+    for held in groups.values():
+        path, about = traces / f"{held[0]}.parquet", traces / f"{held[0]}.json"
+        want = {
+            "fingerprint": fingerprint(grid, plan, past_of(grid)[held[0]], options or {}),
+            "tasks": held,
+            "repetitions": plan.repetitions,
+        }
+        known = json.loads(about.read_text()) if about.is_file() and path.is_file() else {}
+        if {key: known.get(key) for key in want} != want:
+            if time.monotonic() - began > seconds:
+                missing += held
+                continue
+            table, found = run_source(grid, tasks, held, plan, options or {})
+            with replace(path) as temporary:
+                table.astype({"normalized_regret": "float32"}).to_parquet(temporary, index=False, compression="zstd")
+            known = want | {"distances": found}
+            write_atomic(about, json.dumps(known, indent=1) + "\n")
+            say(f"{', '.join(held)}: {time.monotonic() - began:.0f} s")
+        tables.append(pd.read_parquet(path))
+        notes += known["distances"]
+    if missing:
+        say(f"time is up; still to do: {', '.join(missing)} (the same command goes on)")
+    if not tables:
+        raise BadInput(f"no source was finished in {seconds:.0f} seconds")
+    summary = summarised(pd.concat(tables, ignore_index=True))
+    write_atomic(reports / "siamese.csv", summary.to_csv(index=False))
+    distances = pd.DataFrame(notes).sort_values("task").round(3)
+    write_atomic(reports / "siamese_distances.csv", distances.to_csv(index=False))
+    return summary
+
+
+def summarised(runs: pd.DataFrame) -> pd.DataFrame:
+    """Rows (variant, evaluations, mean, se, tasks): mean over tasks of the mean over repetitions, and its standard error over tasks."""
+    by_task = runs.groupby(["variant", "evaluation", "task"])["normalized_regret"].mean()
+    grouped = by_task.groupby(["variant", "evaluation"])
+    out = pd.DataFrame({"mean": grouped.mean(), "se": grouped.sem(), "tasks": grouped.size()}).round(5).reset_index()
+    out["variant"] = pd.Categorical(out["variant"], list(VARIANTS))
+    out = out.sort_values(["variant", "evaluation"], ignore_index=True)
+    return out.rename(columns={"evaluation": "evaluations"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command of the DVC stage `siamese`."""
+    parser = argparse.ArgumentParser(prog="python -m foretune.evaluation.siamese", description=main.__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--reports", type=Path, default=Path("data/reports"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop beginning new sources after so long")
+    given = parser.parse_args(argv)
+    try:
+        params = load(given.params)
+        grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
+        tasks = {name: load_task(name, given.data, params.tasks.size) for name in grid.tasks}
+        summary = evaluate(grid, tasks, params.siamese, given.reports, seconds=60 * given.minutes)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    shown = summary[summary["evaluations"].isin([1, 3, 5, 10, 20, 30])]
+    print(shown.pivot(index="variant", columns="evaluations", values="mean").to_string())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

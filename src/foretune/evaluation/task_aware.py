@@ -1,0 +1,275 @@
+"""Figures 3, 4 and 5b of HyperSTAR: what Hyperband gains when a recommender says which configurations to start.
+
+    python -m foretune.evaluation.task_aware [--params params.yaml] [--minutes M]
+
+Leave-one-source-out replays of task-aware Hyperband (the ranking of each held-out task is read from `data/reports/rankings.parquet`, whose recommender was
+fitted without its source), the same Hyperband with the past tasks' mean rank instead of a ranking for the task, plain Hyperband, BOHB, and two lists
+whose configurations are trained to the end one after the other: Tr-AutoML's and the greedy portfolio. Repetition s takes trial s of a ranking.
+
+The paper has R = 100 epochs, budgets of 100, 200 and 450 epochs with eta = 2 and 1,600 with eta = 3. Our trainings end at R = 10, so a budget is ten times as many
+full trainings here as there, and a pool of 108 configurations holds 1,080 epochs in all: the small budgets are kept as they are and the large one is all
+that the table allows. A method's run at a small budget is the beginning of its run at a larger one, so each runs once for each eta.
+
+| file in `data/reports`   | rows                                                                                                             |
+|--------------------------|------------------------------------------------------------------------------------------------------------------|
+| `task_aware.csv`         | eta, budget, method: normalized regret (mean, se over tasks), best value in the metric's unit                       |
+| `task_aware_curves.csv`  | eta, method, epochs: mean normalized regret after each of so many epochs                                           |
+| `task_aware_share.csv`   | eta, budget, method, other: epochs (mean curve) until `method` is as good as `other` at its budget's end, and their share |
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foretune.errors import BadInput
+from foretune.evaluation.leave_one_out import full_grid, past_of
+from foretune.evaluation.replay import Score, replay_study
+from foretune.files import replace, write_atomic
+from foretune.meta import KEYS, MetaDataset
+from foretune.params import TaskAwarePlan, load
+from foretune.searchers.base import Searcher
+from foretune.searchers.registry import searcher
+
+RUN = ["eta", "task", "seed"]
+POINTS = 60  # epochs at which curves are written, evenly on the log scale
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method of the comparison is made: a searcher, whether it has an eta, the recommender whose ranking it reads, whether seeds matter."""
+
+    searcher: str
+    has_eta: bool = True
+    recommender: str | None = None
+    random: bool = True
+
+    def make(self, eta: int) -> Searcher:
+        """The searcher; a list is trained to the end, place by place."""
+        if self.searcher == "recommended":
+            return searcher("recommended", then="mean-rank", points=10_000)
+        return searcher(self.searcher, **({"eta": float(eta)} if self.has_eta else {}))
+
+
+def methods(plan: TaskAwarePlan) -> dict[str, Method]:
+    """The methods compared, by name."""
+    return {
+        "task-aware Hyperband": Method("task-aware-hyperband", recommender=plan.recommender),
+        "mean-rank Hyperband": Method("task-aware-hyperband", random=False),
+        "Hyperband": Method("hyperband"),
+        "BOHB": Method("bohb"),
+        "Tr-AutoML list": Method("recommended", has_eta=False, recommender="tr-automl"),
+        "portfolio": Method("portfolio", has_eta=False, random=False),
+    }
+
+
+class Rankings:
+    """The table of `foretune.evaluation.rankings`, as notes for studies of a grid. Raises `BadInput` where it lacks what is asked for."""
+
+    def __init__(self, table: pd.DataFrame, grid: MetaDataset):
+        self.table, self.grid = table, grid
+        self.place = {config_id: i for i, config_id in enumerate(grid.config_ids)}
+
+    @classmethod
+    def read(cls, path: Path, grid: MetaDataset) -> "Rankings":
+        """Read the file."""
+        if not path.is_file():
+            raise BadInput(f"{path} is missing: run python -m foretune.evaluation.rankings first")
+        return cls(pd.read_parquet(path), grid)
+
+    def __contains__(self, recommender: str) -> bool:
+        return bool((self.table["recommender"] == recommender).any())
+
+    def of(self, recommender: str) -> pd.DataFrame:
+        """A recommender's rows, in a fixed order."""
+        mine = self.table[self.table["recommender"] == recommender]
+        return mine.sort_values(["task", "trial", "config_id"], ignore_index=True)
+
+    def notes(self, recommender: str, task: str, repetition: int) -> dict[str, Any]:
+        """`Plan.notes["recommended"]` of a repetition: order and scores by row of the grid."""
+        mine = self.table[(self.table["recommender"] == recommender) & (self.table["task"] == task)]
+        trials = sorted(mine["trial"].unique())
+        if not trials:
+            raise BadInput(f"the rankings table has no {recommender!r} for task {task!r}: run the rankings again")
+        trial = mine[mine["trial"] == trials[repetition % len(trials)]]
+        score = dict(zip(trial["config_id"], trial["score"], strict=True))
+        if unknown := [c for c in self.place if c not in score]:
+            raise BadInput(
+                f"the rankings table lacks {len(unknown)} configurations of {self.grid.name} for task {task!r} "
+                f"({recommender}): it was made on fewer; run the rankings again"
+            )
+        scores = np.array([float(score[c]) for c in self.grid.config_ids])
+        return {"order": np.argsort(-scores, kind="stable").tolist(), "scores": scores.tolist()}
+
+
+def run(
+    grid: MetaDataset, task: str, past: Sequence[str], chosen: Searcher, budget: int, seed: int, noted: dict[str, Any]
+) -> pd.DataFrame:
+    """One replay as the epochs at which its regret fell: rows (spent, normalized_regret), from (0, 1)."""
+    study, objective = replay_study(grid, task, budget=budget, sources=past, seed=seed)
+    if noted:
+        study.note(recommended=noted)
+    while step := study.ask(chosen):
+        outcome = objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop)
+        study.tell(step, outcome.rows)
+        if outcome.failed:
+            study.fail(step, int(study.epoch[step.config_id]), outcome.failed)
+    score = Score(grid, task)
+    values = np.array([study.Y[c, e - 1] for c, e in study.order])
+    best = np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
+    regret = np.array([score.normalized(max(0.0, score.best - v)) if math.isfinite(v) else 1.0 for v in best])
+    falls = np.flatnonzero(np.diff(regret, prepend=np.inf) < 0)
+    return pd.DataFrame({"spent": [0, *(falls + 1)], "normalized_regret": [1.0, *regret[falls]]})
+
+
+def fingerprint(grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: Rankings) -> str:
+    """What decides a method's runs: the curves, the budgets, and the rankings it reads."""
+    rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
+    read = rankings.of(how.recommender).to_csv(index=False) if how.recommender else ""
+    budgets = (max(plan.budgets), plan.large_budget)
+    return hashlib.sha256(f"{rows}{grid.configs}{past_of(grid)}{budgets}{how}{read}".encode()).hexdigest()
+
+
+def run_method(
+    grid: MetaDataset, plan: TaskAwarePlan, name: str, rankings: Rankings, traces: Path, until: float
+) -> pd.DataFrame | None:
+    """All runs of a method, task by task, continued from `traces`; None if `until` (monotonic seconds) came first."""
+    how = methods(plan)[name]
+    path = traces / f"{name.replace(' ', '-').lower()}.parquet"
+    about = path.with_suffix(".json")
+    want = {"fingerprint": fingerprint(grid, plan, how, rankings)}
+    fresh = not (path.is_file() and about.is_file() and json.loads(about.read_text()) == want)
+    have = pd.DataFrame(columns=[*RUN, "spent", "normalized_regret"]) if fresh else pd.read_parquet(path)
+    past, repetitions = past_of(grid), plan.repetitions if how.random else 1
+    for task in grid.tasks:
+        rows = []
+        for eta, budget in ((2, max(plan.budgets)), (3, plan.large_budget)):
+            done = set(have.loc[(have["task"] == task) & (have["eta"] == eta), "seed"])
+            for seed in (s for s in range(repetitions) if s not in done):
+                noted = rankings.notes(how.recommender, task, seed) if how.recommender else {}
+                table = run(grid, task, past[task], how.make(eta), min(budget, cells(grid)), seed, noted)
+                rows.append(table.assign(eta=eta, task=task, seed=seed))
+        if rows:
+            have = pd.concat([*([have] if len(have) else []), *rows], ignore_index=True)[list(have.columns)]
+            types = {"eta": "int8", "seed": "int16", "spent": "int32", "normalized_regret": "float32"}
+            with replace(path) as temporary:
+                have.astype(types).to_parquet(temporary, index=False, compression="zstd")
+            write_atomic(about, json.dumps(want) + "\n")
+        if time.monotonic() > until and task != grid.tasks[-1]:
+            return None
+    return have[have["seed"] < repetitions]
+
+
+def cells(grid: MetaDataset) -> int:
+    """Epochs that the whole pool takes: no budget can be larger."""
+    return len(grid) * grid.max_epoch
+
+
+def by_epoch(runs: pd.DataFrame, epochs: Sequence[int]) -> pd.DataFrame:
+    """Normalized regret (mean over repetitions) after each of `epochs`: tasks by epochs."""
+    out: dict[str, list[np.ndarray]] = {}
+    for (task, _), mine in runs.groupby(["task", "seed"]):
+        one = mine.sort_values("spent")
+        at = np.searchsorted(one["spent"].to_numpy(), list(epochs), side="right") - 1
+        out.setdefault(task, []).append(one["normalized_regret"].to_numpy(dtype=float)[at])
+    return pd.DataFrame({task: np.mean(rows, axis=0) for task, rows in out.items()}, index=list(epochs)).T
+
+
+def needed(curve: np.ndarray, value: float) -> int | None:
+    """The first epoch (from 1) at which a curve (E,) is at most `value`; None if never."""
+    reached = np.flatnonzero(curve <= value + 1e-9)
+    return int(reached[0]) + 1 if len(reached) else None
+
+
+def best_value(score: Score, regret: float) -> float:
+    """A normalized regret as the best value found, in the metric's own unit."""
+    return (score.best - regret * (score.best - score.worst)) * score.sign
+
+
+def tables(
+    runs: dict[str, pd.DataFrame], grid: MetaDataset, plan: TaskAwarePlan
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The three tables of the module's docstring."""
+    scores = {task: Score(grid, task) for task in grid.tasks}
+    summary, curves, shares = [], [], []
+    for eta, budgets in ((2, plan.budgets), (3, (plan.large_budget,))):
+        allowed = sorted({min(b, cells(grid)) for b in budgets})
+        regret = {name: by_epoch(table[table["eta"] == eta], range(1, allowed[-1] + 1)) for name, table in runs.items()}
+        shown = np.unique(np.geomspace(1, allowed[-1], POINTS).round().astype(int))
+        for name, table in regret.items():
+            curves += [{"eta": eta, "method": name, "epochs": e, "mean": table[e].mean()} for e in map(int, shown)]
+        for budget in allowed:
+            for name, table in regret.items():
+                at = table[budget]
+                values = [best_value(scores[t], at[t]) for t in grid.tasks]
+                row = {"eta": eta, "budget": budget, "method": name, "mean": at.mean(), "se": at.sem()}
+                summary.append(row | {"best_value": np.mean(values), "tasks": len(at)})
+                for other, theirs in regret.items():
+                    epochs = needed(table[range(1, budget + 1)].mean().to_numpy(), theirs[budget].mean())
+                    pair = {"eta": eta, "budget": budget, "method": name, "other": other, "epochs": epochs}
+                    if other != name:
+                        shares.append(pair | {"share": None if epochs is None else epochs / budget})
+    made = [pd.DataFrame(rows).round(5) for rows in (summary, curves, shares)]
+    made[2]["epochs"] = made[2]["epochs"].astype("Int64")
+    return made[0], made[1], made[2]
+
+
+def evaluate(
+    grid: MetaDataset,
+    rankings: Rankings,
+    plan: TaskAwarePlan,
+    reports: Path | str,
+    say: Callable[[str], None] = print,
+    seconds: float = math.inf,
+) -> pd.DataFrame:
+    """Run what is missing for at most `seconds` and write the tables of the methods that are complete; returns the summary."""
+    reports, began = Path(reports), time.monotonic()
+    runs = {}
+    for name, how in methods(plan).items():
+        if how.recommender and how.recommender not in rankings:
+            say(f"{name}: the rankings table has no {how.recommender!r}; left out")
+            continue
+        table = run_method(grid, plan, name, rankings, reports / "traces" / "task_aware", began + seconds)
+        if table is None:
+            say(f"time is up in {name}; the same command goes on")
+            break
+        runs[name] = table
+        say(f"{name}: {time.monotonic() - began:.0f} s")
+    if not runs:
+        raise BadInput(f"no method was finished in {seconds:.0f} seconds")
+    summary, curves, shares = tables(runs, grid, plan)
+    for suffix, made in (("", summary), ("_curves", curves), ("_share", shares)):
+        write_atomic(reports / f"task_aware{suffix}.csv", made.to_csv(index=False))
+    return summary
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command of the DVC stage `task_aware`."""
+    parser = argparse.ArgumentParser(prog="python -m foretune.evaluation.task_aware", description=main.__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--reports", type=Path, default=Path("data/reports"))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long; the same command goes on")
+    given = parser.parse_args(argv)
+    try:
+        params = load(given.params)
+        grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
+        rankings = Rankings.read(given.reports / "rankings.parquet", grid)
+        summary = evaluate(grid, rankings, params.task_aware, given.reports, seconds=60 * given.minutes)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(summary.pivot(index="method", columns=["eta", "budget"], values="mean").to_string())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
