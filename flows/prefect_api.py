@@ -5,8 +5,10 @@ run and its address handed on to the worker processes, which would otherwise eac
 """
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from foretune.collect import worker_started
@@ -53,8 +55,19 @@ def drain() -> None:
         worker.drain_all(timeout=5)
 
 
+def find_flows() -> None:
+    """Let worker processes of any kind import the flows by name: a deployed flow is loaded from a file in a folder that is on nobody's path."""
+    here = str(Path(__file__).resolve().parent)
+    if here not in sys.path:
+        sys.path.append(here)
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (*paths, here) if p)
+
+
 def task_runner(kind: str, workers: int) -> Any:
     """`workers` processes of this machine, or a Ray or Dask cluster. Raises `BadInput` for another kind, or one that is not installed."""
+    find_flows()
     if kind == "processes":
         from prefect.task_runners import ProcessPoolTaskRunner
 

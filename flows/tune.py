@@ -15,12 +15,13 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import CrashedRun
 from prefect_api import RUNNERS, machine_fault, prefect_api, task_runner
+from pydantic import Field
 
 from foretune import tuning
 from foretune.collect import stop_children, stops_on_sigterm
@@ -29,6 +30,7 @@ from foretune.display import describe, progress
 from foretune.errors import BadInput
 from foretune.objective import Outcome
 from foretune.plan import Step
+from foretune.searchers.registry import METHODS
 from foretune.study import Study
 from foretune.tracking import Tracker
 from foretune.workers import Died, Ended, Event, Objective
@@ -115,18 +117,34 @@ class PrefectWorkers:
 
 @flow(name="tune", flow_run_name="{images}", persist_result=False, validate_parameters=False)
 def tune(
-    images: str,
-    budget: int | None = None,
-    method: str | None = None,
-    workers: int = 2,
-    study: str | None = None,
-    seed: int = 0,
-    seconds: float | None = None,
-    data: str = "data",
-    meta: str = "light",
-    settings: Mapping[str, Any] | None = None,
-    tracking: str | None = None,
-    runner: str = "processes",
+    images: Annotated[
+        str,
+        Field(description="a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME"),
+    ],
+    budget: Annotated[
+        int | None, Field(ge=1, description="epochs in all trials together (default: ten full trainings)")
+    ] = None,
+    method: Annotated[
+        Annotated[str, Field(json_schema_extra={"enum": list(METHODS)})] | None,
+        Field(description="default: the best for the past there is"),
+    ] = None,
+    workers: Annotated[int, Field(ge=1, description="trials at a time; one for each GPU, or each CPU core")] = 2,
+    study: Annotated[
+        str | None, Field(description="a study's name: the same name continues it, with a raised budget too")
+    ] = None,
+    seed: Annotated[int, Field(ge=0, description="of the method's random choices and of training")] = 0,
+    seconds: Annotated[float | None, Field(gt=0, description="wall-clock limit of the whole study")] = None,
+    data: Annotated[str, Field(description="folder with images, meta and studies, on the worker's machine")] = "data",
+    meta: Annotated[str, Field(description="meta-dataset in DATA/meta to learn from, or none")] = "light",
+    settings: Annotated[
+        dict[str, Any] | None,
+        Field(description='training settings that differ, such as {"max_epoch": 20, "device": "cuda"}'),
+    ] = None,
+    tracking: Annotated[str | None, Field(description="MLflow's address, or none (default: the worker's own)")] = None,
+    runner: Annotated[
+        Literal["processes", "ray", "dask"],
+        Field(description="what trials run on: processes of one machine, or a Ray or Dask cluster"),
+    ] = "processes",
 ) -> tuning.Tuned:
     """Run or continue a study; `tracking` is MLflow's address, or none. The parameters are those of `foretune tune`."""
     request = tuning.Request(
