@@ -180,7 +180,7 @@ def by_epoch(runs: pd.DataFrame, epochs: Sequence[int]) -> pd.DataFrame:
     for (task, _), mine in runs.groupby(["task", "seed"]):
         one = mine.sort_values("spent")
         at = np.searchsorted(one["spent"].to_numpy(), list(epochs), side="right") - 1
-        out.setdefault(task, []).append(one["normalized_regret"].to_numpy(dtype=float)[at])
+        out.setdefault(str(task), []).append(one["normalized_regret"].to_numpy(dtype=float)[at])
     return pd.DataFrame({task: np.mean(rows, axis=0) for task, rows in out.items()}, index=list(epochs)).T
 
 
