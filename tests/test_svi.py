@@ -52,14 +52,10 @@ def test_untouched_inducing_values_give_the_prior_and_full_ones_the_exact_poster
     with torch.no_grad():
         mean, variance = own.marginals(rows)
         assert torch.allclose(mean, torch.zeros(len(rows)))
-        K_T, c, e = own.factors()
-        prior = torch.diagonal(K_T)[rows.task] * c[rows.config] * e[rows.epoch]
-        assert torch.allclose(variance, prior, rtol=1e-3)
-        K = (
-            K_T[rows.task][:, rows.task]
-            * own.model.configuration(own.X, own.X)[rows.config][:, rows.config]
-            * own.model.fidelity(own.grid, own.grid)[rows.epoch][:, rows.epoch]
-        ).double()
+        K_T, K_C, K_E = own.factors()
+        c, e = len(rows) + rows.config, len(rows) + rows.epoch
+        K = (K_T[rows.task][:, rows.task] * K_C[c][:, c] * K_E[e][:, e]).double()
+        assert torch.allclose(variance.double(), torch.diagonal(K), rtol=1e-3)
         s2 = float(own.noise)
         exact = K @ torch.linalg.solve(K + s2 * torch.eye(len(K)), rows.y.double())
         L = torch.linalg.cholesky(K + 1e-4 * torch.diagonal(K).mean() * torch.eye(len(K)))

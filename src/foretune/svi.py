@@ -109,24 +109,22 @@ class Variational(nn.Module):
         self.C = nn.Parameter(torch.eye(len(Z)))
 
     def factors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Task Gram matrix (T, T), and the variances of the configurations (n,) and of epochs 0 .. E."""
-        K_T: Tensor = self.model.task(self.D, self.R)
-        K_C, K_E = self.model.configuration(self.X, self.X), self.model.fidelity(self.grid, self.grid)
-        return K_T, torch.diagonal(K_C), torch.diagonal(K_E)
+        """Gram matrices of the tasks (T, T), of Z's configurations with all (M + n, M + n), of Z's epochs with 0 .. E (M + E + 1, same).
+
+        One call per kernel: a kernel over many hyperparameters costs by the call, not by the size.
+        """
+        x, e = torch.cat([self.Z_x, self.X]), torch.cat([self.Z_e.clamp(0.0, 1.0), self.grid])
+        return self.model.task(self.D, self.R), self.model.configuration(x, x), self.model.fidelity(e, e)
 
     def marginals(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Mean and variance of q(f) at the rows, (N,)."""
-        K_T, at_config, at_epoch = self.factors()
-        e = self.Z_e.clamp(0.0, 1.0)
-        apart = K_T[self.Z_task]
-        K_ZZ = apart[:, self.Z_task] * self.model.configuration(self.Z_x, self.Z_x) * self.model.fidelity(e, e)
-        K_ZX = (
-            apart[:, rows.task]
-            * self.model.configuration(self.Z_x, self.X)[:, rows.config]
-            * self.model.fidelity(e, self.grid)[:, rows.epoch]
-        )
+        K_T, K_C, K_E = self.factors()
+        M = len(self.m)
+        K_ZZ = K_T[self.Z_task][:, self.Z_task] * K_C[:M, :M] * K_E[:M, :M]
+        c, e = M + rows.config, M + rows.epoch
+        K_ZX = K_T[self.Z_task][:, rows.task] * K_C[:M, c] * K_E[:M, e]
         A = torch.linalg.solve_triangular(lower(K_ZZ), K_ZX, upper=False)
-        prior = torch.diagonal(K_T)[rows.task] * at_config[rows.config] * at_epoch[rows.epoch]
+        prior = K_T[rows.task, rows.task] * K_C[c, c] * K_E[e, e]
         C = torch.tril(self.C)
         variance = prior - (A**2).sum(0) + ((C.T @ A) ** 2).sum(0)
         return self.means[rows.task] + A.T @ self.m, variance.clamp(min=1e-8)
@@ -152,14 +150,13 @@ class Variational(nn.Module):
 
     def similarity(self, one: Rows, two: Rows) -> Tensor:
         """Kernel correlation of paired rows, (N,)."""
-        K_T, at_config, at_epoch = self.factors()
-        K = (
-            K_T[one.task, two.task]
-            * self.model.configuration(self.X, self.X)[one.config, two.config]
-            * self.model.fidelity(self.grid, self.grid)[one.epoch, two.epoch]
-        )
-        scale = [torch.diagonal(K_T)[r.task] * at_config[r.config] * at_epoch[r.epoch] for r in (one, two)]
-        return K / torch.sqrt(scale[0] * scale[1]).clamp(min=1e-12)
+        K_T, K_C, K_E = self.factors()
+        M = len(self.m)
+
+        def kernel(a: Rows, b: Rows) -> Tensor:
+            return K_T[a.task, b.task] * K_C[M + a.config, M + b.config] * K_E[M + a.epoch, M + b.epoch]
+
+        return kernel(one, two) / torch.sqrt(kernel(one, one) * kernel(two, two)).clamp(min=1e-12)
 
 
 def lower(K: Tensor) -> Tensor:

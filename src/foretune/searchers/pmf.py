@@ -46,10 +46,12 @@ class PMF(MaxTrial):
         T, _, E = past.Z.shape
         cells = past.Z[:, : past.pool].reshape(T, -1)  # (T, pool E)
         U, s, _ = np.linalg.svd(cells.T - cells.T.mean(axis=0), full_matrices=False)
-        q = min(self.rank, int((s > 1e-9 * s[0]).sum()))
+        q = min(self.rank, max(1, int((s > 1e-9 * s[0]).sum())))
         P = U[:, :q] * s[:q] / np.sqrt(len(U))
         context = np.tile(np.arange(1, E + 1) / E, past.pool)[:, None]
-        P = np.hstack([P / P.std(axis=0).max(), context])
+        P = np.hstack(
+            [P / max(float(P.std(axis=0).max()), 1e-9), context]
+        )  # a past without any differences has no spread
         some = np.random.default_rng(0).choice(len(P), min(len(P), 150), replace=False)
         best = (-np.inf, 1.0, 0.01)
         for length in (0.3, 0.6, 1.2, 2.4):
