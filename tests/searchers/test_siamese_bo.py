@@ -9,7 +9,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.searchers.registry import searcher
 from foretune.searchers.siamese_bo import SiameseBO, ordinal, winsorised
-from foretune.study import Study
+from foretune.study import Plan, Study
 
 
 def world(table, tasks=8, n=40, seed=0):
@@ -111,6 +111,22 @@ def test_misleading_neighbours_are_overcome(table):
     found = [final(world(table, seed=s), 16, s, wrong)[-1] for s in range(4)]
     blind = [final(world(table, seed=s), 16, s, None, method="random")[-1] for s in range(4)]
     assert np.mean(found) <= np.mean(blind) + 0.05
+
+
+def open_best(meta, chosen, seed, trainings=14):
+    """Best value in an open space without a pool, where nothing but the learning rate matters (best at 10^-2.6)."""
+    plan = Plan(task="t", metric=meta.metric, goal=meta.goal, max_epoch=1, budget=trainings, open=True, seed=seed)
+    study = Study(meta.space, [], plan)
+    while step := study.ask(chosen):
+        study.tell(step, [-abs(np.log10(study.configs[step.config_id]["learning_rate"]) + 2.6)])
+    return study.incumbent[2]
+
+
+def test_in_an_open_space_it_samples_its_candidates_and_beats_random_search(meta):
+    """`meta` has the learning rate, optimizer, momentum (conditional) and depth."""
+    modelled = [open_best(meta, SiameseBO(init="random", prior_mean=False), seed) for seed in range(5)]
+    blind = [open_best(meta, searcher("random"), seed) for seed in range(5)]
+    assert np.mean(modelled) > 0.4 * np.mean(blind)  # values are negative: less than 0.4 of the distance
 
 
 def test_a_study_read_back_keeps_its_neighbours(table, tmp_path):
