@@ -16,7 +16,7 @@ import pytest
 
 from foretune import collect as module
 from foretune.collect import collect, main, train_cells
-from foretune.collection import Block, Collection
+from foretune.collection import COLUMNS, Block, Collection
 from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.space import Space
