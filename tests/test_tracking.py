@@ -275,3 +275,30 @@ def test_a_report_is_logged_once_with_its_lines_and_files(uri, tmp_path):
     assert [f.path for f in client.list_artifacts(parent.info.run_id)] == ["page.html"]
     assert tracker.log_report("light", {**lines, "b": [("regret", 0.5, 10)]})
     assert len(client.search_runs([experiment])) == 6
+
+
+def test_weights_are_registered_once_and_no_later_version_changes_them(uri, tmp_path):
+    study, objective = empty_study(tmp_path / "registered", task="t1")
+    advance(study, objective, 3)
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(b"first")
+    tracker = tracking.Tracker(uri)
+    assert tracker.register(study, "pets", [weights]) and tracker.register(study, "pets", [weights])
+    advance(study, objective)
+    weights.write_bytes(b"second")
+    assert tracking.Tracker(uri).register(study, "pets", [weights])
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+    versions = sorted(client.search_model_versions("name = 'pets'"), key=lambda v: int(v.version))
+    assert [Path(v.source.removeprefix("file://"), "best.pt").read_bytes() for v in versions] == [b"first", b"second"]
+    parent, trials = runs_of(uri, study)
+    assert {v.run_id for v in versions} == {parent.info.run_id} and len(trials) == len(study.started)
+    assert versions[1].tags["incumbent"] == f"{study.incumbent[2]:.4f}"
+
+
+def test_a_registry_that_is_down_is_told_and_nothing_more(tmp_path):
+    study, _ = empty_study(tmp_path / "s")
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(b"x")
+    told = []
+    assert not tracking.Tracker("http://127.0.0.1:9", warn=told.append).register(study, "pets", [weights])
+    assert len(told) == 1 and "does not register 'pets'" in told[0]

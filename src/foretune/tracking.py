@@ -157,8 +157,36 @@ class Tracker:
                 client.log_artifact(parent.run_id, str(path))
             client.set_terminated(parent.run_id, "FINISHED")
         except errors as error:
-            reason = _without_password((str(error).strip() or type(error).__name__).splitlines()[0])[:200]
-            self._warn(f"MLflow at {self._address} does not take the report ({reason}); writing it again logs it")
+            self._warn(
+                f"MLflow at {self._address} does not take the report ({_reason(error)}); writing it again logs it"
+            )
+            return False
+        return True
+
+    def register(self, study: Study, name: str, files: Sequence[Path]) -> bool:
+        """Make `files` (weights and what they are, no pickle) a version of the registered model `name`, from the study's run; True if MLflow has it.
+        The same files again register nothing. Each version has a folder of its own in the run, so that no later one changes it.
+        """
+        mark = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:32]
+        view = self._views_of(study)(study, True)
+        client_of, errors = self._connect()
+        try:
+            client = client_of()
+            with self._writing:
+                self._write_study(client, view)
+            if not client.search_registered_models(f"name = '{name}'"):
+                client.create_registered_model(name, description=f"Networks tuned on {study.plan.task}.")
+            if any(v.tags.get("foretune.files") == mark for v in client.search_model_versions(f"name = '{name}'")):
+                return True
+            run = client.get_run(self._known[view.uid][0].run_id)
+            for path in files:
+                client.log_artifact(run.info.run_id, str(path), f"model-{mark[:8]}")
+            tags = {k: f"{v:.4f}" for k, v in run.data.metrics.items() if k in ("incumbent", "test_accuracy")}
+            tags |= {"foretune.files": mark, "foretune.study": view.uid}
+            client.create_model_version(name, f"{run.info.artifact_uri}/model-{mark[:8]}", run.info.run_id, tags=tags)
+        except errors as error:
+            self._known.pop(view.uid, None)
+            self._warn(f"MLflow at {self._address} does not register {name!r} ({_reason(error)}); doing it again does")
             return False
         return True
 
@@ -194,9 +222,8 @@ class Tracker:
                 self._retry_at, self._wait = time.monotonic() + self._wait, min(2 * self._wait, LONGEST_WAIT)
                 if not self._warned:
                     self._warned = True
-                    reason = _without_password((str(error).strip() or type(error).__name__).splitlines()[0])[:200]
                     self._warn(
-                        f"MLflow at {self._address} does not take the log now ({reason}); training goes on and the log catches up later"
+                        f"MLflow at {self._address} does not take the log now ({_reason(error)}); training goes on and the log catches up later"
                     )
                 return False
             self._retry_at, self._wait, self._warned = 0.0, FIRST_WAIT, False
@@ -361,6 +388,10 @@ def bring_up(
         else:
             client.update_run(run.run_id, status=view.status)
         run.status = view.status
+
+
+def _reason(error: BaseException) -> str:
+    return _without_password((str(error).strip() or type(error).__name__).splitlines()[0])[:200]
 
 
 def _without_password(text: str) -> str:
