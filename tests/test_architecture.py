@@ -32,8 +32,9 @@ RUNNING = (
 )
 FACES = ("cli", "commands", "report", "display", "run_views")
 SEARCHERS_THAT_TRAIN = {
-    "foretune.searchers.autohyper"
-}  # its learning rates come from networks that it trains for a few epochs
+    "foretune.searchers.autohyper",  # its learning rates come from networks that it trains for a few epochs
+    "foretune.recommenders.trunk",  # reads images with the trunk of a network
+}
 
 
 def imports(path: Path, *, lazy: bool = True) -> Iterator[str]:

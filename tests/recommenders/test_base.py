@@ -89,7 +89,7 @@ def test_too_few_past_tasks_cannot_say_what_is_unlike() -> None:
 def test_weights_fall_with_distance_and_sum_to_one() -> None:
     weights = weights_of(np.array([2.0, 1.0, 3.0]), ["a", "b", "c"], k=2)
     assert list(weights) == ["b", "a"]
-    assert weights["a"] / weights["b"] == pytest.approx(np.exp(-1 / 2))
+    assert weights["a"] / weights["b"] == pytest.approx(np.exp(-1))
     assert sum(weights.values()) == pytest.approx(1)
 
 

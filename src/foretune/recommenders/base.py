@@ -156,6 +156,10 @@ class Recommender(ABC):
     def restore(self, arrays: Arrays, values: dict[str, Any]) -> None:
         """Take back what `state` gave; `past` is set already."""
 
+    def settled(self) -> dict[str, Any]:
+        """Options that fix what `fit` chose by itself, for a further training on the same past."""
+        return {}
+
     def begin(self, meta: MetaDataset, tasks: Mapping[str, Task]) -> list[Task]:
         """Set `past` and return the past tasks in its order. Raises `BadInput` that names those without images."""
         self.past = Past.of(meta)
@@ -240,9 +244,9 @@ def support_of(new: np.ndarray, past: np.ndarray) -> tuple[float, bool]:
 
 
 def weights_of(distances: np.ndarray, tasks: Sequence[str], k: int = 5) -> dict[str, float]:
-    """Past tasks by nearness: shares exp(-d / median d) of the `k` nearest, largest first; sums to 1."""
+    """Past tasks by nearness: shares exp(-(d - nearest) / (median - nearest)) of the `k` nearest, largest first; sums to 1."""
     nearest = np.argsort(distances, kind="stable")[:k]
-    scale = float(np.median(distances)) or 1.0
+    scale = float(np.median(distances) - distances[nearest[0]]) or 1.0
     share = np.exp(-(distances[nearest] - distances[nearest[0]]) / scale)
     share = share / share.sum()
     return {tasks[i]: float(w) for i, w in zip(nearest, share, strict=True)}

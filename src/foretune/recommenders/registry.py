@@ -26,6 +26,33 @@ RECOMMENDERS: dict[str, Entry] = {
     "task-agnostic": Entry("foretune.recommenders.baselines:TaskAgnostic", "mean normalised score over past tasks"),
     "mean-rank": Entry("foretune.recommenders.baselines:MeanRank", "mean rank over past tasks"),
     "portfolio": Entry("foretune.recommenders.baselines:Portfolio", "greedy portfolio of past tasks, then mean rank"),
+    "hyperstar": Entry(
+        "foretune.recommenders.hyperstar:HyperSTAR", "HyperSTAR with both regularisers, three networks averaged"
+    ),
+    "hyperstar-bm": Entry(
+        "foretune.recommenders.hyperstar:HyperSTAR",
+        "batchwise mean: no regulariser",
+        {"members": 1, "similarity": False, "adversarial": False},
+    ),
+    "hyperstar-sim": Entry(
+        "foretune.recommenders.hyperstar:HyperSTAR",
+        "batchwise mean and similarity",
+        {"members": 1, "adversarial": False},
+    ),
+    "hyperstar-gan": Entry(
+        "foretune.recommenders.hyperstar:HyperSTAR", "batchwise mean and adversary", {"members": 1, "similarity": False}
+    ),
+    "hyperstar-both": Entry(
+        "foretune.recommenders.hyperstar:HyperSTAR", "batchwise mean, similarity and adversary", {"members": 1}
+    ),
+    "hyperstar-paper": Entry(
+        "foretune.recommenders.hyperstar:HyperSTAR",
+        "the same without the mean score as a start",
+        {"members": 1, "residual": False},
+    ),
+    "siamese": Entry(
+        "foretune.recommenders.siamese:SiameseNearest", "the past tasks nearest by a Siamese network's distance"
+    ),
 }
 
 
