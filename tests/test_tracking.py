@@ -292,7 +292,7 @@ def test_weights_are_registered_once_and_no_later_version_changes_them(uri, tmp_
     assert [Path(v.source.removeprefix("file://"), "best.pt").read_bytes() for v in versions] == [b"first", b"second"]
     parent, trials = runs_of(uri, study)
     assert {v.run_id for v in versions} == {parent.info.run_id} and len(trials) == len(study.started)
-    assert versions[1].tags["incumbent"] == f"{study.incumbent[2]:.4f}"
+    assert versions[1].tags["incumbent"] == f"{study.incumbent[2]:.6g}"
 
 
 def test_a_registry_that_is_down_is_told_and_nothing_more(tmp_path):

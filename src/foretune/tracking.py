@@ -165,8 +165,7 @@ class Tracker:
 
     def register(self, study: Study, name: str, files: Sequence[Path]) -> bool:
         """Make `files` (weights and what they are, no pickle) a version of the registered model `name`, from the study's run; True if MLflow has it.
-        The same files again register nothing. Each version has a folder of its own in the run, so that no later one changes it.
-        """
+        The same files again register nothing. Each version has a folder of its own in the run, so that no later one changes it."""
         mark = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:32]
         view = self._views_of(study)(study, True)
         client_of, errors = self._connect()
@@ -181,8 +180,7 @@ class Tracker:
             run = client.get_run(self._known[view.uid][0].run_id)
             for path in files:
                 client.log_artifact(run.info.run_id, str(path), f"model-{mark[:8]}")
-            tags = {k: f"{v:.4f}" for k, v in run.data.metrics.items() if k in ("incumbent", "test_accuracy")}
-            tags |= {"foretune.files": mark, "foretune.study": view.uid}
+            tags = {"foretune.files": mark} | {k: f"{v:.6g}" for k, v in run.data.metrics.items()}
             client.create_model_version(name, f"{run.info.artifact_uri}/model-{mark[:8]}", run.info.run_id, tags=tags)
         except errors as error:
             self._known.pop(view.uid, None)

@@ -1,0 +1,147 @@
+"""Tune each dataset that was dropped into the inbox, as a Prefect flow: study, report, best configuration, registered model.
+
+    python flows/inbox.py [--inbox data/inbox] [--budget EPOCHS] [--method M]
+
+A run looks, works until nothing is left to do, and ends; a schedule calls it again. What is taken, and what a kill leaves: `foretune.inbox`.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from prefect_api import prefect_api
+from pydantic import Field
+from tune import tune
+
+from foretune.display import describe
+from foretune.errors import BadInput
+from foretune.inbox import Inbox, Job
+from foretune.searchers.registry import METHODS
+from foretune.study import Study
+from foretune.tracking import Tracker
+from foretune.tuning import Tuned
+
+MACHINE = (
+    OSError,
+    MemoryError,
+    RuntimeError,
+)  # faults of a machine, tried again by the next watch; RuntimeError: torch's, CUDA's among them
+
+
+class Unfinished(RuntimeError):
+    """Some datasets could not be finished for a fault of the machine; they wait for the next watch."""
+
+
+@flow(name="inbox", persist_result=False, log_prints=True)
+def inbox(
+    inbox: Annotated[str, Field(description="folder to watch, on the worker's machine")] = "data/inbox",
+    quiet: Annotated[
+        float, Field(ge=0, description="seconds without a change after which a dataset is complete")
+    ] = 20.0,
+    budget: Annotated[
+        int | None, Field(ge=1, description="epochs for each dataset (default: ten full trainings)")
+    ] = None,
+    method: Annotated[
+        Annotated[str, Field(json_schema_extra={"enum": list(METHODS)})] | None,
+        Field(description="default: the best for the past there is"),
+    ] = None,
+    workers: Annotated[int, Field(ge=1, description="trials at a time")] = 2,
+    seconds: Annotated[float | None, Field(gt=0, description="wall-clock limit of each study")] = None,
+    data: Annotated[str, Field(description="folder with images, meta and studies, on the worker's machine")] = "data",
+    meta: Annotated[str, Field(description="meta-dataset in DATA/meta to learn from, or none")] = "light",
+    settings: Annotated[
+        dict[str, Any] | None, Field(description='training settings that differ, such as {"max_epoch": 20}')
+    ] = None,
+    tracking: Annotated[str | None, Field(description="MLflow's address, or none (default: the worker's own)")] = None,
+) -> list[str]:
+    """Tune what is complete in the inbox, one dataset after another; the names of those that were finished."""
+    asked: dict[str, Any] = {"budget": budget, "method": method, "workers": workers, "seconds": seconds, "meta": meta}
+    asked = {k: v for k, v in {**asked, "settings": settings}.items() if v is not None}
+    box = Inbox(inbox, Path(data) / "studies", quiet)
+    finished: list[str] = []
+    trouble: dict[str, str] = {}
+    with box.watching() as mine:
+        if not mine:
+            print("another watch is at work on this inbox")
+            return []
+        while True:
+            for entry in box.dropped():
+                print(f"taken: {box.take(entry, asked).dropped}")
+            jobs = [job for job in box.jobs() if job.id not in trouble]
+            if not jobs:
+                break
+            job = jobs[0]
+            try:
+                told = work(box, job, data, tracking)
+                finished.append(job.id)
+                print(f"done: {job.dropped}; {box.finish(job, told)}")
+            except BadInput as error:
+                print(f"set aside: {job.dropped}; {error}; {box.set_aside(job, str(error))}")
+            except MACHINE as error:
+                trouble[job.id] = f"{job.dropped}: {type(error).__name__}: {error}"
+                print(f"waits for the next watch: {trouble[job.id]}")
+    if trouble:
+        raise Unfinished("; ".join(trouble.values()))
+    return finished
+
+
+def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
+    """Tune a dataset, or go on with it, and register its network; what came out, in words. Raises `BadInput` where it cannot be used."""
+    folder = Path(data) / "studies" / job.id
+    job = box.start(job, spent(folder))
+    request: Mapping[str, Any] = job.request
+    tuned: Tuned = tune(images=str(box.images(job)), study=job.id, data=data, tracking=tracking, **request)
+    if tracking != "none":
+        told: list[str] = []
+        if not Tracker(tracking, warn=told.append).register(
+            Study.load(tuned.folder), job.id, [tuned.folder / "best.pt", tuned.folder / "best.json"]
+        ):
+            replace(job, tries=0, spent=tuned.epochs_spent).save()  # MLflow's fault, however often
+            raise ConnectionError(*told)
+    return "\n".join(
+        [
+            f"best configuration  {describe(tuned.best)} (epoch {tuned.epoch})",
+            f"accuracy            {tuned.valid_accuracy:.4f} (valid), {tuned.test_accuracy:.4f} (test), after {tuned.epochs_spent} epochs",
+            f"report              {tuned.folder / 'report.html'}",
+            f"configuration       {tuned.folder / 'best.yaml'}",
+            f"network             {tuned.folder / 'best.pt'}"
+            + ("" if tracking == "none" else f", in MLflow the registered model {job.id}"),
+        ]
+    )
+
+
+def spent(folder: Path) -> int:
+    """Epochs that a study has done, 0 where there is none yet. Raises `BadInput` for a damaged one."""
+    return Study.load(folder).spent if (folder / "study.json").exists() else 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the flow as a script, once."""
+    parser = argparse.ArgumentParser(prog="python flows/inbox.py", description="Tune what was dropped into the inbox.")
+    parser.add_argument("--inbox", default="data/inbox", metavar="FOLDER")
+    parser.add_argument("--quiet", type=float, default=20.0, help="seconds without a change (default: 20)")
+    parser.add_argument("--budget", type=int, metavar="EPOCHS", help="for each dataset")
+    parser.add_argument("--method", help="see: foretune methods")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--data", default="data")
+    parser.add_argument("--meta", default="light", help="meta-dataset in DATA/meta, or none")
+    parser.add_argument("--tracking", help="MLflow's address (default: $MLFLOW_TRACKING_URI), or none")
+    given = parser.parse_args(argv)
+    try:
+        with prefect_api():
+            inbox(**vars(given))
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except Unfinished as error:
+        print(f"error: {error}; the next watch tries again", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""The watch on the inbox, with a stand-in for tuning; with real training in test_service.py."""
+
+from pathlib import Path
+from typing import Any
+
+import inbox as module
+import pytest
+from inbox import Unfinished
+from inbox import inbox as flow
+
+from foretune.errors import BadInput
+from foretune.tuning import Tuned
+
+
+@pytest.fixture
+def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run the watch's body once on an inbox of this test; `watch.calls` are the calls of tune, `watch.does` what tune does for a name."""
+
+    class Watch:
+        def __init__(self) -> None:
+            self.calls: list[dict[str, Any]] = []
+            self.does: dict[str, Any] = {}
+            self.registered: list[str] = []
+            self.mlflow = True
+            self.folder = tmp_path / "inbox"
+
+        def drop(self, *names: str) -> None:
+            for name in names:
+                for c in ("cat", "dog"):
+                    (self.folder / name / c).mkdir(parents=True)
+
+        def __call__(self, **more: Any) -> list[str]:
+            return flow.fn(inbox=str(self.folder), quiet=0.0, data=str(tmp_path / "data"), **more)
+
+        def tune(self, **given: Any) -> Tuned:
+            self.calls.append(given)
+            if (does := self.does.get(given["study"])) is not None:
+                raise does
+            return Tuned(given["study"], tmp_path / "data" / given["study"], {"optimizer": "sgd"}, 0.9, 0.8, 3, 6)
+
+        def register(self, study: Any, name: str, files: Any) -> bool:
+            self.registered.append(name)
+            return self.mlflow
+
+    made = Watch()
+    monkeypatch.setattr(module, "tune", made.tune)
+    monkeypatch.setattr(module.Tracker, "register", lambda self, *given: made.register(*given))
+    monkeypatch.setattr(module.Study, "load", lambda folder: None)
+    return made
+
+
+def test_each_dataset_is_tuned_once_as_it_was_asked_for(watch: Any) -> None:
+    watch.drop("a", "b")
+    assert sorted(watch(budget=6, meta="none")) == ["a", "b"] == sorted(watch.registered)
+    assert [(c["study"], c["budget"], c["meta"], "method" in c) for c in watch.calls] == [
+        ("a", 6, "none", False),
+        ("b", 6, "none", False),
+    ]
+    assert Path(watch.calls[0]["images"]).name == "a"
+    text = (watch.folder / "done" / "a.txt").read_text()
+    assert "0.9000 (valid), 0.8000 (test)" in text and "best.yaml" in text and "registered model a" in text
+    assert watch() == [] and len(watch.calls) == 2
+
+
+def test_a_bad_dataset_is_set_aside_and_the_others_go_on(watch: Any) -> None:
+    watch.drop("a", "b", "c")
+    watch.does = {"b": BadInput("class 'cat' has 1 image")}
+    assert sorted(watch(tracking="none")) == ["a", "c"] and watch.registered == []
+    assert "class 'cat' has 1 image" in (watch.folder / "failed" / "b.txt").read_text()
+
+
+def test_a_fault_of_the_machine_waits_for_the_next_watch_with_its_first_request(watch: Any) -> None:
+    watch.drop("a", "b")
+    watch.does = {"a": OSError("No space left on device")}
+    with pytest.raises(Unfinished, match="a: OSError: No space left on device"):
+        watch(budget=6)
+    assert [c["study"] for c in watch.calls] == ["a", "b"]
+    watch.does = {}
+    assert watch(budget=99) == ["a"] and watch.calls[-1]["budget"] == 6
+
+
+def test_a_killed_watch_goes_on_and_one_that_is_always_killed_is_the_datasets_fault(watch: Any) -> None:
+    watch.drop("a")
+    watch.does = {"a": KeyboardInterrupt()}
+    for _ in range(4):
+        with pytest.raises(KeyboardInterrupt):
+            watch()
+    watch.drop("b")
+    assert watch() == ["b"]
+    assert "started 4 times" in (watch.folder / "failed" / "a.txt").read_text()
+
+
+def test_mlflow_may_be_down_for_as_long_as_it_likes(watch: Any) -> None:
+    watch.drop("a")
+    watch.mlflow = False
+    for _ in range(6):
+        with pytest.raises(Unfinished, match="ConnectionError"):
+            watch()
+    watch.mlflow = True
+    assert watch() == ["a"]
