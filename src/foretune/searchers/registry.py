@@ -48,6 +48,9 @@ METHODS: dict[str, Method] = {
     ),
     "asha": Method("foretune.searchers.asha:ASHA", "successive halving that never waits"),
     "bohb": Method("foretune.searchers.bohb:BOHB", "Hyperband that samples where the good ones were dense"),
+    "hyperband-gp": Method(
+        "foretune.searchers.hyperband_gp:HyperbandGP", "Hyperband that starts what a process on ranks expects to win"
+    ),
     "dehb": Method("foretune.searchers.dehb:DEHB", "Hyperband whose configurations evolve"),
     "boca": Method("foretune.searchers.boca:BOCA", "multi-fidelity GP-UCB: few epochs while they tell enough"),
     "dpl": Method("foretune.searchers.dpl:DPL", "an ensemble of power laws forecasts each curve's end"),
