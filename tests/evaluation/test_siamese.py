@@ -45,12 +45,16 @@ def done(grid, tasks, tmp_path_factory):
 def test_all_variants_are_there_at_every_number_of_evaluations(done, grid):
     _, summary = done
     assert summary["variant"].tolist() == [v for v in VARIANTS for _ in range(6)]
-    assert summary["evaluations"].tolist() == list(range(1, 7)) * 4
+    assert summary["evaluations"].tolist() == list(range(1, 7)) * 7
     assert (summary["tasks"] == 5).all()
     for _, one in summary.groupby("variant", observed=True):
         assert (np.diff(one["mean"]) <= 1e-9).all() and one["mean"].between(0, 1).all()
     first = summary[summary["evaluations"] == 1].set_index("variant")["mean"]
-    assert first["random, EI"] == first["random, UCB"] and first["nearest, EI"] == first["nearest, EI, prior mean"]
+    assert (
+        first["random, EI"] == first["random, UCB"] == first["random search"]
+        and first["nearest, EI"] == first["nearest, EI, prior mean"]
+    )
+    assert first["any tasks, EI, prior mean"] != first["nearest, EI"] != first["portfolio"]
     assert first["nearest, EI"] < 0.5 * first["random, EI"]  # past bests beat chance here whoever the neighbours are
 
 

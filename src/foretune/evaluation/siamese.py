@@ -2,6 +2,9 @@
 
     python -m foretune.evaluation.siamese [--params params.yaml] [--minutes M]
 
+Beside the four variants stand what they must beat: random search, the greedy portfolio of past tasks, and the last variant with past tasks drawn by chance
+in the neighbours' place, which says what the pictures are worth.
+
 Every source in turn is held out: the network is trained on the tasks of all others, ranks the past tasks for each held-out task, and each variant tunes
 that task by replay, one evaluation = one full training. A network is trained once a source; a repetition draws other images of the target and other
 random configurations (so variants with neighbours differ between repetitions only as far as other images give other neighbours, ties aside).
@@ -18,6 +21,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +37,26 @@ from foretune.meta import KEYS, MetaDataset
 from foretune.params import SiamesePlan, load
 from foretune.recommenders.base import Past
 from foretune.recommenders.siamese import SiameseNearest, mapping_distance
-from foretune.searchers.siamese_bo import SiameseBO
+from foretune.searchers.registry import searcher
 
-VARIANTS: dict[str, dict[str, Any]] = {
-    "random, EI": {"init": "random", "prior_mean": False},
-    "random, UCB": {"init": "random", "prior_mean": False, "acquisition": "ucb"},
-    "nearest, EI": {"prior_mean": False},
-    "nearest, EI, prior mean": {},
+
+@dataclass(frozen=True)
+class Variant:
+    """A searcher with its options, and which neighbours its study is told: those by pictures, tasks drawn by chance, or none."""
+
+    method: str = "siamese-bo"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    neighbours: str = "pictures"
+
+
+VARIANTS: dict[str, Variant] = {
+    "random, EI": Variant(options={"init": "random", "prior_mean": False}),
+    "random, UCB": Variant(options={"init": "random", "prior_mean": False, "acquisition": "ucb"}),
+    "nearest, EI": Variant(options={"prior_mean": False}),
+    "nearest, EI, prior mean": Variant(),
+    "any tasks, EI, prior mean": Variant(neighbours="chance"),
+    "random search": Variant("random", neighbours="none"),
+    "portfolio": Variant("portfolio", neighbours="none"),
 }
 
 
@@ -63,12 +80,15 @@ def tune(
 ) -> list[dict[str, Any]]:
     """Rows (variant, task, seed, evaluation, normalized_regret) of one repetition of all variants."""
     rows = []
-    for name, options in VARIANTS.items():
+    chance = [past[i] for i in np.random.default_rng(seed).permutation(len(past))[:k]]
+    told = {"pictures": dict(nearest), "chance": {name: 1.0 - 0.01 * i for i, name in enumerate(chance)}, "none": {}}
+    for name, variant in VARIANTS.items():
         study, objective = replay_study(
-            grid, task, budget=evaluations * grid.max_epoch, sources=past, seed=seed, method="siamese-bo"
+            grid, task, budget=evaluations * grid.max_epoch, sources=past, seed=seed, method=variant.method
         )
-        study.note(recommended={"nearest": dict(nearest)})
-        steps = replay(study, objective, SiameseBO(k=k, **options), Score(grid, task))
+        study.note(recommended={"nearest": told[variant.neighbours]})
+        own = {"k": k} if variant.method == "siamese-bo" else {}
+        steps = replay(study, objective, searcher(variant.method, **own, **variant.options), Score(grid, task))
         found = [1.0 if s["normalized_regret"] is None else s["normalized_regret"] for s in steps]
         found += found[-1:] * (evaluations - len(found))  # the pool ended before the evaluations did
         rows += [
