@@ -127,3 +127,31 @@ def test_bad_options_and_a_missing_past_are_refused():
     plan = Plan(task="new", metric=meta.metric, goal=meta.goal, max_epoch=3, budget=9)
     with pytest.raises(BadInput, match="no past tasks|there are none"):
         Study(meta.space, meta.configs, plan).ask(CurveTransfer())
+
+
+def test_goes_for_full_trainings_where_the_past_says_so(table):
+    """Two niches, told apart by the last epochs only: after the first winner the second one is trained to the end, without a detour."""
+    rng = np.random.default_rng(0)
+    top = np.linspace(0, 0.6, 20)[None] + rng.normal(0, 0.005, (9, 20))
+    top[::2, 3], top[1::2, 7] = 0.9, 0.9
+    shape = np.where(np.arange(1, 13) > 11, 1.0, 0.1)
+    meta = table(top[:, :, None] * shape + rng.normal(0, 0.01, (9, 20, 12)) * (shape < 1))
+    study, _ = replay_study(meta, "t1", budget=24)
+    truth = meta.curves("t1")
+    study.tell(study.ask(Fixed(3, 12)), truth[3])
+    searcher = CurveTransfer()
+    gains = searcher.full_gains(study, searcher.belief(study), 12)
+    assert gains.argmax() == 7 and gains[7] > 0.1 and gains[3] == 0
+    while step := study.ask(searcher):
+        assert step.config_id == 7 and "full training" in step.because["why"] and step.because["past"]
+        study.tell(step, truth[7, step.start : step.stop])
+    assert study.incumbent[0] == 7
+
+
+def test_no_full_trainings_before_the_first_nor_where_probing_pays():
+    meta = synthetic_meta(tasks=5, configs=40, epochs=9)
+    study, objective = replay_study(meta, "t0", budget=27)
+    searcher = CurveTransfer()
+    assert searcher.full_gains(study, searcher.belief(study), 9) is None
+    list(replay(study, objective, searcher, Score(meta, "t0")))
+    assert not any("full training" in s["because"]["why"] for s in study.steps)

@@ -5,6 +5,12 @@ largest expected improvement that it can still reach: epochs after the deadline 
 1, 2, 5, 10, 20, 50, ... full trainings, or the end of the budget, so that a study is good at any time and spends its last
 epochs on what is nearly finished. The first suggestion is the largest expected value at that deadline.
 
+After the first full training's worth of epochs there are two ways to go on, and the past tasks, replayed leave-one-out, say which
+(`foretune.past_policy`). Where looking at many pays, as above. Where full trainings pay, because only the last epochs tell the good
+from the best: the configuration that would most improve the past tasks' incumbents, had they spent the same epochs, weighed by
+how much the target leans on each; it is then finished unless its expected improvement vanishes. Not while the target's own
+observations speak against the history.
+
 Steps under way count as if they had brought what is expected of them; a trial that failed counts as the worst value seen, so
 that configurations like it are avoided.
 """
@@ -17,12 +23,15 @@ import numpy as np
 from foretune.curve_prior import Belief, CurvePrior
 from foretune.errors import BadInput
 from foretune.gp import expected_gain
-from foretune.past_curves import learned_from_past
+from foretune.past_curves import PastCurves, learned_from_past
+from foretune.past_policy import full_trainings_pay
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.study import Step, Study
 
 LADDER = 12  # epochs at which curves are predicted, geometrically spaced
 MOST_CELLS = 400  # observations that one decision conditions on
+PERSISTENCE = 4.0  # how many times the gain of the trial under way another must promise to take its place
+NEGLIGIBLE = 0.02  # share of the largest expected improvement below which a configuration is not trained fully
 
 
 class CurveTransfer(Searcher):
@@ -91,16 +100,38 @@ class CurveTransfer(Searcher):
         else:
             value = belief.expected
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
-        config_id = int(value.argmax())
+        gains = self.full_gains(study, belief, left)
+        worth = free & (value > NEGLIGIBLE * value.max())
+        if gains is not None and (gains[worth] > 1e-4).any():
+            config_id = int(np.where(worth, gains, -np.inf).argmax())
+            what = "largest gain on past tasks by full training"
+        else:
+            config_id = int(value.argmax())
+            what = f"most expected improvement within {left} epochs"
         why = "continue" if study.epoch[config_id] else "start"
-        return self.step(
-            study,
-            config_id,
-            left,
-            belief,
-            f"{why}: most expected improvement within {left} epochs",
-            float(value[config_id]),
-        )
+        return self.step(study, config_id, left, belief, f"{why}: {what}", float(value[config_id]))
+
+    def full_gains(self, study: Study, belief: Belief, left: int) -> np.ndarray | None:
+        """By how much each configuration, trained on until the deadline, would lower the past tasks' normalized regret, (n,).
+
+        Their incumbents are those after the epochs that this study has spent. None in a study's first full training, where the past
+        prefers probing, or where the target contradicts it.
+        """
+        used = study.budget - study.remaining
+        if used < study.max_epoch or belief.trust.get("flat", 0.0) >= 0.5:
+            return None
+        trainings = min(10, max(2, round((used + left) / study.max_epoch)))
+        if not learned_from_past(study, (self.name, trainings), lambda past: full_trainings_pay(past.Z, trainings)):
+            return None
+        best = learned_from_past(study, (self.name, "best so far"), best_so_far)  # (T, n, E)
+        started = np.flatnonzero(study.epoch)
+        incumbent = best[:, started, study.epoch[started] - 1].max(axis=1, initial=-np.inf)
+        end = np.minimum(study.epoch + left, study.max_epoch) - 1
+        weight = 0.5 / len(best) + 0.5 * belief.lean / max(float(belief.lean.sum()), 1e-12)
+        gain = weight @ np.maximum(best[:, np.arange(len(end)), end] - incumbent[:, None], 0.0)
+        if study.order:
+            gain[study.order[-1][0]] *= PERSISTENCE
+        return np.asarray(gain)
 
     def step(self, study: Study, config_id: int, left: int, belief: Belief, why: str, gain: float | None) -> Step:
         """A step of `config_id`, longer the longer it has trained, with the past tasks that speak for it."""
@@ -125,6 +156,13 @@ class CurveTransfer(Searcher):
     def recommend(self, study: Study) -> int | None:
         """The configuration expected to be best when fully trained; before any observation, the past's."""
         return int(self.final(study).argmax()) if len(study.configs) else None
+
+
+def best_so_far(past: PastCurves) -> np.ndarray:
+    """Running maxima of the pool's past curves in units of each task's spread between configurations, (T, pool, E)."""
+    best = np.maximum.accumulate(past.Z[:, : past.pool], axis=2)
+    spread = np.ptp(best[:, :, -1], axis=1)
+    return np.asarray(best / np.where(spread > 0, spread, 1.0)[:, None, None])
 
 
 def until_deadline(study: Study) -> int:
