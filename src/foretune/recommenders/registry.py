@@ -26,6 +26,19 @@ RECOMMENDERS: dict[str, Entry] = {
     "task-agnostic": Entry("foretune.recommenders.baselines:TaskAgnostic", "mean normalised score over past tasks"),
     "mean-rank": Entry("foretune.recommenders.baselines:MeanRank", "mean rank over past tasks"),
     "portfolio": Entry("foretune.recommenders.baselines:Portfolio", "greedy portfolio of past tasks, then mean rank"),
+    "random-forest": Entry(
+        "foretune.recommenders.described:RandomForest", "random forest over metadata and configuration"
+    ),
+    "nearest-metadata": Entry(
+        "foretune.recommenders.described:NearestMetadata", "the list of the past task nearest by metadata"
+    ),
+    "metadata-network": Entry("foretune.recommenders.described:MetadataNetwork", "HyperSTAR's predictor on metadata"),
+    "global-mean": Entry(
+        "foretune.recommenders.described:GlobalMean", "HyperSTAR's predictor on the mean frozen ImageNet feature"
+    ),
+    "tr-automl": Entry(
+        "foretune.recommenders.described:TrAutoML", "the past task nearest by ten trial runs on the new one"
+    ),
     "hyperstar": Entry(
         "foretune.recommenders.hyperstar:HyperSTAR", "HyperSTAR with both regularisers, three networks averaged"
     ),

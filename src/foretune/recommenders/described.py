@@ -1,0 +1,190 @@
+"""Task-aware baselines: tasks described by hand-made metadata or by frozen ImageNet features, and Tr-AutoML's nearest task by trial runs.
+
+| class             | task described by                                     | ranking                                                        |
+|-------------------|-------------------------------------------------------|----------------------------------------------------------------|
+| `RandomForest`    | metadata                                              | regression over (metadata, one-hot) (Feurer et al. [12])        |
+| `NearestMetadata` | metadata                                              | that of the nearest past task (Feurer et al. [10])              |
+| `MetadataNetwork` | metadata                                              | HyperSTAR's predictor                                           |
+| `GlobalMean`      | mean ImageNet feature over the images, nothing learned | HyperSTAR's predictor (Wong et al. [44])                        |
+| `TrAutoML`        | results of ten configurations on the task itself      | that of the past task with the most similar results (Xue et al. [47]) |
+
+The numbers in brackets are the references of the HyperSTAR paper.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foretune.errors import BadInput
+from foretune.images import Task
+from foretune.meta import MetaDataset
+from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of, weights_of
+from foretune.recommenders.encoding import encoded
+from foretune.recommenders.hyperstar import JointPredictor
+from foretune.recommenders.metadata import metadata, standardise
+from foretune.recommenders.trunk import kept_activations, trunk
+
+
+class Described(Recommender):
+    """A recommender that goes by metadata; `described` (T, p) are the past tasks', standardised."""
+
+    def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
+        raw = np.stack([metadata(task) for task in self.begin(meta, tasks)])
+        self.centre, self.scale = standardise(raw)
+        self.described = (raw - self.centre) / self.scale
+        self.encoded = encoded(meta, "one-hot")
+        self.seed = seed
+        self.learn()
+        return self
+
+    def learn(self) -> None:
+        """What a subclass fits beyond the descriptions."""
+
+    def score(self, described: np.ndarray) -> np.ndarray:
+        """Normalised scores (n,) of a task described by (p,)."""
+        raise BadInput(f"recommender {self.name!r} has no scores")
+
+    def rank(self, task: Task, seed: int = 0) -> Ranking:
+        new = (metadata(task) - self.centre) / self.scale
+        nearest = weights_of(np.linalg.norm(self.described - new, axis=1), self.past.tasks, self.neighbours)
+        scores = self.score(new)
+        predicted, spread = in_unit(self.past, scores, nearest, self.past.normalised.std(axis=0))
+        return Ranking(self.past, scores, nearest, *support_of(new, self.described), predicted, spread)
+
+    neighbours: ClassVar[int] = 5
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        arrays = {"described": self.described, "centre": self.centre, "scale": self.scale, "encoded": self.encoded}
+        return arrays, {"seed": self.seed}
+
+    def restore(self, arrays: Arrays, values: dict[str, Any]) -> None:
+        self.described, self.centre = arrays["described"], arrays["centre"]
+        self.scale, self.encoded = arrays["scale"], arrays["encoded"]
+        self.seed = values["seed"]
+        self.learn()
+
+
+class RandomForest(Described):
+    """A random forest over metadata and one-hot configuration; it is grown again from its data where it is loaded."""
+
+    name: ClassVar[str] = "random-forest"
+
+    def __init__(self, trees: int = 100):
+        if trees < 1:
+            raise BadInput(f"trees={trees} must be at least 1")
+        super().__init__(trees=trees)
+
+    def learn(self) -> None:
+        from sklearn.ensemble import RandomForestRegressor
+
+        n = len(self.encoded)
+        rows = np.concatenate([self._rows(one) for one in self.described])
+        self.forest = RandomForestRegressor(
+            self.options["trees"], max_features=1 / 3, random_state=self.seed, min_samples_leaf=2
+        )
+        self.forest.fit(rows, self.past.normalised.reshape(len(self.described) * n))
+
+    def _rows(self, described: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.tile(described, (len(self.encoded), 1)), self.encoded], axis=1)
+
+    def score(self, described: np.ndarray) -> np.ndarray:
+        return self.forest.predict(self._rows(described))
+
+
+class NearestMetadata(Described):
+    """The scores of the past task whose metadata is nearest."""
+
+    name: ClassVar[str] = "nearest-metadata"
+    neighbours: ClassVar[int] = 1
+
+    def score(self, described: np.ndarray) -> np.ndarray:
+        return self.past.normalised[int(np.linalg.norm(self.described - described, axis=1).argmin())]
+
+
+class MetadataNetwork(JointPredictor):
+    """HyperSTAR's predictor on metadata instead of images."""
+
+    name: ClassVar[str] = "metadata-network"
+
+    def __init__(
+        self,
+        members: int = 1,
+        residual: bool = True,
+        encoding: str = "one-hot",
+        inner: int = 4,
+        steps: int = 0,
+        strength: float = 1.0,
+    ):
+        super().__init__(members, residual, encoding, inner, steps, strength)
+
+    def activations(self, task: Task) -> tuple[Tensor, np.ndarray]:
+        return torch.from_numpy(metadata(task)).float()[None], np.zeros(1, dtype=int)
+
+
+class GlobalMean(JointPredictor):
+    """HyperSTAR's predictor on one point per task: the mean over images of the frozen ImageNet network's last features."""
+
+    name: ClassVar[str] = "global-mean"
+
+    def __init__(
+        self,
+        members: int = 1,
+        residual: bool = True,
+        encoding: str = "one-hot",
+        inner: int = 4,
+        steps: int = 0,
+        strength: float = 1.0,
+        trunk: str = "mobilenet_v2",
+        size: int = 48,
+        pool: int = 384,
+    ):
+        super().__init__(members, residual, encoding, inner, steps, strength, trunk=trunk, size=size, pool=pool)
+
+    def activations(self, task: Task) -> tuple[Tensor, np.ndarray]:
+        chosen = self.options["trunk"], self.options["size"]
+        found, _ = kept_activations(*chosen, task, self.options["pool"])
+        return trunk(*chosen).penultimate(found).mean(dim=0, keepdim=True), np.zeros(1, dtype=int)
+
+
+def probes(n: int, count: int, seed: int) -> np.ndarray:
+    """The configurations that Tr-AutoML runs on every task, drawn from `seed`, (count,)."""
+    return np.random.default_rng(seed).choice(n, size=min(count, n), replace=False)
+
+
+class TrAutoML(Recommender):
+    """Runs `probes` configurations on the new task and takes the ranking of the past task with the most similar results (HyperSTAR, section 4.3)."""
+
+    name: ClassVar[str] = "tr-automl"
+
+    def __init__(self, count: int = 10):
+        if count < 1:
+            raise BadInput(f"count={count} must be at least 1")
+        super().__init__(count=count)
+
+    def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
+        self.begin(meta, tasks)
+        self.seed = seed
+        return self
+
+    def rank(self, task: Task, seed: int = 0) -> Ranking:
+        raise BadInput(
+            "recommender 'tr-automl' compares results: it must train ten configurations first (`rank_given`)"
+        )
+
+    def rank_given(self, evaluate: Callable[[Sequence[int]], np.ndarray]) -> Ranking:
+        """The ranking after `evaluate` gave the best values (higher is better) of the probed rows on the new task."""
+        rows = probes(len(self.past.config_ids), self.options["count"], self.seed)
+        here = np.asarray(evaluate(rows.tolist()), dtype=float)
+        here = np.where(np.isnan(here), np.nanmin(here), here)
+        distances = np.linalg.norm(self.past.filled[:, rows] - here, axis=1)
+        nearest = weights_of(distances, self.past.tasks, 1)
+        return Ranking(self.past, self.past.normalised[int(distances.argmin())], nearest)
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        return {}, {"seed": self.seed}
+
+    def restore(self, arrays: Arrays, values: dict[str, Any]) -> None:
+        self.seed = values["seed"]
