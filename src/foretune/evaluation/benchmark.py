@@ -139,7 +139,7 @@ def _append(path: Path, have: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.Da
 
 
 def regret_at(
-    steps: pd.DataFrame, budgets: Iterable[int], column: str = "normalized_regret", nothing: float = 1.0
+    steps: pd.DataFrame, budgets: Iterable[float], column: str = "normalized_regret", nothing: float = 1.0
 ) -> pd.DataFrame:
     """The value of `column` once each budget (in epochs) is spent: rows (method, task, seed), a column per budget.
 
