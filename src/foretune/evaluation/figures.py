@@ -18,7 +18,10 @@ FLOOR = 1e-4  # of logarithmic axes
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of `file`: a line for each value of `line`, `y` against `x` with a band of `error`; `keep` names the lines to draw (none: all)."""
+    """A picture of `file`: a line for each value of `line`, `y` against `x` with a band of `error` (empty: none).
+
+    `where` is a column and the value that rows must have there; `keep` names the lines to draw, in this order (none: all).
+    """
 
     file: str
     title: str
@@ -32,6 +35,7 @@ class Figure:
     log_x: bool = False
     log_y: bool = False
     keep: tuple[str, ...] = ()
+    where: tuple[str, float | str] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,8 +47,75 @@ class Table:
     about: str
 
 
-FIGURES: tuple[Figure, ...] = ()
-TABLES: tuple[Table, ...] = ()
+REGRET = "mean normalized regret"
+FIGURES: tuple[Figure, ...] = (
+    Figure(
+        "rankings/figure5a.csv",
+        "Best configuration found after k of a recommender's list",
+        "Leave-one-source-out on the shipped meta-dataset; every configuration trained to the end (HyperSTAR, figure 5a).",
+        "recommender",
+        "k",
+        "mean",
+        "se",
+        "configurations tried",
+        REGRET,
+        log_x=True,
+        log_y=True,
+    ),
+    *(
+        Figure(
+            "task_aware_curves.csv",
+            f"Task-aware Hyperband, eta = {eta}",
+            "Hyperband that starts what a recommender ranks first for the task's pictures, against Hyperband, BOHB and lists (HyperSTAR, figures 3 to 5).",
+            "method",
+            "epochs",
+            "mean",
+            "",
+            "epochs spent",
+            REGRET,
+            log_x=True,
+            log_y=True,
+            where=("eta", eta),
+        )
+        for eta in (2, 3)
+    ),
+    Figure(
+        "siamese.csv",
+        "Bayesian optimisation from the neighbours' best",
+        "The four variants of Siamese-BHO's figure 2, and what they must beat; an evaluation is a full training.",
+        "variant",
+        "evaluations",
+        "mean",
+        "se",
+        "evaluations",
+        REGRET,
+        log_y=True,
+    ),
+)
+TABLES: tuple[Table, ...] = (
+    Table(
+        "rankings/summary.csv",
+        "Rankings before anything is trained",
+        "AP@10, precision of the first 10, and normalized regret of the first configuration; mean and standard error over held-out tasks.",
+    ),
+    Table("rankings/tasks.csv", "Rankings by task", "AP@10 by held-out task, mean over trials."),
+    Table(
+        "task_aware.csv",
+        "Task-aware Hyperband at the budgets",
+        "Normalized regret; mean and standard error over tasks.",
+    ),
+    Table(
+        "task_aware_share.csv",
+        "Share of the budget",
+        "Epochs until the mean curve of a method is as good as another's at the end of its budget.",
+    ),
+    Table(
+        "siamese_distances.csv",
+        "Distances that the Siamese network predicts",
+        "Rank correlation with the true distances, and the chosen neighbours' true distance as a share of the mean one.",
+    ),
+)
+SHOWN = frozenset(f.file for f in FIGURES) | frozenset(t.file for t in TABLES)
 
 
 def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
@@ -57,8 +128,12 @@ def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
     except (OSError, ValueError) as error:
         raise BadInput(f"{path} cannot be read: {error}") from error
     if isinstance(entry, Figure):
-        if missing := [c for c in (entry.line, entry.x, entry.y, entry.error) if c not in frame]:
+        columns = [entry.line, entry.x, entry.y, *([entry.error] if entry.error else [])]
+        columns += [entry.where[0]] if entry.where else []
+        if missing := [c for c in columns if c not in frame]:
             raise BadInput(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame))}")
+        if entry.where:
+            frame = frame[frame[entry.where[0]] == entry.where[1]]
         frame = frame[frame[entry.line].isin(entry.keep)] if entry.keep else frame
     return frame
 
@@ -73,7 +148,8 @@ def draw(figure: Figure, frame: pd.DataFrame) -> str:
     """The figure as SVG with its legend."""
     lines = []
     for k, (name, part) in enumerate(lines_of(figure, frame).items()):
-        y, half = part[figure.y].to_numpy(float), np.nan_to_num(part[figure.error].to_numpy(float))
+        y = part[figure.y].to_numpy(float)
+        half = np.nan_to_num(part[figure.error].to_numpy(float)) if figure.error else np.zeros(len(y))
         low, high = y - half, y + half
         if figure.log_y:
             y, low, high = np.maximum(y, FLOOR), np.maximum(low, FLOOR), np.maximum(high, FLOOR)
@@ -113,7 +189,8 @@ def points(reports: Path) -> dict[str, list[tuple[str, float, int]]]:
             metric = figure.y_label.replace(" ", "_")
             for name, part in lines_of(figure, frame).items():
                 kept = part[np.isfinite(part[figure.y])]
-                out[f"{Path(figure.file).stem}: {name}"] = [
+                where = f" {figure.where[0]}={figure.where[1]}" if figure.where else ""
+                out[f"{Path(figure.file).stem}{where}: {name}"] = [
                     (metric, float(y), int(x)) for x, y in zip(kept[figure.x], kept[figure.y], strict=True)
                 ]
     return out

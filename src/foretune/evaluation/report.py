@@ -22,7 +22,7 @@ import pandas as pd
 from foretune.charts import Frame, Line, legend, line_chart, responsive, series_style
 from foretune.errors import BadInput
 from foretune.evaluation.benchmark import regret_at
-from foretune.evaluation.figures import drawn, points
+from foretune.evaluation.figures import SHOWN, drawn, points
 from foretune.evaluation.figures import tables as further
 from foretune.files import write_atomic
 from foretune.report import render
@@ -89,6 +89,8 @@ def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.Data
         sections.append(Section(about.get("title", folder.name), steps, most, about.get("about", ""), reference))
     tables: dict[str, pd.DataFrame] = {}
     for path in sorted([*reports.glob("*.csv"), *reports.glob("*.json")]):
+        if path.name in SHOWN:
+            continue
         try:
             tables[path.stem] = pd.read_csv(path) if path.suffix == ".csv" else _flat(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
