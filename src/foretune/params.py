@@ -67,6 +67,25 @@ class TaskAwarePlan:
 
 
 @dataclass(frozen=True)
+class RankingsPlan:
+    """The ranking table: recommenders, trials of each, and trainings that the trials share (a trial has image batches of its own)."""
+
+    recommenders: tuple[str, ...] = ("random", "task-agnostic")
+    trials: int = 10
+    trainings: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class RecommenderPlan:
+    """The recommender that is fitted on the whole meta-dataset and ships: its name, where it is written, seed."""
+
+    name: str = "hyperstar"
+    folder: str = "data/models/hyperstar"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class Demo:
     """What `make demo` tunes, and for how many epochs."""
 
@@ -84,6 +103,8 @@ class Params:
     evaluate: Evaluate = field(default_factory=Evaluate)
     siamese: SiamesePlan = field(default_factory=SiamesePlan)
     task_aware: TaskAwarePlan = field(default_factory=TaskAwarePlan)
+    rankings: RankingsPlan = field(default_factory=RankingsPlan)
+    recommender: RecommenderPlan = field(default_factory=RecommenderPlan)
     demo: Demo = field(default_factory=Demo)
 
     def __post_init__(self) -> None:
@@ -104,6 +125,8 @@ class Params:
             ("siamese.repetitions", self.siamese.repetitions),
             ("task_aware.large_budget", self.task_aware.large_budget),
             ("task_aware.repetitions", self.task_aware.repetitions),
+            ("rankings.trials", self.rankings.trials),
+            ("rankings.trainings", self.rankings.trainings),
             ("demo.budget", self.demo.budget),
         ]:
             if value < 1:
