@@ -1,11 +1,14 @@
 """Max-Trial-GP-UCB over a model that is given: the choice, the recommendation, pending and failed trials."""
 
 import numpy as np
+import pytest
 
-from foretune.evaluation.replay import replay_study
+from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.gp import max_trial
-from foretune.searchers.max_trial import MaxTrial, shares
+from foretune.searchers.max_trial import MaxTrial, shares, sourced, support
+from foretune.searchers.registry import METHODS, searcher
+from foretune.study import Step
 
 
 class Given(MaxTrial):
@@ -72,3 +75,31 @@ def test_max_trial_and_shares():
     assert max_trial(mean, std, np.array([2, 2]), 0.5)[0] == -np.inf
     assert shares(np.array([1.0, -2.0, 3.0]), ("a", "b", "c")) == {"c": 0.75, "a": 0.25}
     assert shares(np.zeros(2), ("a", "b")) == {}
+
+
+TRANSFER = [
+    n for n, m in METHODS.items() if m.needs_past and m.recommender is None and n not in ("mean-rank", "portfolio")
+]
+
+
+@pytest.mark.parametrize("name", TRANSFER)
+def test_every_step_of_a_transfer_method_says_which_past_tasks_it_leans_on(name):
+    meta = synthetic_meta(tasks=4, configs=12, epochs=4)
+    study, objective = replay_study(meta, "t0", budget=20, method=name)
+    list(replay(study, objective, searcher(name), Score(meta, "t0")))
+    for step in study.steps:
+        past = step["because"]["past"]
+        assert past and set(past) <= {"t1", "t2", "t3"} and all(w >= 0 for w in past.values())
+        assert sum(past.values()) == pytest.approx(1, abs=0.01)
+
+
+def test_support_is_larger_where_the_configuration_did_well(table):
+    values = np.zeros((3, 4, 2))
+    values[0], values[1, 0], values[2, 3] = 0.5, 1.0, 1.0
+    study, _ = replay_study(table(values + np.linspace(0, 0.1, 4)[None, :, None]), "t0", budget=4)
+    past = support(study, 0)
+    assert past["t1"] == 1.0 and past["t2"] == 0.0  # best of t1, worst of t2
+    step = Step(0, 0, 1, {"why": "x"})
+    assert sourced(step, study).because == {"why": "x", "past": past} and sourced(None, study) is None
+    named = Step(0, 0, 1, {"why": "x", "past": {"t2": 1.0}})
+    assert sourced(named, study) is named

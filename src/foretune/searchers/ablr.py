@@ -15,8 +15,8 @@ from foretune.errors import BadInput
 from foretune.gp import cholesky, whiten
 from foretune.past_curves import PastCurves
 from foretune.searchers.hyperband import Hyperband
-from foretune.searchers.max_trial import MaxTrial
-from foretune.study import Study
+from foretune.searchers.max_trial import MaxTrial, sourced
+from foretune.study import Step, Study
 
 WIDTH = 50
 CELLS = 1000  # cells of the past that the features are trained on
@@ -116,6 +116,10 @@ class ABLRHyperband(Hyperband):
             return super().sample(study, rng)
         mean, std = self.model.predicted(study)
         return int(fresh[np.argmax((mean + self.optimism * std)[fresh, -1])])
+
+    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+        """Hyperband's step, with the past tasks that speak for its configuration."""
+        return sourced(super().suggest(study, rng), study)
 
     def recommend(self, study: Study) -> int | None:
         """The configuration with the model's largest mean."""

@@ -14,7 +14,7 @@ from foretune.gp import Exact
 from foretune.past_curves import PastCurves
 from foretune.searchers.base import draw
 from foretune.searchers.bohb import BOHB, Density, binary_columns
-from foretune.searchers.max_trial import MaxTrial
+from foretune.searchers.max_trial import MaxTrial, sourced
 from foretune.searchers.warm import past_best
 from foretune.study import Step, Study
 
@@ -156,3 +156,7 @@ class BoxBOHB(BOHB):
             return int(rng.choice(fresh))
         good, bad = (Density(study.X[ids], binary_columns(study)) for ids in split)
         return int(fresh[np.argmax(good.log(study.X[fresh]) - bad.log(study.X[fresh]))])
+
+    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+        """BOHB's step, with the past tasks that speak for its configuration."""
+        return sourced(super().suggest(study, rng), study)

@@ -13,7 +13,7 @@ from foretune.gp import Exact, expected_gain
 from foretune.past_curves import PastCurves, learned_from_past
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.hyperband import best_paused
-from foretune.searchers.max_trial import shares
+from foretune.searchers.max_trial import shares, sourced, support
 from foretune.study import Step, Study
 
 
@@ -66,7 +66,7 @@ class EmpiricalPrior(WithPast):
         adopt_past(study)
         paused = best_paused(study, "finish what was begun")
         if paused is not None:
-            return paused
+            return sourced(paused, study)
         free = study.available
         if not free.any():
             fresh = draw(study, rng)
@@ -83,7 +83,7 @@ class EmpiricalPrior(WithPast):
             c,
             int(study.epoch[c]),
             study.max_epoch,
-            {"why": "largest expected improvement when fully trained", "past": lean},
+            {"why": "largest expected improvement when fully trained", "past": lean or support(study, c)},
         )
 
 

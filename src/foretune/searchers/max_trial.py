@@ -4,6 +4,7 @@ The configuration with the largest mean + eta std over its epochs not yet observ
 is the one with the largest mean over all epochs. A step takes one epoch.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from foretune.errors import BadInput
 from foretune.gp import max_trial
 from foretune.past_curves import PastCurves, learned_from_past
 from foretune.searchers.base import Searcher, adopt_past, draw
+from foretune.searchers.warm import leaning
 from foretune.study import Step, Study
 
 
@@ -38,9 +40,8 @@ class MaxTrial(Searcher):
         raise TypeError(f"{type(self).__name__} does not say what it predicts")
 
     def lean(self, learned: Any, study: Study, config_id: int) -> dict[str, float]:
-        """The past tasks that a suggestion leans on, as shares; by default all alike."""
-        tasks = study.past.tasks if study.past is not None else []
-        return {t: round(1 / len(tasks), 3) for t in tasks[:5]}
+        """The past tasks that a suggestion leans on, as shares; by default those that speak for the configuration."""
+        return support(study, config_id)
 
     def learned(self, study: Study) -> Any:
         """`learn`, once per past and pool."""
@@ -88,6 +89,20 @@ class MaxTrial(Searcher):
         """The configuration with the largest mean over all epochs."""
         mean = self.predicted(study)[0].max(axis=1)
         return int(np.where(study.failed, -np.inf, mean).argmax())
+
+
+def support(study: Study, config_id: int) -> dict[str, float]:
+    """How much each past task speaks for a configuration: 1 - its normalized regret there, as shares; at most five tasks."""
+    past = learned_from_past(study, "past", lambda past: past)
+    best = learned_from_past(study, "best", lambda past: past.Z.max(axis=2)[:, : past.pool])
+    return leaning(best, past.tasks, config_id)
+
+
+def sourced(step: Step | None, study: Study) -> Step | None:
+    """The step with the past tasks that speak for its configuration, if it names none."""
+    if step is None or step.because.get("past"):
+        return step
+    return replace(step, because={**step.because, "past": support(study, step.config_id)})
 
 
 def shares(weights: np.ndarray, tasks: tuple[str, ...], most: int = 5) -> dict[str, float]:
