@@ -19,6 +19,17 @@ class Entry:
     where: str
     about: str
     options: dict[str, Any] = field(default_factory=dict)
+    choice_of: str = ""  # ablations share what this variant chose by inner leave-sources-out
+
+
+HYPERSTAR = "foretune.recommenders.hyperstar:HyperSTAR"
+PLAIN = "hyperstar-bm"
+ONE = {"members": 1}
+
+
+def variant(similarity: bool, adversarial: bool) -> dict[str, Any]:
+    """Which of HyperSTAR's regularisers are on."""
+    return {"similarity": similarity, "adversarial": adversarial}
 
 
 RECOMMENDERS: dict[str, Entry] = {
@@ -39,33 +50,12 @@ RECOMMENDERS: dict[str, Entry] = {
     "tr-automl": Entry(
         "foretune.recommenders.described:TrAutoML", "the past task nearest by ten trial runs on the new one"
     ),
-    "hyperstar": Entry(
-        "foretune.recommenders.hyperstar:HyperSTAR", "HyperSTAR with both regularisers, three networks averaged"
-    ),
-    "hyperstar-bm": Entry(
-        "foretune.recommenders.hyperstar:HyperSTAR",
-        "batchwise mean: no regulariser",
-        {"members": 1, "similarity": False, "adversarial": False},
-    ),
-    "hyperstar-sim": Entry(
-        "foretune.recommenders.hyperstar:HyperSTAR",
-        "batchwise mean and similarity",
-        {"members": 1, "adversarial": False},
-    ),
-    "hyperstar-gan": Entry(
-        "foretune.recommenders.hyperstar:HyperSTAR", "batchwise mean and adversary", {"members": 1, "similarity": False}
-    ),
-    "hyperstar-both": Entry(
-        "foretune.recommenders.hyperstar:HyperSTAR", "batchwise mean, similarity and adversary", {"members": 1}
-    ),
-    "hyperstar-paper": Entry(
-        "foretune.recommenders.hyperstar:HyperSTAR",
-        "the same without the mean score as a start",
-        {"members": 1, "residual": False},
-    ),
-    "siamese": Entry(
-        "foretune.recommenders.siamese:SiameseNearest", "the past tasks nearest by a Siamese network's distance"
-    ),
+    "hyperstar": Entry(HYPERSTAR, "HyperSTAR with both regularisers, three networks averaged", choice_of=PLAIN),
+    "hyperstar-bm": Entry(HYPERSTAR, "HyperSTAR's batchwise mean, no regulariser", {**ONE, **variant(False, False)}),
+    "hyperstar-sim": Entry(HYPERSTAR, "... with the similarity regulariser", {**ONE, **variant(True, False)}, PLAIN),
+    "hyperstar-gan": Entry(HYPERSTAR, "... with the adversarial regulariser", {**ONE, **variant(False, True)}, PLAIN),
+    "hyperstar-both": Entry(HYPERSTAR, "... with both regularisers", {**ONE, **variant(True, True)}, PLAIN),
+    "hyperstar-paper": Entry(HYPERSTAR, "... with both, not starting from the mean score", {**ONE, "residual": False}),
 }
 
 
