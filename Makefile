@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format tasks bench ui repro clean
+.PHONY: help env demo test lint format tasks bench ui serve stop repro clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,12 @@ bench: env ## run other libraries side by side, each in an environment of its ow
 
 ui: env ## open the MLflow page of all studies
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+
+serve: env ## run as a service: Prefect, MLflow and a worker on this machine (docs/service.md); options in SERVE="..."
+	@$(BIN)/python flows/service.py serve $(SERVE)
+
+stop: env ## end what `make serve` started
+	@$(BIN)/python flows/service.py stop
 
 repro: env ## reproduce the pipeline: tasks, meta-dataset, evaluation, report
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro

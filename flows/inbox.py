@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from prefect import flow
-from prefect_api import prefect_api
+from prefect_api import Count, Method, Positive, prefect_api
 from pydantic import Field
 from tune import tune
 
 from foretune.display import describe
 from foretune.errors import BadInput
 from foretune.inbox import Inbox, Job
-from foretune.searchers.registry import METHODS
 from foretune.study import Study
 from foretune.tracking import Tracker
 from foretune.tuning import Tuned
@@ -38,27 +37,31 @@ class Unfinished(RuntimeError):
 
 @flow(name="inbox", persist_result=False, log_prints=True)
 def inbox(
-    inbox: Annotated[str, Field(description="folder to watch, on the worker's machine")] = "data/inbox",
-    quiet: Annotated[
-        float, Field(ge=0, description="seconds without a change after which a dataset is complete")
-    ] = 20.0,
-    budget: Annotated[
-        int | None, Field(ge=1, description="epochs for each dataset (default: ten full trainings)")
-    ] = None,
-    method: Annotated[
-        Annotated[str, Field(json_schema_extra={"enum": list(METHODS)})] | None,
-        Field(description="default: the best for the past there is"),
-    ] = None,
-    workers: Annotated[int, Field(ge=1, description="trials at a time")] = 2,
-    seconds: Annotated[float | None, Field(gt=0, description="wall-clock limit of each study")] = None,
-    data: Annotated[str, Field(description="folder with images, meta and studies, on the worker's machine")] = "data",
-    meta: Annotated[str, Field(description="meta-dataset in DATA/meta to learn from, or none")] = "light",
-    settings: Annotated[
-        dict[str, Any] | None, Field(description='training settings that differ, such as {"max_epoch": 20}')
-    ] = None,
-    tracking: Annotated[str | None, Field(description="MLflow's address, or none (default: the worker's own)")] = None,
+    inbox: str = "data/inbox",
+    quiet: Annotated[float, Field(ge=0)] = 20.0,
+    budget: Count | None = None,
+    method: Method | None = None,
+    workers: Count = 2,
+    seconds: Positive | None = None,
+    data: str = "data",
+    meta: str = "light",
+    settings: dict[str, Any] | None = None,
+    tracking: str | None = None,
 ) -> list[str]:
-    """Tune what is complete in the inbox, one dataset after another; the names of those that were finished."""
+    """Tune what is complete in the inbox, one dataset after another; the names of those that were finished.
+
+    Args:
+        inbox: folder to watch, on the worker's machine
+        quiet: seconds without a change after which a dataset is complete
+        budget: epochs for each dataset (default: ten full trainings)
+        method: see `foretune methods` (default: the best for the past there is)
+        workers: trials at a time; one for each GPU, or for each processor core
+        seconds: wall-clock limit of each study
+        data: folder with images, meta and studies, on the worker's machine
+        meta: meta-dataset in DATA/meta to learn from, or none
+        settings: training settings that differ, such as {"max_epoch": 20, "device": "cuda"}
+        tracking: MLflow's address, or none (default: the worker's own)
+    """
     asked: dict[str, Any] = {"budget": budget, "method": method, "workers": workers, "seconds": seconds, "meta": meta}
     asked = {k: v for k, v in {**asked, "settings": settings}.items() if v is not None}
     box = Inbox(inbox, Path(data) / "studies", quiet)

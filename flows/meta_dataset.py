@@ -10,12 +10,11 @@ import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect_api import RUNNERS, machine_fault, prefect_api, task_runner
-from pydantic import Field
+from prefect_api import RUNNERS, Count, Positive, Seed, machine_fault, prefect_api, task_runner
 
 from foretune import collect
 from foretune.collection import Block, Row
@@ -42,20 +41,27 @@ def train_cells(
 
 @flow(name="meta-dataset", persist_result=False)
 def meta_dataset(
-    tasks: Annotated[str, Field(description="names, separated by commas; empty: those of params.yaml")] = "",
-    configurations: Annotated[
-        int | None, Field(ge=1, description="of the pool, in the collector's order; default: params.yaml")
-    ] = None,
-    minutes: Annotated[
-        float | None, Field(gt=0, description="submit no new work after so long; the next run goes on")
-    ] = None,
-    workers: Annotated[int | None, Field(ge=1, description="processes; default: params.yaml")] = None,
-    data: Annotated[str, Field(description="folder with images, on the worker's machine")] = "data",
-    out: Annotated[str | None, Field(description="folder of the meta-dataset; default: params.yaml")] = None,
-    params: Annotated[str, Field(description="file of the pipeline's parameters")] = "params.yaml",
-    seed: Annotated[int | None, Field(ge=0, description="of all trials; default: params.yaml")] = None,
+    tasks: str = "",
+    configurations: Count | None = None,
+    minutes: Positive | None = None,
+    workers: Count | None = None,
+    data: str = "data",
+    out: str | None = None,
+    params: str = "params.yaml",
+    seed: Seed | None = None,
 ) -> int:
-    """Train the missing cells; the number of cells trained. Everything is a parameter that a deployment can set."""
+    """Train the missing cells; the number of cells trained.
+
+    Args:
+        tasks: names, separated by commas (default: those of params.yaml)
+        configurations: how many of the pool, in the collector's order (default: params.yaml)
+        minutes: submit no new work after so long; the next run goes on
+        workers: processes (default: params.yaml)
+        data: folder with images, on the worker's machine
+        out: folder of the meta-dataset (default: params.yaml)
+        params: file of the pipeline's parameters
+        seed: of all trials (default: params.yaml)
+    """
     job = collect.prepare_job(as_arguments(tasks, configurations, minutes, workers, data, out, params, seed), say)
     if not job.blocks:
         return 0

@@ -12,13 +12,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import yaml
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect_api import prefect_api
-from pydantic import Field
 
 from foretune.errors import BadInput
 
@@ -56,15 +55,17 @@ def repro(stage: str, upstream: bool = False, folder: str = ".") -> bool:
 
 @flow(name="meta-train", persist_result=False)
 def meta_train(
-    stages: Annotated[
-        str, Field(description="names in dvc.yaml, separated by commas; empty: all that write to data/models")
-    ] = "",
-    upstream: Annotated[
-        bool, Field(description="bring the stages before them up to date too; this may train missing cells for hours")
-    ] = False,
-    folder: Annotated[str, Field(description="folder of dvc.yaml, on the worker's machine")] = ".",
+    stages: str = "",
+    upstream: bool = False,
+    folder: str = ".",
 ) -> list[str]:
-    """Bring the stages that fit recommenders up to date; the names of those that had to run."""
+    """Bring the stages that fit recommenders up to date; the names of those that had to run.
+
+    Args:
+        stages: names in dvc.yaml, separated by commas (default: all that write to data/models)
+        upstream: bring the stages before them up to date too; this may train missing cells for hours
+        folder: folder of dvc.yaml, on the worker's machine
+    """
     return [stage for stage in chosen(stages, Path(folder)) if repro(stage, upstream, folder)]
 
 

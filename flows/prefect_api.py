@@ -9,14 +9,22 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from foretune.collect import worker_started
 from foretune.errors import BadInput
+from foretune.searchers.registry import METHODS
 from foretune.workers import without_interrupt
 
 QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
 RUNNERS = ("processes", "ray", "dask")
+# types of flows' parameters, so that a form in Prefect's UI refuses what cannot be meant; descriptions are in the flows' docstrings
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Method = Annotated[str, Field(json_schema_extra={"enum": list(METHODS)})]
 START_SECONDS = 120  # 15 to 20 on two idle cores, most of it the first migration of the server's database
 
 

@@ -15,13 +15,12 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.exceptions import CrashedRun
-from prefect_api import RUNNERS, machine_fault, prefect_api, task_runner
-from pydantic import Field
+from prefect_api import RUNNERS, Count, Method, Positive, Seed, machine_fault, prefect_api, task_runner
 
 from foretune import tuning
 from foretune.collect import stop_children, stops_on_sigterm
@@ -30,7 +29,6 @@ from foretune.display import describe, progress
 from foretune.errors import BadInput
 from foretune.objective import Outcome
 from foretune.plan import Step
-from foretune.searchers.registry import METHODS
 from foretune.study import Study
 from foretune.tracking import Tracker
 from foretune.workers import Died, Ended, Event, Objective
@@ -117,36 +115,35 @@ class PrefectWorkers:
 
 @flow(name="tune", flow_run_name="{images}", persist_result=False, validate_parameters=False)
 def tune(
-    images: Annotated[
-        str,
-        Field(description="a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME"),
-    ],
-    budget: Annotated[
-        int | None, Field(ge=1, description="epochs in all trials together (default: ten full trainings)")
-    ] = None,
-    method: Annotated[
-        Annotated[str, Field(json_schema_extra={"enum": list(METHODS)})] | None,
-        Field(description="default: the best for the past there is"),
-    ] = None,
-    workers: Annotated[int, Field(ge=1, description="trials at a time; one for each GPU, or each CPU core")] = 2,
-    study: Annotated[
-        str | None, Field(description="a study's name: the same name continues it, with a raised budget too")
-    ] = None,
-    seed: Annotated[int, Field(ge=0, description="of the method's random choices and of training")] = 0,
-    seconds: Annotated[float | None, Field(gt=0, description="wall-clock limit of the whole study")] = None,
-    data: Annotated[str, Field(description="folder with images, meta and studies, on the worker's machine")] = "data",
-    meta: Annotated[str, Field(description="meta-dataset in DATA/meta to learn from, or none")] = "light",
-    settings: Annotated[
-        dict[str, Any] | None,
-        Field(description='training settings that differ, such as {"max_epoch": 20, "device": "cuda"}'),
-    ] = None,
-    tracking: Annotated[str | None, Field(description="MLflow's address, or none (default: the worker's own)")] = None,
-    runner: Annotated[
-        Literal["processes", "ray", "dask"],
-        Field(description="what trials run on: processes of one machine, or a Ray or Dask cluster"),
-    ] = "processes",
+    images: str,
+    budget: Count | None = None,
+    method: Method | None = None,
+    workers: Count = 2,
+    study: str | None = None,
+    seed: Seed = 0,
+    seconds: Positive | None = None,
+    data: str = "data",
+    meta: str = "light",
+    settings: dict[str, Any] | None = None,
+    tracking: str | None = None,
+    runner: Literal["processes", "ray", "dask"] = "processes",
 ) -> tuning.Tuned:
-    """Run or continue a study; `tracking` is MLflow's address, or none. The parameters are those of `foretune tune`."""
+    """Run or continue a study. The parameters are those of `foretune tune`.
+
+    Args:
+        images: a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME
+        budget: epochs in all trials together (default: ten full trainings)
+        method: see `foretune methods` (default: the best for the past there is)
+        workers: trials at a time; one for each GPU, or for each processor core
+        study: a study's name; the same name continues it, with a raised budget too
+        seed: of the method's random choices and of training
+        seconds: wall-clock limit of the whole study
+        data: folder with images, meta and studies, on the worker's machine
+        meta: meta-dataset in DATA/meta to learn from, or none
+        settings: training settings that differ, such as {"max_epoch": 20, "device": "cuda"}
+        tracking: MLflow's address, or none (default: the worker's own)
+        runner: what trials run on: processes of one machine, or a Ray or Dask cluster
+    """
     request = tuning.Request(
         images=images,
         budget=budget,
