@@ -4,6 +4,8 @@ The first four are those of the HyperSTAR paper's metadata baseline (number of i
 the rest are plain statistics of pixels. Everything comes from the task's train part alone.
 """
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 
 from foretune.images import Task
@@ -17,7 +19,17 @@ NAMES = (
 )  # fmt: skip
 
 
+_KNOWN: WeakKeyDictionary[Task, np.ndarray] = WeakKeyDictionary()
+
+
 def metadata(task: Task) -> np.ndarray:
+    """`measured`, once per task object."""
+    if task not in _KNOWN:
+        _KNOWN[task] = measured(task)
+    return _KNOWN[task]
+
+
+def measured(task: Task) -> np.ndarray:
     """Features of `NAMES`, (15,): entropy in nats; colours and deviations of pixels in [0, 1]; roughness = mean absolute step between neighbours."""
     labels = task.labels[task.split == 0]
     labels = labels if len(labels) else task.labels

@@ -1,0 +1,60 @@
+"""Fit the recommender that ships, on the whole meta-dataset: what `foretune recommend` ranks with.
+
+    python -m foretune.recommenders.train [--params params.yaml]
+
+Writes `recommender.json` and `weights.safetensors` (a few MB) into the folder of the section `recommender`; the same meta-dataset, images, seed and
+number of threads give the same files.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from foretune.errors import BadInput
+from foretune.evaluation.leave_one_out import full_grid
+from foretune.images import Task
+from foretune.meta import MetaDataset
+from foretune.params import RecommenderPlan, load
+from foretune.recommenders.base import Recommender
+from foretune.recommenders.registry import recommender
+
+
+def train(
+    meta: MetaDataset, tasks: Mapping[str, Task], plan: RecommenderPlan, say: Callable[[str], None] = print
+) -> Recommender:
+    """Fit `plan.name` on the configurations that all tasks have finished, and save it in `plan.folder`."""
+    started = time.perf_counter()
+    grid = full_grid(meta)
+    fitted = recommender(plan.name).fit(grid, tasks, plan.seed)
+    fitted.save(plan.folder)
+    seconds = time.perf_counter() - started
+    size = sum(file.stat().st_size for file in Path(plan.folder).iterdir()) / 2**20
+    chosen = ", ".join(f"{key} {value:g}" for key, value in fitted.settled().items())
+    say(
+        f"{plan.name}: {len(grid.tasks)} tasks x {len(grid)} configurations, {seconds:.1f} s, {size:.1f} MiB"
+        + (f"; chosen: {chosen}" if chosen else "")
+    )
+    return fitted
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command of the DVC stage `recommender`."""
+    parser = argparse.ArgumentParser(prog="python -m foretune.recommenders.train", description=main.__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--images", type=Path, default=Path("data/images"))
+    given = parser.parse_args(argv)
+    try:
+        params = load(given.params)
+        meta = MetaDataset.load(params.meta_dataset.folder)
+        tasks = {name: Task.load(given.images / f"{name}.npz") for name in full_grid(meta).tasks}
+        train(meta, tasks, params.recommender)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
