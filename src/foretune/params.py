@@ -58,10 +58,10 @@ class SiamesePlan:
 
 @dataclass(frozen=True)
 class TaskAwarePlan:
-    """Task-aware Hyperband against others: budgets in epochs for eta = 2, and the one for eta = 3; runs of each task; whose ranking it takes."""
+    """Task-aware Hyperband against others: budgets in epochs for eta = 2, and those for eta = 3; runs of each task; whose ranking it takes."""
 
-    budgets: tuple[int, ...] = (100, 200, 450)
-    large_budget: int = 1080
+    budgets: tuple[int, ...] = (10, 20, 45, 100, 200, 450)
+    large_budgets: tuple[int, ...] = (160, 1080)
     repetitions: int = 10
     recommender: str = "hyperstar"
 
@@ -123,7 +123,8 @@ class Params:
             ("siamese.k", self.siamese.k),
             ("siamese.evaluations", self.siamese.evaluations),
             ("siamese.repetitions", self.siamese.repetitions),
-            ("task_aware.large_budget", self.task_aware.large_budget),
+            ("task_aware.budgets", min(self.task_aware.budgets, default=0)),
+            ("task_aware.large_budgets", min(self.task_aware.large_budgets, default=0)),
             ("task_aware.repetitions", self.task_aware.repetitions),
             ("rankings.trials", self.rankings.trials),
             ("rankings.trainings", self.rankings.trainings),

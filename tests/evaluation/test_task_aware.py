@@ -11,7 +11,7 @@ from foretune.evaluation.task_aware import Rankings, best_value, by_epoch, evalu
 from foretune.params import TaskAwarePlan
 from foretune.searchers.registry import searcher
 
-PLAN = TaskAwarePlan(budgets=(20, 45), large_budget=60, repetitions=2)
+PLAN = TaskAwarePlan(budgets=(20, 45), large_budgets=(60,), repetitions=2)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_shares_of_budget_follow_from_the_curves(done):
     assert row["epochs"] <= 30 and row["share"] == pytest.approx(row["epochs"] / 60)
     back = share.query("eta == 3 and method == 'Hyperband' and other == 'task-aware Hyperband'").iloc[0]
     assert np.isnan(back["epochs"])  # never as good
-    assert len(share) == 3 * 6 * 5
+    assert len(share) == 3 * 8 * 7
 
 
 def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, rankings, monkeypatch):
@@ -85,7 +85,7 @@ def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, ran
         score=np.where(rankings.table["recommender"] == "hyperstar", -1.0, 1.0) * rankings.table["score"]
     )
     worse = evaluate(grid, Rankings(other, grid), PLAN, folder, say=lambda text: None)
-    assert set(ran) == {"task-aware-hyperband"} and len(ran) == 2 * 2 * 5
+    assert set(ran) == {"task-aware-hyperband"} and len(ran) == 3 * 2 * 2 * 5
     at = worse.set_index(["method", "budget"])["mean"]
     assert at["task-aware Hyperband", 20] > at["Hyperband", 20]  # a ranking turned round is worse than chance
 
@@ -135,6 +135,6 @@ def test_a_table_that_lacks_something_is_refused_in_words(grid, rankings, tmp_pa
 def test_methods_without_a_ranking_are_left_out_and_said(grid, rankings, tmp_path):
     said = []
     some = Rankings(rankings.table[rankings.table["recommender"] == "hyperstar"], grid)
-    plan = TaskAwarePlan(budgets=(10,), large_budget=10, repetitions=1)
+    plan = TaskAwarePlan(budgets=(10,), large_budgets=(10,), repetitions=1)
     summary = evaluate(grid, some, plan, tmp_path, say=said.append)
     assert "Tr-AutoML list" not in set(summary["method"]) and any("tr-automl" in text for text in said)

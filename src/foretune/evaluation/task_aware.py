@@ -2,13 +2,14 @@
 
     python -m foretune.evaluation.task_aware [--params params.yaml] [--minutes M]
 
-Leave-one-source-out replays of task-aware Hyperband (the ranking of each held-out task is read from `data/reports/rankings.parquet`, whose recommender was
-fitted without its source), the same Hyperband with the past tasks' mean rank instead of a ranking for the task, plain Hyperband, BOHB, and two lists
-whose configurations are trained to the end one after the other: Tr-AutoML's and the greedy portfolio. Repetition s takes trial s of a ranking.
+Leave-one-source-out replays of task-aware Hyperband (the ranking of each held-out task is read from `data/reports/rankings.parquet`, whose
+recommender was fitted without its source), the same with its two options, the same Hyperband with the past tasks' mean rank instead of a ranking for
+the task, plain Hyperband, BOHB, and two lists whose configurations are trained to the end one after the other: Tr-AutoML's and the greedy
+portfolio. Repetition s takes trial s of a ranking.
 
-The paper has R = 100 epochs, budgets of 100, 200 and 450 epochs with eta = 2 and 1,600 with eta = 3. Our trainings end at R = 10, so a budget is ten times as many
-full trainings here as there, and a pool of 108 configurations holds 1,080 epochs in all: the small budgets are kept as they are and the large one is all
-that the table allows. A method's run at a small budget is the beginning of its run at a larger one, so each runs once for each eta.
+The paper has R = 100 epochs, budgets of 100, 200 and 450 epochs with eta = 2 and 1,600 with eta = 3. Our trainings end at R = 10, so that the same budgets
+in full trainings are 10, 20, 45 and 160 epochs; 100, 200 and 450 epochs are shown as well, and instead of 1,600 the 1,080 epochs that a pool of 108 configurations
+holds in all (a budget beyond the pool is cut to it). A method's run at a small budget is the beginning of its run at a larger one, so each runs once for each eta.
 
 | file in `data/reports`   | rows                                                                                                             |
 |--------------------------|------------------------------------------------------------------------------------------------------------------|
@@ -21,10 +22,11 @@ import argparse
 import hashlib
 import json
 import math
+import re
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,24 +48,32 @@ POINTS = 60  # epochs at which curves are written, evenly on the log scale
 
 @dataclass(frozen=True)
 class Method:
-    """How a method of the comparison is made: a searcher, whether it has an eta, the recommender whose ranking it reads, whether seeds matter."""
+    """How a method of the comparison is made: a searcher, its options, whether it has an eta, whose ranking it reads, whether seeds matter."""
 
     searcher: str
     has_eta: bool = True
     recommender: str | None = None
     random: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, eta: int) -> Searcher:
         """The searcher; a list is trained to the end, place by place."""
         if self.searcher == "recommended":
-            return searcher("recommended", then="mean-rank", points=10_000)
-        return searcher(self.searcher, **({"eta": float(eta)} if self.has_eta else {}))
+            return searcher("recommended", then="mean-rank", points=10_000, **self.options)
+        return searcher(self.searcher, **self.options, **({"eta": float(eta)} if self.has_eta else {}))
 
 
 def methods(plan: TaskAwarePlan) -> dict[str, Method]:
     """The methods compared, by name."""
+    own = plan.recommender
     return {
-        "task-aware Hyperband": Method("task-aware-hyperband", recommender=plan.recommender),
+        "task-aware Hyperband": Method("task-aware-hyperband", recommender=own),
+        "task-aware Hyperband, a third random": Method(
+            "task-aware-hyperband", recommender=own, options={"random_share": 1 / 3}
+        ),
+        "task-aware Hyperband, proportional": Method(
+            "task-aware-hyperband", recommender=own, options={"proportional": True}
+        ),
         "mean-rank Hyperband": Method("task-aware-hyperband", random=False),
         "Hyperband": Method("hyperband"),
         "BOHB": Method("bohb"),
@@ -135,7 +145,7 @@ def fingerprint(grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: R
     """What decides a method's runs: the curves, the budgets, and the rankings it reads."""
     rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
     read = rankings.of(how.recommender).to_csv(index=False) if how.recommender else ""
-    budgets = (max(plan.budgets), plan.large_budget)
+    budgets = (max(plan.budgets), max(plan.large_budgets))
     return hashlib.sha256(f"{rows}{grid.configs}{past_of(grid)}{budgets}{how}{read}".encode()).hexdigest()
 
 
@@ -144,7 +154,7 @@ def run_method(
 ) -> pd.DataFrame | None:
     """All runs of a method, task by task, continued from `traces`; None if `until` (monotonic seconds) came first."""
     how = methods(plan)[name]
-    path = traces / f"{name.replace(' ', '-').lower()}.parquet"
+    path = traces / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.parquet"
     about = path.with_suffix(".json")
     want = {"fingerprint": fingerprint(grid, plan, how, rankings)}
     fresh = not (path.is_file() and about.is_file() and json.loads(about.read_text()) == want)
@@ -152,7 +162,7 @@ def run_method(
     past, repetitions = past_of(grid), plan.repetitions if how.random else 1
     for task in grid.tasks:
         rows = []
-        for eta, budget in ((2, max(plan.budgets)), (3, plan.large_budget)):
+        for eta, budget in ((2, max(plan.budgets)), (3, max(plan.large_budgets))):
             done = set(have.loc[(have["task"] == task) & (have["eta"] == eta), "seed"])
             for seed in (s for s in range(repetitions) if s not in done):
                 noted = rankings.notes(how.recommender, task, seed) if how.recommender else {}
@@ -201,7 +211,7 @@ def tables(
     """The three tables of the module's docstring."""
     scores = {task: Score(grid, task) for task in grid.tasks}
     summary, curves, shares = [], [], []
-    for eta, budgets in ((2, plan.budgets), (3, (plan.large_budget,))):
+    for eta, budgets in ((2, plan.budgets), (3, plan.large_budgets)):
         allowed = sorted({min(b, cells(grid)) for b in budgets})
         regret = {name: by_epoch(table[table["eta"] == eta], range(1, allowed[-1] + 1)) for name, table in runs.items()}
         shown = np.unique(np.geomspace(1, allowed[-1], POINTS).round().astype(int))

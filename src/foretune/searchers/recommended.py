@@ -10,6 +10,7 @@ So a resumed study needs no images, and the searcher stays a function of the his
 
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -22,30 +23,33 @@ from foretune.study import Step, Study
 
 @dataclass(frozen=True)
 class Ranked:
-    """Configurations best first, the standardised score of each configuration (n,), past tasks leant on, and where it comes from."""
+    """Configurations best first, the standardised score of each configuration (n,), past tasks leant on, where it comes from, `past_best` if there is a past."""
 
     order: list[int]
     scores: np.ndarray
     nearest: dict[str, float]
     why: str
+    best: np.ndarray | None = None
 
     def lean(self, study: Study, config_id: int) -> dict[str, float]:
         """The past tasks that a suggestion leans on."""
-        if study.past is None:
+        if study.past is None or self.best is None:
             return {}
         if self.nearest:
             return {task: weight for task, weight in self.nearest.items() if task in study.past.tasks}
-        return leaning(past_best(study), study.past.tasks, config_id)
+        return leaning(self.best, study.past.tasks, config_id)
 
 
 def ranking_of(study: Study) -> Ranked:
     """The study's ranking: its notes', else the past tasks' mean rank. Raises `BadInput` where there is neither, or notes that do not fit."""
     noted = study.plan.notes.get("recommended") or {}
     n = len(study.configs)
+    best = past_best(study) if "order" not in noted or (study.past is not None and study.past.tasks) else None
     if "order" not in noted:
-        rank = mean_rank(past_best(study))
+        rank = mean_rank(best)  # type: ignore[arg-type]
         order = [int(c) for c in np.argsort(rank, kind="stable") if np.isfinite(rank[c])]
-        return Ranked(order, standardised(-rank), {}, "mean rank over past tasks (the study has no recommendation)")
+        why = "mean rank over past tasks (the study has no recommendation)"
+        return Ranked(order, standardised(-rank), {}, why, best)
     order = [int(c) for c in noted["order"]]
     if wrong := [c for c in order if not 0 <= c < n]:
         raise BadInput(f"the study's recommendation names configuration {wrong[0]}, but the study has {n}")
@@ -57,8 +61,23 @@ def ranking_of(study: Study) -> Ranked:
         scores[: len(given)] = given[:n]
     weights = {str(task): float(weight) for task, weight in (noted.get("nearest") or {}).items()}
     if not noted.get("supported", True):
-        return Ranked(order, standardised(scores), {}, "its pictures are unlike any past task's: the portfolio instead")
-    return Ranked(order, standardised(scores), weights, "recommended for this task")
+        why = "its pictures are unlike any past task's: the portfolio instead"
+        return Ranked(order, standardised(scores), {}, why, best)
+    return Ranked(order, standardised(scores), weights, "recommended for this task", best)
+
+
+class Remembered:
+    """`ranking_of`, worked out once for each study as long as its notes and its pool stay the same."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Study, tuple[Any, int, Ranked]] = WeakKeyDictionary()
+
+    def __call__(self, study: Study) -> Ranked:
+        """The study's ranking."""
+        known = self._known.get(study)
+        if known is None or known[0] is not study.plan.notes or known[1] != len(study.configs):
+            known = self._known[study] = study.plan.notes, len(study.configs), ranking_of(study)
+        return known[2]
 
 
 def standardised(scores: np.ndarray) -> np.ndarray:
@@ -93,6 +112,7 @@ class TaskAwareHyperband(Hyperband):
         if not temperature > 0:
             raise BadInput(f"temperature={temperature:g} must be positive")
         self.random_share, self.proportional, self.temperature = random_share, proportional, temperature
+        self.ranked = Remembered()
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
         """As Hyperband, with the ranking's configurations."""
@@ -109,8 +129,9 @@ class TaskAwareHyperband(Hyperband):
     def choose(self, study: Study, rng: np.random.Generator) -> tuple[int | None, dict[str, Any]]:
         """The configuration to start next, and why."""
         at_random = self.random_share > 0 and rng.random() < self.random_share
-        ranked = ranking_of(study)
-        fresh = [c for c in ranked.order if study.available[c] and study.epoch[c] == 0]
+        ranked = self.ranked(study)
+        free = study.available & (study.epoch == 0)
+        fresh = [c for c in ranked.order if free[c]]
         if at_random or not fresh:
             return draw(study, rng), {"why": "random" if at_random else "the ranking is used up: random"}
         c = fresh[0]
@@ -148,11 +169,12 @@ class Recommended(Searcher):
         if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
             raise BadInput(f"epochs={epochs} must be a whole number of at least 1")
         self.searcher, self.points, self.epochs = searcher(then), points, epochs
+        self.ranked = Remembered()
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
         """The first of the ranking's points that lacks epochs, else the searcher's suggestion."""
         adopt_past(study)
-        ranked = ranking_of(study)
+        ranked = self.ranked(study)
         stop = min(self.epochs or study.max_epoch, study.max_epoch)
         for place, c in enumerate(ranked.order[: self.points]):
             if study.available[c] and study.epoch[c] < stop:
