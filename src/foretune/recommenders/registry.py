@@ -56,6 +56,9 @@ RECOMMENDERS: dict[str, Entry] = {
     "hyperstar-gan": Entry(HYPERSTAR, "... with the adversarial regulariser", {**ONE, **variant(False, True)}, PLAIN),
     "hyperstar-both": Entry(HYPERSTAR, "... with both regularisers", {**ONE, **variant(True, True)}, PLAIN),
     "hyperstar-paper": Entry(HYPERSTAR, "... with both, not starting from the mean score", {**ONE, "residual": False}),
+    "siamese": Entry(
+        "foretune.recommenders.siamese:SiameseNearest", "the past tasks nearest by a Siamese network's distance"
+    ),
 }
 
 
