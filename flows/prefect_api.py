@@ -84,10 +84,14 @@ def task_runner(kind: str, workers: int) -> Any:
         if kind == "ray":
             from prefect_ray import RayTaskRunner
 
+            if os.environ.get("RAY_ADDRESS"):  # a cluster that is there; it knows its own size
+                return RayTaskRunner()
             return RayTaskRunner(init_kwargs={"num_cpus": workers})
         if kind == "dask":
             from prefect_dask import DaskTaskRunner
 
+            if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
+                return DaskTaskRunner(address=address)
             return DaskTaskRunner(
                 cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
             )
