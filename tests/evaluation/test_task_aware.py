@@ -8,7 +8,8 @@ from foretune.errors import BadInput
 from foretune.evaluation import task_aware
 from foretune.evaluation.replay import Score
 from foretune.evaluation.task_aware import Rankings, best_value, by_epoch, evaluate, methods, needed, run
-from foretune.params import TaskAwarePlan
+from foretune.params import RankingsPlan, TaskAwarePlan
+from foretune.recommenders.described import probes
 from foretune.searchers.registry import searcher
 
 PLAN = TaskAwarePlan(budgets=(20, 45), large_budgets=(60,), repetitions=2)
@@ -39,7 +40,7 @@ def rankings(grid):
                     {"recommender": name, "task": task, "trial": trial, "config_id": c, "score": s}
                     for c, s in zip(grid.config_ids, scores, strict=True)
                 ]
-    return Rankings(pd.DataFrame(rows), grid)
+    return Rankings(pd.DataFrame(rows), grid, RankingsPlan(trials=2, trainings=2, seed=5))
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +85,7 @@ def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, ran
     other = rankings.table.assign(
         score=np.where(rankings.table["recommender"] == "hyperstar", -1.0, 1.0) * rankings.table["score"]
     )
-    worse = evaluate(grid, Rankings(other, grid), PLAN, folder, say=lambda text: None)
+    worse = evaluate(grid, Rankings(other, grid, rankings.plan), PLAN, folder, say=lambda text: None)
     assert set(ran) == {"task-aware-hyperband"} and len(ran) == 3 * 2 * 2 * 5
     at = worse.set_index(["method", "budget"])["mean"]
     assert at["task-aware Hyperband", 20] > at["Hyperband", 20]  # a ranking turned round is worse than chance
@@ -122,19 +123,24 @@ def test_rankings_are_read_by_stored_id_and_repetitions_take_trials_in_turn(grid
     assert rankings.notes("hyperstar", "t3", 2) == notes != rankings.notes("hyperstar", "t3", 1)
 
 
+def test_tr_automl_pays_for_its_trial_runs_first(rankings):
+    first = rankings.notes("tr-automl", "t2", 1)["order"]
+    assert first[:10] == probes(40, 10, 6).tolist() and sorted(first) == list(range(40))
+
+
 def test_a_table_that_lacks_something_is_refused_in_words(grid, rankings, tmp_path):
     with pytest.raises(BadInput, match=r"rankings\.parquet is missing"):
-        Rankings.read(tmp_path / "rankings.parquet", grid)
+        Rankings.read(tmp_path / "rankings.parquet", grid, rankings.plan)
     with pytest.raises(BadInput, match="no 'hyperstar' for task 'elsewhere'"):
         rankings.notes("hyperstar", "elsewhere", 0)
-    fewer = Rankings(rankings.table[rankings.table["config_id"] < 100], grid)
-    with pytest.raises(BadInput, match="lacks 10 configurations"):
+    fewer = Rankings(rankings.table[rankings.table["config_id"] < 100], grid, rankings.plan)
+    with pytest.raises(BadInput, match="differ in 10 configurations"):
         fewer.notes("hyperstar", "t0", 0)
 
 
 def test_methods_without_a_ranking_are_left_out_and_said(grid, rankings, tmp_path):
     said = []
-    some = Rankings(rankings.table[rankings.table["recommender"] == "hyperstar"], grid)
+    some = Rankings(rankings.table[rankings.table["recommender"] == "hyperstar"], grid, rankings.plan)
     plan = TaskAwarePlan(budgets=(10,), large_budgets=(10,), repetitions=1)
     summary = evaluate(grid, some, plan, tmp_path, say=said.append)
     assert "Tr-AutoML list" not in set(summary["method"]) and any("tr-automl" in text for text in said)

@@ -4,8 +4,8 @@
 
 Leave-one-source-out replays of task-aware Hyperband (the ranking of each held-out task is read from `data/reports/rankings.parquet`, whose
 recommender was fitted without its source), the same with its two options, the same Hyperband with the past tasks' mean rank instead of a ranking for
-the task, plain Hyperband, BOHB, and two lists whose configurations are trained to the end one after the other: Tr-AutoML's and the greedy
-portfolio. Repetition s takes trial s of a ranking.
+the task, plain Hyperband, BOHB, and two lists whose configurations are trained to the end one after the other: Tr-AutoML's, after the ten trial
+runs that it compares tasks by, and the greedy portfolio. Repetition s takes trial s of a ranking.
 
 The paper has R = 100 epochs, budgets of 100, 200 and 450 epochs with eta = 2 and 1,600 with eta = 3. Our trainings end at R = 10, so that the same budgets
 in full trainings are 10, 20, 45 and 160 epochs; 100, 200 and 450 epochs are shown as well, and instead of 1,600 the 1,080 epochs that a pool of 108 configurations
@@ -35,10 +35,11 @@ import pandas as pd
 
 from foretune.errors import BadInput
 from foretune.evaluation.leave_one_out import full_grid, past_of
+from foretune.evaluation.rankings import order_of
 from foretune.evaluation.replay import Score, replay_study
 from foretune.files import replace, write_atomic
 from foretune.meta import KEYS, MetaDataset
-from foretune.params import TaskAwarePlan, load
+from foretune.params import RankingsPlan, TaskAwarePlan, load
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
 
@@ -83,18 +84,20 @@ def methods(plan: TaskAwarePlan) -> dict[str, Method]:
 
 
 class Rankings:
-    """The table of `foretune.evaluation.rankings`, as notes for studies of a grid. Raises `BadInput` where it lacks what is asked for."""
+    """The table of `foretune.evaluation.rankings`, made by `plan`, as notes for studies of a grid. Raises `BadInput` where it lacks what is asked for.
 
-    def __init__(self, table: pd.DataFrame, grid: MetaDataset):
-        self.table, self.grid = table, grid
-        self.place = {config_id: i for i, config_id in enumerate(grid.config_ids)}
+    Tr-AutoML's ranking leans on ten trial runs of the new task: those come first in its order, so that they are paid for.
+    """
+
+    def __init__(self, table: pd.DataFrame, grid: MetaDataset, plan: RankingsPlan):
+        self.table, self.grid, self.plan = table, grid, plan
 
     @classmethod
-    def read(cls, path: Path, grid: MetaDataset) -> "Rankings":
+    def read(cls, path: Path, grid: MetaDataset, plan: RankingsPlan) -> "Rankings":
         """Read the file."""
         if not path.is_file():
             raise BadInput(f"{path} is missing: run python -m foretune.evaluation.rankings first")
-        return cls(pd.read_parquet(path), grid)
+        return cls(pd.read_parquet(path), grid, plan)
 
     def __contains__(self, recommender: str) -> bool:
         return bool((self.table["recommender"] == recommender).any())
@@ -110,15 +113,18 @@ class Rankings:
         trials = sorted(mine["trial"].unique())
         if not trials:
             raise BadInput(f"the rankings table has no {recommender!r} for task {task!r}: run the rankings again")
-        trial = mine[mine["trial"] == trials[repetition % len(trials)]]
-        score = dict(zip(trial["config_id"], trial["score"], strict=True))
-        if unknown := [c for c in self.place if c not in score]:
+        trial = trials[repetition % len(trials)]
+        rows = mine[mine["trial"] == trial]
+        score = dict(zip(rows["config_id"], rows["score"], strict=True))
+        if len(differ := set(score) ^ set(self.grid.config_ids)):
             raise BadInput(
-                f"the rankings table lacks {len(unknown)} configurations of {self.grid.name} for task {task!r} "
-                f"({recommender}): it was made on fewer; run the rankings again"
+                f"the rankings table and {self.grid.name} differ in {len(differ)} configurations for task {task!r} "
+                f"({recommender}): it was made on another table of curves; run the rankings again"
             )
         scores = np.array([float(score[c]) for c in self.grid.config_ids])
-        return {"order": np.argsort(-scores, kind="stable").tolist(), "scores": scores.tolist()}
+        training = self.plan.seed + int(trial) % min(self.plan.trainings, self.plan.trials)
+        order = order_of(recommender, scores, training)
+        return {"order": order.tolist(), "scores": scores.tolist()}
 
 
 def run(
@@ -272,7 +278,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         params = load(given.params)
         grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
-        rankings = Rankings.read(given.reports / "rankings.parquet", grid)
+        rankings = Rankings.read(given.reports / "rankings.parquet", grid, params.rankings)
         summary = evaluate(grid, rankings, params.task_aware, given.reports, seconds=60 * given.minutes)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
