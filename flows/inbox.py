@@ -83,7 +83,7 @@ def inbox(
                 finished.append(job.id)
                 print(f"done: {job.dropped}; {box.finish(job, told)}")
             except BadInput as error:
-                print(f"set aside: {job.dropped}; {error}; {box.set_aside(job, str(error))}")
+                print(f"set aside: {error}; {box.set_aside(job, str(error))}")
             except MACHINE as error:
                 trouble[job.id] = f"{job.dropped}: {type(error).__name__}: {error}"
                 print(f"waits for the next watch: {trouble[job.id]}")
