@@ -95,6 +95,17 @@ def test_a_percent_metric_gives_the_same_steps(table):
     assert steps[0] == steps[1]
 
 
+def test_a_decision_takes_one_thread(table, monkeypatch):
+    """Beside training workers, threads of small matrices wait for each other; afterwards the setting is as before."""
+    from threadpoolctl import threadpool_info
+
+    seen = []
+    monkeypatch.setattr(DyHPO, "decide", lambda *_: seen.append([p["num_threads"] for p in threadpool_info()]))
+    study = told(table, rising(), [1, 1])
+    DyHPO().suggest(study, study.rng())
+    assert seen[0] and set(seen[0]) == {1}
+
+
 def test_bad_options():
     with pytest.raises(BadInput, match="epochs=0"):
         DyHPO(epochs=0)

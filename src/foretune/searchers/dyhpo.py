@@ -31,7 +31,7 @@ import numpy as np
 from foretune.acquisition import budget_incumbent, log_expected_improvement, pick
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher, draw
-from foretune.searchers.dyhpo_surrogate import WIDTHS, DeepKernel, Posterior, Scaling, fit
+from foretune.searchers.dyhpo_surrogate import WIDTHS, DeepKernel, Posterior, Scaling, fit, one_thread
 from foretune.study import Step, Study
 
 EARLY = 10  # observations after each of which the surrogate is fitted
@@ -261,12 +261,17 @@ class DyHPO(Searcher):
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
         """The step with the largest expected improvement at the next budget."""
-        free = study.available
         if (
             not study.order
         ):  # Algorithm 1 starts from one random configuration; so do further workers before its first value
             first = draw(study, rng)
             return None if first is None else self.step(study, first, "first configurations are random")
+        with one_thread():
+            return self.decide(study, rng)
+
+    def decide(self, study: Study, rng: np.random.Generator) -> Step | None:
+        """The decision, once there is an observation."""
+        free = study.available
         model = self.surrogate(study)
         if study.open_space:
             self.propose(study, model, rng)
