@@ -15,7 +15,7 @@ holds in all (a budget beyond the pool is cut to it). A method's run at a small 
 |--------------------------|------------------------------------------------------------------------------------------------------------------|
 | `task_aware.csv`         | eta, budget, method: normalized regret (mean, se over tasks), best value in the metric's unit                       |
 | `task_aware_curves.csv`  | eta, method, epochs: mean normalized regret after each of so many epochs                                           |
-| `task_aware_share.csv`   | eta, budget, method, other: epochs (mean curve) until `method` is as good as `other` at its budget's end, and their share |
+| `task_aware_share.csv`   | eta, budget, method: share of the budget after which its mean curve is as good as each method's at the budget's end, empty: never |
 """
 
 import argparse
@@ -229,14 +229,11 @@ def tables(
                 values = [best_value(scores[t], at[t]) for t in grid.tasks]
                 row = {"eta": eta, "budget": budget, "method": name, "mean": at.mean(), "se": at.sem()}
                 summary.append(row | {"best_value": np.mean(values), "tasks": len(at)})
-                for other, theirs in regret.items():
-                    epochs = needed(table[range(1, budget + 1)].mean().to_numpy(), theirs[budget].mean())
-                    pair = {"eta": eta, "budget": budget, "method": name, "other": other, "epochs": epochs}
-                    if other != name:
-                        shares.append(pair | {"share": None if epochs is None else epochs / budget})
-    made = [pd.DataFrame(rows).round(5) for rows in (summary, curves, shares)]
-    made[2]["epochs"] = made[2]["epochs"].astype("Int64")
-    return made[0], made[1], made[2]
+                curve = table[range(1, budget + 1)].mean().to_numpy()
+                reached = {other: needed(curve, theirs[budget].mean()) for other, theirs in regret.items()}
+                share = {other: None if e is None else e / budget for other, e in reached.items()}
+                shares.append({"eta": eta, "budget": budget, "method": name} | share)
+    return pd.DataFrame(summary).round(5), pd.DataFrame(curves).round(5), pd.DataFrame(shares).round(3)
 
 
 def evaluate(
