@@ -85,7 +85,7 @@ def test_a_reversed_task_is_no_longer_trusted():
     like = p.believe(c, e, Y[0][c, e], LADDER)
     unlike = p.believe(c, e, Y[0][::-1][c, e], LADDER)
     assert like.trust["flat"] < 0.05
-    assert unlike.trust["flat"] + unlike.trust["loose"] > 0.9
+    assert unlike.trust["opposite"] + unlike.trust["flat"] + unlike.trust["loose"] > 0.9
     assert unlike.expected[:, -1].argmax() < n // 2
 
 

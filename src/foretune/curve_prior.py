@@ -10,6 +10,7 @@ A new task shows y = A + B (g(c, e) + noise), with unknown location A and scale 
 | history    | m(c, e)   | a^2 S + r^2 h h' (rho C + (1 - rho) 1[c = c']) Q + v v' U Q                      |
 | loose      | m(c, e)   | the same with 3 r                                                              |
 | flat       | mean_c m  | v v' (C + 1[c = c']) Q / 2: the shape of a curve, but nothing about who is good |
+| opposite   | mirrored m | as loose: m(c, e) mirrored at mean_c m(c, e), who was good is bad                  |
 
 The first two are not one Gaussian but T of them, centred at m + G D[t] with a^2 S shrunk to (1 - G^2) a^2 S: the same mean
 and covariance, but the new task may be close to one past task, which a portfolio lives on and a Gaussian has no room for.
@@ -52,12 +53,14 @@ class Hypothesis:
     weight: float
     ranked: bool
     factor: float = 1.0
+    mirrored: bool = False
 
 
 HYPOTHESES = (
     Hypothesis("history", 0.70, True),
-    Hypothesis("loose", 0.25, True, 3.0),
-    Hypothesis("flat", 0.05, False),
+    Hypothesis("loose", 0.24, True, 3.0),
+    Hypothesis("flat", 0.04, False),
+    Hypothesis("opposite", 0.02, False, 3.0, mirrored=True),
 )
 LIMITS = {
     "past": (0.01, 3.0),
@@ -201,6 +204,13 @@ class CurvePrior:
                 left, r = 1 - G**2, h.factor**2
                 K, cross, var = left * S_oo + r * R_oo, left * S_of + r * R_of, left * prior.S + r * prior.R
                 centre = prior.centres if G else prior.mean[None]  # (P, cells)
+            elif h.mirrored:
+                at_mean, centre = (
+                    2 * self.flat_mean[None, e] - self.mean[None, c, e],
+                    (2 * prior.flat - prior.mean)[None],
+                )
+                r = h.factor**2
+                K, cross, var = S_oo + r * R_oo, S_of + r * R_of, prior.S + r * prior.R
             else:
                 at_mean, K, cross, var = self.flat_mean[None, e], F_oo, F_of, prior.F
                 centre = prior.flat[None]

@@ -9,6 +9,7 @@ from foretune.evaluation.synthetic import synthetic_meta
 from foretune.meta import MetaDataset
 from foretune.searchers.curve_transfer import CurveTransfer, leaning, observations, until_deadline
 from foretune.searchers.random import Random
+from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher
 from foretune.study import Plan, Study
 
 
@@ -45,6 +46,41 @@ def test_beats_random_search_on_related_tasks():
 def test_a_misleading_past_does_no_harm_beyond_noise():
     meta = synthetic_meta(seed=1)
     assert regret(meta, CurveTransfer, 36, past=shuffled(meta)) < regret(meta, Random, 36, seeds=range(5)) + 0.03
+
+
+def mirrored(meta: MetaDataset) -> MetaDataset:
+    """Every task's best configuration gets the curve of its worst, the second best that of the second worst, and so on."""
+    frame = meta.table.copy()
+    for task, best in zip(meta.tasks, meta.best(), strict=True):
+        order = np.argsort(np.nan_to_num(best, nan=-np.inf))
+        ids = np.array(meta.config_ids)
+        own = frame["task"] == task
+        frame.loc[own, "config_id"] = frame.loc[own, "config_id"].map(
+            dict(zip(ids[order], ids[order[::-1]], strict=True))
+        )
+    return meta.build(meta.space, dict(zip(meta.config_ids, meta.configs, strict=True)), frame, **meta.about)
+
+
+def test_anti_correlated_tasks_do_no_harm_beyond_noise():
+    """After five full trainings; the first one goes by the history, and the next ones find out."""
+    meta = synthetic_meta(seed=1)
+    plain = regret(meta, lambda: searcher(DEFAULT_WITHOUT_PAST), 45, seeds=range(3))
+    assert regret(meta, CurveTransfer, 45, past=mirrored(meta)) < plain + 0.03
+
+
+def test_controls_are_tried_after_the_first_full_training_only_and_in_number():
+    meta = synthetic_meta(tasks=4, configs=30, epochs=30)
+    study, chosen = study_of(meta.select(["t1", "t2", "t3"]), budget=60), CurveTransfer()
+    assert chosen.control(study) is None
+    order = np.argsort(-chosen.prior(study).past.mean.max(axis=1))
+    study.tell(study.ask(Fixed(int(order[0]), 30)), meta.curves("t0")[order[0]])
+    places = []
+    while (c := chosen.control(study)) is not None:
+        step = study.ask(chosen)
+        assert step.config_id == c and step.stop == 1 and step.because["why"].startswith("control")
+        study.tell(step, [0.5])
+        places.append(int(np.flatnonzero(order == c)[0]))
+    assert places == [29]  # the last of the past's order
 
 
 def study_of(meta: MetaDataset, budget: int = 30, **more) -> Study:
@@ -103,11 +139,11 @@ def test_observations_keep_the_ladder_the_newest_and_failures():
 
 def test_a_failed_configuration_is_not_suggested_nor_recommended_again():
     meta = synthetic_meta(tasks=3, configs=20, epochs=6)
-    study, searcher = study_of(meta), CurveTransfer()
-    step = study.ask(searcher)
+    study, chosen = study_of(meta), CurveTransfer()
+    step = study.ask(chosen)
     study.fail(step, 1, "out of memory")
-    assert study.ask(searcher).config_id != step.config_id
-    assert searcher.recommend(study) != step.config_id
+    assert study.ask(chosen).config_id != step.config_id
+    assert chosen.recommend(study) != step.config_id
 
 
 def test_names_the_past_tasks_that_it_leans_on():
@@ -136,22 +172,26 @@ def test_goes_for_full_trainings_where_the_past_says_so(table):
     top[::2, 3], top[1::2, 7] = 0.9, 0.9
     shape = np.where(np.arange(1, 13) > 11, 1.0, 0.1)
     meta = table(top[:, :, None] * shape + rng.normal(0, 0.01, (9, 20, 12)) * (shape < 1))
-    study, _ = replay_study(meta, "t1", budget=24)
+    study, _ = replay_study(meta, "t1", budget=26)
     truth = meta.curves("t1")
     study.tell(study.ask(Fixed(3, 12)), truth[3])
-    searcher = CurveTransfer()
-    gains = searcher.full_gains(study, searcher.belief(study), 12)
+    chosen = CurveTransfer()
+    step = study.ask(chosen)
+    study.tell(step, truth[step.config_id, :1])
+    assert "control" in study.steps[-1]["because"]["why"]
+    gains = chosen.full_gains(study, chosen.belief(study), 12)
     assert gains.argmax() == 7 and gains[7] > 0.1 and gains[3] == 0
-    while step := study.ask(searcher):
-        assert step.config_id == 7 and "full training" in step.because["why"] and step.because["past"]
+    while study.epoch[7] < 12:
+        step = study.ask(chosen)
+        assert step.config_id == 7 and step.because["past"]
         study.tell(step, truth[7, step.start : step.stop])
-    assert study.incumbent[0] == 7
+    assert study.incumbent[0] == 7 and sum("full training" in s["because"].get("why", "") for s in study.steps) > 3
 
 
 def test_no_full_trainings_before_the_first_nor_where_probing_pays():
     meta = synthetic_meta(tasks=5, configs=40, epochs=9)
     study, objective = replay_study(meta, "t0", budget=27)
-    searcher = CurveTransfer()
-    assert searcher.full_gains(study, searcher.belief(study), 9) is None
-    list(replay(study, objective, searcher, Score(meta, "t0")))
-    assert not any("full training" in s["because"]["why"] for s in study.steps)
+    chosen = CurveTransfer()
+    assert chosen.full_gains(study, chosen.belief(study), 9) is None
+    list(replay(study, objective, chosen, Score(meta, "t0")))
+    assert not any("full training" in s["because"].get("why", "") for s in study.steps)

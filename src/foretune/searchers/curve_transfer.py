@@ -9,7 +9,8 @@ After the first full training's worth of epochs there are two ways to go on, and
 (`foretune.past_policy`). Where looking at many pays, as above. Where full trainings pay, because only the last epochs tell the good
 from the best: the configuration that would most improve the past tasks' incumbents, had they spent the same epochs, weighed by
 how much the target leans on each; it is then finished unless its expected improvement vanishes. Not while the target's own
-observations speak against the history.
+observations speak against the history; a configuration from the end of the past's order, tried for an epoch, gives them
+the contrast to do so.
 
 Steps under way count as if they had brought what is expected of them; a trial that failed counts as the worst value seen, so
 that configurations like it are avoided.
@@ -32,6 +33,9 @@ LADDER = 12  # epochs at which curves are predicted, geometrically spaced
 MOST_CELLS = 400  # observations that one decision conditions on
 PERSISTENCE = 4.0  # how many times the gain of the trial under way another must promise to take its place
 NEGLIGIBLE = 0.02  # share of the largest expected improvement below which a configuration is not trained fully
+CONTRADICTED = 0.95  # trust in the hypotheses against history from which the past's favourites are left alone
+CONTROLS = 1  # configurations from the end of the past's order, each tried for an epoch after the first full training
+CONTROL_SHARE = 8  # epochs before the next deadline that each of them takes
 
 
 class CurveTransfer(Searcher):
@@ -89,6 +93,9 @@ class CurveTransfer(Searcher):
         left = until_deadline(study)
         ladder = self.ladder(study)
         belief = self.belief(study)
+        control = self.control(study)
+        if control is not None:
+            return self.step(study, control, 1, belief, "control: is what was poor on past tasks poor here too", None)
         reach = (ladder >= study.epoch[:, None]) & (ladder < study.epoch[:, None] + left)  # (n, G)
         short = free & ~reach.any(axis=1)
         reach[short, (ladder >= study.epoch[short, None]).argmax(axis=1)] = True
@@ -99,9 +106,10 @@ class CurveTransfer(Searcher):
             value = np.tensordot(belief.weight[heavy], gain, axes=1)
         else:
             value = belief.expected
+        ahead = np.where((ladder >= study.epoch[:, None]) & free[:, None], value, -np.inf).max(axis=1)
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
         gains = self.full_gains(study, belief, left)
-        worth = free & (value > NEGLIGIBLE * value.max())
+        worth = free & (ahead > NEGLIGIBLE * ahead.max())
         if gains is not None and (gains[worth] > 1e-4).any():
             config_id = int(np.where(worth, gains, -np.inf).argmax())
             what = "largest gain on past tasks by full training"
@@ -111,6 +119,25 @@ class CurveTransfer(Searcher):
         why = "continue" if study.epoch[config_id] else "start"
         return self.step(study, config_id, left, belief, f"{why}: {what}", float(value[config_id]))
 
+    def control(self, study: Study) -> int | None:
+        """After the first full training: a configuration from the middle or end of the past's order, until `CONTROLS` of them were tried.
+
+        All that is tried on the past's advice alone may be equally good or equally bad: without a contrast, a misleading history
+        looks like a hard task.
+        """
+        count = min(CONTROLS, until_deadline(study) // CONTROL_SHARE)
+        if study.budget - study.remaining < study.max_epoch:
+            return None
+        past = self.prior(study).past
+        order = np.argsort(-past.mean[: past.pool].max(axis=1), kind="stable")
+        lower = order[len(order) // 3 :]
+        tried = int(((study.epoch > 0) | (study.pending > 0) | study.failed)[lower].sum())
+        if tried >= count or len(lower) < 2 * count:
+            return None
+        at = round((tried + 1) / count * (len(lower) - 1))
+        fresh = [int(c) for c in lower[at::-1] if study.available[c] and study.epoch[c] == 0]
+        return fresh[0] if fresh else None
+
     def full_gains(self, study: Study, belief: Belief, left: int) -> np.ndarray | None:
         """By how much each configuration, trained on until the deadline, would lower the past tasks' normalized regret, (n,).
 
@@ -118,7 +145,7 @@ class CurveTransfer(Searcher):
         prefers probing, or where the target contradicts it.
         """
         used = study.budget - study.remaining
-        if used < study.max_epoch or belief.trust.get("flat", 0.0) >= 0.5:
+        if used < study.max_epoch or contradicted(belief):
             return None
         trainings = min(10, max(2, round((used + left) / study.max_epoch)))
         if not learned_from_past(study, (self.name, trainings), lambda past: full_trainings_pay(past.Z, trainings)):
@@ -156,6 +183,11 @@ class CurveTransfer(Searcher):
     def recommend(self, study: Study) -> int | None:
         """The configuration expected to be best when fully trained; before any observation, the past's."""
         return int(self.final(study).argmax()) if len(study.configs) else None
+
+
+def contradicted(belief: Belief) -> bool:
+    """Whether the target's own observations speak against the past's ranking."""
+    return belief.trust.get("flat", 0.0) + belief.trust.get("opposite", 0.0) > CONTRADICTED
 
 
 def best_so_far(past: PastCurves) -> np.ndarray:
