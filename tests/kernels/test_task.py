@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from foretune.kernels.task import TASK_KERNELS, OptiLand, landscape_distances, normalised, positive
+from foretune.kernels.task import TASK_KERNELS, OptiLand, inverse_softplus, landscape_distances, normalised, positive
 
 
 def test_distance_ignores_shift_and_scale_and_counts_matched_cells():
@@ -68,3 +68,20 @@ def test_gram_is_symmetric_and_positive(name):
     values = K.detach().numpy()
     np.testing.assert_allclose(values, values.T, atol=1e-6)
     assert np.linalg.eigvalsh(values.astype(float))[0] > -1e-5
+
+
+def test_a_cold_start_is_as_like_the_past_as_the_past_is_like_itself():
+    kernel = OptiLand(4)
+    D = torch.tensor([[0.0, 0.02, 0.05], [0.02, 0.0, 0.01], [0.05, 0.01, 0.0]])
+    with torch.no_grad():
+        kernel.length.fill_(inverse_softplus(0.2))
+        kernel.start_cold(D)
+        whole, R = torch.full((4, 4), 0.5), torch.zeros(4, 4)
+        whole[:3, :3], R[:3, :3] = D, 1.0
+        whole[3, 3] = 0.0
+        K = kernel.plain(whole, R)
+    past = [float(K[i, j]) for i in range(3) for j in range(i)]
+    assert K[3, :3].tolist() == pytest.approx([sum(past) / 3] * 3, rel=1e-3)
+    bound = float(kernel.bound)
+    kernel.start_cold(torch.zeros(1, 1))  # a single past task says nothing
+    assert float(kernel.bound) == bound

@@ -39,7 +39,7 @@ def test_training_raises_the_evidence_and_the_posterior_follows_the_observations
     prior_mean, prior_std = trained.posterior(Y)
     Y[4] = truth = np.linspace(0.2, 0.9, 6)
     mean, std = trained.posterior(Y)
-    assert np.abs(mean[4] - truth).mean() < 0.5 * np.abs(prior_mean[4] - truth).mean()
+    assert np.abs(mean[4] - truth).mean() < 0.7 * np.abs(prior_mean[4] - truth).mean()
     assert (std[4] < prior_std[4]).all()
 
 

@@ -72,6 +72,22 @@ class OptiLand(nn.Module):
         gamma = U / (1 + (U - 1) * R)
         return positive(self.scale) * torch.exp(-D / (positive(self.length) * gamma) ** 2)
 
+    def start_cold(self, D: Tensor) -> None:
+        """Set U by the past: a target without matches (D = 1/2, R = 0) is as like a past task as those, of distances D (T, T), on average are.
+
+        Past full grids match everywhere (R = 1, gamma = 1), so their likelihood does not depend on U: left at its start, a length scale
+        learned from their small distances would leave nothing to transfer at D = 1/2. U stays as it is for fewer than two tasks.
+        """
+        T = len(D)
+        if T < 2:
+            return
+        with torch.no_grad():
+            length = positive(self.length)
+            alike = torch.exp(-D / length**2)
+            mean = ((alike.sum() - T) / (T * (T - 1))).clamp(1e-3, 0.999)
+            U = float(torch.sqrt(-0.5 / torch.log(mean)) / length)
+            self.bound.fill_(inverse_softplus(min(max(U - 1, 1e-3), 50.0)))
+
     def forward(self, D: Tensor, R: Tensor) -> Tensor:
         """The Gram matrix (S, S); the repair is a constant for the gradient."""
         K = self.plain(D, R)

@@ -6,7 +6,8 @@ its epochs not yet observed, trained for its next epoch. Recommended is the conf
 
 Differences from the paper: inference is exact instead of variational (`foretune.svi` has the published one); the task
 Gram matrix is repaired to be positive semi-definite; the target's constant mean starts at the past tasks' average with
-their spread as its prior, where the paper starts it at 0; epoch 0 is not observed. Holes in past curves are filled first.
+their spread as its prior, where the paper starts it at 0; OptiLand's U, which full grids do not identify, is set so that an
+unseen target is as like the past tasks as they are like each other; epoch 0 is not observed. Holes in past curves are filled first.
 """
 
 from typing import Any
@@ -74,7 +75,7 @@ class Trained:
         import torch
 
         from foretune.kernels.configuration import Layout
-        from foretune.kernels.task import landscape_distances, positive
+        from foretune.kernels.task import OptiLand, landscape_distances, positive
         from foretune.multitask import Grid, Product, train
 
         self.past, self.pool = past, past.pool
@@ -90,6 +91,8 @@ class Trained:
         self.model = Product(Layout.of(study.space), T + 1, *kernels)
         own = slice(None) if self.model.task.learns_tasks else slice(0, T)
         self.trace = train(self.model, self.D[own, own], self.R[own, own], past.X, Y, steps)
+        if isinstance(self.model.task, OptiLand):
+            self.model.task.start_cold(torch.as_tensor(self.D[own, own], dtype=torch.float32))
         with torch.no_grad():
             K_C = self.model.configuration(*[torch.as_tensor(past.X, dtype=torch.float32)] * 2).numpy().astype(float)
             scaled = torch.arange(1, E + 1) / E
