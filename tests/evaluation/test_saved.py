@@ -26,3 +26,15 @@ def test_related_tasks_save_epochs_and_the_mean_lies_in_its_interval():
 def test_one_task_has_no_history():
     with pytest.raises(BadInput, match="at least 2"):
         would_have_saved(synthetic_meta(tasks=1, configs=5, epochs=3))
+
+
+def test_tasks_of_one_source_are_no_history_for_each_other():
+    meta = synthetic_meta(tasks=3, configs=12, epochs=4)
+    alike = meta.build(
+        meta.space,
+        dict(zip(meta.config_ids, meta.configs, strict=True)),
+        meta.table,
+        **{**meta.about, "sources": dict.fromkeys(meta.tasks, "one")},
+    )
+    with pytest.raises(BadInput, match="another source"):
+        would_have_saved(alike, budget=8, seeds=1)

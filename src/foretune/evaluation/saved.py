@@ -2,16 +2,18 @@
 
 For each task of a meta-dataset: the epochs that the searcher with history needs until its incumbent is as good as what
 history-free search has after its whole budget, against the epochs that the latter needed for that. Saved = needed without
-minus needed with; negative where history cost. The mean over tasks comes with a bootstrap interval over tasks.
+minus needed with; negative where history cost. The mean over tasks comes with a bootstrap interval over tasks. Tasks cut from the
+same source (`sources` in about.json) do not count as each other's history.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from foretune.errors import BadInput
+from foretune.evaluation.leave_one_out import past_of
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, searcher
 
@@ -47,9 +49,11 @@ class Saved:
         )
 
 
-def incumbents(meta: "MetaDataset", task: str, name: str, budget: int, seed: int) -> np.ndarray:
-    """Incumbent after each epoch spent, higher is better, (epochs spent,)."""
-    study, objective = replay_study(meta, task, budget=budget, seed=seed, method=name)
+def incumbents(
+    meta: "MetaDataset", task: str, name: str, budget: int, seed: int, sources: Sequence[str] | None = None
+) -> np.ndarray:
+    """Incumbent after each epoch spent, higher is better, (epochs spent,); `sources` are the past tasks (default: all others)."""
+    study, objective = replay_study(meta, task, budget=budget, seed=seed, method=name, sources=sources)
     for _ in replay(study, objective, searcher(name), Score(meta, task)):
         pass
     values = [study.Y[c, e - 1] for c, e in study.order]
@@ -76,18 +80,20 @@ def would_have_saved(
     if len(meta.tasks) < 2:
         raise BadInput(f"{meta.name} has {len(meta.tasks)} task(s); leave-one-out needs at least 2")
     budget = 5 * meta.max_epoch if budget is None else budget
-    by_task = {}
+    by_task, past = {}, past_of(meta)
     for task in meta.tasks:
         differences = []
+        if not past[task]:
+            continue
         for seed in range(seeds):
-            plain = incumbents(meta, task, without, budget, seed)
-            helped = incumbents(meta, task, method, budget, seed)
+            plain = incumbents(meta, task, without, budget, seed, [])
+            helped = incumbents(meta, task, method, budget, seed, past[task])
             if len(plain) and np.isfinite(plain[-1]):
                 differences.append(needed(plain, plain[-1], budget) - needed(helped, plain[-1], budget))
         if differences:
             by_task[task] = float(np.mean(differences))
     if not by_task:
-        raise BadInput(f"{meta.name} has no task with a finite value to replay")
+        raise BadInput(f"{meta.name} has no task with finite values and with tasks of another source to learn from")
     values = np.array(list(by_task.values()))
     means = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(axis=1)
     low, high = np.percentile(means, [5, 95])
