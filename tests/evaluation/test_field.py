@@ -5,7 +5,19 @@ import pandas as pd
 import pytest
 
 from foretune.errors import BadInput
-from foretune.evaluation.field import Table, compare, evaluate, main, over_epochs, read, run, summary, wall_clock
+from foretune.evaluation.field import (
+    Table,
+    compare,
+    complete,
+    evaluate,
+    main,
+    over_epochs,
+    read,
+    run,
+    summary,
+    wall_clock,
+)
+from foretune.meta import MetaDataset
 
 
 @pytest.fixture
@@ -60,6 +72,18 @@ def test_the_files(meta_folder, tmp_path):
     assert np.allclose(curves.groupby("epochs")["rank"].sum(), 6)
     chosen = pd.read_csv(tmp_path / "out" / "toy-selection.csv")
     assert set(chosen["method"]) == {*names, "all configurations"}
+
+
+def test_a_table_that_is_being_trained_is_cut_to_what_is_complete(meta, meta_folder, tmp_path):
+    table = Table("toy", meta_folder, 40, "toy", (9,), (40,))
+    with complete(table) as whole:
+        assert whole is table
+    whole_run = next(i for k, i in enumerate(meta.config_ids) if np.isfinite(meta.Y()[:, k]).all())
+    frame = meta.table[(meta.table["config_id"] != whole_run) | (meta.table["epoch"] < 4)]
+    configs = dict(zip(meta.config_ids, meta.configs, strict=True))
+    meta.build(meta.space, configs, frame, **meta.about).save(tmp_path / "part")
+    with complete(Table("toy", tmp_path / "part", 40, "toy", (9,), (40,))) as whole:
+        assert whole_run not in MetaDataset.load(whole.folder).config_ids and len(MetaDataset.load(whole.folder)) == 39
 
 
 def test_a_missing_table_is_skipped_in_words_and_an_unknown_one_refused(tmp_path, capsys):

@@ -14,12 +14,15 @@ Published tables are looked for in `--published`; one that is missing is skipped
 | `TABLE-BUDGET.svg`    | the critical-difference diagram at a budget                                                                     |
 | `TABLE-selection.csv` | method, epoch: precision of the top 1 %, mean regret of selected configurations, late bloomers among the good    |
 
+Our own table is cut to the configurations that every task has finished.
 Methods that lack a task are compared on the tasks that all have (their number is in the files).
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +30,7 @@ import pandas as pd
 
 from foretune.errors import BadInput
 from foretune.evaluation.benchmark import error_of, label, regret_at, run_all
+from foretune.evaluation.leave_one_out import full_grid
 from foretune.evaluation.selection import profile
 from foretune.evaluation.statistics import Comparison, diagram, ranks
 from foretune.files import write_atomic
@@ -61,6 +65,19 @@ def tables(published: Path, own: Path) -> dict[str, Table]:
         "taskset": Table("taskset", published / "taskset", 1000, "taskset", marks, tests, cheap | slow),
         "light": Table("light", own, 200, "light-field", (10, 20, 50, 100, 200), (50, 100, 200), cheap | slow),
     }
+
+
+@contextmanager
+def complete(table: Table) -> Iterator[Table]:
+    """The table, or while some of its cells are still to be trained, the full grid within it (`leave_one_out.full_grid`)."""
+    meta = MetaDataset.load(table.folder)
+    curves = meta.Y()
+    if (np.isfinite(curves[:, :, -1]) | np.stack([meta.failed(t).any(axis=1) for t in meta.tasks])).all():
+        yield table
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        full_grid(meta).save(Path(folder))
+        yield replace(table, folder=Path(folder))
 
 
 def run(table: Table, traces: Path, methods: Sequence[str] | None = None) -> None:
