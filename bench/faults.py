@@ -64,6 +64,7 @@ def tune(folder: Path, uri: str) -> int:
     """Run or continue the study in `folder`, logging as it goes: the process that is killed."""
     study = toy.toy_study(folder, toy.toy_pool(CONFIGS), BUDGET)
     tracker = Tracker(uri, prefix="faults", every=0.1)
+    tracker.sync(study)  # MLflow takes seconds to import: from here on, kills meet a tracker at work
     try:
         pool = Processes(toy.Toy(folder, EPOCH_SECONDS), WORKERS)
         run_study(study, searcher("random"), pool, on_change=tracker.submit, every=0.1)

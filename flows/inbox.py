@@ -9,6 +9,7 @@ import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -87,6 +88,7 @@ def inbox(
             except MACHINE as error:
                 trouble[job.id] = f"{job.dropped}: {type(error).__name__}: {error}"
                 print(f"waits for the next watch: {trouble[job.id]}")
+    skip_late()
     if trouble:
         raise Unfinished("; ".join(trouble.values()))
     return finished
@@ -115,6 +117,27 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
             + ("" if tracking == "none" else f", in MLflow the registered model {job.id}"),
         ]
     )
+
+
+def skip_late() -> int:
+    """Cancel the watches that came due meanwhile, and waited for a slot to say that they find nothing; how many there were."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
+    from prefect.runtime import deployment
+    from prefect.states import Cancelled
+
+    if not deployment.id:
+        return 0
+    now = datetime.now(UTC)
+    late = FlowRunFilter.model_validate(
+        {"state": {"type": {"any_": ["SCHEDULED"]}}, "expected_start_time": {"before_": now}}
+    )
+    of = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=late, deployment_filter=of)
+        for run in runs:
+            client.set_flow_run_state(run.id, Cancelled(message="a watch before it did its work"), force=True)
+    return len(runs)
 
 
 def spent(folder: Path) -> int:

@@ -31,7 +31,10 @@ from foretune.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 POOL = "gpu"
-TOKEN = "FORETUNE_SERVICE"  # of the environment
+TOKEN, RUN = (
+    "FORETUNE_SERVICE",
+    "PREFECT__FLOW_RUN_ID",
+)  # in the environment: of this service, and Prefect's of a flow run
 SERVERS = ("prefect", "mlflow")
 START_SECONDS, STOP_SECONDS = 300.0, 20.0
 UNFINISHED = ("RUNNING", "PENDING", "CANCELLING")
@@ -176,30 +179,30 @@ class Service:
                 raise
             self.ask(f"/work_pools/{POOL}", {"concurrency_limit": slots}, "PATCH")
 
-    def crash_runs(self) -> int:
-        """Tell Prefect that the pool's runs under way are no more: nobody else does, and each would hold its slot for ever. How many there were."""
-        if any(
-            w["status"] == "ONLINE" and not w["name"].startswith(worker_name(""))
-            for w in self.ask(f"/work_pools/{POOL}/workers/filter", {})
-        ):
+    def crash_runs(self, states: Sequence[str]) -> int:
+        """Tell Prefect which of the pool's runs in these states are no more: nobody else does, and each would hold its slot for ever. How many."""
+        workers = self.ask(f"/work_pools/{POOL}/workers/filter", {})
+        if any(w["status"] == "ONLINE" and not w["name"].startswith(worker_name("")) for w in workers):
             return 0  # other machines work on the pool, and the run may be theirs
-        wanted = {"flow_runs": {"state": {"type": {"any_": UNFINISHED}}}, "work_pools": {"name": {"any_": [POOL]}}}
-        found = self.ask("/flow_runs/filter", wanted)
+        wanted = {"flow_runs": {"state": {"type": {"any_": states}}}, "work_pools": {"name": {"any_": [POOL]}}}
+        alive = {environment(process).get(RUN) for process in self.own()}
+        found = [run["id"] for run in self.ask("/flow_runs/filter", wanted) if run["id"] not in alive]
         for run in found:
-            state = {"type": "CRASHED", "name": "Crashed", "message": "its worker was stopped; run it again to go on"}
-            self.ask(f"/flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+            state = {"type": "CRASHED", "name": "Crashed", "message": "its process is gone; run it again to go on"}
+            self.ask(f"/flow_runs/{run}/set_state", {"state": state, "force": True})
         return len(found)
 
     def own(self) -> list[psutil.Process]:
         """All processes that carry this service's token."""
-        found = []
-        for process in psutil.process_iter():
-            try:
-                if process.pid != os.getpid() and process.environ().get(TOKEN) == self.token:
-                    found.append(process)
-            except psutil.Error:
-                continue  # gone, or another user's
-        return found
+        return [p for p in psutil.process_iter() if p.pid != os.getpid() and environment(p).get(TOKEN) == self.token]
+
+
+def environment(process: psutil.Process) -> dict[str, str]:
+    """The environment that a process was started with; empty for one that is gone, or another user's."""
+    try:
+        return process.environ()
+    except (psutil.Error, OSError):
+        return {}
 
 
 def serve(folder: Path, host: str, prefect_port: int, mlflow_port: int, slots: int, deployments: Path) -> Service:
@@ -222,8 +225,10 @@ def serve(folder: Path, host: str, prefect_port: int, mlflow_port: int, slots: i
             service = service.start("mlflow", ["mlflow", "server", *place])
         service.wait("prefect", f"{service.prefect}/api/health")
         service.set_pool(slots)
-        if not any(p.name not in SERVERS and p.running for p in service.processes):
-            service.crash_runs()
+        works = any(p.name not in SERVERS and p.running for p in service.processes)
+        service.crash_runs(
+            ("RUNNING", "CANCELLING") if works else UNFINISHED
+        )  # a worker may be about to start what is pending
         service = deploy(service, deployments)
         for k in range(slots):
             if not service.runs(f"worker-{k}"):
@@ -268,7 +273,7 @@ def stop(folder: Path) -> int:
     end(working, [p for p in working if p.pid in leaders or runs_flow(p)])
     if service.runs("prefect"):
         try:
-            service.crash_runs()
+            service.crash_runs(UNFINISHED)
         except (OSError, ValueError) as error:
             print(f"Prefect did not take the end of its flow runs ({error}); the next start tells it", file=sys.stderr)
     rest = service.own()

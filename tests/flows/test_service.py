@@ -67,6 +67,12 @@ def test_stop_ends_what_carries_the_token_and_nothing_else(tmp_path: Path) -> No
         other.wait()
 
 
+def test_nothing_to_stop_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for action, said in [("status", "nothing is running; make serve starts it"), ("stop", "nothing was running")]:
+        assert module.main([action, "--folder", str(tmp_path)]) == 0
+        assert capsys.readouterr().out == f"{said}\n"
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "service.json").write_text('{"processes": [{"pid": 1}]}')
     with pytest.raises(BadInput, match="is damaged"):
@@ -187,12 +193,12 @@ def test_a_scheduled_watch_trains_on_a_worker_and_its_curves_are_in_mlflow(runni
         }
         assert len(client.get_metric_history(run, "valid_accuracy")) == 2
     (version,) = client.search_model_versions("name = 'photos'")
-    place = version.source.rpartition("/")[2]
-    for name in ("best.pt", "best.json"):
-        client.download_artifacts(version.run_id, f"{place}/{name}", str(folder))
-    assert load(folder / place / "best.pt")[1]["classes"] == ["bright", "dark"]
+    files = Path(client.download_artifacts(version.run_id, version.source.rpartition("/")[2], str(folder)))
+    assert load(files / "best.pt")[1]["classes"] == ["bright", "dark"]
     found = service.ask("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}})
     assert any(run["auto_scheduled"] and run["work_pool_name"] == "gpu" for run in found)
+    found = service.ask("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["CANCELLED"]}}}})
+    assert found, "watches that came due meanwhile are cancelled, not queued up"
 
 
 @pytest.mark.slow
@@ -203,7 +209,11 @@ def test_serving_twice_starts_only_what_is_missing(running: tuple[Service, Path]
     (worker,) = [p for p in service.processes if p.name == "worker-0"]
     os.kill(worker.pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(worker.pid)] if worker.running else [], timeout=10)
+    lost = service.ask("/deployments/filter", {})[0]["id"]
+    lost = service.ask(f"/deployments/{lost}/create_flow_run", {"state": {"type": "SCHEDULED"}})["id"]
+    service.ask(f"/flow_runs/{lost}/set_state", {"state": {"type": "RUNNING"}, "force": True})  # and no process has it
     again = serve(*given)
+    assert service.ask(f"/flow_runs/{lost}", None, "GET")["state"]["type"] == "CRASHED"
     assert again.runs("worker-0") and set(service.processes) - set(again.processes) == {worker}
     assert json.loads((folder / ".service" / "service.json").read_text())["token"] == service.token
 
