@@ -11,7 +11,7 @@ random configurations (so variants with neighbours differ between repetitions on
 
 Writes `data/reports/siamese.csv` (variant, evaluations, normalized regret: mean and standard error over tasks) and `data/reports/siamese_distances.csv`
 (by held-out task: rank correlation of predicted and true distances to the past tasks, and the true distance of the neighbours that were chosen, as a share of the
-mean one: 1 = no better than any). Runs are kept in `data/reports/traces/siamese` and not repeated while data and options are the same.
+mean one: 1 = no better than any). Runs are kept in `.cache/siamese` and not repeated while data and options are the same.
 """
 
 import argparse
@@ -137,13 +137,14 @@ def evaluate(
     say: Callable[[str], None] = print,
     seconds: float = float("inf"),
     options: Mapping[str, Any] | None = None,
+    work: Path | None = None,
 ) -> pd.DataFrame:
     """Run what is missing, source by source, for at most `seconds` (a source that was begun is finished), and write the tables; returns the summary.
 
-    `options` are the network's (`SiameseNearest`), where they are not its defaults.
+    `options` are the network's (`SiameseNearest`), where they are not its defaults; `work` is where runs are kept (default: `runs` in `reports`).
     """
     reports, began = Path(reports), time.monotonic()
-    traces = reports / "traces" / "siamese"
+    traces = work or reports / "runs"
     traces.mkdir(parents=True, exist_ok=True)
     groups = defaultdict(list)
     for name in grid.tasks:
@@ -197,12 +198,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--reports", type=Path, default=Path("data/reports"))
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop beginning new sources after so long")
+    parser.add_argument("--work", type=Path, default=Path(".cache/siamese"), help="where finished runs are kept")
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
         grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
         tasks = {name: load_task(name, given.data, params.tasks.size) for name in grid.tasks}
-        summary = evaluate(grid, tasks, params.siamese, given.reports, seconds=60 * given.minutes)
+        summary = evaluate(grid, tasks, params.siamese, given.reports, seconds=60 * given.minutes, work=given.work)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -243,15 +243,19 @@ def evaluate(
     reports: Path | str,
     say: Callable[[str], None] = print,
     seconds: float = math.inf,
+    work: Path | None = None,
 ) -> pd.DataFrame:
-    """Run what is missing for at most `seconds` and write the tables of the methods that are complete; returns the summary."""
+    """Run what is missing for at most `seconds` and write the tables of the methods that are complete; returns the summary.
+
+    `work` is where finished runs are kept (default: `runs` in `reports`).
+    """
     reports, began = Path(reports), time.monotonic()
     runs = {}
     for name, how in methods(plan).items():
         if how.recommender and how.recommender not in rankings:
             say(f"{name}: the rankings table has no {how.recommender!r}; left out")
             continue
-        table = run_method(grid, plan, name, rankings, reports / "traces" / "task_aware", began + seconds)
+        table = run_method(grid, plan, name, rankings, work or reports / "runs", began + seconds)
         if table is None:
             say(f"time is up in {name}; the same command goes on")
             break
@@ -271,12 +275,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--reports", type=Path, default=Path("data/reports"))
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long; the same command goes on")
+    parser.add_argument("--work", type=Path, default=Path(".cache/task_aware"), help="where finished runs are kept")
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
         grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
         rankings = Rankings.read(given.reports / "rankings.parquet", grid, params.rankings)
-        summary = evaluate(grid, rankings, params.task_aware, given.reports, seconds=60 * given.minutes)
+        summary = evaluate(
+            grid, rankings, params.task_aware, given.reports, seconds=60 * given.minutes, work=given.work
+        )
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
