@@ -7,7 +7,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.meta import MetaDataset
-from foretune.searchers.curve_transfer import CurveTransfer, leaning, observations, until_deadline
+from foretune.searchers.curve_transfer import CurveTransfer, concordance, leaning, observations, until_deadline
 from foretune.searchers.random import Random
 from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher
 from foretune.study import Plan, Study
@@ -195,3 +195,16 @@ def test_no_full_trainings_before_the_first_nor_where_probing_pays():
     assert chosen.full_gains(study, chosen.belief(study), 9) is None
     list(replay(study, objective, chosen, Score(meta, "t0")))
     assert not any("full training" in s["because"].get("why", "") for s in study.steps)
+
+
+def test_concordance_is_the_weighted_share_of_pairs_in_the_past_order():
+    meta = synthetic_meta(tasks=4, configs=30, epochs=9)
+    study, chosen = study_of(meta.select(["t1", "t2", "t3"])), CurveTransfer()
+    past = chosen.prior(study).past
+    assert concordance(study, past) == 1.0
+    a, b, c = np.argsort(-past.mean[:, 1])[[0, 12, 25]]
+    for config, value in ((a, 0.5), (b, 0.2), (c, 0.3)):  # only the second and third are the other way round
+        study.tell(study.ask(Fixed(int(config), 2)), [0.1, value])
+    m = past.mean[:, 1]
+    wrong = m[b] - m[c]
+    assert concordance(study, past) == pytest.approx(1 - wrong / (m[a] - m[b] + m[a] - m[c] + wrong))

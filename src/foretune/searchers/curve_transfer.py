@@ -9,7 +9,7 @@ After the first full training's worth of epochs there are two ways to go on, and
 (`foretune.past_policy`). Where looking at many pays, as above. Where full trainings pay, because only the last epochs tell the good
 from the best: the configuration that would most improve the past tasks' incumbents, had they spent the same epochs, weighed by
 how much the target leans on each; it is then finished unless its expected improvement vanishes. Not while the target's own
-observations speak against the history; a configuration from the end of the past's order, tried for an epoch, gives them
+observations speak against the history, its curves and the order of what was tried; a configuration from the end of the past's order, tried for an epoch, gives them
 the contrast to do so.
 
 Steps under way count as if they had brought what is expected of them; a trial that failed counts as the worst value seen, so
@@ -145,7 +145,9 @@ class CurveTransfer(Searcher):
         prefers probing, or where the target contradicts it.
         """
         used = study.budget - study.remaining
-        if used < study.max_epoch or contradicted(belief):
+        if used < study.max_epoch:
+            return None
+        if contradicted(belief) and concordance(study, self.prior(study).past) <= 0.5:
             return None
         trainings = min(10, max(2, round((used + left) / study.max_epoch)))
         if not learned_from_past(study, (self.name, trainings), lambda past: full_trainings_pay(past.Z, trainings)):
@@ -188,6 +190,21 @@ class CurveTransfer(Searcher):
 def contradicted(belief: Belief) -> bool:
     """Whether the target's own observations speak against the past's ranking."""
     return belief.trust.get("flat", 0.0) + belief.trust.get("opposite", 0.0) > CONTRADICTED
+
+
+def concordance(study: Study, past: PastCurves) -> float:
+    """Share of the pairs of tried configurations that the past's mean orders as this study does, at the last epoch that both reached.
+
+    Pairs weigh by how far apart the past has them; 1 without any pair.
+    """
+    tried = np.flatnonzero(np.isfinite(study.Y[:, 0]) & ~study.failed)
+    common = np.minimum(study.epoch[tried][:, None], study.epoch[tried][None]) - 1
+    mean = past.mean
+    apart = mean[tried[:, None], common] - mean[tried[None], common]
+    seen = study.Y[tried[:, None], common] - study.Y[tried[None], common]
+    weight = np.abs(np.where(np.isfinite(seen), apart, 0.0))
+    total = float(weight.sum())
+    return float(weight[apart * np.nan_to_num(seen) > 0].sum()) / total if total > 0 else 1.0
 
 
 def best_so_far(past: PastCurves) -> np.ndarray:
