@@ -39,7 +39,7 @@ from foretune.searchers.registry import searcher
 from foretune.tracking import Tracker
 from foretune.workers import Processes
 
-CONFIGS, WORKERS, EPOCH_SECONDS = 40, 2, 0.06
+CONFIGS, WORKERS, EPOCH_SECONDS = 24, 2, 0.06
 BUDGET = CONFIGS * toy.EPOCHS
 PATIENCE = 300.0  # seconds without any progress, after which a study has not survived
 KINDS = ("study", "worker", "machine", "mlflow")

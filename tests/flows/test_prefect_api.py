@@ -1,9 +1,12 @@
 """Servers, task runners and what is tried again."""
 
 import os
+import sys
+from pathlib import Path
 
+import prefect_api as module
 import pytest
-from prefect_api import machine_fault, prefect_api, task_runner
+from prefect_api import find_flows, machine_fault, prefect_api, task_runner
 
 from foretune.errors import BadInput
 from foretune.training import Diverged
@@ -47,6 +50,15 @@ def test_a_given_server_is_used_as_it_is(prefect_server: None) -> None:
 
 def test_process_runner_has_as_many_workers_as_asked_for() -> None:
     assert task_runner("processes", 3)._max_workers == 3
+
+
+def test_workers_can_import_the_flows_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    flows = str(Path(module.__file__).resolve().parent)
+    monkeypatch.setattr(sys, "path", [p for p in sys.path if os.path.abspath(p) != flows])
+    monkeypatch.setenv("PYTHONPATH", "/somewhere")
+    for _ in range(2):
+        find_flows()
+    assert sys.path.count(flows) == 1 and os.environ["PYTHONPATH"] == f"/somewhere{os.pathsep}{flows}"
 
 
 def test_unknown_runner() -> None:
