@@ -77,11 +77,11 @@ class RankingsPlan:
 
 
 @dataclass(frozen=True)
-class RecommenderPlan:
-    """The recommender that is fitted on the whole meta-dataset and ships: its name, where it is written, seed."""
+class RecommendersPlan:
+    """The recommenders that are fitted on the whole meta-dataset and ship: names, the folder that holds one folder each, seed."""
 
-    name: str = "hyperstar"
-    folder: str = "data/models/hyperstar"
+    names: tuple[str, ...] = ("hyperstar",)
+    folder: str = "data/models"
     seed: int = 0
 
 
@@ -104,7 +104,7 @@ class Params:
     siamese: SiamesePlan = field(default_factory=SiamesePlan)
     task_aware: TaskAwarePlan = field(default_factory=TaskAwarePlan)
     rankings: RankingsPlan = field(default_factory=RankingsPlan)
-    recommender: RecommenderPlan = field(default_factory=RecommenderPlan)
+    recommenders: RecommendersPlan = field(default_factory=RecommendersPlan)
     demo: Demo = field(default_factory=Demo)
 
     def __post_init__(self) -> None:

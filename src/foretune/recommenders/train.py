@@ -1,9 +1,9 @@
-"""Fit the recommender that ships, on the whole meta-dataset: what `foretune recommend` ranks with.
+"""Fit the recommenders that ship, on the whole meta-dataset: what `foretune recommend` ranks with.
 
     python -m foretune.recommenders.train [--params params.yaml]
 
-Writes `recommender.json` and `weights.safetensors` (a few MB) into the folder of the section `recommender`; the same meta-dataset, images, seed and
-number of threads give the same files.
+Writes `recommender.json` and `weights.safetensors` (a few MB) into a folder of each one's name, in that of the section `recommenders`; the same
+meta-dataset, images, seed and number of threads give the same files.
 """
 
 import argparse
@@ -16,31 +16,36 @@ from foretune.errors import BadInput
 from foretune.evaluation.leave_one_out import full_grid
 from foretune.images import Task
 from foretune.meta import MetaDataset
-from foretune.params import RecommenderPlan, load
+from foretune.params import load
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.registry import recommender
 
 
 def train(
-    meta: MetaDataset, tasks: Mapping[str, Task], plan: RecommenderPlan, say: Callable[[str], None] = print
+    meta: MetaDataset,
+    tasks: Mapping[str, Task],
+    name: str,
+    folder: Path,
+    seed: int = 0,
+    say: Callable[[str], None] = print,
 ) -> Recommender:
-    """Fit `plan.name` on the configurations that all tasks have finished, and save it in `plan.folder`."""
+    """Fit the recommender `name` on the configurations that all tasks have finished, and save it in `folder`."""
     started = time.perf_counter()
     grid = full_grid(meta)
-    fitted = recommender(plan.name).fit(grid, tasks, plan.seed)
-    fitted.save(plan.folder)
+    fitted = recommender(name).fit(grid, tasks, seed)
+    fitted.save(folder)
     seconds = time.perf_counter() - started
-    size = sum(file.stat().st_size for file in Path(plan.folder).iterdir()) / 2**20
+    size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     chosen = ", ".join(f"{key} {value:g}" for key, value in fitted.settled().items())
     say(
-        f"{plan.name}: {len(grid.tasks)} tasks x {len(grid)} configurations, {seconds:.1f} s, {size:.1f} MiB"
+        f"{name}: {len(grid.tasks)} tasks x {len(grid)} configurations, {seconds:.1f} s, {size:.1f} MiB"
         + (f"; chosen: {chosen}" if chosen else "")
     )
     return fitted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command of the DVC stage `recommender`."""
+    """The command of the DVC stage `recommenders`."""
     parser = argparse.ArgumentParser(prog="python -m foretune.recommenders.train", description=main.__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--images", type=Path, default=Path("data/images"))
@@ -49,7 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         params = load(given.params)
         meta = MetaDataset.load(params.meta_dataset.folder)
         tasks = {name: Task.load(given.images / f"{name}.npz") for name in full_grid(meta).tasks}
-        train(meta, tasks, params.recommender)
+        plan = params.recommenders
+        for name in plan.names:
+            train(meta, tasks, name, Path(plan.folder) / name, plan.seed)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
