@@ -128,6 +128,10 @@ def test_flows_import_prefect_and_the_package_never_imports_flows() -> None:
         assert not flows & {name.split(".")[0] for name in imports(path)}, module
 
 
+SEARCHES = {
+    "siamese": ("siamese-bo", "random", "portfolio"),
+    "task_aware": ("task-aware-hyperband", "hyperband", "bohb"),
+}  # what these stages make by name
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -137,17 +141,24 @@ def command_module(command: str) -> str:
     return found[1]
 
 
+def modules_of(stage: str) -> set[str]:
+    """The files of the modules that a stage's command uses: what it imports, and the methods and recommenders that its parameters name."""
+    from foretune.recommenders.registry import RECOMMENDERS
+    from foretune.searchers.registry import METHODS as SEARCHERS
+
+    params = yaml.safe_load((ROOT / "params.yaml").read_text()).get(stage, {})
+    used = set(closure(command_module(STAGES[stage]["cmd"])))
+    for name in params.get("methods", SEARCHES.get(stage, ())):
+        used |= closure(SEARCHERS[name].where.partition(":")[0])
+    for name in params.get("recommenders", ()):
+        used |= closure(RECOMMENDERS[name].where.partition(":")[0])
+    return {str(MODULES[name].relative_to(ROOT)) for name in used if MODULES[name].name != "__init__.py"}
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_stages_name_the_modules_they_use(stage: str) -> None:
     """`dvc.yaml` can be mended with the list that this prints."""
-    used = set(closure(command_module(STAGES[stage]["cmd"])))
-    if stage == "evaluate":  # searchers are loaded by name
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
-        from foretune.searchers.registry import METHODS as TABLE
-
-        for name in params["evaluate"]["methods"]:
-            used |= closure(TABLE[name].where.partition(":")[0])
-    files = {str(MODULES[name].relative_to(ROOT)) for name in used if MODULES[name].name != "__init__.py"}
+    files = modules_of(stage)
     named = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
     assert named == files, f"missing: {sorted(files - named)}; not used: {sorted(named - files)}"
 
