@@ -1,7 +1,7 @@
 """Freeze-thaw: pause and resume trials by what a Gaussian process over learning curves expects of the epochs that the
 budget can still reach.
 
-The best history-free gray-box searcher here. Like DyHPO it decides anew after every step, but it
+Like DyHPO it decides anew after every step, but it
 
 - looks at all the epochs a trial can still reach, not at the next one: a trial is worth the highest rate of expected
 improvement over the best value

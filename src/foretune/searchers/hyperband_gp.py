@@ -1,5 +1,4 @@
-"""Hyperband that starts what a Gaussian process on the highest informed rung expects to win: the best history-free
-gray-box searcher here.
+"""Hyperband that starts what a Gaussian process on the highest informed rung expects to win: a millisecond a decision.
 
 Notation: b = epochs of a rung, D_b = configurations that reached b or failed, x (d,) encoding, r in (0, 1) = rank in
 D_b of the best value up to b.
@@ -9,11 +8,11 @@ D_b of the best value up to b.
     l sqrt(d), on the pool's columns as ranks; l of the highest marginal likelihood among `LENGTHS`; start the
     configuration that was not started yet with the largest expected improvement
 
-Brackets and promotions are Hyperband's. Why so: on the even half of the tasks of LCBench, TaskSet and our own table,
-asynchronous halving, one-step improvement (DyHPO) and forecasts of whole curves (freeze-thaw) went on with what looks
-good early; Hyperband's later brackets hedge against that, and its weakness, random starts, is what the process mends.
-Ranks make it independent of unit, outliers and divergence. `least` = 12: with 6, the process misled the first brackets
-on spaces of many columns (`docs/gray-box.md`).
+Brackets and promotions are Hyperband's. On the even half of the tasks, where it was designed, it beat plain and
+asynchronous halving and forecasts of whole curves (freeze-thaw): later brackets hedge against what looks good early,
+and random starts are Hyperband's weakness. On the odd half the gain was smaller and `dyhpo` better
+(`docs/gray-box.md`). Ranks make it independent of unit, outliers and divergence. `least` = 12: with 6, the process
+misled the first brackets on spaces of many columns.
 
 Everything is read off the history; nothing is stored. Configurations under way lower the variance near them.
 """
