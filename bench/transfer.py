@@ -4,7 +4,8 @@
 
 Past tasks are full tables of rising noisy curves in the synthetic space. Cases: one pair of the AT2 paper's size (4 past tasks, 100
 configurations, 75 epochs), then tasks to 100, configurations to 1,000 and epochs to 200, one at a time. CPU seconds of the
-process are counted beside wall-clock, since on a busy machine wall-clock says little. Cases that the file holds are not repeated.
+process are counted beside wall-clock, since on a busy machine wall-clock says little, and one thread is used, since waiting
+threads count. The fit includes importing PyTorch where a method needs it. Cases that the file holds are not repeated.
 """
 
 import argparse
@@ -98,7 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             command = [sys.executable, __file__, "--methods", method, "--steps", str(given.steps)]
             command += ["--case", ",".join(map(str, shape))]
             run = subprocess.run(
-                command, check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "2"}
+                command, check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
             )
             if run.returncode:
                 print(run.stderr, file=sys.stderr)
