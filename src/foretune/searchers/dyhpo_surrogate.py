@@ -26,7 +26,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.linalg import cho_solve, solve_triangular
 
 if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
+    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 CURVE_CHANNELS, KERNEL = 4, 3
 WIDTHS = (128, 256)
