@@ -7,7 +7,7 @@ Trials sleep instead of training (`tests/toys/toy.py`), so that processor cores 
 | kind      | gets SIGKILL                                                                                                        |
 |-----------|---------------------------------------------------------------------------------------------------------------------|
 | `study`   | the process that tunes; its workers end by themselves                                                               |
-| `worker`  | one of the processes that run trials; the study goes on                                                             |
+| `worker`  | the older of the processes that run trials; the study goes on                                                       |
 | `machine` | the tuning process and all its workers, at once                                                                     |
 | `mlflow`  | the MLflow server, which is started again after up to two seconds; for this kind, studies log to a server           |
 
@@ -41,7 +41,7 @@ from foretune.workers import Processes
 
 CONFIGS, WORKERS, EPOCH_SECONDS = 24, 2, 0.06
 BUDGET = CONFIGS * toy.EPOCHS
-PATIENCE = 300.0  # seconds without any progress, after which a study has not survived
+PATIENCE = 900.0  # seconds without any progress, after which a study has not survived
 KINDS = ("study", "worker", "machine", "mlflow")
 
 
@@ -215,7 +215,9 @@ def strike(kind: str, victim: Victim, server: Server | None, count: Count, rng: 
     if kind == "worker":
         if not workers:
             return False
-        rng.choice(workers).kill()
+        kill(
+            min(workers, key=lambda process: process.pid)
+        )  # the older: one that still starts has made no progress, and thrice is the trial's fault
         return True
     if kind == "mlflow":
         assert server is not None
@@ -248,6 +250,9 @@ def finish(victim: Victim, count: Count) -> None:
         code = victim.process.wait(timeout=PATIENCE)
     if code:
         raise RuntimeError(f"exit code {code}: {(victim.folder / 'errors').read_text()[-500:]}")
+    failures = toy.toy_study(victim.folder, toy.toy_pool(CONFIGS), BUDGET).failures
+    if failures:
+        raise RuntimeError(f"trials failed: {failures}")
     victim.note(count)
     want = {(i, e) for i in range(CONFIGS) for e in range(1, toy.EPOCHS + 1)}
     count.lost += len(want - victim.seen)
