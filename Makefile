@@ -25,7 +25,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(BIN)/python -m ensurepip > /dev/null
 	@echo "installing the packages of requirements.lock into $(VENV) (about 5 GB with PyTorch's CUDA libraries)"
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet "$$(sed -n 's/^\(uv==[^ ]*\).*/\1/p' requirements.lock)" || true
-	@if test -x $(BIN)/uv && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements.lock; then :; else \
+	@if test -x $(BIN)/uv && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock; then :; else \
 		echo "uv could not do it; trying pip, with its own configuration" && \
 		$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock; fi
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .

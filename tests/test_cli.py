@@ -30,7 +30,14 @@ def test_every_command_has_help_and_a_function(name, capsys):
     with pytest.raises(SystemExit) as end:
         main([name, "--help"])
     assert end.value.code == 0 and f"foretune {name}" in capsys.readouterr().out
-    positional = {"tune": ["x"], "recommend": ["x"], "lr": ["x"], "replay": ["x"], "import": ["a", "b", "c"], "report": ["x"]}
+    positional = {
+        "tune": ["x"],
+        "recommend": ["x"],
+        "lr": ["x"],
+        "replay": ["x"],
+        "import": ["a", "b", "c"],
+        "report": ["x"],
+    }
     where = command_line.parser().parse_args([name, *positional.get(name, [])]).run
     module, _, function = where.partition(":")
     import importlib

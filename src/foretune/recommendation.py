@@ -61,9 +61,20 @@ class Recommendation:
                 self.meta.configs[place[past.config_ids[r]]],
                 float(ranking.predicted[r]) if forecast else None,  # type: ignore[index]
                 float(ranking.spread[r]) if forecast and ranking.spread is not None else None,
-                tuple(ranking.because(int(r))),
+                tuple(ranking.because(int(r)) if ranking.supported else self.spoken_for(int(r))),
             )
             for r in ranking.advice
+        ]
+
+    def spoken_for(self, row: int, k: int = 3) -> list[Reason]:
+        """The `k` past tasks on which a configuration of the portfolio placed best: all tasks count alike there."""
+        from foretune.recommenders.base import Reason
+
+        past = self.ranking.past
+        ranks, share = past.ranks[:, row], 1 / len(past.tasks)
+        return [
+            Reason(past.tasks[t], int(ranks[t]), float(past.best[t, row] * past.sign), share)
+            for t in np.argsort(ranks, kind="stable")[:k]
         ]
 
     def worked_on(self, past_task: str, k: int = 3) -> list[tuple[Config, float]]:

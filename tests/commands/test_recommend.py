@@ -86,7 +86,9 @@ def test_task_unlike_any_past_one_gets_the_portfolio_and_is_told_so(meta):
     found = Recommendation(picture_task(), meta, ranking_of(meta, supported=False), "hyperstar")
     assert [r.row for r in found.rows] == Past.of(meta).portfolio().tolist()
     assert all(r.predicted is None for r in found.rows)
-    assert "greedy portfolio" in "\n".join(lines(found, 3, False))
+    text = "\n".join(lines(found, 3, True))
+    assert "greedy portfolio" in text and "%)" not in text.split("leans on")[1]
+    assert found.rows[0].reasons[0].rank == Past.of(meta).ranks[:, found.rows[0].row].min()
     scores = found.notes["scores"]
     assert scores == sorted(scores, reverse=True)
 

@@ -86,12 +86,12 @@ def support_text(found: Recommendation) -> str:
     """How far the past supports the answer."""
     ranking = found.ranking
     if not nearest_of(found):
-        return "this recommender looks at no images: all past tasks count alike"
+        return "This recommender looks at no images: all past tasks count alike."
     if ranking.supported:
-        return "nearest past tasks (weight in the answer) and what worked on them:"
+        return "Nearest past tasks, their weight in the answer, and what worked on them:"
     return (
-        "no past task looks like this one: it lies further from all of them than any of them from its nearest. "
-        "The list is therefore their greedy portfolio, which looks at no images. The least unlike:"
+        "No past task looks like this one: it lies further from all of them than any of them from its nearest. "
+        "The list is therefore their greedy portfolio, which looks at no images. The least unlike are"
     )
 
 
@@ -108,8 +108,9 @@ def reasons(row: Row, found: Recommendation) -> list[str]:
     n, metric = len(found.ranking.past.config_ids), found.meta.metric
     if not nearest_of(found):
         return []
+    share = found.ranking.supported  # in a portfolio all past tasks count alike
     return [
-        f"{r.task} ({100 * r.weight:.0f} %): there it was number {r.rank + 1} of {n} with {metric} {score(metric, r.value)}"
+        f"{r.task}{f' ({100 * r.weight:.0f} %)' if share else ''}: there it was number {r.rank + 1} of {n} with {metric} {score(metric, r.value)}"
         for r in row.reasons
     ]
 
