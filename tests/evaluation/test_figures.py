@@ -45,3 +45,12 @@ def test_a_broken_file_is_named(reports):
     (reports / "a" / "f.csv").write_text("name,k\n1,2\n")
     with pytest.raises(BadInput, match="lacks the columns regret, se"):
         list(drawn(reports))
+
+
+def test_diagrams_are_pictures_and_nothing_else(reports, monkeypatch):
+    monkeypatch.setattr(figures, "DIAGRAMS", (("d.svg", "After 200"), ("none.svg", "Missing")))
+    (reports / "d.svg").write_text("<svg></svg>")
+    assert list(figures.diagrams(reports)) == [("After 200", "<svg></svg>")]
+    (reports / "d.svg").write_text("<svg><script>1</script></svg>")
+    with pytest.raises(BadInput, match="plain SVG"):
+        list(figures.diagrams(reports))

@@ -48,6 +48,7 @@ class Table:
 
 
 REGRET = "mean normalized regret"
+DATABASES = (("lcbench", "LCBench"), ("taskset", "TaskSet"), ("light", "the shipped meta-dataset"))
 FIGURES: tuple[Figure, ...] = (
     Figure(
         "rankings/figure5a.csv",
@@ -55,12 +56,22 @@ FIGURES: tuple[Figure, ...] = (
         "Leave-one-source-out on the shipped meta-dataset; every configuration trained to the end (HyperSTAR, figure 5a).",
         "recommender",
         "k",
-        "mean",
-        "se",
+        "regret",
+        "regret se",
         "configurations tried",
         REGRET,
         log_x=True,
         log_y=True,
+        keep=(
+            "random",
+            "task-agnostic",
+            "portfolio",
+            "nearest-metadata",
+            "tr-automl",
+            "siamese",
+            "global-mean",
+            "hyperstar",
+        ),
     ),
     *(
         Figure(
@@ -91,6 +102,38 @@ FIGURES: tuple[Figure, ...] = (
         REGRET,
         log_y=True,
     ),
+    *(
+        Figure(
+            f"field/{name}-curves.csv",
+            f"Average rank in the gray-box field: {title}",
+            "Among the methods on the tasks that all of them ran; lower is better (DyHPO, figure 5).",
+            "method",
+            "epochs",
+            "rank",
+            "",
+            "epochs spent",
+            "average rank",
+            log_x=True,
+        )
+        for name, title in DATABASES
+    ),
+    *(
+        Figure(
+            "at2/pairs.csv",
+            f"The AT2 paper's five train-test pairs of {database}",
+            "Simple regret against iterations; an iteration is one epoch of one configuration (AT2, figure 4).",
+            "method",
+            "iteration",
+            "regret",
+            "regret_se",
+            "iterations",
+            "simple regret",
+            log_x=True,
+            log_y=True,
+            where=("database", database),
+        )
+        for database in ("HyperRec", "LCBench")
+    ),
 )
 TABLES: tuple[Table, ...] = (
     Table(
@@ -107,13 +150,49 @@ TABLES: tuple[Table, ...] = (
     Table(
         "task_aware_share.csv",
         "Share of the budget",
-        "Epochs until the mean curve of a method is as good as another's at the end of its budget.",
+        "Share of a budget after which the mean curve of a method is as good as another's at the end of that budget.",
     ),
     Table(
         "siamese_distances.csv",
         "Distances that the Siamese network predicts",
         "Rank correlation with the true distances, and the chosen neighbours' true distance as a share of the mean one.",
     ),
+    *(
+        Table(
+            f"field/{name}-regret.csv",
+            f"The gray-box field without history: {title}",
+            "Normalized regret at budgets in epochs; mean and standard error over the tasks that a method ran; median milliseconds of a decision.",
+        )
+        for name, title in DATABASES
+    ),
+    *(
+        Table(
+            f"field/{name}-tests.csv",
+            f"Pairs of methods: {title}",
+            "Friedman test, and Wilcoxon's with Holm's correction for each pair.",
+        )
+        for name, title in DATABASES
+    ),
+    Table(
+        "field/peers.csv",
+        "Other libraries side by side",
+        "make bench: LCBench, five tasks; regret at budgets in epochs.",
+    ),
+    Table(
+        "at2/summary.csv",
+        "AT2's pairs",
+        "Simple regret and rank of the recommended configuration after 10, 25, 50, 100 iterations.",
+    ),
+    Table(
+        "at2/elbo.csv",
+        "AT2's kernel products",
+        "Held-out evidence lower bound of those done so far, at a reduced size.",
+    ),
+)
+DIAGRAMS = tuple(
+    (f"field/{name}-{budget}.svg", f"Critical differences after {budget:,} epochs: {title}")
+    for name, title in DATABASES
+    for budget in ((50, 100, 200) if name == "light" else (200, 600, 1000))
 )
 SHOWN = frozenset(f.file for f in FIGURES) | frozenset(t.file for t in TABLES)
 
@@ -172,6 +251,16 @@ def drawn(reports: Path) -> Iterator[tuple[Figure, str]]:
     for figure in FIGURES:
         if (frame := read(reports, figure)) is not None and len(frame):
             yield figure, draw(figure, frame)
+
+
+def diagrams(reports: Path) -> Iterator[tuple[str, str]]:
+    """Every critical-difference diagram that there is: its title and SVG. Raises `BadInput` for a file that is none."""
+    for file, title in DIAGRAMS:
+        if (path := reports / file).is_file():
+            text = path.read_text()
+            if not text.lstrip().startswith("<svg") or "<script" in text:
+                raise BadInput(f"{path} is not a plain SVG picture")
+            yield title, text
 
 
 def tables(reports: Path) -> Iterator[tuple[Table, pd.DataFrame]]:

@@ -22,7 +22,7 @@ import pandas as pd
 from foretune.charts import Frame, Line, legend, line_chart, responsive, series_style
 from foretune.errors import BadInput
 from foretune.evaluation.benchmark import regret_at
-from foretune.evaluation.figures import SHOWN, drawn, points
+from foretune.evaluation.figures import SHOWN, diagrams, drawn, points
 from foretune.evaluation.figures import tables as further
 from foretune.files import write_atomic
 from foretune.report import render
@@ -60,6 +60,7 @@ def benchmark_report(
         title="foretune: benchmarks",
         sections=[_section(s) for s in sections],
         figures=[] if reports is None else [(f.title, f.about, chart) for f, chart in drawn(reports)],
+        diagrams=[] if reports is None else list(diagrams(reports)),
         further=[] if reports is None else [(t.title, t.about, *_table(frame)) for t, frame in further(reports)],
         tables=[(caption, *_table(t)) for caption, t in (tables or {}).items()],
         about={
