@@ -47,7 +47,7 @@ class Progress:
         running, failed = int((study.pending > 0).sum()), int(study.failed.sum())
         parts = [
             f"{study.spent}/{study.budget} epochs",
-            f"{len(study.started)} trials ({running} running{f', {failed} failed' if failed else ''})",
+            f"{len(study.started)} trial{'s' * (len(study.started) != 1)} ({running} running{f', {failed} failed' if failed else ''})",
         ]
         if found := study.incumbent:
             parts.append(f"best {study.plan.sign * found[2]:.4f} (trial {found[0]}, epoch {found[1]})")
