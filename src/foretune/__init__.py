@@ -14,6 +14,7 @@ _PUBLIC = {
     "Study": "foretune.study",
     "Task": "foretune.images",
     "load_task": "foretune.images",
+    "recommend": "foretune.recommendation",
     "searcher": "foretune.searchers.registry",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  (names of lazily loaded objects)
