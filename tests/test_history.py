@@ -129,3 +129,17 @@ def test_next_study_of_a_like_task_starts_better_for_a_finished_one(tmp_path):
         regrets[name] = steps[-1]["normalized_regret"]
     print(regrets)
     assert regrets["before"] > 0.05 and regrets["after"] < 0.5 * regrets["before"]
+
+
+def test_a_study_of_another_space_hides_no_other_study_of_the_same_images(meta, table, tmp_path):
+    other = table(np.random.default_rng(0).random((1, 4, 9)))
+    notes = {"task_hash": "h", "settings": SETTINGS}
+    plan = Plan(task="t0", metric="score", goal="maximize", max_epoch=9, budget=9, notes=notes)
+    study = Study(other.space, other.configs, plan, folder=tmp_path / "a")
+    for _ in replay(study, Replay(other, "t0"), searcher("random"), Score(other, "t0")):
+        pass
+    study.save_tables()
+    own_study(tmp_path / "b", meta, meta.tasks[0], configs=meta.configs[:5])
+    own_study(tmp_path / "c", meta, meta.tasks[1], task_hash="i", configs=meta.configs[:5])
+    assert with_own_studies(meta, tmp_path, SETTINGS).tasks == [*meta.tasks, f"{PREFIX}b", f"{PREFIX}c"]
+    assert read(tmp_path).tasks == [f"{PREFIX}b", f"{PREFIX}c"]

@@ -15,12 +15,12 @@ import pytest
 import toy
 from inline import Inline
 
-from foretune.objective import Training
+from foretune.objective import Outcome, Training
 from foretune.runner import delete_checkpoints, needed, run_study, sweep
 from foretune.searchers.registry import searcher
 from foretune.spaces import Settings
-from foretune.study import Step, Study
-from foretune.workers import Processes
+from foretune.study import Plan, Step, Study
+from foretune.workers import Ended, Processes, Row
 
 
 def executed(folder):
@@ -245,3 +245,47 @@ def test_only_checkpoints_that_a_step_can_need_are_kept(tmp_path):
     study.raise_budget(study.spent)
     delete_checkpoints(study, objective)
     assert {p.name for p in tmp_path.glob("trial-*")} == {"trial-1.best.ckpt"}
+
+
+def test_a_trials_next_step_may_begin_before_its_last_one_has_ended(table):
+    """A free worker gets the step that follows a row; the end of the step before must not be taken for the new one's."""
+
+    class OneByOne:
+        name = "one-by-one"
+
+        def suggest(self, study, rng):
+            return None if study.pending[0] else Step(0, int(study.epoch[0]), int(study.epoch[0]) + 1, {"why": "next"})
+
+        def recommend(self, study):
+            return 0
+
+    class TwoSlow:
+        """Two workers; a step's row comes one call before its end."""
+
+        def __init__(self):
+            self.busy = []
+
+        @property
+        def free(self):
+            return 2 - len(self.busy)
+
+        def submit(self, step, config):
+            self.busy.append([step, False])
+
+        def events(self, timeout):
+            step, told = self.busy[0]
+            row = {"epoch": step.stop, "score": 0.5}
+            if not told:
+                self.busy[0][1] = True
+                return [Row(step, row)]
+            self.busy.pop(0)
+            return [Ended(step, Outcome([row]))]
+
+        def close(self):
+            pass
+
+    meta = table(np.full((1, 1, 9), 0.5))
+    plan = Plan(task="t0", metric="score", goal="maximize", max_epoch=9, budget=5)
+    study = Study(meta.space, meta.configs, plan)
+    run_study(study, OneByOne(), TwoSlow())
+    assert study.spent == 5 and study.done

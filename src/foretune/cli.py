@@ -122,7 +122,10 @@ def _recommend(commands: Any) -> None:
     p.add_argument("--seed", type=int, default=0, help="draws the images that are looked at")
     p.add_argument("--json", action="store_true", help="print the ranking for programs, and write no page")
     p.add_argument(
-        "--out", type=Path, metavar="FILE", help="the page to write (default: DATA/recommendations/NAME.html)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="the page to write (default: DATA/recommendations/NAME-RECOMMENDER.html)",
     )
     _data(p)
     p.set_defaults(run="foretune.commands.recommend:run")

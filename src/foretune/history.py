@@ -96,13 +96,13 @@ def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list
             continue
         if settings is not None and trained != fixed(settings):
             continue
-        known = found.setdefault(f"{images} {sorted(trained.items())}", [])
+        shape = (images, sorted(trained.items()), study.space.names, *(getattr(study, what) for what in SAME))
+        known = found.setdefault(repr(shape), [])
         task = known[0].tasks[0] if known else PREFIX + file.parent.relative_to(folder).as_posix()
         about = {**study.about, "tasks": [task], "hashes": {task: notes.get("task_hash")}, "sources": {task: task}}
         rows = CurveTable((task,), np.zeros(len(study.rows), dtype=int), study.rows.columns)
         part = MetaDataset(study.space, study.config_ids, study.configs, rows, {**about, "settings": trained})
-        if all(alike(part, other) for other in known):
-            known.append(part)
+        known.append(part)
     return [join(studies, studies[0].name) for studies in found.values()]
 
 
@@ -126,14 +126,23 @@ def with_own_studies(past: MetaDataset | None, folder: Path, settings: Mapping[s
 
 
 def read(folder: Path | str) -> MetaDataset:
-    """A meta-dataset folder; or a folder of studies, as one: those that can stand beside the newest. Raises `BadInput` for anything else."""
+    """A meta-dataset folder; or a folder of studies, as one: the largest group that can stand side by side. Raises `BadInput` for anything else."""
     folder = Path(folder)
-    if (folder / "about.json").exists() or not any(folder.glob("*/study.json")):
+    if (folder / "about.json").exists() or not folder.is_dir() or (folder / "curves.parquet").exists():
         return MetaDataset.load(folder)
     studies = own_studies(folder)
     if not studies:
-        raise BadInput(f"{folder} holds no study that was trained")
-    newest = studies[-1]
+        if folder.name != "studies":
+            return MetaDataset.load(folder)  # says what is missing
+        raise BadInput(f"{folder} holds no study that was trained; start one with: foretune tune IMAGES")
+    groups: dict[str, list[MetaDataset]] = {}
+    for study in studies:
+        shape = (study.about["settings"], study.space.names, *(getattr(study, what) for what in SAME))
+        groups.setdefault(repr(shape), []).append(study)
+    largest = max(groups.values(), key=len)
     return join(
-        [s for s in studies if alike(s, newest) and s.about["settings"] == newest.about["settings"]], folder.name
+        largest,
+        f"{folder.name} ({len(largest)} of {len(studies)} tasks: the others have other settings)"
+        if len(groups) > 1
+        else folder.name,
     )

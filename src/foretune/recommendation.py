@@ -94,6 +94,7 @@ class Recommendation:
         return {
             "recommender": self.recommender,
             "supported": self.ranking.supported,
+            "known_as": self.known_as,
             "nearest": {k: round(float(v), 4) for k, v in self.ranking.nearest.items()},
             "configs": [r.config for r in self.rows],
             "scores": scores,
@@ -127,21 +128,30 @@ def recommend(
 
 def fitted_recommender(name: str, data: Path, meta: MetaDataset) -> Recommender:
     """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises `BadInput` where it is missing or does not fit `meta`."""
+    from foretune.recommenders.base import digest_of
     from foretune.recommenders.registry import entry, load, recommender
 
     entry(name)
     folder = data / "models" / name
     if folder.is_dir():
         fitted = load(folder)
-        if unknown := set(fitted.past.config_ids) - set(meta.config_ids):
+        known = set(fitted.past.config_ids) <= set(meta.config_ids)
+        if (
+            not known
+            or digest_of(meta, fitted.past.config_ids) != fitted.past.digest
+            or fitted.past.metric != meta.metric
+        ):
             raise BadInput(
-                f"{folder} was fitted on another meta-dataset: it knows {len(unknown)} configurations that {meta.name} lacks; "
+                f"{folder} was fitted on another meta-dataset than {meta.name}: its configurations or its metric are others; "
                 f"fit it again with: python -m foretune.recommenders.train"
             )
         return fitted
+    made = recommender(name)
     try:
-        return recommender(name).fit(meta, {})
+        return made.fit(meta, {})
     except BadInput as error:
+        if "needs the images" not in str(error):
+            raise
         raise BadInput(
             f"recommender {name!r} is not fitted yet ({folder} is missing): python -m foretune.recommenders.train does it in minutes"
         ) from error

@@ -45,12 +45,14 @@ def run_study(
     clock = Stopwatch(study.elapsed)
     deaths: Counter[int] = Counter()
     queue = study.pending_steps()
-    running: set[int] = set()
+    running: set[tuple[int, int]] = (
+        set()
+    )  # (configuration, epoch it started from): a trial's next step may begin before its last has ended
     try:
         while True:
             while workers.free and (step := next_step(study, searcher, queue)):
                 workers.submit(step, study.configs[step.config_id])
-                running.add(step.config_id)
+                running.add((step.config_id, step.start))
             if not running or study.out_of_time:
                 break
             for event in workers.events(every):
@@ -60,20 +62,23 @@ def run_study(
                         study.tell(step, [row], elapsed=clock())
                         deaths.pop(i, None)
                     case Ended(step, outcome):
-                        running.discard(i)
+                        running.discard((i, step.start))
                         study.tell(step, outcome.rows, elapsed=clock())
                         if outcome.failed:
                             study.fail(step, int(study.epoch[i]) + 1, outcome.failed)
                     case Died(step, reason):
-                        running.discard(i)
+                        running.discard((i, step.start))
+                        lost = (
+                            bool(study.pending[i]) and study.epoch[i] < step.stop
+                        )  # else it died with its last epoch told
                         deaths[i] += 1
-                        if study.pending[i] and deaths[i] > RETRIES:
+                        if lost and deaths[i] > RETRIES:
                             study.fail(
                                 step,
                                 int(study.epoch[i]) + 1,
                                 f"{reason}, {deaths[i]} times in a row (out of memory?)",
                             )
-                        elif study.pending[i]:  # else it died with its last epoch told
+                        elif lost:
                             queue.append(Step(i, int(study.epoch[i]), step.stop, step.because))
             study.elapsed = clock()
             on_change(study)

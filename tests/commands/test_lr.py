@@ -79,6 +79,8 @@ def test_weights_that_do_not_respond_give_no_rate_and_exit_code_1(data, monkeypa
         (["--optimizer", "lion"], "adam, adagrad"),
         (["--option", "speed=3"], "speed"),
         (["--option", "trials=0"], "trials 1 or more"),
+        (["--option", "trials=abc"], "trials=abc must be a whole number"),
+        (["--option", "low=abc"], "low=abc must be a number"),
         (["--network", "alexnet"], "alexnet"),
         (["--study", "a/b"], "a/b"),
     ],

@@ -56,7 +56,7 @@ def test_best_of_the_portfolio_comes_first_and_a_page_is_written(data, meta, cap
     first = Past.of(meta).portfolio()[0]
     shown = out.split("  1  ")[1].splitlines()[0]
     assert all(number(value) in shown for value in meta.configs[first].values())
-    page = (data / "recommendations" / "new.html").read_text()
+    page = (data / "recommendations" / "new-portfolio.html").read_text()
     assert "what to try first" in page and page.count("data:image/png") == 1
 
 
@@ -149,3 +149,22 @@ def test_fitted_recommender_of_another_meta_dataset_is_refused(data, meta):
     synthetic_meta(configs=5).save(data / "meta" / "light")
     with pytest.raises(BadInput, match="fitted on another meta-dataset"):
         recommend("new", data=data, recommender="portfolio")
+
+
+def test_equal_ids_with_other_configurations_are_refused(data, meta):
+    from foretune.meta import MetaDataset
+    from foretune.recommenders.registry import recommender
+
+    recommender("portfolio").fit(meta, {}).save(data / "models" / "portfolio")
+    turned = dict(zip(meta.config_ids, reversed(meta.configs), strict=True))
+    about = {**meta.about, "tasks": meta.tasks, "max_epoch": meta.max_epoch}
+    MetaDataset.build(meta.space, turned, meta.table, **about).save(data / "meta" / "other")
+    with pytest.raises(BadInput, match="fitted on another meta-dataset"):
+        recommend("new", data=data, meta="other", recommender="portfolio")
+
+
+def test_json_with_a_page_is_refused(data, capsys):
+    command = ["recommend", "new", "--data", str(data), "--recommender", "portfolio"]
+    assert main([*command, "--json", "--out", str(data / "x.html")]) == 2
+    assert main([*command, "--out", str(data / "nowhere" / "x.html")]) == 2
+    assert "there is no folder" in capsys.readouterr().err

@@ -75,6 +75,11 @@ def rules_of(given: dict[str, object]) -> Rules:
     known = Rules.__dataclass_fields__
     if unknown := [name for name in given if name not in known]:
         raise BadInput(f"--option {unknown[0]!r} is none of {', '.join(known)}")
+    for name, value in given.items():
+        like = getattr(Rules(), name)
+        if isinstance(value, bool) or not isinstance(value, (int, float) if isinstance(like, float) else type(like)):
+            what = {int: "a whole number", float: "a number", str: "a name"}[type(like)]
+            raise BadInput(f"--option {name}={value} must be {what}, such as {like}")
     return replace(Rules(), **given)  # type: ignore[arg-type]
 
 
@@ -95,6 +100,8 @@ def write_results(study: Study, found: Found, folder: Path) -> None:
     write_atomic(folder / "learning_rate.yaml", yaml.safe_dump(result, sort_keys=False))
     if found.informative:
         narrowed(study.space, found.rate).save(folder / "narrowed.json")
+    else:
+        (folder / "narrowed.json").unlink(missing_ok=True)  # of an earlier, shorter search
 
 
 def summarise(found: Found, folder: Path, report: Path, tracker: Tracker | None) -> None:

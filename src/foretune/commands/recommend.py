@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,20 @@ def run(args: argparse.Namespace) -> int:
         raise BadInput(f"--top {args.top} must be at least 1")
     if args.out is not None and args.out.is_dir():
         raise BadInput(f"--out {args.out} is a folder; give a file")
+    if args.json and args.out is not None:
+        raise BadInput("--json prints the ranking and writes no page: leave out --out")
+    if args.out is not None and not args.out.parent.is_dir():
+        raise BadInput(f"--out {args.out}: there is no folder {args.out.parent}")
     found = recommend(args.images, data=args.data, meta=args.meta, recommender=args.recommender, seed=args.seed)
     if args.json:
         print(json.dumps(as_json(found, args.top), indent=1))
         return 0
-    page = args.out or args.data / "recommendations" / f"{found.task.name}.html"
+    page = args.out or args.data / "recommendations" / f"{found.task.name}-{found.recommender}.html"
     write_atomic(page, html(found, args.data, args.top))
     for line in lines(found, args.top, args.explain):
         print(line)
     print(f"\npage:    {page}")
-    print(f"next:    foretune tune {args.images} --budget EPOCHS")
+    print(f"next:    foretune tune {shlex.quote(args.images)} --budget EPOCHS")
     return 0
 
 

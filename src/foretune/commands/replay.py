@@ -52,6 +52,10 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
         raise BadInput(
             "--would-have-saved replays every task with all others as history: leave out --task and --sources"
         )
+    if args.option or args.seed or args.curve_seed:
+        raise BadInput(
+            "--would-have-saved replays each task with three seeds: leave out --option, --seed and --curve-seed"
+        )
     name = args.method or DEFAULT
     if not method(name).needs_past:
         raise BadInput(f"method {name!r} learns from no past tasks, so history can save it nothing; try {DEFAULT}")

@@ -4,12 +4,14 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from foretune.cli import names, options
 from foretune.display import describe, duration, progress
 from foretune.errors import BadInput
 from foretune.history import PREFIX
 from foretune.report import write_report
+from foretune.searchers.registry import method
 from foretune.study import Study
 from foretune.tracking import Tracker
 from foretune.tuning import Prepared, Request, Tuned, baseline, finish, prepared
@@ -115,8 +117,21 @@ def announce(ready: Prepared) -> None:
     past += f", {own} of them your own studies" if own else ""
     weights = "ImageNet weights" if settings.pretrained else "random weights"
     print(f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} · {past}")
+    if (wanted := method(study.plan.method).recommender) is not None:
+        print(f"  {ranked_by(study.plan.notes.get('recommended'), wanted)}")
     if study.spent:
         print(f"  continuing study {ready.folder.name}: {study.spent} of {study.budget} epochs are done")
+
+
+def ranked_by(noted: dict[str, Any] | None, wanted: str) -> str:
+    """Where a method's ranking comes from."""
+    if noted is None:
+        return f"no fitted {wanted} for this past (python -m foretune.recommenders.train): ranked by the past tasks' mean rank"
+    if noted.get("known_as"):
+        return f"ranked by {noted['recommender']}, which has seen these very images as {noted['known_as']}"
+    return f"ranked by {noted['recommender']}" + (
+        "" if noted["supported"] else ": no past task looks like this one, so by their portfolio"
+    )
 
 
 def summarise(ready: Prepared, tuned: Tuned, others: dict[str, Tuned], report: Path, tracker: Tracker | None) -> None:

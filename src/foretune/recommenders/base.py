@@ -4,6 +4,7 @@ Notation: T past tasks, n configurations; `best` (T, n) = best value over epochs
 row in the meta-dataset's `configs`, as in a `Study`; stored ids (`config_ids`) are for files.
 """
 
+import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ from foretune.files import replace, write_json
 from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.searchers.warm import greedy_portfolio, mean_rank
+from foretune.space import config_key
 
 Arrays = dict[str, np.ndarray]
 ABOUT, WEIGHTS = "recommender.json", "weights.safetensors"
@@ -32,13 +34,15 @@ class Past:
     best: np.ndarray
     metric: str = ""
     sign: float = 1.0
+    digest: str = ""  # of the configurations behind the ids (`digest_of`)
 
     @classmethod
     def of(cls, meta: MetaDataset) -> "Past":
         """The past of a meta-dataset. Raises `BadInput` without tasks."""
         if not meta.tasks or not len(meta):
             raise BadInput(f"{meta.name} has no past tasks to learn from")
-        return cls(tuple(meta.tasks), tuple(meta.config_ids), best_over_seeds(meta), meta.metric, meta.sign)
+        digest = digest_of(meta, meta.config_ids)
+        return cls(tuple(meta.tasks), tuple(meta.config_ids), best_over_seeds(meta), meta.metric, meta.sign, digest)
 
     @property
     def filled(self) -> np.ndarray:
@@ -185,6 +189,7 @@ class Recommender(ABC):
             "config_ids": [int(i) for i in self.past.config_ids],
             "metric": self.past.metric,
             "sign": self.past.sign,
+            "digest": self.past.digest,
         }
         write_json(folder / ABOUT, {"name": self.name, "options": self.options, "past": past, "values": values})
 
@@ -207,13 +212,28 @@ class Recommender(ABC):
                 arrays.pop("past/best"),
                 about["past"]["metric"],
                 about["past"]["sign"],
+                about["past"]["digest"],
             )
             out.restore(arrays, about["values"])
         except BadInput:
             raise
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # RuntimeError: torch's, of a weight that does not fit
             raise BadInput(f"{folder} holds no recommender that can be read: {error}") from error
         return out
+
+
+def digest_of(meta: MetaDataset, config_ids: Sequence[int]) -> str:
+    """A hash of what the configurations of these ids are, in their order: equal ids of two tables may mean different things."""
+    place = {config_id: row for row, config_id in enumerate(meta.config_ids)}
+    keys = [config_key(meta.configs[place[i]]) for i in config_ids]
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 
 def best_over_seeds(meta: MetaDataset) -> np.ndarray:
