@@ -12,7 +12,7 @@ from foretune.evaluation.ranking import ap_at_k
 from foretune.images import Task
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.baselines import Random, TaskAgnostic
-from foretune.recommenders.hyperstar import HyperSTAR
+from foretune.recommenders.hyperstar import HyperSTAR, packed, unpack
 
 TINY: dict[str, Any] = {"trunk": "tiny", "size": 16, "pool": 36, "encoding": "both", "members": 1}
 
@@ -78,6 +78,30 @@ def test_same_seed_same_network_and_files_bring_it_back(fitted: HyperSTAR, world
     loaded = HyperSTAR.load(tmp_path).rank(world.new[1], 5)
     assert np.array_equal(loaded.scores, fitted.rank(world.new[1], 5).scores)
     assert loaded.nearest == fitted.rank(world.new[1], 5).nearest
+
+
+def test_weights_that_do_not_fit_are_refused(fitted: HyperSTAR) -> None:
+    for part in ("network/transform.bias", "tail/0.weight"):
+        arrays, values = fitted.state()
+        assert f"member0/{part}" in arrays
+        del arrays[f"member0/{part}"]
+        loaded = HyperSTAR(**TINY)
+        loaded.past = fitted.past
+        with pytest.raises(BadInput, match="do not fit"):
+            loaded.restore(arrays, values)
+
+
+def test_a_trained_tail_is_kept_as_small_whole_numbers() -> None:
+    start, tail = torch.nn.Linear(4, 3), torch.nn.Linear(4, 3)
+    wanted = {name: value.detach().clone() for name, value in tail.named_parameters()}
+    changes = packed(tail, start)
+    assert changes["weight"].dtype == np.int8 and np.abs(changes["weight"]).max() == 127
+    unpack(changes, tail, start)
+    for name, value in tail.named_parameters():
+        step = float(changes[f"{name}:step"][0])
+        assert (value - wanted[name]).abs().max() <= step / 2 + 1e-7
+    same = packed(start, start)
+    assert not same["weight"].any() and same["weight:step"][0] == 0
 
 
 def test_each_variant_of_the_paper_learns(world) -> None:

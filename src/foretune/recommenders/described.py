@@ -109,17 +109,6 @@ class MetadataNetwork(JointPredictor):
 
     name: ClassVar[str] = "metadata-network"
 
-    def __init__(
-        self,
-        members: int = 1,
-        residual: bool = True,
-        encoding: str = "one-hot",
-        inner: int = 4,
-        steps: int = 0,
-        strength: float = 1.0,
-    ):
-        super().__init__(members, residual, encoding, inner, steps, strength)
-
     def activations(self, task: Task) -> tuple[Tensor, np.ndarray]:
         return torch.from_numpy(metadata(task)).float()[None], np.zeros(1, dtype=int)
 
@@ -129,19 +118,12 @@ class GlobalMean(JointPredictor):
 
     name: ClassVar[str] = "global-mean"
 
-    def __init__(
-        self,
-        members: int = 1,
-        residual: bool = True,
-        encoding: str = "one-hot",
-        inner: int = 4,
-        steps: int = 0,
-        strength: float = 1.0,
-        trunk: str = "mobilenet_v2",
-        size: int = 48,
-        pool: int = 384,
-    ):
-        super().__init__(members, residual, encoding, inner, steps, strength, trunk=trunk, size=size, pool=pool)
+    defaults: ClassVar[Mapping[str, Any]] = {
+        **JointPredictor.defaults,
+        "trunk": "mobilenet_v2",
+        "size": 48,
+        "pool": 384,
+    }
 
     def activations(self, task: Task) -> tuple[Tensor, np.ndarray]:
         chosen = self.options["trunk"], self.options["size"]

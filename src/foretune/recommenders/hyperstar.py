@@ -32,30 +32,26 @@ class JointPredictor(Recommender):
     `members` networks of different seeds are averaged. `steps` and `strength` fix what the inner leave-one-source-out would choose.
     """
 
-    def __init__(
-        self,
-        members: int = 1,
-        residual: bool = True,
-        encoding: str = "one-hot",
-        inner: int = 4,
-        steps: int = 0,
-        strength: float = 1.0,
-        **options: Any,
-    ):
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "members": 1,
+        "residual": True,
+        "encoding": "one-hot",
+        "inner": 4,
+        "steps": 0,
+        "strength": 1.0,
+    }
+
+    def __init__(self, **options: Any):
+        if unknown := [o for o in options if o not in self.defaults]:
+            raise BadInput(f"recommender {self.name!r} has no option {unknown[0]!r}; it has {', '.join(self.defaults)}")
+        super().__init__(**{**self.defaults, **options})
+        members, inner, steps, strength = (self.options[o] for o in ("members", "inner", "steps", "strength"))
         if members < 1 or inner < 0 or steps < 0 or not 0 <= strength <= 1:
             raise BadInput(
                 f"members={members} must be 1 or more, inner={inner} and steps={steps} 0 or more, strength={strength} from 0 to 1"
             )
-        super().__init__(
-            members=members,
-            residual=residual,
-            encoding=encoding,
-            inner=inner,
-            steps=steps,
-            strength=strength,
-            **options,
-        )
         self.networks: list[HyperSTARNetwork] = []
+        self.tails: list[Arrays] = []  # of the networks whose trunk's tail was trained, as they are saved
 
     def recipe(self) -> Recipe:
         """How the networks are trained."""
@@ -101,7 +97,7 @@ class JointPredictor(Recommender):
         else:
             self.choice = choose(lesson, recipe, flat, seed)
         self.encoded = lesson.encoded
-        self.networks, self.representations = [], []
+        self.networks, self.representations, self.tails = [], [], []
         with_tail = int(TAIL_SHARE * self.choice.steps)
         for member in range(self.options["members"]):
             own = Lesson(
@@ -120,8 +116,9 @@ class JointPredictor(Recommender):
             else:
                 trained.run(self.choice.steps - with_tail).run(with_tail, tail=True)
             network = trained.network.eval().requires_grad_(False)
-            if network.tail is not None:
-                network.tail.half().float()  # as it is saved
+            if network.tail is not None:  # as it is saved, so that a loaded one says the same
+                self.tails.append(packed(network.tail, self.fresh_tail()))
+                unpack(self.tails[-1], network.tail, self.fresh_tail())
             self.networks.append(network)
             self.representations.append(
                 np.stack([self._represent(network, a, seed).mean(dim=0).numpy() for a in lesson.activations])
@@ -163,15 +160,16 @@ class JointPredictor(Recommender):
         arrays: Arrays = {"encoded": self.encoded, "described": self.described_past, "doubt": self.doubt}
         for place, (network, past) in enumerate(zip(self.networks, self.representations, strict=True)):
             arrays[f"member{place}/representations"] = past
-            for key, value in network.state_dict().items():
-                whole = value.half() if key.startswith("tail.") and value.is_floating_point() else value
-                arrays[f"member{place}/network/{key}"] = whole.numpy()
+            own = {key: value for key, value in network.state_dict().items() if not key.startswith("tail.")}
+            arrays |= {f"member{place}/network/{key}": value.numpy() for key, value in own.items()}
+        for place, tail in enumerate(self.tails):
+            arrays |= {f"member{place}/tail/{key}": value for key, value in tail.items()}
         return arrays, {"steps": self.choice.steps, "strength": self.choice.strength}
 
     def restore(self, arrays: Arrays, values: dict[str, Any]) -> None:
         self.choice = Choice(values["steps"], values["strength"])
         self.encoded, self.described_past, self.doubt = arrays["encoded"], arrays["described"], arrays["doubt"]
-        self.networks, self.representations = [], []
+        self.networks, self.representations, self.tails = [], [], []
         recipe = self.recipe()
         for place in range(self.options["members"]):
             prefix = f"member{place}/network/"
@@ -186,9 +184,16 @@ class JointPredictor(Recommender):
                 dropout=recipe.dropout,
                 residual=recipe.residual,
             )
+            prefix = f"member{place}/tail/"
+            tail = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
             try:
-                network.load_state_dict(state)
-            except RuntimeError as error:
+                found = network.load_state_dict(state, strict=False)  # the trunk's tail is not in it
+                if wrong := [k for k in (*found.missing_keys, *found.unexpected_keys) if not k.startswith("tail.")]:
+                    raise BadInput(f"the weights of {self.name} do not fit its network: {', '.join(wrong)}")
+                if network.tail is not None:
+                    unpack(tail, network.tail, self.fresh_tail())
+                    self.tails.append(tail)
+            except (RuntimeError, KeyError) as error:
                 raise BadInput(f"the weights of {self.name} do not fit its network: {error}") from error
             self.networks.append(network.eval().requires_grad_(False))
             self.representations.append(arrays[f"member{place}/representations"])
@@ -200,33 +205,15 @@ class HyperSTAR(JointPredictor):
     name: ClassVar[str] = "hyperstar"
     images: ClassVar[int] = 64
 
-    def __init__(
-        self,
-        similarity: bool = True,
-        adversarial: bool = True,
-        members: int = 3,
-        residual: bool = True,
-        encoding: str = "one-hot",
-        inner: int = 4,
-        steps: int = 0,
-        strength: float = 1.0,
-        trunk: str = "mobilenet_v2",
-        size: int = 48,
-        pool: int = 384,
-    ):
-        super().__init__(
-            members,
-            residual,
-            encoding,
-            inner,
-            steps,
-            strength,
-            similarity=similarity,
-            adversarial=adversarial,
-            trunk=trunk,
-            size=size,
-            pool=pool,
-        )
+    defaults: ClassVar[Mapping[str, Any]] = {
+        **JointPredictor.defaults,
+        "members": 3,
+        "similarity": True,
+        "adversarial": True,
+        "trunk": "mobilenet_v2",
+        "size": 48,
+        "pool": 384,
+    }
 
     def recipe(self) -> Recipe:
         return Recipe(
@@ -246,3 +233,25 @@ class HyperSTAR(JointPredictor):
     def described(self, activations: Tensor) -> np.ndarray:
         """Mean over images of the trunk's activations, averaged over pixels: nothing that was fitted to past tasks."""
         return activations.float().mean(dim=(0, 2, 3)).double().numpy()
+
+
+def packed(tail: torch.nn.Module, start: torch.nn.Module | None) -> Arrays:
+    """What training changed about a tail, by parameter: whole numbers from -127 to 127 and, under `NAME:step`, what one of them is worth."""
+    assert start is not None
+    before, out = dict(start.named_parameters()), {}
+    for name, value in tail.named_parameters():
+        change = value.detach() - before[name].detach()
+        step = float(change.abs().max()) / 127
+        out[name] = (change / step).round().to(torch.int8).numpy() if step else np.zeros(tuple(change.shape), np.int8)
+        out[f"{name}:step"] = np.array([step], np.float32)
+    return out
+
+
+@torch.no_grad()
+def unpack(changes: Arrays, tail: torch.nn.Module, start: torch.nn.Module | None) -> None:
+    """Set a tail to `start` and what `packed` says changed. Raises KeyError for a parameter that is missing."""
+    assert start is not None
+    before = dict(start.named_parameters())
+    for name, value in tail.named_parameters():
+        step = float(changes[f"{name}:step"][0])
+        value.copy_(before[name] + step * torch.from_numpy(changes[name]).float())

@@ -80,7 +80,7 @@ def kind(name: str) -> type[Recommender]:
 def recommender(name: str, **options: Any) -> Recommender:
     """Make the recommender of this name, not fitted; `options` replace the entry's own. Raises `BadInput` on an unknown name or option."""
     cls = kind(name)
-    known = inspect.signature(cls).parameters
+    known = getattr(cls, "defaults", inspect.signature(cls).parameters)
     if unknown := [o for o in options if o not in known]:
         raise BadInput(f"recommender {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
     return cls(**{**entry(name).options, **options})
