@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -36,17 +37,18 @@ def repro(stage: str, upstream: bool = False, folder: str = ".") -> bool:
     tools = str(Path(sys.executable).parent)  # stages call `python`
     environment = {**os.environ, "PATH": os.pathsep.join((tools, os.environ.get("PATH", ""))), "DVC_NO_ANALYTICS": "1"}
     lines: list[str] = []
-    with subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                print(line, end="", flush=True)
-                lines.append(line.rstrip())
-        except BaseException:
-            process.terminate()  # DVC ends its stage, and the stage keeps what it has
-            raise
+    with (
+        subprocess.Popen(
+            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ) as process,
+        ExitStack() as broken_off,
+    ):
+        broken_off.callback(process.terminate)  # DVC ends its stage, and the stage keeps what it has
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            lines.append(line.rstrip())
+        broken_off.pop_all()
     if process.returncode:
         tail = "\n".join(lines[-LAST:])
         raise StageFailed(f"dvc repro {stage} ended with exit code {process.returncode}:\n{tail}")

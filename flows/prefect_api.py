@@ -102,10 +102,4 @@ def task_runner(kind: str, workers: int) -> Any:
 
 def machine_fault(task: Any, task_run: Any, state: Any) -> bool:
     """Whether a task run failed for a reason that another try can mend: a full disk, a lost file system, too little memory. Not divergence."""
-    try:
-        state.result()
-    except (OSError, MemoryError):
-        return True
-    except BaseException:  # noqa: BLE001  (whatever else it was: not the machine)
-        return False
-    return False
+    return isinstance(state.result(raise_on_failure=False), (OSError, MemoryError))

@@ -6,22 +6,11 @@ from pathlib import Path
 
 import prefect_api as module
 import pytest
+from prefect.states import Completed, Failed
 from prefect_api import find_flows, machine_fault, prefect_api, task_runner
 
 from foretune.errors import BadInput
 from foretune.training import Diverged
-
-
-class Ended:
-    """A final state that raises what its task run raised."""
-
-    def __init__(self, error: BaseException | None):
-        self.error = error
-
-    def result(self) -> int:
-        if self.error is not None:
-            raise self.error
-        return 1
 
 
 @pytest.mark.parametrize(
@@ -35,8 +24,9 @@ class Ended:
         (None, False),
     ],
 )
-def test_machine_faults_are_tried_again_and_nothing_else(error: BaseException | None, again: bool) -> None:
-    assert machine_fault(None, None, Ended(error)) is again
+def test_machine_faults_are_tried_again_and_nothing_else(error: Exception | None, again: bool) -> None:
+    state = Completed(data=1) if error is None else Failed(data=error)
+    assert machine_fault(None, None, state) is again
 
 
 def test_a_given_server_is_used_as_it_is(prefect_server: None) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -75,18 +76,24 @@ def tune(ready: Prepared, tracker: Tracker | None, compare: bool) -> tuple[Tuned
     """Run the study and, if asked to, its baselines; each is logged as it goes, also when it is stopped."""
     tuned = logged(ready, tracker, lambda: finish(ready))
     others: dict[str, Tuned] = {}
-    for kind in BASELINES if compare else ():
-        other = baseline(ready, kind)
-        print(f"for comparison: {BASELINES[kind]} ({other.study.budget} epochs)")
-        others[kind] = logged(other, tracker, lambda other=other: finish(other))  # type: ignore[misc]
+    with ExitStack() as broken_off:
         if tracker:
-            tracker.close(other.study)
+            broken_off.callback(tracker.close, ready.study)
+        for kind in BASELINES if compare else ():
+            other = baseline(ready, kind)
+            print(f"for comparison: {BASELINES[kind]} ({other.study.budget} epochs)")
+            others[kind] = logged(other, tracker, lambda other=other: finish(other))  # type: ignore[misc]
+            if tracker:
+                tracker.close(other.study)
+        broken_off.pop_all()
     return tuned, others
 
 
 def logged(ready: Prepared, tracker: Tracker | None, result: Callable[[], Tuned]) -> Tuned:
     """Train `ready` with progress on the screen and in MLflow, and return `result()`."""
-    try:
+    with ExitStack() as broken_off:
+        if tracker:
+            broken_off.callback(tracker.close, ready.study)  # after Ctrl-C too: what was trained belongs into the log
         with progress(ready.study) as show:
 
             def changed(study: Study) -> None:
@@ -95,11 +102,9 @@ def logged(ready: Prepared, tracker: Tracker | None, result: Callable[[], Tuned]
                     tracker.submit(study)
 
             run_ready(ready, on_change=changed)
-        return result()
-    except BaseException:  # Ctrl-C too: what was trained so far belongs into the log
-        if tracker:
-            tracker.close(ready.study)
-        raise
+        out = result()
+        broken_off.pop_all()
+    return out
 
 
 def announce(ready: Prepared) -> None:
