@@ -57,9 +57,7 @@ def _tune(commands: Any) -> None:
         "--method",
         help="how to choose the next step (see: foretune methods); default: the best there is for what is at hand",
     )
-    p.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method, such as eta=2"
-    )
+    _option(p, "an option of the method, such as eta=2")
     p.add_argument("--workers", type=int, default=2, help="trials that train at the same time (default: 2)")
     p.add_argument(
         "--study", metavar="NAME", help="name of the study; the same command continues a study that was stopped"
@@ -142,13 +140,7 @@ def _lr(commands: Any) -> None:
     p.add_argument(
         "--optimizer", default="adam", help="adam, adagrad, rmsprop, sgd, adabound, adas or sls (default: adam)"
     )
-    p.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a constant of the search: low, high, size, trials, alpha, variant=published, ...",
-    )
+    _option(p, "a constant of the search: low, high, size, trials, alpha, variant=published, ...")
     p.add_argument(
         "--study", metavar="NAME", help="name of the search; the same command continues one that was stopped"
     )
@@ -173,9 +165,7 @@ def _replay(commands: Any) -> None:
     )
     p.add_argument("--task", help="the task to tune")
     p.add_argument("--method", help="see: foretune methods")
-    p.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="an option of the method, such as eta=2"
-    )
+    _option(p, "an option of the method, such as eta=2")
     p.add_argument("--budget", type=int, metavar="EPOCHS", help="epochs to spend in all (default: ten full trainings)")
     p.add_argument("--sources", metavar="A,B", help="tasks that count as past (default: all others)")
     p.add_argument("--seed", type=int, default=0, help="seed of the method")
@@ -236,6 +226,10 @@ def _small(commands: Any) -> None:
     p.set_defaults(run="foretune.commands.doctor:run")
 
 
+def _option(p: argparse.ArgumentParser, what: str) -> None:
+    p.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=what)
+
+
 def _training(p: Any) -> None:
     p.add_argument("--network", help="efficientnet_lite0, mobilenet_v2, shufflenet_v2_x1, resnet18, ...")
     p.add_argument("--image-size", type=int, metavar="PIXELS")
@@ -281,6 +275,16 @@ def options(pairs: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             out[name] = text
     return out
+
+
+def check_output(path: Path | None) -> None:
+    """Raise `BadInput` now for an output file that could not be written after the work is done."""
+    if path is None:
+        return
+    if path.is_dir():
+        raise BadInput(f"--out {path} is a folder; give a file")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise BadInput(f"--out {path}: there is no folder {path.parent} that can be written to")
 
 
 def names(text: str | None) -> tuple[str, ...] | None:

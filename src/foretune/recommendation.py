@@ -61,13 +61,18 @@ class Recommendation:
                 self.meta.configs[place[past.config_ids[r]]],
                 float(ranking.predicted[r]) if forecast else None,  # type: ignore[index]
                 float(ranking.spread[r]) if forecast and ranking.spread is not None else None,
-                tuple(ranking.because(int(r)) if ranking.supported else self.spoken_for(int(r))),
+                tuple(ranking.because(int(r)) if ranking.supported and self.looked else self.spoken_for(int(r))),
             )
             for r in ranking.advice
         ]
 
+    @property
+    def looked(self) -> bool:
+        """Whether the recommender tells past tasks apart for these images."""
+        return len(set(self.ranking.nearest.values())) > 1
+
     def spoken_for(self, row: int, k: int = 3) -> list[Reason]:
-        """The `k` past tasks on which a configuration of the portfolio placed best: all tasks count alike there."""
+        """The `k` past tasks on which a configuration placed best: all tasks count alike in such a list."""
         from foretune.recommenders.base import Reason
 
         past = self.ranking.past

@@ -23,7 +23,9 @@ def test_best_of_the_portfolio_comes_first_and_a_page_is_written(data, meta, cap
     first = Past.of(meta).portfolio()[0]
     shown = out.split("  1  ")[1].splitlines()[0]
     assert all(number(value) in shown for value in meta.configs[first].values())
+    assert out.count("leans on") == 0
     page = (data / "recommendations" / "new-portfolio.html").read_text()
+    assert page.count("there it was number") == 6
     assert "what to try first" in page and page.count("data:image/png") == 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from foretune.cli import check_output
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.images import Task, sheet_png
@@ -21,12 +22,9 @@ def run(args: argparse.Namespace) -> int:
     """Rank, print and write the page."""
     if args.top < 1:
         raise BadInput(f"--top {args.top} must be at least 1")
-    if args.out is not None and args.out.is_dir():
-        raise BadInput(f"--out {args.out} is a folder; give a file")
+    check_output(args.out)
     if args.json and args.out is not None:
         raise BadInput("--json prints the ranking and writes no page: leave out --out")
-    if args.out is not None and not args.out.parent.is_dir():
-        raise BadInput(f"--out {args.out}: there is no folder {args.out.parent}")
     found = recommend(args.images, data=args.data, meta=args.meta, recommender=args.recommender, seed=args.seed)
     if args.json:
         print(json.dumps(as_json(found, args.top), indent=1))
@@ -83,14 +81,13 @@ def cells(row: Row, names: Sequence[str]) -> list[str]:
 
 def nearest_of(found: Recommendation) -> list[str]:
     """The past tasks to show: none where all count alike."""
-    weights = found.ranking.nearest
-    return list(weights)[:NEAREST] if len(set(weights.values())) > 1 else []
+    return list(found.ranking.nearest)[:NEAREST] if found.looked else []
 
 
 def support_text(found: Recommendation) -> str:
     """How far the past supports the answer."""
     ranking = found.ranking
-    if not nearest_of(found):
+    if not found.looked:
         return "This recommender looks at no images: all past tasks count alike."
     if ranking.supported:
         return "Nearest past tasks, their weight in the answer, and what worked on them:"
@@ -111,9 +108,7 @@ def forecast(row: Row, metric: str) -> str:
 def reasons(row: Row, found: Recommendation) -> list[str]:
     """One line for each past run that a suggestion leans on."""
     n, metric = len(found.ranking.past.config_ids), found.meta.metric
-    if not nearest_of(found):
-        return []
-    share = found.ranking.supported  # in a portfolio all past tasks count alike
+    share = found.ranking.supported and found.looked  # else all past tasks count alike
     return [
         f"{r.task}{f' ({100 * r.weight:.0f} %)' if share else ''}: there it was number {r.rank + 1} of {n} with {metric} {score(metric, r.value)}"
         for r in row.reasons

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from foretune.cli import names, options
+from foretune.cli import check_output, names, options
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import write_atomic
@@ -16,6 +16,7 @@ from foretune.searchers.registry import method, searcher
 def run(args: argparse.Namespace) -> int:
     """Replay one method on one task, one JSON line per step; or all tasks, to say what history saves."""
     meta = read(args.meta)
+    check_output(args.out)
     if args.would_have_saved:
         return would_have_saved(args, meta)
     for option in ("task", "method"):
@@ -31,8 +32,6 @@ def run(args: argparse.Namespace) -> int:
     )
     if method(args.method).needs_past and study.past is None:
         raise BadInput(f"method {args.method!r} needs past tasks, and --sources names none")
-    if args.out is not None and args.out.is_dir():
-        raise BadInput(f"--out {args.out} is a folder; give a file")
     lines = (json.dumps(step) for step in replay(study, objective, chosen, Score(meta, args.task, args.curve_seed)))
     if args.out is not None:
         write_atomic(args.out, "".join(f"{line}\n" for line in lines))
@@ -59,8 +58,6 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
     name = args.method or DEFAULT
     if not method(name).needs_past:
         raise BadInput(f"method {name!r} learns from no past tasks, so history can save it nothing; try {DEFAULT}")
-    if args.out is not None and args.out.is_dir():
-        raise BadInput(f"--out {args.out} is a folder; give a file")
     found = saved.would_have_saved(meta, args.budget, method=name)
     width = max(map(len, found.by_task))
     print(f"{'task':<{width}}  epochs saved of {found.budget}")

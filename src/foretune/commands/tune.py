@@ -7,9 +7,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from foretune.cli import names, options
+from foretune.cli import check_output, names, options
 from foretune.display import describe, duration, progress
-from foretune.errors import BadInput
 from foretune.history import PREFIX
 from foretune.report import write_report
 from foretune.searchers.registry import method
@@ -162,8 +161,7 @@ def write_study_report(folder: Path, out: Path | None) -> Path:
     """Write the report of the study in `folder`, with its baselines and the task's thumbnails if they are there."""
     from foretune.images import Task, sheet_png
 
-    if out is not None and out.is_dir():
-        raise BadInput(f"--out {out} is a folder; give a file")
+    check_output(out)
     study = Study.load(folder)
     baselines = {
         BASELINES[k]: Study.load(folder / f"compare-{k}")
