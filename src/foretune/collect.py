@@ -268,23 +268,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     stops_on_sigterm()
     os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)  # read by torch as a worker starts
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(job.workers, mp_context=context, initializer=worker_started) as pool:
-        try:
-            collect(
-                job.collection, job.blocks, job.files, pool.submit, workers=job.workers, seconds=job.seconds, say=say
-            )
-        except KeyboardInterrupt:
-            stop_children()
-            say("stopped; the same command goes on from here")
-            return 130
-        except BrokenProcessPool:
-            print(
-                "error: a worker process was killed (out of memory?); the same command goes on from here",
-                file=sys.stderr,
-            )
-            return 1
+    try:  # around the pool's own shutdown too: Ctrl-C may come while it waits for its workers
+        pool = ProcessPoolExecutor(job.workers, mp_context=context, initializer=worker_started)
+        collect(job.collection, job.blocks, job.files, pool.submit, workers=job.workers, seconds=job.seconds, say=say)
+        pool.shutdown()
+    except KeyboardInterrupt:
+        stop_children()
+        say("stopped; the same command goes on from here")
+        return 130
+    except BrokenProcessPool:
+        print(
+            "error: a worker process was killed (out of memory?); the same command goes on from here", file=sys.stderr
+        )
+        return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written: a late Ctrl-C has nothing to stop
+    sys.exit(status)
