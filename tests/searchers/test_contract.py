@@ -18,6 +18,7 @@ SPECIAL = {"autohyper": "needs an open study and the share of layers without kno
 SMALLER = {
     "curve-transfer": 24,
     "dyhpo": 16,
+    "dyhpo+": 16,
     "freeze-thaw": 30,
     "boca": 30,
     "dpl": 20,

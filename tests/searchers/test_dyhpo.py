@@ -6,6 +6,7 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.dyhpo import DyHPO
+from foretune.searchers.registry import searcher
 from foretune.study import Step
 
 
@@ -83,6 +84,14 @@ def test_it_beats_random_search(regrets, random_regret, curve):
     assert regrets("dyhpo", 80, seeds=2, curve=curve) < random_regret
 
 
+def test_the_registered_variant_has_its_width():
+    assert searcher("dyhpo+").width == 5 and searcher("dyhpo+", width=2.0).width == 2 and searcher("dyhpo").width == 0
+
+
+def test_widening_beats_random_search(regrets, random_regret):
+    assert regrets("dyhpo+", 80, seeds=2) < random_regret
+
+
 def test_a_percent_metric_gives_the_same_steps(table):
     steps = []
     for factor in (1.0, 100.0):
@@ -106,6 +115,35 @@ def test_a_decision_takes_one_thread(table, monkeypatch):
     assert seen[0] and set(seen[0]) == {1}
 
 
+def test_widening_starts_no_more_than_its_epochs_can_follow_up(table):
+    """On a pool as large as the budget, DyHPO starts one new configuration after the other; `dyhpo+` keeps its bound at every step."""
+    rng = np.random.default_rng(0)
+    values = rng.uniform(0.2, 1, (1, 120, 1)) * (1 - np.exp(-0.2 * np.arange(1, 13))) + rng.normal(
+        0, 0.01, (1, 120, 12)
+    )
+    started = {}
+    for chosen in (DyHPO(refit_steps=5), DyHPO(width=3, first=4, refit_steps=5)):
+        study, objective = replay_study(table(values), "t0", budget=72, method="dyhpo")
+        while step := study.ask(chosen):
+            bound = 4 + 3 * study.spent / 12
+            assert not chosen.width or step.start > 0 or (study.epoch > 0).sum() < bound
+            study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        started[chosen.width] = int((study.epoch > 0).sum())
+    assert started[3] <= 4 + 3 * 72 / 12 < started[0]
+
+
+def test_widening_does_not_end_a_study_whose_started_trials_are_all_done(table):
+    study, objective = replay_study(table(rising()), "t0", budget=10_000, method="dyhpo+")
+    chosen = DyHPO(width=0.1, first=1, refit_steps=3, first_steps=5)
+    while step := study.ask(chosen):
+        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+    assert (study.epoch == study.max_epoch).all()
+
+
 def test_bad_options():
+    with pytest.raises(BadInput, match="width=-1"):
+        DyHPO(width=-1)
+    with pytest.raises(BadInput, match="first=0"):
+        DyHPO(first=0)
     with pytest.raises(BadInput, match="epochs=0"):
         DyHPO(epochs=0)

@@ -13,9 +13,13 @@ from foretune.evaluation.synthetic import synthetic_space
 from foretune.searchers.registry import searcher
 from foretune.study import Plan, Step, Study
 
-OPTIONS = {"dyhpo": {"refit_steps": 5, "first_steps": 20}, "dpl": {"steps": 30}}  # quick fits
-FIELD = ("random", "hyperband", "asha", "bohb", "hyperband-gp", "dehb", "boca", "freeze-thaw", "dpl", "dyhpo")
-MODELS = ("boca", "freeze-thaw", "dpl", "dyhpo")  # every decision after the first few is the model's
+OPTIONS = {
+    "dyhpo": {"refit_steps": 5, "first_steps": 20},
+    "dyhpo+": {"refit_steps": 5, "first_steps": 20},
+    "dpl": {"steps": 30},
+}  # quick fits
+FIELD = ("random", "hyperband", "asha", "bohb", "hyperband-gp", "dehb", "boca", "freeze-thaw", "dpl", "dyhpo", "dyhpo+")
+MODELS = ("boca", "freeze-thaw", "dpl", "dyhpo", "dyhpo+")  # every decision after the first few is the model's
 
 
 @pytest.fixture(params=FIELD)
@@ -54,7 +58,7 @@ def test_the_unit_of_the_metric_does_not_matter(name, table):
 @pytest.mark.parametrize("budget", [1, 2])
 def test_a_budget_below_one_step(name, table, budget):
     study, objective = replay_study(table(rising()), "t0", budget=budget, method=name)
-    more = {"epochs": 5} if name in ("dyhpo", "dpl") else {}
+    more = {"epochs": 5} if name in ("dyhpo", "dyhpo+", "dpl") else {}
     assert run(study, objective, make(name, **more)).spent == budget
 
 

@@ -78,7 +78,7 @@ def run_all(
         method(name.partition(":")[0])
     for task in [*(tasks or ()), *(sources or {})]:
         meta.check_task(task)
-    done = {name: _read(out / f"{label(name)}.parquet", budget) for name in methods}
+    done = {name: _read(out / f"{label(name)}.parquet") for name in methods}
     jobs_left = []
     for seed in range(seeds):
         for task in tasks or meta.tasks:
@@ -114,9 +114,8 @@ def label(name: str) -> str:
     return name.replace(":", "-")
 
 
-def _read(path: Path, budget: int) -> pd.DataFrame:
-    have = pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=[*RUN, "step"])
-    return have if "budget" in have else have.assign(budget=budget)  # files written before runs carried their budget
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=[*RUN, "budget", "step"])
 
 
 def _append(path: Path, have: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -58,7 +58,7 @@ class Table:
 def tables(published: Path, own: Path) -> dict[str, Table]:
     """The tables by name. Repetitions: ten of what costs nothing; of the others what two cores do in minutes."""
     cheap = dict.fromkeys(CHEAP, 10)
-    slow = {"freeze-thaw": 2, "boca": 1, "dyhpo": 2, "dyhpo:no-curve": 1}
+    slow = {"freeze-thaw": 2, "boca": 1, "dyhpo": 10, "dyhpo+": 10, "dyhpo:no-curve": 1}
     marks, tests = (51, 102, 255, 510, 1000), (200, 600, 1000)
     return {
         "lcbench": Table("lcbench", published / "lcbench", 1000, "lcbench", marks, tests, cheap | slow),
@@ -93,9 +93,7 @@ def read(traces: Path, methods: Sequence[str], budget: int) -> pd.DataFrame:
     for name in methods:
         path = traces / f"{label(name)}.parquet"
         if path.is_file():
-            steps = pd.read_parquet(path)
-            if "budget" in steps:
-                frames.append(steps[steps["budget"] == budget])
+            frames.append(pd.read_parquet(path, filters=[("budget", "==", budget)]))
     if not frames or not sum(map(len, frames)):
         raise BadInput(f"{traces} holds no runs of {budget} epochs: run with --run first")
     return pd.concat(frames, ignore_index=True)

@@ -3,7 +3,8 @@
 import importlib
 import inspect
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
@@ -21,6 +22,7 @@ class Method:
     recommender: str | None = (
         None  # the fitted recommender (`foretune.recommendation`) whose ranking it finds in `Plan.notes`
     )
+    options: Mapping[str, Any] = field(default_factory=dict)  # the class's own, where they differ from its defaults
 
 
 METHODS: dict[str, Method] = {
@@ -56,6 +58,11 @@ METHODS: dict[str, Method] = {
     "dpl": Method("foretune.searchers.dpl:DPL", "an ensemble of power laws forecasts each curve's end"),
     "dyhpo": Method(
         "foretune.searchers.dyhpo:DyHPO", "after every epoch, the one whose next epoch promises most (deep-kernel GP)"
+    ),
+    "dyhpo+": Method(
+        "foretune.searchers.dyhpo:DyHPO",
+        "DyHPO that starts no more configurations than its epochs can follow up",
+        options={"width": 5.0},
     ),
     "freeze-thaw": Method(
         "foretune.searchers.freeze_thaw:FreezeThaw", "pause and resume by the expected rate of improvement"
@@ -156,4 +163,4 @@ def searcher(name: str, **options: Any) -> Searcher:
             raise BadInput(
                 f"option {option}={value!r} of method {name!r} must be {KINDS[type(default)]}, such as {default!r}"
             )
-    return kind(**options)
+    return kind(**{**method(name).options, **options})
