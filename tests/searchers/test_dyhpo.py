@@ -85,7 +85,7 @@ def test_it_beats_random_search(regrets, random_regret, curve):
 
 
 def test_the_registered_variant_has_its_width():
-    assert searcher("dyhpo+").width == 5 and searcher("dyhpo+", width=2.0).width == 2 and searcher("dyhpo").width == 0
+    assert searcher("dyhpo+").width == 10 and searcher("dyhpo+", width=2.0).width == 2 and searcher("dyhpo").width == 0
 
 
 def test_widening_beats_random_search(regrets, random_regret):

@@ -227,7 +227,7 @@ class DyHPO(Searcher):
 
     EI_MF looks one step ahead, where a configuration that nobody has seen keeps a large variance. On a pool of as many configurations as the
     budget has epochs, DyHPO therefore starts one after the other and trains hardly any to the end (TaskSet: 800 of 1,000). Which one is new, and which
-    paused one goes on otherwise, stays EI_MF's choice among all. The method `dyhpo+` is this with `width` = 5, chosen with `first` on the
+    paused one goes on otherwise, stays EI_MF's choice among all. The method `dyhpo+` is this with `width` = 10, chosen with `first` on the
     even half of the tasks (`docs/gray-box.md`).
     """
 

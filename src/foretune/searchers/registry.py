@@ -62,7 +62,7 @@ METHODS: dict[str, Method] = {
     "dyhpo+": Method(
         "foretune.searchers.dyhpo:DyHPO",
         "DyHPO that starts no more configurations than its epochs can follow up",
-        options={"width": 5.0},
+        options={"width": 10.0},
     ),
     "freeze-thaw": Method(
         "foretune.searchers.freeze_thaw:FreezeThaw", "pause and resume by the expected rate of improvement"
