@@ -132,6 +132,7 @@ SEARCHES = {
     "siamese": ("siamese-bo", "random", "portfolio"),
     "task_aware": ("task-aware-hyperband", "hyperband", "bohb"),
 }  # what these stages make by name
+LEARNERS = {"siamese": ("siamese",)}
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
@@ -150,7 +151,11 @@ def modules_of(stage: str) -> set[str]:
     used = set(closure(command_module(STAGES[stage]["cmd"])))
     for name in params.get("methods", SEARCHES.get(stage, ())):
         used |= closure(SEARCHERS[name].where.partition(":")[0])
-    for name in params.get("recommenders", ()):
+    for name in (
+        *params.get("recommenders", ()),
+        *(params.get("names", ()) if stage == "recommenders" else ()),
+        *LEARNERS.get(stage, ()),
+    ):
         used |= closure(RECOMMENDERS[name].where.partition(":")[0])
     return {str(MODULES[name].relative_to(ROOT)) for name in used if MODULES[name].name != "__init__.py"}
 

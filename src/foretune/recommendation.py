@@ -30,13 +30,17 @@ DEFAULT = "hyperstar"
 
 @dataclass(frozen=True)
 class Row:
-    """A suggestion: the configuration, its row in the meta-dataset, forecast and spread in the metric's unit (None: no forecast), its reasons."""
+    """A suggestion: the configuration, its row in the meta-dataset, forecast and spread in the metric's unit (None: no forecast), its reasons.
+
+    `without_images` is the place, 0 = first, that it would have in a list that does not look at the task; None where there is no such list behind it.
+    """
 
     row: int
     config: Config
     predicted: float | None
     spread: float | None
     reasons: tuple[Reason, ...]
+    without_images: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +59,15 @@ class Recommendation:
         ranking, past = self.ranking, self.ranking.past
         place = {config_id: k for k, config_id in enumerate(self.meta.config_ids)}
         forecast = ranking.supported and ranking.predicted is not None
+        elsewhere = ranking.places_without_images if ranking.supported else None
         return [
             Row(
                 int(r),
                 self.meta.configs[place[past.config_ids[r]]],
                 float(ranking.predicted[r]) if forecast else None,  # type: ignore[index]
                 float(ranking.spread[r]) if forecast and ranking.spread is not None else None,
-                tuple(ranking.because(int(r)) if ranking.supported and self.looked else self.spoken_for(int(r))),
+                tuple(self.reasons(int(r))),
+                None if elsewhere is None else int(elsewhere[r]),
             )
             for r in ranking.advice
         ]
@@ -70,6 +76,13 @@ class Recommendation:
     def looked(self) -> bool:
         """Whether the recommender tells past tasks apart for these images."""
         return len(set(self.ranking.nearest.values())) > 1
+
+    def reasons(self, row: int) -> list[Reason]:
+        """The past runs behind a suggestion: the nearest tasks' where their results are the score, else those where it placed best, and none at random."""
+        if self.recommender == "random":
+            return []
+        of_nearest = self.looked and self.ranking.supported and self.ranking.base is None
+        return self.ranking.because(row) if of_nearest else self.spoken_for(row)
 
     def spoken_for(self, row: int, k: int = 3) -> list[Reason]:
         """The `k` past tasks on which a configuration placed best: all tasks count alike in such a list."""
@@ -122,6 +135,8 @@ def recommend(
     images: str | Task, *, data: Path | str = "data", meta: str = "light", recommender: str = DEFAULT, seed: int = 0
 ) -> Recommendation:
     """Rank the configurations of a meta-dataset for `images` (anything that `foretune tune` takes) without training any. Raises `BadInput`."""
+    if seed < 0:
+        raise BadInput(f"--seed {seed} must be at least 0")
     data = Path(data)
     known = MetaDataset.load(data / "meta" / meta)
     fitted = fitted_recommender(recommender, data, known)
@@ -140,14 +155,14 @@ def fitted_recommender(name: str, data: Path, meta: MetaDataset) -> Recommender:
     folder = data / "models" / name
     if folder.is_dir():
         fitted = load(folder)
-        known = set(fitted.past.config_ids) <= set(meta.config_ids)
+        known = set(fitted.past.config_ids) <= set(meta.config_ids) and set(fitted.past.tasks) <= set(meta.tasks)
         if (
             not known
             or digest_of(meta, fitted.past.config_ids) != fitted.past.digest
             or fitted.past.metric != meta.metric
         ):
             raise BadInput(
-                f"{folder} was fitted on another meta-dataset than {meta.name}: its configurations or its metric are others; "
+                f"{folder} was fitted on another meta-dataset than {meta.name}: its tasks, its configurations or its metric are others; "
                 f"fit it again with: python -m foretune.recommenders.train"
             )
         return fitted
@@ -158,5 +173,6 @@ def fitted_recommender(name: str, data: Path, meta: MetaDataset) -> Recommender:
         if "needs the images" not in str(error):
             raise
         raise BadInput(
-            f"recommender {name!r} is not fitted yet ({folder} is missing): python -m foretune.recommenders.train does it in minutes"
+            f"recommender {name!r} is not fitted yet ({folder} is missing): add it to recommenders.names in params.yaml, then "
+            f"python -m foretune.recommenders.train fits it in minutes"
         ) from error

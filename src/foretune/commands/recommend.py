@@ -16,6 +16,7 @@ from foretune.report import data_uri, render
 from foretune.summary import describe, number, score
 
 NEAREST = 3  # past tasks that are shown
+FIRST = 10  # suggestions of which it is said how many the images brought there
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,7 +71,7 @@ def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
     for row, line in zip(rows, shown[1:], strict=True):
         out.append(line)
         if explain:
-            out += [f"       leans on {text}" for text in reasons(row, found)]
+            out += [f"       {text}" for text in reasons(row, found)]
     return out
 
 
@@ -90,10 +91,17 @@ def support_text(found: Recommendation) -> str:
     if not found.looked:
         return "This recommender looks at no images: all past tasks count alike."
     if ranking.supported:
-        return "Nearest past tasks, their weight in the answer, and what worked on them:"
+        if ranking.base is None:
+            return "Nearest past tasks, their weight in the answer, and what worked on them:"
+        first = found.rows[:FIRST]
+        others = sum(row.without_images >= len(first) for row in first if row.without_images is not None)
+        return (
+            f"The order is what worked on all {len(ranking.past.tasks)} past tasks, moved by the images, which brought {others or 'none'} of the first "
+            f"{len(first)} there. Nearest past tasks, which set the level of the forecast, and what worked on them:"
+        )
     return (
         "No past task looks like this one: it lies further from all of them than any of them from its nearest. "
-        "The list is therefore their greedy portfolio, which looks at no images. The least unlike are"
+        "The list is therefore their greedy portfolio, which looks at no images. The least unlike, and what worked on them:"
     )
 
 
@@ -108,9 +116,10 @@ def forecast(row: Row, metric: str) -> str:
 def reasons(row: Row, found: Recommendation) -> list[str]:
     """One line for each past run that a suggestion leans on."""
     n, metric = len(found.ranking.past.config_ids), found.meta.metric
-    share = found.ranking.supported and found.looked  # else all past tasks count alike
-    return [
-        f"{r.task}{f' ({100 * r.weight:.0f} %)' if share else ''}: there it was number {r.rank + 1} of {n} with {metric} {score(metric, r.value)}"
+    share = found.ranking.supported and found.looked and found.ranking.base is None  # else all past tasks count alike
+    moved = [] if row.without_images is None else [f"place {row.without_images + 1} in a list that looks at no images"]
+    return moved + [
+        f"leans on {r.task}{f' ({100 * r.weight:.0f} %)' if share else ''}: there it was number {r.rank + 1} of {n} with {metric} {score(metric, r.value)}"
         for r in row.reasons
     ]
 
@@ -120,6 +129,7 @@ def as_json(found: Recommendation, top: int) -> dict[str, Any]:
     return {
         "task": found.task.name,
         "recommender": found.recommender,
+        "known_as": found.known_as,
         "supported": found.ranking.supported,
         "support": round(found.ranking.support, 4),
         "nearest": {k: round(v, 4) for k, v in found.ranking.nearest.items()},
@@ -129,6 +139,7 @@ def as_json(found: Recommendation, top: int) -> dict[str, Any]:
                 "config": row.config,
                 "predicted": row.predicted,
                 "spread": row.spread,
+                "without_images": None if row.without_images is None else row.without_images + 1,
                 "because": [
                     {"task": r.task, "rank": r.rank, "value": r.value, "weight": r.weight} for r in row.reasons
                 ],

@@ -89,7 +89,8 @@ class Ranking:
 
     scores (n,): higher is better, by row of the meta-dataset that it was fitted on. predicted, spread (n,): forecast of the best value and its standard
     deviation in the metric's own unit, None where the recommender has none. nearest: past task -> weight, sums to 1, largest first. support: share of
-    past tasks that lie at least as far from the others as the new one does (`support_of`); supported: whether the past has a say at all.
+    past tasks that lie at least as far from the others as the new one does (`support_of`); supported: whether the past has a say at all. base (n,): the
+    scores without the images, where `scores` are these and what the images change; None where the scores are the nearest tasks' own.
     """
 
     past: Past
@@ -99,6 +100,7 @@ class Ranking:
     supported: bool = True
     predicted: np.ndarray | None = None
     spread: np.ndarray | None = None
+    base: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         n = len(self.past.config_ids)
@@ -109,6 +111,11 @@ class Ranking:
     def order(self) -> np.ndarray:
         """Rows, best first, (n,); equal scores keep the pool's order."""
         return np.argsort(-self.scores, kind="stable")
+
+    @property
+    def places_without_images(self) -> np.ndarray | None:
+        """The place of each row, 0 = first, had the images not been looked at, (n,); None where nothing but they decides."""
+        return None if self.base is None else np.argsort(np.argsort(-self.base, kind="stable"), kind="stable")
 
     @property
     def advice(self) -> np.ndarray:

@@ -161,7 +161,12 @@ class TrAutoML(Recommender):
         rows = probes(len(self.past.config_ids), self.options["count"], self.seed)
         here = np.asarray(evaluate(rows.tolist()), dtype=float)
         here = np.where(np.isnan(here), np.nanmin(here), here)
-        distances = np.linalg.norm(self.past.filled[:, rows] - here, axis=1)
+        both = np.vstack(
+            [here, self.past.filled[:, rows]]
+        )  # by the order of the results: raw ones tell how hard a task is
+        spread = both.std(axis=1, keepdims=True)
+        both = (both - both.mean(axis=1, keepdims=True)) / np.where(spread > 1e-12, spread, 1.0)
+        distances = np.linalg.norm(both[1:] - both[0], axis=1)
         nearest = weights_of(distances, self.past.tasks, 1)
         return Ranking(self.past, self.past.normalised[int(distances.argmin())], nearest)
 

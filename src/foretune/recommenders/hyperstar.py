@@ -154,7 +154,9 @@ class JointPredictor(Recommender):
         support, supported = support_of(
             (self.described(activations) - centre) / width, (self.described_past - centre) / width
         )
-        return Ranking(self.past, scores, nearest, support, supported, predicted, spread)
+        base = np.mean([network.base.double().numpy() for network in self.networks], axis=0)
+        base = base if np.ptp(base) > 0 else None  # the plain regression starts from nothing
+        return Ranking(self.past, scores, nearest, support, supported, predicted, spread, base)
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         arrays: Arrays = {"encoded": self.encoded, "described": self.described_past, "doubt": self.doubt}

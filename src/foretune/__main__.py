@@ -1,0 +1,7 @@
+"""`python -m foretune` is `foretune`."""
+
+import sys
+
+from foretune.cli import main
+
+sys.exit(main())
