@@ -249,12 +249,11 @@ class Tracker:
 
         def client() -> MlflowClient:
             if self._made is None:
-                for noisy in (
-                    "alembic",
-                    "mlflow.store.db.utils",
-                    "urllib3.connectionpool",
-                ):  # every migration of a new database, every retry
+                for noisy in ("alembic", "urllib3.connectionpool"):  # every migration of a new database, every retry
                     logging.getLogger(noisy).setLevel(logging.ERROR)
+                logging.getLogger("mlflow.store.db.utils").setLevel(
+                    logging.CRITICAL
+                )  # errors that are told here in one line
                 if self.uri.startswith("sqlite:///"):
                     path = Path(self.uri.removeprefix("sqlite:///"))
                     path.parent.mkdir(parents=True, exist_ok=True)
