@@ -8,6 +8,7 @@ told from it, not trained again.
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -102,13 +103,18 @@ def needed(study: Study) -> set[int]:
     return {int(i) for i in np.flatnonzero(alive)}
 
 
-def delete_checkpoints(study: Study, objective: Training) -> None:
-    """Delete the checkpoints that no step can need: all but those of `needed` trials, and of the incumbent's best epoch."""
+def needed_checkpoints(study: Study, objective: Training) -> set[Path]:
+    """The checkpoints that a step can need: those of `needed` trials, and of the incumbent's best epoch."""
     incumbent, live = study.incumbent, needed(study)
-    keep = {objective.checkpoint(i).name for i in live}
-    keep |= {objective.checkpoint(i, best=True).name for i in live | ({incumbent[0]} if incumbent else set())}
+    keep = {objective.checkpoint(i) for i in live}
+    return keep | {objective.checkpoint(i, best=True) for i in live | ({incumbent[0]} if incumbent else set())}
+
+
+def delete_checkpoints(study: Study, objective: Training) -> None:
+    """Delete the checkpoints that no step can need."""
+    keep = needed_checkpoints(study, objective)
     for path in objective.folder.glob("trial-*.ckpt"):
-        if path.name not in keep:
+        if path not in keep:
             path.unlink(missing_ok=True)
 
 
