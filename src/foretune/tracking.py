@@ -237,6 +237,7 @@ class Tracker:
             ("DISABLE_TELEMETRY", "true"),
             ("HTTP_REQUEST_MAX_RETRIES", "1"),
             ("HTTP_REQUEST_TIMEOUT", "10"),
+            ("SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),  # two lines a trial, in the middle of the progress
         ):
             os.environ.setdefault(
                 f"MLFLOW_{variable}", value
