@@ -191,7 +191,9 @@ def tune(
         study=study,
         seed=seed,
         seconds=seconds,
-        data=Path(data),
+        data=Path(data)
+        if runner == "processes"
+        else Path(data).absolute(),  # a cluster's processes are in other folders
         meta=meta,
         settings=dict(settings or {}),
     )

@@ -7,20 +7,25 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import psutil
 import pytest
 import toy
 from prefect_api import find_flows, lost_task, resources, task_runner
-from tune import PrefectWorkers
+from tune import PrefectWorkers, tune
 
 from foretune.errors import BadInput
+from foretune.meta import MetaDataset
 from foretune.objective import Outcome
 from foretune.plan import Step
 from foretune.runner import run_study
 from foretune.searchers.registry import searcher
+from foretune.study import Study
 from foretune.workers import Died, Ended
+
+from .conftest import TINY
 
 needs = {
     kind: pytest.mark.skipif(
@@ -192,6 +197,27 @@ def test_half_a_gpu_on_dask_and_a_trial_that_always_kills_its_worker(on_path: No
         assert isinstance(over(workers, 1)[0], Ended)
     finally:
         workers.close()
+
+
+@needs["dask"]
+@pytest.mark.slow
+def test_a_study_on_dask_with_stored_checkpoints_is_continued_and_handed_over(on_path: None, data: Path) -> None:
+    """Real trainings; between the two runs this machine loses its checkpoints, and nothing is trained again."""
+    given: dict[str, Any] = {"data": str(data), "meta": "none", "settings": TINY, "tracking": "none", "study": "s"}
+    given |= {"method": "hyperband", "workers": 2, "runner": "dask", "storage": f"file://{data}/shared"}
+    tune("a", budget=3, **given)
+    folder, shared = data / "studies" / "s", data / "shared" / "s"
+    rmtree(folder / "checkpoints")
+    tuned = tune("a", budget=5, **given)
+    study = Study.load(folder)
+    assert study.spent == 5
+    assert tuned.best == study.configs[study.incumbent[0]]
+    there = MetaDataset.load(shared)
+    assert len(there.table) == 5
+    assert (shared / "best.pt").read_bytes() == (folder / "best.pt").read_bytes()
+    left = {path.name for path in shared.glob("*.ckpt")}
+    assert left == {path.name for path in (folder / "checkpoints").glob("*.ckpt")}
+    assert f"trial-{study.incumbent[0]}.best.ckpt" in left
 
 
 @pytest.mark.parametrize("share", [-0.5, 1.5])
