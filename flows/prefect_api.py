@@ -92,13 +92,17 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
         return ProcessPoolTaskRunner(max_workers=workers, initializer=pool_worker_started)
     try:
         if kind == "ray":
+            if not os.environ.get(
+                "RAY_ADDRESS"
+            ):  # read as ray is imported; without it, its servers listen on all addresses
+                os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
             from prefect_ray import RayTaskRunner
 
             if address := os.environ.get("RAY_ADDRESS"):  # a cluster that is there; it knows its own size
                 path = {"PYTHONPATH": os.environ["PYTHONPATH"]}
                 return RayTaskRunner(address, init_kwargs={"runtime_env": {"env_vars": path}, "log_to_driver": False})
-            here = {"include_dashboard": False, "_node_ip_address": "127.0.0.1", "log_to_driver": False}
-            return RayTaskRunner(init_kwargs={"num_cpus": workers, **here})
+            here = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
+            return RayTaskRunner(init_kwargs=here)
         if kind == "dask":
             from prefect_dask import DaskTaskRunner
 

@@ -3,6 +3,8 @@
 import importlib.util
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -197,6 +199,35 @@ def test_half_a_gpu_on_dask_and_a_trial_that_always_kills_its_worker(on_path: No
         assert isinstance(over(workers, 1)[0], Ended)
     finally:
         workers.close()
+
+
+LISTENING = """
+import psutil, sys
+from prefect_api import task_runner
+if __name__ == "__main__":
+    with task_runner(sys.argv[1], 1) as runner:
+        getattr(runner, "client", None)
+        me = psutil.Process()
+        for process in [me, *me.children(recursive=True)]:
+            for connection in process.net_connections("inet"):
+                if connection.status == psutil.CONN_LISTEN:
+                    print("listens on", connection.laddr.ip)
+"""
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[mark, pytest.mark.slow]) for kind, mark in needs.items()])
+def test_a_cluster_of_this_machine_listens_on_loopback(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_ADDRESS", "DASK_SCHEDULER_ADDRESS", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"):
+        monkeypatch.delenv(name, raising=False)
+    find_flows()
+    (tmp_path / "listening.py").write_text(LISTENING)
+    command = [sys.executable, str(tmp_path / "listening.py"), kind]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    found = {line.rpartition(" ")[2] for line in done.stdout.splitlines() if line.startswith("listens on")}
+    assert found
+    assert found <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 @needs["dask"]
