@@ -136,6 +136,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sealed", action="store_true")
     given: Mapping[str, Any] = vars(parser.parse_args(argv))
     Clock()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background processes ignore it
     objective = Trial(given["folder"], EPOCH_SECONDS, sealed=given["sealed"], log=given["log"])
     try:
         if given["flow"]:
