@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "toys"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "flows"))
 import toy
 
+from foretune.cli import told
 from foretune.errors import BadInput
 from foretune.runner import run_study
 from foretune.searchers.registry import searcher
@@ -146,9 +147,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        if error.filename is None:
+        if (line := told(error)) is None:
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {line}", file=sys.stderr)
         return 2
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)

@@ -92,17 +92,16 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
         return ProcessPoolTaskRunner(max_workers=workers, initializer=pool_worker_started)
     try:
         if kind == "ray":
-            if not os.environ.get(
-                "RAY_ADDRESS"
-            ):  # read as ray is imported; without it, its servers listen on all addresses
+            address = os.environ.get("RAY_ADDRESS")
+            if not address:  # read as ray is imported; left alone, its servers listen on all of the machine's addresses
                 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
             from prefect_ray import RayTaskRunner
 
-            if address := os.environ.get("RAY_ADDRESS"):  # a cluster that is there; it knows its own size
+            if address:  # a cluster that is there; it knows its own size
                 path = {"PYTHONPATH": os.environ["PYTHONPATH"]}
                 return RayTaskRunner(address, init_kwargs={"runtime_env": {"env_vars": path}, "log_to_driver": False})
-            here = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
-            return RayTaskRunner(init_kwargs=here)
+            own = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
+            return RayTaskRunner(init_kwargs=own)
         if kind == "dask":
             from prefect_dask import DaskTaskRunner
 

@@ -178,6 +178,19 @@ def test_a_full_disk_stops_the_study_fails_no_trial_and_the_next_call_goes_on(tm
     assert study.spent == 36 and not study.failed.any() and max(executed(tmp_path).values()) == 1
 
 
+def test_a_write_that_knows_no_name_names_the_study(tmp_path):
+    """`/dev/full` refuses every write as a full disk does."""
+    study = toy.toy_study(tmp_path, toy.toy_pool(2), 18)
+
+    def write(study):
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        run_study(study, searcher("random"), Inline(toy.Toy(tmp_path)), on_change=write)
+    assert caught.value.filename == str(tmp_path)
+
+
 def test_four_workers_never_get_the_same_configuration(tmp_path):
     study = toy.toy_study(tmp_path, toy.toy_pool(20), 1000)
     run_study(study, searcher("random"), Processes(toy.Toy(tmp_path), 4), every=0.05)

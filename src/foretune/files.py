@@ -10,17 +10,6 @@ from typing import Any
 
 
 @contextmanager
-def naming(path: Path | str) -> Iterator[None]:
-    """Say of an OSError which file it is about, where it does not: a full disk is met by `write`, which knows no names."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            error.filename = str(path)
-        raise
-
-
-@contextmanager
 def replace(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, on an error delete it."""
     path = Path(path)
@@ -29,14 +18,13 @@ def replace(path: Path | str) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        with naming(path):
-            yield temporary
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 would hide the file from others of the same group
-            with open(temporary, "rb+") as stream:
-                os.fsync(stream.fileno())
-            os.replace(temporary, path)
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 would hide the file from others of the same group
+        with open(temporary, "rb+") as stream:
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -57,7 +45,7 @@ def append_lines(path: Path | str, lines: list[str]) -> None:
 
     A line torn by an earlier kill is closed first, so that it cannot swallow the new ones.
     """
-    with naming(path), open(path, "ab+") as stream:
+    with open(path, "ab+") as stream:
         torn = b""
         if stream.tell():
             stream.seek(-1, os.SEEK_END)

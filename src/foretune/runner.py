@@ -41,8 +41,18 @@ def run_study(
     """Run `study` to its end. `on_change` is called after each change, and at least each `every` seconds while waiting.
 
     With the wall-clock budget spent, steps under way are broken off; they stay pending, for a study that is given more time. An exception, Ctrl-C
-    included, closes the workers and leaves the study as it stands, to be continued by another call.
+    included, closes the workers and leaves the study as it stands, to be continued by another call. A full disk is such an exception, an OSError that names
+    the study's folder if it knows no file.
     """
+    try:
+        _run(study, searcher, workers, on_change, every)
+    except OSError as error:
+        if error.filename is None and error.errno is not None and study.folder is not None:
+            error.filename = str(study.folder)
+        raise
+
+
+def _run(study: Study, searcher: Searcher, workers: Workers, on_change: Callable[[Study], None], every: float) -> None:
     clock = Stopwatch(study.elapsed)
     deaths: Counter[int] = Counter()
     queue = study.pending_steps()
