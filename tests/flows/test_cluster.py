@@ -95,10 +95,16 @@ def test_a_ray_node_killed_in_the_middle_of_a_study_costs_the_steps_in_flight(tw
     study = toy.toy_study(tmp_path, toy.toy_pool(4), 4 * EPOCHS)
     killed: list[float] = []
 
+    both_busy: list[float] = []
+
     def kill_a_node(study: Any) -> None:
-        if study.spent >= EPOCHS and not killed:
-            killed.append(time.monotonic())
-            two_nodes.remove_node(next(iter(two_nodes.worker_nodes)), allow_graceful=False)
+        if (
+            study.spent >= EPOCHS and workers.free == 0 and not killed
+        ):  # each node has a step: whichever is lost, one is in flight
+            both_busy.append(time.monotonic())
+            if both_busy[-1] - both_busy[0] > 0.5:
+                killed.append(time.monotonic())
+                two_nodes.remove_node(next(iter(two_nodes.worker_nodes)), allow_graceful=False)
 
     workers = Watched(toy.Toy(tmp_path, 0.2), 2, "ray", gpus=1)
     run_study(study, searcher("random"), workers, on_change=kill_a_node, every=0.1)
