@@ -12,7 +12,7 @@ export DVC_NO_ANALYTICS := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format tasks bench ui serve stop repro clean
+.PHONY: help env demo test lint audit format tasks bench ui serve stop repro clean
 
 help: ## list what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ lint: env ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+audit: env ## look the packages of requirements.lock up among known vulnerabilities (asks pypi.org)
+	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock
 
 format: env ## put the code into the house's format
 	$(BIN)/ruff check --fix .

@@ -3,7 +3,8 @@
     python flows/meta_train.py [--stages A,B] [--upstream]
 
 DVC decides what is stale: where neither curves nor code have changed, nothing runs. It runs as a command in a process of its own, since it holds a lock;
-for the same reason the deployment has one slot. Own studies need no copying: stages that learn from them read `data/studies`.
+for the same reason the deployment has one slot. Own studies wait for no fit: every new study reads them itself (`foretune.history`); the recommenders are fitted
+to the meta-dataset alone.
 """
 
 import argparse

@@ -6,8 +6,9 @@ run and its address handed on to the worker processes, which would otherwise eac
 
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,13 +19,15 @@ from foretune.errors import BadInput
 from foretune.searchers.registry import METHODS
 from foretune.workers import without_interrupt
 
-QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "RAY_USAGE_STATS_ENABLED": "0"}
 RUNNERS = ("processes", "ray", "dask")
 # types of flows' parameters, so that a form in Prefect's UI refuses what cannot be meant; descriptions are in the flows' docstrings
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0)]
 Method = Annotated[str, Field(json_schema_extra={"enum": list(METHODS)})]
+AWAY_SECONDS = 300.0  # that a server may take to come back, before a flow gives up
 START_SECONDS = 120  # 15 to 20 on two idle cores, most of it the first migration of the server's database
 
 
@@ -73,31 +76,121 @@ def find_flows() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join(p for p in (*paths, here) if p)
 
 
-def task_runner(kind: str, workers: int) -> Any:
-    """`workers` processes of this machine, or a Ray or Dask cluster. Raises `BadInput` for another kind, or one that is not installed."""
+def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
+    """`workers` processes of this machine, or a Ray or Dask cluster: the one that RAY_ADDRESS or DASK_SCHEDULER_ADDRESS names, else one of this machine.
+
+    `gpus` is a trial's share of a GPU; see `resources`. Raises `BadInput` for another kind, one that is not installed, or a share that means nothing.
+    """
     find_flows()
+    if gpus is not None and (kind == "processes" or gpus < 0 or (gpus > 1 and gpus != int(gpus))):
+        raise BadInput(
+            f"gpus={gpus} must be a trial's share of a GPU on Ray or Dask: a fraction, or a whole number above one"
+        )
     if kind == "processes":
         from prefect.task_runners import ProcessPoolTaskRunner
 
-        return ProcessPoolTaskRunner(max_workers=workers, initializer=worker_started)
+        return ProcessPoolTaskRunner(max_workers=workers, initializer=pool_worker_started)
     try:
         if kind == "ray":
+            address = os.environ.get("RAY_ADDRESS")
+            if not address:  # read as ray is imported; left alone, its servers listen on all of the machine's addresses
+                os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
             from prefect_ray import RayTaskRunner
 
-            if os.environ.get("RAY_ADDRESS"):  # a cluster that is there; it knows its own size
-                return RayTaskRunner()
-            return RayTaskRunner(init_kwargs={"num_cpus": workers})
+            if address:  # a cluster that is there; it knows its own size
+                path = {"PYTHONPATH": os.environ["PYTHONPATH"]}
+                return RayTaskRunner(address, init_kwargs={"runtime_env": {"env_vars": path}, "log_to_driver": False})
+            own = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
+            return RayTaskRunner(init_kwargs=own)
         if kind == "dask":
             from prefect_dask import DaskTaskRunner
 
             if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
                 return DaskTaskRunner(address=address)
-            return DaskTaskRunner(
-                cluster_kwargs={"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-            )
+            has = {"resources": {"GPU": gpus}} if gpus else {}
+            here = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+            return DaskTaskRunner(cluster_kwargs={**here, **has})
     except ImportError as error:
         raise BadInput(f"--runner {kind} needs an extra: pip install 'foretune[{kind}]'") from error
     raise BadInput(f"--runner {kind!r} must be one of {', '.join(RUNNERS)}")
+
+
+@contextmanager
+def resources(kind: str, gpus: float | None) -> Iterator[None]:
+    """What a task that is submitted inside needs: a processor core, and `gpus` of a GPU (default on Ray: one, where the cluster has any).
+
+    Ray does not repeat a task whose node is lost: the study does, which counts how often a trial was lost. Dask has its scheduler do it.
+    """
+    if kind == "ray":
+        import ray
+        from prefect_ray.context import remote_options
+
+        share = float(bool(ray.cluster_resources().get("GPU"))) if gpus is None else gpus
+        with remote_options(num_cpus=1, num_gpus=share, max_retries=0):
+            yield
+    elif kind == "dask" and gpus:
+        import dask
+
+        with dask.annotate(resources={"GPU": gpus}):
+            yield
+    else:
+        yield
+
+
+def lost_task(kind: str) -> tuple[type[Exception], ...]:
+    """The errors that mean that a task's process or node is gone, not that the task failed; RuntimeError: torch's, CUDA's among them."""
+    from concurrent.futures.process import BrokenProcessPool
+
+    from prefect.exceptions import CrashedRun
+
+    if kind == "ray":
+        from ray.exceptions import RayError
+
+        return CrashedRun, RuntimeError, RayError
+    if kind == "dask":
+        from distributed import CancelledError
+        from distributed.scheduler import KilledWorker
+
+        return CrashedRun, RuntimeError, KilledWorker, CancelledError
+    return CrashedRun, RuntimeError, BrokenProcessPool
+
+
+def pool_worker_started() -> None:
+    """What a process of Prefect's pool does first: all that a worker does, and let no task run end without a word.
+
+    Where the server is away as a task run begins, Prefect 3.8.8 ends it with SystemExit, which its chain of futures hands on to nobody: the flow would wait for
+    ever. Here the same place raises an exception, which arrives.
+    """
+    import prefect.engine
+
+    def ended(code: int) -> None:
+        cause = sys.exc_info()[1]
+        raise RuntimeError(f"Prefect ended the task run: {cause or code}") from cause
+
+    vars(prefect.engine)["exit"] = ended
+    worker_started()
+
+
+def server_away(error: Exception) -> bool:
+    """Whether a task run could not begin because Prefect's server did not answer."""
+    return isinstance(error, RuntimeError) and "Failed to reach API" in str(error)
+
+
+def await_server(seconds: float = AWAY_SECONDS) -> None:
+    """Wait until Prefect's server answers. Raises ConnectionError, a fault of the machine, if it does not."""
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    address, until = f"{PREFECT_API_URL.value()}/health", time.monotonic() + seconds
+    while True:
+        with suppress(httpx.HTTPError):
+            if httpx.get(address, timeout=5).is_success:
+                return
+        if time.monotonic() > until:
+            raise ConnectionError(
+                f"Prefect's server at {PREFECT_API_URL.value()} did not answer for {seconds:.0f} s; the next run goes on"
+            )
+        time.sleep(0.5)
 
 
 def machine_fault(task: Any, task_run: Any, state: Any) -> bool:

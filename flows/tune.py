@@ -1,6 +1,6 @@
 """Tune a network as a Prefect flow: ask -> submit steps -> tell -> log, until the budget is spent. Stopped or killed, the same command continues.
 
-    python flows/tune.py IMAGES [--budget EPOCHS] [--method M] [--workers N] [--study NAME] [--runner processes|ray|dask]
+    python flows/tune.py IMAGES [--budget EPOCHS] [--method M] [--workers N] [--study NAME] [--runner processes|ray|dask [--gpus SHARE] [--storage URL]]
 
 The study is that of `foretune tune`: either command continues what the other began. Each step is a task run; a step covers several epochs, since
 handing one over costs a second.
@@ -11,16 +11,29 @@ import os
 import queue
 import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import CrashedRun
-from prefect_api import RUNNERS, Count, Method, Positive, Seed, machine_fault, prefect_api, task_runner
+from prefect_api import (
+    RUNNERS,
+    Count,
+    Method,
+    Positive,
+    Seed,
+    Share,
+    await_server,
+    lost_task,
+    machine_fault,
+    prefect_api,
+    resources,
+    server_away,
+    task_runner,
+)
 
 from foretune import tuning
 from foretune.collect import stop_children, stops_on_sigterm
@@ -29,6 +42,8 @@ from foretune.display import describe, progress
 from foretune.errors import BadInput
 from foretune.objective import Outcome
 from foretune.plan import Step
+from foretune.runner import needed_checkpoints
+from foretune.storage import Stored
 from foretune.study import Study
 from foretune.tracking import Tracker
 from foretune.workers import Died, Ended, Event, Objective
@@ -51,13 +66,22 @@ def run_step(objective: Objective, config_id: int, config: Mapping[str, Any], st
         return Outcome([], str(error))
 
 
+@dataclass(frozen=True)
+class Submitted:
+    """A step under way."""
+
+    step: Step
+    config: Mapping[str, Any]
+    future: Any
+
+
 class PrefectWorkers:
     """Steps as task runs on a Prefect task runner (the `Workers` of `foretune.runner`); a pool that broke is replaced by a new one."""
 
-    def __init__(self, objective: Objective, count: int, runner: str = "processes"):
-        self.objective, self.count, self.kind = objective, count, runner
+    def __init__(self, objective: Objective, count: int, runner: str = "processes", gpus: float | None = None):
+        self.objective, self.count, self.kind, self.gpus = objective, count, runner, gpus
         self._runner: Any = None
-        self._busy: dict[int, Step] = {}
+        self._busy: dict[int, Submitted] = {}
         self._done: queue.SimpleQueue[tuple[int, Any]] = queue.SimpleQueue()
 
     @property
@@ -68,7 +92,7 @@ class PrefectWorkers:
     def submit(self, step: Step, config: Mapping[str, Any]) -> None:
         """Hand a step to the task runner."""
         if self._runner is None:
-            self._runner = task_runner(self.kind, self.count).__enter__()
+            self._runner = task_runner(self.kind, self.count, self.gpus).__enter__()
         parameters = {
             "objective": self.objective,
             "config_id": step.config_id,
@@ -76,29 +100,40 @@ class PrefectWorkers:
             "start": step.start,
             "stop": step.stop,
         }
-        self._busy[step.config_id] = step
-        self._runner.submit(run_step, parameters).add_done_callback(partial(self._put, step.config_id))
+        with resources(self.kind, self.gpus):
+            future = self._runner.submit(run_step, parameters)
+        self._busy[step.config_id] = Submitted(step, config, future)  # Dask forgets a task whose future nobody holds
+        future.add_done_callback(partial(self._put, step.config_id))
 
     def _put(self, config_id: int, future: Any) -> None:
         self._done.put((config_id, future))
 
     def events(self, timeout: float) -> list[Event]:
-        """Steps that ended; waits up to `timeout` seconds for the first."""
-        out: list[Event] = []
+        """Steps that ended; waits up to `timeout` seconds for the first. A step that could not begin because Prefect's server was away begins again."""
+        over: list[tuple[int, Any]] = []
         with suppress(queue.Empty):
-            config_id, future = self._done.get(timeout=timeout)
+            over.append(self._done.get(timeout=timeout))
             while True:
-                out.append(self._event(self._busy.pop(config_id), future))
-                config_id, future = self._done.get_nowait()
-        if any(isinstance(event, Died) for event in out) and not self._busy:
+                over.append(self._done.get_nowait())
+        ended = [(self._busy.pop(config_id), future) for config_id, future in over]
+        found = [(submitted, self._event(submitted.step, future)) for submitted, future in ended]
+        for submitted, event in found:
+            if event is None:
+                await_server()
+                self.submit(submitted.step, submitted.config)
+        out = [event for _, event in found if event is not None]
+        if self.kind == "processes" and any(isinstance(event, Died) for event in out) and not self._busy:
             self._leave()  # a pool that lost a process takes no more work
         return out
 
-    def _event(self, step: Step, future: Any) -> Event:
+    def _event(self, step: Step, future: Any) -> Event | None:
+        """What became of a step; None if it did not begin."""
         try:
             return Ended(step, future.result())
-        except (BrokenProcessPool, CrashedRun, RuntimeError) as error:
-            return Died(step, f"its task run ended with {type(error).__name__}: {error}")
+        except lost_task(self.kind) as error:
+            if server_away(error):
+                return None
+            return Died(step, f"its task run ended with {type(error).__name__}: {' '.join(str(error).split())[:200]}")
 
     def _leave(self) -> None:
         if self._runner is not None:
@@ -107,7 +142,7 @@ class PrefectWorkers:
 
     def close(self) -> None:
         """End everything at once; a step under way is taken up again from its last checkpoint another time."""
-        if self._busy:
+        if self._busy and self.kind == "processes":
             stop_children()
         self._leave()
         self._busy = {}
@@ -127,6 +162,8 @@ def tune(
     settings: dict[str, Any] | None = None,
     tracking: str | None = None,
     runner: Literal["processes", "ray", "dask"] = "processes",
+    gpus: Share | None = None,
+    storage: str | None = None,
 ) -> tuning.Tuned:
     """Run or continue a study. The parameters are those of `foretune tune`.
 
@@ -143,6 +180,8 @@ def tune(
         settings: training settings that differ, such as {"max_epoch": 20, "device": "cuda"}
         tracking: MLflow's address, or none (default: the worker's own)
         runner: what trials run on: processes of one machine, or a Ray or Dask cluster
+        gpus: a trial's share of a GPU on Ray or Dask, such as 0.5 for two at a time (default on Ray: one, if there is any)
+        storage: where checkpoints lie if machines share no disk: an address for fsspec, such as s3://bucket/foretune
     """
     request = tuning.Request(
         images=images,
@@ -152,12 +191,17 @@ def tune(
         study=study,
         seed=seed,
         seconds=seconds,
-        data=Path(data),
+        data=Path(data)
+        if runner == "processes"
+        else Path(data).absolute(),  # a cluster's processes are in other folders
         meta=meta,
         settings=dict(settings or {}),
     )
     tracker = None if tracking == "none" else Tracker(tracking, warn=lambda line: print(line, file=sys.stderr))
     with tuning.prepared(request) as ready:
+        stored = Stored.of(ready.objective, f"{storage.rstrip('/')}/{ready.folder.name}") if storage else None
+        if stored:
+            stored.prepare(new=not ready.study.started)
         try:
             with progress(ready.study) as show:
 
@@ -166,9 +210,14 @@ def tune(
                     if tracker:
                         tracker.submit(study)
 
-                tuning.run(ready, workers=PrefectWorkers(ready.objective, workers, runner), on_change=changed)
+                pool = PrefectWorkers(stored or ready.objective, workers, runner, gpus)
+                tuning.run(ready, workers=pool, on_change=changed)
+            if stored:
+                stored.fetch(needed_checkpoints(ready.study, ready.objective))
             tuned = tuning.finish(ready)
             report = write_study_report(ready.folder, None)
+            if stored:
+                stored.publish(ready.folder)
             if tracker:
                 for path in (report, ready.folder / "best.yaml"):
                     tracker.attach(ready.study, path)
@@ -203,6 +252,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--tracking", help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db), or none"
     )
     parser.add_argument("--runner", choices=RUNNERS, default="processes")
+    parser.add_argument("--gpus", type=float, metavar="SHARE", help="of a GPU for each trial, on Ray or Dask")
+    parser.add_argument("--storage", metavar="URL", help="of checkpoints, for machines that share no disk")
     given = parser.parse_args(argv)
     stops_on_sigterm()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch as a worker starts

@@ -1,5 +1,6 @@
 """The command line: quick help, one-line errors, nothing half-written."""
 
+import errno
 import json
 import os
 import shutil
@@ -194,3 +195,11 @@ def test_engines_are_told_to_be_quiet(monkeypatch, capsys):
     monkeypatch.delenv("DO_NOT_TRACK", raising=False)
     main(["methods", "--default"])
     assert os.environ["DO_NOT_TRACK"] == "true"
+
+
+def test_a_full_disk_is_one_line_and_a_defect_is_not():
+    from foretune.cli import told
+
+    assert told(OSError(errno.ENOSPC, "No space left on device", "data/x")) == "data/x: No space left on device"
+    assert told(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device"
+    assert told(OSError("something of ours")) is None

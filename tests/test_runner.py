@@ -163,6 +163,34 @@ def test_trouble_of_every_kind_ends_trials_never_the_study(tmp_path):
     assert max(executed(tmp_path).values()) == 1  # what was trained before a death was not trained again
 
 
+def test_a_full_disk_stops_the_study_fails_no_trial_and_the_next_call_goes_on(tmp_path):
+    pool = [{"x": 0.1 * (k + 1), "kind": kind} for k, kind in enumerate(["plain", "plain", "no_disk", "plain"])]
+    with pytest.raises(OSError, match="No space left on device"):
+        run_study(toy.toy_study(tmp_path, pool, 36), searcher("random"), Processes(toy.Toy(tmp_path, 0.001), 2))
+    study = toy.toy_study(tmp_path, pool, 36)
+    assert not study.failed.any() and study.pending[2] and not study.done
+
+    class Mended(toy.Toy):
+        def trouble(self, config_id, kind, epoch):
+            """There is room again."""
+
+    run_study(study, searcher("random"), Inline(Mended(tmp_path)))
+    assert study.spent == 36 and not study.failed.any() and max(executed(tmp_path).values()) == 1
+
+
+def test_a_write_that_knows_no_name_names_the_study(tmp_path):
+    """`/dev/full` refuses every write as a full disk does."""
+    study = toy.toy_study(tmp_path, toy.toy_pool(2), 18)
+
+    def write(study):
+        with open("/dev/full", "wb", buffering=0) as full:
+            full.write(b"x")
+
+    with pytest.raises(OSError, match="No space left") as caught:
+        run_study(study, searcher("random"), Inline(toy.Toy(tmp_path)), on_change=write)
+    assert caught.value.filename == str(tmp_path)
+
+
 def test_four_workers_never_get_the_same_configuration(tmp_path):
     study = toy.toy_study(tmp_path, toy.toy_pool(20), 1000)
     run_study(study, searcher("random"), Processes(toy.Toy(tmp_path), 4), every=0.05)

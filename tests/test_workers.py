@@ -85,6 +85,13 @@ def test_a_refused_configuration_is_a_failed_trial_not_a_dead_worker(processes):
     assert last.outcome.failed == "loss is nan in epoch 3" and [r["epoch"] for r in last.outcome.rows] == [1, 2]
 
 
+def test_a_full_disk_is_the_machines_fault_and_never_the_trials(processes):
+    processes.submit(Step(0, 0, 9), {"x": 0.5, "kind": "no_disk"})
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        until_over(processes)
+    assert caught.value.filename.endswith("trial")
+
+
 def test_closing_ends_the_workers_in_the_middle_of_a_step(tmp_path):
     pool = Processes(toy.Toy(tmp_path, 30.0), 1)
     pool.submit(Step(0, 0, 9), CONFIG)

@@ -1,6 +1,7 @@
 """The `foretune` command. Each subcommand loads only what it needs, so that `--help` is instant; bad input is one line and exit code 2."""
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -292,6 +293,15 @@ def names(text: str | None) -> tuple[str, ...] | None:
     return None if text is None else tuple(n for n in (part.strip() for part in text.split(",")) if n)
 
 
+def told(error: OSError) -> str | None:
+    """An error of the operating system in one line; None for one about no file and no disk: a defect, to be seen in full."""
+    if error.filename is not None:
+        return f"{error.filename}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):  # met by a write, which knows no names
+        return str(error.strerror)
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     import importlib
@@ -309,9 +319,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.filename is None:  # not about a file that was named: a defect, to be seen in full
+        if (line := told(error)) is None:
             raise
-        print(f"foretune {args.command}: {error.filename}: {error.strerror or error}", file=sys.stderr)
+        print(f"foretune {args.command}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"\nforetune {args.command}: stopped", file=sys.stderr)

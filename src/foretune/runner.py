@@ -8,6 +8,7 @@ told from it, not trained again.
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -40,8 +41,18 @@ def run_study(
     """Run `study` to its end. `on_change` is called after each change, and at least each `every` seconds while waiting.
 
     With the wall-clock budget spent, steps under way are broken off; they stay pending, for a study that is given more time. An exception, Ctrl-C
-    included, closes the workers and leaves the study as it stands, to be continued by another call.
+    included, closes the workers and leaves the study as it stands, to be continued by another call. A full disk is such an exception, an OSError that names
+    the study's folder if it knows no file.
     """
+    try:
+        _run(study, searcher, workers, on_change, every)
+    except OSError as error:
+        if error.filename is None and error.errno is not None and study.folder is not None:
+            error.filename = str(study.folder)
+        raise
+
+
+def _run(study: Study, searcher: Searcher, workers: Workers, on_change: Callable[[Study], None], every: float) -> None:
     clock = Stopwatch(study.elapsed)
     deaths: Counter[int] = Counter()
     queue = study.pending_steps()
@@ -102,13 +113,18 @@ def needed(study: Study) -> set[int]:
     return {int(i) for i in np.flatnonzero(alive)}
 
 
-def delete_checkpoints(study: Study, objective: Training) -> None:
-    """Delete the checkpoints that no step can need: all but those of `needed` trials, and of the incumbent's best epoch."""
+def needed_checkpoints(study: Study, objective: Training) -> set[Path]:
+    """The checkpoints that a step can need: those of `needed` trials, and of the incumbent's best epoch."""
     incumbent, live = study.incumbent, needed(study)
-    keep = {objective.checkpoint(i).name for i in live}
-    keep |= {objective.checkpoint(i, best=True).name for i in live | ({incumbent[0]} if incumbent else set())}
+    keep = {objective.checkpoint(i) for i in live}
+    return keep | {objective.checkpoint(i, best=True) for i in live | ({incumbent[0]} if incumbent else set())}
+
+
+def delete_checkpoints(study: Study, objective: Training) -> None:
+    """Delete the checkpoints that no step can need."""
+    keep = needed_checkpoints(study, objective)
     for path in objective.folder.glob("trial-*.ckpt"):
-        if path.name not in keep:
+        if path not in keep:
             path.unlink(missing_ok=True)
 
 

@@ -237,6 +237,7 @@ class Tracker:
             ("DISABLE_TELEMETRY", "true"),
             ("HTTP_REQUEST_MAX_RETRIES", "1"),
             ("HTTP_REQUEST_TIMEOUT", "10"),
+            ("SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),  # two lines a trial, in the middle of the progress
         ):
             os.environ.setdefault(
                 f"MLFLOW_{variable}", value
@@ -249,12 +250,11 @@ class Tracker:
 
         def client() -> MlflowClient:
             if self._made is None:
-                for noisy in (
-                    "alembic",
-                    "mlflow.store.db.utils",
-                    "urllib3.connectionpool",
-                ):  # every migration of a new database, every retry
+                for noisy in ("alembic", "urllib3.connectionpool"):  # every migration of a new database, every retry
                     logging.getLogger(noisy).setLevel(logging.ERROR)
+                logging.getLogger("mlflow.store.db.utils").setLevel(
+                    logging.CRITICAL
+                )  # errors that are told here in one line
                 if self.uri.startswith("sqlite:///"):
                     path = Path(self.uri.removeprefix("sqlite:///"))
                     path.parent.mkdir(parents=True, exist_ok=True)

@@ -80,6 +80,11 @@ def serve(connection: Connection, objective: Objective) -> None:
                 )
             except BadInput as error:  # a configuration that cannot be trained is a failed trial
                 outcome = Outcome([], str(error))
+            except (BrokenPipeError, ConnectionResetError):
+                raise
+            except OSError as error:  # a full disk, a lost file system: no fault of the trial
+                connection.send(("fault", error))
+                continue
             connection.send(("ended", outcome))
     except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
         return
@@ -115,7 +120,7 @@ class Processes:
             connection.send((step.config_id, dict(config), step.start, step.stop))
 
     def events(self, timeout: float) -> list[Event]:
-        """What happened; waits up to `timeout` seconds for the first event."""
+        """What happened; waits up to `timeout` seconds for the first event. Raises the OSError that a worker met: the machine's fault, not the trial's."""
         out: list[Event] = []
         for ready in wait(list(self._busy), timeout):
             assert isinstance(ready, Connection)
@@ -128,6 +133,8 @@ class Processes:
                 process.join()
                 out.append(Died(step, f"its worker process ended with exit code {process.exitcode}"))
                 continue
+            if kind == "fault":
+                raise value
             if kind == "row":
                 out.append(Row(step, value))
             else:

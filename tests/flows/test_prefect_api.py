@@ -51,6 +51,24 @@ def test_workers_can_import_the_flows_by_name(monkeypatch: pytest.MonkeyPatch) -
     assert sys.path.count(flows) == 1 and os.environ["PYTHONPATH"] == f"/somewhere{os.pathsep}{flows}"
 
 
+def test_a_server_that_stays_away_is_the_machines_fault(prefect_server: None) -> None:
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    module.await_server(5)  # it answers
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(ConnectionError, match="did not answer for 0 s; the next run goes on"),
+    ):
+        module.await_server(0.1)
+
+
+def test_only_a_server_that_was_not_reached_lets_a_step_begin_again() -> None:
+    assert module.server_away(
+        RuntimeError("Prefect ended the task run: Failed to reach API at http://127.0.0.1:9/api/")
+    )
+    assert not module.server_away(RuntimeError("CUDA error"))
+
+
 def test_unknown_runner() -> None:
     with pytest.raises(BadInput, match="must be one of processes, ray, dask"):
         task_runner("threads", 2)

@@ -202,6 +202,19 @@ def test_a_scheduled_watch_trains_on_a_worker_and_its_curves_are_in_mlflow(runni
 
 
 @pytest.mark.slow
+def test_everything_listens_on_loopback_alone(running: tuple[Service, Path]) -> None:
+    service, _ = running
+    listening = [
+        (connection.laddr.ip, connection.laddr.port)
+        for process in service.own()
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert {service.prefect_port, service.mlflow_port} <= {port for _, port in listening}
+    assert {address for address, _ in listening} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.slow
 def test_serving_twice_starts_only_what_is_missing(running: tuple[Service, Path]) -> None:
     service, folder = running
     given = (folder / ".service", service.host, service.prefect_port, service.mlflow_port, 1, folder / "prefect.yaml")

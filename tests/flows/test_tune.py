@@ -60,6 +60,36 @@ def test_workers_run_steps_and_outlive_a_killed_process(prefect_server: None) ->
 
 
 @pytest.mark.slow
+def test_a_step_that_meets_no_server_begins_again_when_there_is_one(
+    prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prefect ends such a task run with SystemExit, which none of its futures hands on: without our exception this waits for ever."""
+    import tune
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    address = str(PREFECT_API_URL.value())
+    waited: list[float] = []
+    monkeypatch.setattr(tune, "await_server", lambda: waited.append(time.monotonic()))
+    workers = tune.PrefectWorkers(Toy(), 1)
+    try:
+        with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):  # nobody is there
+            workers.submit(Step(0, 0, 1), {"x": 1.0})
+            until = time.monotonic() + 120
+            monkeypatch.setattr(workers, "submit", lambda step, config: waited.append(step.config_id))
+            while len(waited) < 2:
+                assert time.monotonic() < until
+                assert workers.events(0.5) == []
+        assert waited[1] == 0
+        monkeypatch.undo()
+        assert str(PREFECT_API_URL.value()) == address
+        workers.close()
+        workers.submit(Step(0, 0, 1), {"x": 1.0})
+        assert collected(workers) == [Ended(Step(0, 0, 1), Outcome([{"epoch": 1, "score": 1.0}]))]
+    finally:
+        workers.close()
+
+
+@pytest.mark.slow
 def test_a_study_as_a_flow_is_continued_by_the_next_run(prefect_server: None, data: Path) -> None:
     from tune import tune
 

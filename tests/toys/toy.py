@@ -7,6 +7,7 @@ really executed adds a line `trial epoch` to FOLDER/executed, so that a test can
 """
 
 import argparse
+import errno
 import json
 import os
 import signal
@@ -29,7 +30,7 @@ X = {"type": "uniform_float", "name": "x", "lower": 0.0, "upper": 1.0, "default_
 KIND = {
     "type": "categorical",
     "name": "kind",
-    "choices": ["plain", "diverges", "dies", "dies_once", "refuses"],
+    "choices": ["plain", "diverges", "dies", "dies_once", "refuses", "no_disk"],
     "weights": None,
 }
 DESCRIBED = {
@@ -67,8 +68,7 @@ class Toy:
         """Rows of the epochs after `start`; those that the checkpoint has are not executed again."""
         if config["kind"] == "refuses":
             raise BadInput("this configuration cannot be trained")
-        checkpoint = self.folder / f"trial-{config_id}.json"
-        rows = json.loads(checkpoint.read_text()) if checkpoint.exists() else []
+        rows = self.read(config_id)
         for row in rows[start:stop]:
             if on_epoch:
                 on_epoch(row)
@@ -76,19 +76,34 @@ class Toy:
             epoch = len(rows) + 1
             self.trouble(config_id, config["kind"], epoch)
             time.sleep(self.seconds)
-            with open(self.folder / "executed", "a") as log:
-                log.write(f"{config_id} {epoch}\n")
+            self.note(config_id, epoch)
             score = value(config["x"], epoch)
             if config["kind"] == "diverges" and epoch == 3:
                 return Outcome(rows[start:stop], f"loss is nan in epoch {epoch}")
             rows.append({"epoch": epoch, "score": score})
-            write_atomic(checkpoint, json.dumps(rows))
+            self.write(config_id, rows)
             if on_epoch and epoch > start:
                 on_epoch(rows[-1])
         return Outcome(rows[start:stop])
 
+    def read(self, config_id):
+        """The rows that the checkpoint has."""
+        checkpoint = self.folder / f"trial-{config_id}.json"
+        return json.loads(checkpoint.read_text()) if checkpoint.exists() else []
+
+    def write(self, config_id, rows):
+        """Replace the checkpoint."""
+        write_atomic(self.folder / f"trial-{config_id}.json", json.dumps(rows))
+
+    def note(self, config_id, epoch):
+        """Write down that an epoch was executed."""
+        with open(self.folder / "executed", "a") as log:
+            log.write(f"{config_id} {epoch}\n")
+
     def trouble(self, config_id, kind, epoch):
-        """Kill this very process, as the kernel does when memory runs out."""
+        """Meet a full disk, or kill this very process, as the kernel does when memory runs out."""
+        if kind == "no_disk":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder / "trial"))
         marker = self.folder / f"died-{config_id}"
         if epoch == 4 and (kind == "dies" or (kind == "dies_once" and not marker.exists())):
             marker.touch()
