@@ -15,7 +15,7 @@ State is numbers and tensors only, in `state` and `param_groups`, so it goes thr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -189,6 +189,17 @@ class SLS(torch.optim.Optimizer):
         """
         if closure is None:
             raise ValueError("SLS.step needs the loss of the batch as a function")
+        line = self.line()
+        try:
+            next(line)
+            while True:
+                line.send(float(closure()))
+        except StopIteration:
+            return
+
+    @torch.no_grad()
+    def line(self) -> Generator[None, float, None]:
+        """The step as a dialogue: yields whenever it needs the batch's loss at the weights as they are, and is sent it."""
         settings = self.param_groups[0]
         decay = settings["weight_decay"]
         pairs = [
@@ -202,12 +213,11 @@ class SLS(torch.optim.Optimizer):
         settings["seen"] += 1
         start = [p.clone() for p, _ in pairs]
 
-        def loss() -> float:
-            penalty = decay / 2 * sum(float(p.square().sum()) for p, _ in pairs) if decay else 0.0
-            return float(closure()) + penalty
+        def penalty() -> float:
+            return decay / 2 * sum(float(p.square().sum()) for p, _ in pairs) if decay else 0.0
 
         slope = sum(float(g.square().sum()) for _, g in pairs)
-        here = loss()
+        here = (yield) + penalty()
         if slope < 1e-16 or not math.isfinite(here):
             return
         eta = settings["eta"]
@@ -216,7 +226,7 @@ class SLS(torch.optim.Optimizer):
             eta = eta if attempt < settings["tries"] else settings["smallest"]
             for (p, grad), before in zip(pairs, start, strict=True):
                 torch.sub(before, grad, alpha=eta, out=p)
-            if attempt < settings["tries"] and not loss() <= here - settings["c"] * eta * slope:
+            if attempt < settings["tries"] and not (yield) + penalty() <= here - settings["c"] * eta * slope:
                 eta *= settings["backtrack"]
                 continue
             break
