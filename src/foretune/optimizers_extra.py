@@ -19,9 +19,9 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from foretune.spectral import gains
+from foretune.spectral import Gain, gains, network_rank, zero_share
 
 
 def check(**limits: tuple[float, float, float]) -> None:
@@ -105,6 +105,7 @@ class AdaS(torch.optim.Optimizer):
         super().__init__(
             params, {"lr": lr, "beta": beta, "zeta": zeta, "momentum": momentum, "weight_decay": weight_decay}
         )
+        self.found: list[Gain] = []  # at the end of the last epoch
 
     def rate(self, p: Tensor, group: dict[str, Any]) -> float:
         """The learning rate of weight `p` now."""
@@ -129,6 +130,7 @@ class AdaS(torch.optim.Optimizer):
     @torch.no_grad()
     def end_epoch(self) -> None:
         """Set every layer's rate from what its weights gained in the epoch that ended."""
+        self.found = []
         for group in self.param_groups:
             convs = {str(i): p for i, p in enumerate(group["params"]) if p.ndim == 4}
             if not convs:
@@ -146,10 +148,10 @@ class AdaS(torch.optim.Optimizer):
                 rate = self.state[p]["rate"] if p.ndim == 4 else rate
                 self.state[p]["rate"] = rate
 
-    @staticmethod
-    def layer_gains(convs: dict[str, Tensor]) -> dict[str, float]:
+    def layer_gains(self, convs: dict[str, Tensor]) -> dict[str, float]:
         """Mean knowledge gain over a layer's unfoldings; one input channel per filter is read as a depthwise layer."""
         found = gains({name: (w, len(w) if w.shape[1] == 1 else 1) for name, w in convs.items()})
+        self.found += found
         sides = {g.layer: [s for s in (g.output, g.input) if s is not None] for g in found}
         return {name: sum(known) / len(known) if known else 0.0 for name, known in sides.items()}
 
@@ -236,6 +238,15 @@ class SLS(torch.optim.Optimizer):
         """Take the number of batches in an epoch, which scales the growth of the step, from the epoch that ended."""
         group = self.param_groups[0]
         group["batches"], group["seen"] = group["seen"] or group["batches"], 0
+
+
+def rank_after_epoch(network: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+    """Z_t (`foretune.spectral.network_rank`) of a network whose epoch has just ended; AdaS has decomposed its weights already."""
+    convs = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
+    told = all(m.groups == 1 < m.in_channels or m.groups == m.in_channels == m.out_channels for m in convs)
+    if isinstance(optimizer, AdaS) and told and len(optimizer.found) == len(convs):
+        return zero_share(optimizer.found)
+    return network_rank(network)
 
 
 def stops_improving(accuracies: Sequence[float], threshold: float = 1e-3, patience: int = 10) -> int | None:

@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from foretune import optimizers
 from foretune.errors import BadInput
 from foretune.images import Task
+from foretune.optimizers_extra import AdaS
 from foretune.searchers.autohyper import RESPONSE
 from foretune.spectral import Gain, gains, zero_share
 
@@ -220,14 +221,16 @@ class Fleet:
     def ranks(self) -> list[float]:
         """Z_t of every trial that asks for it and has not diverged (else NaN), all decomposed together."""
         asking = {lane: t for lane, t in enumerate(self.trials) if t.z and not t.diverged}
+        known = {lane: t.optimizer.found for lane, t in asking.items() if isinstance(t.optimizer, AdaS)}
         layers = {
             f"{lane}.{name}": (m.weight, m.groups)
             for lane, t in asking.items()
+            if lane not in known  # AdaS has decomposed its own
             for name, m in t.network.named_modules()
             if isinstance(m, nn.Conv2d)
         }
         found = gains(layers) if layers else []
-        by_lane: dict[int, list[Gain]] = {lane: [] for lane in asking}
+        by_lane: dict[int, list[Gain]] = {lane: list(known.get(lane, [])) for lane in asking}
         for gain in found:
             by_lane[int(gain.layer.split(".")[0])].append(gain)
         return [zero_share(by_lane[lane]) if lane in asking else math.nan for lane in range(len(self.trials))]
