@@ -170,17 +170,23 @@ def final_loss(run: Run) -> float:
 
 
 def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
-    """Jobs that can be made now, the most wanted first: searches, random searches, full trainings seed by seed, then what figures 6 to 8 and Hyperband ask for."""
+    """Jobs that can be made now, the most wanted first.
+
+    One network after another: its searches, random searches, full trainings of the first seed; then the other seeds, then what figures 6 to 8 and
+    Hyperband ask for. So a script that is stopped leaves whole tables.
+    """
     cells = [Cell(t, n, o) for n, t, o in product(NETWORKS, tasks, OPTIMIZERS)]
-    walks = {cell: walk(runs, cell) for cell in cells}
-    wanted: list[Job] = [job_of(c, "start", d.rate) for c, d in walks.items() if d.rate is not None]
-    for cell, decision in walks.items():
-        if decision.rate is None:
-            wanted += [job_of(cell, "start", r) for r in random_rates(cell, len(decision.trained))]
-    chosen = {cell: choices(runs, cell) for cell in cells}
-    for seed, cell, choice in product(range(seeds), cells, CHOICES):
-        if choice in chosen[cell]:
-            wanted.append(job_of(cell, "full", chosen[cell][choice], seed))
+    walks, chosen = {c: walk(runs, c) for c in cells}, {c: choices(runs, c) for c in cells}
+    wanted: list[Job] = []
+    for name in NETWORKS:
+        mine = [c for c in cells if c.network == name]
+        wanted += [job_of(c, "start", rate) for c in mine if (rate := walks[c].rate) is not None]
+        ended = [c for c in mine if walks[c].rate is None]
+        wanted += [job_of(c, "start", rate) for c in ended for rate in random_rates(c, len(walks[c].trained))]
+        wanted += [job_of(c, "full", rate) for c in mine for rate in chosen[c].values()]
+    wanted += [
+        job_of(c, "full", rate, seed) for seed, c in product(range(1, seeds), cells) for rate in chosen[c].values()
+    ]
     for size, task, rate in product(SIZES, tasks[:SHOWN], np.geomspace(1e-4, 0.1, 13)):
         wanted.append(Job("start", task, "plain", "adam", batch=size, rate=plain(rate)))
     for name, optimizer, rate in product(("plain", "residual"), LONG, np.geomspace(1e-4, 0.1, 10)):

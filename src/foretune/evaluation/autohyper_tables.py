@@ -58,7 +58,7 @@ from foretune.learning_rate import SUGGESTED
 from foretune.searchers.autohyper import EPOCHS, VARIANTS, Rules
 
 TASKS = ("fashion_mnist", "letters", "animal_silhouettes", "emoji_vendor")
-SAVE_SECONDS = 120  # between two writings of the tables while runs are made
+SAVE_SECONDS = 1800  # between two writings of the tables while runs are made
 Rows = list[dict[str, Any]]
 
 
