@@ -101,6 +101,10 @@ def test_runs_hold_what_their_kind_promises(tiny, monkeypatch):
     made = ar.make([start, lost], lambda name: tiny)
     assert made[start]["z"] == pytest.approx(np.mean(made[start]["curve"])) and len(made[start]["losses"]) == 5
     assert math.isnan(made[lost]["z"])
+    monkeypatch.setattr(ar, "LONG_EPOCHS", 7)
+    long = Job("long", "a", "plain", "adam", rate=0.01)
+    run = ar.make([long], lambda name: tiny)[long]
+    assert len(run["valid"]) == len(run["curve"]) == 7 and run["valid"][-1] > 0.5
     full = Job("full", "a", "plain", "adam", rate=0.01)
     run = ar.make([full], lambda name: tiny)[full]
     assert len(run["test"]) == 2 and run["test"][1] > 0.5 and run["valid"] > 0.5

@@ -8,7 +8,7 @@
 | figure3                | trials until the search ended                                                                                |
 | figure4                | Z and its running product to the power 0.8 along the search, of a network that responds well and one less so   |
 | figure6                | Z over learning rate and batch size                                                                         |
-| figure7, figure8       | Z_t over 20 epochs by rate, of the plain and the residual network                                             |
+| figure7, figure8       | Z_t over 15 epochs by rate, of the plain and the residual network                                             |
 """
 
 import math
@@ -245,7 +245,7 @@ def figure_7(long: pd.DataFrame, network: str) -> str:
             (optimizer, panel([Line([5.0, 5.0], [0.0, 1.0], style="muted dash1"), *lines], "epoch", "Z", log_x=False))
         )
     return sheet(
-        f"Z over 20 epochs by learning rate, {network} network", panels, [f"{r:.1e}" for r in rates], columns=2
+        f"Z over 15 epochs by learning rate, {network} network", panels, [f"{r:.1e}" for r in rates], columns=2
     )
 
 

@@ -5,7 +5,7 @@ A run is one line of `runs.jsonl`, a function of its key (`KEY`) up to rounding:
 | kind      | what                                                        | holds                                                   |
 |-----------|-------------------------------------------------------------|---------------------------------------------------------|
 | start     | 5 epochs at a rate (of a search, or drawn at random)        | z (None if it diverged), curve (Z_t), losses, seconds     |
-| long      | 20 epochs at a rate, with Z_t                               | the same                                                |
+| long      | 15 epochs at a rate, with Z_t                               | the same, and valid accuracy after every epoch          |
 | full      | 20 epochs at a rate, without                                | test after 5, 10, 15, 20 epochs, valid, loss, seconds      |
 | hyperband | two rounds of Hyperband (R = 20, eta = 3) over the rate     | path: [epochs spent, best valid accuracy] after every rung |
 
@@ -34,12 +34,20 @@ from foretune.searchers.hyperband import brackets
 
 OPTIMIZERS = ("adam", "adagrad", "rmsprop", "adabound", "adas", "sls")
 FULL = 20  # epochs of a full training
+LONG_EPOCHS = 15
 CHECKS = (5, 10, 15, 20)  # epochs after which a full training is tested
 BATCH = 16
 LANES = 24  # trials of a fleet: more are hardly cheaper each
 SHOWN = 2  # tasks of the batch-size surface
 SIZES = (4, 8, 16, 32, 64)  # its batch sizes
-LONG = ("adam", "adagrad", "adas", "rmsprop")  # optimizers of figures 7 and 8
+LONG = (
+    "adam",
+    "adagrad",
+    "adas",
+    "rmsprop",
+)  # optimizers of figures 7 and 8, and of the meta-dataset with Z (`rank_forecast`)
+LONG_NETWORKS = ("plain", "residual")
+LONG_RATES = tuple(float(f"{r:.3g}") for r in np.geomspace(1e-4, 0.1, 7))
 BANDS = ("adam", "adagrad")  # optimizers whose rate Hyperband tunes as well, on the plain network
 CHOICES = ("autohyper", "suggested", "random")
 KEY = ("kind", "task", "network", "optimizer", "batch", "seed", "rate")
@@ -172,8 +180,8 @@ def final_loss(run: Run) -> float:
 def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
     """Jobs that can be made now, the most wanted first.
 
-    One network after another: its searches, random searches, full trainings of the first seed; then the other seeds, then what figures 6 to 8 and
-    Hyperband ask for. So a script that is stopped leaves whole tables.
+    One network after another: its searches, random searches, full trainings of the first seed, long runs; then the other seeds, then what
+    figure 6 and Hyperband ask for. So a script that is stopped leaves whole tables.
     """
     cells = [Cell(t, n, o) for n, t, o in product(NETWORKS, tasks, OPTIMIZERS)]
     walks, chosen = {c: walk(runs, c) for c in cells}, {c: choices(runs, c) for c in cells}
@@ -184,13 +192,16 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
         ended = [c for c in mine if walks[c].rate is None]
         wanted += [job_of(c, "start", rate) for c in ended for rate in random_rates(c, len(walks[c].trained))]
         wanted += [job_of(c, "full", rate) for c in mine for rate in chosen[c].values()]
+        wanted += [
+            Job("long", task, name, optimizer, rate=rate)
+            for task, optimizer, rate in product(tasks, LONG, LONG_RATES)
+            if name in LONG_NETWORKS
+        ]
     wanted += [
         job_of(c, "full", rate, seed) for seed, c in product(range(1, seeds), cells) for rate in chosen[c].values()
     ]
     for size, task, rate in product(SIZES, tasks[:SHOWN], np.geomspace(1e-4, 0.1, 13)):
         wanted.append(Job("start", task, "plain", "adam", batch=size, rate=plain(rate)))
-    for name, optimizer, rate in product(("plain", "residual"), LONG, np.geomspace(1e-4, 0.1, 10)):
-        wanted.append(Job("long", tasks[0], name, optimizer, rate=plain(rate)))
     for optimizer, task, seed in product(BANDS, tasks, range(seeds)):
         wanted.append(Job("hyperband", task, "plain", optimizer, seed=seed))
     for cell in cells:
@@ -215,7 +226,7 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
     """Train the jobs of one fleet."""
     if jobs[0].kind == "hyperband":
         return hyperband(jobs, data(jobs[0].task))
-    full = jobs[0].kind == "full"
+    full, long = jobs[0].kind == "full", jobs[0].kind == "long"
     began = time.process_time()
     fleet = Fleet(
         [
@@ -231,22 +242,28 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
             for j in jobs
         ]
     )
-    tests: list[list[float]] = [[] for _ in jobs]
-    for epoch in range(1, (EPOCHS if jobs[0].kind == "start" else FULL) + 1):
+    accuracies: list[list[float]] = [[] for _ in jobs]
+    for epoch in range(1, {"start": EPOCHS, "long": LONG_EPOCHS, "full": FULL}[jobs[0].kind] + 1):
         fleet.train_epoch()
-        if full and epoch in CHECKS:
-            for trial, row in zip(fleet.trials, tests, strict=True):
-                row.append(trial.accuracy("test"))
+        if (full and epoch in CHECKS) or long:
+            for trial, row in zip(fleet.trials, accuracies, strict=True):
+                row.append(trial.accuracy("valid" if long else "test"))
     seconds = round((time.process_time() - began) / len(jobs), 3)
     out: dict[Job, Run] = {}
-    for job, trial, test in zip(jobs, fleet.trials, tests, strict=True):
+    for job, trial, seen in zip(jobs, fleet.trials, accuracies, strict=True):
         losses = [row["train_loss"] for row in trial.rows]
         if full:
-            out[job] = {"test": test, "valid": trial.accuracy("valid"), "loss": losses[-1], "seconds": seconds}
+            out[job] = {"test": seen, "valid": trial.accuracy("valid"), "loss": losses[-1], "seconds": seconds}
         else:
             curve = [row[RESPONSE] for row in trial.rows]
             z = math.nan if trial.diverged else mean(curve[:EPOCHS])
-            out[job] = {"z": z, "curve": curve, "losses": losses, "seconds": seconds}
+            out[job] = {
+                "z": z,
+                "curve": curve,
+                "losses": losses,
+                **({"valid": seen} if long else {}),
+                "seconds": seconds,
+            }
     return out
 
 
