@@ -164,7 +164,7 @@ def figure_3(rates: pd.DataFrame) -> str:
     names, networks = named(rates, "optimizer"), named(rates, "network")
     panels = []
     for task in named(rates, "task"):
-        lines = []
+        lines = [Line([-0.5, len(names) - 0.5], [math.nan, math.nan])]  # room beside the first and the last
         for k, name in enumerate(networks):
             mine = of(rates, task=task, network=name)
             for optimizer, trials in zip(mine["optimizer"].astype(str), mine["trials"].to_numpy(int), strict=True):
