@@ -180,7 +180,7 @@ def final_loss(run: Run) -> float:
 def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
     """Jobs that can be made now, the most wanted first.
 
-    One network after another: its searches, random searches, full trainings of the first seed, long runs; then the other seeds, then what
+    One network after another: its searches, full trainings of the first seed, random searches, long runs; then the other seeds, then what
     figure 6 and Hyperband ask for. So a script that is stopped leaves whole tables.
     """
     cells = [Cell(t, n, o) for n, t, o in product(NETWORKS, tasks, OPTIMIZERS)]
@@ -190,8 +190,8 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
         mine = [c for c in cells if c.network == name]
         wanted += [job_of(c, "start", rate) for c in mine if (rate := walks[c].rate) is not None]
         ended = [c for c in mine if walks[c].rate is None]
-        wanted += [job_of(c, "start", rate) for c in ended for rate in random_rates(c, len(walks[c].trained))]
         wanted += [job_of(c, "full", rate) for c in mine for rate in chosen[c].values()]
+        wanted += [job_of(c, "start", rate) for c in ended for rate in random_rates(c, len(walks[c].trained))]
         wanted += [
             Job("long", task, name, optimizer, rate=rate)
             for task, optimizer, rate in product(tasks, LONG, LONG_RATES)
