@@ -39,7 +39,7 @@ Frames = Mapping[str, pd.DataFrame]
 
 def rate_text(rate: float) -> str:
     """A rate as axes show it."""
-    return f"{rate:.0e}".replace("e-0", "e-").replace("e+0", "e") if rate < 1e-2 else f"{rate:g}"
+    return f"{rate:.0e}".replace("e-0", "e-").replace("e+0", "e") if rate < 1e-2 else f"{rate:.2g}"
 
 
 def sheet(title: str, panels: Sequence[tuple[str, str]], names: Sequence[str] = (), columns: int = 3) -> str:
