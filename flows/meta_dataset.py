@@ -33,10 +33,10 @@ from foretune.spaces import Settings
     retry_condition_fn=machine_fault,
 )
 def train_cells(
-    task_file: str, block: Block, configs: Mapping[int, Config], settings: Settings, seed: int
+    task_file: str, block: Block, configs: Mapping[int, Config], settings: Settings, seed: int, rank: bool = False
 ) -> list[Row]:
     """Train some cells of one task; their rows."""
-    return collect.train_cells(task_file, block, configs, settings, seed)
+    return collect.train_cells(task_file, block, configs, settings, seed, rank)
 
 
 @flow(name="meta-dataset", persist_result=False)
@@ -49,6 +49,7 @@ def meta_dataset(
     out: str | None = None,
     params: str = "params.yaml",
     seed: Seed | None = None,
+    rank: bool = False,
 ) -> int:
     """Train the missing cells; the number of cells trained.
 
@@ -61,8 +62,10 @@ def meta_dataset(
         out: folder of the meta-dataset (default: params.yaml)
         params: file of the pipeline's parameters
         seed: of all trials (default: params.yaml)
+        rank: keep zero_share as well, the share of layers that are still noise
     """
-    job = collect.prepare_job(as_arguments(tasks, configurations, minutes, workers, data, out, params, seed), say)
+    asked = as_arguments(tasks, configurations, minutes, workers, data, out, params, seed, rank)
+    job = collect.prepare_job(asked, say)
     if not job.blocks:
         return 0
 
@@ -92,6 +95,7 @@ def as_arguments(
     out: str | None,
     params: str,
     seed: int | None = None,
+    rank: bool = False,
 ) -> collect.Wish:
     """The flow's parameters as what `foretune.collect` takes."""
     return collect.Wish(
@@ -103,6 +107,7 @@ def as_arguments(
         out=None if out is None else Path(out),
         params=Path(params),
         seed=seed,
+        rank=rank,
     )
 
 
@@ -135,6 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 out=None if given.out is None else str(given.out),
                 params=str(given.params),
                 seed=given.seed,
+                rank=given.rank,
             )
         except KeyboardInterrupt:
             say("stopped; the same command goes on from here")

@@ -67,7 +67,14 @@ class Pretended:
         self._pool = ThreadPoolExecutor(8)
 
     def __call__(
-        self, function: Any, file: str, block: Block, configs: Mapping[int, Any], settings: Settings, seed: int
+        self,
+        function: Any,
+        file: str,
+        block: Block,
+        configs: Mapping[int, Any],
+        settings: Settings,
+        seed: int,
+        rank: bool,
     ) -> Future[Any]:
         assert function is train_cells
         assert set(configs) == set(block.config_ids)
@@ -238,3 +245,12 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
     while not condition() and time.monotonic() < stop and process.poll() is None:
         time.sleep(0.05)
     assert condition()
+
+
+def test_cells_hold_the_rank_where_it_is_asked_for(data: Path) -> None:
+    assert main(arguments(data, "--workers", "1", "--configurations", "3", "--tasks", "a", "--rank")) == 0
+    have = MetaDataset.load(data / "meta" / "tiny")
+    trained = have.table["config_id"].map(lambda i: POOL[i]["finetune"] != "head")
+    assert trained.any()
+    assert have.table.loc[trained, "zero_share"].between(0, 1).all()
+    assert have.table.loc[~trained, "zero_share"].isna().all()

@@ -130,3 +130,24 @@ def test_estimate_of_what_is_left(tmp_path: Path) -> None:
     made.save()
     left = [Block("b", (heads[0], heads[1], most[0], most[1]))]  # 3, 3 (as the other head), 45, 45 (mean of two tasks)
     assert made.seconds_left(left, workers=2) == pytest.approx((3 + 3 + 45 + 45) / 2)
+
+
+def test_the_rank_is_a_column_where_it_is_asked_for(tmp_path: Path) -> None:
+    ranked = collection(tmp_path / "m", rank=True)
+    ranked.add([row | {"zero_share": 0.25} for row in cell("a", 1)])
+    ranked.add(cell("a", 2))  # no convolution of it is trained
+    ranked.save()
+    table = MetaDataset.load(tmp_path / "m").table
+    assert table.groupby("config_id")["zero_share"].mean().to_dict() == {
+        1: 0.25,
+        2: pytest.approx(math.nan, nan_ok=True),
+    }
+    assert "zero_share" not in MetaDataset.load(tmp_path / "m").about["settings"]
+    goes_on = collection(tmp_path / "m")
+    assert goes_on.rank and goes_on.finished() == {("a", 1), ("a", 2)}
+    without = collection(tmp_path / "n")
+    without.add(cell("a", 1))
+    without.save()
+    assert "zero_share" not in MetaDataset.load(tmp_path / "n").table
+    with pytest.raises(BadInput, match="collected without zero_share"):
+        collection(tmp_path / "n", rank=True)

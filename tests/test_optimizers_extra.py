@@ -8,7 +8,8 @@ from torch import nn
 
 from foretune.errors import BadInput
 from foretune.optimizers import build
-from foretune.optimizers_extra import SLS, AdaBound, AdaS, stops_improving
+from foretune.optimizers_extra import SLS, AdaBound, AdaS, rank_after_epoch, stops_improving
+from foretune.spectral import network_rank
 
 
 def weight(value, grad):
@@ -182,3 +183,28 @@ def test_all_three_can_be_named_in_a_configuration():
         assert {k: made.param_groups[0][k] for k in options} == options
     with pytest.raises(BadInput, match="beta"):
         build("adas", [weight([1.0], [0.0])], 0.02, beta=2.0)
+
+
+def test_z_after_an_epoch_decomposes_nothing_that_adas_has_decomposed(monkeypatch):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Conv2d(8, 6, 1))
+    adas, sgd = AdaS(net.parameters(), lr=1e-4), build("sgd", net.parameters(), 0.1)
+    decomposed = []
+    eigvalsh = torch.linalg.eigvalsh
+    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda a: decomposed.append(len(a)) or eigvalsh(a))
+    for _ in range(2):
+        net(torch.randn(2, 3, 9, 9)).square().mean().backward()
+        adas.step()
+        with torch.no_grad():  # something to find
+            net[0].weight += 3 * torch.outer(torch.randn(8), torch.randn(27)).view(8, 3, 3, 3)
+        adas.end_epoch()
+        each = sum(decomposed)
+        found = rank_after_epoch(net, adas)
+        assert each == 4 and sum(decomposed) == 4  # two of the first layer, one of each other
+        assert found == network_rank(net) == rank_after_epoch(net, sgd) and 0 < found < 1
+        decomposed.clear()
+    grouped = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2))  # which AdaS cannot know from the weights alone
+    adas = AdaS(grouped.parameters())
+    adas.end_epoch()
+    decomposed.clear()
+    assert rank_after_epoch(grouped, adas) == network_rank(grouped) and len(decomposed) > 0

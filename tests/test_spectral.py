@@ -223,3 +223,20 @@ def test_evbmf_of_a_resnet34_costs_little_beside_its_decompositions():
             low_rank(s, m)
         times.append(time.process_time() - began)
     assert min(times) < 0.5  # about 0.05 on an idle machine
+
+
+def test_nothing_is_decomposed_twice(monkeypatch):
+    """A ResNet-34 has 36 convolutions: two matrices of each, one of the three that are 1x1."""
+    from foretune.networks import build
+
+    network = build("resnet34", 10, False, seed=0)
+    asked = []
+
+    def noise(grams):
+        asked.append(len(grams))
+        return torch.ones(grams.shape[:2], dtype=torch.float64)
+
+    monkeypatch.setattr(torch.linalg, "eigvalsh", noise)
+    monkeypatch.setattr("foretune.spectral.gram", lambda matrix: torch.zeros([min(matrix.shape)] * 2))
+    assert network_rank(network) == 1.0
+    assert sum(asked) == 2 * 33 + 3

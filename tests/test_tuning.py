@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import yaml
 from inline import Inline
@@ -12,8 +13,10 @@ from foretune import tuning
 from foretune.errors import BadInput
 from foretune.images import Task
 from foretune.objective import Training
+from foretune.searchers.autohyper import narrowed
 from foretune.searchers.registry import DEFAULT
-from foretune.spaces import default_config, transfer_pool
+from foretune.space import Space
+from foretune.spaces import default_config, transfer_pool, transfer_space
 from foretune.study import Study
 from foretune.tuning import (
     Request,
@@ -164,6 +167,7 @@ def test_two_runs_of_one_study_at_once_are_refused(request_of):
         ({"study": "a/b"}, "plain folder name"),
         ({"study": ".."}, "plain folder name"),
         ({"space": "galaxy"}, "neither transfer"),
+        ({"method": "autohyper", "settings": {**SETTINGS, "pretrained": True}}, "--from-scratch"),
         ({"sources": ("a",)}, "--sources names past tasks"),
         ({"meta": "other"}, "no meta-dataset folder"),
     ],
@@ -303,3 +307,23 @@ def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_kee
         assert ready.study.past is None  # other settings, other curves
     with prepared(replace(now, study="w")) as ready:
         assert ready.study.past.tasks == ["studies/s", "studies/later"]  # oldest first
+
+
+def test_autohyper_tunes_real_trials_whose_rows_hold_z(request_of):
+    request = request_of(method="autohyper", open=True, budget=4, anchor=False, settings={**SETTINGS, "max_epoch": 2})
+    with prepared(request) as ready:
+        assert ready.objective.rank
+        outcome = ready.objective.run(0, {**default_config(SETTINGS["network"]), "finetune": "most"}, 0, 1)
+    assert 0 <= outcome.rows[0]["zero_share"] <= 1
+    with prepared(request_of(study="other")) as ready:
+        assert not ready.objective.rank
+
+
+def test_the_space_that_lr_writes_narrows_another_method(request_of, tmp_path):
+    narrowed(Space(transfer_space()), 0.01, factor=3).save(tmp_path / "narrowed.json")
+    request = request_of(space=str(tmp_path / "narrowed.json"), method="hyperband", meta="none")
+    with prepared(request) as ready:
+        space = ready.study.space
+        rates = [c["learning_rate"] for c in space.sample(40, np.random.default_rng(0))]
+    assert 0.01 / 3 <= min(rates) < 0.006 and 0.015 < max(rates) <= 0.03
+    assert space.names == Space(transfer_space()).names

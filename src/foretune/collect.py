@@ -25,7 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from foretune.collection import COLUMNS, Block, Collection, Row
+from foretune.collection import COLUMNS, RANK, Block, Collection, Row
 from foretune.errors import BadInput
 from foretune.params import Params
 from foretune.params import load as load_params
@@ -46,11 +46,11 @@ class Done(Protocol):
 
 
 def train_cells(
-    task_file: str, block: Block, configs: Mapping[int, Config], settings: Settings, seed: int
+    task_file: str, block: Block, configs: Mapping[int, Config], settings: Settings, seed: int, rank: bool = False
 ) -> list[Row]:
     """Train cells of a block until `SECONDS` are over, at least one; rows of the cells that were finished. Runs in a worker.
 
-    A diverged trial ends with a row whose metrics are NaN. A lack of memory is the machine's fault and is raised.
+    With `rank`, rows hold `zero_share` as well. A diverged trial ends with a row whose metrics are NaN. A lack of memory is the machine's fault and is raised.
     """
     from foretune.images import Task
     from foretune.training import Diverged, train
@@ -59,14 +59,14 @@ def train_cells(
     for i in block.config_ids:
         started = time.perf_counter()
         try:
-            rows = train(task, configs[i], 0, settings.max_epoch, settings=settings, seed=seed)
+            rows = train(task, configs[i], 0, settings.max_epoch, settings=settings, seed=seed, rank=rank)
         except Diverged as failure:
             lost = time.perf_counter() - started - sum(row["seconds"] for row in failure.rows)
             rows = [*failure.rows, {"epoch": failure.epoch, "seconds": max(0.0, lost)}]
         for row in rows:
             out.append(
                 {"task": block.task, "config_id": i, "seed": seed, "epoch": row["epoch"]}
-                | {c: row.get(c, math.nan) for c in COLUMNS}
+                | {c: row.get(c, math.nan) for c in [*COLUMNS, *[RANK] * rank]}
             )
         if time.monotonic() - began > SECONDS:
             break
@@ -100,9 +100,8 @@ def collect(
             while waiting and running < workers and time.monotonic() - began < seconds:
                 block = waiting.popleft()
                 configs = {i: collection.pool[i] for i in block.config_ids}
-                future = submit(
-                    train_cells, str(files[block.task]), block, configs, collection.settings, collection.seed
-                )
+                facts = collection.settings, collection.seed, collection.rank
+                future = submit(train_cells, str(files[block.task]), block, configs, *facts)
                 future.add_done_callback(partial(_put, done, block))
                 running += 1
             block, future = done.get()
@@ -128,8 +127,10 @@ def collect(
     return cells
 
 
-def open_collection(params: Params, folder: Path | str | None = None, seed: int | None = None) -> Collection:
-    """The collection that `params.yaml` describes; `folder` and `seed` replace what it says."""
+def open_collection(
+    params: Params, folder: Path | str | None = None, seed: int | None = None, rank: bool = False
+) -> Collection:
+    """The collection that `params.yaml` describes; `folder` and `seed` replace what it says, `rank` asks for `zero_share`."""
     from foretune.spaces import transfer_pool, transfer_space
 
     plan = params.meta_dataset
@@ -139,6 +140,7 @@ def open_collection(params: Params, folder: Path | str | None = None, seed: int 
         transfer_pool(),
         params.training,
         seed=plan.seed if seed is None else seed,
+        rank=rank,
     )
 
 
@@ -178,6 +180,7 @@ class Wish:
     out: Path | None = None
     params: Path = Path("params.yaml")
     seed: int | None = None
+    rank: bool = False
 
 
 def arguments(prog: str) -> argparse.ArgumentParser:
@@ -196,6 +199,9 @@ def arguments(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument(
         "--seed", type=int, help="of the trials: another one adds curves beside those there (default: params.yaml)"
+    )
+    parser.add_argument(
+        "--rank", action="store_true", help="keep zero_share, the share of layers still noise (docs/autohyper.md)"
     )
     return parser
 
@@ -221,7 +227,7 @@ def prepare_job(wish: Wish, say: Callable[[str], None]) -> Job:
     """Read parameters, tasks and what is already collected. Raises `BadInput`."""
     params = load_params(wish.params)
     plan = params.meta_dataset
-    collection = open_collection(params, wish.out, wish.seed)
+    collection = open_collection(params, wish.out, wish.seed, wish.rank)
     files = find_tasks(collection, wish.tasks or plan.tasks, plan.held_out, wish.data, say)
     blocks = collection.missing(list(files), wish.configurations or plan.configurations)
     cells = sum(len(block.config_ids) for block in blocks)

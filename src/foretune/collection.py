@@ -22,6 +22,7 @@ from foretune.spaces import Settings
 
 METRIC = "valid_accuracy"
 COLUMNS = [METRIC, "valid_loss", "valid_top5", "train_loss", "learning_rate", "seconds"]
+RANK = "zero_share"  # one more column where it was asked for: Z_t (`foretune.spectral`), NaN where no convolution was trained
 BLOCK = 12  # configurations that every task gets before the next: neighbours share the activations that a worker holds
 PACE = {"head": 2.5}  # trials of the head alone cost a fiftieth of others: all are done after 40 % of the way
 PER_TASK = ("hashes", "sources", "licences")  # of about.json
@@ -50,8 +51,10 @@ def order(configs: Sequence[Config], seed: int = 0) -> list[int]:
 class Collection:
     """The table as it grows: which cells are there, and a meta-dataset folder that holds them.
 
+    With `rank`, rows hold `zero_share` as well; a folder that has it goes on with it.
+
     Raises:
-        BadInput: the folder was collected with other settings, or with another pool of configurations.
+        BadInput: the folder was collected with other settings, with another pool of configurations, or without the rank that is now asked for.
     """
 
     def __init__(
@@ -63,6 +66,7 @@ class Collection:
         *,
         seed: int = 0,
         source: str = "",
+        rank: bool = False,
     ):
         self.folder, self.space, self.pool, self.settings, self.seed = Path(folder), space, list(pool), settings, seed
         self.about: dict[str, Any] = {
@@ -77,10 +81,16 @@ class Collection:
             "cost": {"epochs": 0, "seconds": 0.0},
             "machines": [],
         }
-        self.table = pd.DataFrame(columns=[*KEYS, *COLUMNS])
+        self.rank = rank
+        self.table = pd.DataFrame(columns=[*KEYS, *self.columns])
         self._fresh: list[Row] = []
         if (self.folder / "about.json").exists():
             self._take_up(MetaDataset.load(self.folder))
+
+    @property
+    def columns(self) -> list[str]:
+        """What is kept of an epoch."""
+        return [*COLUMNS, RANK] if self.rank else COLUMNS
 
     def _take_up(self, have: MetaDataset) -> None:
         for name, value in self.about["settings"].items():
@@ -93,6 +103,9 @@ class Collection:
             raise BadInput(
                 f"{self.folder} was collected from another pool of configurations; name another meta_dataset.folder"
             )
+        if self.rank and RANK not in have.table:
+            raise BadInput(f"{self.folder} was collected without {RANK}: name another folder, or collect without it")
+        self.rank = RANK in have.table
         self.table = have.table
         self.about |= {key: have.about[key] for key in (*PER_TASK, "cost", "machines")}
 
@@ -129,7 +142,8 @@ class Collection:
         """Write the folder, each file by rename, if there is anything new."""
         if not self._fresh:
             return
-        new = pd.DataFrame(self._fresh)[[*KEYS, *COLUMNS]].astype(dict.fromkeys(COLUMNS, "float32"))
+        new = pd.DataFrame(self._fresh).reindex(columns=[*KEYS, *self.columns])
+        new = new.astype(dict.fromkeys(self.columns, "float32"))
         cost = self.about["cost"]
         cost["epochs"] += int(new[METRIC].notna().sum())
         cost["seconds"] = round(cost["seconds"] + float(new["seconds"].sum()), 1)

@@ -57,30 +57,24 @@ class RankTraining:
         on_epoch: Callable[[dict[str, Any]], None] | None = None,
     ) -> Outcome:
         """Rows of epochs start + 1 .. stop; epochs that a checkpoint holds are not trained again."""
-        from foretune import checkpoints
-        from foretune.spectral import network_rank
-        from foretune.training import Trial, TrialFailed
+        from foretune.training import TrialFailed, train
 
-        trial = Trial(self.task, config, self.settings, self.seed)
         path = self.folder / f"trial-{config_id}.ckpt" if self.folder else None
-        state = checkpoints.load(path, trial.device) if path else None
-        if state is not None and state["fingerprint"] == trial.state()["fingerprint"]:
-            trial.restore(state)
         try:
-            while trial.epoch < stop:
-                row = trial.train_epoch()
-                row[RESPONSE] = network_rank(trial.network)
-                if path:
-                    checkpoints.save(path, trial.state())
-                if trial.epoch > start and on_epoch:
-                    on_epoch(row)
+            rows = train(
+                self.task,
+                config,
+                start,
+                stop,
+                settings=self.settings,
+                seed=self.seed,
+                checkpoint=path,
+                on_epoch=on_epoch,
+                rank=True,
+            )
         except TrialFailed as failure:
-            return Outcome(trial.rows[start:], failure.reason)
-        except BadInput as error:
-            if "not finite" not in str(error):
-                raise
-            return Outcome(trial.rows[start:-1], "weights are not finite")
-        return Outcome(trial.rows[start:stop])
+            return Outcome(failure.rows, failure.reason)
+        return Outcome(rows)
 
 
 class Here:

@@ -87,6 +87,7 @@ class Training:
     seed: int = 0
     metric: str = "valid_accuracy"
     keep_best: bool = True
+    rank: bool = False  # rows hold `zero_share` as well, from which the method autohyper decides
     _cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -137,6 +138,7 @@ class Training:
                 seed=self.seed,
                 checkpoint=last,
                 on_epoch=finished,
+                rank=self.rank,
             )
         except TrialFailed as failure:
             return Outcome(failure.rows, failure.reason)

@@ -15,13 +15,13 @@ State is numbers and tensors only, in `state` and `param_groups`, so it goes thr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from foretune.spectral import gains
+from foretune.spectral import Gain, gains, network_rank, zero_share
 
 
 def check(**limits: tuple[float, float, float]) -> None:
@@ -105,6 +105,7 @@ class AdaS(torch.optim.Optimizer):
         super().__init__(
             params, {"lr": lr, "beta": beta, "zeta": zeta, "momentum": momentum, "weight_decay": weight_decay}
         )
+        self.found: list[Gain] = []  # at the end of the last epoch
 
     def rate(self, p: Tensor, group: dict[str, Any]) -> float:
         """The learning rate of weight `p` now."""
@@ -129,6 +130,7 @@ class AdaS(torch.optim.Optimizer):
     @torch.no_grad()
     def end_epoch(self) -> None:
         """Set every layer's rate from what its weights gained in the epoch that ended."""
+        self.found = []
         for group in self.param_groups:
             convs = {str(i): p for i, p in enumerate(group["params"]) if p.ndim == 4}
             if not convs:
@@ -146,10 +148,10 @@ class AdaS(torch.optim.Optimizer):
                 rate = self.state[p]["rate"] if p.ndim == 4 else rate
                 self.state[p]["rate"] = rate
 
-    @staticmethod
-    def layer_gains(convs: dict[str, Tensor]) -> dict[str, float]:
+    def layer_gains(self, convs: dict[str, Tensor]) -> dict[str, float]:
         """Mean knowledge gain over a layer's unfoldings; one input channel per filter is read as a depthwise layer."""
         found = gains({name: (w, len(w) if w.shape[1] == 1 else 1) for name, w in convs.items()})
+        self.found += found
         sides = {g.layer: [s for s in (g.output, g.input) if s is not None] for g in found}
         return {name: sum(known) / len(known) if known else 0.0 for name, known in sides.items()}
 
@@ -189,6 +191,17 @@ class SLS(torch.optim.Optimizer):
         """
         if closure is None:
             raise ValueError("SLS.step needs the loss of the batch as a function")
+        line = self.line()
+        try:
+            next(line)
+            while True:
+                line.send(float(closure()))
+        except StopIteration:
+            return
+
+    @torch.no_grad()
+    def line(self) -> Generator[None, float, None]:
+        """The step as a dialogue: yields whenever it needs the batch's loss at the weights as they are, and is sent it."""
         settings = self.param_groups[0]
         decay = settings["weight_decay"]
         pairs = [
@@ -202,12 +215,11 @@ class SLS(torch.optim.Optimizer):
         settings["seen"] += 1
         start = [p.clone() for p, _ in pairs]
 
-        def loss() -> float:
-            penalty = decay / 2 * sum(float(p.square().sum()) for p, _ in pairs) if decay else 0.0
-            return float(closure()) + penalty
+        def penalty() -> float:
+            return decay / 2 * sum(float(p.square().sum()) for p, _ in pairs) if decay else 0.0
 
         slope = sum(float(g.square().sum()) for _, g in pairs)
-        here = loss()
+        here = (yield) + penalty()
         if slope < 1e-16 or not math.isfinite(here):
             return
         eta = settings["eta"]
@@ -216,7 +228,7 @@ class SLS(torch.optim.Optimizer):
             eta = eta if attempt < settings["tries"] else settings["smallest"]
             for (p, grad), before in zip(pairs, start, strict=True):
                 torch.sub(before, grad, alpha=eta, out=p)
-            if attempt < settings["tries"] and not loss() <= here - settings["c"] * eta * slope:
+            if attempt < settings["tries"] and not (yield) + penalty() <= here - settings["c"] * eta * slope:
                 eta *= settings["backtrack"]
                 continue
             break
@@ -226,6 +238,15 @@ class SLS(torch.optim.Optimizer):
         """Take the number of batches in an epoch, which scales the growth of the step, from the epoch that ended."""
         group = self.param_groups[0]
         group["batches"], group["seen"] = group["seen"] or group["batches"], 0
+
+
+def rank_after_epoch(network: nn.Module, optimizer: torch.optim.Optimizer) -> float:
+    """Z_t (`foretune.spectral.network_rank`) of a network whose epoch has just ended; AdaS has decomposed its weights already."""
+    convs = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
+    told = all(m.groups == 1 < m.in_channels or m.groups == m.in_channels == m.out_channels for m in convs)
+    if isinstance(optimizer, AdaS) and told and len(optimizer.found) == len(convs):
+        return zero_share(optimizer.found)
+    return network_rank(network)
 
 
 def stops_improving(accuracies: Sequence[float], threshold: float = 1e-3, patience: int = 10) -> int | None:

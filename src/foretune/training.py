@@ -84,14 +84,20 @@ def fingerprint(task: Task, config: Mapping[str, Any], settings: Settings, seed:
 
 
 class Trial:
-    """One configuration on one task: its network, its optimizer and the epochs so far."""
+    """One configuration on one task: its network, its optimizer and the epochs so far. With `rank`, rows hold `zero_share` too."""
 
     def __init__(
-        self, task: Task, config: Mapping[str, Any], settings: Settings, seed: int, cache: Activations | None = None
+        self,
+        task: Task,
+        config: Mapping[str, Any],
+        settings: Settings,
+        seed: int,
+        cache: Activations | None = None,
+        rank: bool = False,
     ):
         if torch.get_num_threads() != settings.threads:
             torch.set_num_threads(settings.threads)
-        self.task, self.config, self.settings, self.seed = task, dict(config), settings, seed
+        self.task, self.config, self.settings, self.seed, self.rank = task, dict(config), settings, seed, rank
         self.recipe: Recipe = recipe(config, settings)
         self.device = find_device(settings.device)
         self.network = networks.build(
@@ -145,6 +151,8 @@ class Trial:
             raise OutOfMemory(epoch, str(error).splitlines()[0], list(self.rows)) from error
         if not math.isfinite(found["loss"]):
             raise Diverged(epoch, f"validation loss is {found['loss']}", list(self.rows))
+        if self.rank:
+            found |= self._zero_share(epoch)
         seconds = time.perf_counter() - began
         self.epoch = epoch
         self.rows.append(
@@ -157,9 +165,21 @@ class Trial:
                 "learning_rate": rate,
                 "seconds": seconds,
                 "images_per_second": len(self._train) / seconds,
+                **{k: v for k, v in found.items() if k == "zero_share"},
             }
         )
         return self.rows[-1]
+
+    def _zero_share(self, epoch: int) -> dict[str, float]:
+        """Z_t (`foretune.spectral`) of the convolutions that are trained; nothing where none is."""
+        from foretune.optimizers_extra import rank_after_epoch
+
+        weights = [
+            m.weight for m in self.network.modules() if isinstance(m, torch.nn.Conv2d) and m.weight.requires_grad
+        ]
+        if not all(bool(torch.isfinite(w).all()) for w in weights):
+            raise Diverged(epoch, "weights are not finite", list(self.rows))
+        return {"zero_share": rank_after_epoch(self.network, self.optimizer)} if weights else {}
 
     def _pass(self, epoch: int) -> tuple[float, float]:
         """One pass over the train part: (learning rate, mean loss)."""
@@ -256,10 +276,12 @@ def train(
     seed: int,
     checkpoint: Path | None = None,
     on_epoch: Callable[[Row], None] | None = None,
+    rank: bool = False,
 ) -> list[Row]:
     """Take a trial from epoch `start` (done) to `stop`; returns one row for each epoch in between.
 
-    A row has epoch, train_loss, valid_loss, valid_accuracy, valid_top5, learning_rate, seconds, images_per_second. With a `checkpoint`, the
+    A row has epoch, train_loss, valid_loss, valid_accuracy, valid_top5, learning_rate, seconds, images_per_second, and with `rank`
+    zero_share (`foretune.spectral`; missing where no convolution is trained). With a `checkpoint`, the
     state is written after each epoch, epochs that it already has are returned and not trained again, and a missing or damaged one is made
     up for by training from epoch 0 (the numbers are the same). Without one, the epochs up to `start` are always trained again. `on_epoch` gets
     each row to be returned as soon as it is known. Raises `Diverged` or `OutOfMemory` (their `rows`: this step's epochs before the failure) and
@@ -281,7 +303,7 @@ def train(
         report(row)
     if len(rows) >= stop:
         return rows[start:stop]
-    trial = Trial(task, config, settings, seed)
+    trial = Trial(task, config, settings, seed, rank=rank)
     if state is not None:
         trial.restore(state)
     try:

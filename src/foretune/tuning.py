@@ -124,6 +124,10 @@ def prepared(request: Request) -> Iterator[Prepared]:
         seconds=request.seconds,
         open=request.open or not pool,
     )
+    if method(name).rank and settings.pretrained:
+        raise BadInput(
+            f"method {name!r} reads the rate off random weights becoming ordered, and ImageNet's are ordered from the start: add --from-scratch"
+        )
     check_name(request.study)
     task = load_task(request.images, request.data)
     check_trainable(settings, space)
@@ -155,9 +159,9 @@ def prepared(request: Request) -> Iterator[Prepared]:
             task_file = folder / "task.npz"
             if not task_file.exists():
                 task.save(task_file)
-            yield Prepared(
-                request, task, study, Training(task_file, settings, folder / "checkpoints", seed=request.seed), folder
-            )
+            rank = method(name).rank
+            objective = Training(task_file, settings, folder / "checkpoints", seed=request.seed, rank=rank)
+            yield Prepared(request, task, study, objective, folder)
     except Timeout as error:
         raise BadInput(
             f"study {folder.name!r} is being run by another process; wait for it, or give another name with --study"

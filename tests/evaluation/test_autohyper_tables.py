@@ -1,79 +1,103 @@
-"""Runs are made once, and the tables say what the runs say."""
+"""The tables say what the runs say."""
 
 import json
 
 import pandas as pd
 import pytest
 
+from foretune.evaluation import autohyper_runs as ar
 from foretune.evaluation import autohyper_tables as at
+from foretune.evaluation.autohyper_runs import Cell, Job
+from tests.evaluation.test_autohyper_runs import CELL, searched
+
+OTHER = Cell("b", "plain", "adam")
 
 
-def full(task, network, optimizer, choice, seed, test, rate=0.01):
-    key = dict(zip(at.KEY, ("full", task, network, optimizer, choice, seed), strict=True))
-    return {**key, "rate": rate, "valid": test, "test": test, "loss": 0.1, "seconds": 1.0}
+@pytest.fixture
+def runs(tmp_path):
+    """Two cells with their searches, full trainings of two seeds, random search of the first, one Hyperband, a surface and a long run."""
+    searched(tmp_path / "runs.jsonl", OTHER, at=2e-3)
+    runs = searched(tmp_path / "runs.jsonl")
+    for k, rate in enumerate(ar.random_rates(CELL, len(ar.walk(runs, CELL).trained))):
+        start = {"z": 0.5, "curve": [0.5] * 5, "losses": [1.0 + k] * 5, "seconds": 0.1}
+        runs.add({ar.job_of(CELL, "start", rate): start})
+    tests = {
+        CELL: {"autohyper": 0.80, "suggested": 0.78, "random": 0.86},
+        OTHER: {"autohyper": 0.695, "suggested": 0.70},
+    }
+    for cell, by_choice in tests.items():
+        rates = ar.choices(runs, cell)
+        for choice, test in by_choice.items():
+            for seed in range(2):
+                run = {"test": [0.1, 0.2, 0.3, test + 0.02 * seed], "valid": test, "loss": 0.1, "seconds": 1.0}
+                runs.add({ar.job_of(cell, "full", rates[choice], seed): run})
+    band = {"path": [[10, 0.5], [30, 0.81], [60, 0.9]], "epoch_seconds": 0.1, "rank_seconds": 0.02}
+    runs.add({Job("hyperband", "a", "plain", "adam", seed=0): band})
+    never = {"path": [[10, 0.5], [60, 0.6]], "epoch_seconds": 0.1, "rank_seconds": 0.02}
+    runs.add({Job("hyperband", "a", "plain", "adam", seed=1): never})
+    one = {"z": 0.7, "curve": [0.9, 0.7], "losses": [2.0, 1.0], "seconds": 0.1}
+    for batch in (8, 16):
+        runs.add({Job("start", "a", "plain", "adam", batch=batch, rate=0.02): one})
+    runs.add({Job("long", "a", "plain", "adam", rate=0.02): one})
+    return runs
 
 
-def searched(task, network, optimizer, rate, zs):
-    key = dict(zip(at.KEY, ("search", task, network, optimizer, "paper", 0), strict=True))
-    trials = [{"rate": r, "z": z, "curve": [z] * 5, "losses": [1.0] * 5} for r, z in zs.items()]
-    return {**key, "rate": rate, "converged": True, "spread": 0.8, "why": "", "trials": trials, "seconds": 3.0}
-
-
-def test_tables_from_runs(tmp_path):
-    lines = [
-        searched("a", "plain", "adam", 0.002, {1e-4: 1.0, 0.002: 0.4, 0.1: 0.2}),
-        searched("b", "plain", "adam", 0.5, {1e-4: 1.0}),
-    ]
-    for seed in range(2):
-        lines += [
-            full("a", "plain", "adam", c, seed, t + 0.02 * seed)
-            for c, t in (("autohyper", 0.80), ("suggested", 0.78), ("random", 0.86))
-        ]
-        lines += [
-            full("b", "plain", "adam", c, seed, t)
-            for c, t in (("autohyper", 0.695), ("suggested", 0.70), ("random", 0.60))
-        ]
-    band = dict(zip(at.KEY, ("hyperband", "a", "plain", "adam", "", 0), strict=True))
-    lines.append({**band, "path": [[10, 0.5], [30, 0.81], [60, 0.9]], "seconds": 6.0})
-    (tmp_path / "runs.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"kind": "torn')
-    summary = at.tables(at.Runs(tmp_path / "runs.jsonl"), tmp_path)
+def test_accuracies_and_shares(runs, tmp_path):
+    summary = at.tables(runs, tmp_path, ["a", "b"])
     accuracy = pd.read_csv(tmp_path / "accuracy.csv").set_index("task")
     assert accuracy.loc["a", ["autohyper", "suggested", "random"]].tolist() == pytest.approx([0.81, 0.79, 0.87])
     assert accuracy.loc["a", "autohyper_std"] == pytest.approx(0.02 / 2**0.5, rel=1e-5)
-    assert accuracy.loc["b", "autohyper_seeds"] == 2
+    assert accuracy.loc["b", "autohyper_seeds"] == 2 and accuracy.loc["b", "autohyper_epoch_10"] == 0.2
+    assert pd.isna(accuracy.loc["b", "random"])
     against = summary["against_suggested"]
     assert (against["cases"], against["within_1_percent_or_above"], against["above"]) == (2, 1.0, 0.5)
     assert against["mean_gap"] == pytest.approx((0.02 - 0.005) / 2)
-    assert summary["against_random"]["within_1_percent_or_above"] == 0.5
-    rates = pd.read_csv(tmp_path / "learning_rates.csv").set_index("task")
-    assert rates.loc["a", "z"] == 0.4 and rates.loc["a", "epochs"] == 15 and pd.isna(rates.loc["b", "z"])
-    assert summary["trials"]["adam"] == {"mean": 2, "least": 1, "most": 3}
-    hyperband = pd.read_csv(tmp_path / "hyperband.csv").iloc[0]
-    assert (hyperband["hyperband_epochs"], hyperband["autohyper_epochs"]) == (30, 15 + at.FULL)
-    assert hyperband["hyperband_seconds"] == pytest.approx(3.0)
+    assert against["by_task"]["a"] == {"mean_gap": pytest.approx(0.02), "above": 1.0}
+    assert (summary["against_random"]["cases"], summary["against_random"]["within_1_percent_or_above"]) == (1, 0.0)
+    assert json.loads((tmp_path / "summary.json").read_text())["against_random"]["cases"] == 1
 
 
-def test_a_run_is_made_once_and_kept(tmp_path):
-    runs = at.Runs(tmp_path / "runs.jsonl")
-    key = ("full", "a", "plain", "adam", "random", 0)
-    made = runs.make(key, lambda: {"rate": 0.1234567891, "loss": float("nan")})
-    assert made["rate"] == 0.123457 and made["loss"] is None
-    again = at.Runs(tmp_path / "runs.jsonl")
-    assert again.make(key, lambda: pytest.fail("made twice")) == made
+def test_rates_and_responses_are_those_of_the_walks(runs, tmp_path):
+    summary = at.tables(runs, tmp_path, ["a", "b"])
+    rates = pd.read_csv(tmp_path / "learning_rates.csv")
+    mine = rates[(rates["task"] == "a") & (rates["variant"] == "paper")].iloc[0]
+    walk = ar.walk(runs, CELL)
+    assert mine["chosen"] == pytest.approx(walk.chosen, rel=1e-5) and mine["trials"] == len(walk.trained)
+    assert mine["epochs"] == 5 * len(walk.trained) and mine["seconds"] == pytest.approx(0.1 * len(walk.trained))
+    responses = pd.read_csv(tmp_path / "responses.csv")
+    trials = responses[(responses["task"] == "a") & (responses["variant"] == "paper")]
+    assert trials["rate"].tolist() == pytest.approx(list(walk.trained), rel=1e-5)
+    first = trials.head(3)["z"]
+    assert trials["product"].iloc[2] == pytest.approx(float(first.prod()) ** 0.8, rel=1e-4)
+    assert trials["product"].iloc[-1] < 1  # of the last grid alone
+    n = len(walk.trained)
+    assert summary["trials_by_task"]["a"] == {"mean": n, "least": n, "most": n}
+    assert summary["searches"] == 2 and summary["converged"] == 2
 
 
-def test_every_prefix_of_the_plan_fills_the_first_seed_first(tmp_path, monkeypatch):
-    runs = at.Runs(tmp_path / "runs.jsonl")
-    asked = []
+def test_hyperband_is_measured_against_the_same_valid_accuracy(runs, tmp_path):
+    summary = at.tables(runs, tmp_path, ["a", "b"])
+    lines = pd.read_csv(tmp_path / "hyperband.csv").set_index("seed")
+    search = 5 * len(ar.walk(runs, CELL).trained)
+    assert lines["autohyper_epochs"].tolist() == [search + 20] * 2
+    assert lines.loc[0, "hyperband_epochs"] == 30 and pd.isna(lines.loc[1, "hyperband_epochs"])
+    assert lines.loc[0, "hyperband_seconds"] == pytest.approx(3.0)
+    assert lines.loc[0, "autohyper_seconds"] == pytest.approx(0.1 * (search + 20) + 0.02 * search)
+    against = summary["against_hyperband"]
+    assert (against["hyperband_epochs"], against["hyperband_reached"]) == (45, 0.5)
+    assert against["hyperband_seconds"] == pytest.approx(4.5)
 
-    def make(key, run):
-        asked.append(key)
-        return {"trials": [1, 2], "rate": 0.1}
 
-    monkeypatch.setattr(runs, "make", make)
-    steps = list(at.jobs(runs, lambda name: None, ["a", "b"], 2))
-    assert len(steps) == len(asked)
-    cells = 2 * 3 * 6
-    assert [k[0] for k in asked[:5]] == ["search", "random", "full", "full", "full"]
-    assert {k[-1] for k in asked[: 5 * cells]} == {0}
-    assert sum(k[0] == "full" and k[-1] == 1 for k in asked) == 3 * cells
+def test_surface_and_long_runs(runs, tmp_path):
+    at.tables(runs, tmp_path, ["a", "b"])
+    surface = pd.read_csv(tmp_path / "batch_size.csv")
+    assert sorted(surface["batch"]) == [8, 16] and set(surface["rate"]) == {0.02}
+    assert pd.read_csv(tmp_path / "long.csv")["z"].tolist() == [0.9, 0.7]
+    assert {p.stem for p in tmp_path.glob("*.svg")} >= {
+        "figure1b",
+        "figure2-plain",
+        "figure3",
+        "figure4",
+        "figure6",
+        "figure7",
+    }

@@ -200,3 +200,17 @@ def test_narrowing_a_space_keeps_everything_else():
         narrowed(Space(space), 0.01, parameter="optimizer")
     pool = [{"learning_rate": r} for r in (1e-4, 1e-3, 0.01, 0.1)] + [{"other": 1}]
     assert near(pool, 0.01) == [*pool[1:4], pool[4]]
+
+
+def test_a_walk_that_would_leave_the_space_ends_at_its_end():
+    study = a_study()
+    assert study.space.config_space["learning_rate"].upper == 10
+    space = ConfigurationSpace()
+    space.add(Float("learning_rate", (1e-4, 0.02), log=True, default=1e-3))
+    plan = Plan("t", metric="accuracy", goal="maximize", max_epoch=12, budget=400, open=True)
+    study = Study(Space(space), [], plan)
+    taken = run(study, AutoHyper(), lambda rate: 0.9)  # no plateau up to 0.1
+    assert max(rate for rate, _, _ in taken) == pytest.approx(0.02) and taken[-1][2] == 12
+    decision = AutoHyper().decision(study)
+    assert decision.chosen == 0.02 and not decision.converged and "ends at 0.02" in decision.why
+    assert decide(AutoHyper().responses(study)).rate > 0.02

@@ -23,7 +23,7 @@ walk is a function of the responses: to resume is to walk again. Beside the pape
 import json
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -185,7 +185,7 @@ class AutoHyper(Searcher):
     """Tunes one learning rate of an open study by autoHyper, then trains the chosen rate to the end.
 
     All other hyperparameters stay as in `base` (default: the space's default configuration). Each rate is trained for `epochs` epochs, whose rows must
-    hold Z_t as `zero_share` (`foretune.learning_rate.RankTraining` writes it). Raises `BadInput` for a study with a pool, a space without the
+    hold Z_t as `zero_share` (`Training` with `rank` writes it). Raises `BadInput` for a study with a pool, a space without the
     `parameter`, or curves without the column. `low`, `high`, `trials` and `variant` are those of `Rules`; with `finish` false the search is all.
     """
 
@@ -234,8 +234,14 @@ class AutoHyper(Searcher):
         return super().recommend(study)
 
     def decision(self, study: Study) -> Decision:
-        """What the study's trials say."""
-        return decide(self.responses(study), self.rules)
+        """What the study's trials say. A walk that would leave the space ends at the space's end."""
+        found = decide(self.responses(study), self.rules)
+        wanted = found.chosen if found.rate is None else found.rate
+        bounds: Any = study.space.config_space[self.parameter]
+        if wanted is None or bounds.lower <= wanted <= bounds.upper:
+            return found
+        end = float(bounds.lower if wanted < bounds.lower else bounds.upper)
+        return replace(found, why=f"the space ends at {end:g}", rate=None, chosen=end, converged=False)
 
     def responses(self, study: Study) -> dict[float, float]:
         """Rate -> Z, over the trials that have had their epochs; NaN where one failed."""
@@ -260,7 +266,7 @@ class AutoHyper(Searcher):
         return {k: v for k, v in base.items() if k != self.parameter}
 
     def config(self, study: Study, rate: float) -> Config:
-        """The configuration of a rate. Raises `BadInput` where the space does not reach so far."""
+        """The configuration of a rate."""
         return {**self.rest(study), self.parameter: rate}
 
     def check(self, study: Study) -> None:
@@ -286,7 +292,7 @@ def mean_response(rows: Sequence[Mapping[str, Any]], epochs: int, metric: str) -
     trained = [r for r in rows if 0 < r["epoch"] <= epochs and r.get(metric) is not None and math.isfinite(r[metric])]
     if any(RESPONSE not in r for r in trained):
         raise BadInput(
-            f"the learning curves have no column {RESPONSE!r}, from which autoHyper decides: train with RankTraining"
+            f"the learning curves have no column {RESPONSE!r}, from which autoHyper decides: train with rank=True"
         )
     return float(np.mean([r[RESPONSE] for r in trained])) if len(trained) == epochs else None
 

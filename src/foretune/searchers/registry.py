@@ -14,7 +14,7 @@ from foretune.searchers.base import Searcher
 
 @dataclass(frozen=True)
 class Method:
-    """Where a searcher lives (`module:Class`), what it does in a line, whether it needs past tasks, and whose ranking it takes."""
+    """Where a searcher lives (`module:Class`), what it does in a line, whether it needs past tasks, whose ranking it takes, and whether it reads Z."""
 
     where: str
     about: str
@@ -23,6 +23,7 @@ class Method:
         None  # the fitted recommender (`foretune.recommendation`) whose ranking it finds in `Plan.notes`
     )
     options: Mapping[str, Any] = field(default_factory=dict)  # the class's own, where they differ from its defaults
+    rank: bool = False  # decides from `zero_share`: trials must record it
 
 
 METHODS: dict[str, Method] = {
@@ -41,7 +42,9 @@ METHODS: dict[str, Method] = {
         "foretune.searchers.warm:Portfolio", "past tasks' greedy portfolio, each trained to the end", needs_past=True
     ),
     "autohyper": Method(
-        "foretune.searchers.autohyper:AutoHyper", "the initial learning rate from the weights themselves (needs --open)"
+        "foretune.searchers.autohyper:AutoHyper",
+        "the initial learning rate from the weights themselves (needs --open --from-scratch)",
+        rank=True,
     ),
     "curve-transfer": Method(
         "foretune.searchers.curve_transfer:CurveTransfer",
