@@ -119,7 +119,7 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
 def resources(kind: str, gpus: float | None) -> Iterator[None]:
     """What a task that is submitted inside needs: a processor core, and `gpus` of a GPU (default on Ray: one, where the cluster has any).
 
-    Ray does not repeat a task whose node is lost: the study does, which counts how often a trial was lost. Dask has its scheduler do it.
+    Ray is asked not to repeat a task that was lost: the study does, which counts how often a trial was lost. Dask has its scheduler do it.
     """
     if kind == "ray":
         import ray

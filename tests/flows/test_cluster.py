@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -79,6 +80,17 @@ class Watched(PrefectWorkers):
         return out
 
 
+def lose(cluster: Any) -> None:
+    """Kill all processes of a node at once, as a power cut does: left alone, a worker outlives its node and ends its step."""
+    node = next(iter(cluster.worker_nodes))
+    (raylet,) = node.all_processes["raylet"]
+    processes = psutil.Process(raylet.process.pid).children(recursive=True)
+    cluster.remove_node(node, allow_graceful=False)
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def check(study: Any, folder: Path, lost: int) -> None:
     """Every cell is there once, no trial has failed, and at most `lost` epochs were executed again."""
     cells = {(i, e) for i in range(len(study.configs)) for e in range(1, EPOCHS + 1)}
@@ -104,11 +116,12 @@ def test_a_ray_node_killed_in_the_middle_of_a_study_costs_the_steps_in_flight(tw
             both_busy.append(time.monotonic())
             if both_busy[-1] - both_busy[0] > 0.5:
                 killed.append(time.monotonic())
-                two_nodes.remove_node(next(iter(two_nodes.worker_nodes)), allow_graceful=False)
+                lose(two_nodes)
 
-    workers = Watched(toy.Toy(tmp_path, 0.2), 2, "ray", gpus=1)
+    workers = Watched(toy.Toy(tmp_path, 0.3), 2, "ray", gpus=1)
     run_study(study, searcher("random"), workers, on_change=kill_a_node, every=0.1)
-    assert [type(event) for event in workers.seen].count(Died) == 1  # each node has one step in flight
+    assert killed
+    assert [type(event) for event in workers.seen].count(Died) <= 1  # none where Ray itself has done the step again
     check(study, tmp_path, lost=1)
 
 
