@@ -151,3 +151,19 @@ def test_the_rank_is_a_column_where_it_is_asked_for(tmp_path: Path) -> None:
     assert "zero_share" not in MetaDataset.load(tmp_path / "n").table
     with pytest.raises(BadInput, match="collected without zero_share"):
         collection(tmp_path / "n", rank=True)
+
+
+def test_a_write_that_stopped_before_about_json_is_completed(tmp_path: Path) -> None:
+    """Curves and about.json are two files: a kill between them must not hide the tasks that the curves hold already."""
+    made = collection(tmp_path)
+    made.add(cell("a", 0))
+    made.save()
+    before = (tmp_path / "about.json").read_bytes()
+    made.add(cell("b", 0))
+    made.save()
+    whole = (tmp_path / "about.json").read_bytes()
+    (tmp_path / "about.json").write_bytes(before)
+    assert MetaDataset.load(tmp_path).tasks == ["a"]
+    collection(tmp_path).save()
+    assert (tmp_path / "about.json").read_bytes() == whole
+    assert MetaDataset.load(tmp_path).about["cost"] == {"epochs": 6, "seconds": 6.0}

@@ -97,7 +97,7 @@ def fake_trainer(monkeypatch, values, checkpoint_of):
         def __init__(self, reason, rows):
             self.reason, self.rows = reason, rows
 
-    def train(task, config, start, stop, *, settings, seed, checkpoint, on_epoch):
+    def train(task, config, start, stop, *, settings, seed, checkpoint, on_epoch, rank):
         rows = []
         for epoch in range(start + 1, stop + 1):
             if epoch > len(values):

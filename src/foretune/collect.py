@@ -229,6 +229,7 @@ def prepare_job(wish: Wish, say: Callable[[str], None]) -> Job:
     plan = params.meta_dataset
     collection = open_collection(params, wish.out, wish.seed, wish.rank)
     files = find_tasks(collection, wish.tasks or plan.tasks, plan.held_out, wish.data, say)
+    collection.save()  # nothing, unless the last run was stopped in the middle of a write
     blocks = collection.missing(list(files), wish.configurations or plan.configurations)
     cells = sum(len(block.config_ids) for block in blocks)
     say(f"{collection.folder}: {len(collection.finished())} cells there, {cells} missing on {len(files)} tasks")

@@ -84,6 +84,7 @@ class Collection:
         self.rank = rank
         self.table = pd.DataFrame(columns=[*KEYS, *self.columns])
         self._fresh: list[Row] = []
+        self._torn = False  # the last write stopped between the curves and about.json
         if (self.folder / "about.json").exists():
             self._take_up(MetaDataset.load(self.folder))
 
@@ -107,6 +108,7 @@ class Collection:
             raise BadInput(f"{self.folder} was collected without {RANK}: name another folder, or collect without it")
         self.rank = RANK in have.table
         self.table = have.table
+        self._torn = sorted(have.table["task"].unique()) != sorted(have.tasks)
         self.about |= {key: have.about[key] for key in (*PER_TASK, "cost", "machines")}
 
     def finished(self) -> set[tuple[str, int]]:
@@ -140,25 +142,28 @@ class Collection:
 
     def save(self) -> None:
         """Write the folder, each file by rename, if there is anything new."""
-        if not self._fresh:
+        if not self._fresh and not self._torn:
             return
-        new = pd.DataFrame(self._fresh).reindex(columns=[*KEYS, *self.columns])
-        new = new.astype(dict.fromkeys(self.columns, "float32"))
-        cost = self.about["cost"]
-        cost["epochs"] += int(new[METRIC].notna().sum())
-        cost["seconds"] = round(cost["seconds"] + float(new["seconds"].sum()), 1)
+        if self._fresh:
+            new = pd.DataFrame(self._fresh).reindex(columns=[*KEYS, *self.columns])
+            new = new.astype(dict.fromkeys(self.columns, "float32"))
+            self.table = pd.concat([self.table, new], ignore_index=True) if len(self.table) else new
+        self.about["cost"] = {
+            "epochs": int(self.table[METRIC].notna().sum()),
+            "seconds": round(float(self.table["seconds"].astype("float64").sum()), 1),
+        }
         if (machine := describe_machine()) not in self.about["machines"]:
             self.about["machines"] = [*self.about["machines"], machine]
-        self.table = pd.concat([self.table, new], ignore_index=True) if len(self.table) else new
-        self._fresh = []
         tasks = sorted(self.table["task"].unique())
         about = self.about | {
             key: {task: self.about[key][task] for task in tasks if task in self.about[key]} for key in PER_TASK
         }
         configs = dict(enumerate(self.pool))
+        self._fresh, self._torn = [], True
         MetaDataset.build(
             self.space, configs, self.table, **about, max_epoch=self.settings.max_epoch, tasks=tasks
         ).save(self.folder)
+        self._torn = False
 
     def seconds_left(self, blocks: Sequence[Block], workers: int) -> float:
         """Estimate of the time for `blocks`, from the mean seconds of each configuration so far; NaN before the first cell."""

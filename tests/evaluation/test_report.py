@@ -96,7 +96,7 @@ def test_a_reports_folder_is_read_and_written(tmp_path, steps, capsys):
     folder = tmp_path / "traces" / "synthetic"
     for method in ("random", "portfolio"):
         path = folder / f"{method}.parquet"
-        _append(path, _read(path, 12), steps[steps["method"] == method].assign(budget=12).to_dict("records"))
+        _append(path, _read(path), steps[steps["method"] == method].assign(budget=12).to_dict("records"))
     (folder / "about.json").write_text(
         json.dumps({"title": "Made up", "max_epoch": 6, "reference": {"paper": {"1": 0.25}}})
     )
