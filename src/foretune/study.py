@@ -17,6 +17,7 @@ to the very epoch that was told last. A torn last line is dropped.
 import json
 import math
 import time
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -134,8 +135,12 @@ class Study:
         return self.plan.seconds is not None and self.elapsed >= self.plan.seconds
 
     def rng(self) -> np.random.Generator:
-        """The generator of the next decision: a function of the seed and of how many decisions were made, so a resumed study repeats none."""
-        return np.random.default_rng([self.seed, self.asked])
+        """The generator of the next decision: a function of seed, task and how many decisions were made, so a resumed study repeats none.
+
+        The task counts because tables are averaged over tasks, and own studies are each other's history: with one seed they all would draw the same
+        configurations.
+        """
+        return np.random.default_rng([self.seed, self.asked, zlib.crc32(self.plan.task.encode())])
 
     def pending_steps(self) -> list[Step]:
         """Steps asked for and not finished: what a resumed study takes up first."""

@@ -45,7 +45,7 @@ def test_tasks_of_one_source_are_held_out_together(table: Make, tmp_path: Path) 
     assert found[0] == Fold(("t0", "t1"), ("t2", "t3", "t4"))
     assert [fold.held_out for fold in found[1:]] == [("t2",), ("t3",), ("t4",)]
     assert folds(meta, "task")[0].past == ("t1", "t2", "t3", "t4")
-    with pytest.raises(BadInput, match="leave='class' must be source or task"):
+    with pytest.raises(BadInput, match="leave='class' must be one of source, task"):
         folds(meta, "class")
 
 
@@ -137,7 +137,10 @@ def test_the_command(table: Make, tmp_path: Path, capsys: pytest.CaptureFixture[
                  [("params", "params.yaml"), ("reports", "out"), ("images", "images"), ("work", "w")]]  # fmt: skip
     assert main(arguments) == 0
     assert "AP@10" in capsys.readouterr().out
-    assert (tmp_path / "out" / "rankings" / "figure5a.csv").is_file()
-    assert main([*arguments, "--leave=task"]) == 0
-    assert (tmp_path / "out" / "rankings" / "leave_one_task_out" / "summary.csv").is_file()
+    for folder in (tmp_path / "out", tmp_path / "out" / "leave_one_task_out"):
+        assert (folder / "rankings.parquet").is_file() and (folder / "rankings" / "figure5a.csv").is_file()
+    both = [
+        pd.read_csv(f / "rankings" / "tasks.csv") for f in (tmp_path / "out", tmp_path / "out" / "leave_one_task_out")
+    ]
+    assert not both[0].equals(both[1])  # t0 and t1 are of one source: alone, they are each other's past
     assert main([*arguments, "--leave=city"]) == 2

@@ -62,7 +62,7 @@ def test_tasks_of_one_source_are_never_each_other_s_past(done):
     folder, _ = done
     found = {row["task"]: row["nearest"] for row in pd.read_csv(folder / "siamese_distances.csv").to_dict("records")}
     assert "t1" not in found["t0"] and "t0" not in found["t1"] and len(found) == 5
-    assert json.loads((folder / "runs" / "t0.json").read_text())["tasks"] == ["t0", "t1"]
+    assert json.loads((folder / "runs" / "t0+t1.json").read_text())["tasks"] == ["t0", "t1"]
 
 
 def test_what_is_done_is_not_done_again_until_something_changes(done, grid, tasks, monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.meta import MetaDataset
-from foretune.recommenders.base import Past, Ranking, best_over_seeds, in_unit, support_of, weights_of
+from foretune.recommenders.base import Past, Ranking, best_over_seeds, further, in_unit, support_of, weights_of
 from foretune.recommenders.baselines import TaskAgnostic
 
 Make = Callable[..., MetaDataset]
@@ -97,8 +97,19 @@ def test_forecasts_in_the_unit_of_the_metric() -> None:
     known = past([[0.2, 0.4], [0.6, 1.0]])  # levels 0.3 and 0.8, widths 0.1 and 0.2
     predicted, spread = in_unit(known, np.array([-1.0, 1.0]), {"t0": 0.5, "t1": 0.5}, 1.0)
     assert predicted.tolist() == pytest.approx([0.4, 0.7])
-    assert spread.tolist() == pytest.approx([np.hypot(0.15, 0.25)] * 2)
+    level, range_ = 1.5 * 0.125, 1.5 * 0.005  # of two equal tasks: sample variance, and the mean's own
+    assert spread.tolist() == pytest.approx([np.sqrt(0.15**2 + level + range_)] * 2)
     assert in_unit(known, np.array([9.0, 0.0]), {"t1": 1.0})[0].tolist() == pytest.approx([1.0, 0.8])  # never beyond
+
+
+def test_a_further_task_differs_from_a_few_by_more_than_they_scatter() -> None:
+    """Over many draws, the variance that is named is the squared distance of a new value from the weighted mean, whatever the number of tasks."""
+    rng = np.random.default_rng(0)
+    for n in (2, 3, 8):
+        values = rng.normal(size=(8000, n + 1))
+        weight = np.full(n, 1 / n)
+        named = np.mean([further(weight, v[:n]) for v in values])
+        assert named == pytest.approx(np.mean((values[:, n] - values[:, :n].mean(axis=1)) ** 2), rel=0.06)
 
 
 def test_saved_and_loaded_it_says_the_same_and_equal_content_gives_equal_files(table: Make, tmp_path: Path) -> None:

@@ -30,7 +30,9 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(as_json(found, args.top), indent=1))
         return 0
-    page = args.out or args.data / "recommendations" / f"{found.task.name}-{found.recommender}.html"
+    page = (
+        args.out or args.data / "recommendations" / f"{found.task.name}-{found.task.hash[:6]}-{found.recommender}.html"
+    )
     write_atomic(page, html(found, args.data, args.top))
     for line in lines(found, args.top, args.explain):
         print(line)

@@ -4,7 +4,7 @@ A figure is a CSV file with a row for each point of each line; a table is a CSV 
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ FLOOR = 1e-4  # of logarithmic axes
 class Figure:
     """A picture of `file`: a line for each value of `line`, `y` against `x` with a band of `error` (empty: none).
 
-    `where` is a column and the value that rows must have there; `keep` names the lines to draw, in this order (none: all).
+    `where` is a column and the value that rows must have there, None: a picture for each value; `keep` names the lines to draw, in this order (none: all).
     """
 
     file: str
@@ -35,7 +35,7 @@ class Figure:
     log_x: bool = False
     log_y: bool = False
     keep: tuple[str, ...] = ()
-    where: tuple[str, float | str] | None = None
+    where: tuple[str, float | str | None] | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,16 @@ class Table:
 
 
 REGRET = "mean normalized regret"
+SHOWN_RECOMMENDERS = (
+    "random",
+    "task-agnostic",
+    "portfolio",
+    "nearest-metadata",
+    "tr-automl",
+    "siamese",
+    "global-mean",
+    "hyperstar",
+)
 DATABASES = (("lcbench", "LCBench"), ("taskset", "TaskSet"), ("light", "the shipped meta-dataset"))
 FIGURES: tuple[Figure, ...] = (
     Figure(
@@ -62,16 +72,20 @@ FIGURES: tuple[Figure, ...] = (
         REGRET,
         log_x=True,
         log_y=True,
-        keep=(
-            "random",
-            "task-agnostic",
-            "portfolio",
-            "nearest-metadata",
-            "tr-automl",
-            "siamese",
-            "global-mean",
-            "hyperstar",
-        ),
+        keep=SHOWN_RECOMMENDERS,
+    ),
+    Figure(
+        "rankings/figure5a.csv",
+        "The same as accuracy",
+        "Mean over tasks of the best validation accuracy among the first k.",
+        "recommender",
+        "k",
+        "best value",
+        "",
+        "configurations tried",
+        "mean best accuracy",
+        log_x=True,
+        keep=SHOWN_RECOMMENDERS,
     ),
     *(
         Figure(
@@ -89,6 +103,20 @@ FIGURES: tuple[Figure, ...] = (
             where=("eta", eta),
         )
         for eta in (2, 3)
+    ),
+    Figure(
+        "task_aware_by_task.csv",
+        "Accuracy against epochs",
+        "Best validation accuracy after so many epochs, eta = 2, mean over repetitions (HyperSTAR, figures 3 and 4, a picture for each data set).",
+        "method",
+        "epochs",
+        "best_value",
+        "",
+        "epochs spent",
+        "best accuracy",
+        log_x=True,
+        keep=("task-aware Hyperband", "mean-rank Hyperband", "Hyperband", "BOHB", "Tr-AutoML list", "portfolio"),
+        where=("task", None),
     ),
     Figure(
         "siamese.csv",
@@ -141,6 +169,11 @@ TABLES: tuple[Table, ...] = (
         "Rankings before anything is trained",
         "AP@10, precision of the first 10, and normalized regret of the first configuration; mean and standard error over held-out tasks.",
     ),
+    Table(
+        "leave_one_task_out/rankings/summary.csv",
+        "The same with tasks held out alone",
+        "Tasks cut from the same source stay in the past, and are easy for each other.",
+    ),
     Table("rankings/tasks.csv", "Rankings by task", "AP@10 by held-out task, mean over trials."),
     Table(
         "task_aware.csv",
@@ -151,6 +184,15 @@ TABLES: tuple[Table, ...] = (
         "task_aware_share.csv",
         "Share of the budget",
         "Share of a budget after which the mean curve of a method is as good as another's at the end of that budget.",
+    ),
+    *(
+        Table(
+            f"leave_one_task_out/{name}.csv", f"{title}, tasks held out alone", "As above; siblings stay in the past."
+        )
+        for name, title in (
+            ("task_aware", "Task-aware Hyperband at the budgets"),
+            ("siamese_distances", "Distances"),
+        )
     ),
     Table(
         "siamese_distances.csv",
@@ -211,10 +253,24 @@ def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
         columns += [entry.where[0]] if entry.where else []
         if missing := [c for c in columns if c not in frame]:
             raise BadInput(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame))}")
-        if entry.where:
+        if entry.where and entry.where[1] is not None:
             frame = frame[frame[entry.where[0]] == entry.where[1]]
         frame = frame[frame[entry.line].isin(entry.keep)] if entry.keep else frame
     return frame
+
+
+def figures(reports: Path) -> Iterator[tuple[Figure, pd.DataFrame]]:
+    """Every figure that there is with its rows, those with a picture for each value as one entry a value."""
+    for figure in FIGURES:
+        frame = read(reports, figure)
+        if frame is None or not len(frame):
+            continue
+        if figure.where is None or figure.where[1] is not None:
+            yield figure, frame
+            continue
+        column = figure.where[0]
+        for value, part in frame.groupby(column, sort=True):
+            yield replace(figure, title=f"{figure.title}: {value}", where=(column, str(value))), part
 
 
 def lines_of(figure: Figure, frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
@@ -248,9 +304,8 @@ def draw(figure: Figure, frame: pd.DataFrame) -> str:
 
 def drawn(reports: Path) -> Iterator[tuple[Figure, str]]:
     """Every figure that there is, with its picture."""
-    for figure in FIGURES:
-        if (frame := read(reports, figure)) is not None and len(frame):
-            yield figure, draw(figure, frame)
+    for figure, frame in figures(reports):
+        yield figure, draw(figure, frame)
 
 
 def diagrams(reports: Path) -> Iterator[tuple[str, str]]:
@@ -273,13 +328,11 @@ def tables(reports: Path) -> Iterator[tuple[Table, pd.DataFrame]]:
 def points(reports: Path) -> dict[str, list[tuple[str, float, int]]]:
     """Every line as points (metric, value, step) for MLflow, by "file: line"."""
     out: dict[str, list[tuple[str, float, int]]] = {}
-    for figure in FIGURES:
-        if (frame := read(reports, figure)) is not None:
-            metric = figure.y_label.replace(" ", "_")
-            for name, part in lines_of(figure, frame).items():
-                kept = part[np.isfinite(part[figure.y])]
-                where = f" {figure.where[0]}={figure.where[1]}" if figure.where else ""
-                out[f"{Path(figure.file).stem}{where}: {name}"] = [
-                    (metric, float(y), int(x)) for x, y in zip(kept[figure.x], kept[figure.y], strict=True)
-                ]
+    for figure, frame in figures(reports):
+        metric = figure.y_label.replace(" ", "_")
+        for name, part in lines_of(figure, frame).items():
+            kept = part[np.isfinite(part[figure.y])]
+            where = f" {figure.where[0]}={figure.where[1]}" if figure.where else ""
+            found = [(metric, float(y), int(x)) for x, y in zip(kept[figure.x], kept[figure.y], strict=True)]
+            out.setdefault(f"{Path(figure.file).stem}{where}: {name}", []).extend(found)
     return out

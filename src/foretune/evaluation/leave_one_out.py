@@ -55,10 +55,30 @@ def full_grid(meta: MetaDataset, seed: int = 0) -> MetaDataset:
     return MetaDataset.build(meta.space, configs, table, **about)
 
 
-def past_of(meta: MetaDataset) -> dict[str, list[str]]:
-    """For each task, the tasks of other sources."""
-    source = {task: meta.about.get("sources", {}).get(task, task) for task in meta.tasks}
+LEAVE = ("source", "task")
+
+
+def past_of(meta: MetaDataset, leave: str = "source") -> dict[str, list[str]]:
+    """For each task, the tasks of other sources, or (`leave` = "task") all others. Raises `BadInput` for another word."""
+    if leave not in LEAVE:
+        raise BadInput(f"leave={leave!r} must be one of {', '.join(LEAVE)}")
+    source = {task: meta.about.get("sources", {}).get(task, task) if leave == "source" else task for task in meta.tasks}
     return {task: [other for other in meta.tasks if source[other] != source[task]] for task in meta.tasks}
+
+
+def folder_of(reports: Path, leave: str) -> Path:
+    """Where the tables of a comparison lie that holds out whole sources, or single tasks."""
+    return reports if leave == "source" else reports / "leave_one_task_out"
+
+
+def held_out_together(meta: MetaDataset, leave: str = "source") -> dict[tuple[str, ...], list[str]]:
+    """Held-out tasks (that leave the same past) -> their past. Raises `BadInput` where one would have none."""
+    folds: dict[tuple[str, ...], list[str]] = {}
+    for task, past in past_of(meta, leave).items():
+        folds.setdefault(tuple(past), []).append(task)
+    if () in folds:
+        raise BadInput(f"{folds[()][0]} has no past: all tasks are of one source")
+    return {tuple(held): list(past) for past, held in folds.items()}
 
 
 def fingerprint(meta: MetaDataset, plan: Evaluate) -> str:

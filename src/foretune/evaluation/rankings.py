@@ -1,17 +1,19 @@
 """The ranking table: how well each recommender ranks the configurations of a task that it has not seen.
 
-    python -m foretune.evaluation.rankings [--params params.yaml] [--minutes M] [--leave source|task]
+    python -m foretune.evaluation.rankings [--params params.yaml] [--minutes M] [--leave source,task]
 
-Every task of the meta-dataset's full grid is held out in turn, with all tasks of its source (`--leave task`: alone), and each recommender is fitted on the
+Every task of the meta-dataset's full grid is held out in turn, with all tasks of its source, and once more alone; each recommender is fitted on the
 others. A trial draws image batches of its own; trial i uses training i mod `trainings`, since ten trainings of every network would cost hours.
-Ablations of HyperSTAR share the choice of steps and strength that the plain one makes on each past (`Entry.choice_of`). Truth is the best value over epochs.
+Ablations of HyperSTAR share the choice of steps and strength that the plain one makes on each past (`Entry.choice_of`). Truth is the best value over
+epochs.
 
 What is done is kept in `.cache/rankings` by recommender and past: a run that was cut short goes on where it stopped, and `--minutes` ends one early.
 
 Writes, of the recommenders that are complete: `data/reports/rankings.parquet` (recommender, task, trial, config_id, score) and, in
-`data/reports/rankings`, `tasks.csv` (AP@10, precision@10, top-1 regret by task, mean over trials), `summary.csv` (mean and standard error over tasks) and
-`figure5a.csv` (normalized regret of the best value after k = 1 .. 50 configurations in recommended order, mean and standard error over tasks; Tr-AutoML's ten
-trial runs come first). `--leave task` writes the CSVs into `data/reports/rankings/leave_one_task_out` and no parquet.
+`data/reports/rankings`, `tasks.csv` (AP@10, precision@10, top-1 regret by task, mean over trials), `summary.csv` (mean and standard error over tasks,
+and of the difference to the task-agnostic list on the same tasks) and `figure5a.csv` (the best value after k = 1 .. 50 configurations in recommended
+order, as normalized regret and in the metric's unit, mean and standard error over tasks; Tr-AutoML's ten trial runs come first). Tasks held out alone
+have the same files in `data/reports/leave_one_task_out`.
 """
 
 import argparse
@@ -27,7 +29,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.leave_one_out import full_grid, past_of
+from foretune.evaluation.leave_one_out import LEAVE, folder_of, full_grid, held_out_together
 from foretune.evaluation.ranking import ap_at_k, ordered, precision_at_k, regret_after, top_regret
 from foretune.files import replace, write_atomic
 from foretune.images import Task
@@ -38,6 +40,7 @@ from foretune.recommenders.described import TrAutoML, probes
 from foretune.recommenders.registry import entry, kind, recommender
 
 LONGEST = 50  # configurations of Figure 5a
+BASELINE = "task-agnostic"  # to which AP@10 is compared task by task
 IMAGE_SEED = 1000  # trials' image batches are drawn from seeds from here on
 
 
@@ -51,15 +54,7 @@ class Fold:
 
 def folds(meta: MetaDataset, leave: str = "source") -> list[Fold]:
     """Folds by source, or one a task. Raises `BadInput` for another word or where a fold would have no past."""
-    if leave not in ("source", "task"):
-        raise BadInput(f"leave={leave!r} must be source or task")
-    past = past_of(meta) if leave == "source" else {t: [u for u in meta.tasks if u != t] for t in meta.tasks}
-    together: dict[tuple[str, ...], list[str]] = {}
-    for task in meta.tasks:
-        together.setdefault(tuple(past[task]), []).append(task)
-    if () in together:
-        raise BadInput(f"{together[()][0]} has no past: all tasks are of one source")
-    return [Fold(tuple(out), known) for known, out in together.items()]
+    return [Fold(held, tuple(past)) for held, past in held_out_together(meta, leave).items()]
 
 
 @dataclass(eq=False)
@@ -176,9 +171,18 @@ def judged(table: Table, found: Mapping[str, Mapping[str, np.ndarray]]) -> tuple
                 rank = np.empty(len(order))
                 rank[order] = -np.arange(len(order))
                 regret.append(regret_after(rank, truth)[:LONGEST])
+            mean, high, low = np.mean(regret, axis=0), np.nanmax(truth), np.nanmin(truth)
             curves += [
-                {"recommender": name, "task": task, "k": place + 1, "regret": float(value)}
-                for place, value in enumerate(np.mean(regret, axis=0))
+                {
+                    "recommender": name,
+                    "task": task,
+                    "k": place + 1,
+                    "regret": float(value),
+                    "best value": float(reached),
+                }
+                for place, (value, reached) in enumerate(
+                    zip(mean, (high - mean * (high - low)) * table.meta.sign, strict=True)
+                )
             ]
     return pd.DataFrame(rows), pd.DataFrame(curves)
 
@@ -197,26 +201,28 @@ def write(table: Table, reports: Path) -> pd.DataFrame:
         raise BadInput("no recommender is complete yet: run this again, with more --minutes")
     by_task, curves = judged(table, found)
     summary = over_tasks(by_task, ["recommender"], list(found))
+    if BASELINE in found:
+        gap = by_task.pivot(index="task", columns="recommender", values="AP@10")
+        gap = gap.sub(gap[BASELINE], axis=0)
+        summary[f"over {BASELINE}"], summary[f"over {BASELINE} se"] = gap.mean().round(4), gap.sem().round(4)
+    reports = folder_of(reports, table.leave)
     folder = reports / "rankings"
-    if table.leave == "task":
-        folder = folder / "leave_one_task_out"
-    else:
-        ids = np.asarray(table.meta.config_ids, dtype=np.int32)
-        frames = [
-            pd.DataFrame(
-                {
-                    "recommender": name,
-                    "task": task,
-                    "trial": np.repeat(np.arange(len(scores), dtype=np.int16), len(ids)),
-                    "config_id": np.tile(ids, len(scores)),
-                    "score": scores.astype(np.float32).ravel(),
-                }
-            )
-            for name, by_name in found.items()
-            for task, scores in sorted(by_name.items())
-        ]
-        with replace(reports / "rankings.parquet") as temporary:
-            pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
+    ids = np.asarray(table.meta.config_ids, dtype=np.int32)
+    frames = [
+        pd.DataFrame(
+            {
+                "recommender": name,
+                "task": task,
+                "trial": np.repeat(np.arange(len(scores), dtype=np.int16), len(ids)),
+                "config_id": np.tile(ids, len(scores)),
+                "score": scores.astype(np.float32).ravel(),
+            }
+        )
+        for name, by_name in found.items()
+        for task, scores in sorted(by_name.items())
+    ]
+    with replace(reports / "rankings.parquet") as temporary:
+        pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
     write_atomic(folder / "tasks.csv", by_task.set_index(["recommender", "task"]).round(4).to_csv())
     write_atomic(folder / "summary.csv", summary.to_csv())
     write_atomic(folder / "figure5a.csv", over_tasks(curves, ["recommender", "k"], list(found)).to_csv())
@@ -231,20 +237,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     parser.add_argument("--work", type=Path, default=Path(".cache/rankings"))
     parser.add_argument("--minutes", type=float, default=np.inf, help="stop after about this time; run again to go on")
-    parser.add_argument("--leave", default="source", help="what is held out together: source (default) or task")
+    parser.add_argument("--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)")
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
         meta = full_grid(MetaDataset.load(params.meta_dataset.folder))
         tasks = {name: Task.load(given.images / f"{name}.npz") for name in meta.tasks}
-        table = Table(meta, tasks, params.rankings, given.work, given.leave)
-        print(f"{len(meta.tasks)} tasks x {len(meta)} configurations, {len(table.folds)} folds")
-        complete = fill(table, given.minutes)
-        summary = write(table, given.reports)
+        complete = True
+        for leave in given.leave.split(","):
+            table = Table(meta, tasks, params.rankings, given.work, leave)
+            print(
+                f"{len(meta.tasks)} tasks x {len(meta)} configurations, leave one {leave} out: {len(table.folds)} folds"
+            )
+            complete &= fill(table, given.minutes)
+            print(write(table, given.reports).to_string())
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(summary.to_string())
     return 0 if complete else 3
 
 

@@ -1,17 +1,19 @@
 """Figure 2 of Siamese-BHO: regret against evaluations for its four variants, on tasks that the network has not seen.
 
-    python -m foretune.evaluation.siamese [--params params.yaml] [--minutes M]
+    python -m foretune.evaluation.siamese [--params params.yaml] [--minutes M] [--leave source,task]
 
-Beside the four variants stand what they must beat: random search, the greedy portfolio of past tasks, and the last variant with past tasks drawn by chance
-in the neighbours' place, which says what the pictures are worth.
+Beside the four variants stand what they must beat: random search, the greedy portfolio of past tasks, and the last variant with past tasks drawn by
+chance in the neighbours' place, which says what the pictures are worth.
 
-Every source in turn is held out: the network is trained on the tasks of all others, ranks the past tasks for each held-out task, and each variant tunes
-that task by replay, one evaluation = one full training. A network is trained once a source; a repetition draws other images of the target and other
-random configurations (so variants with neighbours differ between repetitions only as far as other images give other neighbours, ties aside).
+Every source in turn is held out (and once more every task alone): the network is trained on the tasks of all others, ranks the past tasks for each
+held-out task, and each variant tunes that task by replay, one evaluation = one full training. A network is trained once a source; a repetition draws
+other images of the target and other random configurations (so variants with neighbours differ between repetitions only as far as other images give
+other neighbours, ties aside).
 
-Writes `data/reports/siamese.csv` (variant, evaluations, normalized regret: mean and standard error over tasks) and `data/reports/siamese_distances.csv`
-(by held-out task: rank correlation of predicted and true distances to the past tasks, and the true distance of the neighbours that were chosen, as a share of the
-mean one: 1 = no better than any). Runs are kept in `.cache/siamese` and not repeated while data and options are the same.
+Writes `data/reports/siamese.csv` (variant, evaluations, normalized regret: mean and standard error over tasks), `siamese_tasks.csv` (the same by
+task: mean over repetitions) and `siamese_distances.csv` (by held-out task: rank correlation of predicted and true distances to the past tasks, and
+the true distance of the neighbours that were chosen, as a share of the mean one: 1 = no better than any). Tasks held out alone have the same files in
+`data/reports/leave_one_task_out`. Runs are kept in `.cache/siamese` and not repeated while data and options are the same.
 """
 
 import argparse
@@ -19,7 +21,6 @@ import hashlib
 import json
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.leave_one_out import full_grid, past_of
+from foretune.evaluation.leave_one_out import LEAVE, folder_of, full_grid, held_out_together
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import replace, write_atomic
 from foretune.images import Task, load_task
@@ -114,10 +115,14 @@ def judged(fitted: SiameseNearest, grid: MetaDataset, task: str, distance: np.nd
 
 
 def run_source(
-    grid: MetaDataset, tasks: Mapping[str, Task], held: Sequence[str], plan: SiamesePlan, options: Mapping[str, Any]
+    grid: MetaDataset,
+    tasks: Mapping[str, Task],
+    held: Sequence[str],
+    past: Sequence[str],
+    plan: SiamesePlan,
+    options: Mapping[str, Any],
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
-    """All runs of the held-out tasks of one source, and the judgement of their distances."""
-    past = past_of(grid)[held[0]]
+    """All runs of tasks that are held out together, and the judgement of their distances."""
     fitted = SiameseNearest(**{**options, "k": plan.k}).fit(grid.select(past), tasks, seed=plan.seed)
     rows: list[dict[str, Any]] = []
     notes = []
@@ -138,23 +143,22 @@ def evaluate(
     seconds: float = float("inf"),
     options: Mapping[str, Any] | None = None,
     work: Path | None = None,
+    leave: str = "source",
 ) -> pd.DataFrame:
     """Run what is missing, source by source, for at most `seconds` (a source that was begun is finished), and write the tables; returns the summary.
 
     `options` are the network's (`SiameseNearest`), where they are not its defaults; `work` is where runs are kept (default: `runs` in `reports`).
     """
-    reports, began = Path(reports), time.monotonic()
+    reports, began = folder_of(Path(reports), leave), time.monotonic()
     traces = work or reports / "runs"
     traces.mkdir(parents=True, exist_ok=True)
-    groups = defaultdict(list)
-    for name in grid.tasks:
-        groups[grid.about.get("sources", {}).get(name, name)].append(name)
-    tables, notes, missing = [], [], []
-    for held in groups.values():
-        path, about = traces / f"{held[0]}.parquet", traces / f"{held[0]}.json"
+    tables, notes = [], []
+    missing: list[str] = []
+    for held, past in held_out_together(grid, leave).items():
+        path, about = (traces / f"{'+'.join(held)}.{suffix}" for suffix in ("parquet", "json"))
         want = {
-            "fingerprint": fingerprint(grid, plan, past_of(grid)[held[0]], options or {}),
-            "tasks": held,
+            "fingerprint": fingerprint(grid, plan, past, options or {}),
+            "tasks": list(held),
             "repetitions": plan.repetitions,
         }
         known = json.loads(about.read_text()) if about.is_file() and path.is_file() else {}
@@ -162,7 +166,7 @@ def evaluate(
             if time.monotonic() - began > seconds:
                 missing += held
                 continue
-            table, found = run_source(grid, tasks, held, plan, options or {})
+            table, found = run_source(grid, tasks, held, past, plan, options or {})
             with replace(path) as temporary:
                 table.astype({"normalized_regret": "float32"}).to_parquet(temporary, index=False, compression="zstd")
             known = want | {"distances": found}
@@ -174,8 +178,11 @@ def evaluate(
         say(f"time is up; still to do: {', '.join(missing)} (the same command goes on)")
     if not tables:
         raise BadInput(f"no source was finished in {seconds:.0f} seconds")
-    summary = summarised(pd.concat(tables, ignore_index=True))
+    runs = pd.concat(tables, ignore_index=True)
+    summary = summarised(runs)
     write_atomic(reports / "siamese.csv", summary.to_csv(index=False))
+    by_task = runs.groupby(["variant", "task", "evaluation"])["normalized_regret"].mean().round(5)
+    write_atomic(reports / "siamese_tasks.csv", by_task.to_csv())
     distances = pd.DataFrame(notes).sort_values("task").round(3)
     write_atomic(reports / "siamese_distances.csv", distances.to_csv(index=False))
     return summary
@@ -199,17 +206,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop beginning new sources after so long")
     parser.add_argument("--work", type=Path, default=Path(".cache/siamese"), help="where finished runs are kept")
+    parser.add_argument("--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)")
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
         grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
         tasks = {name: load_task(name, given.data, params.tasks.size) for name in grid.tasks}
-        summary = evaluate(grid, tasks, params.siamese, given.reports, seconds=60 * given.minutes, work=given.work)
+        for leave in given.leave.split(","):
+            plan, seconds = params.siamese, 60 * given.minutes
+            summary = evaluate(grid, tasks, plan, given.reports, seconds=seconds, work=given.work, leave=leave)
+            shown = summary[summary["evaluations"].isin([1, 3, 5, 10, 20, 30])]
+            print(f"leave one {leave} out")
+            print(shown.pivot(index="variant", columns="evaluations", values="mean").to_string())
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    shown = summary[summary["evaluations"].isin([1, 3, 5, 10, 20, 30])]
-    print(shown.pivot(index="variant", columns="evaluations", values="mean").to_string())
     return 0
 
 

@@ -1,6 +1,6 @@
 """Figures 3, 4 and 5b of HyperSTAR: what Hyperband gains when a recommender says which configurations to start.
 
-    python -m foretune.evaluation.task_aware [--params params.yaml] [--minutes M]
+    python -m foretune.evaluation.task_aware [--params params.yaml] [--minutes M] [--leave source,task]
 
 Leave-one-source-out replays of task-aware Hyperband (the ranking of each held-out task is read from `data/reports/rankings.parquet`, whose
 recommender was fitted without its source), the same with its two options, the same Hyperband with the past tasks' mean rank instead of a ranking for
@@ -14,7 +14,9 @@ holds in all (a budget beyond the pool is cut to it). A method's run at a small 
 | file in `data/reports`   | rows                                                                                                             |
 |--------------------------|------------------------------------------------------------------------------------------------------------------|
 | `task_aware.csv`         | eta, budget, method: normalized regret (mean, se over tasks), best value in the metric's unit                       |
-| `task_aware_curves.csv`  | eta, method, epochs: mean normalized regret after each of so many epochs                                           |
+| `task_aware_tasks.csv`   | eta, budget, method, task: the same by task, mean over repetitions                                               |
+| `task_aware_curves.csv`  | eta, method, epochs: normalized regret and best value after each of so many epochs, mean over tasks               |
+| `task_aware_by_task.csv` | task, method, epochs (eta = 2): best value after each of so many epochs                                           |
 | `task_aware_share.csv`   | eta, budget, method: share of the budget after which its mean curve is as good as each method's at the budget's end, empty: never |
 """
 
@@ -34,7 +36,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.leave_one_out import full_grid, past_of
+from foretune.evaluation.leave_one_out import LEAVE, folder_of, full_grid, past_of
 from foretune.evaluation.rankings import order_of
 from foretune.evaluation.replay import Score, replay_study
 from foretune.files import replace, write_atomic
@@ -147,25 +149,31 @@ def run(
     return pd.DataFrame({"spent": [0, *(falls + 1)], "normalized_regret": [1.0, *regret[falls]]})
 
 
-def fingerprint(grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: Rankings) -> str:
+def fingerprint(grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: Rankings, leave: str = "source") -> str:
     """What decides a method's runs: the curves, the budgets, and the rankings it reads."""
     rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
     read = rankings.of(how.recommender).to_csv(index=False) if how.recommender else ""
     budgets = (max(plan.budgets), max(plan.large_budgets))
-    return hashlib.sha256(f"{rows}{grid.configs}{past_of(grid)}{budgets}{how}{read}".encode()).hexdigest()
+    return hashlib.sha256(f"{rows}{grid.configs}{past_of(grid, leave)}{budgets}{how}{read}".encode()).hexdigest()
 
 
 def run_method(
-    grid: MetaDataset, plan: TaskAwarePlan, name: str, rankings: Rankings, traces: Path, until: float
+    grid: MetaDataset,
+    plan: TaskAwarePlan,
+    name: str,
+    rankings: Rankings,
+    traces: Path,
+    until: float,
+    leave: str = "source",
 ) -> pd.DataFrame | None:
     """All runs of a method, task by task, continued from `traces`; None if `until` (monotonic seconds) came first."""
     how = methods(plan)[name]
     path = traces / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.parquet"
     about = path.with_suffix(".json")
-    want = {"fingerprint": fingerprint(grid, plan, how, rankings)}
+    want = {"fingerprint": fingerprint(grid, plan, how, rankings, leave)}
     fresh = not (path.is_file() and about.is_file() and json.loads(about.read_text()) == want)
     have = pd.DataFrame(columns=[*RUN, "spent", "normalized_regret"]) if fresh else pd.read_parquet(path)
-    past, repetitions = past_of(grid), plan.repetitions if how.random else 1
+    past, repetitions = past_of(grid, leave), plan.repetitions if how.random else 1
     for task in grid.tasks:
         rows = []
         for eta, budget in ((2, max(plan.budgets)), (3, max(plan.large_budgets))):
@@ -206,34 +214,48 @@ def needed(curve: np.ndarray, value: float) -> int | None:
     return int(reached[0]) + 1 if len(reached) else None
 
 
-def best_value(score: Score, regret: float) -> float:
-    """A normalized regret as the best value found, in the metric's own unit."""
+def best_value(score: Score, regret: Any) -> Any:
+    """A normalized regret (a number or an array of them) as the best value found, in the metric's own unit."""
     return (score.best - regret * (score.best - score.worst)) * score.sign
 
 
-def tables(
-    runs: dict[str, pd.DataFrame], grid: MetaDataset, plan: TaskAwarePlan
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The three tables of the module's docstring."""
+def tables(runs: dict[str, pd.DataFrame], grid: MetaDataset, plan: TaskAwarePlan) -> dict[str, pd.DataFrame]:
+    """The tables of the module's docstring, by what their names end in."""
     scores = {task: Score(grid, task) for task in grid.tasks}
-    summary, curves, shares = [], [], []
+    summary, curves, shares, tasks, by_task = [], [], [], [], []
     for eta, budgets in ((2, plan.budgets), (3, plan.large_budgets)):
         allowed = sorted({min(b, cells(grid)) for b in budgets})
         regret = {name: by_epoch(table[table["eta"] == eta], range(1, allowed[-1] + 1)) for name, table in runs.items()}
         shown = np.unique(np.geomspace(1, allowed[-1], POINTS).round().astype(int))
         for name, table in regret.items():
-            curves += [{"eta": eta, "method": name, "epochs": e, "mean": table[e].mean()} for e in map(int, shown)]
+            reached = {t: best_value(scores[t], table.loc[t, shown]) for t in table.index}
+            value = pd.DataFrame(reached).mean(axis=1)
+            curves += [
+                {"eta": eta, "method": name, "epochs": e, "mean": table[e].mean(), "best_value": value[e]}
+                for e in map(int, shown)
+            ]
+            if eta == 2:
+                by_task += [
+                    {"task": t, "method": name, "epochs": int(e), "best_value": v}
+                    for t, at in reached.items()
+                    for e, v in at.items()
+                ]
         for budget in allowed:
             for name, table in regret.items():
                 at = table[budget]
                 values = [best_value(scores[t], at[t]) for t in grid.tasks]
                 row = {"eta": eta, "budget": budget, "method": name, "mean": at.mean(), "se": at.sem()}
                 summary.append(row | {"best_value": np.mean(values), "tasks": len(at)})
+                tasks += [
+                    {"eta": eta, "budget": budget, "method": name, "task": t, "regret": at[t], "best_value": v}
+                    for t, v in zip(grid.tasks, values, strict=True)
+                ]
                 curve = table[range(1, budget + 1)].mean().to_numpy()
                 reached = {other: needed(curve, theirs[budget].mean()) for other, theirs in regret.items()}
                 share = {other: None if e is None else e / budget for other, e in reached.items()}
                 shares.append({"eta": eta, "budget": budget, "method": name} | share)
-    return pd.DataFrame(summary).round(5), pd.DataFrame(curves).round(5), pd.DataFrame(shares).round(3)
+    made = {"": summary, "_tasks": tasks, "_curves": curves, "_by_task": by_task, "_share": shares}
+    return {suffix: pd.DataFrame(rows).round(3 if suffix == "_share" else 5) for suffix, rows in made.items()}
 
 
 def evaluate(
@@ -244,18 +266,20 @@ def evaluate(
     say: Callable[[str], None] = print,
     seconds: float = math.inf,
     work: Path | None = None,
+    leave: str = "source",
 ) -> pd.DataFrame:
     """Run what is missing for at most `seconds` and write the tables of the methods that are complete; returns the summary.
 
     `work` is where finished runs are kept (default: `runs` in `reports`).
     """
-    reports, began = Path(reports), time.monotonic()
+    reports, began = folder_of(Path(reports), leave), time.monotonic()
+    traces = (work or reports / "runs") / leave
     runs = {}
     for name, how in methods(plan).items():
         if how.recommender and how.recommender not in rankings:
             say(f"{name}: the rankings table has no {how.recommender!r}; left out")
             continue
-        table = run_method(grid, plan, name, rankings, work or reports / "runs", began + seconds)
+        table = run_method(grid, plan, name, rankings, traces, began + seconds, leave)
         if table is None:
             say(f"time is up in {name}; the same command goes on")
             break
@@ -263,10 +287,10 @@ def evaluate(
         say(f"{name}: {time.monotonic() - began:.0f} s")
     if not runs:
         raise BadInput(f"no method was finished in {seconds:.0f} seconds")
-    summary, curves, shares = tables(runs, grid, plan)
-    for suffix, made in (("", summary), ("_curves", curves), ("_share", shares)):
-        write_atomic(reports / f"task_aware{suffix}.csv", made.to_csv(index=False))
-    return summary
+    made = tables(runs, grid, plan)
+    for suffix, table in made.items():
+        write_atomic(reports / f"task_aware{suffix}.csv", table.to_csv(index=False))
+    return made[""]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -276,18 +300,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--reports", type=Path, default=Path("data/reports"))
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long; the same command goes on")
     parser.add_argument("--work", type=Path, default=Path(".cache/task_aware"), help="where finished runs are kept")
+    parser.add_argument("--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)")
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
         grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
-        rankings = Rankings.read(given.reports / "rankings.parquet", grid, params.rankings)
-        summary = evaluate(
-            grid, rankings, params.task_aware, given.reports, seconds=60 * given.minutes, work=given.work
-        )
+        for leave in given.leave.split(","):
+            file = folder_of(given.reports, leave) / "rankings.parquet"
+            rankings, seconds = Rankings.read(file, grid, params.rankings), 60 * given.minutes
+            plan, work = params.task_aware, given.work
+            summary = evaluate(grid, rankings, plan, given.reports, seconds=seconds, work=work, leave=leave)
+            print(f"leave one {leave} out")
+            print(summary.pivot(index="method", columns=["eta", "budget"], values="mean").to_string())
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(summary.pivot(index="method", columns=["eta", "budget"], values="mean").to_string())
     return 0
 
 

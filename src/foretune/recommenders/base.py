@@ -22,6 +22,7 @@ from foretune.searchers.warm import greedy_portfolio, mean_rank
 from foretune.space import config_key
 
 Arrays = dict[str, np.ndarray]
+PRIOR = 3.0  # past tasks that all tasks' variance counts as, beside the nearest ones' own (`further`)
 ABOUT, WEIGHTS = "recommender.json", "weights.safetensors"
 
 
@@ -279,18 +280,32 @@ def weights_of(distances: np.ndarray, tasks: Sequence[str], k: int = 5) -> dict[
     return {tasks[i]: float(w) for i, w in zip(nearest, share, strict=True)}
 
 
+def further(weight: np.ndarray, values: np.ndarray, prior: float = PRIOR) -> float:
+    """Variance of a new task's value around the weighted mean of past ones, `weight` (T,) summing to 1 and `values` (T,).
+
+    The weighted variance of few tasks is too small twice over: it is measured around their own mean, and that mean is uncertain. Both factors are those of
+    n = 1 / sum w^2 equal tasks, (1 + 1/n) / (1 - 1/n). That the nearest tasks scatter less than all do is believed as far as n of them show it: all tasks'
+    variance counts as `prior` tasks more.
+    """
+    n = 1.0 / float(weight @ weight)
+    own = float(weight @ (values - weight @ values) ** 2) / max(1.0 - 1.0 / n, 0.5)
+    every = float(values.var(ddof=1)) if len(values) > 1 else own
+    return (1.0 + 1.0 / n) * (n * own + prior * every) / (n + prior)
+
+
 def in_unit(
     past: Past, z: np.ndarray, nearest: Mapping[str, float], doubt: np.ndarray | float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Normalised scores `z` (n,) with standard deviation `doubt` as best values and spread in the metric's own unit, (n,) each.
 
-    A new task's level and range are not in a normalised score; they are taken from the nearest past tasks, and how much those differ is part of
-    the spread. Predictions stay inside what past tasks reached.
+    A new task's level and range are not in a normalised score; they are taken from the nearest past tasks, and how much a further task may differ from
+    those is part of the spread (`further`). Predictions stay inside what past tasks reached.
     """
     weight = np.array([nearest.get(task, 0.0) for task in past.tasks])
     weight = weight / weight.sum()
     centre, width = past.level
     mean, scale = float(weight @ centre), float(weight @ width)
     forecast = np.clip(mean + scale * z, np.nanmin(past.best), np.nanmax(past.best))
-    spread = np.sqrt((scale * np.asarray(doubt)) ** 2 + float(weight @ (centre - mean) ** 2))
+    level, range_ = further(weight, centre), further(weight, width)
+    spread = np.sqrt((scale * np.asarray(doubt)) ** 2 + level + range_ * z**2)
     return past.sign * forecast, np.broadcast_to(spread, z.shape).copy()

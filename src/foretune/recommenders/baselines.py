@@ -4,6 +4,7 @@
 `foretune.searchers.warm`.
 """
 
+import zlib
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -39,12 +40,15 @@ class Blind(Recommender):
 
 
 class Random(Blind):
-    """Random order, drawn from `seed`."""
+    """Random order, drawn from `seed` for each task anew."""
 
     name: ClassVar[str] = "random"
 
     def scores(self, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).random(len(self.past.config_ids))
+
+    def rank(self, task: Task, seed: int = 0) -> Ranking:
+        return super().rank(task, zlib.crc32(f"{task.name} {seed}".encode()))
 
 
 class TaskAgnostic(Blind):
