@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
+
 from foretune.cli import parser
 from foretune.searchers.registry import METHODS
 
@@ -40,3 +42,12 @@ def test_commands_that_it_shows_exist():
 
 def test_every_method_is_described():
     assert [name for name in METHODS if f"`{name}`" not in README] == []
+
+
+def test_its_table_of_the_shipped_meta_dataset_is_what_the_pipeline_measured():
+    measured = pd.read_csv(ROOT / "data/reports/light/summary.csv", index_col="method")
+    rows = [
+        f"| `{method}` | " + " | ".join(f"{row[n]:.3f} ± {row[f'{n} se']:.3f}" for n in ("1", "2", "5")) + " |"
+        for method, row in measured.iterrows()
+    ]
+    assert [row for row in rows if row not in README] == []
