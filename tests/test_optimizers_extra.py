@@ -104,7 +104,10 @@ def test_sls_takes_the_first_step_that_meets_armijos_condition():
     def loss():
         return 0.5 * (scale * p**2).sum()
 
-    optimizer = SLS([p], lr=1.0, c=0.1, backtrack=0.5, gamma=4.0, batches=2)
+    class Short(SLS):
+        FEWEST = 1
+
+    optimizer = Short([p], lr=1.0, c=0.1, backtrack=0.5, gamma=4.0, batches=2)
     p.grad = (scale * p).detach().clone()
     optimizer.step(loss)
     # along the gradient: loss(eta) = (1 - eta)^2 / 2 + 5 (1 - 10 eta)^2; it must fall by 0.1 eta 101: 1, .5, .25 do not, .125 does
@@ -119,6 +122,21 @@ def test_sls_takes_the_first_step_that_meets_armijos_condition():
     assert optimizer.param_groups[0]["batches"] == 2
     with pytest.raises(ValueError, match="loss"):
         optimizer.step()
+
+
+@pytest.mark.parametrize(("batches", "growth"), [(20, 2 ** (1 / 390)), (390, 2 ** (1 / 390)), (1000, 2 ** (1 / 1000))])
+def test_sls_grows_no_faster_than_in_its_authors_epochs(batches, growth):
+    """gamma^(1 / batches), as published, where an epoch has 390 batches or more; else gamma^(1 / 390)."""
+    p = weight([1.0], [1.0])
+    optimizer = SLS([p], lr=1e-3, gamma=2.0, batches=batches)
+
+    def loss():
+        return p.sum()  # a line: any step is taken
+
+    for k in range(3):
+        before = p.item()
+        optimizer.step(loss)
+        assert before - p.item() == pytest.approx(1e-3 * growth**k, rel=1e-9)
 
 
 def test_sls_with_no_descent_at_all_takes_the_smallest_step():

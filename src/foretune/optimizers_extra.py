@@ -162,7 +162,12 @@ class SLS(torch.optim.Optimizer):
     loss(w - eta grad) <= loss(w) - c eta |grad|^2, from eta = the last step times gamma^(1 / batches in an epoch), times
     `backtrack` until it holds (at most `tries` times, then `smallest` is taken). Batch normalisation sees a batch once for
     each evaluation of its loss, as in the authors' experiments. One step size for all weights.
+
+    An epoch of fewer than `FEWEST` batches counts as that many: the authors' gamma = 2 doubles the step in the 390 batches of
+    an epoch of CIFAR-10 at 128 images; doubled within 20, it outgrows what Armijo's condition holds back.
     """
+
+    FEWEST: ClassVar[int] = 390  # batches between two doublings at gamma = 2, at least
 
     line_search: ClassVar[bool] = True  # step() needs the loss of the batch as a function
 
@@ -173,7 +178,7 @@ class SLS(torch.optim.Optimizer):
         c: float = 0.1,
         backtrack: float = 0.9,
         gamma: float = 2.0,
-        batches: int = 500,
+        batches: int = 390,
         tries: int = 100,
         smallest: float = 1e-6,
         weight_decay: float = 0.0,
@@ -223,7 +228,7 @@ class SLS(torch.optim.Optimizer):
         if slope < 1e-16 or not math.isfinite(here):
             return
         eta = settings["eta"]
-        eta = settings["lr"] if eta is None else eta * settings["gamma"] ** (1 / settings["batches"])
+        eta = settings["lr"] if eta is None else eta * self.growth(settings)
         for attempt in range(settings["tries"] + 1):
             eta = eta if attempt < settings["tries"] else settings["smallest"]
             for (p, grad), before in zip(pairs, start, strict=True):
@@ -233,6 +238,11 @@ class SLS(torch.optim.Optimizer):
                 continue
             break
         settings["eta"] = eta
+
+    @classmethod
+    def growth(cls, settings: dict[str, Any]) -> float:
+        """By what the last step is multiplied before the search of the next batch."""
+        return float(settings["gamma"] ** (1 / max(settings["batches"], cls.FEWEST)))
 
     def end_epoch(self) -> None:
         """Take the number of batches in an epoch, which scales the growth of the step, from the epoch that ended."""

@@ -24,6 +24,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.benchmark import regret_at
 from foretune.evaluation.figures import SHOWN, diagrams, drawn, points
 from foretune.evaluation.figures import tables as further
+from foretune.evaluation.pictures import pictures
 from foretune.files import write_atomic
 from foretune.report import render
 from foretune.searchers.registry import METHODS
@@ -61,6 +62,7 @@ def benchmark_report(
         sections=[_section(s) for s in sections],
         figures=[] if reports is None else [(f.title, f.about, chart) for f, chart in drawn(reports)],
         diagrams=[] if reports is None else list(diagrams(reports)),
+        pictures=[] if reports is None else list(pictures(reports)),
         further=[] if reports is None else [(t.title, t.about, *_table(frame)) for t, frame in further(reports)],
         tables=[(caption, *_table(t)) for caption, t in (tables or {}).items()],
         about={
