@@ -84,6 +84,22 @@ def test_adas_rates_follow_the_gain_of_each_layer():
     assert optimizer.rate(first, group) == pytest.approx(max(0.81 * expected - 0.5 / 8, 0))
 
 
+def test_adas_gives_a_depthwise_layer_the_rate_of_the_convolution_before_it():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(6, 12, 3), nn.Conv2d(12, 12, 3, groups=12), nn.Conv2d(12, 8, 1))
+    optimizer = AdaS(net.parameters(), lr=0.03)
+    optimizer.end_epoch()
+    learn(net[0], 2.0)
+    learn(net[1], 9.0)  # which says nothing
+    optimizer.end_epoch()
+    rates = [optimizer.rate(m.weight, optimizer.param_groups[0]) for m in net]
+    assert rates[0] == rates[1] > 0.03 == rates[2]
+    lonely = nn.Conv2d(4, 4, 3, groups=4)
+    optimizer = AdaS(lonely.parameters(), lr=0.03)
+    optimizer.end_epoch()
+    assert optimizer.rate(lonely.weight, optimizer.param_groups[0]) == 0.03
+
+
 def test_adas_steps_as_sgd_with_momentum_and_its_own_rates():
     p, q = weight([[[[1.0]]], [[[2.0]]]], [[[[0.5]]], [[[0.5]]]]), weight([3.0], [1.0])
     optimizer = AdaS([p, q], lr=0.1, momentum=0.9, weight_decay=0.01)
@@ -218,7 +234,7 @@ def test_z_after_an_epoch_decomposes_nothing_that_adas_has_decomposed(monkeypatc
         adas.end_epoch()
         each = sum(decomposed)
         found = rank_after_epoch(net, adas)
-        assert each == 4 and sum(decomposed) == 4  # two of the first layer, one of each other
+        assert each == 3 and sum(decomposed) == 3  # two of the first layer, none of the depthwise, one of the last
         assert found == network_rank(net) == rank_after_epoch(net, sgd) and 0 < found < 1
         decomposed.clear()
     grouped = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2))  # which AdaS cannot know from the weights alone

@@ -167,12 +167,12 @@ def test_gain_of_planted_layers():
         net.a.weight.zero_()
     gains = {g.layer: g for g in knowledge_gain(net)}
     assert (gains["point"].output, gains["point"].input) == (pytest.approx(1 / 24), pytest.approx(1 / 32))
-    assert (gains["depthwise"].output_rank, gains["depthwise"].output) == (1, pytest.approx(1 / 32))
-    assert gains["depthwise"].input == gains["depthwise"].output
+    # a depthwise layer has no map between channels, whatever its filters share
+    assert (gains["depthwise"].output, gains["depthwise"].input, gains["depthwise"].output_rank) == (None, None, None)
     assert (gains["a"].output, gains["a"].input) == (0, 0)
     assert gains["grey"].input is None and gains["grey"].output == 0
-    # of the 9 unfoldings with two sides, those of a (2), grouped (2) and grey (1) have no gain
-    assert zero_share(list(gains.values())) == pytest.approx(5 / 9)
+    # of the 7 unfoldings that count, those of a (2), grouped (2) and grey (1) have no gain
+    assert zero_share(list(gains.values())) == pytest.approx(5 / 7)
 
 
 def test_unfoldings_put_a_channel_and_all_its_connections_in_a_row():
@@ -185,6 +185,19 @@ def test_unfoldings_put_a_channel_and_all_its_connections_in_a_row():
     rows = torch.stack([conv.weight[6 * (c // 4) : 6 * (c // 4) + 6, c % 4].flatten() for c in range(8)]).detach()
     kept = evbmf(rows)
     assert (gain.input_rank, gain.input) == (1, pytest.approx(float((kept / kept[0]).sum()) / 8))
+
+
+def test_depthwise_convolutions_are_left_out_of_z():
+    """Z of a separable network is that of its other layers; one without any other has none."""
+    torch.manual_seed(0)
+    wide = nn.Conv2d(16, 32, 3, groups=16)  # two filters a channel
+    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, groups=16), wide, nn.Conv2d(32, 8, 1))
+    with torch.no_grad():
+        net[0].weight += 3 * torch.outer(torch.randn(16), torch.randn(27)).view(16, 3, 3, 3)
+    others = nn.Sequential(net[0], net[3])
+    assert network_rank(net) == network_rank(others) == 0.5
+    with pytest.raises(BadInput, match="depthwise"):
+        network_rank(nn.Sequential(net[1], wide))
 
 
 def test_frozen_and_broken_networks_are_refused():
@@ -237,6 +250,6 @@ def test_nothing_is_decomposed_twice(monkeypatch):
         return torch.ones(grams.shape[:2], dtype=torch.float64)
 
     monkeypatch.setattr(torch.linalg, "eigvalsh", noise)
-    monkeypatch.setattr("foretune.spectral.gram", lambda matrix: torch.zeros([min(matrix.shape)] * 2))
+    monkeypatch.setattr("foretune.spectral.gram", lambda matrix, out: out.zero_())
     assert network_rank(network) == 1.0
     assert sum(asked) == 2 * 33 + 3

@@ -86,7 +86,7 @@ class AdaS(torch.optim.Optimizer):
 
     After epoch t: rate <- max(beta * rate + zeta * (G_t - G_{t-1}), 0), G the mean gain of the layer's two unfoldings. A
     layer whose gain has not yet risen keeps the first rate: it has learned nothing that could be measured. Other weights
-    (normalisation, fully connected) take the rate of the convolution before them.
+    (normalisation, fully connected, depthwise convolutions, which have no gain) take the rate of the convolution before them.
     """
 
     def __init__(
@@ -133,9 +133,10 @@ class AdaS(torch.optim.Optimizer):
         self.found = []
         for group in self.param_groups:
             convs = {str(i): p for i, p in enumerate(group["params"]) if p.ndim == 4}
-            if not convs:
+            if not any(p.shape[1] > 1 for p in convs.values()):
                 continue
-            for name, gain in self.layer_gains(convs).items():
+            known = self.layer_gains(convs)
+            for name, gain in known.items():
                 state = self.state[convs[name]]
                 before = state.get("gain")
                 rate = self.rate(convs[name], group)
@@ -143,17 +144,17 @@ class AdaS(torch.optim.Optimizer):
                     rate = max(group["beta"] * rate + group["zeta"] * (gain - before), 0.0)
                     state["rising"] = True
                 state.update(gain=gain, rate=rate, rising=state.get("rising", False))
-            rate = self.state[next(iter(convs.values()))]["rate"]
-            for p in group["params"]:
-                rate = self.state[p]["rate"] if p.ndim == 4 else rate
+            rate = self.state[convs[next(iter(known))]]["rate"]
+            for i, p in enumerate(group["params"]):
+                rate = self.state[p]["rate"] if str(i) in known else rate
                 self.state[p]["rate"] = rate
 
     def layer_gains(self, convs: dict[str, Tensor]) -> dict[str, float]:
-        """Mean knowledge gain over a layer's unfoldings; one input channel per filter is read as a depthwise layer."""
+        """Mean knowledge gain over a layer's unfoldings, of layers that have any; one input channel per filter is read as a depthwise layer."""
         found = gains({name: (w, len(w) if w.shape[1] == 1 else 1) for name, w in convs.items()})
         self.found += found
         sides = {g.layer: [s for s in (g.output, g.input) if s is not None] for g in found}
-        return {name: sum(known) / len(known) if known else 0.0 for name, known in sides.items()}
+        return {name: sum(known) / len(known) for name, known in sides.items() if known}
 
 
 class SLS(torch.optim.Optimizer):
@@ -253,7 +254,7 @@ class SLS(torch.optim.Optimizer):
 def rank_after_epoch(network: nn.Module, optimizer: torch.optim.Optimizer) -> float:
     """Z_t (`foretune.spectral.network_rank`) of a network whose epoch has just ended; AdaS has decomposed its weights already."""
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
-    told = all(m.groups == 1 < m.in_channels or m.groups == m.in_channels == m.out_channels for m in convs)
+    told = all(m.groups == 1 < m.in_channels or 1 < m.groups == m.in_channels for m in convs)
     if isinstance(optimizer, AdaS) and told and len(optimizer.found) == len(convs):
         return zero_share(optimizer.found)
     return network_rank(network)

@@ -32,8 +32,11 @@ Everything runs where the weights lie.
 How a convolution's weights (out, in / groups, height, width) are unfolded: rows are output channels, or input channels;
 columns are all that such a channel is connected with. Where this needs a word:
 - 1x1: the two unfoldings are transposes of each other: one decomposition serves both.
-- grouped: an input channel meets only the filters of its own group: a row has out / groups x height x width columns;
-  depthwise: both unfoldings are channels x (height x width), decomposed once.
+- grouped: an input channel meets only the filters of its own group: a row has out / groups x height x width columns.
+- depthwise: left out. Its one unfolding, channels x (height x width), holds filters side by side, not a map between channels. With
+  8 to 32 channels it stays noise up to rates far above those at which the other layers fall, so a search for the plateau of a small
+  separable network seldom ended; with hundreds of channels it falls with the others, and Z is hardly another without it
+  (`bench/spectral.py depthwise`, docs/autohyper.md).
 - an unfolding with a side of 1 (one input channel) cannot be split into signal and noise: it is left out.
 - all zeros: no low-rank part, gain 0. Weights that are not finite raise `BadInput`.
 
@@ -65,7 +68,7 @@ SMALLEST_VARIANCE = 1e-14  # times the largest y: where a matrix has no noise at
 class Gain:
     """Knowledge gain of one convolution in both unfoldings (Hosseini and Plataniotis, 2020): sum_j d_j / d_1 / channels, 0 to 1.
 
-    `rank` counts the kept singular values of each; None for an unfolding that was left out.
+    The ranks count the kept singular values of each; None for an unfolding that was left out.
     """
 
     layer: str
@@ -94,15 +97,17 @@ def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
     return kept if isinstance(matrix, Tensor) else kept.cpu().numpy()
 
 
-def gram(matrix: Tensor) -> Tensor:
-    """The Gram matrix (L, L), float64, of the smaller side of `matrix`."""
+def gram(matrix: Tensor, out: Tensor | None = None) -> Tensor:
+    """The Gram matrix (L, L), float64, of the smaller side of `matrix`; in `out` if given."""
     wide = (matrix if matrix.shape[0] <= matrix.shape[1] else matrix.mT).detach().double()
-    return wide @ wide.mT
+    return torch.mm(wide, wide.mT, out=out)
 
 
 def singular_values(grams: Tensor) -> Tensor:
     """Singular values (B, L), descending, float64, from Gram matrices (B, L, L). Raises `BadInput` where they are not finite."""
-    if not bool(torch.isfinite(grams).all()):
+    if not bool(
+        torch.isfinite(grams.diagonal(dim1=1, dim2=2)).all()
+    ):  # a row's sum of squares: the others are no larger
         raise BadInput("weights hold values that are not finite: the network has diverged")
     return torch.linalg.eigvalsh(grams).flip(-1).clamp_min(0).sqrt()
 
@@ -227,7 +232,9 @@ def _unfold(name: str, weight: Tensor, groups: int) -> Iterable[_Unfolding]:
     by_input = weight.reshape(groups, out // groups, per_group, height * width).transpose(1, 2).flatten(2).flatten(0, 1)
     outward, inward = (name, "output", out), (name, "input", groups * per_group)
     pairs: list[tuple[Tensor, tuple[tuple[str, str, int], ...]]]
-    if (groups == 1 and height * width == 1) or (per_group == 1 and out == groups):
+    if per_group == 1 < groups:
+        pairs = []
+    elif groups == 1 and height * width == 1:
         pairs = [(by_output, (outward, inward))]
     else:
         pairs = [(by_output, (outward,)), (by_input, (inward,))]
@@ -246,10 +253,15 @@ def gains(weights: Mapping[str, tuple[Tensor, int]]) -> list[Gain]:
         for unfolding in _unfold(name, weight, groups):
             alike[min(unfolding.matrix.shape)].append(unfolding)
     if not alike:
-        raise BadInput("no convolution of this network is trained, so its weights say nothing about a learning rate")
+        raise BadInput(
+            "no convolution of this network is trained (depthwise ones do not count), so its weights say nothing about a learning rate"
+        )
     found: dict[tuple[str, str], tuple[float, int]] = {}
-    for unfoldings in alike.values():
-        s = singular_values(torch.stack([gram(u.matrix) for u in unfoldings]))
+    for side, unfoldings in alike.items():
+        grams = torch.empty(len(unfoldings), side, side, dtype=torch.float64, device=unfoldings[0].matrix.device)
+        for unfolding, place in zip(unfoldings, grams, strict=True):
+            gram(unfolding.matrix, out=place)
+        s = singular_values(grams)
         d = low_rank(s, torch.tensor([max(u.matrix.shape) for u in unfoldings], device=s.device))
         share = (d / d[:, :1].clamp_min(1e-300)).sum(1).tolist()
         ranks = (d > 0).sum(1).tolist()
