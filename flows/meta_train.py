@@ -1,10 +1,10 @@
-"""Fit the recommenders again as a Prefect flow: `dvc repro` of the stages that write to `data/models`, one after another.
+"""Fit the recommenders again as a Prefect flow: `dvc repro` of the stages that write to `data/models`, then the models that know the own studies too.
 
-    python flows/meta_train.py [--stages A,B] [--upstream]
+    python flows/meta_train.py [--stages A,B] [--upstream] [--no-own]
 
 DVC decides what is stale: where neither curves nor code have changed, nothing runs. It runs as a command in a process of its own, since it holds a lock;
-for the same reason the deployment has one slot. Own studies wait for no fit: every new study reads them itself (`foretune.history`); the recommenders are fitted
-to the meta-dataset alone.
+for the same reason the deployment has one slot. Models of the user's own (`foretune.recommenders.own`) go to `data/own_models`, so that what DVC keeps depends
+on nothing that is not in the repository; they are fitted with what is there even if a stage has failed.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect_api import prefect_api
 
 from foretune.errors import BadInput
+from foretune.recommenders.own import fit
 
 MODELS = "data/models"  # what a stage that fits a recommender writes to
 LAST = 12  # lines of DVC's output that an error quotes
@@ -56,20 +57,36 @@ def repro(stage: str, upstream: bool = False, folder: str = ".") -> bool:
     return any("Running stage" in line for line in lines)
 
 
-@flow(name="meta-train", persist_result=False)
+@task(name="own-models", cache_policy=NO_CACHE, persist_result=False)
+def own_models(folder: str = ".") -> list[str]:
+    """Fit the recommenders of `params.yaml` on the finished studies too; the studies that they know. Raises `BadInput`."""
+    return fit(Path(folder) / "params.yaml", Path(folder) / "data", lambda line: print(line, flush=True))
+
+
+@flow(name="meta-train", persist_result=False, log_prints=True)
 def meta_train(
     stages: str = "",
     upstream: bool = False,
+    own: bool = True,
     folder: str = ".",
 ) -> list[str]:
-    """Bring the stages that fit recommenders up to date; the names of those that had to run.
+    """Bring the stages that fit recommenders up to date, then fit models on your own studies too; the stages that had to run, and those studies.
 
     Args:
         stages: names in dvc.yaml, separated by commas (default: all that write to data/models)
         upstream: bring the stages before them up to date too; this may train missing cells for hours
+        own: fit the models in data/own_models, which know your own finished studies
         folder: folder of dvc.yaml, on the worker's machine
     """
-    return [stage for stage in chosen(stages, Path(folder)) if repro(stage, upstream, folder)]
+    ran: list[str] = []
+    try:
+        for stage in chosen(stages, Path(folder)):
+            if repro(stage, upstream, folder):
+                ran.append(stage)
+    finally:
+        if own:
+            ran += own_models(folder)
+    return ran
 
 
 def chosen(stages: str, folder: Path) -> list[str]:
@@ -104,6 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python flows/meta_train.py", description="Fit the recommenders again.")
     parser.add_argument("--stages", default="", help="names in dvc.yaml, separated by commas")
     parser.add_argument("--upstream", action="store_true", help="bring the stages before them up to date too")
+    parser.add_argument("--no-own", dest="own", action="store_false", help="fit no models on your own studies")
     given = parser.parse_args(argv)
     try:
         chosen(given.stages, Path())

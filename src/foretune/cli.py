@@ -119,6 +119,11 @@ def _recommend(commands: Any) -> None:
     )
     p.add_argument("--meta", default="light", metavar="NAME", help="meta-dataset in DATA/meta (default: light)")
     p.add_argument("--seed", type=int, default=0, help="draws the images that are looked at")
+    p.add_argument(
+        "--no-own-studies",
+        action="store_true",
+        help="rank by the shipped recommender, not by one that was fitted on your own studies too",
+    )
     p.add_argument("--json", action="store_true", help="print the ranking for programs, and write no page")
     p.add_argument(
         "--out",

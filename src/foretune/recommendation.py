@@ -3,14 +3,15 @@
     found = recommend("photos/", data=Path("data"))
     found.rows[0].config, found.rows[0].predicted
 
-Fitted recommenders lie in `data/models/NAME` (`python -m foretune.recommenders.train`). One that looks at no images needs no fitting and is made
-from the meta-dataset on the spot.
+Fitted recommenders lie in `data/models/NAME` (`python -m foretune.recommenders.train`), and those that know the user's own studies too in
+`data/own_models/NAME` (`python -m foretune.recommenders.own`), which come first. One that looks at no images needs no fitting and is made from the
+meta-dataset on the spot.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +21,14 @@ import numpy as np
 from foretune.errors import BadInput
 from foretune.images import Task, load_task
 from foretune.meta import MetaDataset
+from foretune.recommenders.own import FOLDER, Own, belongs, load_own
 from foretune.space import Config, config_key
 
 if TYPE_CHECKING:
     from foretune.recommenders.base import Ranking, Reason, Recommender
 
 DEFAULT = "hyperstar"
+REASONS = 3  # past runs that a suggestion names
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,18 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Recommendation:
-    """What a recommender says about `task`, on top of the past tasks in `meta`. `known_as` names the past task with the very same images."""
+    """What a recommender says about `task`, on top of the past tasks in `meta`. `known_as` names the past task with the very same images.
+
+    `own` is what it took from the user's studies; `passed_over` why a model that knows them was not taken, where there is one.
+    """
 
     task: Task
     meta: MetaDataset
     ranking: Ranking
     recommender: str
     known_as: str | None = None
+    own: Own = field(default_factory=Own)
+    passed_over: str = ""
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -82,25 +90,32 @@ class Recommendation:
         if self.recommender == "random":
             return []
         of_nearest = self.looked and self.ranking.supported and self.ranking.base is None
-        return self.ranking.because(row) if of_nearest else self.spoken_for(row)
+        config_id = self.ranking.past.config_ids[row]
+        found = self.ranking.because(row, len(self.ranking.past.tasks)) if of_nearest else self.spoken_for(row)
+        return [reason for reason in found if self.own.saw(reason.task, config_id)][:REASONS]
 
-    def spoken_for(self, row: int, k: int = 3) -> list[Reason]:
-        """The `k` past tasks on which a configuration placed best: all tasks count alike in such a list."""
+    def spoken_for(self, row: int) -> list[Reason]:
+        """The past tasks by how well a configuration placed there, best first: all tasks count alike in such a list."""
         from foretune.recommenders.base import Reason
 
         past = self.ranking.past
         ranks, share = past.ranks[:, row], 1 / len(past.tasks)
         return [
             Reason(past.tasks[t], int(ranks[t]), float(past.best[t, row] * past.sign), share)
-            for t in np.argsort(ranks, kind="stable")[:k]
+            for t in np.argsort(ranks, kind="stable")
         ]
 
     def worked_on(self, past_task: str, k: int = 3) -> list[tuple[Config, float]]:
-        """The `k` best configurations of a past task and their best values, in the metric's unit."""
+        """The `k` best configurations of a past task that were trained there, and their best values, in the metric's unit."""
         past = self.ranking.past
-        best = past.best[past.tasks.index(past_task)]
+        saw = [self.own.saw(past_task, config_id) for config_id in past.config_ids]
+        best = np.where(saw, past.best[past.tasks.index(past_task)], np.nan)
         place = {config_id: row for row, config_id in enumerate(self.meta.config_ids)}
-        order = [int(r) for r in np.argsort(np.where(np.isnan(best), np.inf, -best), kind="stable")[:k]]
+        order = [
+            int(r)
+            for r in np.argsort(np.where(np.isnan(best), np.inf, -best), kind="stable")[:k]
+            if not np.isnan(best[r])
+        ]
         return [(self.meta.configs[place[past.config_ids[r]]], float(best[r] * past.sign)) for r in order]
 
     @property
@@ -113,6 +128,7 @@ class Recommendation:
             "recommender": self.recommender,
             "supported": self.ranking.supported,
             "known_as": self.known_as,
+            "own_studies": list(self.own.measured),
             "nearest": {k: round(float(v), 4) for k, v in self.ranking.nearest.items()},
             "configs": [r.config for r in self.rows],
             "scores": scores,
@@ -132,43 +148,60 @@ class Recommendation:
 
 
 def recommend(
-    images: str | Task, *, data: Path | str = "data", meta: str = "light", recommender: str = DEFAULT, seed: int = 0
+    images: str | Task,
+    *,
+    data: Path | str = "data",
+    meta: str = "light",
+    recommender: str = DEFAULT,
+    seed: int = 0,
+    own: bool = True,
 ) -> Recommendation:
-    """Rank the configurations of a meta-dataset for `images` (anything that `foretune tune` takes) without training any. Raises `BadInput`."""
+    """Rank the configurations of a meta-dataset for `images` (anything that `foretune tune` takes) without training any. Raises `BadInput`.
+
+    With `own`, a recommender fitted on the user's own studies too comes before the shipped one, where it is there and fits the meta-dataset.
+    """
     if seed < 0:
         raise BadInput(f"--seed {seed} must be at least 0")
     data = Path(data)
     known = MetaDataset.load(data / "meta" / meta)
-    fitted = fitted_recommender(recommender, data, known)
+    fitted, mine, why = (own_recommender if own else shipped_recommender)(recommender, data, known)
     task = images if isinstance(images, Task) else load_task(images, data)
-    hashes = known.about.get("hashes", {})
+    hashes = {**known.about.get("hashes", {}), **mine.hashes}
     same = next((name for name in fitted.past.tasks if hashes.get(name) == task.hash), None)
-    return Recommendation(task, known, fitted.rank(task, seed), recommender, same)
+    return Recommendation(task, known, fitted.rank(task, seed), recommender, same, mine, why)
 
 
-def fitted_recommender(name: str, data: Path, meta: MetaDataset) -> Recommender:
+def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
+    """The recommender that knows the own studies, if there is one that fits `meta`, else the shipped one and why. Raises `BadInput` as that does."""
+    from foretune.recommenders.registry import entry
+
+    entry(name)
+    if not (folder := data / FOLDER / name).is_dir():
+        return shipped_recommender(name, data, meta)
+    try:
+        return *load_own(name, data, meta), ""
+    except BadInput as error:
+        fitted, none, _ = shipped_recommender(name, data, meta)
+        return fitted, none, f"{folder} is not used: {error}; fit it again with: python -m foretune.recommenders.own"
+
+
+def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
     """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises `BadInput` where it is missing or does not fit `meta`."""
-    from foretune.recommenders.base import digest_of
     from foretune.recommenders.registry import entry, load, recommender
 
     entry(name)
     folder = data / "models" / name
     if folder.is_dir():
         fitted = load(folder)
-        known = set(fitted.past.config_ids) <= set(meta.config_ids) and set(fitted.past.tasks) <= set(meta.tasks)
-        if (
-            not known
-            or digest_of(meta, fitted.past.config_ids) != fitted.past.digest
-            or fitted.past.metric != meta.metric
-        ):
+        if not belongs(fitted, meta):
             raise BadInput(
                 f"{folder} was fitted on another meta-dataset than {meta.name}: its tasks, its configurations or its metric are others; "
                 f"fit it again with: python -m foretune.recommenders.train"
             )
-        return fitted
+        return fitted, Own(), ""
     made = recommender(name)
     try:
-        return made.fit(meta, {})
+        return made.fit(meta, {}), Own(), ""
     except BadInput as error:
         if "needs the images" not in str(error):
             raise

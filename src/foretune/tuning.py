@@ -320,9 +320,8 @@ def ranking_of(
     from foretune.recommendation import recommend
 
     try:
-        return recommend(task, data=request.data, meta=request.meta, recommender=chosen, seed=request.seed).in_pool(
-            pool
-        )
+        known = {"data": request.data, "meta": request.meta, "own": request.own}
+        return recommend(task, recommender=chosen, seed=request.seed, **known).in_pool(pool)
     except BadInput:
         if request.recommender is None:  # the method has a ranking of its own, and says which one it used
             return None

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+import meta_train as module
 import pytest
-from meta_train import StageFailed, chosen, main, repro
+from meta_train import StageFailed, chosen, main, meta_train, own_models, repro
 
 from foretune.errors import BadInput
 
@@ -61,3 +62,31 @@ def test_a_stage_tells_whether_it_ran_and_why_it_failed(pipeline: Path, capsys: 
 def test_bad_input_is_said_before_a_server_starts(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--stages", "fit"]) == 2
     assert capsys.readouterr().err.startswith("error: dvc.yaml has no stage 'fit'")
+
+
+def test_models_of_ones_own_are_fitted_after_the_stages_even_where_one_fails(
+    pipeline: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+
+    def stage(name: str, upstream: bool, folder: str) -> bool:
+        done.append(name)
+        return repro.fn(name, upstream, folder)
+
+    def own(folder: str) -> list[str]:
+        done.append("own")
+        return ["studies/mine"]
+
+    monkeypatch.setattr(module, "repro", stage)
+    monkeypatch.setattr(module, "own_models", own)
+    assert meta_train.fn(folder=str(pipeline)) == ["surrogates", "studies/mine"]
+    assert meta_train.fn(own=False, folder=str(pipeline)) == ["surrogates"]
+    assert done == ["recommenders", "surrogates", "own", "recommenders", "surrogates"]
+    with pytest.raises(StageFailed):
+        meta_train.fn("other", folder=str(pipeline))
+    assert done[-1] == "own"
+
+
+def test_models_of_ones_own_read_the_folders_parameters(pipeline: Path) -> None:
+    with pytest.raises(BadInput, match=r"params\.yaml"):
+        own_models.fn(str(pipeline))

@@ -26,7 +26,14 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.out)
     if args.json and args.out is not None:
         raise BadInput("--json prints the ranking and writes no page: leave out --out")
-    found = recommend(args.images, data=args.data, meta=args.meta, recommender=args.recommender, seed=args.seed)
+    found = recommend(
+        args.images,
+        data=args.data,
+        meta=args.meta,
+        recommender=args.recommender,
+        seed=args.seed,
+        own=not args.no_own_studies,
+    )
     if args.json:
         print(json.dumps(as_json(found, args.top), indent=1))
         return 0
@@ -47,7 +54,10 @@ def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
     out = [f"{task.name}: {len(task.labels)} images, {task.num_classes} classes"]
     out.append(
         f"  {found.recommender}, fitted on {len(ranking.past.tasks)} past tasks x {len(ranking.past.config_ids)} configurations"
+        + (f", {len(found.own.measured)} of them your own studies (own_models)" if found.own.measured else "")
     )
+    if found.passed_over:
+        out.append(f"  {found.passed_over}")
     if found.known_as:
         out.append(
             f"  these very images are the past task {found.known_as}: what was measured on them is part of the answer"
@@ -55,9 +65,9 @@ def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
     out.append("")
     out.append(support_text(found))
     for name in nearest_of(found):
-        config, value = found.worked_on(name, 1)[0]
+        best = [f"best was {describe(c)} with {metric} {score(metric, v)}" for c, v in found.worked_on(name, 1)]
         out.append(
-            f"  {name} ({100 * ranking.nearest[name]:.0f} %): best was {describe(config)} with {metric} {score(metric, value)}"
+            f"  {name} ({100 * ranking.nearest[name]:.0f} %): {best[0] if best else 'none was trained to the end'}"
         )
     rows = found.rows[:top]
     names = list(found.meta.space.names)
@@ -121,7 +131,12 @@ def reasons(row: Row, found: Recommendation) -> list[str]:
     share = found.ranking.supported and found.looked and found.ranking.base is None  # else all past tasks count alike
     moved = [] if row.without_images is None else [f"place {row.without_images + 1} in a list that looks at no images"]
     return moved + [
-        f"leans on {r.task}{f' ({100 * r.weight:.0f} %)' if share else ''}: there it was number {r.rank + 1} of {n} with {metric} {score(metric, r.value)}"
+        f"leans on {r.task}{f' ({100 * r.weight:.0f} %)' if share else ''}: there it "
+        + (
+            f"reached {metric} {score(metric, r.value)}"  # the places of the others are forecasts
+            if r.task in found.own.measured
+            else f"was number {r.rank + 1} of {n} with {metric} {score(metric, r.value)}"
+        )
         for r in row.reasons
     ]
 
@@ -132,6 +147,8 @@ def as_json(found: Recommendation, top: int) -> dict[str, Any]:
         "task": found.task.name,
         "recommender": found.recommender,
         "known_as": found.known_as,
+        "own_studies": list(found.own.measured),
+        "passed_over": found.passed_over or None,
         "supported": found.ranking.supported,
         "support": round(found.ranking.support, 4),
         "nearest": {k: round(v, 4) for k, v in found.ranking.nearest.items()},
@@ -156,7 +173,7 @@ def html(found: Recommendation, data: Path, top: int) -> str:
     metric = found.meta.metric
     nearest = []
     for name in nearest_of(found):
-        file = data / "images" / f"{name}.npz"
+        file = data / name / "task.npz" if name in found.own.measured else data / "images" / f"{name}.npz"
         picture = data_uri(sheet_png(Task.load(file), per_class=6, max_classes=6)) if file.exists() else ""
         best = [(describe(config), score(metric, value)) for config, value in found.worked_on(name)]
         nearest.append((name, f"{100 * found.ranking.nearest[name]:.0f} %", picture, best))

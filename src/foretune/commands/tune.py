@@ -133,7 +133,9 @@ def ranked_by(noted: dict[str, Any] | None, wanted: str) -> str:
         return f"no fitted {wanted} for this past (python -m foretune.recommenders.train): ranked by the past tasks' mean rank"
     if noted.get("known_as"):
         return f"ranked by {noted['recommender']}, which has seen these very images as {noted['known_as']}"
-    return f"ranked by {noted['recommender']}" + (
+    own = len(noted.get("own_studies", []))
+    fitted = f", fitted on {own} of your own studies too (own_models)" if own else ""
+    return f"ranked by {noted['recommender']}{fitted}" + (
         "" if noted["supported"] else ": no past task looks like this one, so by their portfolio"
     )
 
