@@ -51,12 +51,40 @@ def test_a_child_adds_likeness_only_where_both_configurations_have_it(layout):
     assert float(K[0, 2]) < s
 
 
-def test_flat_is_the_product_of_its_parts(layout, X):
-    kernel = Flat(layout)
-    product = torch.ones(len(X), len(X))
-    for part in kernel.parts:
-        product = product * part(X, X)
-    np.testing.assert_allclose(kernel(X, X).detach(), (positive(kernel.scale) * product).detach(), rtol=1e-5)
+def rbf(x, y, length=0.5):
+    return np.exp(-0.5 * ((x[:, None] - y[None]) / length) ** 2)
+
+
+def index(x, y, v=0.5):
+    """Choices as one-hot rows under b = 1: equal 1, different 1 / (1 + v), both inactive 1, one inactive 0."""
+    both = x @ y.T + (x @ (1 - y).T) / (1 + v)
+    return both + (1 - x.sum(1))[:, None] * (1 - y.sum(1))[None]
+
+
+def test_flat_is_the_product_of_the_kernels_of_its_hyperparameters(layout, X):
+    x, product = X.numpy(), np.ones((len(X), len(X)))
+    for c in layout.columns:
+        columns = x[:, c.first : c.stop]
+        product *= index(columns, columns) if c.one_hot else rbf(columns[:, 0], columns[:, 0])
+    np.testing.assert_allclose(Flat(layout)(X, X).detach(), product, rtol=1e-4, atol=1e-6)
+
+
+def test_tree_is_the_sum_product_over_the_conditions_one_hyperparameter_at_a_time(layout, X):
+    x = X.numpy()
+    columns = {c.name: x[:, c.first : c.stop] for c in layout.columns}
+
+    def branch(column):
+        values = columns[column.name]
+        own = index(values, values) if column.one_hot else rbf(values[:, 0], values[:, 0])
+        below, together = np.ones_like(own), np.zeros_like(own)
+        for child in (c for c in layout.columns if c.parent == column.name):
+            both = np.outer(x[:, child.activity], x[:, child.activity])
+            below *= both * branch(child) + 1 - both
+            together = np.maximum(together, both)
+        return own + together * below  # w = 1
+
+    product = np.prod([branch(c) for c in layout.columns if c.parent is None], axis=0)
+    np.testing.assert_allclose(Tree(layout)(X, X).detach(), product, rtol=1e-4, atol=1e-6)
 
 
 def test_the_polynomial_is_the_square_of_the_linear_kernel(layout, X):

@@ -4,6 +4,7 @@ Each is built for a `Layout`, which says which columns belong to which hyperpara
 on; inactive hyperparameters have zeros in their columns and 0 in their activity column. Gram matrices are (m1, m2).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,28 +54,46 @@ def parents_of(space: Space, name: str) -> list[str]:
     return [p.name for p in space.config_space.parents_of.get(name, [])]
 
 
-class Part(nn.Module):
-    """The kernel of one hyperparameter: RBF on a number, an index kernel (b b^T + diag v, scaled to 1) on a choice."""
+class Numbers(nn.Module):
+    """RBF on numeric hyperparameters: the product of exp(-(x - x')^2 / 2 l^2) over them, as three products of matrices instead of one
+    Gram matrix for each. With `gated`, each counts only where it is active in both configurations, else its factor is 1.
+    """
+
+    def __init__(self, columns: Sequence[Column], gated: bool = False):
+        super().__init__()
+        self.at = [c.first for c in columns]
+        self.activity = [c.activity for c in columns] if gated else None
+        self.lengths = nn.Parameter(parameter(0.5).detach().repeat(len(columns)))
+
+    def forward(self, X1: Tensor, X2: Tensor) -> Tensor:
+        """Similarity by these hyperparameters; 1 for equal values."""
+        z1, z2 = X1[:, self.at] / positive(self.lengths), X2[:, self.at] / positive(self.lengths)
+        a1, a2 = (torch.ones_like(z) if self.activity is None else X[:, self.activity] for z, X in ((z1, X1), (z2, X2)))
+        z1, z2 = a1 * z1, a2 * z2
+        apart = (z1 * z1) @ a2.T - 2 * z1 @ z2.T + a1 @ (z2 * z2).T  # sum of a a' (z - z')^2
+        return torch.exp(-0.5 * apart.clamp(min=0.0))
+
+
+class Choice(nn.Module):
+    """Index kernel of a one-hot hyperparameter: b b^T + diag v, scaled to a diagonal of 1; two inactive ones are equal."""
 
     def __init__(self, column: Column):
         super().__init__()
-        self.column = column
-        if column.one_hot:
-            self.shared = nn.Parameter(torch.ones(column.stop - column.first))
-            self.own = parameter(0.5)
-        else:
-            self.length = parameter(0.5)
+        self.at = slice(column.first, column.stop)
+        self.shared = nn.Parameter(torch.ones(column.stop - column.first))
+        self.own = parameter(0.5)
 
     def forward(self, X1: Tensor, X2: Tensor) -> Tensor:
         """Similarity by this hyperparameter alone; 1 for equal values."""
-        x1, x2 = X1[:, self.column.first : self.column.stop], X2[:, self.column.first : self.column.stop]
-        if self.column.one_hot:
-            v = positive(self.own)
-            table = self.shared[:, None] * self.shared[None] + v * torch.eye(len(self.shared))
-            size = torch.sqrt(torch.diag(table))
-            return x1 @ (table / (size[:, None] * size[None])) @ x2.T + (1 - x1.sum(1)[:, None]) * (1 - x2.sum(1)[None])
-        apart = (x1[:, 0][:, None] - x2[:, 0][None]) / positive(self.length)
-        return torch.exp(-0.5 * apart**2)
+        x1, x2 = X1[:, self.at], X2[:, self.at]
+        table = self.shared[:, None] * self.shared[None] + positive(self.own) * torch.eye(len(self.shared))
+        size = torch.sqrt(torch.diag(table))
+        return x1 @ (table / (size[:, None] * size[None])) @ x2.T + (1 - x1.sum(1)[:, None]) * (1 - x2.sum(1)[None])
+
+
+def alone(column: Column) -> nn.Module:
+    """The kernel of one hyperparameter."""
+    return Choice(column) if column.one_hot else Numbers([column])
 
 
 class Flat(nn.Module):
@@ -82,14 +101,15 @@ class Flat(nn.Module):
 
     def __init__(self, layout: Layout):
         super().__init__()
-        self.parts = nn.ModuleList(Part(c) for c in layout.columns)
+        self.numbers = Numbers([c for c in layout.columns if not c.one_hot])
+        self.choices = nn.ModuleList(Choice(c) for c in layout.columns if c.one_hot)
         self.scale = parameter(1.0)
 
     def forward(self, X1: Tensor, X2: Tensor) -> Tensor:
         """Gram matrix."""
-        K = positive(self.scale) * torch.ones(len(X1), len(X2))
-        for part in self.parts:
-            K = K * part(X1, X2)
+        K = positive(self.scale) * self.numbers(X1, X2)
+        for choice in self.choices:
+            K = K * choice(X1, X2)
         return K
 
 
@@ -102,34 +122,47 @@ class Tree(nn.Module):
 
     def __init__(self, layout: Layout):
         super().__init__()
-        self.layout = layout
-        self.parts = nn.ModuleDict({c.name.replace(".", "_"): Part(c) for c in layout.columns})
+        self.below: dict[str, list[Column]] = {}  # a parent's children; "" are the roots
+        for column in layout.columns:
+            self.below.setdefault(column.parent or "", []).append(column)
+        self.leaves, self.inner, self.weights = nn.ModuleDict(), nn.ModuleDict(), nn.ParameterDict()
+        for parent, children in self.below.items():
+            if leaves := [c for c in children if not self.is_inner(c)]:
+                self.leaves[key(parent)] = Numbers(leaves, gated=bool(parent))
+            for column in filter(self.is_inner, children):
+                self.inner[key(column.name)] = alone(column)
+            if parent:
+                self.weights[key(parent)] = parameter(1.0)
         self.scale = parameter(1.0)
-        parents = [c.name for c in layout.columns if any(d.parent == c.name for d in layout.columns)]
-        self.weights = nn.ParameterDict({p.replace(".", "_"): parameter(1.0) for p in parents})
 
-    def branch(self, column: Column, X1: Tensor, X2: Tensor) -> Tensor:
-        """The kernel of a hyperparameter with everything below it."""
-        key = column.name.replace(".", "_")
-        own = self.parts[key](X1, X2)
-        children = [c for c in self.layout.columns if c.parent == column.name]
-        if not children:
-            return own
-        below, together = torch.ones_like(own), torch.zeros_like(own)
-        for child in children:
-            assert child.activity is not None
-            both = X1[:, child.activity][:, None] * X2[:, child.activity][None]
-            below = below * (both * self.branch(child, X1, X2) + (1 - both))
-            together = torch.maximum(together, both)
-        return own + positive(self.weights[key]) * together * below
+    def is_inner(self, column: Column) -> bool:
+        """Whether a hyperparameter has a kernel of its own instead of a share in its siblings': a choice, or one with children."""
+        return column.one_hot or column.name in self.below
+
+    def level(self, parent: str, X1: Tensor, X2: Tensor) -> Tensor:
+        """The product of a parent's children, each with everything below it; an inactive one has factor 1."""
+        leaves = key(parent)
+        K = self.leaves[leaves](X1, X2) if leaves in self.leaves else torch.ones(len(X1), len(X2))
+        for column in filter(self.is_inner, self.below[parent]):
+            own = self.inner[key(column.name)](X1, X2)
+            if children := self.below.get(column.name):
+                activities = [c.activity for c in children]
+                together = (X1[:, activities] @ X2[:, activities].T > 0).to(own.dtype)
+                own = own + positive(self.weights[key(column.name)]) * together * self.level(column.name, X1, X2)
+            if column.activity is not None:
+                both = X1[:, column.activity][:, None] * X2[:, column.activity][None]
+                own = both * own + (1 - both)
+            K = K * own
+        return K
 
     def forward(self, X1: Tensor, X2: Tensor) -> Tensor:
         """Gram matrix."""
-        K = positive(self.scale) * torch.ones(len(X1), len(X2))
-        for column in self.layout.columns:
-            if column.parent is None:
-                K = K * self.branch(column, X1, X2)
-        return K
+        return positive(self.scale) * self.level("", X1, X2)
+
+
+def key(name: str) -> str:
+    """A hyperparameter's name as a key of torch's containers, which take no dots and no empty names; the roots' is "roots"."""
+    return name.replace(".", "_") or "roots"
 
 
 class DeepLinear(nn.Module):
