@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foretune.evaluation import autohyper_runs as ar
-from foretune.evaluation.autohyper_runs import Cell, Job, Runs
+from foretune.evaluation.autohyper_runs import Cell, Job, Runs, rounded
 from foretune.evaluation.small_networks import Data
 from foretune.images import Task
 
@@ -40,13 +40,12 @@ def test_random_search_takes_the_lowest_loss_of_as_many_trials(tmp_path):
     rates = ar.random_rates(CELL, len(ar.walk(runs, CELL).trained))
     assert len(set(rates)) == len(rates) and all(1e-4 <= r <= 0.1 for r in rates)
     jobs = [
-        j for j in ar.missing(runs, ["a"], 1) if j.kind == "start" and j.optimizer == "adam" and j.network == "plain"
+        j for j in ar.missing(runs, ["a"], 1) if j.kind == "random" and j.optimizer == "adam" and j.network == "plain"
     ]
     assert {j.rate for j in jobs} >= set(rates)
     for k, rate in enumerate(rates):
-        z = None if k == 2 else 0.5  # diverged: its loss does not count
-        loss = 0.1 if k == 2 else 1.0 + (k - 4) ** 2
-        runs.add({ar.job_of(CELL, "start", rate): {"z": z, "curve": [z] * 5, "losses": [loss] * 5, "seconds": 0.1}})
+        loss = None if k == 2 else 1.0 + (k - 4) ** 2  # diverged
+        runs.add({ar.job_of(CELL, "random", rate): {"losses": [0.1, loss], "seconds": 0.1}})
     assert ar.choices(runs, CELL)["random"] == rates[4]
     full = {
         j.rate for j in ar.missing(runs, ["a"], 3) if j.kind == "full" and (j.network, j.optimizer) == ("plain", "adam")
@@ -101,6 +100,10 @@ def test_runs_hold_what_their_kind_promises(tiny, monkeypatch):
     made = ar.make([start, lost], lambda name: tiny)
     assert made[start]["z"] == pytest.approx(np.mean(made[start]["curve"])) and len(made[start]["losses"]) == 5
     assert math.isnan(made[lost]["z"])
+    drawn = Job("random", "a", "plain", "adam", rate=0.01)
+    assert ar.make([drawn], lambda name: tiny)[drawn]["losses"] == pytest.approx(made[start]["losses"], rel=1e-4)
+    lost = Job("random", "a", "plain", "adam", rate=1e30)
+    assert ar.final_loss(rounded(ar.make([lost], lambda name: tiny)[lost])) == math.inf
     monkeypatch.setattr(ar, "LONG_EPOCHS", 7)
     long = Job("long", "a", "plain", "adam", rate=0.01)
     run = ar.make([long], lambda name: tiny)[long]

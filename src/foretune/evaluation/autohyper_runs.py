@@ -4,7 +4,8 @@ A run is one line of `runs.jsonl`, a function of its key (`KEY`) up to rounding:
 
 | kind      | what                                                        | holds                                                   |
 |-----------|-------------------------------------------------------------|---------------------------------------------------------|
-| start     | 5 epochs at a rate (of a search, or drawn at random)        | z (None if it diverged), curve (Z_t), losses, seconds     |
+| start     | 5 epochs at a rate of a search                              | z (None if it diverged), curve (Z_t), losses, seconds     |
+| random    | 5 epochs at a rate that random search draws, without Z_t    | losses (None once it diverged), seconds                 |
 | long      | 15 epochs at a rate, with Z_t                               | the same, and valid accuracy after every epoch          |
 | full      | 20 epochs at a rate, without                                | test after 5, 10, 15, 20 epochs, valid, loss, seconds      |
 | hyperband | two rounds of Hyperband (R = 20, eta = 3) over the rate     | path: [epochs spent, best valid accuracy] after every rung |
@@ -161,7 +162,7 @@ def random_rates(cell: Cell, trials: int) -> list[float]:
 def choices(runs: Runs, cell: Cell) -> dict[str, float]:
     """The rates that are known so far: autoHyper's, its authors' suggestion, and random search's with as many trials (lowest training loss after 5 epochs)."""
     found = {"suggested": plain(SUGGESTED[cell.optimizer])}
-    decision, have = walk(runs, cell), starts(runs, cell)
+    decision, have = walk(runs, cell), {r["rate"]: r for r in runs.of("random", cell)}
     if decision.chosen is None:
         return found
     found["autohyper"] = plain(decision.chosen)
@@ -174,7 +175,7 @@ def choices(runs: Runs, cell: Cell) -> dict[str, float]:
 def final_loss(run: Run) -> float:
     """Training loss after the last epoch; infinite if it diverged."""
     last = run["losses"][-1]
-    return math.inf if last is None or run["z"] is None else float(last)
+    return math.inf if last is None else float(last)
 
 
 def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
@@ -191,7 +192,7 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
         wanted += [job_of(c, "start", rate) for c in mine if (rate := walks[c].rate) is not None]
         ended = [c for c in mine if walks[c].rate is None]
         wanted += [job_of(c, "full", rate) for c in mine for rate in chosen[c].values()]
-        wanted += [job_of(c, "start", rate) for c in ended for rate in random_rates(c, len(walks[c].trained))]
+        wanted += [job_of(c, "random", rate) for c in ended for rate in random_rates(c, len(walks[c].trained))]
         wanted += [
             Job("long", task, name, optimizer, rate=rate)
             for task, optimizer, rate in product(tasks, LONG, LONG_RATES)
@@ -226,7 +227,8 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
     """Train the jobs of one fleet."""
     if jobs[0].kind == "hyperband":
         return hyperband(jobs, data(jobs[0].task))
-    full, long = jobs[0].kind == "full", jobs[0].kind == "long"
+    kind = jobs[0].kind
+    full, long = kind == "full", kind == "long"
     began = time.process_time()
     fleet = Fleet(
         [
@@ -237,13 +239,13 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
                 j.rate,
                 seed=j.seed + 1000 * full,  # weights and order of batches that no search has seen
                 batch=j.batch,
-                z=not full,
+                z=kind in ("start", "long"),
             )
             for j in jobs
         ]
     )
     accuracies: list[list[float]] = [[] for _ in jobs]
-    for epoch in range(1, {"start": EPOCHS, "long": LONG_EPOCHS, "full": FULL}[jobs[0].kind] + 1):
+    for epoch in range(1, {"long": LONG_EPOCHS, "full": FULL}.get(kind, EPOCHS) + 1):
         fleet.train_epoch()
         if (full and epoch in CHECKS) or long:
             for trial, row in zip(fleet.trials, accuracies, strict=True):
@@ -254,6 +256,8 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
         losses = [row["train_loss"] for row in trial.rows]
         if full:
             out[job] = {"test": seen, "valid": trial.accuracy("valid"), "loss": losses[-1], "seconds": seconds}
+        elif kind == "random":
+            out[job] = {"losses": losses, "seconds": seconds}
         else:
             curve = [row[RESPONSE] for row in trial.rows]
             z = math.nan if trial.diverged else mean(curve[:EPOCHS])
