@@ -91,6 +91,14 @@ def test_refusals(tmp_path):
         learning_rate_search(a_task(), "warp")
 
 
+def test_a_search_goes_on_on_another_device(tmp_path):
+    settings = Settings(pretrained=False, device="cpu")
+    found = learning_rate_search(a_task(), settings=settings, folder=tmp_path / "s", workers=Here(Synthetic()))
+    other = Settings(pretrained=False, device="auto")
+    again = learning_rate_search(a_task(), settings=other, folder=tmp_path / "s", workers=Here(rest := Synthetic()))
+    assert (again.rate, again.trials, rest.runs) == (found.rate, found.trials, [])
+
+
 def test_a_flat_response_is_told():
     found = Found("adam", 0.01, True, False, "ends meet", (), 10, 1.0)
     assert "no learning rate" in found.text

@@ -132,7 +132,7 @@ class Found:
     @property
     def text(self) -> str:
         """One sentence for people."""
-        cost = f"{len(self.trials)} trials, {self.epochs} epochs, {self.seconds:.0f} s"
+        cost = f"{len(self.trials)} trial{'s' * (len(self.trials) != 1)}, {self.epochs} epochs, {self.seconds:.0f} s"
         if not self.informative:
             return f"no learning rate for {self.optimizer}: the weights respond alike to all rates tried ({cost})"
         return f"learning rate {self.rate:.3g} for {self.optimizer} ({'' if self.converged else 'not converged: '}{self.why}; {cost})"
@@ -189,7 +189,8 @@ def open_search(
         return Study(space_of(base), [], plan, folder=folder)
     study = Study.load(folder)
     same = ("task_hash", "base", "options")
-    if any(study.plan.notes.get(k) != notes[k] for k in same) or Settings(**study.plan.notes["settings"]) != settings:
+    begun = replace(Settings(**study.plan.notes["settings"]), device=settings.device)  # a search may go on elsewhere
+    if any(study.plan.notes.get(k) != notes[k] for k in same) or begun != settings:
         raise BadInput(
             f"study {folder.name!r} exists and is another search (its images, network, settings or options differ); give another name with --study"
         )

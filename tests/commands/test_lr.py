@@ -73,6 +73,14 @@ def test_weights_that_do_not_respond_give_no_rate_and_exit_code_1(data, monkeypa
     assert not (folder / "narrowed.json").exists()
 
 
+def test_images_and_steps_are_told_and_too_few_steps_warned_of(data, monkeypatch, capsys):
+    responding(monkeypatch, falling)
+    command = ["lr", "toy", "--data", str(data), "--tracking", "none", "--train-limit", "9"]
+    assert main(command) == 0
+    told = capsys.readouterr()
+    assert "9 of 21 training images, 1 step an epoch" in told.out and "fewer than 100 steps an epoch" in told.err
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -82,6 +90,7 @@ def test_weights_that_do_not_respond_give_no_rate_and_exit_code_1(data, monkeypa
         (["--option", "trials=abc"], "trials=abc must be a whole number"),
         (["--option", "low=abc"], "low=abc must be a number"),
         (["--network", "alexnet"], "alexnet"),
+        (["--device", "cuda:99"], "no CUDA device"),
         (["--study", "a/b"], "a/b"),
     ],
 )

@@ -22,16 +22,21 @@ from foretune.study import Study
 from foretune.tracking import Tracker
 from foretune.tuning import check_name
 
+FEW_STEPS = 100  # in an epoch: the rate at which Z falls moves with their number (docs/autohyper.md)
+
 
 def run(args: argparse.Namespace) -> int:
     """Search, print Z of every rate and the rate chosen, write the results; exit code 1 if Z did not respond to the rate."""
+    from foretune.training import find_device
+
     if args.optimizer not in SUGGESTED:
         raise BadInput(f"--optimizer {args.optimizer!r} must be one of {', '.join(SUGGESTED)}")
     check_name(args.study)
     rules = rules_of(options(args.option))
     given = {k: getattr(args, k) for k in ("network", "image_size", "train_limit", "valid_limit", "device")}
     settings = replace(Settings(pretrained=False), **{k: v for k, v in given.items() if v is not None})
-    architecture(settings.network)  # refuses an unknown one now
+    architecture(settings.network)  # refuses an unknown one now, as the next line does a device
+    find_device(settings.device)
     task = load_task(args.images, args.data)
     folder = args.data / "studies" / (args.study or f"{task.name}-lr-{args.optimizer}")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +44,14 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"  {settings.network} (random weights) at {settings.image_size} px, {args.optimizer}; at most {rules.trials} rates"
     )
+    have = len(task.part("train")[1])
+    used = min(settings.train_limit or have, have)
+    steps = -(-used // settings.batch_size)
+    print(f"  {used} of {have} training images, {steps} step{'s' * (steps > 1)} an epoch")
+    if steps < FEW_STEPS:
+        _warn(
+            f"with fewer than {FEW_STEPS} steps an epoch (the paper has 390) the rate found tends to be too large; foretune tune looks at accuracy"
+        )
     tracker = None if args.tracking == "none" else Tracker(args.tracking, warn=_warn)
     seen: list[Study] = []
 
@@ -48,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             if not study.pending[i] and len(study.started) > len(seen):
                 z = [row["zero_share"] for row in study.rows[i] if "zero_share" in row]
                 shown = "diverged" if study.failed[i] else f"Z {sum(z) / len(z):.3f}" if z else ""
-                print(f"  {len(study.started):>2}. rate {study.configs[i]['learning_rate']:.3g}: {shown}", flush=True)
+                print(f"  {len(study.started):>2}. rate {study.configs[i]['learning_rate']:.4g}: {shown}", flush=True)
         seen.extend([study] * (len(study.started) - len(seen)))
         if tracker:
             tracker.submit(study)
