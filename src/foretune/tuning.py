@@ -320,8 +320,10 @@ def ranking_of(
     from foretune.recommendation import recommend
 
     try:
-        known = {"data": request.data, "meta": request.meta, "own": request.own}
-        return recommend(task, recommender=chosen, seed=request.seed, **known).in_pool(pool)
+        found = recommend(
+            task, data=request.data, meta=request.meta, recommender=chosen, seed=request.seed, own=request.own
+        )
+        return found.in_pool(pool)
     except BadInput:
         if request.recommender is None:  # the method has a ranking of its own, and says which one it used
             return None
