@@ -1,11 +1,12 @@
 """What the running parts cost and bear: workers, task runners, journals, MLflow.
 
-    python bench/load.py [scaling] [overhead] [tell] [mlflow] [--out data/reports/load.json]
+    python bench/load.py [scaling] [overhead] [lengths] [tell] [mlflow] [--out data/reports/load.json]
 
 | part       | measures                                                                                                                           |
 |------------|------------------------------------------------------------------------------------------------------------------------------------|
 | `scaling`  | epochs per second with 1, 2 and 4 workers; trials sleep, so that processor cores do not limit; MLflow on                            |
 | `overhead` | seconds to start two workers, and what a step costs beyond its work: foretune's processes, Prefect's, Dask, Ray                    |
+| `lengths`  | the share of two workers' time that is training, with epochs of a second and steps of 1, 3 and 10 of them                          |
 | `tell`     | 8 processes at once, each asking for and telling 10,000 steps of a study of its own, journal and all; then the studies are read back |
 | `mlflow`   | 1,000 trials of 100 epochs logged to one experiment of a server, and its pages in a browser (Chromium; playwright, in an environment of its own) |
 
@@ -40,6 +41,7 @@ from foretune.workers import Ended, Processes
 toy = victim.toy
 ROOT = Path(__file__).resolve().parents[1]
 EPOCH_SECONDS = 0.25
+LENGTHS = {1: 16, 3: 8, 10: 4}  # epochs of a step -> steps
 STEPS, TELLERS, TOLD = 40, 8, 10_000
 TRIALS, EPOCHS = 1000, 100
 Workers = Any
@@ -77,22 +79,43 @@ class Nothing:
         return Outcome([{"epoch": stop, "score": 0.0}])
 
 
+class Seconds:
+    """Epochs of a second."""
+
+    def run(self, config_id: int, config: Any, start: int, stop: int, on_epoch: Any = None) -> Any:
+        """Its rows, each told as it comes."""
+        from foretune.objective import Outcome
+
+        rows = []
+        for epoch in range(start + 1, stop + 1):
+            time.sleep(1.0)
+            rows.append({"epoch": epoch, "score": 0.0})
+            if on_epoch is not None:
+                on_epoch(rows[-1])
+        return Outcome(rows)
+
+
+def kinds(objective: Any) -> dict[str, Callable[[], Workers]]:
+    """Two workers of each kind for an objective."""
+    from tune import PrefectWorkers
+
+    os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "bench"), os.environ.get("PYTHONPATH", "")])
+    return {
+        "processes": lambda: Processes(objective, 2),
+        "prefect processes": lambda: PrefectWorkers(objective, 2),
+        "dask": lambda: PrefectWorkers(objective, 2, "dask"),
+        "ray": lambda: PrefectWorkers(objective, 2, "ray"),
+    }
+
+
 def overhead(folder: Path) -> dict[str, Any]:
     """Steps without work on two workers of each kind, after both have started."""
     from prefect_api import prefect_api
-    from tune import PrefectWorkers
 
-    kinds: dict[str, Callable[[], Workers]] = {
-        "processes": lambda: Processes(Nothing(), 2),
-        "prefect processes": lambda: PrefectWorkers(Nothing(), 2),
-        "dask": lambda: PrefectWorkers(Nothing(), 2, "dask"),
-        "ray": lambda: PrefectWorkers(Nothing(), 2, "ray"),
-    }
-    os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "bench"), os.environ.get("PYTHONPATH", "")])
     out = {}
     with prefect_api():
-        for kind, made in kinds.items():
+        for kind, made in kinds(Nothing()).items():
             workers = made()
             try:
                 began = time.monotonic()
@@ -106,12 +129,31 @@ def overhead(folder: Path) -> dict[str, Any]:
     return out
 
 
-def drive(workers: Workers, count: int) -> None:
-    """Run `count` steps, as many at a time as there are workers. Raises `RuntimeError` for one that does not end well."""
+def lengths(folder: Path) -> dict[str, Any]:
+    """Share of the ideal time, by kind and number of epochs in a step, after both workers have started."""
+    from prefect_api import prefect_api
+
+    out: dict[str, Any] = {}
+    with prefect_api():
+        for kind, made in kinds(Seconds()).items():
+            workers = made()
+            try:
+                drive(workers, 4)
+                for epochs, steps in LENGTHS.items():
+                    began = time.monotonic()
+                    drive(workers, steps, epochs)
+                    out.setdefault(kind, {})[str(epochs)] = epochs * steps / 2 / (time.monotonic() - began)
+            finally:
+                workers.close()
+    return out
+
+
+def drive(workers: Workers, count: int, epochs: int = 1) -> None:
+    """Run `count` steps of so many epochs, as many at a time as there are workers. Raises `RuntimeError` for one that does not end well."""
     asked = over = 0
     while over < count:
         while workers.free and asked < count:
-            workers.submit(Step(asked, 0, 1), {"x": 0.5})
+            workers.submit(Step(asked, 0, epochs), {"x": 0.5})
             asked += 1
         for event in workers.events(1.0):
             if isinstance(event, Ended):
@@ -228,7 +270,7 @@ def browse(address: str) -> dict[str, Any] | str:
     return dict(json.loads(done.stdout))
 
 
-PARTS = {"scaling": scaling, "overhead": overhead, "tell": tell, "mlflow": mlflow}
+PARTS = {"scaling": scaling, "overhead": overhead, "lengths": lengths, "tell": tell, "mlflow": mlflow}
 
 
 def main() -> int:
