@@ -148,7 +148,14 @@ class PrefectWorkers:
         self._busy = {}
 
 
-@flow(name="tune", flow_run_name="{images}", persist_result=False, validate_parameters=False)
+def run_name() -> str:
+    """What Prefect's pages call a run: the study, or, where it gets its name later, the images."""
+    from prefect.runtime import flow_run
+
+    return str(flow_run.parameters.get("study") or flow_run.parameters["images"])
+
+
+@flow(name="tune", flow_run_name=run_name, persist_result=False, validate_parameters=False)
 def tune(
     images: str,
     budget: Count | None = None,

@@ -64,6 +64,13 @@ def test_taken_once_under_a_name_that_nothing_has_had(inbox):
     assert inbox.take(drop(inbox, "!"), {}).id == "dataset"
 
 
+def test_a_dataset_named_like_the_note_on_another_is_set_aside_beside_it(inbox):
+    jobs = [inbox.take(drop(inbox, name), {}) for name in ("a", "a.txt", "a.TXT_.txt")]
+    assert [job.id for job in jobs] == ["a", "a-2", "a-3"]
+    for job in jobs:
+        assert inbox.set_aside(job, "why").read_text().startswith(job.dropped)
+
+
 def test_one_watch_at_a_time(inbox):
     with inbox.watching() as first, inbox.watching() as second:
         assert first and not second

@@ -122,13 +122,14 @@ class Inbox:
         job.save()
         return job
 
-    def images(self, job: Job) -> Path:
-        """The folder of class folders of a job, unpacked if it is not yet. Raises `BadInput` for what was dropped if it is neither folder nor archive."""
+    def check(self, job: Job) -> Path:
+        """What was dropped. Raises `BadInput` for what a look tells to be no dataset: neither folder nor archive, or a folder without class folders."""
         source = job.folder / job.dropped
         if source.is_symlink():
             raise BadInput(f"{job.dropped}: is a link; drop the folder or archive itself")
         if source.is_dir():
-            check_plain(source)
+            if not any(entry.is_dir() for entry in source.iterdir()):
+                raise BadInput(f"{job.dropped}: holds no class folders: put the images into one folder per class")
             return source
         if not source.is_file():
             raise BadInput(f"{job.dropped}: is neither a file nor a folder")
@@ -136,6 +137,14 @@ class Inbox:
             raise BadInput(
                 f"{job.dropped}: drop a folder of class folders, or an archive of one ({', '.join(SUFFIXES)})"
             )
+        return source
+
+    def images(self, job: Job) -> Path:
+        """The folder of class folders of a job, unpacked if it is not yet. Raises `BadInput` for what cannot be used."""
+        source = self.check(job)
+        if source.is_dir():
+            check_plain(source)
+            return source
         out = job.folder / UNPACKED / job.id
         if not out.exists():
             temporary = job.folder / ".unpacking"
@@ -165,9 +174,10 @@ class Inbox:
 
     def _new_id(self, entry: Path) -> str:
         """A study's name for what was dropped that no dataset and no study has had."""
-        name = re.sub(r"[^\w.-]+", "_", entry.name if entry.is_dir() else stem(entry)).strip("._-")[:80] or "dataset"
+        name = re.sub(r"[^\w.-]+", "_", entry.name if entry.is_dir() else stem(entry))[:80]
+        name = re.sub(r"(\.txt|[._-])+$", "", name, flags=re.IGNORECASE).lstrip("._-")  # ID.txt is the note on ID
         taken = [self.folder / place for place in (WORK, DONE, FAILED)] + [self.studies]
-        number = 1
+        name, number = name or "dataset", 1
         while True:
             numbered = name if number == 1 else f"{name}-{number}"
             if not any(os.path.lexists(place / numbered) for place in taken):

@@ -69,6 +69,24 @@ def test_a_bad_dataset_is_set_aside_and_the_others_go_on(watch: Any) -> None:
     assert "class 'cat' has 1 image" in (watch.folder / "failed" / "b.txt").read_text()
 
 
+def test_what_is_no_dataset_at_a_look_does_not_wait_for_the_tuning_of_others(
+    watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch.drop("a")
+    (watch.folder / "empty").mkdir()
+    (watch.folder / "notes.txt").write_text("hello")
+    seen: list[list[str]] = []
+    tune = watch.tune
+
+    def first(**given: Any) -> Tuned:
+        seen.append(sorted(path.name for path in (watch.folder / "failed").glob("*.txt")))
+        return tune(**given)
+
+    monkeypatch.setattr(module, "tune", first)
+    assert watch() == ["a"] and seen == [["empty.txt", "notes.txt"]]
+    assert "holds no class folders" in (watch.folder / "failed" / "empty.txt").read_text()
+
+
 def test_a_fault_of_the_machine_waits_for_the_next_watch_with_its_first_request(watch: Any) -> None:
     watch.drop("a", "b")
     watch.does = {"a": OSError("No space left on device")}
