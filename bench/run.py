@@ -4,8 +4,8 @@
 
 Each peer runs in an environment of its own under `.cache/bench` (made with uv at the first run; the user's own package index), as a process that reads
 the pool of a task as JSON (`bench/peers/`). A peer that cannot be installed is left out, saying so. Runs that were made are kept in
-`.cache/bench/runs` and not repeated. Prints, and writes to `data/reports/field/peers.csv`, one table: mean normalized regret at each budget and milliseconds per
-decision (median over steps, of wall-clock, on this machine).
+`.cache/bench/runs` and not repeated. Prints, and writes to `data/reports/field/peers.csv`, one table: mean normalized regret after 1, 2, 5, 10 and 20 full trainings
+and at the whole budget, its standard error over tasks, and milliseconds per decision (median over steps, of wall-clock, on this machine).
 """
 
 import argparse
@@ -130,7 +130,8 @@ def row(name: str, runs: list[tuple[Score, Trace]], budgets: Sequence[int]) -> d
         found = [-np.inf if k < 0 else trace[k][1] for k in at]
         regret.append([min(1.0, score.normalized(max(0.0, score.best - v))) for v in found])
     milliseconds = [1000 * t[2] for _, trace in runs for t in trace]
-    values = dict(zip(map(str, budgets), np.mean(regret, axis=0).round(4).tolist(), strict=True))
+    per_task = pd.DataFrame(regret, columns=[str(b) for b in budgets]).groupby([id(score) for score, _ in runs]).mean()
+    values = per_task.mean().round(4).to_dict() | per_task.sem().round(4).add_suffix(" se").to_dict()
     ms = {"ms": round(float(np.median(milliseconds)), 2), "ms p95": round(float(np.quantile(milliseconds, 0.95)), 1)}
     return {"method": name, **values, **ms, "runs": len(runs)}
 
@@ -157,7 +158,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tasks = [names[k] for k in np.linspace(0, len(names) - 1, min(int(args.tasks), len(names))).astype(int)]
     else:
         tasks = args.tasks.split(",")
-    budgets = [b for b in (51, 102, 255, 510, 1020) if b < args.budget] + [args.budget]
+    budgets = [b for k in (1, 2, 5, 10, 20) if (b := k * meta.max_epoch) < args.budget] + [args.budget]
     runs: dict[str, list[tuple[Score, Trace]]] = {}
     for task in tasks:
         score = Score(meta, task)
@@ -172,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 runs.setdefault(method, []).append((score, our_run(method, meta, task, seed, args.budget)))
     table = pd.DataFrame([row(name, found, budgets) for name, found in runs.items()]).sort_values(str(args.budget))
     print(f"{meta.name}: {', '.join(tasks)}; {args.seeds} seeds; mean normalized regret after so many epochs")
-    print(table.to_string(index=False))
+    print(table.drop(columns=[c for c in table if str(c).endswith(" se")]).to_string(index=False))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(args.out, table.to_csv(index=False))
 
