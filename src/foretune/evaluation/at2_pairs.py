@@ -107,7 +107,7 @@ def forecasts(meta: MetaDataset, iterations: Sequence[int] = (1, 10, 25, 50, 100
 
 def pairs(folders: Sequence[Path], methods: Sequence[str], out: Path, jobs: int = 1) -> pd.DataFrame:
     """Run what is missing and write the tables; returns `summary.csv`."""
-    runs, seconds = [], []
+    runs, seconds, forecast = [], [], []
     for folder in folders:
         meta = MetaDataset.load(folder)
         sources = paper_pairs(meta)
@@ -130,9 +130,8 @@ def pairs(folders: Sequence[Path], methods: Sequence[str], out: Path, jobs: int 
             seconds.append(
                 {**key, "ms_median": ms.median(), "ms_p95": ms.quantile(0.95), "seconds_a_run": total.mean()}
             )
-        forecast = out / "forecast.csv"
-        if not forecast.is_file():
-            write_atomic(forecast, forecasts(meta).assign(database=meta.name).to_csv(index=False))
+        forecast.append(forecasts(meta).assign(database=meta.name))
+    write_atomic(out / "forecast.csv", pd.concat(forecast).to_csv(index=False))
     table = summary(pd.concat(runs, ignore_index=True))
     write_atomic(out / "pairs.csv", table.to_csv(index=False))
     wide = table[table["iteration"].isin(SHOWN)].pivot(index=["database", "method"], columns="iteration")

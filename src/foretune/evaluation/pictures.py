@@ -7,6 +7,10 @@ from pathlib import Path
 from foretune.errors import BadInput
 
 PICTURES = (
+    ("at2/figure1.svg", "AT2 and its rivals on the paper's pairs (figures 1, 4 and 15)"),
+    ("at2/figure3.svg", "Predicted against true distance (figures 3 and 6 to 13)"),
+    ("at2/figure5-HyperRec.svg", "AT2's forecasts, HyperRec (figure 5)"),
+    ("at2/figure5-LCBench.svg", "AT2's forecasts, LCBench (figure 14)"),
     ("autohyper/figure1a.svg", "Z beside the training loss, Adam on the residual network (figure 1a)"),
     ("autohyper/figure2-plain.svg", "Z by learning rate, plain network (figure 2)"),
     ("autohyper/figure2-residual.svg", "Z by learning rate, residual network (figure 2)"),
