@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
+from ConfigSpace import Categorical, ConfigurationSpace, Float
 from inline import Inline
 
 from foretune import tuning
 from foretune.errors import BadInput
 from foretune.images import Task
 from foretune.objective import Training
+from foretune.optimizers import OPTIMIZERS
 from foretune.searchers.autohyper import narrowed
 from foretune.searchers.registry import DEFAULT
 from foretune.space import Space
@@ -168,6 +170,7 @@ def test_two_runs_of_one_study_at_once_are_refused(request_of):
         ({"study": ".."}, "plain folder name"),
         ({"space": "galaxy"}, "neither transfer"),
         ({"method": "autohyper", "settings": {**SETTINGS, "pretrained": True}}, "--from-scratch"),
+        ({"method": "autohyper"}, "--open"),
         ({"sources": ("a",)}, "--sources names past tasks"),
         ({"meta": "other"}, "no meta-dataset folder"),
     ],
@@ -327,3 +330,27 @@ def test_the_space_that_lr_writes_narrows_another_method(request_of, tmp_path):
         rates = [c["learning_rate"] for c in space.sample(40, np.random.default_rng(0))]
     assert 0.01 / 3 <= min(rates) < 0.006 and 0.015 < max(rates) <= 0.03
     assert space.names == Space(transfer_space()).names
+
+
+def test_a_space_may_hold_every_optimizer(request_of, tmp_path):
+    """Random search over all of them, with an epoch for each trial: every curve is there and the best network is handed over."""
+    space = ConfigurationSpace(name="optimizers")
+    space.add(Categorical("optimizer", OPTIMIZERS, default="adam"), Float("learning_rate", (1e-4, 1e-2), log=True))
+    Space(space).save(tmp_path / "space.json")
+    settings = {**SETTINGS, "max_epoch": 1}
+    request = request_of(space=str(tmp_path / "space.json"), budget=60, settings=settings, anchor=False)
+    with prepared(request) as ready:
+
+        def enough(study):
+            seen = {study.configs[i]["optimizer"] for i in study.started}
+            if seen == set(OPTIMIZERS) and not study.pending.any():
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run(ready, workers=Inline(ready.objective), on_change=enough)
+        tuned = finish(ready)
+    study = Study.load(tuned.folder)
+    assert {study.configs[i]["optimizer"] for i in study.started} == set(OPTIMIZERS)
+    assert not any(study.failed[i] for i in study.started)
+    assert all(np.isfinite(row["train_loss"]) for rows in study.rows.values() for row in rows)
+    assert 0 <= tuned.valid_accuracy <= 1 and (tuned.folder / "best.pt").exists()

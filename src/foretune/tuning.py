@@ -128,6 +128,8 @@ def prepared(request: Request) -> Iterator[Prepared]:
         raise BadInput(
             f"method {name!r} reads the rate off random weights becoming ordered, and ImageNet's are ordered from the start: add --from-scratch"
         )
+    if method(name).rank and not plan.open:
+        raise BadInput(f"method {name!r} looks for a learning rate outside any pool: add --open")
     check_name(request.study)
     task = load_task(request.images, request.data)
     check_trainable(settings, space)

@@ -61,6 +61,7 @@ def test_rate_is_printed_and_kept_with_a_space_around_it(data, monkeypatch, caps
     assert (folder / "report.html").exists()
     assert main(["lr", "toy", "--optimizer", "adagrad", "--data", str(data), "--tracking", "none"]) == 0
     assert len(runs) == found["trials"]  # the second call trained nothing
+    assert f"{found['epochs']} epochs are there" in capsys.readouterr().out
 
 
 def test_weights_that_do_not_respond_give_no_rate_and_exit_code_1(data, monkeypatch, capsys):

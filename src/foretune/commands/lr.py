@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         _warn(
             f"with fewer than {FEW_STEPS} steps an epoch (the paper has 390) the rate found tends to be too large; foretune tune looks at accuracy"
         )
+    if (folder / "study.json").exists():
+        print(f"  goes on with {folder}: {Study.load(folder).spent} epochs are there")
     tracker = None if args.tracking == "none" else Tracker(args.tracking, warn=_warn)
     seen: list[Study] = []
 
