@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from prefect import flow
 from prefect_api import Count, Method, Positive, prefect_api
@@ -48,6 +48,7 @@ def inbox(
     meta: str = "light",
     settings: dict[str, Any] | None = None,
     tracking: str | None = None,
+    runner: Literal["processes", "local"] = "processes",
 ) -> list[str]:
     """Tune what is complete in the inbox, one dataset after another; the names of those that were finished.
 
@@ -62,8 +63,16 @@ def inbox(
         meta: meta-dataset in DATA/meta to learn from, or none
         settings: training settings that differ, such as {"max_epoch": 20, "device": "cuda"}
         tracking: MLflow's address, or none (default: the worker's own)
+        runner: processes with a task run for each step, or local: without, for epochs of a second or less
     """
-    asked: dict[str, Any] = {"budget": budget, "method": method, "workers": workers, "seconds": seconds, "meta": meta}
+    asked: dict[str, Any] = {
+        "runner": runner,
+        "budget": budget,
+        "method": method,
+        "workers": workers,
+        "seconds": seconds,
+        "meta": meta,
+    }
     asked = {k: v for k, v in {**asked, "settings": settings}.items() if v is not None}
     box = Inbox(inbox, Path(data) / "studies", quiet)
     finished: list[str] = []

@@ -1,9 +1,9 @@
 """Tune a network as a Prefect flow: ask -> submit steps -> tell -> log, until the budget is spent. Stopped or killed, the same command continues.
 
-    python flows/tune.py IMAGES [--budget EPOCHS] [--method M] [--workers N] [--study NAME] [--runner processes|ray|dask [--gpus SHARE] [--storage URL]]
+    python flows/tune.py IMAGES [--budget EPOCHS] [--method M] [--workers N] [--study NAME] [--runner processes|ray|dask|local [--gpus SHARE] [--storage URL]]
 
-The study is that of `foretune tune`: either command continues what the other began. Each step is a task run; a step covers several epochs, since
-handing one over costs a second.
+The study is that of `foretune tune`: either command continues what the other began. Each step is a task run, which costs half a second to hand over
+(docs/service.md); `local` runs the steps on foretune's own processes instead, for methods that go epoch by epoch where an epoch takes a second.
 """
 
 import argparse
@@ -46,7 +46,9 @@ from foretune.runner import needed_checkpoints
 from foretune.storage import Stored
 from foretune.study import Study
 from foretune.tracking import Tracker
-from foretune.workers import Died, Ended, Event, Objective
+from foretune.workers import Died, Ended, Event, Objective, Processes
+
+LOCAL = "local"  # beside the kinds of task runners
 
 
 @task(
@@ -168,7 +170,7 @@ def tune(
     meta: str = "light",
     settings: dict[str, Any] | None = None,
     tracking: str | None = None,
-    runner: Literal["processes", "ray", "dask"] = "processes",
+    runner: Literal["processes", "ray", "dask", "local"] = "processes",
     gpus: Share | None = None,
     storage: str | None = None,
 ) -> tuning.Tuned:
@@ -186,7 +188,7 @@ def tune(
         meta: meta-dataset in DATA/meta to learn from, or none
         settings: training settings that differ, such as {"max_epoch": 20, "device": "cuda"}
         tracking: MLflow's address, or none (default: the worker's own)
-        runner: what trials run on: processes of one machine, or a Ray or Dask cluster
+        runner: what trials run on: processes of one machine, a Ray or Dask cluster, or local: processes without a task run for each step
         gpus: a trial's share of a GPU on Ray or Dask, such as 0.5 for two at a time (default on Ray: one, if there is any)
         storage: where checkpoints lie if machines share no disk: an address for fsspec, such as s3://bucket/foretune
     """
@@ -199,7 +201,7 @@ def tune(
         seed=seed,
         seconds=seconds,
         data=Path(data)
-        if runner == "processes"
+        if runner in ("processes", LOCAL)
         else Path(data).absolute(),  # a cluster's processes are in other folders
         meta=meta,
         settings=dict(settings or {}),
@@ -217,7 +219,9 @@ def tune(
                     if tracker:
                         tracker.submit(study)
 
-                pool = PrefectWorkers(stored or ready.objective, workers, runner, gpus)
+                objective = stored or ready.objective
+                own = runner == LOCAL
+                pool = Processes(objective, workers) if own else PrefectWorkers(objective, workers, runner, gpus)
                 tuning.run(ready, workers=pool, on_change=changed)
             if stored:
                 stored.fetch(needed_checkpoints(ready.study, ready.objective))
@@ -258,7 +262,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--tracking", help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db), or none"
     )
-    parser.add_argument("--runner", choices=RUNNERS, default="processes")
+    parser.add_argument("--runner", choices=(*RUNNERS, LOCAL), default="processes")
     parser.add_argument("--gpus", type=float, metavar="SHARE", help="of a GPU for each trial, on Ray or Dask")
     parser.add_argument("--storage", metavar="URL", help="of checkpoints, for machines that share no disk")
     given = parser.parse_args(argv)
