@@ -18,8 +18,10 @@ from foretune.recommendation import recommend
 from foretune.recommenders.own import FOLDER, Own, finished_studies, load_own, main, settings_of, train, with_studies
 from foretune.recommenders.registry import load, recommender
 from foretune.searchers.registry import searcher
-from foretune.spaces import Settings
+from foretune.space import Space
+from foretune.spaces import Settings, transfer_pool, transfer_space
 from foretune.study import Plan, Study
+from foretune.tuning import Request, tune
 
 NAME = "nearest-metadata"
 
@@ -41,13 +43,14 @@ def shown(world):
 
 def finished(folder, meta, task, images, *, budget=60, seed=0, **notes):
     """A study of `task` that random search has finished, as `foretune tune` leaves it."""
-    facts = {"task_hash": images.hash, "settings": asdict(Settings()), "tested": [0, 3], **notes}
+    facts = {"task_hash": images.hash, "settings": asdict(Settings()), **notes}
     plan = Plan(task="photos", metric=meta.metric, goal=meta.goal, max_epoch=3, budget=budget, seed=seed, notes=facts)
     study = Study(meta.space, meta.configs, plan, folder=folder)
     for _ in replay(study, Replay(meta, task), searcher("random"), Score(meta, task)):
         pass
     study.save_tables()
     images.save(folder / "task.npz")
+    (folder / "best.yaml").write_text("task: photos\n")
     return study
 
 
@@ -136,10 +139,31 @@ def test_holes_are_forecast_near_the_truth_and_what_was_measured_is_kept(data, s
     assert with_studies(meta, []) == (meta, {})
 
 
+def test_what_tune_leaves_counts(world, tmp_path):
+    """A real study, at the smallest: the files and notes are those that tuning writes."""
+    tiny = {"network": "shufflenet_v2_x05", "image_size": 16, "pretrained": False, "batch_size": 8, "max_epoch": 2}
+    pool, rng = transfer_pool(), np.random.default_rng(0)
+    rows = [
+        {"task": task, "config_id": i, "seed": 0, "epoch": epoch, "valid_accuracy": float(rng.random())}
+        for task in ("t0", "t1", "t2")
+        for i in range(len(pool))
+        for epoch in (1, 2)
+    ]
+    about = {"metric": "valid_accuracy", "goal": "maximize", "max_epoch": 2, "settings": tiny}
+    meta = MetaDataset.build(Space(transfer_space()), dict(enumerate(pool)), rows, name="light", **about)
+    meta.save(tmp_path / "meta" / "light")
+    world.new[0].save(tmp_path / "images" / "photos.npz")
+    tune(Request("photos", budget=6, method="random", workers=1, study="mine", data=tmp_path))
+    assert train(meta, world.past, [NAME], tmp_path, say=lambda line: None) == [f"{PREFIX}mine"]
+    found = recommend("photos", data=tmp_path, recommender=NAME)
+    assert found.known_as == f"{PREFIX}mine" and len(found.own.measured[f"{PREFIX}mine"]) == 3
+
+
 def test_what_does_not_count(data, shown, world):
     meta, red, blue = shown
     studies = data / "studies"
-    finished(studies / "running", meta, blue[2], world.past[blue[2]], tested=None)
+    finished(studies / "running", meta, blue[2], world.past[blue[2]])
+    (studies / "running" / "best.yaml").unlink()
     finished(studies / "small", meta, blue[3], world.past[blue[3]], budget=6)
     finished(studies / "otherwise", meta, blue[4], world.past[blue[4]], settings=asdict(Settings(batch_size=7)))
     finished(studies / "shipped", meta, red[0], world.past[red[0]])

@@ -78,15 +78,14 @@ def settings_of(meta: MetaDataset) -> dict[str, Any]:
 
 
 def images_of(studies: Path) -> dict[str, Path]:
-    """Hash of the images -> the file that holds them, of each finished study under `studies`: one whose best network was tested."""
+    """Hash of the images -> the file that holds them, of each finished study under `studies`: one that has handed its best network over."""
     found: dict[str, Path] = {}
     for file in sorted(studies.glob("*/study.json")):
         try:
-            notes = json.loads(file.read_text())["notes"]
-            finished, images = bool(notes.get("tested")), str(notes.get("task_hash"))
+            images = str(json.loads(file.read_text())["notes"]["task_hash"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue  # `foretune doctor` names it; one damaged study must not stop the others
-        if finished and (kept := file.with_name("task.npz")).is_file():
+        if file.with_name("best.yaml").is_file() and (kept := file.with_name("task.npz")).is_file():
             found.setdefault(images, kept)
     return found
 
