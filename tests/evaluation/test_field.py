@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from foretune.errors import BadInput
+from foretune.evaluation import field
 from foretune.evaluation.field import (
     Table,
     compare,
@@ -72,6 +73,19 @@ def test_the_files(meta_folder, tmp_path):
     assert np.allclose(curves.groupby("epochs")["rank"].sum(), 6)
     chosen = pd.read_csv(tmp_path / "out" / "toy-selection.csv")
     assert set(chosen["method"]) == {*names, "all configurations"}
+
+
+def test_the_family_has_pairs_of_its_own(meta_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(field, "FAMILY", ("random", "asha", "sha"))
+    names = ("random", "asha", "hyperband", "sha")
+    table = Table("toy", meta_folder, 18, "toy", (9, 18), (18,), dict.fromkeys(names, 1))
+    run(table, tmp_path / "traces")
+    evaluate(table, tmp_path / "traces", tmp_path / "out")
+    all_pairs, own = (pd.read_csv(tmp_path / "out" / f"toy-{name}.csv") for name in ("tests", "family"))
+    assert len(all_pairs) == 6 and len(own) == 3
+    assert set(own["a"]) | set(own["b"]) == {"random", "asha", "sha"}
+    both = own.merge(all_pairs, on=["a", "b"], suffixes=("", "_all"))
+    assert (both["p"] == both["p_all"]).all() and (both["p_holm"] <= both["p_holm_all"]).all()  # fewer pairs cost less
 
 
 def test_a_table_that_is_being_trained_is_cut_to_what_is_complete(meta, meta_folder, tmp_path):

@@ -11,6 +11,7 @@ Published tables are looked for in `--published`; one that is missing is skipped
 | `TABLE-curves.csv`    | method, epochs: mean regret, and average rank among the methods on the tasks that all of them ran                |
 | `TABLE-clock.csv`     | method: regret at shares of the time that the whole budget takes without any decision, by seconds an epoch takes |
 | `TABLE-tests.csv`     | budget, pair of methods: mean difference, Wilcoxon p, Holm's p; the Friedman test of the budget                  |
+| `TABLE-family.csv`    | the same for `FAMILY` alone, DyHPO's claim: six pairs instead of all                                                |
 | `TABLE-BUDGET.svg`    | the critical-difference diagram at a budget                                                                     |
 | `TABLE-selection.csv` | method, epoch: precision of the top 1 %, mean regret of selected configurations, late bloomers among the good    |
 
@@ -37,6 +38,7 @@ from foretune.files import write_atomic
 from foretune.meta import MetaDataset
 
 CHEAP = ("random", "sha", "hyperband", "asha", "bohb", "hyperband-gp", "dehb")
+FAMILY = ("random", "hyperband", "dyhpo", "dyhpo+")
 OPTIONS = {"dyhpo:no-curve": {"curve": False}}  # labels of a method with options of its own
 EPOCH_SECONDS = (0.1, 1.0, 10.0)  # how long an epoch takes, for the tables that do not say
 SHARES = (0.2, 0.6, 1.0)  # of the wall-clock that the budget takes
@@ -177,14 +179,19 @@ def evaluate(table: Table, traces: Path, out: Path, methods: Sequence[str] | Non
     write_atomic(out / f"{table.name}-regret.csv", result.to_csv())
     write_atomic(out / f"{table.name}-curves.csv", over_epochs(steps, table.budget).round(5).to_csv(index=False))
     write_atomic(out / f"{table.name}-clock.csv", wall_clock(steps, table.budget).to_csv())
-    frames = []
+    frames, family = [], []
     if steps["method"].nunique() > 2 and len(common(regret_at(steps, [table.budget]))) > 1:
         for budget in table.tests:
             comparison, tasks = compare(steps, budget)
             frames.append(tests_of(comparison, budget, tasks))
+            if set(FAMILY) <= set(steps["method"]):
+                own, tasks = compare(steps[steps["method"].isin(FAMILY)], budget)
+                family.append(tests_of(own, budget, tasks))
             title = f"{table.name}, {budget} epochs, {tasks} tasks"
             write_atomic(out / f"{table.name}-{budget}.svg", diagram(comparison, title))
-        write_atomic(out / f"{table.name}-tests.csv", pd.concat(frames).round(6).to_csv(index=False))
+        for name, found in (("tests", frames), ("family", family)):
+            if found:
+                write_atomic(out / f"{table.name}-{name}.csv", pd.concat(found).round(6).to_csv(index=False))
     chosen = profile(steps, MetaDataset.load(table.folder))
     write_atomic(out / f"{table.name}-selection.csv", chosen.round(4).to_csv(index=False))
     return result
