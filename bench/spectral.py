@@ -3,9 +3,9 @@
     python bench/spectral.py [cost] [NETWORK ...]     # default: resnet34 resnet18 mobilenet_v2
     python bench/spectral.py depthwise [--data data]
 
-`cost` prints a line for each network, at random weights and with a low-rank part in every layer: processor seconds of one Z, by part (Gram matrices,
-eigenvalues, all the rest; least of five), and of the singular values of the same matrices by `torch.linalg.svdvals`; ratios to the rest, since on a
-busy machine seconds alone say little; and how many matrices were decomposed, and how many of them were decomposed twice.
+`cost` prints a line for each network, at random weights and with a low-rank part in every layer: processor seconds of one Z, by part (Gram matrices
+with the weights in double precision, eigenvalues, all the rest; least of five), and of the singular values of the same matrices by
+`torch.linalg.svdvals`; ratios to the rest, since on a busy machine seconds alone say little; how many matrices were decomposed, how many of them twice.
 
 `depthwise` trains the small separable network for five epochs at 29 rates, with four optimizers on four tasks that no table of autoHyper reports, and
 MobileNetV2 from random weights at six: shares of layers without gain, depthwise and others apart, and what a search makes of Z with and without the
@@ -99,10 +99,10 @@ def cost(names: Sequence[str]) -> None:
             runs = [parts(network) for _ in range(5)]
             least = {part: min(run[part] for run in runs) for part in runs[0]}
             matrices = decomposed(network)
-            twice = sum(n - 1 for n in Counter((m.data_ptr(), tuple(m.shape)) for m in matrices).values())
+            twice = sum(n - 1 for n in Counter((m.data_ptr(), tuple(m.shape), m.stride()) for m in matrices).values())
             began = time.process_time()
             for matrix in matrices:
-                torch.linalg.svdvals(matrix.double())
+                torch.linalg.svdvals(matrix.detach().double().flatten(1))
             svd, rest = time.process_time() - began, least["rest"]
             layers = sum(isinstance(m, nn.Conv2d) for m in network.modules())
             line: dict[str, Any] = {
