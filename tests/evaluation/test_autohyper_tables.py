@@ -1,6 +1,7 @@
 """The tables say what the runs say."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from foretune.evaluation import autohyper_tables as at
 from foretune.evaluation.autohyper_runs import Cell, Job
 from tests.evaluation.test_autohyper_runs import CELL, searched
 
+ROOT = Path(__file__).resolve().parents[2]
 OTHER = Cell("b", "plain", "adam")
 
 
@@ -100,3 +102,36 @@ def test_surface_and_long_runs(runs, tmp_path):
         "figure6",
         "figure7",
     }
+
+
+def signed(value, digits=3):
+    """A change as the page writes it: +.043."""
+    return f"{value:+.{digits}f}".replace("0.", ".")
+
+
+def test_the_page_and_the_readme_say_what_the_tables_say():
+    reports = ROOT / "data/reports/autohyper"
+    page, readme = (ROOT / "docs/autohyper.md").read_text(), (ROOT / "README.md").read_text()
+    summary = json.loads((reports / "summary.json").read_text())
+    rates = pd.read_csv(reports / "learning_rates.csv")
+    converged = rates[rates["variant"] == "paper"].groupby("optimizer")["converged"].sum()
+    titles = {"rmsprop": "RMSProp", "adam": "Adam", "adabound": "AdaBound", "adagrad": "AdaGrad", "adas": "AdaS"}
+    rows = [
+        f"| {titles.get(name, 'SLS')} | {t['mean']:.0f} | {t['least']} to {t['most']} | {converged[name]} |"
+        for name, t in summary["trials_by_optimizer"].items()
+    ]
+    for name, what in (("suggested", "the suggested rate"), ("random", "random search with as many trials")):
+        g = summary[f"against_{name}"]
+        n = g["cases"]
+        error = f"{g['standard_error']:.3f}".lstrip("0")
+        counts = f"{n} | {g['within_1_percent_or_above'] * n:.0f} | {g['above'] * n:.0f}"
+        rows.append(f"| {what} | {counts} | {signed(g['mean_gap'])} | {error} |")
+        assert f"{signed(g['mean_gap']).lstrip('+')} ± {error}" in readme
+    for r in json.loads((reports / "forecast.json").read_text()):
+        cells = []
+        for base in ("curve", "curve + loss"):
+            change, se = (r[f"rmse: Z changes {base} by{end}"] for end in ("", ", se"))
+            cells.append(f"{r[f'rmse: {base}']:.3f} | {signed(change)} ({se:.3f})".replace("0.", "."))
+        forecaster = {"gp": "Gaussian process"}.get(r["forecaster"], "ridge")
+        rows.append(f"| {forecaster} | {r['epochs']} | {cells[0]} | {cells[1]} |")
+    assert [row for row in rows if row not in page] == []
