@@ -92,3 +92,36 @@ def test_the_model_decides_and_not_chance(name, table):
         study.tell(Step(i, 0, 2), values[0, i, :2].tolist())
     suggested = {make(name).suggest(study, np.random.default_rng(seed)).config_id for seed in range(3)}
     assert len(suggested) == 1
+
+
+def troubles():
+    """Curves (1, n, epochs) that tell nothing, too little or mislead, by name."""
+    constant = np.full((1, 8, 5), 0.7)
+    diverging = rising(8, 5)
+    diverging[:, ::2, 2:] = np.nan
+    hopeless = np.full((1, 8, 5), np.nan)
+    sizes = rising(8, 5)
+    sizes[:, 3] *= -1e34
+    return {"constant": constant, "diverging": diverging, "all NaN": hopeless, "sizes": sizes, "one": rising(1, 5)}
+
+
+@pytest.mark.parametrize("trouble", [*troubles(), "identical"])
+@pytest.mark.parametrize("name", ["dyhpo", "dyhpo+"])
+def test_under_trouble_the_model_goes_on_deciding(name, trouble, table):
+    """After the first configuration each step is the largest expected improvement, of finite predictions; none falls back to chance."""
+    meta = table(troubles().get(trouble, rising(8, 5)))
+    if trouble == "identical":
+        meta.configs[:] = [dict(meta.configs[0]) for _ in meta.configs]
+    study, objective = replay_study(meta, "t0", budget=25, method=name)
+    chosen = make(name)
+    while step := study.ask(chosen):
+        if study.order:
+            assert step.because["why"].startswith("largest expected improvement")
+            utility, mean, deviation, _ = chosen.utility(study, chosen.surrogate(study))
+            free = np.flatnonzero(study.available | (study.pending > 0))
+            assert np.isfinite(utility[free]).all() and np.isfinite(mean).all() and np.isfinite(deviation).all()
+        done = objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop)
+        study.tell(step, done.rows)
+        if done.failed:
+            study.fail(step, int(study.epoch[step.config_id]) + 1, done.failed)
+    assert study.done
