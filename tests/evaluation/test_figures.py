@@ -5,7 +5,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.evaluation import figures
-from foretune.evaluation.figures import Figure, Table, drawn, lines_of, points, read
+from foretune.evaluation.figures import FIGURES, TABLES, Figure, Table, drawn, lines_of, points, read
 
 FIGURE = Figure("a/f.csv", "Title", "About.", "name", "k", "regret", "se", "evaluations", "mean regret", log_y=True)
 
@@ -31,8 +31,27 @@ def test_figures_that_are_there_are_drawn_with_every_line(reports):
 
 def test_points_are_ordered_and_named_by_file_and_line(reports):
     found = points(reports)
-    assert list(found) == ["f: one", "f: two"]
-    assert found["f: one"] == [("mean_regret", 0.5, 1), ("mean_regret", 0.25, 2), ("mean_regret", 0.125, 4)]
+    assert list(found) == ["a/f: one", "a/f: two"]
+    assert found["a/f: one"] == [("mean_regret", 0.5, 1), ("mean_regret", 0.25, 2), ("mean_regret", 0.125, 4)]
+
+
+def test_rows_of_a_table_that_names_them_are_points_too(reports, monkeypatch):
+    monkeypatch.setattr(figures, "TABLES", (Table("t.csv", "Table", "", "name"), Table("u.csv", "Other", "")))
+    (reports / "t.csv").write_text("name,AP@10,regret se,note\none,0.5,,x\n")
+    (reports / "u.csv").write_text("name,AP@10\none,0.5\n")
+    found = points(reports)
+    assert found["t: one"] == [("AP_at_10", 0.5, 0)] and not any(key.startswith("u") for key in found)
+
+
+def test_what_is_repeated_with_tasks_held_out_alone_is_shown_beside():
+    """Every figure of the recommenders and every table of theirs is there for both leave-outs, under names that differ."""
+    files, titles = [f.file for f in FIGURES], [f.title for f in FIGURES]
+    for file in ("rankings/figure5a.csv", "task_aware_curves.csv", "siamese.csv"):
+        assert files.count(file) == files.count(f"leave_one_task_out/{file}") > 0
+    assert len(set(titles)) == len(titles)
+    shown = [t.file for t in TABLES]
+    for file in ("rankings/summary.csv", "task_aware.csv", "task_aware_share.csv", "siamese_distances.csv"):
+        assert {file, f"leave_one_task_out/{file}"} <= set(shown)
 
 
 def test_only_the_lines_to_keep_are_drawn_in_their_order(reports):

@@ -40,11 +40,12 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of `file`."""
+    """A table of `file`; MLflow has the numbers of each row under its name in column `line` (empty: the table is for the page alone)."""
 
     file: str
     title: str
     about: str
+    line: str = ""
 
 
 REGRET = "mean normalized regret"
@@ -58,8 +59,9 @@ SHOWN_RECOMMENDERS = (
     "global-mean",
     "hyperstar",
 )
+ALONE = "leave_one_task_out"  # the folder of what is repeated with tasks held out alone
 DATABASES = (("lcbench", "LCBench"), ("taskset", "TaskSet"), ("light", "the shipped meta-dataset"))
-FIGURES: tuple[Figure, ...] = (
+BY_SOURCE: tuple[Figure, ...] = (  # every source in turn held out
     Figure(
         "rankings/figure5a.csv",
         "Best configuration found after k of a recommender's list",
@@ -76,7 +78,7 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure(
         "rankings/figure5a.csv",
-        "The same as accuracy",
+        "Best accuracy after k of a recommender's list",
         "Mean over tasks of the best validation accuracy among the first k.",
         "recommender",
         "k",
@@ -105,6 +107,25 @@ FIGURES: tuple[Figure, ...] = (
         for eta in (2, 3)
     ),
     Figure(
+        "siamese.csv",
+        "Bayesian optimisation from the neighbours' best",
+        "The four variants of Siamese-BHO's figure 2, and what they must beat; an evaluation is a full training.",
+        "variant",
+        "evaluations",
+        "mean",
+        "se",
+        "evaluations",
+        REGRET,
+        log_y=True,
+    ),
+)
+FIGURES: tuple[Figure, ...] = (
+    *BY_SOURCE,
+    *(
+        replace(figure, file=f"{ALONE}/{figure.file}", title=f"{figure.title}: tasks held out alone")
+        for figure in BY_SOURCE
+    ),
+    Figure(
         "task_aware_by_task.csv",
         "Accuracy against epochs",
         "Best validation accuracy after so many epochs, eta = 2, mean over repetitions (HyperSTAR, figures 3 and 4, a picture for each data set).",
@@ -117,18 +138,6 @@ FIGURES: tuple[Figure, ...] = (
         log_x=True,
         keep=("task-aware Hyperband", "mean-rank Hyperband", "Hyperband", "BOHB", "Tr-AutoML list", "portfolio"),
         where=("task", None),
-    ),
-    Figure(
-        "siamese.csv",
-        "Bayesian optimisation from the neighbours' best",
-        "The four variants of Siamese-BHO's figure 2, and what they must beat; an evaluation is a full training.",
-        "variant",
-        "evaluations",
-        "mean",
-        "se",
-        "evaluations",
-        REGRET,
-        log_y=True,
     ),
     *(
         Figure(
@@ -167,37 +176,43 @@ TABLES: tuple[Table, ...] = (
     Table(
         "rankings/summary.csv",
         "Rankings before anything is trained",
-        "AP@10, precision of the first 10, and normalized regret of the first configuration; mean and standard error over held-out tasks.",
+        "Every source in turn held out: AP@10, precision of the first 10, normalized regret of the first, AP@10 over the task-agnostic list; "
+        "mean and standard error over held-out tasks.",
+        "recommender",
     ),
     Table(
-        "leave_one_task_out/rankings/summary.csv",
-        "The same with tasks held out alone",
-        "Tasks cut from the same source stay in the past, and are easy for each other.",
-    ),
-    Table("rankings/tasks.csv", "Rankings by task", "AP@10 by held-out task, mean over trials."),
-    Table(
-        "task_aware.csv",
-        "Task-aware Hyperband at the budgets",
-        "Normalized regret; mean and standard error over tasks.",
+        f"{ALONE}/rankings/summary.csv",
+        "Rankings before anything is trained: tasks held out alone",
+        "Tasks cut from the same source stay in the past.",
+        "recommender",
     ),
     Table(
-        "task_aware_share.csv",
-        "Share of the budget",
-        "Share of a budget after which the mean curve of a method is as good as another's at the end of that budget.",
+        "photos/rankings/summary.csv",
+        "Rankings before anything is trained: photographs and scans",
+        "The second meta-dataset, 16 tasks x 36 configurations; every source in turn held out.",
+        "recommender",
     ),
+    Table("rankings/tasks.csv", "Rankings by task", "Every source in turn held out; mean over trials."),
     *(
-        Table(
-            f"leave_one_task_out/{name}.csv", f"{title}, tasks held out alone", "As above; siblings stay in the past."
+        Table(folder + file, title + what, about)
+        for folder, what in (("", ""), (f"{ALONE}/", ": tasks held out alone"))
+        for file, title, about in (
+            (
+                "task_aware.csv",
+                "Task-aware Hyperband at the budgets",
+                "Normalized regret; mean and standard error over tasks.",
+            ),
+            (
+                "task_aware_share.csv",
+                "Share of the budget",
+                "Share of a budget after which the mean curve of a method is as good as another's at the end of that budget.",
+            ),
+            (
+                "siamese_distances.csv",
+                "Distances that the Siamese network predicts",
+                "Rank correlation with the true distances, and the chosen neighbours' true distance as a share of the mean one.",
+            ),
         )
-        for name, title in (
-            ("task_aware", "Task-aware Hyperband at the budgets"),
-            ("siamese_distances", "Distances"),
-        )
-    ),
-    Table(
-        "siamese_distances.csv",
-        "Distances that the Siamese network predicts",
-        "Rank correlation with the true distances, and the chosen neighbours' true distance as a share of the mean one.",
     ),
     *(
         Table(
@@ -326,7 +341,7 @@ def tables(reports: Path) -> Iterator[tuple[Table, pd.DataFrame]]:
 
 
 def points(reports: Path) -> dict[str, list[tuple[str, float, int]]]:
-    """Every line as points (metric, value, step) for MLflow, by "file: line"."""
+    """Every line, and every row of the tables that name their rows, as points (metric, value, step) for MLflow, by "file: line"."""
     out: dict[str, list[tuple[str, float, int]]] = {}
     for figure, frame in figures(reports):
         metric = figure.y_label.replace(" ", "_")
@@ -334,5 +349,13 @@ def points(reports: Path) -> dict[str, list[tuple[str, float, int]]]:
             kept = part[np.isfinite(part[figure.y])]
             where = f" {figure.where[0]}={figure.where[1]}" if figure.where else ""
             found = [(metric, float(y), int(x)) for x, y in zip(kept[figure.x], kept[figure.y], strict=True)]
-            out.setdefault(f"{Path(figure.file).stem}{where}: {name}", []).extend(found)
+            out.setdefault(f"{figure.file.removesuffix('.csv')}{where}: {name}", []).extend(found)
+    for table, frame in tables(reports):
+        if table.line not in frame:
+            continue
+        for name, row in zip(frame[table.line], frame.select_dtypes("number").to_dict("records"), strict=True):
+            found = [
+                (str(k).replace("@", "_at_").replace(" ", "_"), float(v), 0) for k, v in row.items() if np.isfinite(v)
+            ]
+            out.setdefault(f"{table.file.removesuffix('.csv')}: {name}", []).extend(found)
     return out
