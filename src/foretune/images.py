@@ -281,6 +281,8 @@ def load_task(
         BadInput: nothing of that name, or it cannot be used.
     """
     spec, data = str(spec), Path(data)
+    if not spec:
+        raise BadInput("the images' name is empty; the folder you are in is .")
     check_size(size)
     if spec.startswith("torchvision:"):
         from foretune.sources.torchvision import read_torchvision  # imports torch

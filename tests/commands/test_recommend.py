@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+from PIL import Image
 from recommended import data_folder, picture_task, ranking_of
 
 from foretune.cli import main
@@ -30,6 +32,48 @@ def test_best_of_the_portfolio_comes_first_and_a_page_is_written(data, meta, cap
     page = file.read_text()
     assert page.count("there it was number") == 6
     assert "what to try first" in page and page.count("data:image/png") == 1
+
+
+def test_two_folders_of_one_name_have_a_page_each(data, tmp_path, capsys):
+    for k, parent in enumerate(("here", "there")):
+        for label in ("cat", "dog"):
+            folder = tmp_path / parent / "photos" / label
+            folder.mkdir(parents=True)
+            for i in range(6):
+                noise = np.random.default_rng([k, i, ord(label[0])]).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                Image.fromarray(noise).save(folder / f"{i}.png")
+        command = ["recommend", str(tmp_path / parent / "photos"), "--recommender", "portfolio", "--data", str(data)]
+        assert main(command) == main(command) == 0
+    pages = sorted((data / "recommendations").glob("photos-*-portfolio.html"))
+    printed = {line.split()[-1] for line in capsys.readouterr().out.splitlines() if line.startswith("page:")}
+    assert len(pages) == 2 and printed == {str(page) for page in pages}
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        ("", "name is empty"),
+        ("nowhere", "there is no such folder"),
+        ("a.txt", "is a file"),
+        ("empty", "is empty"),
+        ("one", "has 1 class folder"),
+        ("broken", "broken/cat/1.png: is no image"),
+    ],
+)
+def test_wrong_images_are_one_line_that_names_them(data, tmp_path, monkeypatch, images, said, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.txt").write_text("no image")
+    (tmp_path / "empty").mkdir()
+    for folder in ("one/cat", "broken/cat", "broken/dog"):
+        (tmp_path / folder).mkdir(parents=True)
+        for i in range(4):
+            colour = (60 * i, len(folder), 0)
+            Image.new("RGB", (16, 16), colour).save(tmp_path / folder / f"{i}.png")
+    (tmp_path / "broken/cat/1.png").write_bytes((tmp_path / "broken/cat/1.png").read_bytes()[:40])
+    assert main(["recommend", images, "--data", str(data), "--recommender", "portfolio"]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1
+    assert not (data / "recommendations").exists()
 
 
 def test_json_holds_configurations_and_reasons(data, meta, capsys):
