@@ -66,6 +66,8 @@ def test_the_files(meta_folder, tmp_path):
     run(table, tmp_path / "traces", ["hyperband-gp"])
     result = evaluate(table, tmp_path / "traces", tmp_path / "out")
     assert set(result.index) == set(names) and (result["repetitions"] == 2).all() and (result["tasks"] == 5).all()
+    odd = pd.read_csv(tmp_path / "out" / "toy-odd.csv", index_col="method")
+    assert set(odd.index) == set(names) and (odd["tasks"] == 2).all()
     pairs = pd.read_csv(tmp_path / "out" / "toy-tests.csv")
     assert len(pairs) == 6 and (pairs["p_holm"] >= pairs["p"]).all() and set(pairs["tasks"]) == {5}
     assert "toy, 40 epochs, 5 tasks" in (tmp_path / "out" / "toy-40.svg").read_text()

@@ -38,6 +38,7 @@ def test_profile(runs, table):
     values = np.zeros((1, 4, 3))
     values[0, :, 2] = [1.0, 0.75, 0.5, 0.0]  # best values; configuration 0 is the top
     out = profile(runs, table(values)).set_index(["method", "epoch"])
+    np.testing.assert_allclose(out.loc["m", "trained"], [2, 1, 1])
     np.testing.assert_allclose(out.loc["m", "precision"], [0.5, 1.0, 1.0])
     np.testing.assert_allclose(out.loc["m", "selected_regret"], [0.25, 0.0, 0.0])
     np.testing.assert_allclose(out.loc["all configurations", "precision"], [0.25] * 3)

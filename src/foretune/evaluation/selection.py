@@ -2,6 +2,7 @@
 
 For a run, let d_i be the last epoch that configuration i was trained to (0 = never), and "trained to b" mean d_i >= b.
 
+- `trained` at b: how many were trained to b.
 - `precision` at b: the share of the table's top 1 % (at least one configuration) among those trained to b.
 - `selected_regret` at b: mean normalized regret (by best value over epochs) of those trained to b.
 - `late_bloomers` at b: of the configurations that are good at b, the share that was bad at some epoch before. Good: in the top third at b of those
@@ -57,7 +58,7 @@ def late(curves: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def profile(steps: pd.DataFrame, meta: MetaDataset, budget: int | None = None) -> pd.DataFrame:
-    """`precision`, `selected_regret` and `late_bloomers` by method and epoch; the method "all configurations" is the table itself."""
+    """`trained`, `precision`, `selected_regret` and `late_bloomers` by method and epoch; the method "all configurations" is the table itself."""
     best = {t: meta.best([t])[0] for t in meta.tasks}
     curves = {t: meta.curves(t) for t in meta.tasks}
     rows: dict[str, list[dict[str, np.ndarray]]] = {}
@@ -72,6 +73,7 @@ def profile(steps: pd.DataFrame, meta: MetaDataset, budget: int | None = None) -
         count = np.where(reached.any(axis=1), reached.sum(axis=1), np.nan)
         rows.setdefault(method, []).append(
             {
+                "trained": reached.sum(axis=1).astype(float),
                 "precision": (reached & top).sum(axis=1) / count,
                 "selected_regret": np.where(reached, regret, 0.0).sum(axis=1) / count,
                 "late_bloomers": late(curves[task], depth),
