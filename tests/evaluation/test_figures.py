@@ -1,5 +1,7 @@
 """Figures and tables of the reports folder: drawn where they are there, left out where not, refused where broken."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -27,6 +29,13 @@ def test_figures_that_are_there_are_drawn_with_every_line(reports):
     (reports / "t.csv").write_text("a,b\n1,2\n")
     ((table, frame),) = list(figures.tables(reports))
     assert table.title == "Table" and frame.to_dict("records") == [{"a": 1, "b": 2}]
+
+
+def test_a_band_is_drawn_only_where_there_is_an_error(reports):
+    frame = read(reports, FIGURE)
+    assert frame is not None
+    assert 'class="band' in figures.draw(FIGURE, frame)
+    assert 'class="band' not in figures.draw(replace(FIGURE, error=""), frame)
 
 
 def test_points_are_ordered_and_named_by_file_and_line(reports):

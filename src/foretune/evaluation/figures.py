@@ -251,7 +251,8 @@ DIAGRAMS = tuple(
     for name, title in DATABASES
     for budget in ((50, 100, 200) if name == "light" else (200, 600, 1000))
 )
-SHOWN = frozenset(f.file for f in FIGURES) | frozenset(t.file for t in TABLES)
+RAW = ("siamese_tasks.csv", "task_aware_tasks.csv")  # thousands of rows by task: to compute with, not to look at
+SHOWN = frozenset(f.file for f in FIGURES) | frozenset(t.file for t in TABLES) | frozenset(RAW)  # not shown again
 
 
 def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
@@ -299,13 +300,15 @@ def draw(figure: Figure, frame: pd.DataFrame) -> str:
     lines = []
     for k, (name, part) in enumerate(lines_of(figure, frame).items()):
         y = part[figure.y].to_numpy(float)
-        half = np.nan_to_num(part[figure.error].to_numpy(float)) if figure.error else np.zeros(len(y))
-        low, high = y - half, y + half
-        if figure.log_y:
-            y, low, high = np.maximum(y, FLOOR), np.maximum(low, FLOOR), np.maximum(high, FLOOR)
+        floor = FLOOR if figure.log_y else -np.inf
+        low = high = None
+        if figure.error:
+            half = np.nan_to_num(part[figure.error].to_numpy(float))
+            low, high = (np.maximum(y + sign * half, floor).tolist() for sign in (-1, 1))
+        y = np.maximum(y, floor)
         style = "muted thick" if name == "random" else series_style(k)
         x = part[figure.x].to_list()
-        lines.append(Line(x, y.tolist(), name, style, f"{name}: {y[-1]:.4g} at {x[-1]:g}", low.tolist(), high.tolist()))
+        lines.append(Line(x, y.tolist(), name, style, f"{name}: {y[-1]:.4g} at {x[-1]:g}", low, high))
     frame_of = Frame(
         height=380,
         x_label=figure.x_label,
