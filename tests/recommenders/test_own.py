@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from foretune.commands.recommend import as_json, lines
+from foretune.commands.tune import ranked_by
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.history import PREFIX
@@ -21,7 +22,7 @@ from foretune.searchers.registry import searcher
 from foretune.space import Space
 from foretune.spaces import Settings, transfer_pool, transfer_space
 from foretune.study import Plan, Study
-from foretune.tuning import Request, tune
+from foretune.tuning import Request, prepared, tune
 
 NAME = "nearest-metadata"
 
@@ -157,6 +158,17 @@ def test_what_tune_leaves_counts(world, tmp_path):
     assert train(meta, world.past, [NAME], tmp_path, say=lambda line: None) == [f"{PREFIX}mine"]
     found = recommend("photos", data=tmp_path, recommender=NAME)
     assert found.known_as == f"{PREFIX}mine" and len(found.own.measured[f"{PREFIX}mine"]) == 3
+    world.new[1].save(tmp_path / "images" / "next.npz")
+    recommender(NAME).fit(meta, world.past).save(tmp_path / "models" / NAME)
+    for own, said in (
+        (True, f"ranked by {NAME}, fitted on 1 of your own studies too"),
+        (False, f"ranked by {NAME}"),
+    ):
+        request = Request("next", method="recommended", recommender=NAME, own=own, study=f"next-{own}", data=tmp_path)
+        with prepared(request) as ready:
+            noted = ready.study.plan.notes["recommended"]
+            assert noted["own_studies"] == [f"{PREFIX}mine"] * own and ranked_by(noted, NAME).startswith(said)
+            assert ("own studies" in ranked_by(noted, NAME)) == own
 
 
 def test_what_does_not_count(data, shown, world):
