@@ -160,12 +160,15 @@ def recommend(
 
     With `own`, a recommender fitted on the user's own studies too comes before the shipped one, where it is there and fits the meta-dataset.
     """
+    from foretune.recommenders.registry import entry
+
     if seed < 0:
         raise BadInput(f"--seed {seed} must be at least 0")
     data = Path(data)
+    entry(recommender)
     known = MetaDataset.load(data / "meta" / meta)
+    task = images if isinstance(images, Task) else load_task(images, data)  # before what takes seconds to load
     fitted, mine, why = (own_recommender if own else shipped_recommender)(recommender, data, known)
-    task = images if isinstance(images, Task) else load_task(images, data)
     hashes = {**known.about.get("hashes", {}), **mine.hashes}
     same = next((name for name in fitted.past.tasks if hashes.get(name) == task.hash), None)
     return Recommendation(task, known, fitted.rank(task, seed), recommender, same, mine, why)
