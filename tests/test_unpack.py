@@ -1,13 +1,17 @@
 """Archives that nobody vouches for."""
 
+import errno
 import io
+import resource
 import stat
+import subprocess
 import tarfile
 import zipfile
 from dataclasses import replace
 
 import pytest
 
+from foretune import unpack as unpack_module
 from foretune.errors import BadInput
 from foretune.unpack import LIMITS, Limits, extract, is_archive, safe, stem, unpack
 
@@ -69,6 +73,46 @@ def test_other_names_are_no_archives():
 def test_no_entry_leaves_its_folder(name):
     with pytest.raises(BadInput, match="outside its folder"):
         safe(name, "a.zip")
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("a/x\n\x1b[31m.png", "no text"),
+        ("a/\udcff.png", "no text"),
+        ("a/" + "x" * 300, "too long"),
+        ("a/" * 1500 + "b", "too long"),
+    ],
+)
+def test_names_that_no_screen_or_disk_takes_are_refused(name, why):
+    with pytest.raises(BadInput, match=why):
+        safe(name, "a.zip")
+
+
+def test_names_of_other_alphabets_are_taken():
+    assert str(safe("Kätzchen/猫 👩\u200d👧.png", "a.zip")) == "Kätzchen/猫 👩\u200d👧.png"
+
+
+def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, monkeypatch, capsys):
+    archive = zipped(tmp_path / "a.zip", {"a/1.png": b"x"})
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(unpack_module, "extract", full)
+    monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # not for the process of the tests
+    assert unpack_module.main([str(archive), str(tmp_path), *["1000000"] * 5]) == unpack_module.DISK_FAULT
+    assert "No space left" in capsys.readouterr().err
+    monkeypatch.setattr(
+        unpack_module.subprocess,
+        "run",
+        lambda *_, **__: subprocess.CompletedProcess(
+            [], unpack_module.DISK_FAULT, "", "error: a.zip: cannot be unpacked here"
+        ),
+    )
+    with pytest.raises(OSError, match="cannot be unpacked here"):
+        unpack_module.unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("make", [zipped, tarred])

@@ -7,12 +7,14 @@ What is written is counted as it is written: sizes that an archive states about 
 own readers would take for a header, a list of files or a dictionary made to exhaust memory.
 """
 
+import errno
 import os
 import shutil
 import stat
 import subprocess
 import sys
 import tarfile
+import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,7 +26,10 @@ from foretune.errors import BadInput
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 CLUTTER = ("__macosx", "thumbs.db", "desktop.ini")  # what other systems put beside the images
 CHUNK = 2**18
+DISK_FAULT = 3  # exit status of the limited process
 DAMAGED = (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile)
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)  # no fault of the archive
+NAME_BYTES, PATH_BYTES = 255, 2000  # of a file's name, and of an entry's whole path, that every file system takes
 # OSError: gzip and bzip2; RuntimeError: encrypted, or compressed in a way that is not read here; zlib's and lzma's own errors are added in `main`
 
 
@@ -58,7 +63,8 @@ def stem(path: Path | str) -> str:
 
 
 def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> None:
-    """Unpack `archive` into `folder`, which must not exist, in a process of limited memory. Raises `BadInput`; then the folder is gone again."""
+    """Unpack `archive` into `folder`, which must not exist, in a process of limited memory. Raises `BadInput`, or `OSError` where the disk is at
+    fault; then the folder is gone again."""
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True)
     numbers = [limits.unpacked_bytes, limits.entries, limits.memory_bytes, limits.cpu_seconds, limits.spare_bytes]
@@ -74,6 +80,8 @@ def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> 
         if said
         else f"{archive.name}: unpacking it was killed, since it takes too much time or memory"
     )
+    if done.returncode == DISK_FAULT:
+        raise OSError(reason)
     raise BadInput(reason)
 
 
@@ -109,6 +117,10 @@ def safe(name: str, archive: str) -> PurePosixPath | None:
     bad = path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name or "\0" in name
     if bad or (len(name) > 1 and name[1] == ":"):
         raise BadInput(f"{archive}: holds {name!r}, which would be written outside its folder")
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):  # control characters, and bytes that are no text
+        raise BadInput(f"{archive}: holds {name!r}, whose name has characters that are no text")
+    if len(name.encode()) > PATH_BYTES or any(len(part.encode()) > NAME_BYTES for part in path.parts):
+        raise BadInput(f"{archive}: holds a name that is too long ({name[:40]!r}...)")
     if any(part.lower() in CLUTTER or part.startswith(".") for part in path.parts):
         return None
     return path
@@ -149,7 +161,8 @@ def _size(count: int) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """The limited process: ARCHIVE FOLDER and the five numbers of `Limits`. Writes one line `error: ...` and returns 2 where it refuses."""
+    """The limited process: ARCHIVE FOLDER and the five numbers of `Limits`. Writes one line `error: ...` and returns 2 where it refuses,
+    `DISK_FAULT` where the disk is at fault."""
     import lzma
     import resource
     import zlib
@@ -168,6 +181,9 @@ def main(argv: list[str]) -> int:
             f"error: {archive.name}: takes more than {_size(limits.memory_bytes)} of memory to unpack", file=sys.stderr
         )
     except (*DAMAGED, lzma.LZMAError, zlib.error) as error:
+        if isinstance(error, OSError) and error.errno in DISK:
+            print(f"error: {archive.name}: cannot be unpacked here ({error.strerror})", file=sys.stderr)
+            return DISK_FAULT
         print(
             f"error: {archive.name}: is damaged, or no archive of a kind read here ({error})".splitlines()[0],
             file=sys.stderr,

@@ -104,7 +104,7 @@ def test_nonsense_is_refused():
         decide({1e-4: 1.5})
     with pytest.raises(BadInput, match="speed"):
         searcher("autohyper", speed=3)
-    with pytest.raises(BadInput, match="low < high"):
+    with pytest.raises(BadInput, match="low=1 must be above 0 and below high=0.1"):
         searcher("autohyper", low=1.0)
 
 

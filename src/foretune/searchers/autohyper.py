@@ -56,12 +56,17 @@ class Rules:
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high <= self.largest:
             raise BadInput(
-                f"`0 < low < high <= largest` must hold, but got ({self.low:g}, {self.high:g}, {self.largest:g})"
+                f"low={self.low:g} must be above 0 and below high={self.high:g}, and that at most largest={self.largest:g}"
             )
-        if self.size < 3 or self.trials < 1 or not self.alpha > 0 or not 0 < self.plateau < 1 or not self.power > 0:
-            raise BadInput(
-                f"size must be 3 or more, trials 1 or more, alpha and power positive, plateau in (0, 1); got {self}"
-            )
+        for name, holds, right in (
+            ("size", self.size >= 3, "3 or more"),
+            ("trials", self.trials >= 1, "1 or more"),
+            ("alpha", self.alpha > 0, "above 0"),
+            ("plateau", 0 < self.plateau < 1, "between 0 and 1"),
+            ("power", self.power > 0, "above 0"),
+        ):
+            if not holds:
+                raise BadInput(f"{name}={getattr(self, name):g} must be {right}")
         if self.variant not in VARIANTS:
             raise BadInput(f"variant {self.variant!r} must be one of {', '.join(VARIANTS)}")
 
