@@ -51,3 +51,16 @@ def test_its_table_of_the_shipped_meta_dataset_is_what_the_pipeline_measured():
         for method, row in measured.iterrows()
     ]
     assert [row for row in rows if row not in README] == []
+
+
+def test_its_tables_of_published_data_are_what_was_measured():
+    start = README.index("**Published tables**")
+    blocks = re.split(r"\| (?:HyperRec|LCBench|TaskSet) \(", README[start:])[1:]
+    for name, block in zip(("hyperrec", "lcbench", "taskset"), blocks, strict=True):
+        measured = pd.read_csv(ROOT / f"data/reports/published/{name}.csv", index_col="method").iloc[:, :4]
+        rows = re.findall(
+            r"\| `([a-z0-9-]+)`(?: \(\d seeds?\))? \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]*)", block
+        )
+        assert len(rows) >= 4
+        for method, *shown in rows:
+            assert shown == ["" if pd.isna(v) else f"{v:.4f}" for v in measured.loc[method]], (name, method)
