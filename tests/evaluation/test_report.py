@@ -15,6 +15,7 @@ from foretune.evaluation.report import (
     main,
     mean_over_tasks,
     read_sections,
+    regret_points,
     summary_table,
     task_table,
 )
@@ -63,6 +64,16 @@ def test_summary_has_the_budgets_that_runs_reach(steps):
     portfolio, random = (table[table["method"] == m].iloc[0] for m in ("portfolio", "random"))
     assert portfolio["1"] < random["1"]
     assert (portfolio["tasks"], portfolio["seeds"]) == (3, 2)
+
+
+def test_a_budget_beyond_a_method_s_runs_has_no_value(steps):
+    short = steps_of("portfolio", budget=12).assign(method="short")
+    section = Section("s", pd.concat([steps, short], ignore_index=True), 6)
+    table = summary_table(section).set_index("method")
+    assert np.isfinite(table.loc["short", "2"]) and np.isnan(table.loc["short", "5"])
+    assert np.isfinite(table.loc["portfolio", "5"])
+    assert [epochs for _, _, epochs in regret_points(section)["short"]] == [6, 12]
+    assert "–" in benchmark_report([section])
 
 
 def test_task_table_has_a_row_per_task(steps):

@@ -128,7 +128,19 @@ def summary_table(section: Section) -> pd.DataFrame:
             "ms": 1000 * float(steps["seconds"].median()),
         }
         rows.append(row)
-    return pd.DataFrame(rows).sort_values(f"{counts[-1]}", ignore_index=True)
+    table = pd.DataFrame(rows).sort_values(f"{counts[-1]}", ignore_index=True)
+    reach = reaches(section.steps)
+    for k in counts:
+        beyond = (
+            table["method"].map(reach) < k * section.max_epoch
+        )  # nothing was run there: the last value is none of that budget
+        table.loc[beyond, [f"{k}", f"±{k}"]] = np.nan
+    return table
+
+
+def reaches(steps: pd.DataFrame) -> pd.Series:
+    """Most epochs that a method's runs were given, by method; those that they spent where the steps do not say."""
+    return steps.groupby("method")["budget" if "budget" in steps else "spent"].max()
 
 
 def regret_chart(section: Section, column: str = "normalized_regret") -> str:
@@ -250,7 +262,10 @@ def regret_points(section: Section) -> dict[str, list[tuple[str, float, int]]]:
     most = int(section.steps.groupby(["method", "task", "seed"])["spent"].max().max())
     budgets = [k * section.max_epoch for k in TRAININGS if k * section.max_epoch <= most]
     mean, _ = mean_over_tasks(section.steps, budgets)
-    return {str(m): [("normalized_regret", float(mean.loc[m, b]), b) for b in budgets] for m in mean.index}
+    reach = reaches(section.steps)
+    return {
+        str(m): [("normalized_regret", float(mean.loc[m, b]), b) for b in budgets if b <= reach[m]] for m in mean.index
+    }
 
 
 if __name__ == "__main__":
