@@ -87,7 +87,7 @@ def test_images_and_steps_are_told_and_too_few_steps_warned_of(data, monkeypatch
     [
         (["--optimizer", "lion"], "adam, adagrad"),
         (["--option", "speed=3"], "speed"),
-        (["--option", "trials=0"], "trials 1 or more"),
+        (["--option", "trials=0"], "trials=0 must be 1 or more"),
         (["--option", "trials=abc"], "trials=abc must be a whole number"),
         (["--option", "low=abc"], "low=abc must be a number"),
         (["--network", "alexnet"], "alexnet"),
