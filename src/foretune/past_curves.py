@@ -5,7 +5,7 @@ study. Z[t] = (Y[t] - location[t]) / scale[t]; mean = their average; D[t] = Z[t]
 
 Holes (never trained, stopped early, a past of fewer epochs) are filled by conditional means: along the epochs from what
 the same curve shows, else from the other configurations of the task through the configuration kernel. A cell that diverged
-counts as the task's worst value. A configuration that no task knows gets the kernel regression of the mean, and
+counts as the task's worst value. A configuration that no task knows gets the kernel average of those known, and
 `unexplained` says how much of the spread between configurations is then left open.
 """
 
@@ -161,6 +161,12 @@ def filled(Z: np.ndarray, seen: np.ndarray, similarity: np.ndarray) -> np.ndarra
     mean = np.where(count > 0, np.nansum(Z, axis=0) / np.maximum(count, 1), np.nan)
     per_epoch = average_by_epoch(mean)
     mean = per_epoch + completed((mean - per_epoch)[None], (count > 0)[None], similarity)[0]
+    known = seen.any(axis=(0, 2))
+    if not known.all():
+        # An average, not the conditional mean: that one extrapolates. Where the past knows only low learning rates, say, it makes the highest
+        # the best of all, and a search would spend itself on what nobody has tried.
+        weight = similarity[np.ix_(~known, known)] + 1e-12  # far from all of them: their average
+        mean[~known] = weight @ mean[known] / weight.sum(axis=1, keepdims=True)
     return np.asarray(mean + completed(Z - mean, seen, similarity))
 
 
