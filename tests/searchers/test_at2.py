@@ -8,6 +8,7 @@ from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.past_curves import past_curves
 from foretune.searchers.at2 import AT2, Trained, placed
+from foretune.searchers.max_trial import shares
 from foretune.searchers.random import Random
 
 
@@ -55,6 +56,24 @@ def test_task_kernels_that_learn_their_tasks_place_the_target_by_evidence(task):
     before = trained.grid.target(K_T).log_marginal(c[-30:], e[-30:], y[-30:])
     assert trained.grid.target(moved).log_marginal(c[-30:], e[-30:], y[-30:]) >= before
     assert np.linalg.eigvalsh(moved)[0] > -1e-6
+
+
+@pytest.mark.parametrize("task", ["MTBO", "DeepPoly"])
+def test_a_suggestion_leans_on_the_tasks_that_the_observations_speak_for(task):
+    """Shown part of a past task's own curves, a learned kernel moves the target; the shares are those of where it is now, not of the trained mean."""
+    meta = synthetic_meta(tasks=4, configs=20, epochs=6)
+    study, _ = replay_study(meta, "t0", budget=60)
+    searcher = AT2(task=task, steps=30)
+    learned = searcher.learned(study)
+    unplaced = searcher.lean(learned, study, 0)
+    named = []
+    for twin in range(3):
+        study.Y = np.full((20, 6), np.nan)
+        study.Y[:10] = learned.raw[twin, :10]
+        moved = placed(learned.gram(study.Y), learned.grid, *learned.observed(study.Y))
+        named.append(searcher.lean(learned, study, 0))
+        assert named[-1] == shares(moved[-1, :-1], learned.past.tasks)
+    assert any(name != unplaced for name in named)
 
 
 def test_unknown_kernels_are_refused_with_the_known_ones():

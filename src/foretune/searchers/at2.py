@@ -64,8 +64,8 @@ class AT2(MaxTrial):
         return mean, std
 
     def lean(self, learned: Any, study: Study, config_id: int) -> dict[str, float]:
-        """The task kernel between the target and the past tasks."""
-        return shares(learned.gram(study.Y)[-1, :-1], learned.past.tasks)
+        """The task kernel between the target, as placed by its observations, and the past tasks."""
+        return shares(learned.place(study.Y)[-1, :-1], learned.past.tasks)
 
 
 class Trained:
@@ -99,6 +99,8 @@ class Trained:
             K_E = self.model.fidelity(scaled, scaled).numpy().astype(float)
             noise = float(positive(self.model.noise) ** 2 + 1e-6)
         self.grid = Grid.of(K_C, K_E, noise, Y)
+        self.location, self.spread = float(self.means.mean()), float(self.means.std() / self.unit)
+        self._placed: tuple[bytes, np.ndarray] | None = None  # of the observations asked for last
 
     def gram(self, pool: np.ndarray) -> np.ndarray:
         """The task Gram matrix (T + 1, T + 1) given the target's observations `pool` (pool, E), NaN where none."""
@@ -122,14 +124,24 @@ class Trained:
 
     def posterior(self, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and standard deviation (pool, E) in the metric's unit, given observations `pool`, NaN where none."""
-        K_T = self.gram(pool)
+        c, e, y = self.observed(pool)
+        mean, std = self.grid.target(self.place(pool)).posterior(c, e, y, offset=self.spread)
+        return mean[: self.pool] * self.unit + self.location, std[: self.pool] * self.unit
+
+    def observed(self, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The target's cells (configuration, epoch) and standardised values, (N,) each."""
         c, e = np.nonzero(np.isfinite(pool))
-        location, spread = self.means.mean(), self.means.std() / self.unit
-        y = (pool[c, e] - location) / self.unit
-        if self.model.task.learns_tasks and len(y):
-            K_T = placed(K_T, self.grid, c, e, y)
-        mean, std = self.grid.target(K_T).posterior(c, e, y, offset=float(spread))
-        return mean[: self.pool] * self.unit + location, std[: self.pool] * self.unit
+        return c, e, (pool[c, e] - self.location) / self.unit
+
+    def place(self, pool: np.ndarray) -> np.ndarray:
+        """The task Gram matrix (T + 1, T + 1) with the target where its observations `pool` put it."""
+        key = pool.tobytes()
+        if self._placed is None or self._placed[0] != key:
+            K_T, (c, e, y) = self.gram(pool), self.observed(pool)
+            if self.model.task.learns_tasks and len(y):
+                K_T = placed(K_T, self.grid, c, e, y)
+            self._placed = (key, K_T)
+        return self._placed[1]
 
 
 def placed(K_T: np.ndarray, grid: Any, c: np.ndarray, e: np.ndarray, y: np.ndarray) -> np.ndarray:
