@@ -160,12 +160,12 @@ def recommend(
 
     With `own`, a recommender fitted on the user's own studies too comes before the shipped one, where it is there and fits the meta-dataset.
     """
-    from foretune.recommenders.registry import entry
+    from foretune.recommenders.registry import offered
 
     if seed < 0:
         raise BadInput(f"--seed {seed} must be at least 0")
     data = Path(data)
-    entry(recommender)
+    offered(recommender)
     known = MetaDataset.load(data / "meta" / meta)
     task = images if isinstance(images, Task) else load_task(images, data)  # before what takes seconds to load
     fitted, mine, why = (own_recommender if own else shipped_recommender)(recommender, data, known)
@@ -176,9 +176,9 @@ def recommend(
 
 def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
     """The recommender that knows the own studies, if there is one that fits `meta`, else the shipped one and why. Raises `BadInput` as that does."""
-    from foretune.recommenders.registry import entry
+    from foretune.recommenders.registry import offered
 
-    entry(name)
+    offered(name)
     if not (folder := data / FOLDER / name).is_dir():
         return shipped_recommender(name, data, meta)
     try:
@@ -190,9 +190,9 @@ def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommend
 
 def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
     """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises `BadInput` where it is missing or does not fit `meta`."""
-    from foretune.recommenders.registry import entry, load, recommender
+    from foretune.recommenders.registry import load, offered, recommender
 
-    entry(name)
+    offered(name)
     folder = data / "models" / name
     if folder.is_dir():
         fitted = load(folder)

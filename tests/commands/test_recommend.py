@@ -101,6 +101,7 @@ def test_explained_ranking_names_the_past_runs_and_their_places(meta, data):
     [
         (["--top", "0"], "--top 0"),
         (["--recommender", "oracle"], "unknown recommender 'oracle'"),
+        (["--recommender", "tr-automl"], "must train ten configurations on the new task first"),
         (["--meta", "nowhere"], "nowhere"),
         (["--out", "."], "is a folder"),
     ],
