@@ -29,7 +29,15 @@ def test_notes_name_a_pools_configurations_and_leave_out_what_it_lacks(meta):
     assert notes["order"] == by_score
     assert notes["scores"][:7] == pytest.approx([found.ranking.scores[6 - i] for i in range(7)], abs=1e-5)
     assert notes["scores"][7] == -1.0  # scores run from 1 to 0
+    assert notes["leans"] == {k: round(v, 4) for k, v in found.ranking.nearest.items()} and "images" not in notes
     json.dumps(notes)
+
+
+def test_notes_hold_what_the_images_add_to_each_of_a_pools_configurations(meta):
+    found = Recommendation(picture_task(), meta, ranking_of(meta, residual=True), "hyperstar")
+    notes = found.in_pool([*reversed(meta.configs[:7]), {**meta.configs[0], "unknown": 1}])
+    assert notes["images"] == [*(round(float(found.ranking.from_images[6 - i]), 5) for i in range(7)), 0.0]
+    assert set(notes["leans"].values()) == {0.2}
 
 
 def test_what_worked_is_in_the_metrics_unit(meta):
@@ -74,7 +82,8 @@ def test_task_unlike_any_past_one_gets_the_portfolio_and_is_told_so(meta):
     assert [r.row for r in found.rows] == Past.of(meta).portfolio().tolist()
     assert all(r.predicted is None for r in found.rows)
     text = "\n".join(lines(found, 3, True))
-    assert "greedy portfolio" in text and "%)" not in text.split("leans on")[1]
+    assert "greedy portfolio" in text and "leans on" not in text
+    assert text.count("all 5 past tasks count alike in this list") == 3
     assert found.rows[0].reasons[0].rank == Past.of(meta).ranks[:, found.rows[0].row].min()
     scores = found.notes["scores"]
     assert scores == sorted(scores, reverse=True)

@@ -28,14 +28,15 @@ if TYPE_CHECKING:
     from foretune.recommenders.base import Ranking, Reason, Recommender
 
 DEFAULT = "hyperstar"
-REASONS = 3  # past runs that a suggestion names
+REASONS = 4  # past runs that a suggestion names
 
 
 @dataclass(frozen=True)
 class Row:
     """A suggestion: the configuration, its row in the meta-dataset, forecast and spread in the metric's unit (None: no forecast), its reasons.
 
-    `without_images` is the place, 0 = first, that it would have in a list that does not look at the task; None where there is no such list behind it.
+    `without_images` is the place, 0 = first, that it would have in a list that does not look at the task, and `from_images` what the images add to that
+    list's forecast, signed, in the metric's unit; both None where there is no such list behind it.
     """
 
     row: int
@@ -44,6 +45,7 @@ class Row:
     spread: float | None
     reasons: tuple[Reason, ...]
     without_images: int | None = None
+    from_images: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +70,7 @@ class Recommendation:
         place = {config_id: k for k, config_id in enumerate(self.meta.config_ids)}
         forecast = ranking.supported and ranking.predicted is not None
         elsewhere = ranking.places_without_images if ranking.supported else None
+        added = ranking.from_images
         return [
             Row(
                 int(r),
@@ -76,6 +79,7 @@ class Recommendation:
                 float(ranking.spread[r]) if forecast and ranking.spread is not None else None,
                 tuple(self.reasons(int(r))),
                 None if elsewhere is None else int(elsewhere[r]),
+                None if added is None else float(added[r]),
             )
             for r in ranking.advice
         ]
@@ -83,27 +87,16 @@ class Recommendation:
     @property
     def looked(self) -> bool:
         """Whether the recommender tells past tasks apart for these images."""
-        return len(set(self.ranking.nearest.values())) > 1
+        nearest = self.ranking.nearest
+        return len(nearest) < len(self.ranking.past.tasks) or len(set(nearest.values())) > 1
 
     def reasons(self, row: int) -> list[Reason]:
-        """The past runs behind a suggestion: the nearest tasks' where their results are the score, else those where it placed best, and none at random."""
+        """The past runs behind a suggestion, as `Ranking.because` has them, none that is only a forecast, and none at random."""
         if self.recommender == "random":
             return []
-        of_nearest = self.looked and self.ranking.supported and self.ranking.base is None
         config_id = self.ranking.past.config_ids[row]
-        found = self.ranking.because(row, len(self.ranking.past.tasks)) if of_nearest else self.spoken_for(row)
-        return [reason for reason in found if self.own.saw(reason.task, config_id)][:REASONS]
-
-    def spoken_for(self, row: int) -> list[Reason]:
-        """The past tasks by how well a configuration placed there, best first: all tasks count alike in such a list."""
-        from foretune.recommenders.base import Reason
-
-        past = self.ranking.past
-        ranks, share = past.ranks[:, row], 1 / len(past.tasks)
-        return [
-            Reason(past.tasks[t], int(ranks[t]), float(past.best[t, row] * past.sign), share)
-            for t in np.argsort(ranks, kind="stable")
-        ]
+        forecast = [task for task in self.ranking.past.tasks if not self.own.saw(task, config_id)]
+        return self.ranking.because(row, REASONS, forecast)
 
     def worked_on(self, past_task: str, k: int = 3) -> list[tuple[Config, float]]:
         """The `k` best configurations of a past task that were trained there, and their best values, in the metric's unit."""
@@ -120,7 +113,10 @@ class Recommendation:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """As plain values, for `Plan.notes`; `configs` go with `scores` and are in the order to try them (see `in_pool`)."""
+        """As plain values, for `Plan.notes`; `configs` go with `scores` and `images` and are in the order to try them (see `in_pool`).
+
+        `leans` and `images` are what the suggestions of a study say that they lean on, the same as `reasons` and `from_images` say here.
+        """
         n = len(self.rows)
         falling = [1.0 - k / n for k in range(n)]  # a portfolio has an order and no scores
         scores = [float(self.ranking.scores[r.row]) for r in self.rows] if self.ranking.supported else falling
@@ -130,21 +126,27 @@ class Recommendation:
             "known_as": self.known_as,
             "own_studies": list(self.own.measured),
             "nearest": {k: round(float(v), 4) for k, v in self.ranking.nearest.items()},
+            "leans": {k: round(float(v), 4) for k, v in (self.ranking.leans or {}).items()},
+            "images": None if self.ranking.from_images is None else [r.from_images for r in self.rows],
             "configs": [r.config for r in self.rows],
             "scores": scores,
         }
 
     def in_pool(self, pool: Sequence[Config]) -> dict[str, Any]:
-        """The notes for a study's pool: `order`, ids of the configurations that the ranking knows, best first, and `scores` of all ids.
+        """The notes for a study's pool: `order`, ids of the configurations that the ranking knows, best first, and `scores` and `images` of all ids.
 
         A configuration that the ranking does not know scores as far below the last as that is below the first.
         """
         notes = self.notes
-        configs, scores = notes.pop("configs"), notes.pop("scores")
+        configs, scores, images = notes.pop("configs"), notes.pop("scores"), notes.pop("images")
         ids = {config_key(c): i for i, c in reversed(list(enumerate(pool)))}
         known = {ids[config_key(c)]: s for c, s in zip(configs, scores, strict=True) if config_key(c) in ids}
         unknown = 2 * min(scores) - max(scores)
-        return notes | {"order": list(known), "scores": [round(known.get(i, unknown), 5) for i in range(len(pool))]}
+        out = notes | {"order": list(known), "scores": [round(known.get(i, unknown), 5) for i in range(len(pool))]}
+        if images is not None:
+            added = {ids[config_key(c)]: a for c, a in zip(configs, images, strict=True) if config_key(c) in ids}
+            out["images"] = [round(added.get(i, 0.0), 5) for i in range(len(pool))]
+        return out
 
 
 def recommend(

@@ -13,7 +13,7 @@ from foretune.files import write_atomic
 from foretune.images import Task, sheet_png
 from foretune.recommendation import Recommendation, Row, recommend
 from foretune.report import data_uri, render
-from foretune.summary import describe, number, score
+from foretune.summary import describe, is_share, number, score
 
 NEAREST = 3  # past tasks that are shown
 FIRST = 10  # suggestions of which it is said how many the images brought there
@@ -103,6 +103,11 @@ def support_text(found: Recommendation) -> str:
     if not found.looked:
         return "This recommender looks at no images: all past tasks count alike."
     if ranking.supported:
+        if ranking.leans is None:
+            return (
+                "The order is a model's, fitted on all past tasks, in which none of them has a share of its own. Nearest past tasks, which set the level "
+                "of the forecast, and what worked on them:"
+            )
         if ranking.base is None:
             return "Nearest past tasks, their weight in the answer, and what worked on them:"
         first = found.rows[:FIRST]
@@ -126,19 +131,29 @@ def forecast(row: Row, metric: str) -> str:
 
 
 def reasons(row: Row, found: Recommendation) -> list[str]:
-    """One line for each past run that a suggestion leans on."""
-    n, metric = len(found.ranking.past.config_ids), found.meta.metric
-    share = found.ranking.supported and found.looked and found.ranking.base is None  # else all past tasks count alike
-    moved = [] if row.without_images is None else [f"place {row.without_images + 1} in a list that looks at no images"]
-    return moved + [
-        f"leans on {r.task}{f' ({100 * r.weight:.0f} %)' if share else ''}: there it "
-        + (
-            f"reached {metric} {score(metric, r.value)}"  # the places of the others are forecasts
-            if r.task in found.own.measured
-            else f"was number {r.rank + 1} of {n} with {metric} {score(metric, r.value)}"
+    """What a suggestion leans on: the past tasks' list, a line for each past run that is named, and what the images add."""
+    ranking, metric = found.ranking, found.meta.metric
+    n, tasks = len(ranking.past.config_ids), len(ranking.past.tasks)
+    said = {"leans": "leans on {}", "best": "did best on {}", "worst": "did worst on {}"}
+    out = []
+    if row.without_images is not None:
+        out.append(f"place {row.without_images + 1} in the mean list of all {tasks} past tasks, which count alike")
+        if row.from_images is not None:
+            change = f"{row.from_images:+.4g} {metric}"
+            if is_share(metric):
+                change = f"{100 * row.from_images:+.2f} percentage points of {metric}"
+            out.append(f"the images add {change} to what that list expects")
+    elif row.reasons and ranking.all_alike:
+        out.append(f"all {tasks} past tasks count alike in this list")
+    elif row.reasons and ranking.leans is None:
+        out.append(f"a model of all {tasks} past tasks says so: no past run has a share of its own")
+    for r in row.reasons:
+        share = f" ({100 * r.weight:.0f} %)" if r.said == "leans" else ""
+        place = "" if r.task in found.own.measured else f"was number {r.rank + 1} of {n} with "  # or it is a forecast
+        out.append(
+            f"{said[r.said].format(r.task)}{share}: there it {place or 'reached '}{metric} {score(metric, r.value)}"
         )
-        for r in row.reasons
-    ]
+    return out
 
 
 def as_json(found: Recommendation, top: int) -> dict[str, Any]:
@@ -152,6 +167,7 @@ def as_json(found: Recommendation, top: int) -> dict[str, Any]:
         "supported": found.ranking.supported,
         "support": round(found.ranking.support, 4),
         "nearest": {k: round(v, 4) for k, v in found.ranking.nearest.items()},
+        "leans": {k: round(v, 4) for k, v in (found.ranking.leans or {}).items()},
         "metric": found.meta.metric,
         "ranking": [
             {
@@ -159,8 +175,10 @@ def as_json(found: Recommendation, top: int) -> dict[str, Any]:
                 "predicted": row.predicted,
                 "spread": row.spread,
                 "without_images": None if row.without_images is None else row.without_images + 1,
+                "from_images": row.from_images,
                 "because": [
-                    {"task": r.task, "rank": r.rank, "value": r.value, "weight": r.weight} for r in row.reasons
+                    {"task": r.task, "rank": r.rank, "value": r.value, "weight": r.weight, "said": r.said}
+                    for r in row.reasons
                 ],
             }
             for row in found.rows[:top]
