@@ -36,7 +36,8 @@ class Row:
     """A suggestion: the configuration, its row in the meta-dataset, forecast and spread in the metric's unit (None: no forecast), its reasons.
 
     `without_images` is the place, 0 = first, that it would have in a list that does not look at the task, and `from_images` what the images add to that
-    list's forecast, signed, in the metric's unit; both None where there is no such list behind it.
+    list's forecast, signed, in the metric's unit; both None where there is no such list behind it. `measured`: `predicted` was measured on these very images
+    and is no forecast (NaN: it diverged); it then has no spread.
     """
 
     row: int
@@ -46,11 +47,13 @@ class Row:
     reasons: tuple[Reason, ...]
     without_images: int | None = None
     from_images: float | None = None
+    measured: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Recommendation:
-    """What a recommender says about `task`, on top of the past tasks in `meta`. `known_as` names the past task with the very same images.
+    """What a recommender says about `task`, on top of the past tasks in `meta`. `known_as` names the past task with the very same images: then the order is
+    that of its results, and the recommender only parts equal ones.
 
     `own` is what it took from the user's studies; `passed_over` why a model that knows them was not taken, where there is one.
     """
@@ -68,6 +71,19 @@ class Recommendation:
         """All configurations, in the order to try them."""
         ranking, past = self.ranking, self.ranking.past
         place = {config_id: k for k, config_id in enumerate(self.meta.config_ids)}
+        if self.known_as is not None:
+            values = past.best[past.tasks.index(self.known_as)] * past.sign
+            return [
+                Row(
+                    int(r),
+                    self.meta.configs[place[past.config_ids[r]]],
+                    float(values[r]),
+                    None,
+                    tuple(self.reasons(int(r))),
+                    measured=self.own.saw(self.known_as, past.config_ids[r]),
+                )
+                for r in self.order
+            ]
         forecast = ranking.supported and ranking.predicted is not None
         elsewhere = ranking.places_without_images if ranking.supported else None
         added = ranking.from_images
@@ -81,8 +97,30 @@ class Recommendation:
                 None if elsewhere is None else int(elsewhere[r]),
                 None if added is None else float(added[r]),
             )
-            for r in ranking.advice
+            for r in self.order
         ]
+
+    @property
+    def order(self) -> np.ndarray:
+        """Rows in the order to try them, (n,): the recommender's; on images that are a past task, by what was measured on them (what an own study has not
+        tried, by the forecast from what it has), equal values in the recommender's order.
+        """
+        advice = self.ranking.advice
+        if self.known_as is None:
+            return advice
+        return advice[np.argsort(-self.known[advice], kind="stable")]
+
+    @property
+    def known(self) -> np.ndarray:
+        """Normalised scores of the past task with the very same images, (n,), in the unit of a recommender's."""
+        assert self.known_as is not None
+        past = self.ranking.past
+        return past.normalised[past.tasks.index(self.known_as)]
+
+    @property
+    def leans(self) -> dict[str, float] | None:
+        """What the order leans on, past task -> share: the very images' own task where there is one, else as the ranking has it."""
+        return self.ranking.leans if self.known_as is None else {self.known_as: 1.0}
 
     @property
     def looked(self) -> bool:
@@ -91,11 +129,21 @@ class Recommendation:
         return len(nearest) < len(self.ranking.past.tasks) or len(set(nearest.values())) > 1
 
     def reasons(self, row: int) -> list[Reason]:
-        """The past runs behind a suggestion, as `Ranking.because` has them, none that is only a forecast, and none at random."""
+        """The past runs behind a suggestion, as `Ranking.because` has them, none that is only a forecast, and none at random.
+
+        On images that are a past task it is the run there, where it was measured.
+        """
+        from foretune.recommenders.base import Reason
+
+        past, config_id = self.ranking.past, self.ranking.past.config_ids[row]
+        if self.known_as is not None:
+            t = past.tasks.index(self.known_as)
+            better = int((past.filled[t] > past.filled[t, row]).sum())
+            run = Reason(self.known_as, better, float(past.best[t, row] * past.sign), 1.0, "measured")
+            return [run] if self.own.saw(self.known_as, config_id) else []
         if self.recommender == "random":
             return []
-        config_id = self.ranking.past.config_ids[row]
-        forecast = [task for task in self.ranking.past.tasks if not self.own.saw(task, config_id)]
+        forecast = [task for task in past.tasks if not self.own.saw(task, config_id)]
         return self.ranking.because(row, REASONS, forecast)
 
     def worked_on(self, past_task: str, k: int = 3) -> list[tuple[Config, float]]:
@@ -120,14 +168,17 @@ class Recommendation:
         n = len(self.rows)
         falling = [1.0 - k / n for k in range(n)]  # a portfolio has an order and no scores
         scores = [float(self.ranking.scores[r.row]) for r in self.rows] if self.ranking.supported else falling
+        if self.known_as is not None:
+            scores = [float(self.known[r.row]) for r in self.rows]
+        images = self.ranking.from_images is not None and self.known_as is None
         return {
             "recommender": self.recommender,
-            "supported": self.ranking.supported,
+            "supported": self.ranking.supported or self.known_as is not None,
             "known_as": self.known_as,
             "own_studies": list(self.own.measured),
             "nearest": {k: round(float(v), 4) for k, v in self.ranking.nearest.items()},
-            "leans": {k: round(float(v), 4) for k, v in (self.ranking.leans or {}).items()},
-            "images": None if self.ranking.from_images is None else [r.from_images for r in self.rows],
+            "leans": {k: round(float(v), 4) for k, v in (self.leans or {}).items()},
+            "images": [r.from_images for r in self.rows] if images else None,
             "configs": [r.config for r in self.rows],
             "scores": scores,
         }

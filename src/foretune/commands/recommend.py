@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,10 +59,6 @@ def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
     )
     if found.passed_over:
         out.append(f"  {found.passed_over}")
-    if found.known_as:
-        out.append(
-            f"  these very images are the past task {found.known_as}: what was measured on them is part of the answer"
-        )
     out.append("")
     out.append(support_text(found))
     for name in nearest_of(found):
@@ -71,7 +68,7 @@ def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
         )
     rows = found.rows[:top]
     names = list(found.meta.space.names)
-    table = [["", *names, f"expected {metric}" if rows[0].predicted is not None else ""]]
+    table = [["", *names, forecast_of(found)]]
     table += [[str(k), *cells(row, names), forecast(row, metric)] for k, row in enumerate(rows, 1)]
     widths = [max(len(line[c]) for line in table) for c in range(len(table[0]))]
     shown = [
@@ -93,13 +90,21 @@ def cells(row: Row, names: Sequence[str]) -> list[str]:
 
 
 def nearest_of(found: Recommendation) -> list[str]:
-    """The past tasks to show: none where all count alike."""
-    return list(found.ranking.nearest)[:NEAREST] if found.looked else []
+    """The past tasks to show: none where all count alike, and none beside the images' own."""
+    return list(found.ranking.nearest)[:NEAREST] if found.looked and found.known_as is None else []
 
 
 def support_text(found: Recommendation) -> str:
     """How far the past supports the answer."""
     ranking = found.ranking
+    if found.known_as is not None:
+        measured = sum(row.measured for row in found.rows)
+        return (
+            f"These very images are the past task {found.known_as}: the order is that of what was measured on them, {measured} of {len(found.rows)} "
+            "configurations"
+            + (", and the others stand where a forecast from those puts them. " if measured < len(found.rows) else ". ")
+            + "The best of many measured values is a little lucky."
+        )
     if not found.looked:
         return "This recommender looks at no images: all past tasks count alike."
     if ranking.supported:
@@ -123,17 +128,30 @@ def support_text(found: Recommendation) -> str:
 
 
 def forecast(row: Row, metric: str) -> str:
-    """The predicted value and its spread."""
+    """The predicted value and its spread; or the measured one, without, and what stands between those."""
     if row.predicted is None:
         return ""
+    if row.measured:
+        return score(metric, row.predicted) if math.isfinite(row.predicted) else "diverged"
     spread = "" if row.spread is None else f" ± {score(metric, row.spread).removesuffix(' %')}"
-    return score(metric, row.predicted) + spread
+    return score(metric, row.predicted) + spread + (", a forecast" if row.spread is None and not row.measured else "")
+
+
+def forecast_of(found: Recommendation) -> str:
+    """The heading over `forecast`, empty where there is none."""
+    if found.known_as is not None:
+        return f"{found.meta.metric} measured on these images"
+    return f"expected {found.meta.metric}" if found.rows[0].predicted is not None else ""
 
 
 def reasons(row: Row, found: Recommendation) -> list[str]:
     """What a suggestion leans on: the past tasks' list, a line for each past run that is named, and what the images add."""
     ranking, metric = found.ranking, found.meta.metric
     n, tasks = len(ranking.past.config_ids), len(ranking.past.tasks)
+    if found.known_as is not None:
+        if not row.reasons:
+            return [f"not trained to the end on these images: forecast from what the study {found.known_as} has tried"]
+        return [f"measured on these very images, as the past task {found.known_as}"]
     said = {"leans": "leans on {}", "best": "did best on {}", "worst": "did worst on {}"}
     out = []
     if row.without_images is not None:
@@ -167,23 +185,29 @@ def as_json(found: Recommendation, top: int) -> dict[str, Any]:
         "supported": found.ranking.supported,
         "support": round(found.ranking.support, 4),
         "nearest": {k: round(v, 4) for k, v in found.ranking.nearest.items()},
-        "leans": {k: round(v, 4) for k, v in (found.ranking.leans or {}).items()},
+        "leans": {k: round(v, 4) for k, v in (found.leans or {}).items()},
         "metric": found.meta.metric,
         "ranking": [
             {
                 "config": row.config,
-                "predicted": row.predicted,
+                "predicted": finite(row.predicted),
                 "spread": row.spread,
+                "measured": row.measured,
                 "without_images": None if row.without_images is None else row.without_images + 1,
                 "from_images": row.from_images,
                 "because": [
-                    {"task": r.task, "rank": r.rank, "value": r.value, "weight": r.weight, "said": r.said}
+                    {"task": r.task, "rank": r.rank, "value": finite(r.value), "weight": r.weight, "said": r.said}
                     for r in row.reasons
                 ],
             }
             for row in found.rows[:top]
         ],
     }
+
+
+def finite(value: float | None) -> float | None:
+    """A number for JSON: none where there is none, as of a trial that diverged."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def html(found: Recommendation, data: Path, top: int) -> str:
@@ -209,6 +233,7 @@ def html(found: Recommendation, data: Path, top: int) -> str:
         supported=found.ranking.supported,
         support=f"{100 * found.ranking.support:.0f} %",
         known_as=found.known_as,
+        heading=forecast_of(found),
         text=support_text(found),
         nearest=nearest,
         names=names,

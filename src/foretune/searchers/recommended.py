@@ -76,6 +76,8 @@ def ranking_of(study: Study) -> Ranked:
         return Ranked(
             order, standardised(scores), "its pictures are unlike any past task's: the portfolio instead", leans
         )
+    if (same := noted.get("known_as")) is not None:
+        return Ranked(order, standardised(scores), f"measured on these very images, the past task {same}", leans)
     images = None
     if noted.get("images") is not None:
         images = np.zeros(n)
