@@ -167,3 +167,14 @@ def test_a_write_that_stopped_before_about_json_is_completed(tmp_path: Path) -> 
     collection(tmp_path).save()
     assert (tmp_path / "about.json").read_bytes() == whole
     assert MetaDataset.load(tmp_path).about["cost"] == {"epochs": 6, "seconds": 6.0}
+
+
+def test_the_photographs_configurations_are_the_first_to_be_collected_as_their_page_says():
+    root = Path(__file__).resolve().parents[1]
+    meta = MetaDataset.load(root / "data/meta/photos")
+    seen = np.unique(meta.rows.columns["config_id"]).tolist()
+    assert sorted(order(POOL)[:36]) == seen
+    depths = [sum(POOL[i]["finetune"] == depth for i in seen) for depth in ("head", "last_blocks", "most")]
+    page = (root / "docs/recommenders.md").read_text()
+    assert f"scattered from {seen[0]} to {seen[-1]}" in page and "the first 36 of the 108" not in page
+    assert "{} train the head alone, {} the last blocks and {} most of the network".format(*depths) in page

@@ -167,12 +167,18 @@ def _replay(commands: Any) -> None:
     p.add_argument(
         "--would-have-saved",
         action="store_true",
-        help="replay every task with the others as history and without: what did, or would, history save?",
+        help="replay every task with the others as history and without: what did, or would, history save? A replay chooses among the configurations that "
+        "the task has trained. For a folder of studies, DATA/meta/light beside it is history too where the settings are the same, as in tune",
     )
     p.add_argument("--task", help="the task to tune")
     p.add_argument("--method", help="see: foretune methods")
     _option(p, "an option of the method, such as eta=2")
-    p.add_argument("--budget", type=int, metavar="EPOCHS", help="epochs to spend in all (default: ten full trainings)")
+    p.add_argument(
+        "--budget",
+        type=int,
+        metavar="EPOCHS",
+        help="epochs to spend in all (default: ten full trainings; with --would-have-saved five, and at most what the table holds of a task)",
+    )
     p.add_argument("--sources", metavar="A,B", help="tasks that count as past (default: all others)")
     p.add_argument("--seed", type=int, default=0, help="seed of the method")
     p.add_argument("--curve-seed", type=int, default=0, help="which seed's curves to replay")

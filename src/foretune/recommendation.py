@@ -28,14 +28,16 @@ if TYPE_CHECKING:
     from foretune.recommenders.base import Ranking, Reason, Recommender
 
 DEFAULT = "hyperstar"
-REASONS = 3  # past runs that a suggestion names
+REASONS = 4  # past runs that a suggestion names
 
 
 @dataclass(frozen=True)
 class Row:
     """A suggestion: the configuration, its row in the meta-dataset, forecast and spread in the metric's unit (None: no forecast), its reasons.
 
-    `without_images` is the place, 0 = first, that it would have in a list that does not look at the task; None where there is no such list behind it.
+    `without_images` is the place, 0 = first, that it would have in a list that does not look at the task, and `from_images` what the images add to that
+    list's forecast, signed, in the metric's unit; both None where there is no such list behind it. `measured`: `predicted` was measured on these very images
+    and is no forecast (NaN: it diverged); it then has no spread.
     """
 
     row: int
@@ -44,11 +46,14 @@ class Row:
     spread: float | None
     reasons: tuple[Reason, ...]
     without_images: int | None = None
+    from_images: float | None = None
+    measured: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class Recommendation:
-    """What a recommender says about `task`, on top of the past tasks in `meta`. `known_as` names the past task with the very same images.
+    """What a recommender says about `task`, on top of the past tasks in `meta`. `known_as` names the past task with the very same images: then the order is
+    that of its results, and the recommender only parts equal ones.
 
     `own` is what it took from the user's studies; `passed_over` why a model that knows them was not taken, where there is one.
     """
@@ -66,8 +71,22 @@ class Recommendation:
         """All configurations, in the order to try them."""
         ranking, past = self.ranking, self.ranking.past
         place = {config_id: k for k, config_id in enumerate(self.meta.config_ids)}
+        if self.known_as is not None:
+            values = past.best[past.tasks.index(self.known_as)] * past.sign
+            return [
+                Row(
+                    int(r),
+                    self.meta.configs[place[past.config_ids[r]]],
+                    float(values[r]),
+                    None,
+                    tuple(self.reasons(int(r))),
+                    measured=self.own.saw(self.known_as, past.config_ids[r]),
+                )
+                for r in self.order
+            ]
         forecast = ranking.supported and ranking.predicted is not None
         elsewhere = ranking.places_without_images if ranking.supported else None
+        added = ranking.from_images
         return [
             Row(
                 int(r),
@@ -76,34 +95,56 @@ class Recommendation:
                 float(ranking.spread[r]) if forecast and ranking.spread is not None else None,
                 tuple(self.reasons(int(r))),
                 None if elsewhere is None else int(elsewhere[r]),
+                None if added is None else float(added[r]),
             )
-            for r in ranking.advice
+            for r in self.order
         ]
+
+    @property
+    def order(self) -> np.ndarray:
+        """Rows in the order to try them, (n,): the recommender's; on images that are a past task, by what was measured on them (what an own study has not
+        tried, by the forecast from what it has), equal values in the recommender's order.
+        """
+        advice = self.ranking.advice
+        if self.known_as is None:
+            return advice
+        return advice[np.argsort(-self.known[advice], kind="stable")]
+
+    @property
+    def known(self) -> np.ndarray:
+        """Normalised scores of the past task with the very same images, (n,), in the unit of a recommender's."""
+        assert self.known_as is not None
+        past = self.ranking.past
+        return past.normalised[past.tasks.index(self.known_as)]
+
+    @property
+    def leans(self) -> dict[str, float] | None:
+        """What the order leans on, past task -> share: the very images' own task where there is one, else as the ranking has it."""
+        return self.ranking.leans if self.known_as is None else {self.known_as: 1.0}
 
     @property
     def looked(self) -> bool:
         """Whether the recommender tells past tasks apart for these images."""
-        return len(set(self.ranking.nearest.values())) > 1
+        nearest = self.ranking.nearest
+        return len(nearest) < len(self.ranking.past.tasks) or len(set(nearest.values())) > 1
 
     def reasons(self, row: int) -> list[Reason]:
-        """The past runs behind a suggestion: the nearest tasks' where their results are the score, else those where it placed best, and none at random."""
-        if self.recommender == "random":
-            return []
-        of_nearest = self.looked and self.ranking.supported and self.ranking.base is None
-        config_id = self.ranking.past.config_ids[row]
-        found = self.ranking.because(row, len(self.ranking.past.tasks)) if of_nearest else self.spoken_for(row)
-        return [reason for reason in found if self.own.saw(reason.task, config_id)][:REASONS]
+        """The past runs behind a suggestion, as `Ranking.because` has them, none that is only a forecast, and none at random.
 
-    def spoken_for(self, row: int) -> list[Reason]:
-        """The past tasks by how well a configuration placed there, best first: all tasks count alike in such a list."""
+        On images that are a past task it is the run there, where it was measured.
+        """
         from foretune.recommenders.base import Reason
 
-        past = self.ranking.past
-        ranks, share = past.ranks[:, row], 1 / len(past.tasks)
-        return [
-            Reason(past.tasks[t], int(ranks[t]), float(past.best[t, row] * past.sign), share)
-            for t in np.argsort(ranks, kind="stable")
-        ]
+        past, config_id = self.ranking.past, self.ranking.past.config_ids[row]
+        if self.known_as is not None:
+            t = past.tasks.index(self.known_as)
+            better = int((past.filled[t] > past.filled[t, row]).sum())
+            run = Reason(self.known_as, better, float(past.best[t, row] * past.sign), 1.0, "measured")
+            return [run] if self.own.saw(self.known_as, config_id) else []
+        if self.recommender == "random":
+            return []
+        forecast = [task for task in past.tasks if not self.own.saw(task, config_id)]
+        return self.ranking.because(row, REASONS, forecast)
 
     def worked_on(self, past_task: str, k: int = 3) -> list[tuple[Config, float]]:
         """The `k` best configurations of a past task that were trained there, and their best values, in the metric's unit."""
@@ -120,31 +161,43 @@ class Recommendation:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """As plain values, for `Plan.notes`; `configs` go with `scores` and are in the order to try them (see `in_pool`)."""
+        """As plain values, for `Plan.notes`; `configs` go with `scores` and `images` and are in the order to try them (see `in_pool`).
+
+        `leans` and `images` are what the suggestions of a study say that they lean on, the same as `reasons` and `from_images` say here.
+        """
         n = len(self.rows)
         falling = [1.0 - k / n for k in range(n)]  # a portfolio has an order and no scores
         scores = [float(self.ranking.scores[r.row]) for r in self.rows] if self.ranking.supported else falling
+        if self.known_as is not None:
+            scores = [float(self.known[r.row]) for r in self.rows]
+        images = self.ranking.from_images is not None and self.known_as is None
         return {
             "recommender": self.recommender,
-            "supported": self.ranking.supported,
+            "supported": self.ranking.supported or self.known_as is not None,
             "known_as": self.known_as,
             "own_studies": list(self.own.measured),
             "nearest": {k: round(float(v), 4) for k, v in self.ranking.nearest.items()},
+            "leans": {k: round(float(v), 4) for k, v in (self.leans or {}).items()},
+            "images": [r.from_images for r in self.rows] if images else None,
             "configs": [r.config for r in self.rows],
             "scores": scores,
         }
 
     def in_pool(self, pool: Sequence[Config]) -> dict[str, Any]:
-        """The notes for a study's pool: `order`, ids of the configurations that the ranking knows, best first, and `scores` of all ids.
+        """The notes for a study's pool: `order`, ids of the configurations that the ranking knows, best first, and `scores` and `images` of all ids.
 
         A configuration that the ranking does not know scores as far below the last as that is below the first.
         """
         notes = self.notes
-        configs, scores = notes.pop("configs"), notes.pop("scores")
+        configs, scores, images = notes.pop("configs"), notes.pop("scores"), notes.pop("images")
         ids = {config_key(c): i for i, c in reversed(list(enumerate(pool)))}
         known = {ids[config_key(c)]: s for c, s in zip(configs, scores, strict=True) if config_key(c) in ids}
         unknown = 2 * min(scores) - max(scores)
-        return notes | {"order": list(known), "scores": [round(known.get(i, unknown), 5) for i in range(len(pool))]}
+        out = notes | {"order": list(known), "scores": [round(known.get(i, unknown), 5) for i in range(len(pool))]}
+        if images is not None:
+            added = {ids[config_key(c)]: a for c, a in zip(configs, images, strict=True) if config_key(c) in ids}
+            out["images"] = [round(added.get(i, 0.0), 5) for i in range(len(pool))]
+        return out
 
 
 def recommend(
@@ -160,12 +213,12 @@ def recommend(
 
     With `own`, a recommender fitted on the user's own studies too comes before the shipped one, where it is there and fits the meta-dataset.
     """
-    from foretune.recommenders.registry import entry
+    from foretune.recommenders.registry import offered
 
     if seed < 0:
         raise BadInput(f"--seed {seed} must be at least 0")
     data = Path(data)
-    entry(recommender)
+    offered(recommender)
     known = MetaDataset.load(data / "meta" / meta)
     task = images if isinstance(images, Task) else load_task(images, data)  # before what takes seconds to load
     fitted, mine, why = (own_recommender if own else shipped_recommender)(recommender, data, known)
@@ -176,9 +229,9 @@ def recommend(
 
 def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
     """The recommender that knows the own studies, if there is one that fits `meta`, else the shipped one and why. Raises `BadInput` as that does."""
-    from foretune.recommenders.registry import entry
+    from foretune.recommenders.registry import offered
 
-    entry(name)
+    offered(name)
     if not (folder := data / FOLDER / name).is_dir():
         return shipped_recommender(name, data, meta)
     try:
@@ -190,9 +243,9 @@ def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommend
 
 def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
     """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises `BadInput` where it is missing or does not fit `meta`."""
-    from foretune.recommenders.registry import entry, load, recommender
+    from foretune.recommenders.registry import load, offered, recommender
 
-    entry(name)
+    offered(name)
     folder = data / "models" / name
     if folder.is_dir():
         fitted = load(folder)

@@ -30,7 +30,8 @@ def test_best_of_the_portfolio_comes_first_and_a_page_is_written(data, meta, cap
         "new-*-portfolio.html"
     )  # between them the images' hash: two folders may share a name
     page = file.read_text()
-    assert page.count("there it was number") == 6
+    assert page.count("did best on") == page.count("did worst on") == 4  # two each, of two suggestions
+    assert page.count("all 5 past tasks count alike in this list") == 2
     assert "what to try first" in page and page.count("data:image/png") == 1
 
 
@@ -91,9 +92,26 @@ def test_explained_ranking_names_the_past_runs_and_their_places(meta, data):
     best = found.rows[0]
     reason = best.reasons[0]
     assert f"there it was number {reason.rank + 1} of {len(meta)}" in text
-    assert text.count("leans on") == 9 and "± " in text
+    assert text.count("leans on") == 12 and "± " in text
     assert reason.task == meta.tasks[0] and reason.rank == int(Past.of(meta).ranks[0, best.row])
-    assert html(found, data, 3).count("there it was number") == 9
+    assert html(found, data, 3).count("there it was number") == 12
+
+
+def test_a_list_moved_by_images_is_explained_as_what_it_is(meta, data):
+    """Where a configuration did badly is shown as well as where it did well, and the images' part apart from both."""
+    from foretune.commands.recommend import as_json, lines
+
+    found = Recommendation(picture_task(), meta, ranking_of(meta, residual=True), "hyperstar")
+    text = "\n".join(lines(found, 3, True))
+    assert text.count("in the mean list of all 5 past tasks, which count alike") == 3 and "leans on" not in text
+    first, ranks = found.rows[0], Past.of(meta).ranks[:, found.rows[0].row]
+    assert f"did best on {meta.tasks[ranks.argmin()]}: there it was number {ranks.min() + 1} of 40" in text
+    assert f"number {ranks.max() + 1} of 40" in text and text.count("did worst on") == 6
+    assert first.from_images is not None and first.from_images == found.ranking.from_images[first.row]
+    assert f"the images add {100 * first.from_images:+.2f} percentage points of {meta.metric}" in text
+    told = as_json(found, 1)
+    assert set(told["leans"].values()) == {0.2} and told["ranking"][0]["from_images"] == first.from_images
+    assert {r["said"] for r in told["ranking"][0]["because"]} == {"best", "worst"}
 
 
 @pytest.mark.parametrize(
@@ -101,6 +119,7 @@ def test_explained_ranking_names_the_past_runs_and_their_places(meta, data):
     [
         (["--top", "0"], "--top 0"),
         (["--recommender", "oracle"], "unknown recommender 'oracle'"),
+        (["--recommender", "tr-automl"], "must train ten configurations on the new task first"),
         (["--meta", "nowhere"], "nowhere"),
         (["--out", "."], "is a folder"),
     ],

@@ -1,12 +1,17 @@
 """`foretune replay` from the outside."""
 
 import json
+from dataclasses import asdict
 
 import pytest
 
 from foretune.cli import main
 from foretune.evaluation.replay import Score, replay, replay_study
+from foretune.meta import MetaDataset
+from foretune.objective import Replay
 from foretune.searchers.registry import searcher
+from foretune.spaces import Settings
+from foretune.study import Plan, Step, Study
 
 FIELDS = [
     "step",
@@ -117,8 +122,46 @@ def test_would_have_saved_says_by_task_and_with_uncertainty(meta_folder, tmp_pat
     text = capsys.readouterr().out
     found = json.loads(out.read_text())
     assert all(f"{task} " in text and f"{value:+.1f}" in text for task, value in found["by_task"].items())
+    assert "history: the other tasks\n" in text and text.count("18  40 that it trained") == len(found["by_task"])
+    assert set(found["budgets"].values()) == {18} and found["shipped_tasks"] == 0
     assert found["low"] <= found["mean"] <= found["high"] and "90 % interval" in text
     assert found["mean"] == pytest.approx(sum(found["by_task"].values()) / len(found["by_task"]))
     for wrong, said in [(["--task", "t0"], "--task"), (["--method", "random"], "'random' learns from no past")]:
         assert main(["replay", str(meta_folder), "--would-have-saved", *wrong]) == 2
         assert said in capsys.readouterr().err
+
+
+def own_study(folder, meta, task, settings):
+    """A study of six configurations, the second half of them stopped early."""
+    notes = {"task_hash": f"images of {task}", "settings": settings}
+    plan = Plan(task=task, metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, budget=60, notes=notes)
+    study, objective = Study(meta.space, meta.configs, plan, folder=folder), Replay(meta, task)
+    for i in range(6):
+        step = Step(i, 0, 9 if i < 3 else 2, {})
+        study.tell(step, objective.run(i, meta.configs[i], 0, step.stop).rows)
+    study.save_tables()
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_own_studies_have_the_shipped_table_as_history_where_tune_would_give_it(meta, tmp_path, capsys, same):
+    settings = asdict(Settings(max_epoch=9))
+    about = {**meta.about, "settings": settings if same else {**settings, "batch_size": 7}, "max_epoch": meta.max_epoch}
+    shipped = MetaDataset(meta.space, meta.config_ids, meta.configs, meta.rows, {**about, "tasks": meta.tasks})
+    shipped.select(meta.tasks[2:]).save(tmp_path / "meta" / "light")
+    for task in meta.tasks[:2]:
+        own_study(tmp_path / "studies" / task, meta, task, settings)
+    assert main(["replay", str(tmp_path / "studies"), "--would-have-saved", "--method", "mean-rank"]) == 0
+    text = capsys.readouterr().out
+    assert ("and the 3 tasks of the shipped table that tune learns from" in text) == same
+    held = 3 * 9 + 3 * 2
+    assert text.count(f"{held}  6 that it trained") == 2 and f"of {held} epochs a study" in text
+
+
+def test_help_says_which_budget_and_which_history(capsys):
+    with pytest.raises(SystemExit):
+        main(["replay", "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "ten full trainings; with --would-have-saved five, and at most what the table holds of a task" in text
+    assert (
+        "among the configurations that the task has trained" in text and "meta/light beside it is history too" in text
+    )

@@ -1,5 +1,8 @@
 """The comparison of task-aware Hyperband, on five tasks of formulas."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -143,3 +146,16 @@ def test_methods_without_a_ranking_are_left_out_and_said(grid, rankings, tmp_pat
     plan = TaskAwarePlan(budgets=(10,), large_budgets=(10,), repetitions=1)
     summary = evaluate(grid, some, plan, tmp_path, say=said.append)
     assert "Tr-AutoML list" not in set(summary["method"]) and any("tr-automl" in text for text in said)
+
+
+def test_the_page_names_the_leaders_at_450_epochs_as_they_were_measured():
+    root = Path(__file__).resolve().parents[2]
+    measured = pd.read_csv(root / "data/reports/task_aware.csv")
+    measured = measured[measured["budget"] == 450].set_index("method").sort_values("mean")
+    page = (root / "docs/siamese.md").read_text()
+    found = re.search(r"the portfolio's full trainings lead \((.+?)\) and Tr-AutoML's follow \((.+?)\)", page)
+    assert found is not None
+    for name, said in zip(measured.index[:2], found.groups(), strict=True):
+        row = measured.loc[name]
+        assert said == f"{row['mean']:.4f} ± {row['se']:.4f}".replace("0.", ".")
+    assert list(measured.index[:2]) == ["portfolio", "Tr-AutoML list"]

@@ -36,10 +36,16 @@ def test_colours_tell_it_which_configuration_is_best(world, name: str, tmp_path:
     assert np.array_equal(type(fitted).load(tmp_path).rank(world.new[0]).scores, ranking.scores)
 
 
+def test_a_forest_leans_on_no_single_task(world) -> None:
+    ranking = RandomForest().fit(world.meta, world.past).rank(world.new[0])
+    assert ranking.leans is None  # the nearest by metadata set the level of the forecast, and no more
+    assert {reason.said for reason in ranking.because(0)} == {"best", "worst"}
+
+
 def test_the_nearest_task_lends_its_list(world) -> None:
     fitted = NearestMetadata().fit(world.meta, world.past)
     ranking = fitted.rank(world.past["t3"])
-    assert ranking.nearest == {"t3": 1.0}
+    assert ranking.nearest == ranking.leans == {"t3": 1.0}
     assert np.allclose(ranking.scores, fitted.past.normalised[3])
 
 

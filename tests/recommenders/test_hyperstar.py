@@ -55,10 +55,34 @@ def test_a_ranking_says_what_it_leans_on(fitted: HyperSTAR, world) -> None:
     lean = sum(weight * best_there[name] for name, weight in ranking.nearest.items())
     assert abs(lean - 0.1) < 0.2  # reddish tasks speak for a reddish one
     assert sum(ranking.nearest.values()) == pytest.approx(1)
-    assert ranking.because(int(ranking.order[0]), 1)[0].task == next(iter(ranking.nearest))
     assert ranking.predicted is not None and np.abs(ranking.predicted - world.values[0]).mean() < 0.15
     assert ranking.spread is not None and (ranking.spread > 0).all()
     assert ranking.supported
+
+
+def test_past_tasks_count_alike_and_what_differs_between_images_is_what_they_add(fitted: HyperSTAR, world) -> None:
+    """The score is the past tasks' mean, the same for all images, and what these images add to it."""
+    red, blue = (
+        fitted.rank(task, 0) for task in (world.new[0], next(world.new[k] for k in range(1, 9) if other(world, k)))
+    )
+    assert red.leans == blue.leans == pytest.approx(dict.fromkeys(red.past.tasks, 1 / len(red.past.tasks)))
+    z = red.past.normalised
+    for ranking in (red, blue):
+        assert ranking.base is not None and np.allclose(ranking.base, z.mean(axis=0), atol=1e-5)
+        assert ranking.from_images is not None and ranking.predicted is not None
+        weight = np.array([ranking.nearest.get(task, 0.0) for task in ranking.past.tasks])
+        scale = weight @ ranking.past.level[1]
+        assert np.allclose(ranking.from_images, scale * (ranking.scores - ranking.base))
+    row = int(red.order[0])
+    assert red.from_images[row] > 0 > blue.from_images[row]  # type: ignore[index]
+    assert [r.task for r in red.because(row)] == [r.task for r in blue.because(row)]
+    said = [(r.said, r.rank) for r in red.because(row, 4)]
+    assert said[-1] == ("worst", red.past.ranks[:, row].max()) and said[0] == ("best", red.past.ranks[:, row].min())
+
+
+def other(world, k: int) -> bool:
+    """Whether the new task `k` is of the other kind than the first."""
+    return (world.values[k].argmax() < 15) != (world.values[0].argmax() < 15)
 
 
 def test_an_unlike_task_is_unsupported(fitted: HyperSTAR, world) -> None:

@@ -118,12 +118,19 @@ def test_the_shipped_model_stays_and_own_ones_say_what_they_know(data, shown, wo
     found = recommend(world.past[shown[2][0]], data=data, recommender=NAME)
     assert found.known_as == f"{PREFIX}mine"
     text = "\n".join(lines(found, 30, True))
-    assert "2 of them your own studies" in text and f"leans on {PREFIX}mine" in text
-    told = [line for line in text.splitlines() if f"leans on {PREFIX}mine" in line]
-    assert all("there it reached" in line for line in told)  # its place among others would be a forecast
+    assert "2 of them your own studies" in text and "20 of 30 configurations, and the others stand where" in text
     trained = set(own.measured[f"{PREFIX}mine"])
-    leaning = [row for row in found.rows if any(reason.task == f"{PREFIX}mine" for reason in row.reasons)]
-    assert leaning and {found.ranking.past.config_ids[row.row] for row in leaning} <= trained
+    assert {found.ranking.past.config_ids[row.row] for row in found.rows if row.measured} == trained
+    assert text.count(", a forecast") == 10 and text.count("forecast from what the study") == 10
+    assert [row.predicted for row in found.rows] == sorted((row.predicted for row in found.rows), reverse=True)
+    near = next(task for task, values in zip(world.new, world.values, strict=True) if values.argmax() > 24)
+    found = recommend(near, data=data, recommender=NAME)
+    (leant,) = found.leans
+    assert leant.startswith(PREFIX) and found.known_as is None
+    told = [line for line in "\n".join(lines(found, 30, True)).splitlines() if f"leans on {leant} (100 %)" in line]
+    assert told and all("there it reached" in line for line in told)  # its place among others would be a forecast
+    leaning = {found.ranking.past.config_ids[row.row] for row in found.rows if row.reasons}
+    assert leaning <= set(own.measured[leant])
     assert as_json(found, 1)["own_studies"] == [f"{PREFIX}mine", f"{PREFIX}other"]
     assert not recommend(world.new[0], data=data, recommender=NAME, own=False).own.measured
 

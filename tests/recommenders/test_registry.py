@@ -9,7 +9,7 @@ import pytest
 from foretune.errors import BadInput
 from foretune.meta import MetaDataset
 from foretune.recommenders.baselines import MeanRank
-from foretune.recommenders.registry import RECOMMENDERS, entry, kind, load, recommender
+from foretune.recommenders.registry import RECOMMENDERS, entry, kind, load, offered, recommender
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
@@ -32,3 +32,15 @@ def test_a_saved_recommender_is_found_by_its_name(table: Callable[..., MetaDatas
     (tmp_path / "recommender.json").write_text('{"name": "oracle"}')
     with pytest.raises(BadInput, match="'oracle', which is not known"):
         load(tmp_path)
+
+
+def test_one_that_must_train_first_is_not_offered_for_a_recommendation() -> None:
+    with pytest.raises(
+        BadInput, match=r"must train ten configurations on the new task first.*Take one of random, "
+    ) as refusal:
+        offered("tr-automl")
+    assert "tr-automl" not in str(refusal.value).split("Take one of")[1]
+    with pytest.raises(BadInput, match="unknown recommender 'oracle'; there are random") as refusal:
+        offered("oracle")
+    assert "tr-automl" not in str(refusal.value)
+    assert entry("tr-automl").trains and offered("hyperstar") is entry("hyperstar")

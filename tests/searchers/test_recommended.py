@@ -4,9 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from recommended import picture_task
+from recommended import ranking_of as ranked
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
+from foretune.recommendation import Recommendation
 from foretune.searchers.hyperband import brackets
 from foretune.searchers.recommended import Recommended, TaskAwareHyperband, ranking_of, standardised
 from foretune.searchers.registry import searcher
@@ -40,7 +43,7 @@ def starts(study, objective, chosen, most=100):
 
 def test_each_bracket_starts_the_best_of_the_ranking_that_were_not_started(table, values):
     order = np.random.default_rng(1).permutation(N).tolist()
-    study, objective = study_of(table, values, order=order, nearest={"t1": 0.7, "t2": 0.3})
+    study, objective = study_of(table, values, order=order, nearest={"t2": 1.0}, leans={"t1": 0.7, "t2": 0.3})
     found = starts(study, objective, TaskAwareHyperband())
     assert [s.config_id for s in found] == order
     sizes = [b.sizes[0] for b in brackets(EPOCHS, 3)]
@@ -54,7 +57,7 @@ def test_without_a_recommendation_the_mean_rank_of_past_tasks_is_the_ranking(tab
     study, objective = study_of(table, values)
     found = starts(study, objective, TaskAwareHyperband())
     assert [s.config_id for s in found] == list(range(N))[::-1]
-    assert "no recommendation" in found[0].because["why"] and set(found[0].because["past"]) <= {"t1", "t2"}
+    assert "no recommendation" in found[0].because["why"] and found[0].because["past"] == {"t1": 0.5, "t2": 0.5}
 
 
 def test_a_random_share_is_random_and_the_rest_stays_in_order(table, values):
@@ -92,11 +95,29 @@ def test_an_order_without_scores_ranks_by_place(table, values):
     assert np.allclose(ranked.scores[[4, 2, 7]], [np.sqrt(1.5), 0, -np.sqrt(1.5)])
 
 
-def test_an_unsupported_recommendation_says_so_and_leans_on_results(table, values):
-    study, _ = study_of(table, values, order=[4, 2], nearest={"t1": 1.0}, supported=False)
+def test_an_unsupported_recommendation_says_so_and_leans_on_all_alike(table, values):
+    alike = {"t1": 0.5, "t2": 0.5}
+    study, _ = study_of(table, values, order=[4, 2], nearest={"t1": 1.0}, leans=alike, supported=False)
     step = study.ask(TaskAwareHyperband())
     assert step.config_id == 4 and "unlike any past task" in step.because["why"]
-    assert set(step.because["past"]) == {"t1", "t2"}
+    assert step.because["past"] == alike
+
+
+@pytest.mark.parametrize("method", [TaskAwareHyperband(), Recommended(then="random")])
+def test_a_study_says_that_it_leans_on_what_the_recommendation_said(meta, method):
+    ranking = ranked(meta, residual=True)
+    found = Recommendation(picture_task(), meta, ranking, "hyperstar")
+    study, _ = replay_study(meta, meta.tasks[0], budget=40)
+    study.note(recommended=found.in_pool(study.configs))
+    step, first = study.ask(method), found.rows[0]
+    assert study.configs[step.config_id] == first.config
+    assert step.because["past"] == ranking.leans
+    assert f"place 1, where the images add {first.from_images:+.3g} to" in step.because["why"]
+
+
+def test_notes_that_do_not_say_what_they_lean_on_name_no_past_task(table, values):
+    study, _ = study_of(table, values, order=[4, 2], nearest={"t1": 1.0})
+    assert study.ask(TaskAwareHyperband()).because["past"] == {}
 
 
 def test_when_the_ranking_is_used_up_random_configurations_follow(table, values):
@@ -124,7 +145,7 @@ def test_a_good_ranking_finds_the_best_sooner_than_hyperband(table):
 
 
 def test_the_first_points_come_first_and_then_the_other_method(table, values):
-    study, objective = study_of(table, values, order=[7, 3, 20, 1], nearest={"t1": 1.0})
+    study, objective = study_of(table, values, order=[7, 3, 20, 1], leans={"t1": 1.0})
     chosen = Recommended(then="random", points=3)
     steps = []
     for _ in range(4):

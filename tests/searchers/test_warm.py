@@ -8,7 +8,15 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.meta import MetaDataset
-from foretune.searchers.warm import MeanRank, Portfolio, greedy_portfolio, leaning, mean_rank, normalized_regret
+from foretune.searchers.warm import (
+    MeanRank,
+    Portfolio,
+    alike,
+    greedy_portfolio,
+    mean_rank,
+    normalized_regret,
+    speaking_for,
+)
 
 
 def brute_mean_rank(best):
@@ -83,10 +91,16 @@ def test_normalized_regret_by_hand():
     np.testing.assert_array_equal(got, [[1, 0, 0.5], [0, 0, 0], [np.nan, 1, 0]])
 
 
-def test_leaning_names_the_tasks_on_which_a_configuration_is_good():
+def test_tasks_on_which_a_configuration_is_good_speak_for_it():
     best = np.array([[1.0, 0.0], [0.5, 0.0], [0.0, 1.0], [np.nan, 1.0]])
-    assert leaning(best, ["a", "b", "c", "d"], 0) == {"a": 0.5, "b": 0.5, "c": 0.0}
-    assert leaning(best[3:], ["d"], 0) == {}
+    assert speaking_for(best, ["a", "b", "c", "d"], 0) == {"a": 0.5, "b": 0.5, "c": 0.0}
+    assert speaking_for(best[3:], ["d"], 0) == {}
+
+
+def test_a_mean_list_leans_on_every_task_that_knows_a_configuration_good_or_bad():
+    best = np.array([[3.0, 1.0], [0.0, 5.0], [np.nan, 2.0]])
+    assert alike(best, ["a", "b", "c"], 0) == {"a": 0.5, "b": 0.5}
+    assert alike(best[2:], ["c"], 0) == {}
 
 
 @pytest.mark.parametrize(

@@ -21,19 +21,23 @@ def picture_task(name="new", seed=0):
     )
 
 
-def ranking_of(meta, supported=True):
+def ranking_of(meta, supported=True, residual=False):
+    """With `residual`, as HyperSTAR makes it: a list in which all past tasks count alike, and what the images add."""
     past = Past.of(meta)
     n, t = len(meta), len(meta.tasks)
     weights = np.linspace(t, 1, t) / np.linspace(t, 1, t).sum()
     scores = np.linspace(1, 0, n)[np.random.default_rng(3).permutation(n)]
+    nearest = dict(zip(past.tasks, weights, strict=True))
     return Ranking(
         past,
         scores,
-        dict(zip(past.tasks, weights, strict=True)),
+        nearest,
         support=0.5,
         supported=supported,
         predicted=meta.sign * scores,
         spread=np.full(n, 0.05),
+        base=scores[::-1].copy() if residual else None,
+        counts=dict.fromkeys(past.tasks, 1 / t) if residual else nearest,
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from foretune.files import write_atomic
 from foretune.images import Task, sheet_png
 from foretune.recommendation import Recommendation, Row, recommend
 from foretune.report import data_uri, render
-from foretune.summary import describe, number, score
+from foretune.summary import describe, is_share, number, score
 
 NEAREST = 3  # past tasks that are shown
 FIRST = 10  # suggestions of which it is said how many the images brought there
@@ -58,10 +59,6 @@ def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
     )
     if found.passed_over:
         out.append(f"  {found.passed_over}")
-    if found.known_as:
-        out.append(
-            f"  these very images are the past task {found.known_as}: what was measured on them is part of the answer"
-        )
     out.append("")
     out.append(support_text(found))
     for name in nearest_of(found):
@@ -71,7 +68,7 @@ def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
         )
     rows = found.rows[:top]
     names = list(found.meta.space.names)
-    table = [["", *names, f"expected {metric}" if rows[0].predicted is not None else ""]]
+    table = [["", *names, forecast_of(found)]]
     table += [[str(k), *cells(row, names), forecast(row, metric)] for k, row in enumerate(rows, 1)]
     widths = [max(len(line[c]) for line in table) for c in range(len(table[0]))]
     shown = [
@@ -93,16 +90,29 @@ def cells(row: Row, names: Sequence[str]) -> list[str]:
 
 
 def nearest_of(found: Recommendation) -> list[str]:
-    """The past tasks to show: none where all count alike."""
-    return list(found.ranking.nearest)[:NEAREST] if found.looked else []
+    """The past tasks to show: none where all count alike, and none beside the images' own."""
+    return list(found.ranking.nearest)[:NEAREST] if found.looked and found.known_as is None else []
 
 
 def support_text(found: Recommendation) -> str:
     """How far the past supports the answer."""
     ranking = found.ranking
+    if found.known_as is not None:
+        measured = sum(row.measured for row in found.rows)
+        return (
+            f"These very images are the past task {found.known_as}: the order is that of what was measured on them, {measured} of {len(found.rows)} "
+            "configurations"
+            + (", and the others stand where a forecast from those puts them. " if measured < len(found.rows) else ". ")
+            + "The best of many measured values is a little lucky."
+        )
     if not found.looked:
         return "This recommender looks at no images: all past tasks count alike."
     if ranking.supported:
+        if ranking.leans is None:
+            return (
+                "The order is a model's, fitted on all past tasks, in which none of them has a share of its own. Nearest past tasks, which set the level "
+                "of the forecast, and what worked on them:"
+            )
         if ranking.base is None:
             return "Nearest past tasks, their weight in the answer, and what worked on them:"
         first = found.rows[:FIRST]
@@ -118,27 +128,50 @@ def support_text(found: Recommendation) -> str:
 
 
 def forecast(row: Row, metric: str) -> str:
-    """The predicted value and its spread."""
+    """The predicted value and its spread; or the measured one, without, and what stands between those."""
     if row.predicted is None:
         return ""
+    if row.measured:
+        return score(metric, row.predicted) if math.isfinite(row.predicted) else "diverged"
     spread = "" if row.spread is None else f" ± {score(metric, row.spread).removesuffix(' %')}"
-    return score(metric, row.predicted) + spread
+    return score(metric, row.predicted) + spread + (", a forecast" if row.spread is None and not row.measured else "")
+
+
+def forecast_of(found: Recommendation) -> str:
+    """The heading over `forecast`, empty where there is none."""
+    if found.known_as is not None:
+        return f"{found.meta.metric} measured on these images"
+    return f"expected {found.meta.metric}" if found.rows[0].predicted is not None else ""
 
 
 def reasons(row: Row, found: Recommendation) -> list[str]:
-    """One line for each past run that a suggestion leans on."""
-    n, metric = len(found.ranking.past.config_ids), found.meta.metric
-    share = found.ranking.supported and found.looked and found.ranking.base is None  # else all past tasks count alike
-    moved = [] if row.without_images is None else [f"place {row.without_images + 1} in a list that looks at no images"]
-    return moved + [
-        f"leans on {r.task}{f' ({100 * r.weight:.0f} %)' if share else ''}: there it "
-        + (
-            f"reached {metric} {score(metric, r.value)}"  # the places of the others are forecasts
-            if r.task in found.own.measured
-            else f"was number {r.rank + 1} of {n} with {metric} {score(metric, r.value)}"
+    """What a suggestion leans on: the past tasks' list, a line for each past run that is named, and what the images add."""
+    ranking, metric = found.ranking, found.meta.metric
+    n, tasks = len(ranking.past.config_ids), len(ranking.past.tasks)
+    if found.known_as is not None:
+        if not row.reasons:
+            return [f"not trained to the end on these images: forecast from what the study {found.known_as} has tried"]
+        return [f"measured on these very images, as the past task {found.known_as}"]
+    said = {"leans": "leans on {}", "best": "did best on {}", "worst": "did worst on {}"}
+    out = []
+    if row.without_images is not None:
+        out.append(f"place {row.without_images + 1} in the mean list of all {tasks} past tasks, which count alike")
+        if row.from_images is not None:
+            change = f"{row.from_images:+.4g} {metric}"
+            if is_share(metric):
+                change = f"{100 * row.from_images:+.2f} percentage points of {metric}"
+            out.append(f"the images add {change} to what that list expects")
+    elif row.reasons and ranking.all_alike:
+        out.append(f"all {tasks} past tasks count alike in this list")
+    elif row.reasons and ranking.leans is None:
+        out.append(f"a model of all {tasks} past tasks says so: no past run has a share of its own")
+    for r in row.reasons:
+        share = f" ({100 * r.weight:.0f} %)" if r.said == "leans" else ""
+        place = "" if r.task in found.own.measured else f"was number {r.rank + 1} of {n} with "  # or it is a forecast
+        out.append(
+            f"{said[r.said].format(r.task)}{share}: there it {place or 'reached '}{metric} {score(metric, r.value)}"
         )
-        for r in row.reasons
-    ]
+    return out
 
 
 def as_json(found: Recommendation, top: int) -> dict[str, Any]:
@@ -152,20 +185,29 @@ def as_json(found: Recommendation, top: int) -> dict[str, Any]:
         "supported": found.ranking.supported,
         "support": round(found.ranking.support, 4),
         "nearest": {k: round(v, 4) for k, v in found.ranking.nearest.items()},
+        "leans": {k: round(v, 4) for k, v in (found.leans or {}).items()},
         "metric": found.meta.metric,
         "ranking": [
             {
                 "config": row.config,
-                "predicted": row.predicted,
+                "predicted": finite(row.predicted),
                 "spread": row.spread,
+                "measured": row.measured,
                 "without_images": None if row.without_images is None else row.without_images + 1,
+                "from_images": row.from_images,
                 "because": [
-                    {"task": r.task, "rank": r.rank, "value": r.value, "weight": r.weight} for r in row.reasons
+                    {"task": r.task, "rank": r.rank, "value": finite(r.value), "weight": r.weight, "said": r.said}
+                    for r in row.reasons
                 ],
             }
             for row in found.rows[:top]
         ],
     }
+
+
+def finite(value: float | None) -> float | None:
+    """A number for JSON: none where there is none, as of a trial that diverged."""
+    return value if value is not None and math.isfinite(value) else None
 
 
 def html(found: Recommendation, data: Path, top: int) -> str:
@@ -191,6 +233,7 @@ def html(found: Recommendation, data: Path, top: int) -> str:
         supported=found.ranking.supported,
         support=f"{100 * found.ranking.support:.0f} %",
         known_as=found.known_as,
+        heading=forecast_of(found),
         text=support_text(found),
         nearest=nearest,
         names=names,

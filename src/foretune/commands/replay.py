@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from foretune.cli import check_output, names, options
 from foretune.errors import BadInput
@@ -43,7 +44,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
-    """Print epochs saved by task, their mean and its uncertainty; with --out also as JSON."""
+    """Print epochs saved by task, their mean and its uncertainty; with --out also as JSON.
+
+    Own studies have the shipped table as history too, where `tune` would give it to them: it lies in `meta/light` beside the folder of studies.
+    """
     from foretune.evaluation import saved
     from foretune.searchers.registry import DEFAULT
 
@@ -58,14 +62,23 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
     name = args.method or DEFAULT
     if not method(name).needs_past:
         raise BadInput(f"method {name!r} learns from no past tasks, so history can save it nothing; try {DEFAULT}")
-    found = saved.would_have_saved(meta, args.budget, method=name)
-    width = max(map(len, found.by_task))
-    print(f"{'task':<{width}}  epochs saved of {found.budget}")
+    folder = Path(args.meta)
+    shipped = None
+    if not (folder / "about.json").exists():
+        shipped = saved.shipped_for(meta, folder.resolve().parent / "meta" / "light")
+    found = saved.would_have_saved(meta, args.budget, method=name, shipped=shipped)
+    beside = f", and the {found.shipped} tasks of the shipped table that tune learns from" if found.shipped else ""
+    others = "the other studies" if shipped is not None else "the other tasks"
+    print(f"history: {others}{beside}")
+    width = max(4, *map(len, found.by_task))
+    print(f"{'task':<{width}}  epochs saved  of at most  choosing among")
     for task, value in sorted(found.by_task.items(), key=lambda item: -item[1]):
-        print(f"{task:<{width}}  {value:+.1f}")
+        trained = f"{found.configurations[task]} that it trained"
+        print(f"{task:<{width}}  {value:>+12.1f}  {found.budgets[task]:>10}  {trained}")
     print(f"\n{found.sentence}")
     if args.out is not None:
         facts = {"by_task": dict(found.by_task), "mean": found.mean, "low": found.low, "high": found.high}
-        facts |= {"budget": found.budget, "with_history": found.with_history, "without": found.without}
+        facts |= {"budgets": dict(found.budgets), "configurations": dict(found.configurations)}
+        facts |= {"with_history": found.with_history, "without": found.without, "shipped_tasks": found.shipped}
         write_atomic(args.out, json.dumps(facts, indent=1))
     return 0

@@ -132,7 +132,7 @@ def ranked_by(noted: dict[str, Any] | None, wanted: str) -> str:
     if noted is None:
         return f"no fitted {wanted} for this past (python -m foretune.recommenders.train): ranked by the past tasks' mean rank"
     if noted.get("known_as"):
-        return f"ranked by {noted['recommender']}, which has seen these very images as {noted['known_as']}"
+        return f"ranked by {noted['recommender']}, which has seen these very images as {noted['known_as']}: what was measured on them comes first"
     own = len(noted.get("own_studies", []))
     fitted = f", fitted on {own} of your own studies too (own_models)" if own else ""
     return f"ranked by {noted['recommender']}{fitted}" + (

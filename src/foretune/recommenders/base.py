@@ -7,7 +7,7 @@ row in the meta-dataset's `configs`, as in a `Study`; stored ids (`config_ids`) 
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -76,12 +76,17 @@ class Past:
 
 @dataclass(frozen=True)
 class Reason:
-    """One past run that a suggestion leans on: the task, the configuration's place there (0 = best), its best value in the metric's unit, the weight."""
+    """One past run of a suggested configuration: the task, its place there (0 = best), its best value in the metric's unit, the task's share in the score.
+
+    `said` is why this run is named: `leans` (its task counts more than others), `best` or `worst` (among tasks that count alike, and of which all count),
+    or `measured` (on the very images that the suggestion is for).
+    """
 
     task: str
     rank: int
     value: float
     weight: float
+    said: str = "leans"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +96,9 @@ class Ranking:
     scores (n,): higher is better, by row of the meta-dataset that it was fitted on. predicted, spread (n,): forecast of the best value and its standard
     deviation in the metric's own unit, None where the recommender has none. nearest: past task -> weight, sums to 1, largest first. support: share of
     past tasks that lie at least as far from the others as the new one does (`support_of`); supported: whether the past has a say at all. base (n,): the
-    scores without the images, where `scores` are these and what the images change; None where the scores are the nearest tasks' own.
+    scores without the images, where `scores` are these and what the images change; None where there is no such list behind them. counts: past task -> its
+    share in `scores`, or in `base` where there is one, where these are a weighted mean over past tasks; sums to 1. None where they are no such mean (a forest,
+    a plain regression, chance): then no past run has a share.
     """
 
     past: Past
@@ -102,6 +109,7 @@ class Ranking:
     predicted: np.ndarray | None = None
     spread: np.ndarray | None = None
     base: np.ndarray | None = None
+    counts: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.past.config_ids)
@@ -123,20 +131,56 @@ class Ranking:
         """Rows in the order to try them: the ranking where the past supports it, else the greedy portfolio, (n,)."""
         return self.order if self.supported else self.past.portfolio()
 
-    def because(self, config_id: int, k: int = 3) -> list[Reason]:
-        """The `k` past runs of row `config_id` that weigh most, heaviest first."""
-        ranks = self.past.ranks[:, config_id]
-        place = {task: i for i, task in enumerate(self.past.tasks)}
-        heaviest = sorted(self.nearest.items(), key=lambda item: -item[1])[:k]
-        return [
-            Reason(
-                task,
-                int(ranks[place[task]]),
-                float(self.past.best[place[task], config_id] * self.past.sign),
-                float(weight),
-            )
-            for task, weight in heaviest
-        ]
+    @property
+    def leans(self) -> dict[str, float] | None:
+        """What `advice` leans on: past task -> its share in the list, heaviest first, None where no past task has a share.
+
+        It is the same for all configurations, what images add apart (`from_images`): a list in which all past tasks count alike leans on those where a
+        configuration did badly as much as on those where it did well.
+        """
+        if not self.supported:
+            return equal_shares(self.past.tasks)
+        return None if self.counts is None else dict(sorted(self.counts.items(), key=lambda item: -item[1]))
+
+    @property
+    def all_alike(self) -> bool:
+        """Whether all past tasks have the same share in `advice`."""
+        leans = self.leans or {}
+        return len(leans) == len(self.past.tasks) and np.ptp(list(leans.values())) < 1e-9
+
+    @property
+    def from_images(self) -> np.ndarray | None:
+        """What the images add to `base`, signed and in the metric's own unit, at the range of the nearest past tasks (as `in_unit`), (n,)."""
+        if self.base is None or not self.supported:
+            return None
+        weight = np.array([self.nearest.get(task, 0.0) for task in self.past.tasks])
+        return self.past.sign * float(weight @ self.past.level[1] / weight.sum()) * (self.scores - self.base)
+
+    def because(self, config_id: int, k: int = 4, skip: Collection[str] = ()) -> list[Reason]:
+        """`k` past runs behind the place of row `config_id`, without the tasks in `skip`.
+
+        Where past tasks count differently: those that count most, heaviest first. Where all count alike, or none has a share of its own: where the
+        configuration did best and where it did worst, half each (the best first; one more of them for an odd `k`).
+        """
+        ranks, leans = self.past.ranks[:, config_id], self.leans or {}
+        place = {task: t for t, task in enumerate(self.past.tasks)}
+
+        def reason(t: int, said: str) -> Reason:
+            task = self.past.tasks[t]
+            value = float(self.past.best[t, config_id] * self.past.sign)
+            return Reason(task, int(ranks[t]), value, float(leans.get(task, 0.0)), said)
+
+        if leans and not self.all_alike:
+            return [reason(place[task], "leans") for task in leans if task not in skip][:k]
+        order = [int(t) for t in np.argsort(ranks, kind="stable") if self.past.tasks[t] not in skip]
+        best = order[: min((k + 1) // 2, (len(order) + 1) // 2)]
+        worst = order[len(best) :][max(0, len(order) - len(best) - k // 2) :]
+        return [reason(t, "best") for t in best] + [reason(t, "worst") for t in worst]
+
+
+def equal_shares(tasks: Sequence[str]) -> dict[str, float]:
+    """Past tasks that count alike; sums to 1."""
+    return dict.fromkeys(tasks, 1 / len(tasks))
 
 
 class Recommender(ABC):

@@ -7,13 +7,14 @@
 import zlib
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from foretune.images import Task
 from foretune.meta import MetaDataset
-from foretune.recommenders.base import Arrays, Past, Ranking, Recommender, in_unit
+from foretune.recommenders.base import Arrays, Past, Ranking, Recommender, equal_shares, in_unit
 from foretune.searchers.warm import mean_rank
 
 
@@ -25,8 +26,10 @@ class Blind(Recommender):
         return self
 
     def rank(self, task: Task, seed: int = 0) -> Ranking:
-        nearest = dict.fromkeys(self.past.tasks, 1 / len(self.past.tasks))
-        return Ranking(self.past, self.scores(seed), nearest)
+        nearest = equal_shares(self.past.tasks)
+        return Ranking(self.past, self.scores(seed), nearest, counts=nearest if self.learns else None)
+
+    learns: ClassVar[bool] = True  # whether the past tasks decide the order
 
     @abstractmethod
     def scores(self, seed: int) -> np.ndarray:
@@ -43,6 +46,7 @@ class Random(Blind):
     """Random order, drawn from `seed` for each task anew."""
 
     name: ClassVar[str] = "random"
+    learns: ClassVar[bool] = False
 
     def scores(self, seed: int) -> np.ndarray:
         return np.random.default_rng(seed).random(len(self.past.config_ids))
@@ -62,7 +66,7 @@ class TaskAgnostic(Blind):
     def rank(self, task: Task, seed: int = 0) -> Ranking:
         plain = super().rank(task, seed)
         predicted, spread = in_unit(self.past, plain.scores, plain.nearest, self.past.normalised.std(axis=0))
-        return Ranking(self.past, plain.scores, plain.nearest, predicted=predicted, spread=spread)
+        return replace(plain, predicted=predicted, spread=spread)
 
 
 class MeanRank(Blind):

@@ -52,9 +52,12 @@ class Described(Recommender):
         nearest = weights_of(np.linalg.norm(self.described - new, axis=1), self.past.tasks, self.neighbours)
         scores = self.score(new)
         predicted, spread = in_unit(self.past, scores, nearest, self.past.normalised.std(axis=0))
-        return Ranking(self.past, scores, nearest, *support_of(new, self.described), predicted, spread)
+        support = support_of(new, self.described)
+        counts = nearest if self.of_nearest else None
+        return Ranking(self.past, scores, nearest, *support, predicted, spread, counts=counts)
 
     neighbours: ClassVar[int] = 5
+    of_nearest: ClassVar[bool] = False  # whether the scores are the nearest tasks' own
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         arrays = {"described": self.described, "centre": self.centre, "scale": self.scale, "encoded": self.encoded}
@@ -99,6 +102,7 @@ class NearestMetadata(Described):
 
     name: ClassVar[str] = "nearest-metadata"
     neighbours: ClassVar[int] = 1
+    of_nearest: ClassVar[bool] = True
 
     def score(self, described: np.ndarray) -> np.ndarray:
         return self.past.normalised[int(np.linalg.norm(self.described - described, axis=1).argmin())]
@@ -168,7 +172,7 @@ class TrAutoML(Recommender):
         both = (both - both.mean(axis=1, keepdims=True)) / np.where(spread > 1e-12, spread, 1.0)
         distances = np.linalg.norm(both[1:] - both[0], axis=1)
         nearest = weights_of(distances, self.past.tasks, 1)
-        return Ranking(self.past, self.past.normalised[int(distances.argmin())], nearest)
+        return Ranking(self.past, self.past.normalised[int(distances.argmin())], nearest, counts=nearest)
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         return {}, {"seed": self.seed}

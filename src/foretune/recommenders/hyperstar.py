@@ -15,7 +15,7 @@ from torch import Tensor
 from foretune.errors import BadInput
 from foretune.images import Task
 from foretune.meta import MetaDataset
-from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of, weights_of
+from foretune.recommenders.base import Arrays, Ranking, Recommender, equal_shares, in_unit, support_of, weights_of
 from foretune.recommenders.encoding import encoded
 from foretune.recommenders.hyperstar_choice import Choice, batches, choose
 from foretune.recommenders.hyperstar_network import HyperSTARNetwork
@@ -155,8 +155,10 @@ class JointPredictor(Recommender):
             (self.described(activations) - centre) / width, (self.described_past - centre) / width
         )
         base = np.mean([network.base.double().numpy() for network in self.networks], axis=0)
-        base = base if np.ptp(base) > 0 else None  # the plain regression starts from nothing
-        return Ranking(self.past, scores, nearest, support, supported, predicted, spread, base)
+        if np.ptp(base) == 0:  # the plain regression starts from nothing
+            return Ranking(self.past, scores, nearest, support, supported, predicted, spread)
+        counts = equal_shares(self.past.tasks)  # `base` is the past tasks' plain mean
+        return Ranking(self.past, scores, nearest, support, supported, predicted, spread, base, counts)
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         arrays: Arrays = {"encoded": self.encoded, "described": self.described_past, "doubt": self.doubt}

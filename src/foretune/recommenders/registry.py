@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,6 +21,7 @@ class Entry:
     about: str
     options: dict[str, Any] = field(default_factory=dict)
     choice_of: str = ""  # ablations share what this variant chose by inner leave-sources-out
+    trains: str = ""  # what it must train on the new task first: it is compared with others, and cannot be asked for a recommendation
 
 
 HYPERSTAR = "foretune.recommenders.hyperstar:HyperSTAR"
@@ -48,7 +50,9 @@ RECOMMENDERS: dict[str, Entry] = {
         "foretune.recommenders.described:GlobalMean", "HyperSTAR's predictor on the mean frozen ImageNet feature"
     ),
     "tr-automl": Entry(
-        "foretune.recommenders.described:TrAutoML", "the past task nearest by ten trial runs on the new one"
+        "foretune.recommenders.described:TrAutoML",
+        "the past task nearest by ten trial runs on the new one",
+        trains="ten configurations",
     ),
     "hyperstar": Entry(HYPERSTAR, "HyperSTAR with both regularisers, three networks averaged", choice_of=PLAIN),
     "hyperstar-bm": Entry(HYPERSTAR, "HyperSTAR's batchwise mean, no regulariser", {**ONE, **variant(False, False)}),
@@ -65,9 +69,27 @@ RECOMMENDERS: dict[str, Entry] = {
 def entry(name: str) -> Entry:
     """The recommender of this name. Raises `BadInput` that suggests near names."""
     if name not in RECOMMENDERS:
-        near = get_close_matches(name, RECOMMENDERS, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise BadInput(f"unknown recommender {name!r}{hint}; there are {', '.join(RECOMMENDERS)}")
+        raise unknown(name, RECOMMENDERS)
+    return RECOMMENDERS[name]
+
+
+def unknown(name: str, known: Collection[str]) -> BadInput:
+    """That there is no such recommender among those `known`, and a near name."""
+    near = get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return BadInput(f"unknown recommender {name!r}{hint}; there are {', '.join(known)}")
+
+
+def offered(name: str) -> Entry:
+    """The recommender of this name, for a recommendation: nothing is trained for one. Raises `BadInput` for one that would have to, and as `entry`."""
+    known = [other for other, its in RECOMMENDERS.items() if not its.trains]
+    if name not in RECOMMENDERS:
+        raise unknown(name, known)
+    if trains := RECOMMENDERS[name].trains:
+        raise BadInput(
+            f"recommender {name!r} cannot rank untrained: it compares results, and must train {trains} on the new task first; it is there to be "
+            f"compared with (python -m foretune.evaluation.rankings). Take one of {', '.join(known)}"
+        )
     return RECOMMENDERS[name]
 
 

@@ -148,7 +148,14 @@ class SiameseNearest(Recommender):
         learned = support_of(m, self.features)
         plain = support_of(statistics(shown.images) / width, self.looks / width)
         return Ranking(
-            self.past, scores, nearest, min(learned[0], plain[0]), learned[1] and plain[1], predicted, spread
+            self.past,
+            scores,
+            nearest,
+            min(learned[0], plain[0]),
+            learned[1] and plain[1],
+            predicted,
+            spread,
+            counts=nearest,
         )
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:

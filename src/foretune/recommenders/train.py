@@ -18,7 +18,7 @@ from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.params import load
 from foretune.recommenders.base import Recommender
-from foretune.recommenders.registry import recommender
+from foretune.recommenders.registry import offered, recommender
 
 
 def train(
@@ -29,7 +29,10 @@ def train(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> Recommender:
-    """Fit the recommender `name` on the configurations that all tasks have finished, and save it in `folder`."""
+    """Fit the recommender `name` on the configurations that all tasks have finished, and save it in `folder`. Raises `BadInput` for one that cannot be
+    asked for a recommendation.
+    """
+    offered(name)
     started = time.perf_counter()
     grid = full_grid(meta)
     fitted = recommender(name).fit(grid, tasks, seed)

@@ -13,7 +13,7 @@ from foretune.errors import BadInput
 from foretune.gp import max_trial
 from foretune.past_curves import PastCurves, learned_from_past
 from foretune.searchers.base import Searcher, adopt_past, draw
-from foretune.searchers.warm import leaning
+from foretune.searchers.warm import speaking_for
 from foretune.study import Step, Study
 
 
@@ -95,7 +95,7 @@ def support(study: Study, config_id: int) -> dict[str, float]:
     """How much each past task speaks for a configuration: 1 - its normalized regret there, as shares; at most five tasks."""
     past = learned_from_past(study, "past", lambda past: past)
     best = learned_from_past(study, "best", lambda past: past.Z.max(axis=2)[:, : past.pool])
-    return leaning(best, past.tasks, config_id)
+    return speaking_for(best, past.tasks, config_id)
 
 
 def sourced(step: Step | None, study: Study) -> Step | None:

@@ -2,9 +2,15 @@
 
 The ranking is read from the study's notes, which a recommender wrote before the study began:
 
-    notes["recommended"] = {"order": [configuration ids, best first], "scores": [score of configuration 0, 1, ...], "nearest": {past task: weight}}
+    notes["recommended"] = {
+        "order": [configuration ids, best first],
+        "scores": [score of configuration 0, 1, ...],
+        "leans": {past task: share in the list},
+        "images": [what the images add to the list's forecast of configuration 0, 1, ..., in the metric's unit],
+    }
 
-Without notes the past tasks' mean rank is the ranking, and suggestions say so. With an order but no scores, minus the place in the order is the score.
+Without notes the past tasks' mean rank is the ranking, and suggestions say so. With an order but no scores, minus the place in the order is the score. What a
+suggestion leans on is what the recommender noted, the same as `foretune recommend` says; a note without `leans` does not know, and names no past task.
 So a resumed study needs no images, and the searcher stays a function of the history.
 """
 
@@ -17,39 +23,45 @@ import numpy as np
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.hyperband import Bracket, Hyperband
-from foretune.searchers.warm import leaning, mean_rank, past_best
+from foretune.searchers.warm import alike, mean_rank, past_best
 from foretune.study import Step, Study
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """Configurations best first, the standardised score of each configuration (n,), past tasks leant on, where it comes from, `past_best` if there is a past."""
+    """Configurations best first, the standardised score of each configuration (n,), where it comes from, each past task's share in it as it was noted.
+
+    `images` is what the images add to the list's forecast (n,), where that was noted; `best` is `past_best` where the past tasks' mean rank is the ranking.
+    """
 
     order: list[int]
     scores: np.ndarray
-    nearest: dict[str, float]
     why: str
+    leans: dict[str, float]
+    images: np.ndarray | None = None
     best: np.ndarray | None = None
 
-    def lean(self, study: Study, config_id: int) -> dict[str, float]:
-        """The past tasks that a suggestion leans on."""
-        if study.past is None or self.best is None:
-            return {}
-        if self.nearest:
-            return {task: weight for task, weight in self.nearest.items() if task in study.past.tasks}
-        return leaning(self.best, study.past.tasks, config_id)
+    def because(self, study: Study, config_id: int) -> dict[str, Any]:
+        """Why a suggestion is made, and what it leans on: past tasks by their share in the list, and the images apart."""
+        why = f"{self.why}: place {self.order.index(config_id) + 1}"
+        if self.images is not None:
+            why += f", where the images add {self.images[config_id]:+.3g} to the past tasks' forecast of {study.plan.metric}"
+        leans = self.leans
+        if self.best is not None and study.past is not None:
+            leans = alike(self.best, study.past.tasks, config_id)
+        return {"why": why, "past": leans}
 
 
 def ranking_of(study: Study) -> Ranked:
     """The study's ranking: its notes', else the past tasks' mean rank. Raises `BadInput` where there is neither, or notes that do not fit."""
     noted = study.plan.notes.get("recommended") or {}
     n = len(study.configs)
-    best = past_best(study) if "order" not in noted or (study.past is not None and study.past.tasks) else None
     if "order" not in noted:
-        rank = mean_rank(best)  # type: ignore[arg-type]
+        best = past_best(study)
+        rank = mean_rank(best)
         order = [int(c) for c in np.argsort(rank, kind="stable") if np.isfinite(rank[c])]
         why = "mean rank over past tasks (the study has no recommendation)"
-        return Ranked(order, standardised(-rank), {}, why, best)
+        return Ranked(order, standardised(-rank), why, {}, best=best)
     order = [int(c) for c in noted["order"]]
     if wrong := [c for c in order if not 0 <= c < n]:
         raise BadInput(f"the study's recommendation names configuration {wrong[0]}, but the study has {n}")
@@ -59,11 +71,18 @@ def ranking_of(study: Study) -> Ranked:
         scores[order] = -np.arange(len(order), dtype=float)
     else:
         scores[: len(given)] = given[:n]
-    weights = {str(task): float(weight) for task, weight in (noted.get("nearest") or {}).items()}
+    leans = {str(task): float(share) for task, share in (noted.get("leans") or {}).items()}
     if not noted.get("supported", True):
-        why = "its pictures are unlike any past task's: the portfolio instead"
-        return Ranked(order, standardised(scores), {}, why, best)
-    return Ranked(order, standardised(scores), weights, "recommended for this task", best)
+        return Ranked(
+            order, standardised(scores), "its pictures are unlike any past task's: the portfolio instead", leans
+        )
+    if (same := noted.get("known_as")) is not None:
+        return Ranked(order, standardised(scores), f"measured on these very images, the past task {same}", leans)
+    images = None
+    if noted.get("images") is not None:
+        images = np.zeros(n)
+        images[: len(noted["images"])] = noted["images"][:n]
+    return Ranked(order, standardised(scores), "recommended for this task", leans, images)
 
 
 class Remembered:
@@ -140,7 +159,7 @@ class TaskAwareHyperband(Hyperband):
             logits = np.where(np.isfinite(logits), logits, logits[np.isfinite(logits)].min(initial=0.0))
             share = np.exp(logits - logits.max())
             c = int(rng.choice(fresh, p=share / share.sum()))
-        return c, {"why": f"{ranked.why}: place {ranked.order.index(c) + 1}", "past": ranked.lean(study, c)}
+        return c, ranked.because(study, c)
 
     def start(self, study: Study, rng: np.random.Generator, bracket: Bracket, waiting: bool) -> Step | None:
         """Start the chosen configuration in `bracket`, as Hyperband does with a random one."""
@@ -176,10 +195,9 @@ class Recommended(Searcher):
         adopt_past(study)
         ranked = self.ranked(study)
         stop = min(self.epochs or study.max_epoch, study.max_epoch)
-        for place, c in enumerate(ranked.order[: self.points]):
+        for c in ranked.order[: self.points]:
             if study.available[c] and study.epoch[c] < stop:
-                because = {"why": f"{ranked.why}: place {place + 1}", "past": ranked.lean(study, c)}
-                return Step(c, int(study.epoch[c]), stop, because)
+                return Step(c, int(study.epoch[c]), stop, ranked.because(study, c))
         return self.searcher.suggest(study, rng)
 
     def recommend(self, study: Study) -> int | None:

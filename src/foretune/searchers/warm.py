@@ -71,7 +71,13 @@ def greedy_portfolio(best: np.ndarray, size: int) -> list[int]:
     return chosen
 
 
-def leaning(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, float]:
+def alike(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, float]:
+    """What a place in such a list leans on: every past task that knows the configuration, in equal shares, whether it did well there or not."""
+    names = [task for task, value in zip(tasks, best[:, config_id], strict=True) if not np.isnan(value)]
+    return {task: round(1 / len(names), 4) for task in names}
+
+
+def speaking_for(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, float]:
     """How much each past task speaks for a configuration: 1 - normalized regret, as shares; at most five tasks."""
     known = ~np.isnan(best[:, config_id])
     if not known.any():
@@ -112,7 +118,7 @@ class MeanRank(Searcher):
         free = study.available
         for place, c in enumerate(order):
             if free[c]:
-                because = {"why": f"{self.why}: place {place + 1}", "past": leaning(best, study.past.tasks, c)}  # type: ignore[union-attr]
+                because = {"why": f"{self.why}: place {place + 1}", "past": alike(best, study.past.tasks, c)}  # type: ignore[union-attr]
                 return Step(c, int(study.epoch[c]), study.max_epoch, because)
         fresh = draw(study, rng)
         return None if fresh is None else Step(fresh, 0, study.max_epoch, {"why": "no past task knows it: random"})
