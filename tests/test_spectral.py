@@ -154,6 +154,18 @@ def test_zeros_vectors_exact_rank_and_nonsense():
         evbmf(np.zeros(5))
 
 
+def test_any_layout_of_an_array_is_taken_and_complex_numbers_are_refused():
+    rng = np.random.default_rng(3)
+    matrix = 20 * np.outer(rng.normal(size=7), rng.normal(size=9)) + rng.normal(size=(7, 9))
+    kept = evbmf(matrix)
+    assert len(kept) == 1
+    for same in (matrix[::-1], matrix[:, ::-1], matrix.T[::-1], np.asfortranarray(matrix), matrix.astype(">f8")):
+        assert evbmf(same) == pytest.approx(kept, rel=1e-12)
+    for bad in (matrix + 5j, torch.tensor(matrix) + 5j, np.array([["a", "b"], ["c", "d"]])):
+        with pytest.raises(BadInput, match="real numbers"):
+            evbmf(bad)
+
+
 def test_threshold_solves_its_equation():
     alpha = torch.tensor([1e-4, 0.01, 0.05, 0.3, 1.0], dtype=torch.float64)
     tau = threshold(alpha)

@@ -86,9 +86,11 @@ def evbmf(matrix: np.ndarray) -> np.ndarray: ...
 def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
     """Singular values of the low-rank part of `matrix` (any shape of two sides), descending, float64; empty where all is noise.
 
-    Raises `BadInput` for anything but a finite matrix.
+    Raises `BadInput` for anything but a finite matrix of real numbers.
     """
-    weights = matrix if isinstance(matrix, Tensor) else torch.as_tensor(matrix)
+    weights = matrix if isinstance(matrix, Tensor) else _tensor(matrix)
+    if weights.is_complex():
+        raise BadInput(f"evbmf takes a matrix of real numbers, but got {weights.dtype}")
     if weights.ndim != 2 or not weights.numel():
         raise BadInput(f"evbmf takes a matrix, but got an array of shape {tuple(weights.shape)}")
     weights = weights.detach().double()
@@ -96,6 +98,16 @@ def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
     kept = low_rank(singular_values(gram(weights / scale)[None]), torch.tensor([max(weights.shape)]))[0] * scale
     kept = kept[kept > 0]
     return kept if isinstance(matrix, Tensor) else kept.cpu().numpy()
+
+
+def _tensor(matrix: np.ndarray) -> Tensor:
+    """`matrix` as torch takes it: native byte order, no negative strides. Raises `BadInput` for anything but real numbers."""
+    import numpy as np
+
+    array = np.asarray(matrix)
+    if array.dtype.kind not in "biuf":
+        raise BadInput(f"evbmf takes a matrix of real numbers, but got {array.dtype}")
+    return torch.from_numpy(np.array(array, dtype=np.float64, order="C"))
 
 
 def gram(matrix: Tensor, out: Tensor | None = None) -> Tensor:
