@@ -73,6 +73,26 @@ def test_search_goes_on_after_a_kill_in_the_middle(tmp_path):
     assert len(rest.runs) == len(found.trials) - 6
 
 
+def test_a_search_that_hit_a_limit_goes_on_with_a_larger_one(tmp_path):
+    for k, (least, more) in enumerate([(Rules(trials=3), Rules()), (Rules(high=2e-4, largest=4e-4), Rules(high=2e-4))]):
+        first, rest, again = Synthetic(), Synthetic(), Synthetic()
+        cut = learning_rate_search(a_task(), rules=least, folder=tmp_path / f"{k}", workers=Here(first))
+        assert not cut.converged and 0 < len(first.runs) <= least.trials
+        found = learning_rate_search(a_task(), rules=more, folder=tmp_path / f"{k}", workers=Here(rest))
+        alone = search(falling, more)
+        assert found.rate == pytest.approx(alone.chosen) and found.converged == alone.converged
+        assert first.runs + rest.runs == pytest.approx(list(alone.trained))  # nothing was trained again
+        assert (
+            learning_rate_search(a_task(), rules=more, folder=tmp_path / f"{k}", workers=Here(again)).trials
+            == found.trials
+        )
+        assert again.runs == []
+        with pytest.raises(BadInput, match="below what study"):
+            learning_rate_search(a_task(), rules=least, folder=tmp_path / f"{k}", workers=Here(again))
+    with pytest.raises(BadInput, match="another"):  # this one would turn the walk
+        learning_rate_search(a_task(), rules=Rules(alpha=1e-4), folder=tmp_path / "0", workers=Here(again))
+
+
 def test_divergence_counts_as_too_large_a_rate():
     found = learning_rate_search(a_task(), rules=Rules(low=0.04, high=0.5), workers=Here(Synthetic()))
     failed = [t.rate for t in found.trials if math.isnan(t.z)]

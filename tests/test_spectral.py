@@ -42,8 +42,11 @@ def components(s: np.ndarray, m: int, v: float) -> tuple[np.ndarray, np.ndarray]
     return np.where(cost < 0, cost, 0.0), np.where(cost < 0, s * p * q, 0.0)
 
 
-def slow_evbmf(matrix: np.ndarray) -> np.ndarray:
-    """Low-rank singular values by minimising the free energy over the variance on a grid, then by Brent's method in the best brackets."""
+def slow_evbmf(matrix: np.ndarray, span: float = 5.0, points: int = 160) -> np.ndarray:
+    """Low-rank singular values by minimising the free energy over the variance on a grid, then by Brent's method in the best brackets.
+
+    The grid has `points` values of log v, down to `span` below that of a matrix of pure noise.
+    """
     s = np.linalg.svd(matrix, compute_uv=False)
     small, m = min(matrix.shape), max(matrix.shape)
 
@@ -52,7 +55,7 @@ def slow_evbmf(matrix: np.ndarray) -> np.ndarray:
         return small * m * log_v + float((s**2).sum()) / v + float(components(s, m, v)[0].sum())
 
     top = np.log((s**2).sum() / (small * m))
-    grid = np.linspace(top - 5, top + 0.1, 160)
+    grid = np.linspace(top - span, top + 0.1, points)
     values = np.array([energy(u) for u in grid])
     dips = [i for i in range(1, len(grid) - 1) if values[i] <= values[i - 1] and values[i] <= values[i + 1]]
     dips = sorted(dips, key=lambda i: values[i])[:3]
@@ -91,6 +94,32 @@ def test_evbmf_agrees_with_slow_minimisation_on_200_matrices():
     assert right >= 194, f"the planted rank was recovered in {right} of 200"
 
 
+HIGH_RANK = [
+    (64, 64, 30, 0.1),
+    (29, 31, 14, 0.1),
+    (20, 20, 9, 0.1),
+    (20, 24, 10, 0.1),
+    (31, 29, 14, 0.3),
+    (40, 44, 20, 0.03),
+]
+
+
+@pytest.mark.slow
+def test_evbmf_finds_the_global_minimum_where_half_of_the_values_are_signal():
+    """Near-square, little noise, ranks to L / 2: the free energy has a dozen minima, and those of wide pieces are easily passed over."""
+    recovered = 0
+    for seed in range(24):
+        rng = np.random.default_rng(seed)
+        rows, columns, rank, sigma = HIGH_RANK[seed % len(HIGH_RANK)]
+        signal = rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, columns))
+        matrix = signal + sigma * rng.normal(size=(rows, columns))
+        fast, slow = evbmf(matrix), slow_evbmf(matrix, span=14.0, points=500)
+        assert len(fast) == len(slow), f"seed {seed}: {len(fast)} values kept, {len(slow)} by slow minimisation"
+        assert fast == pytest.approx(slow, rel=1e-6)
+        recovered += len(fast) == rank
+    assert recovered >= 12, f"the planted rank was recovered in {recovered} of 24"
+
+
 def test_noise_variance_is_recovered_on_a_large_matrix():
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 300)) + 0.3 * rng.normal(size=(200, 300))
@@ -123,6 +152,18 @@ def test_zeros_vectors_exact_rank_and_nonsense():
             evbmf(bad)
     with pytest.raises(BadInput, match="shape"):
         evbmf(np.zeros(5))
+
+
+def test_any_layout_of_an_array_is_taken_and_complex_numbers_are_refused():
+    rng = np.random.default_rng(3)
+    matrix = 20 * np.outer(rng.normal(size=7), rng.normal(size=9)) + rng.normal(size=(7, 9))
+    kept = evbmf(matrix)
+    assert len(kept) == 1
+    for same in (matrix[::-1], matrix[:, ::-1], matrix.T[::-1], np.asfortranarray(matrix), matrix.astype(">f8")):
+        assert evbmf(same) == pytest.approx(kept, rel=1e-12)
+    for bad in (matrix + 5j, torch.tensor(matrix) + 5j, np.array([["a", "b"], ["c", "d"]])):
+        with pytest.raises(BadInput, match="real numbers"):
+            evbmf(bad)
 
 
 def test_threshold_solves_its_equation():

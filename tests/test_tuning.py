@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import yaml
-from ConfigSpace import Categorical, ConfigurationSpace, Float
+from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 from inline import Inline
 
 from foretune import tuning
@@ -332,10 +332,27 @@ def test_the_space_that_lr_writes_narrows_another_method(request_of, tmp_path):
     assert space.names == Space(transfer_space()).names
 
 
+@pytest.mark.parametrize(("name", "condition"), [("adas.bta", True), ("adas.beta", False), ("sls.c", True)])
+def test_optimizer_options_that_cannot_be_are_refused_before_any_trial(request_of, tmp_path, name, condition):
+    """Whatever the default configuration: here it is adam."""
+    space = ConfigurationSpace(name="options")
+    optimizer, option = Categorical("optimizer", ["adam", "adas"], default="adam"), Float(name, (0.1, 0.9))
+    space.add(optimizer, option, Float("learning_rate", (1e-4, 1e-2), log=True))
+    if condition:
+        space.add(EqualsCondition(option, optimizer, "adas"))
+    Space(space).save(tmp_path / "space.json")
+    with pytest.raises(BadInput, match=name), prepared(request_of(space=str(tmp_path / "space.json"))):
+        pass
+    assert not list(tmp_path.glob("**/study.json"))
+
+
 def test_a_space_may_hold_every_optimizer(request_of, tmp_path):
-    """Random search over all of them, with an epoch for each trial: every curve is there and the best network is handed over."""
+    """Random search over all of them and options of two, with an epoch for each trial: every curve is there and the best network is handed over."""
     space = ConfigurationSpace(name="optimizers")
-    space.add(Categorical("optimizer", OPTIMIZERS, default="adam"), Float("learning_rate", (1e-4, 1e-2), log=True))
+    optimizer = Categorical("optimizer", OPTIMIZERS, default="adam")
+    beta, c = Categorical("adas.beta", [0.8, 0.9, 0.95, 0.975]), Float("sls.c", (0.05, 0.5), log=True)
+    space.add(optimizer, beta, c, Float("learning_rate", (1e-4, 1e-2), log=True))
+    space.add(EqualsCondition(beta, optimizer, "adas"), EqualsCondition(c, optimizer, "sls"))
     Space(space).save(tmp_path / "space.json")
     settings = {**SETTINGS, "max_epoch": 1}
     request = request_of(space=str(tmp_path / "space.json"), budget=60, settings=settings, anchor=False)

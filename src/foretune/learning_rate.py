@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from foretune.images import Task
 
 METRIC = "valid_accuracy"
+LIMITS = ("trials", "largest")  # rules that end the walk and do not turn it: a search goes on under others
 # What authors suggest: Adam, AdaGrad, RMSProp from Wilson et al. 2017 as the autoHyper paper has them (tables 1 to 4), the others from their own papers
 SUGGESTED = {"adam": 3e-4, "adagrad": 0.01, "rmsprop": 3e-4, "sgd": 0.1, "adabound": 1e-3, "adas": 0.03, "sls": 1.0}
 
@@ -160,7 +161,7 @@ def open_search(
     seed: int,
     force: bool,
 ) -> Study:
-    """The study of a search, new or continued. Raises `BadInput` where the folder holds another one, or the weights are ImageNet's."""
+    """The study of a search, new or continued, under the limits now given. Raises `BadInput` where the folder holds another one, or the weights are ImageNet's."""
     if settings.pretrained and not force:
         raise BadInput(
             "autoHyper reads the learning rate off random weights becoming ordered; ImageNet weights are ordered from the start "
@@ -188,13 +189,35 @@ def open_search(
     if folder is None or not (folder / "study.json").exists():
         return Study(space_of(base), [], plan, folder=folder)
     study = Study.load(folder)
-    same = ("task_hash", "base", "options")
     begun = replace(Settings(**study.plan.notes["settings"]), device=settings.device)  # a search may go on elsewhere
-    if any(study.plan.notes.get(k) != notes[k] for k in same) or begun != settings:
+    if begun != settings or identity(study.plan.notes) != identity(notes):
         raise BadInput(
             f"study {folder.name!r} exists and is another search (its images, network, settings or options differ); give another name with --study"
         )
+    extend(study, rules, plan.budget)
     return study
+
+
+def identity(notes: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes a search the same one; the limits that only say how far it goes do not count."""
+    options = {k: v for k, v in notes["options"].items() if k not in LIMITS}
+    return notes["task_hash"], notes["base"], options
+
+
+def extend(study: Study, rules: Rules, budget: int) -> None:
+    """Go on under the limits of `rules`, from what was trained. Raises `BadInput` for limits that are below it."""
+    most = max((study.configs[i]["learning_rate"] for i in study.started), default=0.0)
+    for name, limit, done, what in (
+        ("trials", rules.trials, len(study.started), "rates were trained"),
+        ("largest", rules.largest, most, "is the largest rate trained"),
+    ):
+        if limit < done * (1 - 1e-9):
+            name_of = study.folder.name if study.folder else study.plan.task
+            raise BadInput(
+                f"{name}={limit:g} is below what study {name_of!r} has done: {done:g} {what}; give {done:g} or more, or another name with --study"
+            )
+    if budget != study.budget:
+        study.raise_budget(max(budget, study.spent))
 
 
 def learning_rate_search(
@@ -213,7 +236,7 @@ def learning_rate_search(
     """autoHyper's initial learning rate of `optimizer` on `task`.
 
     `settings` are the trials' (default: random weights); `config` adds hyperparameters that all trials share; `folder` keeps the search, which is
-    continued from there; `workers` run the trials (default: this process). `on_change` sees the study as it goes. Raises `BadInput`.
+    continued from there under the limits now given; `workers` run the trials (default: this process). `on_change` sees the study as it goes. Raises `BadInput`.
     """
     rules = rules or Rules()
     settings = replace(settings or Settings(pretrained=False), max_epoch=EPOCHS)

@@ -7,6 +7,8 @@
 
 HyperSTAR names the dimensions and the sizes 108 and 40 but no values; the grids here are ours, chosen so that tuning matters
 (docs/networks.md has the spread and the best configuration by task). A configuration is a plain dict; `recipe` reads both spaces' names.
+A space with the transfer space's names may also hold options of its optimizers, `adas.beta` or `sls.c` (`OPTIMIZER_OPTIONS`), each on
+condition that the optimizer is the one that it names.
 Nothing here imports torch.
 """
 
@@ -87,6 +89,17 @@ _TRANSFER = {
     "scheduler",
     "network",
 }
+# What of each optimizer a space may tune beside rate and weight decay, and of what type it is. beta1 and beta2 are torch's betas.
+OPTIMIZER_OPTIONS: dict[str, dict[str, type]] = {
+    "sgd": {"momentum": float, "dampening": float, "nesterov": bool},
+    "adam": {"beta1": float, "beta2": float, "eps": float, "amsgrad": bool},
+    "adagrad": {"lr_decay": float, "initial_accumulator_value": float, "eps": float},
+    "rmsprop": {"alpha": float, "momentum": float, "eps": float, "centered": bool},
+    "adabound": {"final_lr": float, "gamma": float, "beta1": float, "beta2": float, "eps": float},
+    "adas": {"beta": float, "zeta": float, "momentum": float},
+    "sls": {"c": float, "backtrack": float, "gamma": float, "tries": int, "smallest": float},
+}
+_BETAS = {"beta1": 0.9, "beta2": 0.999}  # of adam and adabound, where only the other one is given
 _MODELS = {"ResNet34": "resnet34", "ResNet50": "resnet50"}
 _PREFIX = {"StepLR": "steplr.", "ExponentialLR": "exponentiallr.", "CyclicLR": "cycliclr.", "CAWR": "cawr."}
 
@@ -95,7 +108,10 @@ def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
     """What `config`, of either space, asks the trainer to do. Raises `BadInput` for a hyperparameter missing or not known."""
     if "lr_scheduler" in config:
         return _hyperrec_recipe(config)
-    unknown = set(config) - _TRANSFER
+    options = {
+        name: value for name, value in config.items() if name.partition(".")[0] in OPTIMIZER_OPTIONS and "." in name
+    }
+    unknown = set(config) - _TRANSFER - set(options)
     if unknown:
         raise BadInput(
             f"configuration has hyperparameters the trainer does not know: {', '.join(sorted(unknown))}; it knows {sorted(_TRANSFER)}"
@@ -109,10 +125,34 @@ def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
         optimizer=str(config["optimizer"]),
         learning_rate=float(config["learning_rate"]),
         weight_decay=float(config.get("weight_decay", 0.0)),
+        optimizer_options=_optimizer_options(str(config["optimizer"]), options),
         scheduler=str(config.get("scheduler", "cosine")),
         finetune=str(config.get("finetune", "all")),
         augmentation=str(config.get("augmentation", "none")),
     )
+
+
+def _optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What `given`, named as in a configuration ("adas.beta"), means to the optimizer. Raises `BadInput` for an option that is not one of it."""
+    out: dict[str, Any] = {}
+    for full, value in given.items():
+        of, _, name = full.partition(".")
+        known = OPTIMIZER_OPTIONS[of]
+        if name not in known:
+            raise BadInput(f"hyperparameter {full!r} is no option of {of}: {', '.join(f'{of}.{k}' for k in known)}")
+        if of != optimizer:
+            raise BadInput(
+                f"configuration has {full!r} with the optimizer {optimizer!r}: make it conditional on optimizer = {of!r}"
+            )
+        try:
+            out[name] = known[name](value)
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"hyperparameter {full!r} must be a number, but got {value!r}") from error
+        if isinstance(value, str) or out[name] != value:
+            raise BadInput(f"hyperparameter {full!r} must be of type {known[name].__name__}, but got {value!r}")
+    if out.keys() & _BETAS:
+        out["betas"] = tuple(out.pop(name, default) for name, default in _BETAS.items())
+    return out
 
 
 def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from foretune.errors import BadInput
@@ -32,6 +33,7 @@ from foretune.study import Plan, Study
 from foretune.workers import Processes, Workers
 
 METRIC = "valid_accuracy"
+DRAWS = 50  # of a space, to see whether the trainer understands it
 ANCHOR_FROM = 5  # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 
 
@@ -267,12 +269,22 @@ def check_name(name: str | None) -> None:
 
 
 def check_trainable(settings: Settings, space: Space) -> None:
-    """Raise `BadInput` now for what would fail every trial: the device, a space that the trainer does not understand, ImageNet weights."""
+    """Raise `BadInput` now for what would fail trials: the device, a space that the trainer does not understand, ImageNet weights.
+
+    The space is tried by its default and by `DRAWS` of its configurations, each with its optimizer.
+    """
+    import torch
+
+    from foretune import optimizers
     from foretune.networks import imagenet_state
     from foretune.training import find_device
 
     find_device(settings.device)
     network = recipe(space.default(), settings).network
+    weight = [torch.nn.Parameter(torch.zeros(1))]
+    for config in (space.default(), *space.sample(DRAWS, np.random.default_rng(0))):
+        asked = recipe(config, settings)
+        optimizers.build(asked.optimizer, weight, asked.learning_rate, asked.weight_decay, **asked.optimizer_options)
     if settings.pretrained:
         imagenet_state(network)
 

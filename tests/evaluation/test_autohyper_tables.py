@@ -58,6 +58,15 @@ def test_accuracies_and_shares(runs, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text())["against_random"]["cases"] == 1
 
 
+def test_a_gap_of_just_one_percent_counts_whatever_single_precision_makes_of_it():
+    """Nine images of 900 fewer are one percent; kept in single precision, the gap is -0.01000001."""
+    gaps = [(0.43, 0.44), (0.42999999, 0.44), (0.42888889, 0.44), (0.44000002, 0.44), (0.44111111, 0.44)]
+    both = [{"autohyper": a, "random": b, "autohyper_seeds": 3, "random_seeds": 3} for a, b in gaps]
+    found = at.comparison([{**r, "optimizer": "adam", "network": "plain", "task": "a"} for r in both], "random")
+    assert found["within_1_percent_or_above"] == 4 / 5 and found["above"] == 1 / 5
+    assert found["by_task"]["a"]["above"] == 1 / 5
+
+
 def test_rates_and_responses_are_those_of_the_walks(runs, tmp_path):
     summary = at.tables(runs, tmp_path, ["a", "b"])
     rates = pd.read_csv(tmp_path / "learning_rates.csv")

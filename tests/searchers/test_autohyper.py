@@ -7,7 +7,7 @@ import pytest
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
 
 from foretune.errors import BadInput
-from foretune.searchers.autohyper import AutoHyper, Rules, decide, narrowed, near, search
+from foretune.searchers.autohyper import AutoHyper, Rules, clipped, decide, narrowed, near, search
 from foretune.searchers.registry import searcher
 from foretune.space import Space
 from foretune.study import Plan, Study
@@ -202,15 +202,52 @@ def test_narrowing_a_space_keeps_everything_else():
     assert near(pool, 0.01) == [*pool[1:4], pool[4]]
 
 
+def narrow(lower, upper):
+    """An open study of a learning rate from `lower` to `upper`."""
+    space = ConfigurationSpace()
+    space.add(Float("learning_rate", (lower, upper), log=True))
+    return Study(Space(space), [], Plan("t", metric="accuracy", goal="maximize", max_epoch=12, budget=400, open=True))
+
+
 def test_a_walk_that_would_leave_the_space_ends_at_its_end():
     study = a_study()
     assert study.space.config_space["learning_rate"].upper == 10
-    space = ConfigurationSpace()
-    space.add(Float("learning_rate", (1e-4, 0.02), log=True, default=1e-3))
-    plan = Plan("t", metric="accuracy", goal="maximize", max_epoch=12, budget=400, open=True)
-    study = Study(Space(space), [], plan)
-    taken = run(study, AutoHyper(), lambda rate: 0.9)  # no plateau up to 0.1
+    study = narrow(1e-4, 0.02)
+    taken = run(study, AutoHyper(), lambda rate: 0.9)  # no plateau up to 0.02
     assert max(rate for rate, _, _ in taken) == pytest.approx(0.02) and taken[-1][2] == 12
     decision = AutoHyper().decision(study)
     assert decision.chosen == 0.02 and not decision.converged and "ends at 0.02" in decision.why
-    assert decide(AutoHyper().responses(study)).rate > 0.02
+
+
+@pytest.mark.parametrize(
+    ("lower", "upper", "first"),
+    [(1e-3, 0.1, 1e-3), (1e-3, 1.0, 1e-3), (5e-5, 0.03, 1e-4), (0.2, 2.0, 0.2), (1e-6, 5e-5, 1e-6), (1e-9, 5e-5, 5e-8)],
+)
+def test_the_walk_begins_within_the_space(lower, upper, first):
+    """It used to end before the first trial where 1e-4 is not in the space."""
+    study, middle = narrow(lower, upper), (max(lower, 1e-4 if upper > 1e-4 else upper / 100) * upper) ** 0.5 / 2
+    taken = run(study, AutoHyper(), falling(middle))
+    assert taken[0][0] == pytest.approx(first) and all(lower <= rate <= upper for rate, _, _ in taken)
+    decision = AutoHyper().decision(study)
+    assert decision.converged and middle < decision.chosen < 6 * middle
+
+
+def test_a_bound_is_the_end_only_once_it_has_been_trained():
+    study = narrow(5e-5, 1.0)
+    taken = run(study, AutoHyper(), lambda rate: 0.4)  # the first rate is too large: low / 10 is outside
+    assert [(rate, stop) for rate, _, stop in taken] == [(pytest.approx(1e-4), 5), (5e-5, 5), (5e-5, 12)]
+    decision = AutoHyper().decision(study)
+    assert (decision.chosen, decision.converged, decision.why) == (5e-5, False, "the space ends at 5e-05")
+    study = narrow(1e-3, 0.1)
+    assert [rate for rate, _, _ in run(study, AutoHyper(), lambda rate: 0.4)] == pytest.approx([1e-3, 1e-3])
+    study = narrow(1e-4, 0.3)
+    taken = run(study, AutoHyper(), lambda rate: 0.99)  # no plateau: the grid after 0.1 leaves the space
+    assert taken[-2] == (0.3, 0, 5) and taken[-1] == (0.3, 5, 12)
+
+
+@pytest.mark.parametrize("bounds", [(1e-4, 0.1), (1e-7, 10), (1e-9, 100)])
+def test_a_space_that_holds_the_first_grid_changes_nothing(bounds):
+    assert clipped(Rules(), *bounds) == Rules()
+    response = falling(3e-3)
+    taken = run(narrow(*bounds), AutoHyper(finish=False), response)
+    assert [rate for rate, _, _ in taken] == pytest.approx(list(search(response).trained))

@@ -186,6 +186,20 @@ def search(response: Callable[[float], float], rules: Rules | None = None) -> De
     return decision
 
 
+def clipped(rules: Rules, lower: float, upper: float) -> Rules:
+    """`rules` whose first grid lies within a space from `lower` to `upper`: the part that they share, else the three decades of the space next to it.
+
+    Where the grid is another, `alpha` is at most a step of it, so that a space of small rates is walked as well.
+    """
+    low, high = max(rules.low, lower), min(rules.high, upper)
+    if (low, high) == (rules.low, rules.high):
+        return rules
+    if low >= high:
+        low, high = (lower, min(upper, 1000 * lower)) if lower >= rules.high else (max(lower, upper / 1000), upper)
+    alpha = min(rules.alpha, (high - low) / rules.size)
+    return replace(rules, low=low, high=high, largest=max(rules.largest, high), alpha=alpha)
+
+
 class AutoHyper(Searcher):
     """Tunes one learning rate of an open study by autoHyper, then trains the chosen rate to the end.
 
@@ -239,14 +253,18 @@ class AutoHyper(Searcher):
         return super().recommend(study)
 
     def decision(self, study: Study) -> Decision:
-        """What the study's trials say. A walk that would leave the space ends at the space's end."""
-        found = decide(self.responses(study), self.rules)
-        wanted = found.chosen if found.rate is None else found.rate
+        """What the study's trials say. The first grid lies within the space; a walk that would leave it ends at its end, which is trained first."""
+        responses = self.responses(study)
         bounds: Any = study.space.config_space[self.parameter]
+        found = decide(responses, clipped(self.rules, float(bounds.lower), float(bounds.upper)))
+        wanted = found.chosen if found.rate is None else found.rate
         if wanted is None or bounds.lower <= wanted <= bounds.upper:
             return found
         end = float(bounds.lower if wanted < bounds.lower else bounds.upper)
-        return replace(found, why=f"the space ends at {end:g}", rate=None, chosen=end, converged=False)
+        why = f"the space ends at {end:g}"
+        if key(end) not in map(key, responses) and len(found.trained) < self.rules.trials:
+            return replace(found, why=why, rate=end, chosen=None, converged=False)
+        return replace(found, why=why, rate=None, chosen=end, converged=False)
 
     def responses(self, study: Study) -> dict[float, float]:
         """Rate -> Z, over the trials that have had their epochs; NaN where one failed."""
