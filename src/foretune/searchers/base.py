@@ -1,5 +1,6 @@
 """What every searcher is: a function of a study's history."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
@@ -8,6 +9,7 @@ import numpy as np
 from foretune.errors import BadInput
 
 if TYPE_CHECKING:
+    from foretune.space import Config
     from foretune.study import Step, Study
 
 
@@ -49,3 +51,12 @@ def draw(study: "Study", rng: np.random.Generator) -> int | None:
             return config_id
     fresh = np.flatnonzero(study.available & (study.epoch == 0))
     return int(rng.choice(fresh)) if len(fresh) else None
+
+
+def best_startable(study: "Study", configs: "Sequence[Config]", utility: np.ndarray) -> int | None:
+    """The one of `configs` with the largest `utility` (k,) that can be started, added to the open study if it is new; None if all were started."""
+    for k in np.argsort(-utility, kind="stable"):
+        config_id = study.propose(configs[k])
+        if study.available[config_id] and study.epoch[config_id] == 0:
+            return config_id
+    return None

@@ -16,7 +16,7 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.searchers.asha import score_at
-from foretune.searchers.base import draw
+from foretune.searchers.base import best_startable, draw
 from foretune.searchers.hyperband import Hyperband, brackets
 from foretune.space import choices
 from foretune.study import Study
@@ -83,7 +83,8 @@ class BOHB(Hyperband):
                 for n in study.space.neighbours(study.configs[i], rng, 1 + self.samples // len(split[0]))
             ]
             x = study.space.encode(near)
-            return study.propose(near[int(np.argmax(good.log(x) - bad.log(x)))])
+            chosen = best_startable(study, near, good.log(x) - bad.log(x))
+            return draw(study, rng) if chosen is None else chosen
         fresh = np.flatnonzero(study.available & (study.epoch == 0))
         if not len(fresh):
             return None
