@@ -41,6 +41,7 @@ def adopt_past(study: "Study") -> None:
 
 
 TRIES = 100  # samples of an open space that may turn out to be known already, before its pool is taken
+LAST_TRIES = 2000  # then as many at once, lest the last few configurations of a small space be missed
 
 
 def draw(study: "Study", rng: np.random.Generator) -> int | None:
@@ -50,6 +51,8 @@ def draw(study: "Study", rng: np.random.Generator) -> int | None:
         if study.available[config_id] and study.epoch[config_id] == 0:
             return config_id
     fresh = np.flatnonzero(study.available & (study.epoch == 0))
+    if study.open_space and not len(fresh):
+        return best_startable(study, study.space.sample(LAST_TRIES, rng), np.zeros(LAST_TRIES))
     return int(rng.choice(fresh)) if len(fresh) else None
 
 
