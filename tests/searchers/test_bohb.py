@@ -68,3 +68,5 @@ def test_it_beats_random_search(regrets, random_regret):
 def test_bad_options():
     with pytest.raises(BadInput, match="rho"):
         BOHB(rho=1.5)
+    with pytest.raises(BadInput, match="widen=0 must be positive"):
+        BOHB(widen=0.0)

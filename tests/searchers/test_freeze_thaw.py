@@ -83,3 +83,8 @@ def test_an_open_space_smaller_than_the_first_random_ones_is_trained_to_the_end(
 def test_bad_options():
     with pytest.raises(BadInput, match="ratio"):
         FreezeThaw(ratio=1.0)
+    with pytest.raises(BadInput, match="alpha=-1 must be at least 0"):
+        FreezeThaw(alpha=-1.0)
+    for widen in (0.0, -2.0, float("nan")):
+        with pytest.raises(BadInput, match=f"widen={widen:g} must be positive"):
+            FreezeThaw(widen=widen)

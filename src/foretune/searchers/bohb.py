@@ -67,6 +67,8 @@ class BOHB(Hyperband):
                 raise BadInput(f"{name}={share:g} must be from 0 to 1")
         if samples < 1:
             raise BadInput(f"samples={samples} must be at least 1")
+        if not widen > 0:
+            raise BadInput(f"widen={widen:g} must be positive (1: bandwidths as estimated)")
         self.rho, self.q, self.samples, self.widen = rho, q, samples, widen
 
     def sample(self, study: Study, rng: np.random.Generator) -> int | None:

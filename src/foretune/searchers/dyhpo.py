@@ -252,6 +252,7 @@ class DyHPO(Searcher):
             ("batch", batch),
             ("samples", samples),
             ("limit", limit),
+            ("first_steps", first_steps),
             ("refit_steps", refit_steps),
             ("first", first),
         ):
@@ -259,6 +260,8 @@ class DyHPO(Searcher):
                 raise BadInput(f"{name}={value} must be at least 1")
         self.curve, self.epochs, self.budget_aware = curve, epochs, budget_aware
         self.lr, self.batch, self.first_steps, self.refit_steps = lr, batch, first_steps, refit_steps
+        if not lr > 0:
+            raise BadInput(f"lr={lr:g} must be positive")
         if width < 0:
             raise BadInput(f"width={width:g} must be at least 0 (0: no bound)")
         self.samples, self.limit = samples, limit

@@ -148,6 +148,10 @@ class FreezeThaw(Searcher):
     ):
         if not ratio > 1:
             raise BadInput(f"ratio={ratio:g} must be above 1")
+        if not alpha >= 0:
+            raise BadInput(f"alpha={alpha:g} must be at least 0 (0: epochs cost nothing)")
+        if not widen > 0:
+            raise BadInput(f"widen={widen:g} must be positive (1: deviations as predicted)")
         for name, value in (("first", first), ("candidates", candidates)):
             if value < 1:
                 raise BadInput(f"{name}={value} must be at least 1")
