@@ -110,9 +110,10 @@ def prepared(request: Request) -> Iterator[Prepared]:
     space, pool = space_of(request)
     name = request.method or (DEFAULT if past is not None and past.tasks else DEFAULT_WITHOUT_PAST)
     if method(name).needs_past and (past is None or not past.tasks):
-        raise BadInput(
-            f"method {name!r} needs past tasks, and {request.data / 'meta' / request.meta} has none: take --method hyperband"
-        )
+        where = f"{request.data / 'meta' / request.meta} has none"
+        if request.meta == "none" or request.space == "hyperrec":
+            where = f"{'--meta none' if request.meta == 'none' else '--space hyperrec'} gives none"
+        raise BadInput(f"method {name!r} needs past tasks, and {where}: take --method hyperband")
     chosen = searcher(name, **request.options)
     del chosen  # made only so that a wrong option is refused now
     plan = Plan(

@@ -201,3 +201,11 @@ def test_a_cheap_replay_imports_nothing_heavy(meta_folder, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done
     assert len([json.loads(line) for line in (tmp_path / "o").read_text().splitlines()]) == 3
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_task_whose_every_cell_diverged_is_replayed_without_a_figure_or_a_warning(table):
+    steps = steps_of(table(np.full((1, 4, 3), np.nan)), "t0", "random", budget=10)
+    assert [s["spent"] for s in steps] == [1, 2, 3, 4]
+    for key in ("value", "incumbent", "regret", "normalized_regret", "recommended", "recommended_rank"):
+        assert all(s[key] is None for s in steps), key

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foretune.searchers.base import Searcher, adopt_past, draw
+from foretune.searchers.base import Searcher, adopt_past, best_startable, draw
 from foretune.space import Space
 from foretune.study import Plan, Step, Study
 
@@ -74,7 +74,28 @@ def test_an_open_space_never_gives_a_known_configuration_and_ends_with_the_space
     assert draw(s, np.random.default_rng(3)) is None
 
 
+def test_an_open_space_is_drawn_to_its_last_configuration():
+    number = {"type": "uniform_int", "name": "a", "lower": 1, "upper": 200, "default_value": 1, "log": False}
+    space = Space(SMALL | {"hyperparameters": [number | {"meta": None}]})
+    for seed in range(3):
+        plan = Plan(task="t", metric="score", goal="maximize", max_epoch=1, budget=1000, open=True, seed=seed)
+        s = Study(space, [], plan)
+        while (config_id := draw(s, np.random.default_rng([seed, s.spent]))) is not None:
+            s.tell(Step(config_id, 0, 1), [0.1])
+        assert s.spent == 200
+
+
 def test_an_open_study_falls_back_on_its_pool_when_sampling_finds_nothing_new():
     s = study([{"a": "x"}, {"a": "y"}, {"a": "z"}], open=True)
     s.tell(Step(0, 0, 3), [0.1] * 3)
     assert draw(s, np.random.default_rng(0)) in (1, 2) and len(s.configs) == 3
+
+
+def test_the_best_that_can_be_started_is_added_alone():
+    s = study([{"a": "x"}], open=True)
+    s.tell(Step(0, 0, 1), [0.1])
+    configs = [{"a": "y"}, {"a": "x"}, {"a": "z"}]
+    assert best_startable(s, configs, np.array([0.5, 0.9, 0.1])) == 1  # x is best, but was started
+    assert s.configs == [{"a": "x"}, {"a": "y"}]
+    assert best_startable(s, configs, np.array([0.5, 0.9, 0.1])) == 1  # known, and not started yet
+    assert best_startable(s, [{"a": "x"}], np.array([1.0])) is None

@@ -1,7 +1,9 @@
 """BOCA's kernel and fidelity rule."""
 
 import numpy as np
+import pytest
 
+from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.boca import BOCA, ProductPrior
 
@@ -25,3 +27,9 @@ def test_early_steps_are_cheap_and_lead_to_full_trainings(meta):
 
 def test_it_beats_random_search(regrets, random_regret):
     assert regrets("boca", 80, seeds=3) < random_regret
+
+
+@pytest.mark.parametrize("ell", [0.0, -1.0, float("nan")])
+def test_bad_options(ell):
+    with pytest.raises(BadInput, match=f"ell={ell:g} must be positive"):
+        BOCA(ell=ell)

@@ -6,7 +6,7 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.bohb import BOHB, Density, binary_columns
-from foretune.study import Step
+from foretune.study import Plan, Step, Study
 
 
 def test_a_density_is_one_in_all():
@@ -47,6 +47,20 @@ def test_binary_columns(meta):
     assert not flat["learning_rate"] and flat["optimizer"] and binary_columns(study)[-1]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_an_open_space_is_searched_where_the_good_ones_were_dense(meta, seed):
+    """Neighbours that leave a configuration as it was are its densest place: they are no new configuration."""
+    plan = Plan(task="t", metric="m", goal="maximize", max_epoch=9, budget=150, open=True, seed=seed)
+    study = Study(meta.space, [], plan)
+    chosen = BOHB(rho=0)
+    while step := study.ask(chosen):
+        value = -abs(np.log10(study.configs[step.config_id]["learning_rate"]) + 2)
+        study.tell(step, [value] * step.epochs)
+    assert study.spent == 150
+    rate = np.array([abs(np.log10(study.configs[i]["learning_rate"]) + 2) for i in study.started])
+    assert np.median(rate[-10:]) < np.median(rate[:10])
+
+
 def test_it_beats_random_search(regrets, random_regret):
     assert regrets("bohb", 80) < 0.7 * random_regret
 
@@ -54,3 +68,5 @@ def test_it_beats_random_search(regrets, random_regret):
 def test_bad_options():
     with pytest.raises(BadInput, match="rho"):
         BOHB(rho=1.5)
+    with pytest.raises(BadInput, match="widen=0 must be positive"):
+        BOHB(widen=0.0)

@@ -8,10 +8,12 @@ import math
 
 import numpy as np
 import pytest
+from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Integer
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.registry import METHODS, searcher
+from foretune.space import Space
 from foretune.study import Plan, Study
 
 SPECIAL = {"autohyper": "needs an open study and the share of layers without knowledge gain as a column of the curves"}
@@ -30,6 +32,12 @@ LENGTH = 60
 @pytest.fixture(params=PLAIN)
 def name(request):
     """Each method in turn."""
+    return request.param
+
+
+@pytest.fixture(params=[name for name in PLAIN if not METHODS[name].needs_past])
+def free_name(request):
+    """Each method that needs no past tasks in turn."""
     return request.param
 
 
@@ -240,6 +248,29 @@ def test_an_open_space_is_searched(name, meta):
         study.space.check(config)
     started = [meta.space.encode([study.configs[i]]).tobytes() for i in study.started]
     assert len(set(started)) == len(started)
+
+
+@pytest.fixture(scope="module")
+def sixteen():
+    """A discrete conditional space of 16 configurations: momentum with sgd only, and as often drawn as adam."""
+    space = ConfigurationSpace()
+    optimizer = Categorical("optimizer", ["sgd", "adam"])
+    momentum = Categorical("momentum", [0.5, 0.9, 0.99], ordered=True)
+    space.add(optimizer, momentum, Integer("depth", (1, 4)))
+    space.add(EqualsCondition(momentum, optimizer, "sgd"))
+    return Space(space)
+
+
+def test_an_open_space_of_few_configurations_is_trained_to_the_last_epoch(free_name, sixteen):
+    """As a finite pool is: no configuration started twice, none left out while the budget pays."""
+    plan = Plan(task="t", metric="accuracy", goal="maximize", max_epoch=3, budget=1000, open=True, method=free_name)
+    study = Study(sixteen, [], plan)
+    chosen = searcher(free_name)
+    while step := study.ask(chosen):
+        config = study.configs[step.config_id]
+        top = 0.5 + 0.1 * config["depth"] - 0.3 * abs(config.get("momentum", 0.8) - 0.9)
+        study.tell(step, [top * (1 - 0.5**epoch) for epoch in range(step.start + 1, step.stop + 1)])
+    assert len(study.configs) == 16 and sorted(study.order) == [(i, e) for i in range(16) for e in (1, 2, 3)]
 
 
 def test_without_past_tasks_it_works_or_says_so(name, meta):

@@ -47,3 +47,9 @@ def test_the_schedule_grows():
     assert [chosen.scheduled(n) for n in (1, 2, 10, 11, 12, 21, 22, 24)] == [1, 2, 10, 11, 12, 20, 22, 24]
     with pytest.raises(BadInput, match="members=0"):
         DPL(members=0)
+
+
+@pytest.mark.parametrize("lr", [0.0, -0.01])
+def test_a_learning_rate_that_is_not_positive_is_refused(lr):
+    with pytest.raises(BadInput, match=f"lr={lr:g} must be positive"):
+        DPL(lr=lr)

@@ -147,3 +147,8 @@ def test_bad_options():
         DyHPO(first=0)
     with pytest.raises(BadInput, match="epochs=0"):
         DyHPO(epochs=0)
+    with pytest.raises(BadInput, match="first_steps=0"):
+        DyHPO(first_steps=0)
+    for lr in (0.0, -0.01, float("nan")):
+        with pytest.raises(BadInput, match=f"lr={lr:g} must be positive"):
+            DyHPO(lr=lr)

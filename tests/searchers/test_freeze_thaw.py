@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from ConfigSpace import Categorical, ConfigurationSpace
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
+from foretune.searchers.boca import BOCA
 from foretune.searchers.curve_gp import Prior
 from foretune.searchers.freeze_thaw import FIRST_FIT, Curves, FreezeThaw, Standard
-from foretune.study import Step
+from foretune.space import Space
+from foretune.study import Plan, Step, Study
 
 
 @pytest.mark.parametrize("factor", [1.0, 100.0, 1e-4])
@@ -66,6 +69,22 @@ def test_it_beats_random_search(regrets, random_regret):
     assert regrets("freeze-thaw", 80) < 0.5 * random_regret
 
 
+@pytest.mark.parametrize("method", [FreezeThaw, BOCA])
+def test_an_open_space_smaller_than_the_first_random_ones_is_trained_to_the_end(method):
+    space = ConfigurationSpace()
+    space.add(Categorical("a", ["x", "y"]))
+    study = Study(Space(space), [], Plan(task="t", metric="m", goal="maximize", max_epoch=4, budget=100, open=True))
+    chosen = method(first=3)
+    while step := study.ask(chosen):
+        study.tell(step, [0.5 + 0.1 * epoch for epoch in range(step.start, step.stop)])
+    assert len(study.configs) == 2 and study.spent == 8
+
+
 def test_bad_options():
     with pytest.raises(BadInput, match="ratio"):
         FreezeThaw(ratio=1.0)
+    with pytest.raises(BadInput, match="alpha=-1 must be at least 0"):
+        FreezeThaw(alpha=-1.0)
+    for widen in (0.0, -2.0, float("nan")):
+        with pytest.raises(BadInput, match=f"widen={widen:g} must be positive"):
+            FreezeThaw(widen=widen)

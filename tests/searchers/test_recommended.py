@@ -156,7 +156,9 @@ def test_the_first_points_come_first_and_then_the_other_method(table, values):
     study, _ = study_of(table, values, order=[7, 3, 20, 1])
     assert study.ask(Recommended(then="random", points=1, epochs=2)).stop == 2
     study, _ = study_of(table, values, order=[7, 3, 20, 1])
-    assert study.ask(Recommended(then="hyperband", points=0)).because["why"].startswith("bracket")
+    with pytest.raises(BadInput, match="epochs=10 must be at most the 9 epochs of a full training"):
+        study.ask(Recommended(then="random", epochs=10))
+    assert not study.steps
 
 
 def test_a_study_read_back_needs_no_images_to_go_on(table, values, tmp_path):
@@ -174,7 +176,10 @@ def test_a_study_read_back_needs_no_images_to_go_on(table, values, tmp_path):
         (lambda: TaskAwareHyperband(eta=1), "eta=1 must be above 1"),
         (lambda: Recommended(then="recommended"), "is this method itself"),
         (lambda: Recommended(then="bohbb"), "did you mean bohb"),
-        (lambda: Recommended(points=-1), "points=-1 must be at least 0"),
+        (
+            lambda: Recommended(then="asha", points=0),
+            "points=0 must be at least 1; without any, take the method 'asha'",
+        ),
         (lambda: Recommended(epochs=0), "epochs=0 must be a whole number"),
     ],
 )

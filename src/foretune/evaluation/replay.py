@@ -49,8 +49,9 @@ class Score:
     def __init__(self, meta: MetaDataset, task: str, seed: int = 0):
         per_config = meta.best([task], seed)[0]  # (n,)
         self.sign = meta.sign
-        self.best = float(np.nanmax(per_config))
-        self.worst = float(np.nanmin(per_config))
+        known = per_config[~np.isnan(per_config)]  # none of a task whose every cell diverged: its regret is never known
+        self.best = float(known.max()) if len(known) else math.nan
+        self.worst = float(known.min()) if len(known) else math.nan
         self.rank = np.array([np.inf if np.isnan(v) else (per_config > v).sum() for v in per_config])
 
     def regret(self, study: Study) -> float:

@@ -1,5 +1,6 @@
 """What every searcher is: a function of a study's history."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, ClassVar
 
@@ -8,6 +9,7 @@ import numpy as np
 from foretune.errors import BadInput
 
 if TYPE_CHECKING:
+    from foretune.space import Config
     from foretune.study import Step, Study
 
 
@@ -39,6 +41,7 @@ def adopt_past(study: "Study") -> None:
 
 
 TRIES = 100  # samples of an open space that may turn out to be known already, before its pool is taken
+LAST_TRIES = 2000  # then as many at once, lest the last few configurations of a small space be missed
 
 
 def draw(study: "Study", rng: np.random.Generator) -> int | None:
@@ -48,4 +51,15 @@ def draw(study: "Study", rng: np.random.Generator) -> int | None:
         if study.available[config_id] and study.epoch[config_id] == 0:
             return config_id
     fresh = np.flatnonzero(study.available & (study.epoch == 0))
+    if study.open_space and not len(fresh):
+        return best_startable(study, study.space.sample(LAST_TRIES, rng), np.zeros(LAST_TRIES))
     return int(rng.choice(fresh)) if len(fresh) else None
+
+
+def best_startable(study: "Study", configs: "Sequence[Config]", utility: np.ndarray) -> int | None:
+    """The one of `configs` with the largest `utility` (k,) that can be started, added to the open study if it is new; None if all were started."""
+    for k in np.argsort(-utility, kind="stable"):
+        config_id = study.propose(configs[k])
+        if study.available[config_id] and study.epoch[config_id] == 0:
+            return config_id
+    return None

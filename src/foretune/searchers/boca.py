@@ -15,6 +15,7 @@ is paid.
 
 import numpy as np
 
+from foretune.errors import BadInput
 from foretune.searchers.curve_gp import Prior
 from foretune.searchers.freeze_thaw import Curves, FreezeThaw, Standard
 from foretune.study import Step, Study
@@ -40,6 +41,8 @@ class BOCA(FreezeThaw):
 
     def __init__(self, ell: float = 0.5, first: int = 3, candidates: int = 1000):
         super().__init__(first=first, candidates=candidates)
+        if not ell > 0:
+            raise BadInput(f"ell={ell:g} must be positive: beta grows with its logarithm")
         self.ell = ell
         self.prior = ProductPrior(length_explained=0.5, amplitudes=(0.25, 0.9, 0.4, 0.15))
 

@@ -7,16 +7,21 @@ Notation: b = budget (epochs), D_b = configurations observed at b, d = columns, 
     else take the largest such b; l = density of the N_l = max(N_min, q |D_b|) best of D_b, g = of the max(N_min, |D_b|
     - N_l) worst; draw N_s configurations from l with its bandwidths widened by b_w, take the one with the largest l / g
 
-Densities are products over the columns of the encoding: normal kernels cut to [0, 1] for numbers, match-or-not kernels
-for one-hot and activity columns, bandwidths by Scott's rule. In a finite pool a draw stands for the nearest
-configuration that was not started.
+Densities are products over the columns of the encoding: normal kernels for numbers, match-or-not kernels for one-hot
+and activity columns, bandwidths by Scott's rule. Two simplifications at the bounds: a kernel's mass outside [0, 1] is not
+given back to the inside (the density is not renormalised, so it is too low near a bound, in l and g alike), and draws from l
+that fall outside are clipped to the bound instead of drawn again, so that bounds are drawn more often than l says.
+
+In a finite pool a draw stands for the nearest configuration that was not started. In an open space no points are drawn from
+l: the candidates are neighbours of the good configurations (`Space.neighbours`), and the best of those that were not started
+is taken by l / g.
 """
 
 import numpy as np
 
 from foretune.errors import BadInput
 from foretune.searchers.asha import score_at
-from foretune.searchers.base import draw
+from foretune.searchers.base import best_startable, draw
 from foretune.searchers.hyperband import Hyperband, brackets
 from foretune.space import choices
 from foretune.study import Study
@@ -67,6 +72,8 @@ class BOHB(Hyperband):
                 raise BadInput(f"{name}={share:g} must be from 0 to 1")
         if samples < 1:
             raise BadInput(f"samples={samples} must be at least 1")
+        if not widen > 0:
+            raise BadInput(f"widen={widen:g} must be positive (1: bandwidths as estimated)")
         self.rho, self.q, self.samples, self.widen = rho, q, samples, widen
 
     def sample(self, study: Study, rng: np.random.Generator) -> int | None:
@@ -83,7 +90,8 @@ class BOHB(Hyperband):
                 for n in study.space.neighbours(study.configs[i], rng, 1 + self.samples // len(split[0]))
             ]
             x = study.space.encode(near)
-            return study.propose(near[int(np.argmax(good.log(x) - bad.log(x)))])
+            chosen = best_startable(study, near, good.log(x) - bad.log(x))
+            return draw(study, rng) if chosen is None else chosen
         fresh = np.flatnonzero(study.available & (study.epoch == 0))
         if not len(fresh):
             return None

@@ -5,14 +5,21 @@ mutation factor, p = crossover rate.
 
 The first bracket is successive halving from random configurations. In every later slot of a bracket, at budget b:
 
-    target x = the member of P_b whose turn it is; parents r1, r2, r3 from P_b, filled up from the best at lower
-    budgets while P_b is small mutant v = r1 + F (r2 - r3) (rand/1), cut to the box by reflection; trial u takes each
-    hyperparameter from v with probability p, at least one, else from x u is trained from 0 to b epochs; it stays in
+    target x = the member of P_b whose turn it is; parents r1, r2, r3 from P_b, filled up from the best at any
+    budget while P_b is small; mutant v = r1 + F (r2 - r3) (rand/1), cut to the box by reflection; trial u takes each
+    hyperparameter from v with probability p, at least one, else from x; u is trained from 0 to b epochs and stays in
     P_b if it is among the best there
 
 P_b is read off the history as the best configurations trained to b (the published code keeps the better of x and u in
-place, which keeps nearly the same ones). The slot of the next step is the number of steps asked for so far, so nothing
-is stored. In a finite pool u stands for the nearest configuration that was not started.
+place, which keeps nearly the same ones).
+
+Differs from the paper: there, above the lowest budget, r1, r2 and r3 come from the parent pool, the best of the population
+at the budget below, as many as P_b has; they carry what few epochs taught upwards. Here they are members of P_b itself, and
+those that are best at any budget fill it up to three only while it is smaller. A slot thus learns from its own budget, and from
+cheaper ones hardly at all once three configurations were trained to b.
+
+The slot of the next step is the number of steps asked for so far, so nothing is stored. In a finite pool u stands for the
+nearest configuration that was not started.
 """
 
 from collections.abc import Iterator

@@ -120,6 +120,8 @@ class DPL(Searcher):
         ):
             if value < 1:
                 raise BadInput(f"{name}={value} must be at least 1")
+        if not lr > 0:
+            raise BadInput(f"lr={lr:g} must be positive")
         self.members, self.epochs, self.steps, self.lr, self.batch, self.first = (
             members,
             epochs,

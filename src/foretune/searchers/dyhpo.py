@@ -30,7 +30,7 @@ import numpy as np
 
 from foretune.acquisition import budget_incumbent, log_expected_improvement, pick
 from foretune.errors import BadInput
-from foretune.searchers.base import Searcher, draw
+from foretune.searchers.base import Searcher, best_startable, draw
 from foretune.searchers.dyhpo_surrogate import WIDTHS, DeepKernel, Posterior, Scaling, fit, one_thread
 from foretune.study import Step, Study
 
@@ -252,6 +252,7 @@ class DyHPO(Searcher):
             ("batch", batch),
             ("samples", samples),
             ("limit", limit),
+            ("first_steps", first_steps),
             ("refit_steps", refit_steps),
             ("first", first),
         ):
@@ -259,6 +260,8 @@ class DyHPO(Searcher):
                 raise BadInput(f"{name}={value} must be at least 1")
         self.curve, self.epochs, self.budget_aware = curve, epochs, budget_aware
         self.lr, self.batch, self.first_steps, self.refit_steps = lr, batch, first_steps, refit_steps
+        if not lr > 0:
+            raise BadInput(f"lr={lr:g} must be positive")
         if width < 0:
             raise BadInput(f"width={width:g} must be at least 0 (0: no bound)")
         self.samples, self.limit = samples, limit
@@ -353,7 +356,7 @@ class DyHPO(Searcher):
 
     def propose(self, study: Study, model: Model, rng: np.random.Generator) -> None:
         """Add the most promising configuration outside the pool of an open study: of fresh samples, then of
-        neighbours of the best eight.
+        neighbours of the best eight. Those that were started compete already and are passed over.
         """
         assert model.posterior is not None
         configs = study.space.sample(self.samples, rng)
@@ -361,7 +364,8 @@ class DyHPO(Searcher):
             order = np.argsort(-self.outside(study, model, configs))[:8]
             best = [configs[k] for k in order]
             configs = best + [n for c in best for n in study.space.neighbours(c, rng, max(1, self.samples // 16))]
-        study.propose(configs[int(np.argmax(self.outside(study, model, configs)))])
+        if best_startable(study, configs, self.outside(study, model, configs)) is None:
+            draw(study, rng)
 
     def outside(self, study: Study, model: Model, configs: list[dict]) -> np.ndarray:
         """log EI_MF of configurations that the study does not know, at their first budget, (k,)."""

@@ -23,7 +23,7 @@ import numpy as np
 
 from foretune.acquisition import log_expected_improvement, pick
 from foretune.errors import BadInput
-from foretune.searchers.base import Searcher, draw
+from foretune.searchers.base import Searcher, best_startable, draw
 from foretune.searchers.curve_gp import CurvePosterior, Observations, Prior, fit, levels, spread_out
 from foretune.study import Step, Study
 
@@ -148,6 +148,10 @@ class FreezeThaw(Searcher):
     ):
         if not ratio > 1:
             raise BadInput(f"ratio={ratio:g} must be above 1")
+        if not alpha >= 0:
+            raise BadInput(f"alpha={alpha:g} must be at least 0 (0: epochs cost nothing)")
+        if not widen > 0:
+            raise BadInput(f"widen={widen:g} must be positive (1: deviations as predicted)")
         for name, value in (("first", first), ("candidates", candidates)):
             if value < 1:
                 raise BadInput(f"{name}={value} must be at least 1")
@@ -167,15 +171,17 @@ class FreezeThaw(Searcher):
         model = self.model(study)
         free = study.available
         fresh = study.open_space or bool((free & (study.epoch == 0)).any())
-        if (len(study.started) < self.first or not model.sync(study)) and fresh:
+        uninformed = len(study.started) < self.first or not model.sync(study)
+        if uninformed and fresh:
             chosen = draw(study, rng)
-            return None if chosen is None else self.step(study, model, chosen, "first configurations are random")
-        if study.open_space:
+            if chosen is not None:
+                return self.step(study, model, chosen, "first configurations are random")
+        elif study.open_space:
             self.propose(study, rng)
             free = study.available
         if not free.any():
             return None
-        if not model.sync(study):  # the pool is used up and all of it failed so far
+        if not model.sync(study):  # nothing is left to start and all of it failed so far
             return self.step(study, model, int(np.flatnonzero(free)[0]), "nothing finite was seen yet")
         index, level, mean, deviation, standard = self.index(study, model)
         index = np.where(free[model.members], index, -np.inf)
@@ -216,14 +222,18 @@ class FreezeThaw(Searcher):
         return [(model.place[i], int(np.searchsorted(model.grid, study.pending[i]))) for i in under_way]
 
     def propose(self, study: Study, rng: np.random.Generator) -> None:
-        """Add to an open study the best by expected final value of fresh samples and neighbours of its best trials."""
+        """Add to an open study the best by expected final value of fresh samples and neighbours of its best trials.
+
+        One that was started competes already and is passed over; nothing is added once the space is used up.
+        """
         model = self.model(study)
         assert model.posterior is not None
         top = np.argsort(-study.best)[:4]
         near = [n for i in top if np.isfinite(study.best[i]) for n in study.space.neighbours(study.configs[i], rng, 32)]
         configs = study.space.sample(256, rng) + near
         mean, deviation = self.outside(study, model, configs)
-        study.propose(configs[int(np.argmax(mean + deviation))])
+        if best_startable(study, configs, mean + deviation) is None:
+            draw(study, rng)
 
     def outside(self, study: Study, model: Curves, configs: Sequence[dict]) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation (k,) of the last grid epoch of configurations that the study does not know."""

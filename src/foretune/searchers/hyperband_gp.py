@@ -24,7 +24,7 @@ from scipy.stats import rankdata
 from foretune.acquisition import log_expected_improvement, pick
 from foretune.errors import BadInput
 from foretune.searchers.asha import score_at
-from foretune.searchers.base import draw
+from foretune.searchers.base import best_startable, draw
 from foretune.searchers.curve_gp import matern, spread_out
 from foretune.searchers.hyperband import Hyperband, brackets
 from foretune.study import Study
@@ -93,11 +93,8 @@ class HyperbandGP(Hyperband):
             near = [n for i in top for n in study.space.neighbours(study.configs[i], rng, share)]
             configs = study.space.sample(SAMPLES, rng) + near
             mean, deviation = rank_process(study.X[ids], y, study.space.encode(configs), study.X[under_way])
-            for k in np.argsort(-log_expected_improvement(mean, deviation, y.max()), kind="stable"):
-                config_id = study.propose(configs[k])
-                if study.available[config_id] and study.epoch[config_id] == 0:
-                    return config_id
-            return draw(study, rng)
+            chosen = best_startable(study, configs, log_expected_improvement(mean, deviation, y.max()))
+            return draw(study, rng) if chosen is None else chosen
         fresh = np.flatnonzero(study.available & (study.epoch == 0))
         if not len(fresh):
             return None

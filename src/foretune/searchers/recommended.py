@@ -173,7 +173,7 @@ class TaskAwareHyperband(Hyperband):
 class Recommended(Searcher):
     """The first `points` of the ranking, then as the method `then` says, which finds them in the history like any trial.
 
-    `epochs` is how far the first points are trained; None: to the end.
+    `epochs` is how far the first points are trained, at most to the end; None: to the end.
     """
 
     name = "recommended"
@@ -183,18 +183,20 @@ class Recommended(Searcher):
 
         if then == self.name:
             raise BadInput(f"then={then!r} is this method itself: name the method that follows it")
-        if points < 0:
-            raise BadInput(f"points={points} must be at least 0")
+        if points < 1:
+            raise BadInput(f"points={points} must be at least 1; without any, take the method {then!r} itself")
         if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
             raise BadInput(f"epochs={epochs} must be a whole number of at least 1")
         self.searcher, self.points, self.epochs = searcher(then), points, epochs
         self.ranked = Remembered()
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """The first of the ranking's points that lacks epochs, else the searcher's suggestion."""
+        """The first of the ranking's points that lacks epochs, else the searcher's suggestion. Raises `BadInput` for more epochs than the study's."""
+        if self.epochs is not None and self.epochs > study.max_epoch:
+            raise BadInput(f"epochs={self.epochs} must be at most the {study.max_epoch} epochs of a full training")
         adopt_past(study)
         ranked = self.ranked(study)
-        stop = min(self.epochs or study.max_epoch, study.max_epoch)
+        stop = self.epochs or study.max_epoch
         for c in ranked.order[: self.points]:
             if study.available[c] and study.epoch[c] < stop:
                 return Step(c, int(study.epoch[c]), stop, ranked.because(study, c))
