@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from foretune.errors import BadInput
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.past_curves import comparable, epoch_correlation, learned_from_past, past_curves, radial
 from foretune.plan import Plan
@@ -72,6 +73,19 @@ def test_past_of_a_study_with_new_and_shared_configurations_and_more_epochs():
     truth = meta.curves("t0")[5:15]
     known = np.isfinite(truth)
     np.testing.assert_allclose(own[known], truth[known])
+
+
+def test_a_past_in_which_everything_failed_is_refused():
+    meta = synthetic_meta(tasks=2, configs=10, epochs=4)
+    dead = meta.build(
+        meta.space,
+        dict(zip(meta.config_ids, meta.configs, strict=True)),
+        meta.table.assign(**{meta.metric: np.nan}),
+        **meta.about,
+    )
+    plan = Plan(task="new", metric=meta.metric, goal=meta.goal, max_epoch=4, budget=20)
+    with pytest.raises(BadInput, match=r"none of the 2 past task\(s\) has two finite values"):
+        past_curves(Study(meta.space, meta.configs, plan, past=dead))
 
 
 def test_diverged_cells_count_as_the_worst_value():

@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from foretune.errors import BadInput
+
 if TYPE_CHECKING:
     from foretune.meta import MetaDataset
     from foretune.study import Study
@@ -54,7 +56,7 @@ SHELF = 8  # results kept per past
 def learned_from_past(study: "Study", key: Hashable, make: "Callable[[PastCurves], Learned]") -> Learned:
     """What `make` derives from the study's past curves, kept as long as the past is: the same for every study of this past and pool.
 
-    `key` names the method with its options. Raises `IndexError` as `past_curves` does.
+    `key` names the method with its options. Raises `BadInput` as `past_curves` does.
     """
     assert study.past is not None
     shelf = _shelves.setdefault(study.past, {})
@@ -88,7 +90,7 @@ def epoch_correlation(epochs1: np.ndarray, epochs2: np.ndarray, persistent: floa
 
 
 def past_curves(study: "Study") -> PastCurves:
-    """The past of a study; raises `IndexError` if it has no past task with a single finite value."""
+    """The past of a study. Raises `BadInput` if none of its past tasks has two finite values."""
     past = study.past
     assert past is not None
     own, E = len(study.configs), study.max_epoch
@@ -106,6 +108,10 @@ def past_curves(study: "Study") -> PastCurves:
             curves = np.where(dead & np.isnan(curves), np.nanmin(curves), curves)
         Y[k, known, :shared] = curves[rows[known], :shared]
     usable = np.isfinite(Y).sum(axis=(1, 2)) > 1
+    if not usable.any():
+        raise BadInput(
+            f"none of the {len(usable)} past task(s) has two finite values in the first {shared} epochs: there is nothing to learn from"
+        )
     tasks = tuple(t for t, ok in zip(past.tasks, usable, strict=True) if ok)
     return comparable(Y[usable], X, tasks, own)
 
