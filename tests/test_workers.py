@@ -135,3 +135,18 @@ def wait_for(condition, seconds=60):
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.02)
     return found
+
+
+def test_the_first_process_too_is_started_without_ctrl_c():
+    """multiprocessing starts its resource tracker with the first process, and that lets SIGINT through again."""
+    code = """
+import multiprocessing, signal
+from foretune.workers import without_interrupt
+with without_interrupt():
+    process = multiprocessing.get_context("spawn").Process(target=print)
+    process.start()
+    print("held back:", signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
+process.join()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "held back: True" in done.stdout
