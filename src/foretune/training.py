@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -35,12 +36,25 @@ from foretune.augment import augment, normalise, to_float
 from foretune.errors import BadInput
 from foretune.exported import export
 from foretune.images import Task
+from foretune.space import Space
 from foretune.spaces import Recipe, Settings, recipe
 
-__all__ = ["Diverged", "OutOfMemory", "Settings", "Trial", "TrialFailed", "evaluate", "export", "reopen", "train"]
+__all__ = [
+    "Diverged",
+    "OutOfMemory",
+    "Settings",
+    "Trial",
+    "TrialFailed",
+    "check_trainable",
+    "evaluate",
+    "export",
+    "reopen",
+    "train",
+]
 
 Row = dict[str, Any]
 EVALUATION_BATCH = 256
+DRAWS = 50  # of a space, to see whether the trainer understands it
 
 
 class TrialFailed(RuntimeError):
@@ -74,6 +88,21 @@ def find_device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError as error:
         raise BadInput(f"setting device is {name!r}; auto, cpu, cuda or cuda:N would be right") from error
+
+
+def check_trainable(settings: Settings, space: Space) -> None:
+    """Raise `BadInput` now for what would fail trials: the device, a space that the trainer does not understand, ImageNet weights.
+
+    The space is tried by its default and by `DRAWS` of its configurations, each with its optimizer.
+    """
+    find_device(settings.device)
+    network = recipe(space.default(), settings).network
+    weight = [torch.nn.Parameter(torch.zeros(1))]
+    for config in (space.default(), *space.sample(DRAWS, np.random.default_rng(0))):
+        asked = recipe(config, settings)
+        optimizers.build(asked.optimizer, weight, asked.learning_rate, asked.weight_decay, **asked.optimizer_options)
+    if settings.pretrained:
+        networks.imagenet_state(network)
 
 
 def fingerprint(task: Task, config: Mapping[str, Any], settings: Settings, seed: int) -> str:

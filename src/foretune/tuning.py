@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from foretune.errors import BadInput
@@ -28,12 +27,11 @@ from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
 from foretune.space import Config, Space
-from foretune.spaces import Settings, default_config, heavy_pool, hyperrec_space, recipe, transfer_pool, transfer_space
+from foretune.spaces import Settings, default_config, heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.study import Plan, Study
 from foretune.workers import Processes, Workers
 
 METRIC = "valid_accuracy"
-DRAWS = 50  # of a space, to see whether the trainer understands it
 ANCHOR_FROM = 5  # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 
 
@@ -135,6 +133,8 @@ def prepared(request: Request) -> Iterator[Prepared]:
         raise BadInput(f"method {name!r} looks for a learning rate outside any pool: add --open")
     check_name(request.study)
     task = load_task(request.images, request.data)
+    from foretune.training import check_trainable  # loads PyTorch
+
     check_trainable(settings, space)
     if past is not None:
         past = without_target(past, task, request.sources)
@@ -267,27 +267,6 @@ def check_name(name: str | None) -> None:
     """Raise `BadInput` for a study's name that is no folder name."""
     if name is not None and (name != Path(name).name or name.startswith(".")):
         raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
-
-
-def check_trainable(settings: Settings, space: Space) -> None:
-    """Raise `BadInput` now for what would fail trials: the device, a space that the trainer does not understand, ImageNet weights.
-
-    The space is tried by its default and by `DRAWS` of its configurations, each with its optimizer.
-    """
-    import torch
-
-    from foretune import optimizers
-    from foretune.networks import imagenet_state
-    from foretune.training import find_device
-
-    find_device(settings.device)
-    network = recipe(space.default(), settings).network
-    weight = [torch.nn.Parameter(torch.zeros(1))]
-    for config in (space.default(), *space.sample(DRAWS, np.random.default_rng(0))):
-        asked = recipe(config, settings)
-        optimizers.build(asked.optimizer, weight, asked.learning_rate, asked.weight_decay, **asked.optimizer_options)
-    if settings.pretrained:
-        imagenet_state(network)
 
 
 # -- looking things up -----------------------------------------------------------------------------------------------------------------
