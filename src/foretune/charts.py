@@ -114,7 +114,7 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     named = [line for line in lines if line.label]
     ends = frame.end_labels and 1 < len(named) <= END_LABELS
     left = 14 + 7 * max((len(frame.y_format(t)) for t in y_ticks), default=1)
-    right = 16 + (7 * max(len(line.label) for line in named) + 8 if ends else 0)
+    right = 20 + (7 * max(len(line.label) for line in named) + 8 if ends else 0)
     top, bottom = 24, 44
     width, height = frame.width - left - right, frame.height - top - bottom
 
