@@ -11,6 +11,7 @@ from html import escape
 
 import numpy as np
 
+TICK = 13  # letters of a tick of parallel coordinates, cut beyond
 END_LABELS = 12  # lines whose ends can carry their names
 SERIES = 8  # colours; more lines repeat them dashed
 Format = Callable[[float], str]
@@ -231,11 +232,12 @@ def parallel_coordinates(
     if len(axes) < 2 or not titles:
         return ""
     gap = max(100, 690 // (len(axes) - 1))
-    width, top, bottom = gap * (len(axes) - 1) + 160, 46, height - 14
+    left, right = 14 + 7 * TICK, 90  # the first axis' ticks, and half of the last one's name
+    width, top, bottom = left + gap * (len(axes) - 1) + right, 46, height - 14
     has_off = any(not math.isfinite(p) for axis in axes for p in axis.positions)
     floor = bottom - 30 if has_off else bottom
     out = [_open(width, height, "parallel coordinates")]
-    xs = [70 + gap * k for k in range(len(axes))]
+    xs = [left + gap * k for k in range(len(axes))]
 
     def py(position: float) -> float:
         return floor - (floor - top) * position if math.isfinite(position) else bottom
@@ -250,7 +252,7 @@ def parallel_coordinates(
         )  # neighbours' names keep apart
         for position, text in axis.ticks:
             out.append(f'<path class="tick" d="M{x - 3} {py(position):.1f}h6"/>')
-            out.append(_text(x - 7, py(position) + 4, _cut(text, 13), "end", "halo", text))
+            out.append(_text(x - 7, py(position) + 4, _cut(text, TICK), "end", "halo", text))
         if any(not math.isfinite(p) for p in axis.positions):
             out.append(_text(x - 7, bottom + 4, "off", "end", "halo"))
     return "".join(out) + "</svg>"
