@@ -275,12 +275,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     stops_on_sigterm()
     os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)  # read by torch as a worker starts
     context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(job.workers, mp_context=context, initializer=worker_started)
     try:  # around the pool's own shutdown too: Ctrl-C may come while it waits for its workers
-        pool = ProcessPoolExecutor(job.workers, mp_context=context, initializer=worker_started)
         collect(job.collection, job.blocks, job.files, pool.submit, workers=job.workers, seconds=job.seconds, say=say)
         pool.shutdown()
     except KeyboardInterrupt:
         stop_children()
+        pool.shutdown(cancel_futures=True)  # or Python, as it ends, wakes the pool while that closes what it is woken by
         say("stopped; the same command goes on from here")
         return 130
     except BrokenProcessPool:
