@@ -61,7 +61,7 @@ class Table:
 def tables(published: Path, own: Path) -> dict[str, Table]:
     """The tables by name. Repetitions: ten of what costs nothing; of the others what two cores do in minutes."""
     cheap = dict.fromkeys(CHEAP, 10)
-    slow = {"freeze-thaw": 5, "boca": 5, "dyhpo": 10, "dyhpo+": 10, "dyhpo:no-curve": 2}
+    slow = {"freeze-thaw": 10, "boca": 10, "dyhpo": 10, "dyhpo+": 10, "dyhpo:no-curve": 5}
     marks, tests = (51, 102, 255, 510, 1000), (200, 600, 1000)
     return {
         "lcbench": Table("lcbench", published / "lcbench", 1000, "lcbench", marks, tests, cheap | slow),
