@@ -281,7 +281,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         pool.shutdown()
     except KeyboardInterrupt:
         stop_children()
-        pool.shutdown(cancel_futures=True)  # or Python, as it ends, wakes the pool while that closes what it is woken by
+        # else Python, as it ends, wakes the pool while that closes what it is woken by
+        pool.shutdown(cancel_futures=True)
         say("stopped; the same command goes on from here")
         return 130
     except BrokenProcessPool:
