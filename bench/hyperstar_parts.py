@@ -16,12 +16,12 @@ import numpy as np
 
 from foretune.evaluation.leave_one_out import full_grid, held_out_together
 from foretune.evaluation.ranking import ap_at_k
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.recommenders.base import best_over_seeds
 from foretune.recommenders.baselines import TaskAgnostic
 from foretune.recommenders.hyperstar import HyperSTAR
 from foretune.recommenders.hyperstar_training import Recipe
+from foretune.tasks.task import Task
 
 DRAWS = 3
 PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # name -> options of the recommender, changes of the recipe

@@ -22,12 +22,12 @@ from foretune.evaluation.leave_one_out import full_grid, past_of
 from foretune.evaluation.ranking import ap_at_k, regret_after
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.history import join
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.recommenders.own import with_studies
 from foretune.recommenders.registry import load, recommender
 from foretune.searchers.registry import DEFAULT, searcher
 from foretune.study import Study
+from foretune.tasks.task import Task
 
 TRAININGS = (1, 2, 5)
 

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 
 from foretune.evaluation.leave_one_out import full_grid, held_out_together
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.recommenders.base import Past, best_over_seeds
 from foretune.recommenders.siamese import TARGETS, SiameseNearest, mapping_distance
+from foretune.tasks.task import Task
 
 
 def main() -> None:

@@ -27,10 +27,10 @@ from torch import Tensor, nn
 
 from foretune import spectral
 from foretune.evaluation.small_networks import Data, Fleet, SmallTrial
-from foretune.images import Task
 from foretune.networks import build
 from foretune.searchers.autohyper import EPOCHS, search
 from foretune.spaces import Settings
+from foretune.tasks.task import Task
 from foretune.training import Trial
 
 TASKS = ("hangul", "microstructures", "typefaces", "textiles")

@@ -119,7 +119,7 @@ def cli() -> Callable[..., Ran]:
 @pytest.fixture(scope="session")
 def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image task of three colours that a network learns in seconds, as a file: 90 images of 32 x 32."""
-    from foretune.images import Task, split_by_content
+    from foretune.tasks.task import Task, split_by_content
 
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from foretune.activations import Activations, Part, subset
-from foretune.images import Task
 from foretune.networks import build
+from foretune.tasks.task import Task
 
 
 def some_task() -> Task:

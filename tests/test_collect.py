@@ -17,10 +17,10 @@ import pytest
 from foretune import collect as module
 from foretune.collect import collect, main, train_cells
 from foretune.collection import COLUMNS, Block, Collection
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.space import Space
 from foretune.spaces import Settings, transfer_pool, transfer_space
+from foretune.tasks.task import Task
 from foretune.training import Diverged, train
 
 TINY = {"network": "shufflenet_v2_x05", "image_size": 16, "pretrained": False, "batch_size": 8, "max_epoch": 2}

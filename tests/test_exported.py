@@ -9,8 +9,8 @@ import torch
 
 from foretune.errors import BadInput
 from foretune.exported import export, load, predict
-from foretune.images import Task
 from foretune.spaces import Settings
+from foretune.tasks.task import Task
 from foretune.training import evaluate, train
 
 SETTINGS = Settings(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.learning_rate import Found, Here, RankTraining, learning_rate_search
 from foretune.objective import Outcome
 from foretune.searchers.autohyper import Rules, search
 from foretune.spaces import Settings
+from foretune.tasks.task import Task
 
 
 def a_task(seed=0, n=60):

@@ -10,12 +10,12 @@ from recommended import data_folder, picture_task, ranking_of
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.images import load_task
 from foretune.meta import MetaDataset
 from foretune.recommendation import Recommendation, recommend
 from foretune.recommenders.base import Past
 from foretune.recommenders.registry import recommender
 from foretune.searchers.recommended import TaskAwareHyperband
+from foretune.tasks.loading import load_task
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from foretune import networks, training
 from foretune.activations import subset
 from foretune.augment import normalise
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.spaces import Settings
+from foretune.tasks.task import Task
 from foretune.training import Diverged, OutOfMemory, evaluate, train
 
 SETTINGS = Settings(

@@ -12,7 +12,6 @@ from inline import Inline
 
 from foretune import tuning
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.objective import Training
 from foretune.optimizers import OPTIMIZERS
 from foretune.searchers.autohyper import narrowed
@@ -20,6 +19,7 @@ from foretune.searchers.registry import DEFAULT
 from foretune.space import Space
 from foretune.spaces import default_config, transfer_pool, transfer_space
 from foretune.study import Study
+from foretune.tasks.task import Task
 from foretune.tuning import (
     Request,
     all_studies,

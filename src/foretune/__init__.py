@@ -12,8 +12,8 @@ _PUBLIC = {
     "Space": "foretune.space",
     "Step": "foretune.plan",
     "Study": "foretune.study",
-    "Task": "foretune.images",
-    "load_task": "foretune.images",
+    "Task": "foretune.tasks.task",
+    "load_task": "foretune.tasks.loading",
     "recommend": "foretune.recommendation",
     "searcher": "foretune.searchers.registry",
 }

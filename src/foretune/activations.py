@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from foretune.augment import augment, normalise, resize, to_float
-from foretune.images import Task
 from foretune.networks import Network
+from foretune.tasks.task import Task
 
 VIEWS = 4
 CHUNK = 128  # images that go through a frozen trunk at once: fixed, so that the activations do not depend on a trial's batch size

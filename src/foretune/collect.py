@@ -52,7 +52,7 @@ def train_cells(
 
     With `rank`, rows hold `zero_share` as well. A diverged trial ends with a row whose metrics are NaN. A lack of memory is the machine's fault and is raised.
     """
-    from foretune.images import Task
+    from foretune.tasks.task import Task
     from foretune.training import Diverged, train
 
     task, began, out = Task.load(task_file), time.monotonic(), []
@@ -148,7 +148,8 @@ def find_tasks(
     collection: Collection, wanted: Sequence[str], held_out: Sequence[str], data: Path, say: Callable[[str], None]
 ) -> dict[str, Path]:
     """Files of the prepared tasks to collect, described in the collection; raises `BadInput` for a name that is not there or held out."""
-    from foretune.images import Task, prepared
+    from foretune.tasks.loading import prepared
+    from foretune.tasks.task import Task
 
     names = prepared(data)
     for name in wanted:

@@ -29,7 +29,7 @@ from foretune.study import Plan, Step, Study
 from foretune.workers import Ended, Event, Row, Workers
 
 if TYPE_CHECKING:
-    from foretune.images import Task
+    from foretune.tasks.task import Task
 
 METRIC = "valid_accuracy"
 LIMITS = ("trials", "largest")  # rules that end the walk and do not turn it: a search goes on under others

@@ -46,7 +46,7 @@ from torch import Tensor, nn
 
 from foretune.convolutions import quicken
 from foretune.errors import BadInput
-from foretune.sources.index import Package, fetch, member
+from foretune.packages import Package, fetch, member
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FOOLBOX = Package("foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb", 2, "MIT")

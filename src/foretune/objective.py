@@ -97,7 +97,7 @@ class Training:
     def task(self) -> Any:
         """The task, read once per process."""
         if "task" not in self._cache:
-            from foretune.images import Task
+            from foretune.tasks.task import Task
 
             self._cache["task"] = Task.load(self.task_file)
         return self._cache["task"]

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.images import Task, load_task
 from foretune.meta import MetaDataset
 from foretune.recommenders.own import FOLDER, Own, belongs, load_own
 from foretune.space import Config, config_key
+from foretune.tasks.loading import load_task
+from foretune.tasks.task import Task
 
 if TYPE_CHECKING:
     from foretune.recommenders.base import Ranking, Reason, Recommender

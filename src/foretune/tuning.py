@@ -19,7 +19,6 @@ import yaml
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.history import fixed, with_own_studies
-from foretune.images import Task, load_task
 from foretune.meta import MetaDataset
 from foretune.objective import Training
 from foretune.runner import delete_checkpoints, run_study, sweep
@@ -29,6 +28,8 @@ from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, s
 from foretune.space import Config, Space
 from foretune.spaces import Settings, default_config, heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.study import Plan, Study
+from foretune.tasks.loading import load_task
+from foretune.tasks.task import Task
 from foretune.workers import Processes, Workers
 
 METRIC = "valid_accuracy"

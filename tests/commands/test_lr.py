@@ -8,9 +8,9 @@ from foretune import learning_rate
 from foretune.cli import main
 from foretune.commands.lr import rules_of
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.objective import Outcome
 from foretune.space import Space
+from foretune.tasks.task import Task
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from foretune.evaluation import autohyper_runs as ar
 from foretune.evaluation.autohyper_runs import Cell, Job, Runs, rounded
 from foretune.evaluation.small_networks import Data
-from foretune.images import Task
+from foretune.tasks.task import Task
 
 CELL = Cell("a", "plain", "adam")
 

@@ -11,10 +11,10 @@ import yaml
 from foretune.errors import BadInput
 from foretune.evaluation.ranking import ap_at_k
 from foretune.evaluation.rankings import Fold, Table, fill, folds, judged, main, order_of, write
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.params import RankingsPlan
 from foretune.recommenders.described import probes
+from foretune.tasks.task import Task
 
 Make = Callable[..., MetaDataset]
 CHEAP = ("random", "task-agnostic", "nearest-metadata", "tr-automl")

@@ -9,10 +9,10 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation import siamese
 from foretune.evaluation.siamese import VARIANTS, evaluate, judged, summarised
-from foretune.images import Task
 from foretune.params import SiamesePlan
 from foretune.recommenders.base import Past
 from foretune.recommenders.siamese import SiameseNearest, mapping_distance
+from foretune.tasks.task import Task
 
 TINY = {"iterations": 2, "tau": 4, "group": 4, "sub_tasks": 2, "draws": 2, "size": 16, "most_images": 24}
 PLAN = SiamesePlan(k=2, evaluations=6, repetitions=2)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from foretune.collection import order
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.spaces import Settings, transfer_pool
+from foretune.tasks.task import Task
 from foretune.training import train
 
 from .conftest import TINY

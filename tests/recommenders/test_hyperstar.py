@@ -9,10 +9,10 @@ import torch
 
 from foretune.errors import BadInput
 from foretune.evaluation.ranking import ap_at_k
-from foretune.images import Task
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.baselines import Random, TaskAgnostic
 from foretune.recommenders.hyperstar import HyperSTAR, packed, unpack
+from foretune.tasks.task import Task
 
 TINY: dict[str, Any] = {"trunk": "tiny", "size": 16, "pool": 36, "encoding": "both", "members": 1}
 

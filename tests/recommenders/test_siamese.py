@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.recommenders.base import Past
 from foretune.recommenders.siamese import SiameseNearest, mapping_distance, nearness, statistics
 from foretune.space import Space
+from foretune.tasks.task import Task
 
 SMALL = {
     "tau": 8,

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.recommenders.subtasks import cut, draw, gallery, shrink
+from foretune.tasks.task import Task
 
 
 def task(counts, size=16):

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.images import Task, load_task
 from foretune.sources.prepare import EMBEDDED, FEWEST_PER_CLASS, MAX_IMAGES, _recipe, main, prepare, prepare_all, subset
+from foretune.tasks.loading import load_task
+from foretune.tasks.task import Task
 
 
 def test_subset_is_stratified_with_a_floor_and_independent_of_order():

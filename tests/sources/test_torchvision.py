@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.images import load_task
 from foretune.sources import torchvision as sources_torchvision
 from foretune.sources.torchvision import DATASETS, read_torchvision
+from foretune.tasks.loading import load_task
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_a_number_per_class_takes_as_many_of_each_part(mnist: Path):
 
 
 def test_too_large_is_refused_before_decoding(mnist: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("foretune.images.MAX_BYTES", 59 * 28 * 28 * 3)
+    monkeypatch.setattr("foretune.tasks.task.MAX_BYTES", 59 * 28 * 28 * 3)
     with pytest.raises(BadInput, match="torchvision:MNIST:PER_CLASS.*limit is 59"):
         load_task("torchvision:MNIST", mnist, 28)
 

@@ -96,9 +96,9 @@ def machine(data: Path) -> Iterator[Finding]:
 
 def contents(data: Path) -> Iterator[Finding]:
     """Prepared tasks, meta-datasets, studies."""
-    from foretune.images import prepared
     from foretune.meta import MetaDataset
     from foretune.study import Study
+    from foretune.tasks.loading import prepared
     from foretune.tuning import all_studies
 
     tasks = prepared(data)

@@ -12,13 +12,13 @@ from foretune.cli import options
 from foretune.display import duration
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.images import load_task
 from foretune.learning_rate import SUGGESTED, Found, learning_rate_search
 from foretune.networks import architecture
 from foretune.report import write_report
 from foretune.searchers.autohyper import Rules, narrowed
 from foretune.spaces import Settings
 from foretune.study import Study
+from foretune.tasks.loading import load_task
 from foretune.tracking import Tracker
 from foretune.tuning import check_name
 

@@ -161,7 +161,8 @@ def summarise(ready: Prepared, tuned: Tuned, others: dict[str, Tuned], report: P
 
 def write_study_report(folder: Path, out: Path | None) -> Path:
     """Write the report of the study in `folder`, with its baselines and the task's thumbnails if they are there."""
-    from foretune.images import Task, sheet_png
+    from foretune.tasks.task import Task
+    from foretune.views.sheet import sheet_png
 
     check_output(out)
     study = Study.load(folder)

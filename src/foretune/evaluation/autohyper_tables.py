@@ -53,9 +53,9 @@ from foretune.evaluation.autohyper_runs import (
 )
 from foretune.evaluation.small_networks import NETWORKS, Data
 from foretune.files import replace, write_atomic, write_json
-from foretune.images import Task
 from foretune.learning_rate import SUGGESTED
 from foretune.searchers.autohyper import EPOCHS, VARIANTS, Rules
+from foretune.tasks.task import Task
 
 TASKS = ("fashion_mnist", "letters", "animal_silhouettes", "emoji_vendor")
 ROUNDING = 1e-6  # of a mean accuracy kept in single precision; one image more or less is hundreds of times that

@@ -32,12 +32,12 @@ from foretune.errors import BadInput
 from foretune.evaluation.leave_one_out import LEAVE, folder_of, full_grid, held_out_together
 from foretune.evaluation.ranking import ap_at_k, ordered, precision_at_k, regret_after, top_regret
 from foretune.files import replace, write_atomic
-from foretune.images import Task
 from foretune.meta import KEYS, MetaDataset
 from foretune.params import RankingsPlan, load
 from foretune.recommenders.base import Recommender, best_over_seeds
 from foretune.recommenders.described import TrAutoML, probes
 from foretune.recommenders.registry import entry, kind, recommender
+from foretune.tasks.task import Task
 
 LONGEST = 50  # configurations of Figure 5a
 BASELINE = "task-agnostic"  # to which AP@10 is compared task by task

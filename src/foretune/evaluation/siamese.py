@@ -33,12 +33,13 @@ from foretune.errors import BadInput
 from foretune.evaluation.leave_one_out import LEAVE, folder_of, full_grid, held_out_together
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import replace, write_atomic
-from foretune.images import Task, load_task
 from foretune.meta import KEYS, MetaDataset
 from foretune.params import SiamesePlan, load
 from foretune.recommenders.base import Past
 from foretune.recommenders.siamese import SiameseNearest, mapping_distance
 from foretune.searchers.registry import searcher
+from foretune.tasks.loading import load_task
+from foretune.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,10 @@ from torch.nn import functional as F
 
 from foretune import optimizers
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.optimizers_extra import AdaS
 from foretune.searchers.autohyper import RESPONSE
 from foretune.spectral import Gain, gains, zero_share
+from foretune.tasks.task import Task
 
 SIZE = 12  # pixels of the edge
 NETWORKS = ("plain", "residual", "separable")

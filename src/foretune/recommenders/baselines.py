@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.recommenders.base import Arrays, Past, Ranking, Recommender, equal_shares, in_unit
 from foretune.searchers.warm import mean_rank
+from foretune.tasks.task import Task
 
 
 class Blind(Recommender):

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.recommenders.base import Arrays, Ranking, Recommender, equal_shares, in_unit, support_of, weights_of
 from foretune.recommenders.encoding import encoded
@@ -21,6 +20,7 @@ from foretune.recommenders.hyperstar_choice import Choice, batches, choose
 from foretune.recommenders.hyperstar_network import HyperSTARNetwork
 from foretune.recommenders.hyperstar_training import Lesson, Recipe, Trained, base_scores
 from foretune.recommenders.trunk import kept_activations, trunk
+from foretune.tasks.task import Task
 
 ALPHA, BETA = 0.5, 0.1  # weights of the regularisers in equation (4), open in the paper
 TAIL_SHARE = 0.25  # of the steps, the last ones, also train the trunk's tail

@@ -29,7 +29,6 @@ from foretune.errors import BadInput
 from foretune.evaluation.leave_one_out import full_grid
 from foretune.files import write_json
 from foretune.history import PREFIX, alike, fixed, join, own_studies
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.params import load as load_params
 from foretune.past_curves import past_curves
@@ -38,6 +37,7 @@ from foretune.recommenders.registry import load, recommender
 from foretune.space import config_key
 from foretune.spaces import Settings
 from foretune.study import Plan, Study
+from foretune.tasks.task import Task
 
 FOLDER = "own_models"  # in the data folder; not kept in git, unlike the shipped `models`
 NOTES = "own.json"  # beside the recommender's own files

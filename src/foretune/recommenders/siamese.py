@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of
 from foretune.recommenders.subtasks import Gallery, cut, draw, gallery
+from foretune.tasks.task import Task
 
 if TYPE_CHECKING:
     from foretune.recommenders.siamese_network import Wing

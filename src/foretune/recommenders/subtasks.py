@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.sources.pixels import square
+from foretune.tasks.task import Task
 
 
 @dataclass(frozen=True, eq=False)

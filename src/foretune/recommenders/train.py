@@ -14,11 +14,11 @@ from pathlib import Path
 
 from foretune.errors import BadInput
 from foretune.evaluation.leave_one_out import full_grid
-from foretune.images import Task
 from foretune.meta import MetaDataset
 from foretune.params import load
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.registry import offered, recommender
+from foretune.tasks.task import Task
 
 
 def train(

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from foretune.errors import BadInput
-from foretune.sources.index import member
+from foretune.packages import member
 from foretune.sources.photos import Album
 
 POINTS = 64  # fonts are drawn at this size and scaled down

@@ -12,8 +12,8 @@ import numpy as np
 from PIL import Image
 
 from foretune.errors import BadInput
+from foretune.packages import member
 from foretune.sources.glyphs import generator, ink
-from foretune.sources.index import member
 from foretune.sources.photos import Album
 
 FOLDER = "material/templates/.icons"

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 from foretune.errors import BadInput
-from foretune.sources.index import member
+from foretune.packages import member
 from foretune.sources.pixels import decode, from_grey, square
 
 Read = Callable[[int], np.ndarray]  # row -> uint8 (size, size, 3)

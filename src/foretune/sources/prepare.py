@@ -2,7 +2,7 @@
 
     python -m foretune.sources.prepare [NAMES] --out data/images
 
-writes one .npz per task. Packages are read as data, from the archive (`foretune.sources.index`); no image is shipped
+writes one .npz per task. Packages are read as data, from the archive (`foretune.packages`); no image is shipped
 with foretune, each stays under its own licence. `EMBEDDED` is the table of tasks; docs/tasks.md describes them.
 """
 
@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.images import Task, split_by_content
-from foretune.sources.index import fetch
+from foretune.packages import fetch
 from foretune.sources.pixels import check_size
 from foretune.sources.table import EMBEDDED, Embedded
+from foretune.tasks.task import Task, split_by_content
 
 __all__ = ["EMBEDDED", "Embedded", "prepare", "prepare_all", "subset"]
 

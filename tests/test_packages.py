@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from foretune import packages as sources_index
 from foretune.errors import BadInput
-from foretune.sources import index as sources_index
-from foretune.sources.index import Package, cache_folder, fetch, member
+from foretune.packages import Package, cache_folder, fetch, member
 
 
 def package(content: bytes = b"wheel") -> Package:

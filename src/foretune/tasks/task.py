@@ -1,30 +1,33 @@
-"""Image tasks: labelled images with a fixed split, from a folder, a prepared file, or torchvision.
+"""Image tasks: labelled images with a fixed split.
 
 Shapes: N images, C classes, H = W pixels. `images` is uint8 (N, H, W, 3), `labels` int64 (N,), `split` uint8 (N,).
 """
 
-import difflib
 import hashlib
-import io
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from foretune import files
 from foretune.errors import BadInput
-from foretune.sources.pixels import SUFFIXES, check_size, decode, square
+from foretune.sources.pixels import check_size, square
 
 PARTS = ("train", "valid", "test")
+
+
 SHARES = (0.6, 0.2, 0.2)
+
+
 MIN_PER_CLASS = 3  # one image for each part
+
+
 MAX_BYTES = 4 * 2**30  # of decoded pixels: a task is held in memory as one array
-ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,154 +193,3 @@ def check_memory(count: int, size: int, where: str) -> None:
             f"{where}: {count:,} images at {size} px need more than {MAX_BYTES // 2**30} GiB; "
             f"at this size the limit is {most:,}"
         )
-
-
-def read_folder(path: Path | str, size: int = 64, progress: Callable[[int, int], None] | None = None) -> Task:
-    """Read a folder of class folders; `progress(done, total)` is called after each image.
-
-    Raises:
-        BadInput: naming the file or folder that cannot be used, and why (see docs/tasks.md).
-    """
-    root = Path(path)
-    check_size(size)
-    listing = _list_folder(root)
-    names = tuple(sorted(listing))
-    total = sum(len(listing[name]) for name in names)
-    check_memory(total, size, str(root))
-    images = np.empty((total, size, size, 3), dtype=np.uint8)
-    labels = np.repeat(np.arange(len(names)), [len(listing[name]) for name in names])
-    row = 0
-    for name in names:
-        for file in listing[name]:
-            images[row] = decode(file, size)
-            row += 1
-            if progress is not None:
-                progress(row, total)
-    name = root.resolve().name
-    return Task(name, images, labels, names, split_by_content(images, labels, names), source=name)
-
-
-def _list_folder(root: Path) -> dict[str, list[Path]]:
-    """Image files by class name, sorted, everything checked that can be checked without reading them."""
-    if not root.is_dir():
-        raise BadInput(
-            f"{root}: is a file, not a folder of class folders" if root.exists() else f"{root}: there is no such folder"
-        )
-    inside = root.resolve()
-    entries = [entry for entry in sorted(root.iterdir()) if not _is_clutter(entry)]
-    folders = [entry for entry in entries if entry.is_dir()]
-    loose = [entry for entry in entries if not entry.is_dir() and entry.suffix.lower() in SUFFIXES]
-    if loose:
-        beside = (
-            "beside the class folders: move it into one"
-            if folders
-            else "but no class folders: put the images into one folder per class"
-        )
-        raise BadInput(f"{root}: holds images such as {loose[0].name} {beside}")
-    if len(folders) < 2:
-        what = "is empty" if not entries else f"has {len(folders)} class folder{'' if len(folders) == 1 else 's'}"
-        raise BadInput(
-            f"{root}: {what}; a task is a folder with one folder of images per class, and at least 2 of them"
-        )
-    listing: dict[str, list[Path]] = {}
-    for folder in folders:
-        found = [entry for entry in sorted(folder.iterdir()) if not _is_clutter(entry)]
-        for entry in (folder, *found):
-            if not entry.resolve().is_relative_to(inside):
-                raise BadInput(f"{entry}: is a link out of {root}; copy the file there instead")
-            if entry is not folder and entry.is_dir():
-                raise BadInput(f"{entry}: is a folder inside a class folder; classes cannot be nested")
-            if entry is not folder and entry.suffix.lower() not in SUFFIXES:
-                raise BadInput(
-                    f"{entry}: is no image of a kind read here ({', '.join(sorted(SUFFIXES))}); convert or remove it"
-                )
-        if len(found) < MIN_PER_CLASS:
-            raise BadInput(
-                f"{folder}: class with {len(found)} images, at least {MIN_PER_CLASS} are needed (train, valid, test)"
-            )
-        listing[folder.name] = found
-    return listing
-
-
-def _is_clutter(entry: Path) -> bool:
-    return entry.name.startswith(".") or entry.name.lower() in ("thumbs.db", "desktop.ini", "__macosx")
-
-
-def prepared(data: Path | str) -> list[str]:
-    """Names of the tasks in `data`/images."""
-    return sorted(file.stem for file in (Path(data) / "images").glob("*.npz"))
-
-
-def load_task(
-    spec: str | Path, data: Path | str = "data", size: int = 64, progress: Callable[[int, int], None] | None = None
-) -> Task:
-    """Load a task at `size` pixels from what the user named.
-
-    `spec` is, in this order: `torchvision:NAME` (see `foretune.sources.torchvision`), the name of a task prepared in
-    `data`/images (write `./NAME` for a folder of the same name), a folder of class folders, or an .npz that
-    `Task.save` wrote.
-
-    Raises:
-        BadInput: nothing of that name, or it cannot be used.
-    """
-    spec, data = str(spec), Path(data)
-    if not spec:
-        raise BadInput("the images' name is empty; the folder you are in is .")
-    check_size(size)
-    if spec.startswith("torchvision:"):
-        from foretune.sources.torchvision import read_torchvision  # imports torch
-
-        return read_torchvision(spec.removeprefix("torchvision:"), data / "torchvision", size)
-    stored = data / "images" / f"{spec}.npz"
-    path = Path(spec).expanduser()
-    if "/" not in spec and stored.is_file():
-        return Task.load(stored).resized(size)
-    if path.is_dir():
-        return read_folder(path, size, progress)
-    if path.is_file():
-        if path.suffix.lower() == ".npz":
-            return Task.load(path).resized(size)
-        if path.suffix.lower() in ARCHIVES:
-            raise BadInput(f"{spec}: is an archive; unpack it and give the folder that holds the class folders")
-        raise BadInput(
-            f"{spec}: is a file; give a folder of class folders, an .npz of foretune, or the name of a prepared task"
-        )
-    raise BadInput(_unknown(spec, data))
-
-
-def _unknown(spec: str, data: Path) -> str:
-    from foretune.sources.prepare import EMBEDDED
-
-    if spec in EMBEDDED:
-        out = data / "images"
-        return f"{spec}: is not prepared in {out} yet; run: python -m foretune.sources.prepare {spec} --out {out}"
-    names = prepared(data)
-    near = difflib.get_close_matches(spec, sorted({*names, *EMBEDDED}), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"prepared tasks: {', '.join(names) if names else 'none'}"
-    return f"{spec}: there is no such folder, .npz file or prepared task in {data / 'images'}; {hint}"
-
-
-def sheet(task: Task, per_class: int = 8, px: int = 48, max_classes: int = 24) -> Image.Image:
-    """A sheet of thumbnails of the training part: a row per class, its name on the left."""
-    images, labels = task.part("train")
-    names = task.class_names[:max_classes]
-    margin, gap = 8 + 7 * max(len(name[:24]) for name in names), 2
-    page = Image.new("RGB", (margin + per_class * (px + gap), len(names) * (px + gap)), "white")
-    draw = ImageDraw.Draw(page)
-    for index, name in enumerate(names):
-        top = index * (px + gap)
-        draw.text((4, top + px // 2 - 6), name[:24], fill="black")
-        found = images[labels == index]
-        spread = np.unique(
-            np.linspace(0, len(found) - 1, per_class).round().astype(int)
-        )  # files next to each other are alike
-        for column, image in enumerate(found[spread]):
-            page.paste(Image.fromarray(square(Image.fromarray(image), px)), (margin + column * (px + gap), top))
-    return page
-
-
-def sheet_png(task: Task, per_class: int = 8, px: int = 48, max_classes: int = 24) -> bytes:
-    """`sheet` as the bytes of a PNG file, for reports."""
-    stream = io.BytesIO()
-    sheet(task, per_class, px, max_classes).save(stream, format="PNG", optimize=True)
-    return stream.getvalue()

@@ -9,17 +9,10 @@ import pytest
 from PIL import Image
 
 from foretune.errors import BadInput
-from foretune.images import (
-    MAX_BYTES,
-    Task,
-    check_memory,
-    load_task,
-    prepared,
-    read_folder,
-    sheet,
-    sheet_png,
-    split_by_content,
-)
+from foretune.tasks.folder import read_folder
+from foretune.tasks.loading import load_task, prepared
+from foretune.tasks.task import MAX_BYTES, Task, check_memory, split_by_content
+from foretune.views.sheet import sheet, sheet_png
 
 
 def noise(count: int, size: int = 8, seed: int = 0) -> np.ndarray:
