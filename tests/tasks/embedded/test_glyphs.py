@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFont
 
 from foretune.errors import BadInput
-from foretune.sources import glyphs
+from foretune.tasks.embedded import glyphs
 
 
 def font_bytes() -> bytes:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from foretune.errors import BadInput
-from foretune.sources import photos
+from foretune.tasks.embedded import photos
 
 
 def png(value: int | tuple[int, int, int], size: int = 12) -> bytes:

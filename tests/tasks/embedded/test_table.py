@@ -2,7 +2,7 @@
 
 import re
 
-from foretune.sources.table import EMBEDDED
+from foretune.tasks.embedded.table import EMBEDDED
 
 
 def test_names_sources_and_licences_are_given():

@@ -18,7 +18,7 @@ from PIL import Image
 
 from foretune.errors import BadInput
 from foretune.packages import member
-from foretune.sources.pixels import decode, from_grey, square
+from foretune.tasks.pixels import decode, from_grey, square
 
 Read = Callable[[int], np.ndarray]  # row -> uint8 (size, size, 3)
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.sources.pixels import check_size, square, to_rgb
+from foretune.tasks.pixels import check_size, square, to_rgb
 from foretune.tasks.task import Task, check_memory, split_by_content
 
 TRAIN, VALID, TEST = 0, 1, 2

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.sources.prepare import EMBEDDED, FEWEST_PER_CLASS, MAX_IMAGES, _recipe, main, prepare, prepare_all, subset
+from foretune.tasks.embedded.prepare import (
+    EMBEDDED,
+    FEWEST_PER_CLASS,
+    MAX_IMAGES,
+    _recipe,
+    main,
+    prepare,
+    prepare_all,
+    subset,
+)
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
 

