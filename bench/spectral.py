@@ -29,9 +29,9 @@ from foretune import spectral
 from foretune.evaluation.small_networks import Data, Fleet, SmallTrial
 from foretune.networks import build
 from foretune.searchers.autohyper import EPOCHS, search
-from foretune.spaces import Settings
 from foretune.tasks.task import Task
 from foretune.training import Trial
+from foretune.training.recipe import Settings
 
 TASKS = ("hangul", "microstructures", "typefaces", "textiles")
 OPTIMIZERS = ("adam", "adagrad", "rmsprop", "adabound")

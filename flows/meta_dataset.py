@@ -19,8 +19,8 @@ from prefect_api import RUNNERS, Count, Positive, Seed, machine_fault, prefect_a
 from foretune import collect
 from foretune.collection import Block, Row
 from foretune.errors import BadInput
-from foretune.space import Config
-from foretune.spaces import Settings
+from foretune.space.space import Config
+from foretune.training.recipe import Settings
 
 
 @task(

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from foretune.meta import MetaDataset
-from foretune.space import Space
+from foretune.space.space import Space
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")

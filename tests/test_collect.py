@@ -18,10 +18,11 @@ from foretune import collect as module
 from foretune.collect import collect, main, train_cells
 from foretune.collection import COLUMNS, Block, Collection
 from foretune.meta import MetaDataset
-from foretune.space import Space
-from foretune.spaces import Settings, transfer_pool, transfer_space
+from foretune.space.catalogue import transfer_pool, transfer_space
+from foretune.space.space import Space
 from foretune.tasks.task import Task
 from foretune.training import Diverged, train
+from foretune.training.recipe import Settings
 
 TINY = {"network": "shufflenet_v2_x05", "image_size": 16, "pretrained": False, "batch_size": 8, "max_epoch": 2}
 POOL = transfer_pool()

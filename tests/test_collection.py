@@ -11,8 +11,9 @@ import pytest
 from foretune.collection import BLOCK, COLUMNS, METRIC, Block, Collection, order
 from foretune.errors import BadInput
 from foretune.meta import MetaDataset
-from foretune.space import Space
-from foretune.spaces import Settings, transfer_pool, transfer_space
+from foretune.space.catalogue import transfer_pool, transfer_space
+from foretune.space.space import Space
+from foretune.training.recipe import Settings
 
 SETTINGS = Settings(max_epoch=3)
 SPACE = Space(transfer_space())

@@ -49,7 +49,7 @@ def test_join_keeps_first_ids_and_adds_new_configurations(meta):
     assert np.isnan(both.curves(meta.tasks[3])[:20]).all()
     other = join([b, a], "other way round")
     row = other.row_of
-    from foretune.space import config_key
+    from foretune.space.space import config_key
 
     np.testing.assert_array_equal(
         other.curves(meta.tasks[0])[[row[config_key(c)] for c in meta.configs]], meta.curves(meta.tasks[0])

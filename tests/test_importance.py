@@ -5,7 +5,7 @@ import pytest
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 
 from foretune.importance import importance
-from foretune.space import Space
+from foretune.space.space import Space
 from foretune.study import Plan, Step, Study
 
 

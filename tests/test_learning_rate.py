@@ -9,8 +9,8 @@ from foretune.errors import BadInput
 from foretune.learning_rate import Found, Here, RankTraining, learning_rate_search
 from foretune.objective import Outcome
 from foretune.searchers.autohyper import Rules, search
-from foretune.spaces import Settings
 from foretune.tasks.task import Task
+from foretune.training.recipe import Settings
 
 
 def a_task(seed=0, n=60):

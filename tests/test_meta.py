@@ -9,8 +9,8 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.meta import MetaDataset
-from foretune.space import Space
-from foretune.spaces import hyperrec_space
+from foretune.space.catalogue import hyperrec_space
+from foretune.space.space import Space
 
 
 def values(tasks=2, n=3, epochs=4):

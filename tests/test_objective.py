@@ -10,7 +10,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.objective import Outcome, Replay, Training, link
-from foretune.spaces import Settings
+from foretune.training.recipe import Settings
 
 
 @pytest.fixture

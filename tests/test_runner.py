@@ -18,8 +18,8 @@ from inline import Inline
 from foretune.objective import Outcome, Training
 from foretune.runner import delete_checkpoints, needed, run_study, sweep
 from foretune.searchers.registry import searcher
-from foretune.spaces import Settings
 from foretune.study import Plan, Step, Study
+from foretune.training.recipe import Settings
 from foretune.workers import Ended, Processes, Row
 
 

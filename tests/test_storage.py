@@ -10,9 +10,9 @@ import pytest
 from foretune import checkpoints
 from foretune.errors import BadInput
 from foretune.objective import Outcome, Training, link
-from foretune.spaces import Settings
 from foretune.storage import Stored
 from foretune.tasks.task import Task
+from foretune.training.recipe import Settings
 
 VALUES = [0.2, 0.6, 0.5, 0.7]  # of epochs 1 to 4
 

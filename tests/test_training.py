@@ -12,9 +12,9 @@ from foretune import networks, training
 from foretune.activations import subset
 from foretune.augment import normalise
 from foretune.errors import BadInput
-from foretune.spaces import Settings
 from foretune.tasks.task import Task
 from foretune.training import Diverged, OutOfMemory, evaluate, train
+from foretune.training.recipe import Settings
 
 SETTINGS = Settings(
     network="shufflenet_v2_x05",

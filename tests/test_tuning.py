@@ -16,10 +16,11 @@ from foretune.objective import Training
 from foretune.optimizers import OPTIMIZERS
 from foretune.searchers.autohyper import narrowed
 from foretune.searchers.registry import DEFAULT
-from foretune.space import Space
-from foretune.spaces import default_config, transfer_pool, transfer_space
+from foretune.space.catalogue import transfer_pool, transfer_space
+from foretune.space.space import Space
 from foretune.study import Study
 from foretune.tasks.task import Task
+from foretune.training.recipe import default_config
 from foretune.tuning import (
     Request,
     all_studies,

@@ -9,7 +9,7 @@ _PUBLIC = {
     "BadInput": "foretune.errors",
     "MetaDataset": "foretune.meta",
     "Plan": "foretune.plan",
-    "Space": "foretune.space",
+    "Space": "foretune.space.space",
     "Step": "foretune.plan",
     "Study": "foretune.study",
     "Task": "foretune.tasks.task",

@@ -29,8 +29,8 @@ from foretune.collection import COLUMNS, RANK, Block, Collection, Row
 from foretune.errors import BadInput
 from foretune.params import Params
 from foretune.params import load as load_params
-from foretune.space import Config, Space
-from foretune.spaces import Settings
+from foretune.space.space import Config, Space
+from foretune.training.recipe import Settings
 from foretune.workers import end_with_parent
 
 SECONDS = 20.0  # a worker hands in what it has after so long, and once more after the trial under way
@@ -131,7 +131,7 @@ def open_collection(
     params: Params, folder: Path | str | None = None, seed: int | None = None, rank: bool = False
 ) -> Collection:
     """The collection that `params.yaml` describes; `folder` and `seed` replace what it says, `rank` asks for `zero_share`."""
-    from foretune.spaces import transfer_pool, transfer_space
+    from foretune.space.catalogue import transfer_pool, transfer_space
 
     plan = params.meta_dataset
     return Collection(

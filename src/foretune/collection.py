@@ -17,8 +17,8 @@ import pandas as pd
 
 from foretune.errors import BadInput
 from foretune.meta import KEYS, MetaDataset
-from foretune.space import Config, Space
-from foretune.spaces import Settings
+from foretune.space.space import Config, Space
+from foretune.training.recipe import Settings
 
 METRIC = "valid_accuracy"
 COLUMNS = [METRIC, "valid_loss", "valid_top5", "train_loss", "learning_rate", "seconds"]

@@ -19,7 +19,7 @@ from foretune import checkpoints, networks
 from foretune.augment import normalise, resize, to_float
 from foretune.errors import BadInput
 from foretune.files import replace, write_json
-from foretune.spaces import Settings, recipe
+from foretune.training.recipe import Settings, recipe
 
 FORMAT = 1
 

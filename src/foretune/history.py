@@ -14,7 +14,7 @@ import numpy as np
 from foretune.curve_table import CurveTable
 from foretune.errors import BadInput
 from foretune.meta import MetaDataset
-from foretune.space import Config, config_key
+from foretune.space.space import Config, config_key
 
 PREFIX = "studies/"  # of a past task that is one of the user's own studies
 SAME = ("metric", "goal", "max_epoch")

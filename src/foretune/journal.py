@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from foretune.files import append_lines
-from foretune.parameters import plain
+from foretune.space.parameters import plain
 
 Event = dict[str, Any]
 

@@ -23,9 +23,9 @@ from foretune.errors import BadInput
 from foretune.objective import Outcome
 from foretune.runner import run_study
 from foretune.searchers.autohyper import EPOCHS, RESPONSE, AutoHyper, Decision, Rules, mean_response
-from foretune.space import Config, Space
-from foretune.spaces import Settings
+from foretune.space.space import Config, Space
 from foretune.study import Plan, Step, Study
+from foretune.training.recipe import Settings
 from foretune.workers import Ended, Event, Row, Workers
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ import numpy as np
 from foretune.curve_table import KEYS, CurveTable
 from foretune.errors import BadInput
 from foretune.files import replace, write_json
-from foretune.space import Config, Space, config_key, plain
+from foretune.space.space import Config, Space, config_key, plain
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from typing import Any
 
 from foretune.errors import BadInput
 from foretune.meta import MetaDataset
-from foretune.spaces import Settings
+from foretune.training.recipe import Settings
 
 Row = dict[str, Any]
 

@@ -21,7 +21,7 @@ import numpy as np
 from foretune.errors import BadInput
 from foretune.meta import MetaDataset
 from foretune.recommenders.own import FOLDER, Own, belongs, load_own
-from foretune.space import Config, config_key
+from foretune.space.space import Config, config_key
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
 

@@ -24,7 +24,7 @@ from foretune.charts import Coordinate, Frame, Line, legend, line_chart, paralle
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.importance import Importance, importance
-from foretune.space import choices, from_unit
+from foretune.space.space import choices, from_unit
 from foretune.study import Study
 from foretune.summary import (
     best_value,

@@ -29,7 +29,7 @@ from foretune.errors import BadInput, BadSuggestion
 from foretune.files import write_json
 from foretune.journal import append, finite, read_journal
 from foretune.plan import Plan, Step
-from foretune.space import Config, Space, config_key, plain
+from foretune.space.space import Config, Space, config_key, plain
 
 __all__ = ["Plan", "Step", "Study"]
 

@@ -35,9 +35,9 @@ from foretune.activations import VIEWS, Activations, Part, shared
 from foretune.augment import augment, normalise, to_float
 from foretune.errors import BadInput
 from foretune.exported import export
-from foretune.space import Space
-from foretune.spaces import Recipe, Settings, recipe
+from foretune.space.space import Space
 from foretune.tasks.task import Task
+from foretune.training.recipe import Recipe, Settings, recipe
 
 __all__ = [
     "Diverged",

@@ -25,11 +25,12 @@ from foretune.runner import delete_checkpoints, run_study, sweep
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
-from foretune.space import Config, Space
-from foretune.spaces import Settings, default_config, heavy_pool, hyperrec_space, transfer_pool, transfer_space
+from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
+from foretune.space.space import Config, Space
 from foretune.study import Plan, Study
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
+from foretune.training.recipe import Settings, default_config
 from foretune.workers import Processes, Workers
 
 METRIC = "valid_accuracy"

@@ -9,7 +9,7 @@ from foretune.cli import main
 from foretune.commands.lr import rules_of
 from foretune.errors import BadInput
 from foretune.objective import Outcome
-from foretune.space import Space
+from foretune.space.space import Space
 from foretune.tasks.task import Task
 
 

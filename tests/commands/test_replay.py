@@ -10,8 +10,8 @@ from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.meta import MetaDataset
 from foretune.objective import Replay
 from foretune.searchers.registry import searcher
-from foretune.spaces import Settings
 from foretune.study import Plan, Step, Study
+from foretune.training.recipe import Settings
 
 FIELDS = [
     "step",

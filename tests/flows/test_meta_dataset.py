@@ -7,9 +7,10 @@ import pytest
 
 from foretune.collection import order
 from foretune.meta import MetaDataset
-from foretune.spaces import Settings, transfer_pool
+from foretune.space.catalogue import transfer_pool
 from foretune.tasks.task import Task
 from foretune.training import train
+from foretune.training.recipe import Settings
 
 from .conftest import TINY
 

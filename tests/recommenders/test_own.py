@@ -19,9 +19,10 @@ from foretune.recommendation import recommend
 from foretune.recommenders.own import FOLDER, Own, finished_studies, load_own, main, settings_of, train, with_studies
 from foretune.recommenders.registry import load, recommender
 from foretune.searchers.registry import searcher
-from foretune.space import Space
-from foretune.spaces import Settings, transfer_pool, transfer_space
+from foretune.space.catalogue import transfer_pool, transfer_space
+from foretune.space.space import Space
 from foretune.study import Plan, Study
+from foretune.training.recipe import Settings
 from foretune.tuning import Request, prepared, tune
 
 NAME = "nearest-metadata"

@@ -9,7 +9,7 @@ from foretune.errors import BadInput
 from foretune.meta import MetaDataset
 from foretune.recommenders.base import Past
 from foretune.recommenders.siamese import SiameseNearest, mapping_distance, nearness, statistics
-from foretune.space import Space
+from foretune.space.space import Space
 from foretune.tasks.task import Task
 
 SMALL = {

@@ -5,7 +5,7 @@ from ConfigSpace import ConfigurationSpace, Float
 
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.random import Random
-from foretune.space import Space
+from foretune.space.space import Space
 from foretune.study import Plan, Study
 
 

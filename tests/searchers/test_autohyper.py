@@ -9,7 +9,7 @@ from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float,
 from foretune.errors import BadInput
 from foretune.searchers.autohyper import AutoHyper, Rules, clipped, decide, narrowed, near, search
 from foretune.searchers.registry import searcher
-from foretune.space import Space
+from foretune.space.space import Space
 from foretune.study import Plan, Study
 
 

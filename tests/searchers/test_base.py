@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foretune.searchers.base import Searcher, adopt_past, best_startable, draw
-from foretune.space import Space
+from foretune.space.space import Space
 from foretune.study import Plan, Step, Study
 
 SWITCH = {

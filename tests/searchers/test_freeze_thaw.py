@@ -9,7 +9,7 @@ from foretune.evaluation.replay import replay_study
 from foretune.searchers.boca import BOCA
 from foretune.searchers.curve_gp import Prior
 from foretune.searchers.freeze_thaw import FIRST_FIT, Curves, FreezeThaw, Standard
-from foretune.space import Space
+from foretune.space.space import Space
 from foretune.study import Plan, Step, Study
 
 

@@ -21,7 +21,7 @@ from foretune.files import write_atomic
 from foretune.objective import Outcome
 from foretune.runner import run_study
 from foretune.searchers.registry import searcher
-from foretune.space import Space
+from foretune.space.space import Space
 from foretune.study import Plan, Study
 from foretune.workers import Processes
 

@@ -16,10 +16,10 @@ from foretune.learning_rate import SUGGESTED, Found, learning_rate_search
 from foretune.networks import architecture
 from foretune.report import write_report
 from foretune.searchers.autohyper import Rules, narrowed
-from foretune.spaces import Settings
 from foretune.study import Study
 from foretune.tasks.loading import load_task
 from foretune.tracking import Tracker
+from foretune.training.recipe import Settings
 from foretune.tuning import check_name
 
 FEW_STEPS = 100  # in an epoch: the rate at which Z falls moves with their number (docs/autohyper.md)

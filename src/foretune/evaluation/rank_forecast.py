@@ -34,7 +34,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.autohyper_runs import LONG, LONG_EPOCHS, LONG_NETWORKS, LONG_RATES, Runs, rounded
 from foretune.files import replace, write_json
 from foretune.meta import MetaDataset
-from foretune.space import Space
+from foretune.space.space import Space
 
 SEEN = (1, 2, 3, 5)  # epochs that a forecaster sees
 FEATURES: dict[str, tuple[str, ...]] = {

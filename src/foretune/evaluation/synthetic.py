@@ -10,7 +10,7 @@ import numpy as np
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 
 from foretune.meta import MetaDataset
-from foretune.space import Config, Space
+from foretune.space.space import Config, Space
 
 
 def synthetic_space() -> Space:

@@ -14,7 +14,7 @@ from ConfigSpace.hyperparameters import Hyperparameter
 
 from foretune.importers.at2 import known_pairs, long_table, read_release
 from foretune.meta import MetaDataset
-from foretune.space import Config, Space
+from foretune.space.space import Config, Space
 
 METRIC = "valid_top5_accuracy"
 MODELS = {"resnet34": "ResNet34", "resnet50": "ResNet50"}

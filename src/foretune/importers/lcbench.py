@@ -16,7 +16,7 @@ from ConfigSpace import ConfigurationSpace, Float, Integer
 from foretune.errors import BadInput
 from foretune.importers.at2 import known_pairs, long_table, read_release
 from foretune.meta import MetaDataset
-from foretune.space import Config, Space
+from foretune.space.space import Config, Space
 
 METRIC = "valid_balanced_accuracy"
 LOGGED = "Train/val_balanced_accuracy"  # its name in LCBench's own release

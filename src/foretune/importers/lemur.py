@@ -23,7 +23,7 @@ from ConfigSpace import Categorical, ConfigurationSpace, Float, InCondition, Int
 
 from foretune.errors import BadInput
 from foretune.meta import MetaDataset
-from foretune.space import Config, Space, config_key
+from foretune.space.space import Config, Space, config_key
 
 METRIC = "accuracy"
 MAX_EPOCH = 50  # what the long trials were given; a few ran further

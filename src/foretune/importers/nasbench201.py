@@ -23,7 +23,7 @@ from ConfigSpace import Categorical, ConfigurationSpace
 from foretune.errors import BadInput
 from foretune.importers.plain_pickle import load
 from foretune.meta import MetaDataset
-from foretune.space import Config, Space
+from foretune.space.space import Config, Space
 
 METRIC = "valid_accuracy"
 OPERATIONS = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]

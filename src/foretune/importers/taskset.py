@@ -17,7 +17,7 @@ from ConfigSpace import ConfigurationSpace, Float
 
 from foretune.errors import BadInput
 from foretune.meta import MetaDataset
-from foretune.space import Config, Space
+from foretune.space.space import Config, Space
 
 PREFIX = "FixedTextRNNClassification_"
 LOG = ("learning_rate", "l1", "l2", "linear_decay", "exponential_decay")

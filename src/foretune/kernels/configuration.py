@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from foretune.kernels.fidelity import parameter
 from foretune.kernels.task import positive
-from foretune.parameters import choices
-from foretune.space import Space
+from foretune.space.parameters import choices
+from foretune.space.space import Space
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from foretune.errors import BadInput
 from foretune.files import replace, write_json
 from foretune.meta import MetaDataset
 from foretune.searchers.warm import greedy_portfolio, mean_rank
-from foretune.space import config_key
+from foretune.space.space import config_key
 from foretune.tasks.task import Task
 
 Arrays = dict[str, np.ndarray]

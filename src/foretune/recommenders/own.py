@@ -34,10 +34,10 @@ from foretune.params import load as load_params
 from foretune.past_curves import past_curves
 from foretune.recommenders.base import Recommender, digest_of
 from foretune.recommenders.registry import load, recommender
-from foretune.space import config_key
-from foretune.spaces import Settings
+from foretune.space.space import config_key
 from foretune.study import Plan, Study
 from foretune.tasks.task import Task
+from foretune.training.recipe import Settings
 
 FOLDER = "own_models"  # in the data folder; not kept in git, unlike the shipped `models`
 NOTES = "own.json"  # beside the recommender's own files

@@ -31,7 +31,7 @@ from ConfigSpace import ConfigurationSpace
 
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher
-from foretune.space import Config, Space, config_key
+from foretune.space.space import Config, Space, config_key
 from foretune.study import Step, Study
 
 RESPONSE = "zero_share"  # the column of a learning curve that holds Z_t

@@ -9,7 +9,7 @@ import numpy as np
 from foretune.errors import BadInput
 
 if TYPE_CHECKING:
-    from foretune.space import Config
+    from foretune.space.space import Config
     from foretune.study import Step, Study
 
 

@@ -31,7 +31,7 @@ from foretune.errors import BadInput
 from foretune.searchers.asha import score_at
 from foretune.searchers.base import Searcher, draw
 from foretune.searchers.hyperband import best_paused, brackets
-from foretune.space import Config, Space, from_unit, unit
+from foretune.space.space import Config, Space, from_unit, unit
 from foretune.study import Step, Study
 
 

@@ -26,7 +26,7 @@ from foretune.errors import BadInput
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.hyperband import best_paused
 from foretune.searchers.warm import greedy_portfolio, mean_rank, past_best
-from foretune.space import Config
+from foretune.space.space import Config
 from foretune.study import Step, Study
 
 SAMPLES = 128  # random configurations that an open space is searched with, beside the neighbours of the best

@@ -16,24 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import BadInput
+from foretune.space.catalogue import _MODELS, _PREFIX
 
 if TYPE_CHECKING:
-    from ConfigSpace import ConfigurationSpace
-
-Config = dict[str, Any]
-
-LEARNING_RATES = (1e-4, 3e-4, 1e-3, 5e-3, 2e-2, 1e-1)
-OPTIMIZERS = ("sgd", "adam", "adagrad")
-DEPTHS = (
-    "head",
-    "last_blocks",
-    "most",
-)  # the trainer also knows "all" (foretune.networks): 1.5 times the cost of "most"
-AUGMENTATIONS = ("none", "crop_flip_colour")
+    pass
 
 
 @dataclass(frozen=True)
@@ -89,6 +78,8 @@ _TRANSFER = {
     "scheduler",
     "network",
 }
+
+
 # What of each optimizer a space may tune beside rate and weight decay, and of what type it is. beta1 and beta2 are torch's betas.
 OPTIMIZER_OPTIONS: dict[str, dict[str, type]] = {
     "sgd": {"momentum": float, "dampening": float, "nesterov": bool},
@@ -99,9 +90,9 @@ OPTIMIZER_OPTIONS: dict[str, dict[str, type]] = {
     "adas": {"beta": float, "zeta": float, "momentum": float},
     "sls": {"c": float, "backtrack": float, "gamma": float, "tries": int, "smallest": float},
 }
+
+
 _BETAS = {"beta1": 0.9, "beta2": 0.999}  # of adam and adabound, where only the other one is given
-_MODELS = {"ResNet34": "resnet34", "ResNet50": "resnet50"}
-_PREFIX = {"StepLR": "steplr.", "ExponentialLR": "exponentiallr.", "CyclicLR": "cycliclr.", "CAWR": "cawr."}
 
 
 def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
@@ -185,72 +176,9 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
         raise BadInput(f"configuration lacks {error}: {dict(config)}") from error
 
 
-def transfer_space() -> ConfigurationSpace:
-    """HyperSTAR's four dimensions of transfer learning, the learning rate continuous on the log scale."""
-    from ConfigSpace import Categorical, ConfigurationSpace, Float, OrdinalHyperparameter
-
-    space = ConfigurationSpace(name="transfer")
-    space.add(
-        Float("learning_rate", (LEARNING_RATES[0], LEARNING_RATES[-1]), log=True, default=1e-3),
-        Categorical("optimizer", list(OPTIMIZERS), default="adam"),
-        OrdinalHyperparameter("finetune", list(DEPTHS), default_value="most"),
-        Categorical("augmentation", list(AUGMENTATIONS), default="crop_flip_colour"),
-    )
-    return space
-
-
-def _grid(rates: tuple[float, ...], optimizers: tuple[str, ...], depths: tuple[str, ...]) -> list[Config]:
-    names = ("learning_rate", "optimizer", "finetune", "augmentation")
-    return [dict(zip(names, values, strict=True)) for values in product(rates, optimizers, depths, AUGMENTATIONS)]
-
-
-def transfer_pool() -> list[Config]:
-    """The 108 configurations for light networks: 6 learning rates x 3 optimizers x 3 depths x 2 augmentations."""
-    return _grid(LEARNING_RATES, OPTIMIZERS, DEPTHS)
-
-
-def heavy_pool() -> list[Config]:
-    """The 40 configurations for heavy networks: 5 learning rates x 2 optimizers x 2 depths x 2 augmentations."""
-    return _grid(LEARNING_RATES[:5], OPTIMIZERS[:2], DEPTHS[1:])
-
-
 def default_config(network: str = "mobilenet_v2") -> Config:
     """What an engineer would take without tuning: Adam at 1e-3, all but the earliest layers fine-tuned, augmentation; 3e-4 for a heavy network."""
     from foretune.networks import architecture
 
     rate = 3e-4 if architecture(network).heavy else 1e-3
     return {"learning_rate": rate, "optimizer": "adam", "finetune": "most", "augmentation": "crop_flip_colour"}
-
-
-def hyperrec_space() -> ConfigurationSpace:
-    """The nested space of the AT2 paper (appendix B.2, tables 5 to 7), with the names of its published database.
-
-    Momentum stops at 0.999, where the paper has 1: a momentum of 1 never forgets a gradient.
-    """
-    from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
-
-    space = ConfigurationSpace(name="hyperrec")
-    optimizer = Categorical("optimizer", ["Adam", "Momentum"])
-    scheduler = Categorical("lr_scheduler", list(_PREFIX))
-    space.add(Integer("batch_size", (32, 128)), scheduler, Categorical("model", list(_MODELS)), optimizer)
-    children: list[tuple[Any, str, Any]] = [
-        (optimizer, "Adam", Float("adam.lr", (1e-4, 1e-1), log=True)),
-        (optimizer, "Adam", Float("adam.weight_decay", (1e-5, 1e-3), log=True)),
-        (optimizer, "Adam", Float("adam.beta0", (0.5, 0.999), log=True)),
-        (optimizer, "Adam", Float("adam.beta1", (0.8, 0.999), log=True)),
-        (optimizer, "Momentum", Float("momentum.lr", (1e-4, 1e-1), log=True)),
-        (optimizer, "Momentum", Float("momentum.weight_decay", (1e-5, 1e-3), log=True)),
-        (optimizer, "Momentum", Float("momentum.momentum", (1e-3, 0.999), log=True)),
-        (scheduler, "StepLR", Integer("steplr.step_size", (2, 20))),
-        (scheduler, "StepLR", Float("steplr.gamma", (0.1, 0.5), log=True)),
-        (scheduler, "ExponentialLR", Float("exponentiallr.gamma", (0.85, 0.999), log=True)),
-        (scheduler, "CyclicLR", Float("cycliclr.gamma", (0.1, 0.5), log=True)),
-        (scheduler, "CyclicLR", Float("cycliclr.max_lr_ratio", (1.1, 1.5))),
-        (scheduler, "CyclicLR", Integer("cycliclr.step_size_up", (1, 10))),
-        (scheduler, "CAWR", Integer("cawr.T_0", (2, 20))),
-        (scheduler, "CAWR", Integer("cawr.T_mult", (1, 4))),
-        (scheduler, "CAWR", Float("cawr.eta_min_ratio", (0.5, 0.9))),
-    ]
-    space.add(*(child for _, _, child in children))
-    space.add(*(EqualsCondition(child, parent, value) for parent, value, child in children))
-    return space

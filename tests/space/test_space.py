@@ -19,8 +19,8 @@ from ConfigSpace import (
 from ConfigSpace.hyperparameters import OrdinalHyperparameter
 
 from foretune.errors import BadInput
-from foretune.space import Space, config_key
-from foretune.spaces import hyperrec_space, transfer_space
+from foretune.space.catalogue import hyperrec_space, transfer_space
+from foretune.space.space import Space, config_key
 
 
 def nested() -> ConfigurationSpace:
@@ -208,7 +208,7 @@ def test_config_key_forgets_rounding_and_order_but_not_values():
 def test_spaces_are_read_and_encoded_without_configspace(tmp_path):
     Space(hyperrec_space()).save(tmp_path / "space.json")
     code = (
-        "import sys; from foretune.space import Space; s = Space.load(sys.argv[1]); c = s.default(); s.check(c); s.encode([c]);"
+        "import sys; from foretune.space.space import Space; s = Space.load(sys.argv[1]); c = s.default(); s.check(c); s.encode([c]);"
         "sys.exit(any(m in sys.modules for m in ('ConfigSpace', 'scipy', 'pandas')))"
     )
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "space.json")], check=False).returncode == 0

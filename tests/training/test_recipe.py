@@ -13,8 +13,8 @@ from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 from foretune import spaces
 from foretune.errors import BadInput
 from foretune.optimizers import OPTIMIZERS, build
-from foretune.space import Space
-from foretune.spaces import OPTIMIZER_OPTIONS, Settings, recipe
+from foretune.space.space import Space
+from foretune.training.recipe import OPTIMIZER_OPTIONS, Settings, recipe
 
 SETTINGS = Settings()
 
@@ -129,5 +129,7 @@ def test_bad_settings(name: str, value: int) -> None:
 
 
 def test_no_torch_is_imported() -> None:
-    code = "import sys, foretune.spaces as s; s.Settings(); s.transfer_pool(); assert 'torch' not in sys.modules"
+    code = (
+        "import sys, foretune.space.catalogue as s; s.Settings(); s.transfer_pool(); assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

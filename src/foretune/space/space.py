@@ -26,7 +26,7 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.parameters import FORMAT, Parameter, choices, from_unit, holds, parameter, parents, plain, unit
+from foretune.space.parameters import FORMAT, Parameter, choices, from_unit, holds, parameter, parents, plain, unit
 
 if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace

@@ -5,7 +5,7 @@ import pytest
 from ConfigSpace import ConfigurationSpace
 
 from foretune.errors import BadInput
-from foretune.parameters import Parameter, choices, from_unit, holds, parameter, parents, plain, unit
+from foretune.space.parameters import Parameter, choices, from_unit, holds, parameter, parents, plain, unit
 
 LOG = Parameter("lr", "uniform_float", 1e-2, 1e-4, 1.0, log=True)
 WHOLE = Parameter("k", "uniform_int", 3, 1, 9)
