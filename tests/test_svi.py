@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.kernels.configuration import CONFIGURATION_KERNELS, Layout
-from foretune.kernels.fidelity import FIDELITY_KERNELS
-from foretune.kernels.task import TASK_KERNELS, landscape_distances
+from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS, Layout
+from foretune.gaussian.kernels.fidelity import FIDELITY_KERNELS
+from foretune.gaussian.kernels.task import TASK_KERNELS, landscape_distances
 from foretune.svi import Rows, Schedule, Variational, refine, variational
 
 QUICK = Schedule(inducing=30, batch=100, epochs=25)

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foretune.gp import cholesky, whiten
+from foretune.gaussian.gp import cholesky, whiten
 from foretune.past_curves import PastCurves, epoch_correlation
 
 SCALES = np.linspace(-3.0, 3.0, 13)  # grid of log B, in standard deviations of its prior

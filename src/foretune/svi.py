@@ -9,7 +9,7 @@ whitened, u = L v, so the prior is p(v) = N(0, I) and q(v) = N(m, S), S = C C^T:
 As in the published code: Z = random rows (1,000), a constant mean mu_t per task, SGD with rate 0.02 and momentum 0.8, batches of 1,000,
 200 epochs, linear warm-up over the first 1 % of steps, then linear decay that would reach 0 after another 300 epochs; then
 3 epochs over all data after each observation of the target (`refine`). Tasks, choices and activities of Z stay as drawn.
-`foretune.multitask` has exact inference in the same kernels: it is what the searcher runs on, being faster and no worse.
+`foretune.gaussian.multitask` has exact inference in the same kernels: it is what the searcher runs on, being faster and no worse.
 """
 
 from collections.abc import Callable
@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foretune.kernels.configuration import Layout
-from foretune.kernels.task import positive
-from foretune.multitask import Product
+from foretune.gaussian.kernels.configuration import Layout
+from foretune.gaussian.kernels.task import positive
+from foretune.gaussian.multitask import Product
 
 JITTER = 1e-4  # on the diagonal of K_ZZ (scale 1), as gpytorch adds in single precision
 

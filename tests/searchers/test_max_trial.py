@@ -5,7 +5,7 @@ import pytest
 
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.gp import max_trial
+from foretune.gaussian.gp import max_trial
 from foretune.searchers.max_trial import MaxTrial, shares, sourced, support
 from foretune.searchers.registry import METHODS, searcher
 from foretune.study import Step

@@ -82,8 +82,8 @@ def run(meta: MetaDataset, product: str, size: Size, seed: int = 0) -> tuple[dic
     """Train one product and score it: its row of `elbo.csv` and its rows of `distances.csv`."""
     import torch
 
-    from foretune.kernels.configuration import Layout
-    from foretune.kernels.task import landscape_distances
+    from foretune.gaussian.kernels.configuration import Layout
+    from foretune.gaussian.kernels.task import landscape_distances
     from foretune.svi import Rows, Schedule, variational
 
     rng = np.random.default_rng(seed)

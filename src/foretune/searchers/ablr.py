@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.gp import cholesky, whiten
+from foretune.gaussian.gp import cholesky, whiten
 from foretune.past_curves import PastCurves
 from foretune.searchers.hyperband import Hyperband
 from foretune.searchers.max_trial import MaxTrial, sourced

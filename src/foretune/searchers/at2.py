@@ -1,6 +1,6 @@
 """AT2: Amortized Auto-Tuning (Xiao, Xing and Neiswanger, NeurIPS 2021 meta-learning), with exact inference.
 
-A multi-task multi-fidelity Gaussian process (`foretune.multitask`) over task x configuration x epoch; by default OptiLand x
+A multi-task multi-fidelity Gaussian process (`foretune.gaussian.multitask`) over task x configuration x epoch; by default OptiLand x
 DeepPoly x AccCurve as in the paper. Each step: Max-Trial-GP-UCB, the configuration with the largest mean + eta std over
 its epochs not yet observed, trained for its next epoch. Recommended is the configuration with the largest posterior mean.
 
@@ -38,9 +38,9 @@ class AT2(MaxTrial):
         steps: int = 80,
     ):
         super().__init__(eta)
-        from foretune.kernels.configuration import CONFIGURATION_KERNELS
-        from foretune.kernels.fidelity import FIDELITY_KERNELS
-        from foretune.kernels.task import TASK_KERNELS
+        from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS
+        from foretune.gaussian.kernels.fidelity import FIDELITY_KERNELS
+        from foretune.gaussian.kernels.task import TASK_KERNELS
 
         tables: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("task", task, TASK_KERNELS),
@@ -74,9 +74,9 @@ class Trained:
     def __init__(self, study: Study, past: PastCurves, kernels: tuple[str, str, str], steps: int):
         import torch
 
-        from foretune.kernels.configuration import Layout
-        from foretune.kernels.task import OptiLand, landscape_distances, positive
-        from foretune.multitask import Grid, Product, train
+        from foretune.gaussian.kernels.configuration import Layout
+        from foretune.gaussian.kernels.task import OptiLand, landscape_distances, positive
+        from foretune.gaussian.multitask import Grid, Product, train
 
         self.past, self.pool = past, past.pool
         self.raw = past.Z * past.scale[:, None, None] + past.location[:, None, None]  # (T, n, E), holes filled
@@ -106,7 +106,7 @@ class Trained:
         """The task Gram matrix (T + 1, T + 1) given the target's observations `pool` (pool, E), NaN where none."""
         import torch
 
-        from foretune.kernels.task import normalised
+        from foretune.gaussian.kernels.task import normalised
 
         T = len(self.raw)
         seen = np.isfinite(pool)

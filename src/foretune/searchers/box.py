@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.gp import Exact
+from foretune.gaussian.gp import Exact
 from foretune.past_curves import PastCurves
 from foretune.searchers.base import draw
 from foretune.searchers.bohb import BOHB, Density, binary_columns
@@ -101,9 +101,9 @@ def fitted(study: Study, cells: list[tuple[int, int]], steps: int) -> tuple[np.n
     """DeepPoly and AccCurve after `steps` of Adam on the evidence of the study's values at `cells`."""
     import torch
 
-    from foretune.kernels.configuration import DeepPoly, Layout
-    from foretune.kernels.fidelity import AccCurve, parameter
-    from foretune.kernels.task import positive
+    from foretune.gaussian.kernels.configuration import DeepPoly, Layout
+    from foretune.gaussian.kernels.fidelity import AccCurve, parameter
+    from foretune.gaussian.kernels.task import positive
 
     configuration, fidelity, noise = DeepPoly(Layout.of(study.space)), AccCurve(), parameter(0.1)
     X = torch.as_tensor(study.X, dtype=torch.float32)

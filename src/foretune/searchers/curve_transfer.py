@@ -23,7 +23,7 @@ import numpy as np
 
 from foretune.curve_prior import Belief, CurvePrior
 from foretune.errors import BadInput
-from foretune.gp import expected_gain
+from foretune.gaussian.gp import expected_gain
 from foretune.past_curves import PastCurves, learned_from_past
 from foretune.past_policy import full_trainings_pay
 from foretune.searchers.base import Searcher, adopt_past, draw

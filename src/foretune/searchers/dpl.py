@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foretune.acquisition import log_expected_improvement, pick
 from foretune.errors import BadInput
+from foretune.gaussian.acquisition import log_expected_improvement, pick
 from foretune.searchers.base import Searcher, draw
 from foretune.searchers.dyhpo_surrogate import Scaling
 from foretune.study import Step, Study

@@ -28,8 +28,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from foretune.acquisition import budget_incumbent, log_expected_improvement, pick
 from foretune.errors import BadInput
+from foretune.gaussian.acquisition import budget_incumbent, log_expected_improvement, pick
 from foretune.searchers.base import Searcher, best_startable, draw
 from foretune.searchers.dyhpo_surrogate import WIDTHS, DeepKernel, Posterior, Scaling, fit, one_thread
 from foretune.study import Step, Study

@@ -9,7 +9,7 @@ deviations B^T w with w ~ N(0, I), whose posterior is exact; one epoch at a time
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.gp import Exact, expected_gain
+from foretune.gaussian.gp import Exact, expected_gain
 from foretune.past_curves import PastCurves, learned_from_past
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.hyperband import best_paused

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from foretune.acquisition import log_expected_improvement, pick
 from foretune.errors import BadInput
+from foretune.gaussian.acquisition import log_expected_improvement, pick
 from foretune.searchers.base import Searcher, best_startable, draw
 from foretune.searchers.curve_gp import CurvePosterior, Observations, Prior, fit, levels, spread_out
 from foretune.study import Step, Study

@@ -21,8 +21,8 @@ import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.stats import rankdata
 
-from foretune.acquisition import log_expected_improvement, pick
 from foretune.errors import BadInput
+from foretune.gaussian.acquisition import log_expected_improvement, pick
 from foretune.searchers.asha import score_at
 from foretune.searchers.base import best_startable, draw
 from foretune.searchers.curve_gp import matern, spread_out

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.gp import max_trial
+from foretune.gaussian.gp import max_trial
 from foretune.past_curves import PastCurves, learned_from_past
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.warm import speaking_for

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.gp import Exact
+from foretune.gaussian.gp import Exact
 from foretune.past_curves import PastCurves, radial
 from foretune.searchers.max_trial import MaxTrial
 from foretune.study import Study

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.gp import Exact, KroneckerGP
+from foretune.gaussian.gp import Exact, KroneckerGP
 from foretune.past_curves import PastCurves, epoch_correlation
 from foretune.searchers.max_trial import MaxTrial, shares
 from foretune.study import Study

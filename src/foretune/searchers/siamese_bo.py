@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from foretune.acquisition import pick
 from foretune.errors import BadInput
+from foretune.gaussian.acquisition import pick
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.hyperband import best_paused
 from foretune.searchers.warm import greedy_portfolio, mean_rank, past_best

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from foretune.kernels.task import inverse_softplus, positive
+from foretune.gaussian.kernels.task import inverse_softplus, positive
 
 
 def parameter(value: float) -> nn.Parameter:

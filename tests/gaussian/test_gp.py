@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from foretune.gp import Exact, KroneckerGP, cholesky, expected_gain, kron_matvec, nearest_psd
+from foretune.gaussian.gp import Exact, KroneckerGP, cholesky, expected_gain, kron_matvec, nearest_psd
 
 
 def spd(n: int, rng: np.random.Generator) -> np.ndarray:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from foretune.kernels.fidelity import parameter
-from foretune.kernels.task import positive
+from foretune.gaussian.kernels.fidelity import parameter
+from foretune.gaussian.kernels.task import positive
 from foretune.space.parameters import choices
 from foretune.space.space import Space
 

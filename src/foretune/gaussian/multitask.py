@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foretune.gp import KroneckerGP, cholesky, kron_matvec, whiten
-from foretune.kernels.configuration import CONFIGURATION_KERNELS, Layout
-from foretune.kernels.fidelity import FIDELITY_KERNELS, parameter
-from foretune.kernels.task import TASK_KERNELS, positive
+from foretune.gaussian.gp import KroneckerGP, cholesky, kron_matvec, whiten
+from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS, Layout
+from foretune.gaussian.kernels.fidelity import FIDELITY_KERNELS, parameter
+from foretune.gaussian.kernels.task import TASK_KERNELS, positive
 
 KEPT = 1e-7  # modes of the target's prior below this share of the largest are left out
 

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from foretune.kernels.task import TASK_KERNELS, OptiLand, inverse_softplus, landscape_distances, normalised, positive
+from foretune.gaussian.kernels.task import (
+    TASK_KERNELS,
+    OptiLand,
+    inverse_softplus,
+    landscape_distances,
+    normalised,
+    positive,
+)
 
 
 def test_distance_ignores_shift_and_scale_and_counts_matched_cells():

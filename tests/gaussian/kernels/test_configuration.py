@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from foretune.evaluation.synthetic import synthetic_space
-from foretune.kernels.configuration import CONFIGURATION_KERNELS, DeepLinear, DeepPoly, Flat, Layout, Tree
-from foretune.kernels.task import positive
+from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS, DeepLinear, DeepPoly, Flat, Layout, Tree
+from foretune.gaussian.kernels.task import positive
 
 
 @pytest.fixture

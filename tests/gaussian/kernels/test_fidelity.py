@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from foretune.kernels.fidelity import FIDELITY_KERNELS, RBF, AccCurve, Matern
-from foretune.kernels.task import positive
+from foretune.gaussian.kernels.fidelity import FIDELITY_KERNELS, RBF, AccCurve, Matern
+from foretune.gaussian.kernels.task import positive
 
 EPOCHS = torch.linspace(0, 1, 7)
 

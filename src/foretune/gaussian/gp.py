@@ -35,7 +35,7 @@ def expected_gain(mean: np.ndarray, std: np.ndarray, best: float) -> np.ndarray:
     """E max(f - best, 0) for f ~ N(mean, std^2), without scipy (importing scipy.special takes longer than a small replay).
 
     With z = (mean - best) / std it is std (phi(z) + z Phi(z)); 1 - Phi(x) = phi(x) p(1 / (1 + 0.2316419 x)) by Abramowitz and Stegun
-    26.2.17, off by at most 7.5e-8. `foretune.acquisition.expected_improvement` is exact.
+    26.2.17, off by at most 7.5e-8. `foretune.gaussian.acquisition.expected_improvement` is exact.
     """
     std = np.maximum(std, 1e-12)
     z = (mean - best) / std

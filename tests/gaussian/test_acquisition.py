@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import integrate, stats
 
-from foretune.acquisition import (
+from foretune.gaussian.acquisition import (
     budget_incumbent,
     expected_improvement,
     log_expected_improvement,

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foretune.gp import nearest_psd
+from foretune.gaussian.gp import nearest_psd
 
 
 def positive(raw: Tensor) -> Tensor:

@@ -5,11 +5,11 @@ import pytest
 import torch
 
 from foretune.evaluation.synthetic import synthetic_space
-from foretune.gp import Exact
-from foretune.kernels.configuration import CONFIGURATION_KERNELS, Layout
-from foretune.kernels.fidelity import FIDELITY_KERNELS
-from foretune.kernels.task import TASK_KERNELS, landscape_distances
-from foretune.multitask import Grid, Product, factor_gradients, train
+from foretune.gaussian.gp import Exact
+from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS, Layout
+from foretune.gaussian.kernels.fidelity import FIDELITY_KERNELS
+from foretune.gaussian.kernels.task import TASK_KERNELS, landscape_distances
+from foretune.gaussian.multitask import Grid, Product, factor_gradients, train
 
 
 def spd(n: int, rng: np.random.Generator) -> np.ndarray:
