@@ -10,18 +10,18 @@ import pytest
 import torch
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 
-from foretune import spaces
 from foretune.errors import BadInput
 from foretune.optimizers import OPTIMIZERS, build
+from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.space.space import Space
-from foretune.training.recipe import OPTIMIZER_OPTIONS, Settings, recipe
+from foretune.training.recipe import OPTIMIZER_OPTIONS, Settings, default_config, recipe
 
 SETTINGS = Settings()
 
 
 def test_pools_are_distinct_and_inside_the_space() -> None:
-    space = Space(spaces.transfer_space())
-    for pool, size in [(spaces.transfer_pool(), 108), (spaces.heavy_pool(), 40)]:
+    space = Space(transfer_space())
+    for pool, size in [(transfer_pool(), 108), (heavy_pool(), 40)]:
         assert len(pool) == len({json.dumps(c, sort_keys=True) for c in pool}) == size
         for config in pool:
             space.check(config)
@@ -29,8 +29,8 @@ def test_pools_are_distinct_and_inside_the_space() -> None:
 
 @pytest.mark.parametrize("network", ["mobilenet_v2", "resnet50"])
 def test_default_is_in_the_pools(network: str) -> None:
-    default = spaces.default_config(network)
-    assert default in spaces.transfer_pool() and default in spaces.heavy_pool()
+    default = default_config(network)
+    assert default in transfer_pool() and default in heavy_pool()
 
 
 def test_transfer_recipe() -> None:
@@ -41,7 +41,7 @@ def test_transfer_recipe() -> None:
 
 
 def test_hyperrec_samples_make_recipes_of_their_branch() -> None:
-    for config in Space(spaces.hyperrec_space()).sample(30, __import__("numpy").random.default_rng(0)):
+    for config in Space(hyperrec_space()).sample(30, __import__("numpy").random.default_rng(0)):
         found = recipe(config, SETTINGS)
         assert found.network in ("resnet34", "resnet50") and 32 <= found.batch_size <= 128
         assert found.optimizer == {"Adam": "adam", "Momentum": "sgd"}[config["optimizer"]]
@@ -110,7 +110,7 @@ def test_options_that_cannot_be_are_refused(options: dict[str, object], said: st
 
 def test_hyperrec_space_has_the_published_names(shared: Path) -> None:
     published = Space.load(shared / "data" / "curves" / "hyperrec" / "space.json")
-    assert set(Space(spaces.hyperrec_space()).names) == set(published.names)
+    assert set(Space(hyperrec_space()).names) == set(published.names)
 
 
 def test_bad_configurations() -> None:

@@ -1,4 +1,4 @@
-"""The search spaces of trials, their pools of configurations, and what a configuration means to the trainer.
+"""The search spaces that come with foretune, and their pools of configurations.
 
 | space              | hyperparameters                                                           | pool |
 |--------------------|---------------------------------------------------------------------------|------|
@@ -6,9 +6,8 @@
 | `hyperrec_space()` | batch_size, model, optimizer and scheduler with their own parameters (AT2, appendix B.2) | sample it |
 
 HyperSTAR names the dimensions and the sizes 108 and 40 but no values; the grids here are ours, chosen so that tuning matters
-(docs/networks.md has the spread and the best configuration by task). A configuration is a plain dict; `recipe` reads both spaces' names.
-A space with the transfer space's names may also hold options of its optimizers, `adas.beta` or `sls.c` (`OPTIMIZER_OPTIONS`), each on
-condition that the optimizer is the one that it names.
+(docs/networks.md has the spread and the best configuration by task). A configuration is a plain dict; `foretune.training.recipe` reads both
+spaces' names.
 Nothing here imports torch.
 """
 
@@ -20,27 +19,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
+    from foretune.space.space import Config
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 5e-3, 2e-2, 1e-1)
-
-
 OPTIMIZERS = ("sgd", "adam", "adagrad")
-
-
-DEPTHS = (
-    "head",
-    "last_blocks",
-    "most",
-)  # the trainer also knows "all" (foretune.networks): 1.5 times the cost of "most"
-
-
+# the trainer also knows "all" (foretune.training.networks): 1.5 times the cost of "most"
+DEPTHS = ("head", "last_blocks", "most")
 AUGMENTATIONS = ("none", "crop_flip_colour")
-
-
-_MODELS = {"ResNet34": "resnet34", "ResNet50": "resnet50"}
-
-
-_PREFIX = {"StepLR": "steplr.", "ExponentialLR": "exponentiallr.", "CyclicLR": "cycliclr.", "CAWR": "cawr."}
+MODELS = {"ResNet34": "resnet34", "ResNet50": "resnet50"}
+PREFIX = {"StepLR": "steplr.", "ExponentialLR": "exponentiallr.", "CyclicLR": "cycliclr.", "CAWR": "cawr."}
 
 
 def transfer_space() -> ConfigurationSpace:
@@ -81,8 +68,8 @@ def hyperrec_space() -> ConfigurationSpace:
 
     space = ConfigurationSpace(name="hyperrec")
     optimizer = Categorical("optimizer", ["Adam", "Momentum"])
-    scheduler = Categorical("lr_scheduler", list(_PREFIX))
-    space.add(Integer("batch_size", (32, 128)), scheduler, Categorical("model", list(_MODELS)), optimizer)
+    scheduler = Categorical("lr_scheduler", list(PREFIX))
+    space.add(Integer("batch_size", (32, 128)), scheduler, Categorical("model", list(MODELS)), optimizer)
     children: list[tuple[Any, str, Any]] = [
         (optimizer, "Adam", Float("adam.lr", (1e-4, 1e-1), log=True)),
         (optimizer, "Adam", Float("adam.weight_decay", (1e-5, 1e-3), log=True)),

@@ -1,28 +1,19 @@
-"""The search spaces of trials, their pools of configurations, and what a configuration means to the trainer.
+"""What a configuration asks the trainer to do, and the settings that all trials of a study share.
 
-| space              | hyperparameters                                                           | pool |
-|--------------------|---------------------------------------------------------------------------|------|
-| `transfer_space()` | learning_rate, optimizer, finetune, augmentation (HyperSTAR, section 5)     | `transfer_pool()`: 108, `heavy_pool()`: 40 |
-| `hyperrec_space()` | batch_size, model, optimizer and scheduler with their own parameters (AT2, appendix B.2) | sample it |
-
-HyperSTAR names the dimensions and the sizes 108 and 40 but no values; the grids here are ours, chosen so that tuning matters
-(docs/networks.md has the spread and the best configuration by task). A configuration is a plain dict; `recipe` reads both spaces' names.
-A space with the transfer space's names may also hold options of its optimizers, `adas.beta` or `sls.c` (`OPTIMIZER_OPTIONS`), each on
-condition that the optimizer is the one that it names.
-Nothing here imports torch.
+`recipe` reads the names of the transfer space and of the HyperRec space (`foretune.space.catalogue`). A
+space with the transfer space's names may also hold options of its optimizers, `adas.beta` or `sls.c`
+(`OPTIMIZER_OPTIONS`), each on condition that the optimizer is the one that it names. Nothing here imports torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from foretune.errors import BadInput
-from foretune.space.catalogue import _MODELS, _PREFIX
-
-if TYPE_CHECKING:
-    pass
+from foretune.space.catalogue import MODELS, PREFIX
+from foretune.space.space import Config
 
 
 @dataclass(frozen=True)
@@ -90,8 +81,6 @@ OPTIMIZER_OPTIONS: dict[str, dict[str, type]] = {
     "adas": {"beta": float, "zeta": float, "momentum": float},
     "sls": {"c": float, "backtrack": float, "gamma": float, "tries": int, "smallest": float},
 }
-
-
 _BETAS = {"beta1": 0.9, "beta2": 0.999}  # of adam and adabound, where only the other one is given
 
 
@@ -157,11 +146,11 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
         else:
             raise BadInput(f"optimizer must be Adam or Momentum in this space, but got {config['optimizer']!r}")
         scheduler = str(config["lr_scheduler"])
-        if scheduler not in _PREFIX:
-            raise BadInput(f"lr_scheduler must be one of {', '.join(_PREFIX)}, but got {scheduler!r}")
-        own = _PREFIX[scheduler]
+        if scheduler not in PREFIX:
+            raise BadInput(f"lr_scheduler must be one of {', '.join(PREFIX)}, but got {scheduler!r}")
+        own = PREFIX[scheduler]
         return Recipe(
-            network=_MODELS.get(str(config["model"]), str(config["model"])),
+            network=MODELS.get(str(config["model"]), str(config["model"])),
             batch_size=int(config["batch_size"]),
             optimizer=optimizer,
             learning_rate=float(config[prefix + "lr"]),
