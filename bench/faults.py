@@ -45,7 +45,7 @@ from pathlib import Path
 import psutil
 import victim as harmed
 
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.tracking import Tracker
 
 PATIENCE = 300.0  # seconds without any progress, after which a study has not survived

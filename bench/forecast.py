@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from foretune.evaluation.leave_one_out import full_grid, held_out_together
-from foretune.meta import MetaDataset
+from foretune.history.grid import full_grid, held_out_together
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import best_over_seeds
 from foretune.recommenders.registry import recommender
 from foretune.tasks.task import Task

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from foretune.evaluation.leave_one_out import full_grid, held_out_together
-from foretune.evaluation.ranking import ap_at_k
-from foretune.meta import MetaDataset
+from foretune.history.average_precision import ap_at_k
+from foretune.history.grid import full_grid, held_out_together
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import best_over_seeds
 from foretune.recommenders.baselines import TaskAgnostic
 from foretune.recommenders.hyperstar import HyperSTAR

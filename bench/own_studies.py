@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-from foretune.evaluation.leave_one_out import full_grid, past_of
-from foretune.evaluation.ranking import ap_at_k, regret_after
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.history import join
-from foretune.meta import MetaDataset
+from foretune.history.average_precision import ap_at_k, regret_after
+from foretune.history.grid import full_grid, past_of
+from foretune.history.join import join
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.own import with_studies
 from foretune.recommenders.registry import load, recommender
 from foretune.searchers.registry import DEFAULT, searcher

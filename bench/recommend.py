@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from foretune.evaluation.leave_one_out import full_grid
-from foretune.meta import MetaDataset
+from foretune.history.grid import full_grid
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders import trunk
 from foretune.recommenders.hyperstar import HyperSTAR
 from foretune.tasks.task import Task

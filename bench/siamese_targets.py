@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foretune.evaluation.leave_one_out import full_grid, held_out_together
-from foretune.meta import MetaDataset
+from foretune.history.grid import full_grid, held_out_together
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Past, best_over_seeds
 from foretune.recommenders.siamese import TARGETS, SiameseNearest, mapping_distance
 from foretune.tasks.task import Task

@@ -35,7 +35,7 @@ CASES = [
 def case(method: str, tasks: int, configs: int, epochs: int, steps: int) -> dict[str, float]:
     """One method on one made-up study: the first decision (which learns from the past), then `steps` more."""
     from foretune.evaluation.synthetic import synthetic_space
-    from foretune.meta import MetaDataset
+    from foretune.history.meta_dataset import MetaDataset
     from foretune.searchers.registry import searcher
     from foretune.study import Plan, Study
 

@@ -17,7 +17,7 @@ import pytest
 from foretune import collect as module
 from foretune.collect import collect, main, train_cells
 from foretune.collection import COLUMNS, Block, Collection
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
 from foretune.tasks.task import Task

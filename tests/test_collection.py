@@ -10,7 +10,7 @@ import pytest
 
 from foretune.collection import BLOCK, COLUMNS, METRIC, Block, Collection, order
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
 from foretune.training.recipe import Settings

@@ -10,7 +10,7 @@ from recommended import data_folder, picture_task, ranking_of
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommendation import Recommendation, recommend
 from foretune.recommenders.base import Past
 from foretune.recommenders.registry import recommender

@@ -9,7 +9,7 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.report import duration, plain_cost, study_report, write_report
 from foretune.searchers.registry import searcher
 from foretune.study import Plan, Step, Study

@@ -7,7 +7,7 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "BadInput": "foretune.errors",
-    "MetaDataset": "foretune.meta",
+    "MetaDataset": "foretune.history.meta_dataset",
     "Plan": "foretune.plan",
     "Space": "foretune.space.space",
     "Step": "foretune.plan",

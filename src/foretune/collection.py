@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.meta import KEYS, MetaDataset
+from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.space.space import Config, Space
 from foretune.training.recipe import Settings
 

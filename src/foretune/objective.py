@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.training.recipe import Settings
 
 Row = dict[str, Any]

@@ -19,7 +19,7 @@ import numpy as np
 from foretune.errors import BadInput
 
 if TYPE_CHECKING:
-    from foretune.meta import MetaDataset
+    from foretune.history.meta_dataset import MetaDataset
     from foretune.study import Study
 
 Learned = TypeVar("Learned")

@@ -12,7 +12,7 @@ differ and curves flatten early (as in LCBench), probing does. Values are normal
 
 import numpy as np
 
-from foretune.searchers.warm import greedy_portfolio, mean_rank, normalized_regret
+from foretune.history.ranks import greedy_portfolio, mean_rank, normalized_regret
 
 PROBES = ((3, 5), (5, 3), (8, 3), (12, 2), (20, 5))  # (p configurations, m epochs)
 MARGIN = 0.5  # a searcher that probes by expected improvement ends at about half of what the plain policy does

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.own import FOLDER, Own, belongs, load_own
 from foretune.space.space import Config, config_key
 from foretune.tasks.loading import load_task

@@ -34,7 +34,7 @@ from foretune.space.space import Config, Space, config_key, plain
 __all__ = ["Plan", "Step", "Study"]
 
 if TYPE_CHECKING:
-    from foretune.meta import MetaDataset
+    from foretune.history.meta_dataset import MetaDataset
     from foretune.searchers.base import Searcher
 
 
@@ -227,7 +227,7 @@ class Study:
     # -- tables ------------------------------------------------------------------------------------------------------------------
     def to_meta(self) -> "MetaDataset":
         """This study as a meta-dataset of one task."""
-        from foretune.meta import MetaDataset
+        from foretune.history.meta_dataset import MetaDataset
 
         key = {"task": self.plan.task, "seed": 0}
         rows = [{**key, "config_id": i, **row} for i, rows in self.rows.items() for row in rows]

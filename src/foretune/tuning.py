@@ -18,8 +18,8 @@ import yaml
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.history import fixed, with_own_studies
-from foretune.meta import MetaDataset
+from foretune.history.join import fixed, with_own_studies
+from foretune.history.meta_dataset import MetaDataset
 from foretune.objective import Training
 from foretune.runner import delete_checkpoints, run_study, sweep
 from foretune.searchers.anchored import Anchored

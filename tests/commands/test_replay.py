@@ -7,7 +7,7 @@ import pytest
 
 from foretune.cli import main
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.objective import Replay
 from foretune.searchers.registry import searcher
 from foretune.study import Plan, Step, Study

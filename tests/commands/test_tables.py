@@ -3,7 +3,7 @@
 import pytest
 
 from foretune.cli import main
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import DEFAULT, METHODS
 
 

@@ -7,7 +7,7 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.at2_pairs import by_iteration, forecasts, main, pairs, paper_pairs, smoothed, summary
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from foretune.evaluation.field import (
     summary,
     wall_clock,
 )
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from foretune.collection import METRIC, RANK
 from foretune.errors import BadInput
 from foretune.evaluation import rank_forecast as rf
 from foretune.evaluation.autohyper_runs import LONG, LONG_EPOCHS, LONG_NETWORKS, LONG_RATES, Job, Runs
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 
 
 @pytest.fixture

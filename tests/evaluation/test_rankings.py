@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 from foretune.errors import BadInput
-from foretune.evaluation.ranking import ap_at_k
 from foretune.evaluation.rankings import Fold, Table, fill, folds, judged, main, order_of, write
-from foretune.meta import MetaDataset
+from foretune.history.average_precision import ap_at_k
+from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan
 from foretune.recommenders.described import probes
 from foretune.tasks.task import Task

@@ -10,7 +10,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import searcher
 from foretune.study import Step
 

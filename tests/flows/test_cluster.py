@@ -20,7 +20,7 @@ from prefect_api import find_flows, lost_task, resources, task_runner
 from tune import PrefectWorkers, tune
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.objective import Outcome
 from foretune.plan import Step
 from foretune.runner import run_study

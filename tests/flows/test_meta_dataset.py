@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foretune.collection import order
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.space.catalogue import transfer_pool
 from foretune.tasks.task import Task
 from foretune.training import train

@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from foretune.meta import KEYS, MetaDataset
+from foretune.history.meta_dataset import KEYS, MetaDataset
 
 
 def same_table(imported: Path, published: Path) -> MetaDataset:

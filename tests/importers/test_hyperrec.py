@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
+from foretune.history.meta_dataset import MetaDataset
 from foretune.importers.hyperrec import config, run
-from foretune.meta import MetaDataset
 
 RAW = {
     "model": "resnet50",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
+from foretune.history.meta_dataset import MetaDataset
 from foretune.importers.lemur import run
-from foretune.meta import MetaDataset
 
 ROOT = "ab/nn/stat/train/img-classification_"
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.baselines import MeanRank, Portfolio, Random, TaskAgnostic
 from foretune.tasks.task import Task
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from foretune.errors import BadInput
-from foretune.evaluation.ranking import ap_at_k
+from foretune.history.average_precision import ap_at_k
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.baselines import Random, TaskAgnostic
 from foretune.recommenders.hyperstar import HyperSTAR, packed, unpack

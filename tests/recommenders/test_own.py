@@ -12,8 +12,8 @@ from foretune.commands.recommend import as_json, lines
 from foretune.commands.tune import ranked_by
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.history import PREFIX
-from foretune.meta import MetaDataset
+from foretune.history.join import PREFIX
+from foretune.history.meta_dataset import MetaDataset
 from foretune.objective import Replay
 from foretune.recommendation import recommend
 from foretune.recommenders.own import FOLDER, Own, finished_studies, load_own, main, settings_of, train, with_studies

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Past
 from foretune.recommenders.siamese import SiameseNearest, mapping_distance, nearness, statistics
 from foretune.space.space import Space

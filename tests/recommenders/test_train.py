@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.registry import load
 from foretune.recommenders.train import main, train
 

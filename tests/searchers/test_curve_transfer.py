@@ -6,7 +6,7 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.curve_transfer import CurveTransfer, concordance, leaning, observations, until_deadline
 from foretune.searchers.random import Random
 from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher

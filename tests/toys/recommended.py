@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Past, Ranking
 from foretune.tasks.task import Task
 

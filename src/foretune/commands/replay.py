@@ -9,8 +9,8 @@ from foretune.cli import check_output, names, options
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import write_atomic
-from foretune.history import read
-from foretune.meta import MetaDataset
+from foretune.history.join import read
+from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import method, searcher
 
 

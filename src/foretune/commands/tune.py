@@ -9,7 +9,7 @@ from typing import Any
 
 from foretune.cli import check_output, names, options
 from foretune.display import describe, duration, progress
-from foretune.history import PREFIX
+from foretune.history.join import PREFIX
 from foretune.report import write_report
 from foretune.searchers.registry import method
 from foretune.study import Study

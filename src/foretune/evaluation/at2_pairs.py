@@ -25,7 +25,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.benchmark import run_all
 from foretune.evaluation.replay import replay_study
 from foretune.files import write_atomic
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 
 METHODS = ("at2", "ablr", "ablr-hb", "box-bo", "box-bohb", "bohamiann", "pmf", "rgpe", "portfolio", "curve-transfer")
 ITERATIONS = 100

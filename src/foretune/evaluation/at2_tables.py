@@ -26,7 +26,7 @@ import pandas as pd
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 
 TASK = {"O": "OptiLand", "M": "MTBO", "L": "DeepLinear", "P": "DeepPoly"}
 CONFIGURATION = {"T": "Tree", "F": "Flat", "L": "DeepLinear", "P": "DeepPoly"}

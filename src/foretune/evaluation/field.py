@@ -32,11 +32,11 @@ import pandas as pd
 
 from foretune.errors import BadInput
 from foretune.evaluation.benchmark import error_of, label, regret_at, run_all
-from foretune.evaluation.leave_one_out import full_grid
 from foretune.evaluation.selection import profile
 from foretune.evaluation.statistics import Comparison, diagram, ranks
 from foretune.files import write_atomic
-from foretune.meta import MetaDataset
+from foretune.history.grid import full_grid
+from foretune.history.meta_dataset import MetaDataset
 
 CHEAP = ("random", "sha", "hyperband", "asha", "bohb", "hyperband-gp", "dehb")
 FAMILY = ("random", "hyperband", "dyhpo", "dyhpo+")

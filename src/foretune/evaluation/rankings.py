@@ -29,10 +29,10 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.leave_one_out import LEAVE, folder_of, full_grid, held_out_together
-from foretune.evaluation.ranking import ap_at_k, ordered, precision_at_k, regret_after, top_regret
 from foretune.files import replace, write_atomic
-from foretune.meta import KEYS, MetaDataset
+from foretune.history.average_precision import ap_at_k, ordered, precision_at_k, regret_after, top_regret
+from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
+from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import RankingsPlan, load
 from foretune.recommenders.base import Recommender, best_over_seeds
 from foretune.recommenders.described import TrAutoML, probes

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.objective import Replay
 from foretune.searchers.base import Searcher
 from foretune.study import Plan, Study

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from foretune.curve_table import CurveTable
 from foretune.errors import BadInput
-from foretune.evaluation.leave_one_out import past_of
 from foretune.evaluation.replay import Score, replay
-from foretune.history import alike, join
-from foretune.meta import MetaDataset
+from foretune.history.curve_table import CurveTable
+from foretune.history.grid import past_of
+from foretune.history.join import alike, join
+from foretune.history.meta_dataset import MetaDataset
 from foretune.objective import Replay
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, searcher
 from foretune.study import Plan, Study

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.evaluation.benchmark import RUN
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 
 TOP = 0.01
 

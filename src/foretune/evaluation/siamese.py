@@ -30,10 +30,10 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.leave_one_out import LEAVE, folder_of, full_grid, held_out_together
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import replace, write_atomic
-from foretune.meta import KEYS, MetaDataset
+from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
+from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import SiamesePlan, load
 from foretune.recommenders.base import Past
 from foretune.recommenders.siamese import SiameseNearest, mapping_distance

@@ -9,7 +9,7 @@ import math
 import numpy as np
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.space.space import Config, Space
 
 

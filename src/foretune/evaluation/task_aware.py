@@ -36,11 +36,11 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.leave_one_out import LEAVE, folder_of, full_grid, past_of
 from foretune.evaluation.rankings import order_of
 from foretune.evaluation.replay import Score, replay_study
 from foretune.files import replace, write_atomic
-from foretune.meta import KEYS, MetaDataset
+from foretune.history.grid import LEAVE, folder_of, full_grid, past_of
+from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import RankingsPlan, TaskAwarePlan, load
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher

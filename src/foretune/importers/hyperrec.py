@@ -12,8 +12,8 @@ from typing import Any
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float, Integer
 from ConfigSpace.hyperparameters import Hyperparameter
 
+from foretune.history.meta_dataset import MetaDataset
 from foretune.importers.at2 import known_pairs, long_table, read_release
-from foretune.meta import MetaDataset
 from foretune.space.space import Config, Space
 
 METRIC = "valid_top5_accuracy"

@@ -14,8 +14,8 @@ import numpy as np
 from ConfigSpace import ConfigurationSpace, Float, Integer
 
 from foretune.errors import BadInput
+from foretune.history.meta_dataset import MetaDataset
 from foretune.importers.at2 import known_pairs, long_table, read_release
-from foretune.meta import MetaDataset
 from foretune.space.space import Config, Space
 
 METRIC = "valid_balanced_accuracy"

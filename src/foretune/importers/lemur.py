@@ -22,7 +22,7 @@ from typing import Any
 from ConfigSpace import Categorical, ConfigurationSpace, Float, InCondition, Integer
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.space.space import Config, Space, config_key
 
 METRIC = "accuracy"

@@ -21,8 +21,8 @@ import pandas as pd
 from ConfigSpace import Categorical, ConfigurationSpace
 
 from foretune.errors import BadInput
+from foretune.history.meta_dataset import MetaDataset
 from foretune.importers.plain_pickle import load
-from foretune.meta import MetaDataset
 from foretune.space.space import Config, Space
 
 METRIC = "valid_accuracy"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from foretune.errors import BadInput
 
 if TYPE_CHECKING:
-    from foretune.meta import MetaDataset
+    from foretune.history.meta_dataset import MetaDataset
 
 IMPORTERS: dict[str, str] = {
     "hyperrec": "foretune.importers.hyperrec",

@@ -16,7 +16,7 @@ import pandas as pd
 from ConfigSpace import ConfigurationSpace, Float
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.space.space import Config, Space
 
 PREFIX = "FixedTextRNNClassification_"

@@ -16,8 +16,8 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.files import replace, write_json
-from foretune.meta import MetaDataset
-from foretune.searchers.warm import greedy_portfolio, mean_rank
+from foretune.history.meta_dataset import MetaDataset
+from foretune.history.ranks import greedy_portfolio, mean_rank
 from foretune.space.space import config_key
 from foretune.tasks.task import Task
 

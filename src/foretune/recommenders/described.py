@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of, weights_of
 from foretune.recommenders.encoding import encoded
 from foretune.recommenders.hyperstar import JointPredictor

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Arrays, Ranking, Recommender, equal_shares, in_unit, support_of, weights_of
 from foretune.recommenders.encoding import encoded
 from foretune.recommenders.hyperstar_choice import Choice, batches, choose

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foretune.evaluation.ranking import similarity
+from foretune.history.average_precision import similarity
 from foretune.recommenders.hyperstar_network import (
     Discriminator,
     HyperSTARNetwork,

@@ -24,12 +24,12 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from foretune.curve_table import CurveTable
 from foretune.errors import BadInput
-from foretune.evaluation.leave_one_out import full_grid
 from foretune.files import write_json
-from foretune.history import PREFIX, alike, fixed, join, own_studies
-from foretune.meta import MetaDataset
+from foretune.history.curve_table import CurveTable
+from foretune.history.grid import full_grid
+from foretune.history.join import PREFIX, alike, fixed, join, own_studies
+from foretune.history.meta_dataset import MetaDataset
 from foretune.params import load as load_params
 from foretune.past_curves import past_curves
 from foretune.recommenders.base import Recommender, digest_of

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of
 from foretune.recommenders.subtasks import Gallery, cut, draw, gallery
 from foretune.tasks.task import Task

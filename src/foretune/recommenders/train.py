@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from foretune.errors import BadInput
-from foretune.evaluation.leave_one_out import full_grid
-from foretune.meta import MetaDataset
+from foretune.history.grid import full_grid
+from foretune.history.meta_dataset import MetaDataset
 from foretune.params import load
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.registry import offered, recommender

@@ -11,9 +11,9 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.gaussian.gp import max_trial
+from foretune.history.ranks import speaking_for
 from foretune.past_curves import PastCurves, learned_from_past
 from foretune.searchers.base import Searcher, adopt_past, draw
-from foretune.searchers.warm import speaking_for
 from foretune.study import Step, Study
 
 

@@ -21,9 +21,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from foretune.errors import BadInput
+from foretune.history.ranks import alike, mean_rank
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.hyperband import Bracket, Hyperband
-from foretune.searchers.warm import alike, mean_rank, past_best
+from foretune.searchers.transfer.portfolio import past_best
 from foretune.study import Step, Study
 
 

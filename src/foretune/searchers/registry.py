@@ -36,10 +36,10 @@ METHODS: dict[str, Method] = {
         "foretune.searchers.hyperband:Hyperband", "successive halving over several trade-offs of breadth and depth"
     ),
     "mean-rank": Method(
-        "foretune.searchers.warm:MeanRank", "past tasks' mean ranking, each trained to the end", needs_past=True
+        "foretune.history.ranks:MeanRank", "past tasks' mean ranking, each trained to the end", needs_past=True
     ),
     "portfolio": Method(
-        "foretune.searchers.warm:Portfolio", "past tasks' greedy portfolio, each trained to the end", needs_past=True
+        "foretune.history.ranks:Portfolio", "past tasks' greedy portfolio, each trained to the end", needs_past=True
     ),
     "autohyper": Method(
         "foretune.searchers.autohyper:AutoHyper",

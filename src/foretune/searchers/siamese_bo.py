@@ -23,9 +23,10 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.gaussian.acquisition import pick
+from foretune.history.ranks import greedy_portfolio, mean_rank
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.hyperband import best_paused
-from foretune.searchers.warm import greedy_portfolio, mean_rank, past_best
+from foretune.searchers.transfer.portfolio import past_best
 from foretune.space.space import Config
 from foretune.study import Step, Study
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from foretune.curve_table import CurveTable
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.curve_table import CurveTable
+from foretune.history.meta_dataset import MetaDataset
 from foretune.space.space import Config, config_key
 
 PREFIX = "studies/"  # of a past task that is one of the user's own studies

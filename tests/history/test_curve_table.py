@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from foretune.curve_table import CurveTable, numbers
+from foretune.history.curve_table import CurveTable, numbers
 
 FRAME = pd.DataFrame(
     {
@@ -77,5 +77,5 @@ def test_numbers_equal_arrows_own_conversion(values):
 
 def test_reading_imports_no_pandas(tmp_path):
     FRAME.to_parquet(tmp_path / "t.parquet")
-    code = "import sys; from foretune.curve_table import CurveTable; CurveTable.read(sys.argv[1]); sys.exit('pandas' in sys.modules)"
+    code = "import sys; from foretune.history.curve_table import CurveTable; CurveTable.read(sys.argv[1]); sys.exit('pandas' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "t.parquet")], check=False).returncode == 0

@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 
 from foretune.errors import BadInput
-from foretune.evaluation.leave_one_out import evaluate, fingerprint, full_grid, main, past_of
 from foretune.evaluation.replay import Score
-from foretune.meta import MetaDataset
+from foretune.history.grid import full_grid, past_of
+from foretune.history.meta_dataset import MetaDataset
 from foretune.params import Evaluate
+from foretune.pipeline.evaluate import evaluate, fingerprint, main
 
 
 def with_about(meta: MetaDataset, **about: object) -> MetaDataset:

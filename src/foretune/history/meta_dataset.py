@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from foretune.curve_table import KEYS, CurveTable
 from foretune.errors import BadInput
 from foretune.files import replace, write_json
+from foretune.history.curve_table import KEYS, CurveTable
 from foretune.space.space import Config, Space, config_key, plain
 
 if TYPE_CHECKING:

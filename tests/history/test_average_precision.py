@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.evaluation.ranking import ap_at_k, hits, ordered, precision_at_k, regret_after, similarity, top_regret
+from foretune.history.average_precision import (
+    ap_at_k,
+    hits,
+    ordered,
+    precision_at_k,
+    regret_after,
+    similarity,
+    top_regret,
+)
 
 VALUES = np.array([0.9, 0.8, 0.7, 0.6, 0.5])  # the best two are 0 and 1
 

@@ -7,16 +7,9 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
-from foretune.meta import MetaDataset
-from foretune.searchers.warm import (
-    MeanRank,
-    Portfolio,
-    alike,
-    greedy_portfolio,
-    mean_rank,
-    normalized_regret,
-    speaking_for,
-)
+from foretune.history.meta_dataset import MetaDataset
+from foretune.history.ranks import alike, greedy_portfolio, mean_rank, normalized_regret, speaking_for
+from foretune.searchers.transfer.portfolio import MeanRank, Portfolio
 
 
 def brute_mean_rank(best):

@@ -6,8 +6,8 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.history import PREFIX, join, own_studies, read, with_own_studies
-from foretune.meta import MetaDataset
+from foretune.history.join import PREFIX, join, own_studies, read, with_own_studies
+from foretune.history.meta_dataset import MetaDataset
 from foretune.objective import Replay
 from foretune.searchers.registry import searcher
 from foretune.study import Plan, Study

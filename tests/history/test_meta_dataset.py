@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.space.catalogue import hyperrec_space
 from foretune.space.space import Space
 
