@@ -41,7 +41,7 @@ def tasks(args: argparse.Namespace) -> int:
 
 def import_table(args: argparse.Namespace) -> int:
     """Turn a published table into a meta-dataset folder."""
-    from foretune.importers.registry import import_table as read
+    from foretune.stores.registry import import_table as read
 
     if args.target.exists() and (not args.target.is_dir() or any(args.target.iterdir())):
         raise BadInput(f"DEST {args.target} exists and is not an empty folder; give a new one")

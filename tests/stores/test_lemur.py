@@ -9,7 +9,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.importers.lemur import run
+from foretune.stores.lemur import run
 
 ROOT = "ab/nn/stat/train/img-classification_"
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.importers.plain_pickle import load, read
+from foretune.stores.plain_pickle import load, read
 
 
 class Bomb:

@@ -15,8 +15,8 @@ from ConfigSpace import ConfigurationSpace, Float, Integer
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.importers.at2 import known_pairs, long_table, read_release
 from foretune.space.space import Config, Space
+from foretune.stores.at2 import known_pairs, long_table, read_release
 
 METRIC = "valid_balanced_accuracy"
 LOGGED = "Train/val_balanced_accuracy"  # its name in LCBench's own release

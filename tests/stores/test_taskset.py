@@ -8,7 +8,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.importers.taskset import run
+from foretune.stores.taskset import run
 
 
 def entry(lr: float, losses: list[float]) -> dict[str, object]:

@@ -8,7 +8,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.importers.lcbench import run
+from foretune.stores.lcbench import run
 
 RAW = {
     "batch_size": 64,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from foretune.errors import BadInput
-from foretune.importers.registry import IMPORTERS, import_table
+from foretune.stores.registry import IMPORTERS, import_table
 
 
 @pytest.mark.parametrize("name", IMPORTERS)

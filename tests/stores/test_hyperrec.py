@@ -8,7 +8,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.importers.hyperrec import config, run
+from foretune.stores.hyperrec import config, run
 
 RAW = {
     "model": "resnet50",
@@ -50,7 +50,7 @@ def test_a_small_release_in_the_published_layout(tmp_path: Path):
 
 
 def test_configurations_are_legal_in_the_space(tmp_path: Path):
-    from foretune.importers.hyperrec import space
+    from foretune.stores.hyperrec import space
 
     space().check(config(RAW))
 

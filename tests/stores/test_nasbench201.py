@@ -10,7 +10,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.importers.nasbench201 import config, run
+from foretune.stores.nasbench201 import config, run
 
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|"
 

@@ -13,8 +13,8 @@ from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float,
 from ConfigSpace.hyperparameters import Hyperparameter
 
 from foretune.history.meta_dataset import MetaDataset
-from foretune.importers.at2 import known_pairs, long_table, read_release
 from foretune.space.space import Config, Space
+from foretune.stores.at2 import known_pairs, long_table, read_release
 
 METRIC = "valid_top5_accuracy"
 MODELS = {"resnet34": "ResNet34", "resnet50": "ResNet50"}

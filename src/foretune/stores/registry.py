@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from foretune.history.meta_dataset import MetaDataset
 
 IMPORTERS: dict[str, str] = {
-    "hyperrec": "foretune.importers.hyperrec",
-    "lcbench": "foretune.importers.lcbench",
-    "taskset": "foretune.importers.taskset",
-    "nasbench201": "foretune.importers.nasbench201",
-    "lemur": "foretune.importers.lemur",
+    "hyperrec": "foretune.stores.hyperrec",
+    "lcbench": "foretune.stores.lcbench",
+    "taskset": "foretune.stores.taskset",
+    "nasbench201": "foretune.stores.nasbench201",
+    "lemur": "foretune.stores.lemur",
 }
 
 

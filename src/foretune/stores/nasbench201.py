@@ -22,8 +22,8 @@ from ConfigSpace import Categorical, ConfigurationSpace
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.importers.plain_pickle import load
 from foretune.space.space import Config, Space
+from foretune.stores.plain_pickle import load
 
 METRIC = "valid_accuracy"
 OPERATIONS = ["none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3"]

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.importers.plain_pickle import read
+from foretune.stores.plain_pickle import read
 
 
 def read_release(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.importers.at2 import known_pairs, long_table, read_release
+from foretune.stores.at2 import known_pairs, long_table, read_release
 
 
 def test_long_table_counts_epochs_from_the_first():
