@@ -15,7 +15,7 @@ import numpy as np
 
 from foretune.evaluation.synthetic import synthetic_space
 from foretune.searchers.registry import searcher
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 
 
 def decisions(method: str, candidates: int, observations: int, epochs: int, seed: int = 0) -> np.ndarray:

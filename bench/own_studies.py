@@ -26,7 +26,7 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.own import with_studies
 from foretune.recommenders.registry import load, recommender
 from foretune.searchers.registry import DEFAULT, searcher
-from foretune.study import Study
+from foretune.study.study import Study
 from foretune.tasks.task import Task
 
 TRAININGS = (1, 2, 5)

@@ -37,7 +37,7 @@ def case(method: str, tasks: int, configs: int, epochs: int, steps: int) -> dict
     from foretune.evaluation.synthetic import synthetic_space
     from foretune.history.meta_dataset import MetaDataset
     from foretune.searchers.registry import searcher
-    from foretune.study import Plan, Study
+    from foretune.study.study import Plan, Study
 
     rng = np.random.default_rng(0)
     space = synthetic_space()

@@ -28,7 +28,7 @@ from foretune.cli import told
 from foretune.errors import BadInput
 from foretune.runner import run_study
 from foretune.searchers.registry import searcher
-from foretune.study import Study
+from foretune.study.study import Study
 from foretune.tracking import Tracker
 from foretune.workers import Processes, Workers
 

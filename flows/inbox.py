@@ -21,7 +21,7 @@ from tune import tune
 from foretune.display import describe
 from foretune.errors import BadInput
 from foretune.inbox import Inbox, Job
-from foretune.study import Study
+from foretune.study.study import Study
 from foretune.tracking import Tracker
 from foretune.tuning import Tuned
 

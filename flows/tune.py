@@ -40,11 +40,11 @@ from foretune.collect import stop_children, stops_on_sigterm
 from foretune.commands.tune import write_study_report
 from foretune.display import describe, progress
 from foretune.errors import BadInput
-from foretune.objective import Outcome
-from foretune.plan import Step
 from foretune.runner import needed_checkpoints
 from foretune.storage import Stored
-from foretune.study import Study
+from foretune.study.outcome import Outcome
+from foretune.study.plan import Step
+from foretune.study.study import Study
 from foretune.tracking import Tracker
 from foretune.workers import Died, Ended, Event, Objective, Processes
 

@@ -6,7 +6,7 @@ import pytest
 
 from foretune import display
 from foretune.display import Progress, describe, duration, number, progress
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 
 
 def study(meta, **plan):

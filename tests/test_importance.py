@@ -6,7 +6,7 @@ from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 
 from foretune.importance import importance
 from foretune.space.space import Space
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 
 
 def space():

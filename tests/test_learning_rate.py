@@ -7,8 +7,8 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.learning_rate import Found, Here, RankTraining, learning_rate_search
-from foretune.objective import Outcome
 from foretune.searchers.autohyper import Rules, search
+from foretune.study.outcome import Outcome
 from foretune.tasks.task import Task
 from foretune.training.recipe import Settings
 

@@ -6,8 +6,8 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.past_curves import comparable, epoch_correlation, learned_from_past, past_curves, radial
-from foretune.plan import Plan
-from foretune.study import Study
+from foretune.study.plan import Plan
+from foretune.study.study import Study
 
 
 def curves(T: int = 5, n: int = 20, E: int = 8) -> tuple[np.ndarray, np.ndarray]:

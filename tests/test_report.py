@@ -12,7 +12,7 @@ from foretune.evaluation.synthetic import synthetic_meta
 from foretune.history.meta_dataset import MetaDataset
 from foretune.report import duration, plain_cost, study_report, write_report
 from foretune.searchers.registry import searcher
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 

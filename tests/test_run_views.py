@@ -9,7 +9,7 @@ import numpy as np
 from foretune.evaluation.replay import replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.run_views import Views, finite, name, saved_views, texts, title
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 
 META = synthetic_meta(goal="minimize")
 
@@ -50,7 +50,7 @@ def test_the_parent_follows_the_incumbent():
         ("incumbent", 0.6, 1), ("incumbent", 0.6, 2), ("incumbent", 0.6, 3),
     ]  # fmt: skip
     assert parent.tags["best_trial"] == "0"
-    assert parent.tags["foretune.study"] == "u"
+    assert parent.tags["foretune.study.study"] == "u"
 
 
 def test_unchanged_trials_are_not_made_again_and_changed_ones_are():

@@ -15,10 +15,11 @@ import pytest
 import toy
 from inline import Inline
 
-from foretune.objective import Outcome, Training
 from foretune.runner import delete_checkpoints, needed, run_study, sweep
+from foretune.running.objectives.training import Training
 from foretune.searchers.registry import searcher
-from foretune.study import Plan, Step, Study
+from foretune.study.outcome import Outcome
+from foretune.study.study import Plan, Step, Study
 from foretune.training.recipe import Settings
 from foretune.workers import Ended, Processes, Row
 

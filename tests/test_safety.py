@@ -110,7 +110,7 @@ def test_no_password_reaches_mlflow_or_its_warnings(tmp_path, monkeypatch):
 
 def step(study):
     """The next step of a study, two epochs of the next configuration."""
-    from foretune.study import Step
+    from foretune.study.study import Step
 
     return Step(len(study.started), 0, 2)
 

@@ -9,8 +9,9 @@ import pytest
 
 from foretune import checkpoints
 from foretune.errors import BadInput
-from foretune.objective import Outcome, Training, link
+from foretune.running.objectives.training import Training, link
 from foretune.storage import Stored
+from foretune.study.outcome import Outcome
 from foretune.tasks.task import Task
 from foretune.training.recipe import Settings
 

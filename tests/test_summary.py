@@ -8,7 +8,7 @@ import pytest
 from foretune import summary
 from foretune.evaluation.replay import replay_study
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.study import Step
+from foretune.study.study import Step
 
 META = synthetic_meta(goal="minimize")
 

@@ -13,7 +13,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.registry import searcher
-from foretune.study import Study
+from foretune.study.study import Study
 
 mlflow = pytest.importorskip("mlflow")
 META = synthetic_meta()

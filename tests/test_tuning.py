@@ -12,13 +12,13 @@ from inline import Inline
 
 from foretune import tuning
 from foretune.errors import BadInput
-from foretune.objective import Training
 from foretune.optimizers import OPTIMIZERS
+from foretune.running.objectives.training import Training
 from foretune.searchers.autohyper import narrowed
 from foretune.searchers.registry import DEFAULT
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
-from foretune.study import Study
+from foretune.study.study import Study
 from foretune.tasks.task import Task
 from foretune.training.recipe import default_config
 from foretune.tuning import (
@@ -200,7 +200,7 @@ def test_missing_weights_are_known_before_the_first_trial(request_of, monkeypatc
 
 
 def test_a_study_in_which_nothing_worked_says_why(request_of, monkeypatch):
-    from foretune.objective import Outcome
+    from foretune.study.outcome import Outcome
 
     monkeypatch.setattr(Training, "run", lambda self, *a, **k: Outcome([], "training loss is nan"))
     with pytest.raises(BadInput, match="no trial of study 's' has a result: training loss is nan"):
@@ -208,7 +208,7 @@ def test_a_study_in_which_nothing_worked_says_why(request_of, monkeypatch):
 
 
 def test_the_default_configuration_is_trained_first_where_the_budget_allows(request_of, monkeypatch):
-    from foretune.objective import Outcome
+    from foretune.study.outcome import Outcome
 
     def train(self, config_id, config, start, stop, on_epoch=None):
         return Outcome([{"epoch": e, "valid_accuracy": 0.5} for e in range(start + 1, stop + 1)])

@@ -10,7 +10,7 @@ import psutil
 import pytest
 import toy
 
-from foretune.study import Step
+from foretune.study.study import Step
 from foretune.workers import Died, Ended, Processes, Row, without_interrupt
 
 CONFIG = {"x": 0.5, "kind": "plain"}

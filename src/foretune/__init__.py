@@ -8,10 +8,10 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "BadInput": "foretune.errors",
     "MetaDataset": "foretune.history.meta_dataset",
-    "Plan": "foretune.plan",
+    "Plan": "foretune.study.plan",
     "Space": "foretune.space.space",
-    "Step": "foretune.plan",
-    "Study": "foretune.study",
+    "Step": "foretune.study.plan",
+    "Study": "foretune.study.study",
     "Task": "foretune.tasks.task",
     "load_task": "foretune.tasks.loading",
     "recommend": "foretune.recommendation",

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from foretune.study import Study
+from foretune.study.study import Study
 
 
 def duration(seconds: float) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foretune.study import Study
+from foretune.study.study import Study
 
 LEAST_TRIALS = 12
 TREES = 100

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import BadInput
-from foretune.objective import Outcome
 from foretune.runner import run_study
 from foretune.searchers.autohyper import EPOCHS, RESPONSE, AutoHyper, Decision, Rules, mean_response
 from foretune.space.space import Config, Space
-from foretune.study import Plan, Step, Study
+from foretune.study.outcome import Outcome
+from foretune.study.study import Plan, Step, Study
 from foretune.training.recipe import Settings
 from foretune.workers import Ended, Event, Row, Workers
 
@@ -39,7 +39,7 @@ SUGGESTED = {"adam": 3e-4, "adagrad": 0.01, "rmsprop": 3e-4, "sgd": 0.1, "adabou
 
 @dataclass(frozen=True)
 class RankTraining:
-    """Training as an objective (see `foretune.objective`) whose rows hold `zero_share`, Z_t of the trained convolutions, as well.
+    """Training as an objective (see `foretune.study.outcome`) whose rows hold `zero_share`, Z_t of the trained convolutions, as well.
 
     With a `folder`, each trial has a checkpoint there. Divergence, non-finite weights included, and lack of memory are outcomes.
     """

@@ -20,7 +20,7 @@ from foretune.errors import BadInput
 
 if TYPE_CHECKING:
     from foretune.history.meta_dataset import MetaDataset
-    from foretune.study import Study
+    from foretune.study.study import Study
 
 Learned = TypeVar("Learned")
 

@@ -25,7 +25,7 @@ from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.importance import Importance, importance
 from foretune.space.space import choices, from_unit
-from foretune.study import Study
+from foretune.study.study import Study
 from foretune.summary import (
     best_value,
     describe,

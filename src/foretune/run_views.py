@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 from foretune.summary import describe, incumbent_trace, past_shares, sentence, state, why_started
 
 RUN_STATES = {
@@ -90,7 +90,7 @@ def study_view(study: Study, uid: str, stopped: bool) -> RunView:
     }
     params |= {f"settings.{k}": v for k, v in (plan.notes.get("settings") or {}).items()}
     tags = {
-        "foretune.study": uid,
+        "foretune.study.study": uid,
         "mlflow.source.name": "foretune",
         "mlflow.note.content": sentence(study),
         "task": plan.task,

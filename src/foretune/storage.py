@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from foretune.errors import BadInput
-from foretune.objective import Outcome, Row, Training
+from foretune.running.objectives.training import Training
+from foretune.study.outcome import Outcome, Row
 
 TABLES = ("space.json", "configs.parquet", "curves.parquet", "about.json")  # a study as a meta-dataset
 RESULTS = ("study.json", "journal.jsonl", "best.yaml", "best.pt", "best.json", "report.html")

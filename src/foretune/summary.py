@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from foretune.study import Study
+from foretune.study.study import Study
 
 SHORT_NAMES = {
     "learning_rate": "lr",

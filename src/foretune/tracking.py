@@ -32,7 +32,7 @@ from weakref import WeakKeyDictionary
 from foretune.errors import BadInput
 from foretune.files import write_json
 from foretune.run_views import EPOCHS, SPENT, Point, RunView, StudyView, Views, saved_views
-from foretune.study import Study
+from foretune.study.study import Study
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -317,7 +317,7 @@ class Tracker:
 
 def ask(client: "MlflowClient", experiment: str, view: StudyView) -> tuple[Known, dict[int, Known]]:
     """What MLflow holds of the study and of its trials; creates the parent run if there is none."""
-    found = client.search_runs([experiment], f"tags.`foretune.study` = '{view.uid}'", max_results=1)
+    found = client.search_runs([experiment], f"tags.`foretune.study.study` = '{view.uid}'", max_results=1)
     if not found:
         return create(client, experiment, view.parent, {}), {}
     parent = known(found[0], SPENT)

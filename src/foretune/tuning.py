@@ -20,14 +20,14 @@ from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.history.join import fixed, with_own_studies
 from foretune.history.meta_dataset import MetaDataset
-from foretune.objective import Training
 from foretune.runner import delete_checkpoints, run_study, sweep
+from foretune.running.objectives.training import Training
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
 from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.space.space import Config, Space
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
 from foretune.training.recipe import Settings, default_config

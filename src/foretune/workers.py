@@ -15,8 +15,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from foretune.errors import BadInput
-from foretune.objective import Outcome
-from foretune.study import Step
+from foretune.study.outcome import Outcome
+from foretune.study.study import Step
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ Event = Row | Ended | Died
 
 
 class Objective(Protocol):
-    """What a worker runs (see `foretune.objective`)."""
+    """What a worker runs (see `foretune.study.outcome`)."""
 
     def run(
         self, config_id: int, config: Mapping[str, Any], start: int, stop: int, on_epoch: Any = None

@@ -8,8 +8,8 @@ from foretune import learning_rate
 from foretune.cli import main
 from foretune.commands.lr import rules_of
 from foretune.errors import BadInput
-from foretune.objective import Outcome
 from foretune.space.space import Space
+from foretune.study.outcome import Outcome
 from foretune.tasks.task import Task
 
 

@@ -8,9 +8,9 @@ import pytest
 from foretune.cli import main
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.history.meta_dataset import MetaDataset
-from foretune.objective import Replay
+from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import searcher
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 from foretune.training.recipe import Settings
 
 FIELDS = [

@@ -7,7 +7,7 @@ from inline import Inline
 from foretune import tuning
 from foretune.cli import main, parser
 from foretune.commands.tune import request
-from foretune.study import Study
+from foretune.study.study import Study
 
 SMALL = [
     "--network",

@@ -12,7 +12,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import searcher
-from foretune.study import Step
+from foretune.study.study import Step
 
 
 def steps_of(meta, task, name, budget, **more):

@@ -9,7 +9,7 @@ from foretune.evaluation.saved import needed, shipped_for, shipped_tasks, traine
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.history.curve_table import CurveTable
 from foretune.history.meta_dataset import MetaDataset
-from foretune.study import Study
+from foretune.study.study import Study
 
 
 def test_needed_counts_epochs_to_the_target_and_the_budget_if_it_is_missed():

@@ -8,9 +8,9 @@ from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.history.join import PREFIX, join, own_studies, read, with_own_studies
 from foretune.history.meta_dataset import MetaDataset
-from foretune.objective import Replay
+from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import searcher
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 
 SETTINGS = {"network": "n", "max_epoch": 9, "device": "cpu", "threads": 1}
 

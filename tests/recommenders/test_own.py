@@ -14,14 +14,14 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.history.join import PREFIX
 from foretune.history.meta_dataset import MetaDataset
-from foretune.objective import Replay
 from foretune.recommendation import recommend
 from foretune.recommenders.own import FOLDER, Own, finished_studies, load_own, main, settings_of, train, with_studies
 from foretune.recommenders.registry import load, recommender
+from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import searcher
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 from foretune.training.recipe import Settings
 from foretune.tuning import Request, prepared, tune
 

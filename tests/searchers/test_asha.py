@@ -22,7 +22,7 @@ def test_the_best_third_of_a_rung_is_promoted_once(table):
     values = np.tile(np.linspace(0.1, 0.9, 8)[:, None], (1, 9))[None]
     study, _objective = replay_study(table(values), "t0", budget=100)
     levels = [1, 3, 9]
-    from foretune.study import Step
+    from foretune.study.study import Step
 
     for i in (0, 1):
         step = Step(i, 0, 1)

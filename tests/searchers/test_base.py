@@ -5,7 +5,7 @@ import pytest
 
 from foretune.searchers.base import Searcher, adopt_past, best_startable, draw
 from foretune.space.space import Space
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 
 SWITCH = {
     "type": "categorical",

@@ -6,7 +6,7 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.bohb import BOHB, Density, binary_columns
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 
 
 def test_a_density_is_one_in_all():

@@ -10,7 +10,7 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.curve_transfer import CurveTransfer, concordance, leaning, observations, until_deadline
 from foretune.searchers.random import Random
 from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 
 
 def regret(meta: MetaDataset, make, budget: int, seeds=(0,), tasks=None, past: MetaDataset | None = None) -> float:
@@ -121,7 +121,7 @@ class Fixed(Random):
         self.config_id, self.stop = config_id, stop
 
     def suggest(self, study, rng):
-        from foretune.study import Step
+        from foretune.study.study import Step
 
         return Step(self.config_id, int(study.epoch[self.config_id]), self.stop)
 

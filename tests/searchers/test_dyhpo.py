@@ -7,7 +7,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.dyhpo import DyHPO
 from foretune.searchers.registry import searcher
-from foretune.study import Step
+from foretune.study.study import Step
 
 
 def told(table, values, depths):

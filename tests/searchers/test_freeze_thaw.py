@@ -10,7 +10,7 @@ from foretune.searchers.boca import BOCA
 from foretune.searchers.curve_gp import Prior
 from foretune.searchers.freeze_thaw import FIRST_FIT, Curves, FreezeThaw, Standard
 from foretune.space.space import Space
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 
 
 @pytest.mark.parametrize("factor", [1.0, 100.0, 1e-4])

@@ -8,7 +8,7 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.hyperband import Bracket, Hyperband, SuccessiveHalving, brackets, top
-from foretune.study import Step
+from foretune.study.study import Step
 
 
 def test_brackets_of_table_1():

@@ -7,7 +7,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.searchers.hyperband_gp import HyperbandGP, rank_process
 from foretune.searchers.registry import searcher
-from foretune.study import Step
+from foretune.study.study import Step
 
 
 def test_the_process_interpolates_and_is_unsure_far_away():

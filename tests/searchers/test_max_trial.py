@@ -8,7 +8,7 @@ from foretune.evaluation.synthetic import synthetic_meta
 from foretune.gaussian.gp import max_trial
 from foretune.searchers.max_trial import MaxTrial, shares, sourced, support
 from foretune.searchers.registry import METHODS, searcher
-from foretune.study import Step
+from foretune.study.study import Step
 
 
 class Given(MaxTrial):

@@ -4,7 +4,7 @@ import numpy as np
 
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.random import Random
-from foretune.study import Step
+from foretune.study.study import Step
 
 
 def test_fresh_configurations_are_trained_to_the_end(meta):

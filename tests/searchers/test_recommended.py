@@ -13,7 +13,7 @@ from foretune.recommendation import Recommendation
 from foretune.searchers.hyperband import brackets
 from foretune.searchers.recommended import Recommended, TaskAwareHyperband, ranking_of, standardised
 from foretune.searchers.registry import searcher
-from foretune.study import Study
+from foretune.study.study import Study
 
 N, EPOCHS = 30, 9
 

@@ -9,7 +9,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.searchers.registry import searcher
 from foretune.searchers.siamese_bo import SiameseBO, ordinal, winsorised
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 
 
 def world(table, tasks=8, n=40, seed=0):

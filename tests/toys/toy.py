@@ -18,11 +18,11 @@ from pathlib import Path
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.objective import Outcome
 from foretune.runner import run_study
 from foretune.searchers.registry import searcher
 from foretune.space.space import Space
-from foretune.study import Plan, Study
+from foretune.study.outcome import Outcome
+from foretune.study.study import Plan, Study
 from foretune.workers import Processes
 
 EPOCHS = 9

@@ -97,7 +97,7 @@ def machine(data: Path) -> Iterator[Finding]:
 def contents(data: Path) -> Iterator[Finding]:
     """Prepared tasks, meta-datasets, studies."""
     from foretune.history.meta_dataset import MetaDataset
-    from foretune.study import Study
+    from foretune.study.study import Study
     from foretune.tasks.loading import prepared
     from foretune.tuning import all_studies
 

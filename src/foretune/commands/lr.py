@@ -16,7 +16,7 @@ from foretune.learning_rate import SUGGESTED, Found, learning_rate_search
 from foretune.networks import architecture
 from foretune.report import write_report
 from foretune.searchers.autohyper import Rules, narrowed
-from foretune.study import Study
+from foretune.study.study import Study
 from foretune.tasks.loading import load_task
 from foretune.tracking import Tracker
 from foretune.training.recipe import Settings

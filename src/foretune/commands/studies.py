@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from foretune.errors import BadInput
-from foretune.study import Study
+from foretune.study.study import Study
 from foretune.tuning import all_studies, find_study
 
 

@@ -12,7 +12,7 @@ from foretune.display import describe, duration, progress
 from foretune.history.join import PREFIX
 from foretune.report import write_report
 from foretune.searchers.registry import method
-from foretune.study import Study
+from foretune.study.study import Study
 from foretune.tracking import Tracker
 from foretune.tuning import Prepared, Request, Tuned, baseline, finish, prepared
 from foretune.tuning import run as run_ready

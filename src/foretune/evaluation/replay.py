@@ -12,9 +12,9 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.objective import Replay
+from foretune.running.objectives.replay import Replay
 from foretune.searchers.base import Searcher
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 
 
 def replay_study(

@@ -22,9 +22,9 @@ from foretune.history.curve_table import CurveTable
 from foretune.history.grid import past_of
 from foretune.history.join import alike, join
 from foretune.history.meta_dataset import MetaDataset
-from foretune.objective import Replay
+from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, searcher
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 
 DRAWS = 2000  # bootstrap samples of the tasks
 

@@ -35,7 +35,7 @@ from foretune.past_curves import past_curves
 from foretune.recommenders.base import Recommender, digest_of
 from foretune.recommenders.registry import load, recommender
 from foretune.space.space import config_key
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 from foretune.tasks.task import Task
 from foretune.training.recipe import Settings
 

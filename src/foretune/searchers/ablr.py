@@ -16,7 +16,7 @@ from foretune.gaussian.gp import cholesky, whiten
 from foretune.past_curves import PastCurves
 from foretune.searchers.hyperband import Hyperband
 from foretune.searchers.max_trial import MaxTrial, sourced
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 WIDTH = 50
 CELLS = 1000  # cells of the past that the features are trained on

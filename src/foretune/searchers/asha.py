@@ -17,7 +17,7 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher, draw
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 
 def rungs(most_epochs: int, eta: float, first: int = 1) -> list[int]:

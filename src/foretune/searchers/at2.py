@@ -17,7 +17,7 @@ import numpy as np
 from foretune.errors import BadInput
 from foretune.past_curves import PastCurves
 from foretune.searchers.max_trial import MaxTrial, shares
-from foretune.study import Study
+from foretune.study.study import Study
 
 
 class AT2(MaxTrial):

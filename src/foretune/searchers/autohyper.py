@@ -32,7 +32,7 @@ from ConfigSpace import ConfigurationSpace
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher
 from foretune.space.space import Config, Space, config_key
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 RESPONSE = "zero_share"  # the column of a learning curve that holds Z_t
 EPOCHS = 5  # T

@@ -10,7 +10,7 @@ from foretune.errors import BadInput
 
 if TYPE_CHECKING:
     from foretune.space.space import Config
-    from foretune.study import Step, Study
+    from foretune.study.study import Step, Study
 
 
 class Searcher:

@@ -18,7 +18,7 @@ import numpy as np
 from foretune.errors import BadInput
 from foretune.searchers.curve_gp import Prior
 from foretune.searchers.freeze_thaw import Curves, FreezeThaw, Standard
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 
 class ProductPrior(Prior):

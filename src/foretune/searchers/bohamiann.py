@@ -14,7 +14,7 @@ import numpy as np
 from foretune.errors import BadInput
 from foretune.past_curves import PastCurves
 from foretune.searchers.max_trial import MaxTrial
-from foretune.study import Study
+from foretune.study.study import Study
 
 WIDTH, EMBEDDING, BATCH = 50, 5, 64
 

@@ -24,7 +24,7 @@ from foretune.searchers.asha import score_at
 from foretune.searchers.base import best_startable, draw
 from foretune.searchers.hyperband import Hyperband, brackets
 from foretune.space.space import choices
-from foretune.study import Study
+from foretune.study.study import Study
 
 LEAST_BANDWIDTH = 1e-3
 

@@ -16,7 +16,7 @@ from foretune.searchers.base import draw
 from foretune.searchers.bohb import BOHB, Density, binary_columns
 from foretune.searchers.max_trial import MaxTrial, sourced
 from foretune.searchers.transfer.portfolio import past_best
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 TOP = 3  # as in the AT2 paper
 

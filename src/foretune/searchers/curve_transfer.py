@@ -27,7 +27,7 @@ from foretune.gaussian.gp import expected_gain
 from foretune.past_curves import PastCurves, learned_from_past
 from foretune.past_policy import full_trainings_pay
 from foretune.searchers.base import Searcher, adopt_past, draw
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 LADDER = 12  # epochs at which curves are predicted, geometrically spaced
 MOST_CELLS = 400  # observations that one decision conditions on

@@ -32,7 +32,7 @@ from foretune.searchers.asha import score_at
 from foretune.searchers.base import Searcher, draw
 from foretune.searchers.hyperband import best_paused, brackets
 from foretune.space.space import Config, Space, from_unit, unit
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 
 @dataclass(frozen=True)

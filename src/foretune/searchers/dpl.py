@@ -23,7 +23,7 @@ from foretune.errors import BadInput
 from foretune.gaussian.acquisition import log_expected_improvement, pick
 from foretune.searchers.base import Searcher, draw
 from foretune.searchers.dyhpo_surrogate import Scaling
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 HIDDEN = 64
 GROWTH = 0.1  # share of new observations that asks for a refit

@@ -32,7 +32,7 @@ from foretune.errors import BadInput
 from foretune.gaussian.acquisition import budget_incumbent, log_expected_improvement, pick
 from foretune.searchers.base import Searcher, best_startable, draw
 from foretune.searchers.dyhpo_surrogate import WIDTHS, DeepKernel, Posterior, Scaling, fit, one_thread
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 EARLY = 10  # observations after each of which the surrogate is fitted
 GROWTH = 0.1  # share of new observations that asks for a refit

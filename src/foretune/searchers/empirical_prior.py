@@ -14,7 +14,7 @@ from foretune.past_curves import PastCurves, learned_from_past
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.hyperband import best_paused
 from foretune.searchers.max_trial import shares, sourced, support
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 
 class WithPast(Searcher):

@@ -25,7 +25,7 @@ from foretune.errors import BadInput
 from foretune.gaussian.acquisition import log_expected_improvement, pick
 from foretune.searchers.base import Searcher, best_startable, draw
 from foretune.searchers.curve_gp import CurvePosterior, Observations, Prior, fit, levels, spread_out
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 FIRST_FIT = 6  # observations
 SCHEDULE = 1.25  # refit when they grew by this factor

@@ -19,7 +19,7 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher, draw
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from foretune.searchers.asha import score_at
 from foretune.searchers.base import best_startable, draw
 from foretune.searchers.curve_gp import matern, spread_out
 from foretune.searchers.hyperband import Hyperband, brackets
-from foretune.study import Study
+from foretune.study.study import Study
 
 LENGTHS = (0.2, 0.5, 1.0)
 NOISE = 0.1  # variance of a standardised rank

@@ -14,7 +14,7 @@ from foretune.gaussian.gp import max_trial
 from foretune.history.ranks import speaking_for
 from foretune.past_curves import PastCurves, learned_from_past
 from foretune.searchers.base import Searcher, adopt_past, draw
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 
 class MaxTrial(Searcher):

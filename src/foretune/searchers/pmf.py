@@ -16,7 +16,7 @@ from foretune.errors import BadInput
 from foretune.gaussian.gp import Exact
 from foretune.past_curves import PastCurves, radial
 from foretune.searchers.max_trial import MaxTrial
-from foretune.study import Study
+from foretune.study.study import Study
 
 
 @dataclass(frozen=True)

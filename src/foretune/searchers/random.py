@@ -3,7 +3,7 @@
 import numpy as np
 
 from foretune.searchers.base import Searcher, draw
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 
 class Random(Searcher):

@@ -25,7 +25,7 @@ from foretune.history.ranks import alike, mean_rank
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.hyperband import Bracket, Hyperband
 from foretune.searchers.transfer.portfolio import past_best
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 
 @dataclass(frozen=True)

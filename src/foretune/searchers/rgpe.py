@@ -17,7 +17,7 @@ from foretune.errors import BadInput
 from foretune.gaussian.gp import Exact, KroneckerGP
 from foretune.past_curves import PastCurves, epoch_correlation
 from foretune.searchers.max_trial import MaxTrial, shares
-from foretune.study import Study
+from foretune.study.study import Study
 
 NOISE = 0.01  # variance of the observations, in units of a task's spread
 LATEST = 60  # observations of the target whose ranks are compared

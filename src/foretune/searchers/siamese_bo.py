@@ -28,7 +28,7 @@ from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.hyperband import best_paused
 from foretune.searchers.transfer.portfolio import past_best
 from foretune.space.space import Config
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 SAMPLES = 128  # random configurations that an open space is searched with, beside the neighbours of the best
 NEIGHBOURS = 32  # of each of the three best

@@ -14,7 +14,7 @@ import numpy as np
 from foretune.errors import BadInput
 from foretune.history.ranks import alike, greedy_portfolio, mean_rank
 from foretune.searchers.base import Searcher, adopt_past, draw
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 
 def past_best(study: Study) -> np.ndarray:

@@ -27,9 +27,9 @@ import numpy as np
 
 from foretune.errors import BadInput, BadSuggestion
 from foretune.files import write_json
-from foretune.journal import append, finite, read_journal
-from foretune.plan import Plan, Step
 from foretune.space.space import Config, Space, config_key, plain
+from foretune.study.journal import append, finite, read_journal
+from foretune.study.plan import Plan, Step
 
 __all__ = ["Plan", "Step", "Study"]
 

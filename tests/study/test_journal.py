@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from foretune.journal import append, finite, read_journal
+from foretune.study.journal import append, finite, read_journal
 
 EVENTS = [{"event": "a", "x": 1}, {"event": "b", "y": [0.1, None]}, {"event": "c", "z": math.nan}]
 

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.objective import Outcome, Replay, Training, link
+from foretune.running.objectives.replay import Replay
+from foretune.running.objectives.training import Training, link
+from foretune.study.outcome import Outcome
 from foretune.training.recipe import Settings
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from foretune.errors import BadInput
-from foretune.plan import Plan, Step
+from foretune.study.plan import Plan, Step
 
 GOOD = {"task": "t", "metric": "accuracy", "goal": "maximize", "max_epoch": 9, "budget": 90}
 

@@ -1,7 +1,4 @@
-"""What runs a step: `Replay` looks a curve up in a meta-dataset, `Training` trains a network. Everything above them is the same code.
-
-`run(config_id, config, start, stop, on_epoch)` takes a configuration from epoch `start` (done) to `stop` and returns an `Outcome`.
-"""
+"""A prepared task as an objective: a step trains a network."""
 
 import math
 import os
@@ -10,68 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from foretune.errors import BadInput
-from foretune.history.meta_dataset import MetaDataset
+from foretune.study.outcome import Outcome, Row
 from foretune.training.recipe import Settings
-
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a step gave: a row per new epoch, and why the trial failed in the epoch after them, if it did."""
-
-    rows: list[Row]
-    failed: str | None = None
-
-
-@dataclass
-class Replay:
-    """One task of a meta-dataset as an objective, at no cost.
-
-    Raises `BadInput` for an unknown task, or a seed that the task was not trained with.
-    """
-
-    meta: MetaDataset
-    task: str
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        self.meta.check_task(self.task)
-        if self.seed not in (known := self.meta.seeds(self.task)):
-            raise BadInput(
-                f"curve seed {self.seed} of {self.task} is not in {self.meta.name}; it has {', '.join(map(str, known))}"
-            )
-        self.values = self.meta.curves(self.task, self.seed) * self.meta.sign  # (n, E) in the metric's own unit
-        self.known = self.meta.failed(self.task, self.seed) | ~(self.values != self.values)
-
-    def run(
-        self,
-        config_id: int,
-        config: Mapping[str, Any],
-        start: int,
-        stop: int,
-        on_epoch: Callable[[Row], None] | None = None,
-    ) -> Outcome:
-        """Rows `{epoch, metric}` of epochs start + 1 .. stop, epoch 0 before the first if the table has it; ends early at NaN or a missing cell."""
-        i, metric = config_id, self.meta.metric
-        if i >= len(self.meta.configs) or self.meta.configs[i] != config:
-            i = int(self.meta.rows_of([config])[0])
-            if i < 0:
-                return Outcome([], "the table does not have this configuration")
-        rows: list[Row] = []
-        report = on_epoch or (lambda row: None)
-        if start == 0 and math.isfinite(first := self.meta.start(self.task, self.seed)[i]):
-            rows.append({"epoch": 0, metric: float(first * self.meta.sign)})
-            report(rows[-1])
-        for epoch in range(start + 1, stop + 1):
-            if not self.known[i, epoch - 1]:
-                return Outcome(rows, f"the table has no epoch {epoch} of this configuration")
-            rows.append({"epoch": epoch, metric: float(self.values[i, epoch - 1])})
-            report(rows[-1])
-            if not math.isfinite(rows[-1][metric]):
-                break
-        return Outcome(rows)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from foretune.errors import BadInput, BadSuggestion
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 
 
 class Fixed(Searcher):
