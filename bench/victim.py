@@ -53,7 +53,7 @@ class Trial(toy.Toy):
         """The rows that the checkpoint has; none if it is damaged, as in training."""
         if not self.sealed:
             return super().read(config_id)
-        from foretune import checkpoints
+        from foretune.training import checkpoints
 
         return (checkpoints.load(self.checkpoint(config_id)) or {"rows": []})["rows"]
 
@@ -62,7 +62,7 @@ class Trial(toy.Toy):
         if not self.sealed:
             super().write(config_id, rows)
             return
-        from foretune import checkpoints
+        from foretune.training import checkpoints
 
         checkpoints.save(self.checkpoint(config_id), {"rows": rows})
 

@@ -21,8 +21,8 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
 from foretune.tasks.task import Task
-from foretune.training import Diverged, train
 from foretune.training.recipe import Settings
+from foretune.training.trial import Diverged, train
 
 TINY = {"network": "shufflenet_v2_x05", "image_size": 16, "pretrained": False, "batch_size": 8, "max_epoch": 2}
 POOL = transfer_pool()
@@ -181,7 +181,7 @@ def test_a_diverged_trial_ends_with_nan_and_too_little_memory_is_raised(
     def diverges(*args: Any, **options: Any) -> list[Any]:
         raise Diverged(2, "training loss is nan", [first])
 
-    monkeypatch.setattr("foretune.training.train", diverges)
+    monkeypatch.setattr("foretune.training.trial.train", diverges)
     rows = train_cells(str(tmp_path / "a.npz"), Block("a", (3,)), {3: POOL[3]}, Settings(**TINY), 0)
     assert (rows[0]["epoch"], rows[0]["valid_accuracy"]) == (1, 0.25)
     assert rows[1]["epoch"] == 2
@@ -190,7 +190,7 @@ def test_a_diverged_trial_ends_with_nan_and_too_little_memory_is_raised(
     def lacks_memory(*args: Any, **options: Any) -> list[Any]:
         raise MemoryError
 
-    monkeypatch.setattr("foretune.training.train", lacks_memory)
+    monkeypatch.setattr("foretune.training.trial.train", lacks_memory)
     with pytest.raises(MemoryError):
         train_cells(str(tmp_path / "a.npz"), Block("a", (3,)), {3: POOL[3]}, Settings(**TINY), 0)
 

@@ -126,7 +126,7 @@ def test_a_flat_response_is_told():
 
 @pytest.mark.slow
 def test_rank_training_writes_z_beside_the_same_numbers_as_plain_training(tmp_path):
-    from foretune.training import train
+    from foretune.training.trial import train
 
     settings = Settings(
         network="shufflenet_v2_x05", image_size=32, pretrained=False, batch_size=10, train_limit=0, valid_limit=0

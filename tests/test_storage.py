@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretune import checkpoints
 from foretune.errors import BadInput
 from foretune.running.objectives.training import Training, link
 from foretune.storage import Stored
 from foretune.study.outcome import Outcome
 from foretune.tasks.task import Task
+from foretune.training import checkpoints
 from foretune.training.recipe import Settings
 
 VALUES = [0.2, 0.6, 0.5, 0.7]  # of epochs 1 to 4

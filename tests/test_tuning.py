@@ -12,7 +12,6 @@ from inline import Inline
 
 from foretune import tuning
 from foretune.errors import BadInput
-from foretune.optimizers import OPTIMIZERS
 from foretune.running.objectives.training import Training
 from foretune.searchers.autohyper import narrowed
 from foretune.searchers.registry import DEFAULT
@@ -20,6 +19,7 @@ from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
 from foretune.study.study import Study
 from foretune.tasks.task import Task
+from foretune.training.optimizers import OPTIMIZERS
 from foretune.training.recipe import default_config
 from foretune.tuning import (
     Request,
@@ -123,7 +123,7 @@ def test_the_same_request_again_trains_and_tests_nothing(finished, tmp_path, mon
     monkeypatch.setattr(Training, "run", None)
     import foretune.training
 
-    monkeypatch.setattr(foretune.training, "evaluate", None)
+    monkeypatch.setattr(foretune.training.trial, "evaluate", None)
     _, again = run_inline(replace(request, data=tmp_path / "data"))
     assert replace(again, folder=tuned.folder) == tuned
 
@@ -186,7 +186,7 @@ def test_what_is_at_fault_is_refused_before_anything_is_written(request_of, chan
 
 
 def test_missing_weights_are_known_before_the_first_trial(request_of, monkeypatch):
-    from foretune import networks
+    from foretune.training import networks
 
     def none(name, weights=None):
         raise BadInput("no ImageNet weights of this network can be had here")

@@ -53,7 +53,7 @@ def train_cells(
     With `rank`, rows hold `zero_share` as well. A diverged trial ends with a row whose metrics are NaN. A lack of memory is the machine's fault and is raised.
     """
     from foretune.tasks.task import Task
-    from foretune.training import Diverged, train
+    from foretune.training.trial import Diverged, train
 
     task, began, out = Task.load(task_file), time.monotonic(), []
     for i in block.config_ids:

@@ -22,7 +22,7 @@ from foretune.training.recipe import Settings
 
 METRIC = "valid_accuracy"
 COLUMNS = [METRIC, "valid_loss", "valid_top5", "train_loss", "learning_rate", "seconds"]
-RANK = "zero_share"  # one more column where it was asked for: Z_t (`foretune.spectral`), NaN where no convolution was trained
+RANK = "zero_share"  # one more column where it was asked for: Z_t (`foretune.training.spectral`), NaN where no convolution was trained
 BLOCK = 12  # configurations that every task gets before the next: neighbours share the activations that a worker holds
 PACE = {"head": 2.5}  # trials of the head alone cost a fiftieth of others: all are done after 40 % of the way
 PER_TASK = ("hashes", "sources", "licences")  # of about.json

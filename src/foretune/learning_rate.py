@@ -58,7 +58,7 @@ class RankTraining:
         on_epoch: Callable[[dict[str, Any]], None] | None = None,
     ) -> Outcome:
         """Rows of epochs start + 1 .. stop; epochs that a checkpoint holds are not trained again."""
-        from foretune.training import TrialFailed, train
+        from foretune.training.trial import TrialFailed, train
 
         path = self.folder / f"trial-{config_id}.ckpt" if self.folder else None
         try:

@@ -6,7 +6,7 @@
     objective.fetch(needed)         # where the study is run: the checkpoints that are still needed come home, the rest goes
     objective.publish(folder)       # and its tables and results are copied there
 
-No rename is asked of the storage: a checkpoint carries a digest (`foretune.checkpoints`), so that one whose transfer was cut counts as none and its trial
+No rename is asked of the storage: a checkpoint carries a digest (`foretune.training.checkpoints`), so that one whose transfer was cut counts as none and its trial
 starts again. The journal stays with the process that runs the study, since object storage cannot append. Of fsspec's kinds, the tests use local folders
 and memory; s3, gs and abfs need the packages that fsspec names (s3fs, gcsfs, adlfs).
 """

@@ -135,7 +135,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
         raise BadInput(f"method {name!r} looks for a learning rate outside any pool: add --open")
     check_name(request.study)
     task = load_task(request.images, request.data)
-    from foretune.training import check_trainable  # loads PyTorch
+    from foretune.training.trial import check_trainable  # loads PyTorch
 
     check_trainable(settings, space)
     if past is not None:
@@ -234,8 +234,8 @@ def searcher_of(plan: Plan) -> Searcher:
 
 def finish(ready: Prepared) -> Tuned:
     """Hand the best trial over: `best.yaml`, `best.pt` with `best.json`, the test accuracy (measured once and kept)."""
-    from foretune.exported import export
-    from foretune.training import evaluate
+    from foretune.training.export import export
+    from foretune.training.trial import evaluate
 
     study, folder = ready.study, ready.folder
     if (found := study.incumbent) is None:

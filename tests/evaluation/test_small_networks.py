@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from foretune.errors import BadInput
 from foretune.evaluation.small_networks import NETWORKS, Data, Fleet, SmallTrial, network
-from foretune.spectral import network_rank
 from foretune.tasks.task import Task
+from foretune.training.spectral import network_rank
 
 
 def easy(n=150, classes=3):

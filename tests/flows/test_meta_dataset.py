@@ -9,8 +9,8 @@ from foretune.collection import order
 from foretune.history.meta_dataset import MetaDataset
 from foretune.space.catalogue import transfer_pool
 from foretune.tasks.task import Task
-from foretune.training import train
 from foretune.training.recipe import Settings
+from foretune.training.trial import train
 
 from .conftest import TINY
 

@@ -11,9 +11,9 @@ import torch
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 
 from foretune.errors import BadInput
-from foretune.optimizers import OPTIMIZERS, build
 from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.space.space import Space
+from foretune.training.optimizers import OPTIMIZERS, build
 from foretune.training.recipe import OPTIMIZER_OPTIONS, Settings, default_config, recipe
 
 SETTINGS = Settings()

@@ -13,12 +13,12 @@ from foretune.display import duration
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.learning_rate import SUGGESTED, Found, learning_rate_search
-from foretune.networks import architecture
 from foretune.report import write_report
 from foretune.searchers.autohyper import Rules, narrowed
 from foretune.study.study import Study
 from foretune.tasks.loading import load_task
 from foretune.tracking import Tracker
+from foretune.training.networks import architecture
 from foretune.training.recipe import Settings
 from foretune.tuning import check_name
 
@@ -27,7 +27,7 @@ FEW_STEPS = 100  # in an epoch: the rate at which Z falls moves with their numbe
 
 def run(args: argparse.Namespace) -> int:
     """Search, print Z of every rate and the rate chosen, write the results; exit code 1 if Z did not respond to the rate."""
-    from foretune.training import find_device
+    from foretune.training.trial import find_device
 
     if args.optimizer not in SUGGESTED:
         raise BadInput(f"--optimizer {args.optimizer!r} must be one of {', '.join(SUGGESTED)}")

@@ -28,12 +28,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from foretune import optimizers
 from foretune.errors import BadInput
-from foretune.optimizers_extra import AdaS
 from foretune.searchers.autohyper import RESPONSE
-from foretune.spectral import Gain, gains, zero_share
 from foretune.tasks.task import Task
+from foretune.training import optimizers
+from foretune.training.paper_optimizers import AdaS
+from foretune.training.spectral import Gain, gains, zero_share
 
 SIZE = 12  # pixels of the edge
 NETWORKS = ("plain", "residual", "separable")
@@ -196,7 +196,7 @@ class Fleet:
         return F.cross_entropy(scores.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
 
     def train_epoch(self) -> list[dict[str, Any]]:
-        """Train an epoch: a row for each trial as `foretune.training` gives, with Z_t; NaN where a trial has diverged. Rows are kept in `trial.rows`."""
+        """Train an epoch: a row for each trial as `foretune.training.trial` gives, with Z_t; NaN where a trial has diverged. Rows are kept in `trial.rows`."""
         for t in self.trials:
             t.epoch += 1
         orders = [t.order() for t in self.trials]

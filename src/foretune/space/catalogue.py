@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 5e-3, 2e-2, 1e-1)
 OPTIMIZERS = ("sgd", "adam", "adagrad")
-# the trainer also knows "all" (foretune.training.networks): 1.5 times the cost of "most"
+# the trainer also knows "all" (foretune.training.trial.networks): 1.5 times the cost of "most"
 DEPTHS = ("head", "last_blocks", "most")
 AUGMENTATIONS = ("none", "crop_flip_colour")
 MODELS = {"ResNet34": "resnet34", "ResNet50": "resnet50"}

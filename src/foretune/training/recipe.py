@@ -167,7 +167,7 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
 
 def default_config(network: str = "mobilenet_v2") -> Config:
     """What an engineer would take without tuning: Adam at 1e-3, all but the earliest layers fine-tuned, augmentation; 3e-4 for a heavy network."""
-    from foretune.networks import architecture
+    from foretune.training.networks import architecture
 
     rate = 3e-4 if architecture(network).heavy else 1e-3
     return {"learning_rate": rate, "optimizer": "adam", "finetune": "most", "augmentation": "crop_flip_colour"}

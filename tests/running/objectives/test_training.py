@@ -93,7 +93,7 @@ def test_unknown_tasks_and_seeds_are_refused(line):
 
 # -- training: what is around the trainer (the trainer itself: tests/test_training.py) ------------------------------------------------
 def fake_trainer(monkeypatch, values, checkpoint_of):
-    """Stand in for `foretune.training`: writes a checkpoint file and reports a row per epoch; fails after the last value."""
+    """Stand in for `foretune.training.trial`: writes a checkpoint file and reports a row per epoch; fails after the last value."""
 
     class TrialFailed(RuntimeError):
         def __init__(self, reason, rows):
@@ -110,7 +110,7 @@ def fake_trainer(monkeypatch, values, checkpoint_of):
             on_epoch(rows[-1])
         return rows
 
-    monkeypatch.setitem(sys.modules, "foretune.training", SimpleNamespace(train=train, TrialFailed=TrialFailed))
+    monkeypatch.setitem(sys.modules, "foretune.training.trial", SimpleNamespace(train=train, TrialFailed=TrialFailed))
     monkeypatch.setattr(Training, "task", property(lambda self: None))
 
 

@@ -52,7 +52,7 @@ class Training:
         on_epoch: Callable[[Row], None] | None = None,
     ) -> Outcome:
         """Train; divergence and lack of memory are outcomes, not errors."""
-        from foretune.training import TrialFailed, train
+        from foretune.training.trial import TrialFailed, train
 
         last, best = self.checkpoint(config_id), self.checkpoint(config_id, best=True)
         top = -math.inf if start == 0 else self._best_of(best)
@@ -82,7 +82,7 @@ class Training:
         return Outcome(rows)
 
     def _best_of(self, best: Path) -> float:
-        from foretune import checkpoints
+        from foretune.training import checkpoints
 
         content = checkpoints.load(best) if best.exists() else None
         return max((row[self.metric] for row in content["rows"]), default=-math.inf) if content else -math.inf

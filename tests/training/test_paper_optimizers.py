@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from foretune.errors import BadInput
-from foretune.optimizers import build
-from foretune.optimizers_extra import SLS, AdaBound, AdaS, rank_after_epoch, stops_improving
-from foretune.spectral import network_rank
+from foretune.training.optimizers import build
+from foretune.training.paper_optimizers import SLS, AdaBound, AdaS, rank_after_epoch, stops_improving
+from foretune.training.spectral import network_rank
 
 
 def weight(value, grad):

@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from foretune.activations import Activations, Part, subset
-from foretune.networks import build
 from foretune.tasks.task import Task
+from foretune.training.activations import Activations, Part, subset
+from foretune.training.networks import build
 
 
 def some_task() -> Task:

@@ -55,7 +55,7 @@ def build(
             case "rmsprop":
                 return torch.optim.RMSprop(params, lr=lr, weight_decay=weight_decay, **options)
             case "adabound" | "adas" | "sls":
-                from foretune.optimizers_extra import SLS, AdaBound, AdaS
+                from foretune.training.paper_optimizers import SLS, AdaBound, AdaS
 
                 made: type[Any] = {"adabound": AdaBound, "adas": AdaS, "sls": SLS}[name]
                 return made(params, lr=lr, weight_decay=weight_decay, **options)

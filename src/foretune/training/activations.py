@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foretune.augment import augment, normalise, resize, to_float
-from foretune.networks import Network
 from foretune.tasks.task import Task
+from foretune.training.augmentation import augment, normalise, resize, to_float
+from foretune.training.networks import Network
 
 VIEWS = 4
 CHUNK = 128  # images that go through a frozen trunk at once: fixed, so that the activations do not depend on a trial's batch size

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from foretune.errors import BadInput
-from foretune.exported import export, load, predict
 from foretune.tasks.task import Task
-from foretune.training import evaluate, train
+from foretune.training.export import export, load, predict
 from foretune.training.recipe import Settings
+from foretune.training.trial import evaluate, train
 
 SETTINGS = Settings(
     network="shufflenet_v2_x05", image_size=32, pretrained=False, batch_size=8, max_epoch=2, device="cpu"

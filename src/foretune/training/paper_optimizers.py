@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from foretune.spectral import Gain, gains, network_rank, zero_share
+from foretune.training.spectral import Gain, gains, network_rank, zero_share
 
 
 def check(**limits: tuple[float, float, float]) -> None:
@@ -252,7 +252,7 @@ class SLS(torch.optim.Optimizer):
 
 
 def rank_after_epoch(network: nn.Module, optimizer: torch.optim.Optimizer) -> float:
-    """Z_t (`foretune.spectral.network_rank`) of a network whose epoch has just ended; AdaS has decomposed its weights already."""
+    """Z_t (`foretune.training.spectral.network_rank`) of a network whose epoch has just ended; AdaS has decomposed its weights already."""
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
     told = all(m.groups == 1 < m.in_channels or 1 < m.groups == m.in_channels for m in convs)
     if isinstance(optimizer, AdaS) and told and len(optimizer.found) == len(convs):

@@ -9,7 +9,7 @@ tensors, the BatchNorm buffers and the optimizer's state, and the checkpoint has
 from the ImageNet weights, or from the seed. The same seed gives the same numbers on one number of threads.
 
 Where the time goes, and what was done about it (measured figures in docs/networks.md): images lie on the device as one uint8 tensor and
-are augmented in batches; frozen stages run once per task, not once per epoch and trial (`foretune.activations`); channels-last
+are augmented in batches; frozen stages run once per task, not once per epoch and trial (`foretune.training.activations`); channels-last
 everywhere; bfloat16 autocast on CUDA.
 """
 
@@ -30,13 +30,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from foretune import checkpoints, networks, optimizers
-from foretune.activations import VIEWS, Activations, Part, shared
-from foretune.augment import augment, normalise, to_float
 from foretune.errors import BadInput
-from foretune.exported import export
 from foretune.space.space import Space
 from foretune.tasks.task import Task
+from foretune.training import checkpoints, networks, optimizers
+from foretune.training.activations import VIEWS, Activations, Part, shared
+from foretune.training.augmentation import augment, normalise, to_float
+from foretune.training.export import export
 from foretune.training.recipe import Recipe, Settings, recipe
 
 __all__ = [
@@ -200,8 +200,8 @@ class Trial:
         return self.rows[-1]
 
     def _zero_share(self, epoch: int) -> dict[str, float]:
-        """Z_t (`foretune.spectral`) of the convolutions that are trained; nothing where none is."""
-        from foretune.optimizers_extra import rank_after_epoch
+        """Z_t (`foretune.training.spectral`) of the convolutions that are trained; nothing where none is."""
+        from foretune.training.paper_optimizers import rank_after_epoch
 
         weights = [
             m.weight for m in self.network.modules() if isinstance(m, torch.nn.Conv2d) and m.weight.requires_grad
@@ -272,7 +272,7 @@ class Trial:
         }
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds of the trial (see `foretune.checkpoints`)."""
+        """What a checkpoint holds of the trial (see `foretune.training.checkpoints`)."""
         return {
             "format": 1,
             "fingerprint": fingerprint(self.task, self.config, self.settings, self.seed),
@@ -310,7 +310,7 @@ def train(
     """Take a trial from epoch `start` (done) to `stop`; returns one row for each epoch in between.
 
     A row has epoch, train_loss, valid_loss, valid_accuracy, valid_top5, learning_rate, seconds, images_per_second, and with `rank`
-    zero_share (`foretune.spectral`; missing where no convolution is trained). With a `checkpoint`, the
+    zero_share (`foretune.training.spectral`; missing where no convolution is trained). With a `checkpoint`, the
     state is written after each epoch, epochs that it already has are returned and not trained again, and a missing or damaged one is made
     up for by training from epoch 0 (the numbers are the same). Without one, the epochs up to `start` are always trained again. `on_epoch` gets
     each row to be returned as soon as it is known. Raises `Diverged` or `OutOfMemory` (their `rows`: this step's epochs before the failure) and

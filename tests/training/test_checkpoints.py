@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from foretune import checkpoints
+from foretune.training import checkpoints
 
 CONTENT = {"rows": [{"epoch": 1, "loss": 0.5}], "tensor": torch.arange(6.0).view(2, 3), "none": None}
 

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from foretune import checkpoints, networks
-from foretune.augment import normalise, resize, to_float
 from foretune.errors import BadInput
 from foretune.files import replace, write_json
+from foretune.training import checkpoints, networks
+from foretune.training.augmentation import normalise, resize, to_float
 from foretune.training.recipe import Settings, recipe
 
 FORMAT = 1

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from foretune import networks, training
-from foretune.activations import subset
-from foretune.augment import normalise
 from foretune.errors import BadInput
 from foretune.tasks.task import Task
-from foretune.training import Diverged, OutOfMemory, evaluate, train
+from foretune.training import networks
+from foretune.training import trial as training
+from foretune.training.activations import subset
+from foretune.training.augmentation import normalise
 from foretune.training.recipe import Settings
+from foretune.training.trial import Diverged, OutOfMemory, evaluate, train
 
 SETTINGS = Settings(
     network="shufflenet_v2_x05",

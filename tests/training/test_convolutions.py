@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from foretune.convolutions import Depthwise, Pointwise, quicken
+from foretune.training.convolutions import Depthwise, Pointwise, quicken
 
 
 def compare(conv: nn.Conv2d, side: int, kind: type[nn.Conv2d]) -> None:

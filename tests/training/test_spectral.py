@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from torch import nn
 
 from foretune.errors import BadInput
-from foretune.spectral import (
+from foretune.training.spectral import (
     evbmf,
     gram,
     knowledge_gain,
@@ -281,7 +281,7 @@ def test_evbmf_of_a_resnet34_costs_little_beside_its_decompositions():
 
 def test_nothing_is_decomposed_twice(monkeypatch):
     """A ResNet-34 has 36 convolutions: two matrices of each, one of the three that are 1x1."""
-    from foretune.networks import build
+    from foretune.training.networks import build
 
     network = build("resnet34", 10, False, seed=0)
     asked = []
@@ -291,6 +291,6 @@ def test_nothing_is_decomposed_twice(monkeypatch):
         return torch.ones(grams.shape[:2], dtype=torch.float64)
 
     monkeypatch.setattr(torch.linalg, "eigvalsh", noise)
-    monkeypatch.setattr("foretune.spectral.gram", lambda matrix, out: out.zero_())
+    monkeypatch.setattr("foretune.training.spectral.gram", lambda matrix, out: out.zero_())
     assert network_rank(network) == 1.0
     assert sum(asked) == 2 * 33 + 3

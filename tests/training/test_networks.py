@@ -6,9 +6,9 @@ import pytest
 import torch
 import torchvision
 
-from foretune import networks
 from foretune.errors import BadInput
-from foretune.networks import build
+from foretune.training import networks
+from foretune.training.networks import build
 
 
 def fetched(name: str) -> tuple[int, int]:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from foretune.augment import POLICIES, augment, normalise, resize, to_float
 from foretune.errors import BadInput
+from foretune.training.augmentation import POLICIES, augment, normalise, resize, to_float
 
 
 def pictures() -> torch.Tensor:
