@@ -14,7 +14,7 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.recommendation import Recommendation, recommend
 from foretune.recommenders.base import Past
 from foretune.recommenders.registry import recommender
-from foretune.searchers.recommended import TaskAwareHyperband
+from foretune.searchers.pictures.recommended import TaskAwareHyperband
 from foretune.tasks.loading import load_task
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from ConfigSpace import ConfigurationSpace, Float
 
 from foretune.searchers.anchored import Anchored
-from foretune.searchers.random import Random
+from foretune.searchers.gray_box.random import Random
 from foretune.space.space import Space
 from foretune.study.study import Plan, Study
 

@@ -80,7 +80,7 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 
 def forecasts(meta: MetaDataset, iterations: Sequence[int] = (1, 10, 25, 50, 100), configs: int = 10) -> pd.DataFrame:
     """AT2 on the first pair: predictions for some configurations after each of the given iterations, every fifth epoch."""
-    from foretune.searchers.at2 import AT2
+    from foretune.searchers.transfer.at2 import AT2
 
     test, train = next(iter(paper_pairs(meta).items()))
     study, objective = replay_study(meta, test, budget=max(iterations), sources=train, method="at2")

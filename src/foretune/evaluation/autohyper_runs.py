@@ -31,7 +31,7 @@ from foretune.evaluation.small_networks import NETWORKS, Data, Fleet, SmallTrial
 from foretune.files import append_lines
 from foretune.learning_rate import SUGGESTED
 from foretune.searchers.autohyper import EPOCHS, RESPONSE, Decision, Rules, decide
-from foretune.searchers.hyperband import brackets
+from foretune.searchers.gray_box.hyperband import brackets
 
 OPTIMIZERS = ("adam", "adagrad", "rmsprop", "adabound", "adas", "sls")
 FULL = 20  # epochs of a full training

@@ -4,7 +4,7 @@
 
 A model of one's own lies in `data/own_models/NAME` and is preferred by `foretune recommend` and `foretune tune`; the shipped one in `data/models` stays as it
 is. A study counts once it was finished, with the settings of the meta-dataset and at least `FEWEST` of its configurations; its images are those that it
-keeps. Of the configurations that it has not trained, or not to the end, it takes what `foretune.past_curves` forecasts from the others of this study and
+keeps. Of the configurations that it has not trained, or not to the end, it takes what `foretune.searchers.transfer.past_curves` forecasts from the others of this study and
 from the other tasks. A recommender has no holes, and what was never tried must not count as bad. Which values were measured is kept in `own.json`, so that
 no forecast is shown as a result.
 
@@ -31,9 +31,9 @@ from foretune.history.grid import full_grid
 from foretune.history.join import PREFIX, alike, fixed, join, own_studies
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import load as load_params
-from foretune.past_curves import past_curves
 from foretune.recommenders.base import Recommender, digest_of
 from foretune.recommenders.registry import load, recommender
+from foretune.searchers.transfer.past_curves import past_curves
 from foretune.space.space import config_key
 from foretune.study.study import Plan, Study
 from foretune.tasks.task import Task
