@@ -19,8 +19,8 @@ from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import best_over_seeds
 from foretune.recommenders.baselines import TaskAgnostic
-from foretune.recommenders.hyperstar import HyperSTAR
-from foretune.recommenders.hyperstar_training import Recipe
+from foretune.recommenders.hyperstar.recommender import HyperSTAR
+from foretune.recommenders.hyperstar.training import Recipe
 from foretune.tasks.task import Task
 
 DRAWS = 3

@@ -23,8 +23,8 @@ from foretune.history.average_precision import ap_at_k, regret_after
 from foretune.history.grid import full_grid, past_of
 from foretune.history.join import join
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.own import with_studies
 from foretune.recommenders.registry import load, recommender
+from foretune.running.meta_train import with_studies
 from foretune.searchers.registry import DEFAULT, searcher
 from foretune.study.study import Study
 from foretune.tasks.task import Task

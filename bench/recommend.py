@@ -17,7 +17,7 @@ import torch
 from foretune.history.grid import full_grid
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders import trunk
-from foretune.recommenders.hyperstar import HyperSTAR
+from foretune.recommenders.hyperstar.recommender import HyperSTAR
 from foretune.tasks.task import Task
 
 

@@ -14,7 +14,7 @@ _PUBLIC = {
     "Study": "foretune.study.study",
     "Task": "foretune.tasks.task",
     "load_task": "foretune.tasks.loading",
-    "recommend": "foretune.recommendation",
+    "recommend": "foretune.recommenders.recommendation",
     "searcher": "foretune.searchers.registry",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  (names of lazily loaded objects)

@@ -313,7 +313,7 @@ def ranking_of(
         raise BadInput(
             f"--recommender {chosen} ranks the meta-dataset's configurations by its past tasks, which --meta none, --space and --sources take away"
         )
-    from foretune.recommendation import recommend
+    from foretune.recommenders.recommendation import recommend
 
     try:
         found = recommend(

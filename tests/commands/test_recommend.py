@@ -8,8 +8,8 @@ from PIL import Image
 from recommended import data_folder, picture_task, ranking_of
 
 from foretune.cli import main
-from foretune.recommendation import Recommendation
 from foretune.recommenders.base import Past
+from foretune.recommenders.recommendation import Recommendation
 from foretune.summary import number
 
 

@@ -11,7 +11,7 @@ from foretune.evaluation import siamese
 from foretune.evaluation.siamese import VARIANTS, evaluate, judged, summarised
 from foretune.params import SiamesePlan
 from foretune.recommenders.base import Past
-from foretune.recommenders.siamese import SiameseNearest, mapping_distance
+from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance
 from foretune.tasks.task import Task
 
 TINY = {"iterations": 2, "tau": 4, "group": 4, "sub_tasks": 2, "draws": 2, "size": 16, "most_images": 24}

@@ -11,7 +11,7 @@ from typing import Any
 from foretune.cli import check_output
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.recommendation import Recommendation, Row, recommend
+from foretune.recommenders.recommendation import Recommendation, Row, recommend
 from foretune.report import data_uri, render
 from foretune.summary import describe, is_share, number, score
 from foretune.tasks.task import Task

@@ -36,7 +36,7 @@ from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import SiamesePlan, load
 from foretune.recommenders.base import Past
-from foretune.recommenders.siamese import SiameseNearest, mapping_distance
+from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance
 from foretune.searchers.registry import searcher
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task

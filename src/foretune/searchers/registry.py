@@ -20,7 +20,7 @@ class Method:
     about: str
     needs_past: bool = False
     recommender: str | None = (
-        None  # the fitted recommender (`foretune.recommendation`) whose ranking it finds in `Plan.notes`
+        None  # the fitted recommender (`foretune.recommenders.recommendation`) whose ranking it finds in `Plan.notes`
     )
     options: Mapping[str, Any] = field(default_factory=dict)  # the class's own, where they differ from its defaults
     rank: bool = False  # decides from `zero_share`: trials must record it

@@ -9,7 +9,7 @@ from recommended import ranking_of as ranked
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
-from foretune.recommendation import Recommendation
+from foretune.recommenders.recommendation import Recommendation
 from foretune.searchers.gray_box.hyperband import brackets
 from foretune.searchers.pictures.recommended import Recommended, TaskAwareHyperband, ranking_of, standardised
 from foretune.searchers.registry import searcher

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from foretune.recommenders.siamese_network import Wing, meta_features, pair_loss, pairs, train
+from foretune.recommenders.siamese.network import Wing, meta_features, pair_loss, pairs, train
 
 
 def sets(count=4, tau=5, size=16, seed=0):

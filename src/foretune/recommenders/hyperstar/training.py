@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from foretune.history.average_precision import similarity
-from foretune.recommenders.hyperstar_network import (
+from foretune.recommenders.hyperstar.network import (
     Discriminator,
     HyperSTARNetwork,
     adversarial_loss,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from foretune.recommenders.hyperstar_network import (
+from foretune.recommenders.hyperstar.network import (
     Discriminator,
     HyperSTARNetwork,
     adversarial_loss,

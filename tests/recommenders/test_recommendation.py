@@ -11,8 +11,8 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommendation import Recommendation, recommend
 from foretune.recommenders.base import Past
+from foretune.recommenders.recommendation import Recommendation, recommend
 from foretune.recommenders.registry import recommender
 from foretune.searchers.pictures.recommended import TaskAwareHyperband
 from foretune.tasks.loading import load_task

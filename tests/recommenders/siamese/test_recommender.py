@@ -8,7 +8,7 @@ import pytest
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Past
-from foretune.recommenders.siamese import SiameseNearest, mapping_distance, nearness, statistics
+from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance, nearness, statistics
 from foretune.space.space import Space
 from foretune.tasks.task import Task
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foretune.recommenders.hyperstar_training import Lesson, Recipe, Trained, folds_of
+from foretune.recommenders.hyperstar.training import Lesson, Recipe, Trained, folds_of
 
 CHECKPOINTS = (10, 20, 40)  # and the recipe's `steps`
 DRAWS = 10  # image batches of a held-out task, B_img

@@ -1,6 +1,6 @@
 """Siamese-BHO's recommender: the past tasks whose pictures look as if the same configurations would work (Kim, Kim and Choi, 2017).
 
-A Siamese network (`foretune.recommenders.siamese_network`) learns a distance between sets of images that matches how much two tasks' mappings from
+A Siamese network (`foretune.recommenders.siamese.network`) learns a distance between sets of images that matches how much two tasks' mappings from
 configuration to accuracy differ. A new task is ranked by its nearest past tasks' accuracies.
 
 Notation: T past tasks, n configurations, `best` (T, n) = mapping of each past task, d (T, T) = target distances, in units of their mean.
@@ -14,11 +14,11 @@ import numpy as np
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of
-from foretune.recommenders.subtasks import Gallery, cut, draw, gallery
+from foretune.recommenders.siamese.subtasks import Gallery, cut, draw, gallery
 from foretune.tasks.task import Task
 
 if TYPE_CHECKING:
-    from foretune.recommenders.siamese_network import Wing
+    from foretune.recommenders.siamese.network import Wing
 
 TARGETS = ("accuracy", "normalised")
 
@@ -87,7 +87,7 @@ class SiameseNearest(Recommender):
         """Train the network on pairs of sub-tasks (Algorithm 1), then take the past tasks' meta-features."""
         import torch
 
-        from foretune.recommenders.siamese_network import Wing, train
+        from foretune.recommenders.siamese.network import Wing, train
 
         o = self.options
         rng = np.random.default_rng(seed)
@@ -116,7 +116,7 @@ class SiameseNearest(Recommender):
 
     def meta_feature(self, of: Gallery, rng: np.random.Generator) -> np.ndarray:
         """Mean meta-feature over sub-tasks of a gallery, (2 h,)."""
-        from foretune.recommenders.siamese_network import meta_features
+        from foretune.recommenders.siamese.network import meta_features
 
         if self.wing is None:
             raise BadInput(f"recommender {self.name!r} is not fitted yet")
@@ -169,7 +169,7 @@ class SiameseNearest(Recommender):
         """Take back what `state` gave."""
         import torch
 
-        from foretune.recommenders.siamese_network import Wing
+        from foretune.recommenders.siamese.network import Wing
 
         self.wing = Wing(self.options["size"])
         state = {k.removeprefix("wing/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("wing/")}

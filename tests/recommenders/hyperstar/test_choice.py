@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from foretune.recommenders.hyperstar_choice import DRAWS, batches, choose
-from foretune.recommenders.hyperstar_training import Lesson, Recipe
+from foretune.recommenders.hyperstar.choice import DRAWS, batches, choose
+from foretune.recommenders.hyperstar.training import Lesson, Recipe
 
 
 def lesson(told: bool, tasks: int = 10, n: int = 12) -> Lesson:

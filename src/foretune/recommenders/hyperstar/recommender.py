@@ -16,9 +16,9 @@ from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Arrays, Ranking, Recommender, equal_shares, in_unit, support_of, weights_of
 from foretune.recommenders.encoding import encoded
-from foretune.recommenders.hyperstar_choice import Choice, batches, choose
-from foretune.recommenders.hyperstar_network import HyperSTARNetwork
-from foretune.recommenders.hyperstar_training import Lesson, Recipe, Trained, base_scores
+from foretune.recommenders.hyperstar.choice import Choice, batches, choose
+from foretune.recommenders.hyperstar.network import HyperSTARNetwork
+from foretune.recommenders.hyperstar.training import Lesson, Recipe, Trained, base_scores
 from foretune.recommenders.trunk import kept_activations, trunk
 from foretune.tasks.task import Task
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from foretune.recommenders.hyperstar_training import Batches, Lesson, Recipe, Trained, base_scores, folds_of
+from foretune.recommenders.hyperstar.training import Batches, Lesson, Recipe, Trained, base_scores, folds_of
 
 SOURCES = ["a", "a", "b", "c"]
 

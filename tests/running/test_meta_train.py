@@ -14,9 +14,10 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.history.join import PREFIX
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommendation import recommend
-from foretune.recommenders.own import FOLDER, Own, finished_studies, load_own, main, settings_of, train, with_studies
+from foretune.recommenders.own import FOLDER, Own, load_own, settings_of
+from foretune.recommenders.recommendation import recommend
 from foretune.recommenders.registry import load, recommender
+from foretune.running.meta_train import finished_studies, main, train, with_studies
 from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import searcher
 from foretune.space.catalogue import transfer_pool, transfer_space

@@ -11,7 +11,7 @@ from foretune.errors import BadInput
 from foretune.history.average_precision import ap_at_k
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.baselines import Random, TaskAgnostic
-from foretune.recommenders.hyperstar import HyperSTAR, packed, unpack
+from foretune.recommenders.hyperstar.recommender import HyperSTAR, packed, unpack
 from foretune.tasks.task import Task
 
 TINY: dict[str, Any] = {"trunk": "tiny", "size": 16, "pool": 36, "encoding": "both", "members": 1}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.recommenders.subtasks import cut, draw, gallery, shrink
+from foretune.recommenders.siamese.subtasks import cut, draw, gallery, shrink
 from foretune.tasks.task import Task
 
 
