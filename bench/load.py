@@ -31,12 +31,12 @@ import faults
 import victim
 
 from foretune.files import write_json
-from foretune.runner import run_study
+from foretune.running.runner import run_study
+from foretune.running.workers import Ended, Processes
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
 from foretune.study.study import Plan, Step, Study
 from foretune.tracking import Tracker
-from foretune.workers import Ended, Processes
 
 toy = victim.toy
 ROOT = Path(__file__).resolve().parents[1]

@@ -26,11 +26,11 @@ import toy
 
 from foretune.cli import told
 from foretune.errors import BadInput
-from foretune.runner import run_study
+from foretune.running.runner import run_study
+from foretune.running.workers import Processes, Workers
 from foretune.searchers.registry import searcher
 from foretune.study.study import Study
 from foretune.tracking import Tracker
-from foretune.workers import Processes, Workers
 
 CONFIGS, WORKERS, EPOCH_SECONDS = 24, 2, 0.06
 BUDGET = CONFIGS * toy.EPOCHS

@@ -21,9 +21,9 @@ from tune import tune
 from foretune.display import describe
 from foretune.errors import BadInput
 from foretune.inbox import Inbox, Job
+from foretune.running.tuning import Tuned
 from foretune.study.study import Study
 from foretune.tracking import Tracker
-from foretune.tuning import Tuned
 
 MACHINE = (
     OSError,

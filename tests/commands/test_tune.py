@@ -4,9 +4,9 @@ import pytest
 import yaml
 from inline import Inline
 
-from foretune import tuning
 from foretune.cli import main, parser
 from foretune.commands.tune import request
+from foretune.running import tuning
 from foretune.study.study import Study
 
 SMALL = [

@@ -4,11 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foretune.collection import METRIC, RANK
 from foretune.errors import BadInput
 from foretune.evaluation import rank_forecast as rf
 from foretune.evaluation.autohyper_runs import LONG, LONG_EPOCHS, LONG_NETWORKS, LONG_RATES, Job, Runs
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.collection import METRIC, RANK
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from tune import PrefectWorkers, tune
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.runner import run_study
+from foretune.running.runner import run_study
+from foretune.running.workers import Died, Ended
 from foretune.searchers.registry import searcher
 from foretune.study.outcome import Outcome
 from foretune.study.plan import Step
 from foretune.study.study import Study
-from foretune.workers import Died, Ended
 
 from .conftest import TINY
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretune.collection import order
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.collection import order
 from foretune.space.catalogue import transfer_pool
 from foretune.tasks.task import Task
 from foretune.training.recipe import Settings

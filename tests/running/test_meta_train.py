@@ -19,12 +19,12 @@ from foretune.recommenders.recommendation import recommend
 from foretune.recommenders.registry import load, recommender
 from foretune.running.meta_train import finished_studies, main, train, with_studies
 from foretune.running.objectives.replay import Replay
+from foretune.running.tuning import Request, prepared, tune
 from foretune.searchers.registry import searcher
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
 from foretune.study.study import Plan, Study
 from foretune.training.recipe import Settings
-from foretune.tuning import Request, prepared, tune
 
 NAME = "nearest-metadata"
 

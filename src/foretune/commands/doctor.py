@@ -97,9 +97,9 @@ def machine(data: Path) -> Iterator[Finding]:
 def contents(data: Path) -> Iterator[Finding]:
     """Prepared tasks, meta-datasets, studies."""
     from foretune.history.meta_dataset import MetaDataset
+    from foretune.running.tuning import all_studies
     from foretune.study.study import Study
     from foretune.tasks.loading import prepared
-    from foretune.tuning import all_studies
 
     tasks = prepared(data)
     hint = "" if tasks else "; prepare the embedded ones with: foretune tasks --prepare"

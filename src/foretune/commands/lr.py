@@ -12,15 +12,15 @@ from foretune.cli import options
 from foretune.display import duration
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.learning_rate import SUGGESTED, Found, learning_rate_search
 from foretune.report import write_report
+from foretune.running.learning_rate import SUGGESTED, Found, learning_rate_search
+from foretune.running.tuning import check_name
 from foretune.searchers.autohyper import Rules, narrowed
 from foretune.study.study import Study
 from foretune.tasks.loading import load_task
 from foretune.tracking import Tracker
 from foretune.training.networks import architecture
 from foretune.training.recipe import Settings
-from foretune.tuning import check_name
 
 FEW_STEPS = 100  # in an epoch: the rate at which Z falls moves with their number (docs/autohyper.md)
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from foretune.evaluation.small_networks import NETWORKS, Data, Fleet, SmallTrial, draw
 from foretune.files import append_lines
-from foretune.learning_rate import SUGGESTED
+from foretune.running.learning_rate import SUGGESTED
 from foretune.searchers.autohyper import EPOCHS, RESPONSE, Decision, Rules, decide
 from foretune.searchers.gray_box.hyperband import brackets
 

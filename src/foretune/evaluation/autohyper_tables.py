@@ -53,7 +53,7 @@ from foretune.evaluation.autohyper_runs import (
 )
 from foretune.evaluation.small_networks import NETWORKS, Data
 from foretune.files import replace, write_atomic, write_json
-from foretune.learning_rate import SUGGESTED
+from foretune.running.learning_rate import SUGGESTED
 from foretune.searchers.autohyper import EPOCHS, VARIANTS, Rules
 from foretune.tasks.task import Task
 

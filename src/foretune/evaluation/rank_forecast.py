@@ -29,11 +29,11 @@ import numpy as np
 import pandas as pd
 from scipy.stats import spearmanr
 
-from foretune.collection import METRIC, RANK
 from foretune.errors import BadInput
 from foretune.evaluation.autohyper_runs import LONG, LONG_EPOCHS, LONG_NETWORKS, LONG_RATES, Runs, rounded
 from foretune.files import replace, write_json
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.collection import METRIC, RANK
 from foretune.space.space import Space
 
 SEEN = (1, 2, 3, 5)  # epochs that a forecaster sees

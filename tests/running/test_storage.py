@@ -9,7 +9,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.running.objectives.training import Training, link
-from foretune.storage import Stored
+from foretune.running.storage import Stored
 from foretune.study.outcome import Outcome
 from foretune.tasks.task import Task
 from foretune.training import checkpoints

@@ -20,8 +20,9 @@ from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.history.join import fixed, with_own_studies
 from foretune.history.meta_dataset import MetaDataset
-from foretune.runner import delete_checkpoints, run_study, sweep
 from foretune.running.objectives.training import Training
+from foretune.running.runner import delete_checkpoints, run_study, sweep
+from foretune.running.workers import Processes, Workers
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
@@ -31,7 +32,6 @@ from foretune.study.study import Plan, Study
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
 from foretune.training.recipe import Settings, default_config
-from foretune.workers import Processes, Workers
 
 METRIC = "valid_accuracy"
 ANCHOR_FROM = 5  # full trainings of budget: with fewer, the search cannot spare one for the default configuration

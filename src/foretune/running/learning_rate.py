@@ -20,13 +20,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import BadInput
-from foretune.runner import run_study
+from foretune.running.runner import run_study
+from foretune.running.workers import Ended, Event, Row, Workers
 from foretune.searchers.autohyper import EPOCHS, RESPONSE, AutoHyper, Decision, Rules, mean_response
 from foretune.space.space import Config, Space
 from foretune.study.outcome import Outcome
 from foretune.study.study import Plan, Step, Study
 from foretune.training.recipe import Settings
-from foretune.workers import Ended, Event, Row, Workers
 
 if TYPE_CHECKING:
     from foretune.tasks.task import Task
@@ -79,7 +79,7 @@ class RankTraining:
 
 
 class Here:
-    """Runs steps in this process, one after another (`foretune.workers.Workers`)."""
+    """Runs steps in this process, one after another (`foretune.running.workers.Workers`)."""
 
     free = 1
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from foretune.running.objectives.training import Training
+from foretune.running.workers import Died, Ended, Row, Workers
 from foretune.searchers.base import Searcher
 from foretune.study.study import Step, Study
-from foretune.workers import Died, Ended, Row, Workers
 
 RETRIES = 2  # of a step whose worker died; then the trial has failed
 

@@ -10,8 +10,8 @@ import psutil
 import pytest
 import toy
 
+from foretune.running.workers import Died, Ended, Processes, Row, without_interrupt
 from foretune.study.study import Step
-from foretune.workers import Died, Ended, Processes, Row, without_interrupt
 
 CONFIG = {"x": 0.5, "kind": "plain"}
 

@@ -15,13 +15,13 @@ import pytest
 import toy
 from inline import Inline
 
-from foretune.runner import delete_checkpoints, needed, run_study, sweep
 from foretune.running.objectives.training import Training
+from foretune.running.runner import delete_checkpoints, needed, run_study, sweep
+from foretune.running.workers import Ended, Processes, Row
 from foretune.searchers.registry import searcher
 from foretune.study.outcome import Outcome
 from foretune.study.study import Plan, Step, Study
 from foretune.training.recipe import Settings
-from foretune.workers import Ended, Processes, Row
 
 
 def executed(folder):

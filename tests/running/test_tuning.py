@@ -10,18 +10,10 @@ import yaml
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 from inline import Inline
 
-from foretune import tuning
 from foretune.errors import BadInput
+from foretune.running import tuning
 from foretune.running.objectives.training import Training
-from foretune.searchers.autohyper import narrowed
-from foretune.searchers.registry import DEFAULT
-from foretune.space.catalogue import transfer_pool, transfer_space
-from foretune.space.space import Space
-from foretune.study.study import Study
-from foretune.tasks.task import Task
-from foretune.training.optimizers import OPTIMIZERS
-from foretune.training.recipe import default_config
-from foretune.tuning import (
+from foretune.running.tuning import (
     Request,
     all_studies,
     baseline,
@@ -34,6 +26,14 @@ from foretune.tuning import (
     tune,
     without_target,
 )
+from foretune.searchers.autohyper import narrowed
+from foretune.searchers.registry import DEFAULT
+from foretune.space.catalogue import transfer_pool, transfer_space
+from foretune.space.space import Space
+from foretune.study.study import Study
+from foretune.tasks.task import Task
+from foretune.training.optimizers import OPTIMIZERS
+from foretune.training.recipe import default_config
 
 SETTINGS = {
     "network": "shufflenet_v2_x05",

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from foretune.collection import BLOCK, COLUMNS, METRIC, Block, Collection, order
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.collection import BLOCK, COLUMNS, METRIC, Block, Collection, order
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
 from foretune.training.recipe import Settings

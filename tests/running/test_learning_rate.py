@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.learning_rate import Found, Here, RankTraining, learning_rate_search
+from foretune.running.learning_rate import Found, Here, RankTraining, learning_rate_search
 from foretune.searchers.autohyper import Rules, search
 from foretune.study.outcome import Outcome
 from foretune.tasks.task import Task

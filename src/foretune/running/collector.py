@@ -1,10 +1,10 @@
 """Collect the meta-dataset: train every configuration of a pool on every task, and keep the curves.
 
-Only missing cells are trained (`foretune.collection`), and what is finished is in the files a few seconds later, so a collection can be stopped at
+Only missing cells are trained (`foretune.running.collection`), and what is finished is in the files a few seconds later, so a collection can be stopped at
 any point and goes on from there. The loop in `collect` needs only a `submit` that returns futures: a process pool here, a Prefect task runner in
 `flows/meta_dataset.py`.
 
-    python -m foretune.collect [--tasks A,B] [--configurations N] [--minutes M]
+    python -m foretune.running.collector [--tasks A,B] [--configurations N] [--minutes M]
 """
 
 import argparse
@@ -25,13 +25,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from foretune.collection import COLUMNS, RANK, Block, Collection, Row
 from foretune.errors import BadInput
 from foretune.params import Params
 from foretune.params import load as load_params
+from foretune.running.collection import COLUMNS, RANK, Block, Collection, Row
+from foretune.running.workers import end_with_parent
 from foretune.space.space import Config, Space
 from foretune.training.recipe import Settings
-from foretune.workers import end_with_parent
 
 SECONDS = 20.0  # a worker hands in what it has after so long, and once more after the trial under way
 SAVE_EVERY = 5.0  # seconds between two writes
@@ -267,7 +267,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line, flush=True)
 
     try:
-        job = prepare_job(wish(arguments("python -m foretune.collect").parse_args(argv)), say)
+        job = prepare_job(wish(arguments("python -m foretune.running.collector").parse_args(argv)), say)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
