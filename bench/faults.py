@@ -46,7 +46,7 @@ import psutil
 import victim as harmed
 
 from foretune.history.meta_dataset import MetaDataset
-from foretune.tracking import Tracker
+from foretune.views.tracking import Tracker
 
 PATIENCE = 300.0  # seconds without any progress, after which a study has not survived
 EARLY = ("study", "machine", "mlflow")

@@ -36,7 +36,7 @@ from foretune.running.workers import Ended, Processes
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
 from foretune.study.study import Plan, Step, Study
-from foretune.tracking import Tracker
+from foretune.views.tracking import Tracker
 
 toy = victim.toy
 ROOT = Path(__file__).resolve().parents[1]

@@ -30,7 +30,7 @@ from foretune.running.runner import run_study
 from foretune.running.workers import Processes, Workers
 from foretune.searchers.registry import searcher
 from foretune.study.study import Study
-from foretune.tracking import Tracker
+from foretune.views.tracking import Tracker
 
 CONFIGS, WORKERS, EPOCH_SECONDS = 24, 2, 0.06
 BUDGET = CONFIGS * toy.EPOCHS

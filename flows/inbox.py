@@ -18,12 +18,12 @@ from prefect_api import Count, Method, Positive, prefect_api
 from pydantic import Field
 from tune import tune
 
-from foretune.display import describe
 from foretune.errors import BadInput
 from foretune.inbox import Inbox, Job
 from foretune.running.tuning import Tuned
 from foretune.study.study import Study
-from foretune.tracking import Tracker
+from foretune.views.progress import describe
+from foretune.views.tracking import Tracker
 
 MACHINE = (
     OSError,

@@ -36,7 +36,6 @@ from prefect_api import (
 )
 
 from foretune.commands.tune import write_study_report
-from foretune.display import describe, progress
 from foretune.errors import BadInput
 from foretune.running import tuning
 from foretune.running.collector import stop_children, stops_on_sigterm
@@ -46,7 +45,8 @@ from foretune.running.workers import Died, Ended, Event, Objective, Processes
 from foretune.study.outcome import Outcome
 from foretune.study.plan import Step
 from foretune.study.study import Study
-from foretune.tracking import Tracker
+from foretune.views.progress import describe, progress
+from foretune.views.tracking import Tracker
 
 LOCAL = "local"  # beside the kinds of task runners
 

@@ -10,7 +10,7 @@ import toy
 
 from foretune.errors import BadInput
 from foretune.params import load
-from foretune.tracking import Tracker
+from foretune.views.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])

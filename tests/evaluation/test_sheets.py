@@ -2,8 +2,8 @@
 
 import xml.etree.ElementTree as ET
 
-from foretune.charts import Line
 from foretune.evaluation.sheets import HEIGHT, WIDTH, panel, rate_text, sheet
+from foretune.views.charts import Line
 
 
 def test_panels_stand_side_by_side_and_wrap():

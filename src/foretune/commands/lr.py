@@ -9,18 +9,18 @@ from pathlib import Path
 import yaml
 
 from foretune.cli import options
-from foretune.display import duration
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.report import write_report
 from foretune.running.learning_rate import SUGGESTED, Found, learning_rate_search
 from foretune.running.tuning import check_name
 from foretune.searchers.autohyper import Rules, narrowed
 from foretune.study.study import Study
 from foretune.tasks.loading import load_task
-from foretune.tracking import Tracker
 from foretune.training.networks import architecture
 from foretune.training.recipe import Settings
+from foretune.views.progress import duration
+from foretune.views.report import write_report
+from foretune.views.tracking import Tracker
 
 FEW_STEPS = 100  # in an epoch: the rate at which Z falls moves with their number (docs/autohyper.md)
 

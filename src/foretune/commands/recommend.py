@@ -12,10 +12,10 @@ from foretune.cli import check_output
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.recommenders.recommendation import Recommendation, Row, recommend
-from foretune.report import data_uri, render
-from foretune.summary import describe, is_share, number, score
 from foretune.tasks.task import Task
+from foretune.views.report import data_uri, render
 from foretune.views.sheet import sheet_png
+from foretune.views.summary import describe, is_share, number, score
 
 NEAREST = 3  # past tasks that are shown
 FIRST = 10  # suggestions of which it is said how many the images brought there

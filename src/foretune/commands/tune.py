@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from foretune.cli import check_output, names, options
-from foretune.display import describe, duration, progress
 from foretune.history.join import PREFIX
-from foretune.report import write_report
 from foretune.running.tuning import Prepared, Request, Tuned, baseline, finish, prepared
 from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
 from foretune.study.study import Study
-from foretune.tracking import Tracker
+from foretune.views.progress import describe, duration, progress
+from foretune.views.report import write_report
+from foretune.views.tracking import Tracker
 
 BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 

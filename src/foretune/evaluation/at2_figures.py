@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foretune.charts import Line, series_style
 from foretune.errors import BadInput
 from foretune.evaluation.sheets import panel, sheet
 from foretune.files import write_atomic
+from foretune.views.charts import Line, series_style
 
 NORMAL_90 = 1.645  # half of the central 90 % interval, in standard deviations
 

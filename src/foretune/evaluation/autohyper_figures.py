@@ -18,8 +18,8 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from foretune.charts import Frame, Line, line_chart, series_style
 from foretune.evaluation.sheets import HEIGHT, STYLE, WIDTH, panel, rate_text, sheet
+from foretune.views.charts import Frame, Line, line_chart, series_style
 
 CELL = 46  # of figure 6
 Frames = Mapping[str, pd.DataFrame]

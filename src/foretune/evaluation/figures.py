@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from foretune.charts import Frame, Line, legend, line_chart, responsive, series_style
 from foretune.errors import BadInput
+from foretune.views.charts import Frame, Line, legend, line_chart, responsive, series_style
 
 FLOOR = 1e-4  # of logarithmic axes
 

@@ -19,16 +19,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from foretune.charts import Frame, Line, legend, line_chart, responsive, series_style
 from foretune.errors import BadInput
 from foretune.evaluation.benchmark import regret_at
 from foretune.evaluation.figures import SHOWN, diagrams, drawn, points
 from foretune.evaluation.figures import tables as further
 from foretune.evaluation.pictures import pictures
 from foretune.files import write_atomic
-from foretune.report import render
 from foretune.searchers.registry import METHODS
-from foretune.summary import number
+from foretune.views.charts import Frame, Line, legend, line_chart, responsive, series_style
+from foretune.views.report import render
+from foretune.views.summary import number
 
 TRAININGS = (1, 2, 5, 10)  # budgets of the tables, in full trainings
 FLOOR = 1e-4  # of the logarithmic axis: normalized regret below it is drawn there
@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     write_atomic(out, benchmark_report(sections, tables, args.reports))
     print(out)
     if args.tracking != "none":
-        from foretune.tracking import Tracker
+        from foretune.views.tracking import Tracker
 
         lines = {f"{s.title}: {name}": found for s in sections for name, found in regret_points(s).items()}
         Tracker(args.tracking, warn=print).log_report("benchmarks", lines | points(args.reports), [out])

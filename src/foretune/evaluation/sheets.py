@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from foretune.charts import Frame, Line, line_chart, series_style
+from foretune.views.charts import Frame, Line, line_chart, series_style
 
 STYLE = """<style>
 svg { --ink: #16181d; --ink2: #5b6068; --grid: #e6e6e1; --axis: #b9bbb6; --card: #ffffff; --muted: #a9adb3;

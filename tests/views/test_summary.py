@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from foretune import summary
 from foretune.evaluation.replay import replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.study.study import Step
+from foretune.views import summary
 
 META = synthetic_meta(goal="minimize")
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from foretune.evaluation.replay import replay_study
 from foretune.evaluation.synthetic import synthetic_meta
-from foretune.run_views import Views, finite, name, saved_views, texts, title
 from foretune.study.study import Plan, Step, Study
+from foretune.views.run_views import Views, finite, name, saved_views, texts, title
 
 META = synthetic_meta(goal="minimize")
 

@@ -8,12 +8,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from foretune import tracking
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.registry import searcher
 from foretune.study.study import Study
+from foretune.views import tracking
 
 mlflow = pytest.importorskip("mlflow")
 META = synthetic_meta()

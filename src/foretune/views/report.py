@@ -20,13 +20,22 @@ from typing import Any
 
 import numpy as np
 
-from foretune.charts import Coordinate, Frame, Line, legend, line_chart, parallel_coordinates, responsive, series_style
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.importance import Importance, importance
 from foretune.space.space import choices, from_unit
 from foretune.study.study import Study
-from foretune.summary import (
+from foretune.views.charts import (
+    Coordinate,
+    Frame,
+    Line,
+    legend,
+    line_chart,
+    parallel_coordinates,
+    responsive,
+    series_style,
+)
+from foretune.views.importance import Importance, importance
+from foretune.views.summary import (
     best_value,
     describe,
     incumbent_trace,

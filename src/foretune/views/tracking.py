@@ -31,8 +31,8 @@ from weakref import WeakKeyDictionary
 
 from foretune.errors import BadInput
 from foretune.files import write_json
-from foretune.run_views import EPOCHS, SPENT, Point, RunView, StudyView, Views, saved_views
 from foretune.study.study import Study
+from foretune.views.run_views import EPOCHS, SPENT, Point, RunView, StudyView, Views, saved_views
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -146,10 +146,10 @@ class Tracker:
         try:
             client = client_of()
             experiment = self._experiment_named(client, f"{self.prefix}/reports", "Benchmarks: a run for each line.")
-            where = f"tags.`foretune.report` = '{mark}'"
+            where = f"tags.`foretune.views.report` = '{mark}'"
             if client.search_runs([experiment], f"{where} and attributes.status = 'FINISHED'", max_results=1):
                 return True
-            parent = create(client, experiment, RunView(title, "RUNNING", {}, {"foretune.report": mark}, []), {})
+            parent = create(client, experiment, RunView(title, "RUNNING", {}, {"foretune.views.report": mark}, []), {})
             for name, points in series.items():
                 view = RunView(name, "FINISHED", {}, {"foretune.line": name}, list(enumerate([p] for p in points)))
                 bring_up(client, create(client, experiment, view, {"mlflow.parentRunId": parent.run_id}), view)

@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from foretune import display
-from foretune.display import Progress, describe, duration, number, progress
 from foretune.study.study import Plan, Step, Study
+from foretune.views import progress as display
+from foretune.views.progress import Progress, describe, duration, number, progress
 
 
 def study(meta, **plan):

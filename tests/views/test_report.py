@@ -10,9 +10,9 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.evaluation.synthetic import synthetic_meta
 from foretune.history.meta_dataset import MetaDataset
-from foretune.report import duration, plain_cost, study_report, write_report
 from foretune.searchers.registry import searcher
 from foretune.study.study import Plan, Step, Study
+from foretune.views.report import duration, plain_cost, study_report, write_report
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 

@@ -5,7 +5,7 @@ import re
 from itertools import pairwise
 from xml.etree import ElementTree
 
-from foretune.charts import (
+from foretune.views.charts import (
     Coordinate,
     Frame,
     Line,

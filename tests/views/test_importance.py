@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 
-from foretune.importance import importance
 from foretune.space.space import Space
 from foretune.study.study import Plan, Step, Study
+from foretune.views.importance import importance
 
 
 def space():

@@ -12,7 +12,7 @@ from numbers import Real
 from typing import Any
 
 from foretune.study.study import Plan, Study
-from foretune.summary import describe, incumbent_trace, past_shares, sentence, state, why_started
+from foretune.views.summary import describe, incumbent_trace, past_shares, sentence, state, why_started
 
 RUN_STATES = {
     "training": "RUNNING",
