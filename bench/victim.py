@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "toys"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "flows"))
 import toy
 
-from foretune.cli import told
+from foretune.commands.cli import told
 from foretune.errors import BadInput
 from foretune.running.runner import run_study
 from foretune.running.workers import Processes, Workers

@@ -95,11 +95,11 @@ class Ran:
 
 @pytest.fixture(scope="session")
 def cli() -> Callable[..., Ran]:
-    """Run `python -m foretune.cli ARGUMENTS` in a process of its own."""
+    """Run `python -m foretune.commands.cli ARGUMENTS` in a process of its own."""
 
     def run(*arguments: object, cwd: Path | None = None, **environment: str) -> Ran:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", "foretune.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "foretune.commands.cli", *map(str, arguments)]
         done = subprocess.run(
             command,
             capture_output=True,

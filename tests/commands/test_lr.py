@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-from foretune.cli import main
+from foretune.commands.cli import main
 from foretune.commands.lr import rules_of
 from foretune.errors import BadInput
 from foretune.running import learning_rate

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import pytest
 
-from foretune.cli import main
+from foretune.commands.cli import main
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.replay import Replay

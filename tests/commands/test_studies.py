@@ -1,6 +1,6 @@
 """`foretune studies` and `foretune report`."""
 
-from foretune.cli import main
+from foretune.commands.cli import main
 from foretune.commands.studies import status
 from foretune.study.study import Plan, Step, Study
 

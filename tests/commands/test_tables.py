@@ -2,7 +2,7 @@
 
 import pytest
 
-from foretune.cli import main
+from foretune.commands.cli import main
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import DEFAULT, METHODS
 

@@ -4,7 +4,7 @@ import pytest
 import yaml
 from inline import Inline
 
-from foretune.cli import main, parser
+from foretune.commands.cli import main, parser
 from foretune.commands.tune import request
 from foretune.running import tuning
 from foretune.study.study import Study

@@ -194,7 +194,7 @@ def test_a_regret_is_infinite_before_anything_is_known(meta):
 
 def test_a_cheap_replay_imports_nothing_heavy(meta_folder, tmp_path):
     code = (
-        "import sys; from foretune.cli import main;"
+        "import sys; from foretune.commands.cli import main;"
         f"assert main(['replay', {str(meta_folder)!r}, '--task', 't0', '--method', 'portfolio', '--budget', '20', '--out', {str(tmp_path / 'o')!r}]) == 0;"
         "print(sorted({'torch', 'pandas', 'scipy', 'sklearn', 'ConfigSpace', 'mlflow', 'prefect', 'dvc'} & set(sys.modules)))"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from foretune.cli import options
+from foretune.commands.cli import options
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.running.learning_rate import SUGGESTED, Found, learning_rate_search

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from foretune.cli import check_output
+from foretune.commands.cli import check_output
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.recommenders.recommendation import Recommendation, Row, recommend

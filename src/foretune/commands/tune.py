@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from foretune.cli import check_output, names, options
+from foretune.commands.cli import check_output, names, options
 from foretune.history.join import PREFIX
 from foretune.running.tuning import Prepared, Request, Tuned, baseline, finish, prepared
 from foretune.running.tuning import run as run_ready
@@ -130,7 +130,7 @@ def announce(ready: Prepared) -> None:
 def ranked_by(noted: dict[str, Any] | None, wanted: str) -> str:
     """Where a method's ranking comes from."""
     if noted is None:
-        return f"no fitted {wanted} for this past (python -m foretune.recommenders.train): ranked by the past tasks' mean rank"
+        return f"no fitted {wanted} for this past (python -m foretune.pipeline.recommenders): ranked by the past tasks' mean rank"
     if noted.get("known_as"):
         return f"ranked by {noted['recommender']}, which has seen these very images as {noted['known_as']}: what was measured on them comes first"
     own = len(noted.get("own_studies", []))

@@ -3,7 +3,7 @@
     found = recommend("photos/", data=Path("data"))
     found.rows[0].config, found.rows[0].predicted
 
-Fitted recommenders lie in `data/models/NAME` (`python -m foretune.recommenders.train`), and those that know the user's own studies too in
+Fitted recommenders lie in `data/models/NAME` (`python -m foretune.pipeline.recommenders`), and those that know the user's own studies too in
 `data/own_models/NAME` (`python -m foretune.recommenders.own`), which come first. One that looks at no images needs no fitting and is made from the
 meta-dataset on the spot.
 """
@@ -253,7 +253,7 @@ def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recom
         if not belongs(fitted, meta):
             raise BadInput(
                 f"{folder} was fitted on another meta-dataset than {meta.name}: its tasks, its configurations or its metric are others; "
-                f"fit it again with: python -m foretune.recommenders.train"
+                f"fit it again with: python -m foretune.pipeline.recommenders"
             )
         return fitted, Own(), ""
     made = recommender(name)
@@ -264,5 +264,5 @@ def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recom
             raise
         raise BadInput(
             f"recommender {name!r} is not fitted yet ({folder} is missing): add it to recommenders.names in params.yaml, then "
-            f"python -m foretune.recommenders.train fits it in minutes"
+            f"python -m foretune.pipeline.recommenders fits it in minutes"
         ) from error

@@ -1,7 +1,7 @@
 """Unpack an archive that nobody vouches for: inside its folder, files only, within limits of size, number, memory and time.
 
     unpack(archive, folder)                          # in a process of its own, whose memory and time are limited
-    python -m foretune.unpack ARCHIVE FOLDER         # that process
+    python -m foretune.service.unpacking ARCHIVE FOLDER         # that process
 
 What is written is counted as it is written: sizes that an archive states about itself are not believed. A limited process also holds what the formats'
 own readers would take for a header, a list of files or a dictionary made to exhaust memory.
@@ -68,7 +68,7 @@ def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> 
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True)
     numbers = [limits.unpacked_bytes, limits.entries, limits.memory_bytes, limits.cpu_seconds, limits.spare_bytes]
-    command = [sys.executable, "-m", "foretune.unpack", str(archive), str(folder), *map(str, numbers)]
+    command = [sys.executable, "-m", "foretune.service.unpacking", str(archive), str(folder), *map(str, numbers)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode == 0:

@@ -1,6 +1,6 @@
 """Fit the recommenders that ship, on the whole meta-dataset: what `foretune recommend` ranks with.
 
-    python -m foretune.recommenders.train [--params params.yaml]
+    python -m foretune.pipeline.recommenders [--params params.yaml]
 
 Writes `recommender.json` and `weights.safetensors` (a few MB) into a folder of each one's name, in that of the section `recommenders`; the same
 meta-dataset, images, seed and number of threads give the same files.
@@ -49,7 +49,7 @@ def train(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command of the DVC stage `recommenders`."""
-    parser = argparse.ArgumentParser(prog="python -m foretune.recommenders.train", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m foretune.pipeline.recommenders", description=main.__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     given = parser.parse_args(argv)

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 import pytest
 
-from foretune import unpack as unpack_module
 from foretune.errors import BadInput
-from foretune.unpack import LIMITS, Limits, extract, is_archive, safe, stem, unpack
+from foretune.service import unpacking as unpack_module
+from foretune.service.unpacking import LIMITS, Limits, extract, is_archive, safe, stem, unpack
 
 SMALL = replace(LIMITS, unpacked_bytes=2**20, entries=20, spare_bytes=0)
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic, write_json
-from foretune.unpack import LIMITS, SUFFIXES, Limits, is_archive, stem, unpack
+from foretune.service.unpacking import LIMITS, SUFFIXES, Limits, is_archive, stem, unpack
 
 WORK, DONE, FAILED = ".work", "done", "failed"
 JOB, UNPACKED = ".job.json", ".unpacked"  # hidden names are never taken, so that no dataset can have one

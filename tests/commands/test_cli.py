@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from foretune import cli as command_line
-from foretune.cli import main, names, options
+from foretune.commands import cli as command_line
+from foretune.commands.cli import main, names, options
 from foretune.errors import BadInput
 
 COMMANDS = ("tune", "recommend", "lr", "replay", "tasks", "import", "methods", "studies", "report", "doctor")
@@ -21,7 +21,7 @@ def test_help_is_quick_and_imports_nothing_heavy(cli):
     runs = [cli("--help") for _ in range(3)]
     assert all(r.code == 0 and all(name in r.out for name in COMMANDS) for r in runs)
     assert min(r.cpu for r in runs) < 0.5
-    code = f"import sys\ntry:\n    from foretune.cli import main; main(['--help'])\nfinally:\n    print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    code = f"import sys\ntry:\n    from foretune.commands.cli import main; main(['--help'])\nfinally:\n    print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "HEAVY []" in done.stdout
 
@@ -165,7 +165,7 @@ def test_the_exit_code_reaches_the_shell(cli, place):
 
 
 def test_a_reader_that_goes_away_is_no_error(place):
-    command = f"{sys.executable} -m foretune.cli replay meta --task t0 --method random --budget 300 | head -1"
+    command = f"{sys.executable} -m foretune.commands.cli replay meta --task t0 --method random --budget 300 | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=place, check=False)
     assert json.loads(done.stdout)["step"] == 1 and done.stderr == ""
 
@@ -198,7 +198,7 @@ def test_engines_are_told_to_be_quiet(monkeypatch, capsys):
 
 
 def test_a_full_disk_is_one_line_and_a_defect_is_not():
-    from foretune.cli import told
+    from foretune.commands.cli import told
 
     assert told(OSError(errno.ENOSPC, "No space left on device", "data/x")) == "data/x: No space left on device"
     assert told(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device"

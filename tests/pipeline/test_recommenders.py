@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from foretune.history.meta_dataset import MetaDataset
+from foretune.pipeline.recommenders import main, train
 from foretune.recommenders.registry import load
-from foretune.recommenders.train import main, train
 
 
 def with_images(world, folder: Path) -> MetaDataset:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from foretune.errors import BadInput
-from foretune.inbox import DONE, FAILED, TRIES, WORK, Inbox, Job, changed
+from foretune.service.inbox import DONE, FAILED, TRIES, WORK, Inbox, Job, changed
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_an_archive_is_unpacked_once_and_its_class_folders_found(inbox, monkeypa
     folder = inbox.images(job)
     assert folder.name == job.id == "pets"
     assert sorted(p.name for p in folder.iterdir()) == ["cat", "dog"]
-    monkeypatch.setattr("foretune.inbox.unpack", None)
+    monkeypatch.setattr("foretune.service.inbox.unpack", None)
     assert inbox.images(job) == folder
     inbox.finish(job, "")
     assert [p.name for p in (inbox.folder / DONE / "pets").iterdir() if p.name[0] != "."] == ["pets.zip"]
