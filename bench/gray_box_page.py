@@ -1,4 +1,4 @@
-"""Renew the measured tables of docs/gray-box.md from data/reports/field, which `python -m foretune.evaluation.field` writes.
+"""Renew the measured tables of docs/gray-box.md from data/reports/field, which `python -m papers.dyhpo.field` writes.
 
     python bench/gray_box_page.py
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from foretune.evaluation.field import FAMILY
 from foretune.files import write_atomic
+from papers.dyhpo.field import FAMILY
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE, REPORTS = ROOT / "docs" / "gray-box.md", ROOT / "data" / "reports" / "field"

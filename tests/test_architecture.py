@@ -111,7 +111,7 @@ def test_methods_import_nothing_that_runs_or_shows(module: str) -> None:
 
 @pytest.mark.parametrize("module", of((*RUNNING, "meta", "study", "images", "evaluation")))
 def test_only_faces_import_faces(module: str) -> None:
-    if not module.startswith("foretune.evaluation.report"):
+    if not module.startswith("papers.page.report"):
         assert not [
             n for n in imports(MODULES[module]) if n.startswith("foretune.") and layer(n) in {"cli", "commands"}
         ]

@@ -6,7 +6,7 @@ Tasks that were cut from one source show much the same images, so they are never
 configurations) of the table, since cells that were never trained would be held against the method that asks for them.
 
 Writes `data/reports/light/summary.csv` (mean normalized regret at 1, 2, 5, ... full trainings and its standard error over tasks), `tasks.csv` (by task),
-`about.json` (what was replayed), and the steps in `data/reports/traces/light`, from which `foretune.evaluation.report` draws.
+`about.json` (what was replayed), and the steps in `data/reports/traces/light`, from which `papers.page.report` draws.
 """
 
 import argparse

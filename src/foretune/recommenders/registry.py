@@ -89,7 +89,7 @@ def offered(name: str) -> Entry:
     if trains := RECOMMENDERS[name].trains:
         raise BadInput(
             f"recommender {name!r} cannot rank untrained: it compares results, and must train {trains} on the new task first; it is there to be "
-            f"compared with (python -m foretune.evaluation.rankings). Take one of {', '.join(known)}"
+            f"compared with (python -m papers.hyperstar.rankings). Take one of {', '.join(known)}"
         )
     return RECOMMENDERS[name]
 

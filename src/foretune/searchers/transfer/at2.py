@@ -4,7 +4,7 @@ A multi-task multi-fidelity Gaussian process (`foretune.gaussian.multitask`) ove
 DeepPoly x AccCurve as in the paper. Each step: Max-Trial-GP-UCB, the configuration with the largest mean + eta std over
 its epochs not yet observed, trained for its next epoch. Recommended is the configuration with the largest posterior mean.
 
-Differences from the paper: inference is exact instead of variational (`foretune.svi` has the published one); the task
+Differences from the paper: inference is exact instead of variational (`papers.at2.variational` has the published one); the task
 Gram matrix is repaired to be positive semi-definite; the target's constant mean starts at the past tasks' average with
 their spread as its prior, where the paper starts it at 0; OptiLand's U, which full grids do not identify, is set so that an
 unseen target is as like the past tasks as they are like each other; epoch 0 is not observed. Holes in past curves are filled first.
