@@ -37,7 +37,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def meta() -> MetaDataset:
     """Five synthetic tasks, 40 configurations (one hyperparameter conditional, some diverge), 9 epochs and epoch 0."""
-    from foretune.evaluation.synthetic import synthetic_meta
+    from synthetic import synthetic_meta
 
     return synthetic_meta()
 

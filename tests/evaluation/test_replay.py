@@ -78,7 +78,7 @@ def same(step, want):
 @pytest.mark.parametrize("goal", ["maximize", "minimize"])
 @pytest.mark.parametrize("name", ["random", "hyperband", "portfolio"])
 def test_every_figure_is_the_tables(name, goal):
-    from foretune.evaluation.synthetic import synthetic_meta
+    from synthetic import synthetic_meta
 
     meta = synthetic_meta(goal=goal)
     for task in ("t0", "t3"):

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
 from foretune.evaluation import would_have_saved as module
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.evaluation.would_have_saved import needed, shipped_for, shipped_tasks, trained, would_have_saved
 from foretune.history.curve_table import CurveTable
 from foretune.history.meta_dataset import MetaDataset

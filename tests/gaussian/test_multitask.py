@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from synthetic import synthetic_space
 
-from foretune.evaluation.synthetic import synthetic_space
 from foretune.gaussian.gp import Exact
 from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS, Layout
 from foretune.gaussian.kernels.fidelity import FIDELITY_KERNELS

@@ -6,10 +6,10 @@ import shutil
 import numpy as np
 import pytest
 from recommended import data_folder, picture_task, ranking_of
+from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Past
 from foretune.recommenders.recommendation import Recommendation, recommend

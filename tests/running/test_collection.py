@@ -171,7 +171,7 @@ def test_a_write_that_stopped_before_about_json_is_completed(tmp_path: Path) -> 
 
 
 def test_the_photographs_configurations_are_the_first_to_be_collected_as_their_page_says():
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     meta = MetaDataset.load(root / "data/meta/photos")
     seen = np.unique(meta.rows.columns["config_id"]).tolist()
     assert sorted(order(POOL)[:36]) == seen

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 
 from foretune.history.meta_dataset import MetaDataset
+from foretune.pipeline.meta_dataset import main
 from foretune.running import collector as module
 from foretune.running.collection import COLUMNS, Block, Collection
-from foretune.running.collector import collect, main, train_cells
+from foretune.running.collector import collect, train_cells
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
 from foretune.tasks.task import Task
@@ -215,7 +216,7 @@ def test_bad_input_is_one_line(data: Path, more: list[str], says: str, capsys: p
 @pytest.mark.slow
 def test_interrupted_and_continued_from_the_command_line(data: Path) -> None:
     """Ctrl-C after the first cells, then the same command: every cell is there once, with the numbers of an undisturbed run."""
-    command = [sys.executable, "-m", "foretune.running.collector", *arguments(data)]
+    command = [sys.executable, "-m", "foretune.pipeline.meta_dataset", *arguments(data)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True

@@ -234,7 +234,7 @@ def test_a_model_that_does_not_fit_is_passed_over_with_the_reason(fault, data, s
     }
     found = recommend(world.new[0], data=data, recommender=NAME)
     assert not found.own.measured and reasons[fault] in found.passed_over
-    assert any("is not used" in line and "recommenders.own" in line for line in lines(found, 1, False))
+    assert any("is not used" in line and "running.meta_train" in line for line in lines(found, 1, False))
 
 
 def test_the_command_takes_the_pipelines_parameters(data, shown, world, capsys):

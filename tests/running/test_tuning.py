@@ -121,9 +121,9 @@ def test_the_same_request_again_trains_and_tests_nothing(finished, tmp_path, mon
     request, tuned, _ = finished
     shutil.copytree(request.data, tmp_path / "data")
     monkeypatch.setattr(Training, "run", None)
-    import foretune.training
+    from foretune.training import trial
 
-    monkeypatch.setattr(foretune.training.trial, "evaluate", None)
+    monkeypatch.setattr(trial, "evaluate", None)
     _, again = run_inline(replace(request, data=tmp_path / "data"))
     assert replace(again, folder=tuned.folder) == tuned
 

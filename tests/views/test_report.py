@@ -5,10 +5,10 @@ import re
 from html.parser import HTMLParser
 
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import searcher
 from foretune.study.study import Plan, Step, Study

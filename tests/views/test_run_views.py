@@ -5,9 +5,9 @@ import math
 from dataclasses import replace
 
 import numpy as np
+from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.study.study import Plan, Step, Study
 from foretune.views.run_views import Views, finite, name, saved_views, texts, title
 

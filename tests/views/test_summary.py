@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.study.study import Step
 from foretune.views import summary
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.registry import searcher
 from foretune.study.study import Study
 from foretune.views import tracking

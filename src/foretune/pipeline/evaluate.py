@@ -1,6 +1,6 @@
 """How the methods do on the meta-dataset that foretune trained itself: every task in turn is the new one, the tasks of other sources are the past.
 
-    python -m foretune.history.grid [--params params.yaml]
+    python -m foretune.pipeline.evaluate [--params params.yaml]
 
 Tasks that were cut from one source show much the same images, so they are never each other's past. Methods replay the largest full grid (tasks x
 configurations) of the table, since cells that were never trained would be held against the method that asks for them.
@@ -80,7 +80,7 @@ def evaluate(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command of the DVC stage `evaluate`."""
-    parser = argparse.ArgumentParser(prog="python -m foretune.history.grid", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m foretune.pipeline.evaluate", description=main.__doc__)
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--reports", type=Path, default=Path("data/reports"))
     given = parser.parse_args(argv)

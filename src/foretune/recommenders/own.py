@@ -1,7 +1,7 @@
 """Recommenders that were fitted on the user's own finished studies too: what is known of them, and whether one can be used.
 
-A model of one's own lies in `data/own_models/NAME` and is preferred to the shipped one. Which values were measured is kept in `own.json`, so that no forecast is shown
-as a result.
+A model of one's own lies in `data/own_models/NAME` and is preferred to the shipped one. Which values were measured is kept in
+`own.json`, so that no forecast is shown as a result.
 """
 
 import json

@@ -4,7 +4,7 @@
     found.rows[0].config, found.rows[0].predicted
 
 Fitted recommenders lie in `data/models/NAME` (`python -m foretune.pipeline.recommenders`), and those that know the user's own studies too in
-`data/own_models/NAME` (`python -m foretune.recommenders.own`), which come first. One that looks at no images needs no fitting and is made from the
+`data/own_models/NAME` (`python -m foretune.running.meta_train`), which come first. One that looks at no images needs no fitting and is made from the
 meta-dataset on the spot.
 """
 
@@ -239,7 +239,7 @@ def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommend
         return *load_own(name, data, meta), ""
     except BadInput as error:
         fitted, none, _ = shipped_recommender(name, data, meta)
-        return fitted, none, f"{folder} is not used: {error}; fit it again with: python -m foretune.recommenders.own"
+        return fitted, none, f"{folder} is not used: {error}; fit it again with: python -m foretune.running.meta_train"
 
 
 def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:

@@ -4,22 +4,18 @@ Only missing cells are trained (`foretune.running.collection`), and what is fini
 any point and goes on from there. The loop in `collect` needs only a `submit` that returns futures: a process pool here, a Prefect task runner in
 `flows/meta_dataset.py`.
 
-    python -m foretune.running.collector [--tasks A,B] [--configurations N] [--minutes M]
+    python -m foretune.pipeline.meta_dataset [--tasks A,B] [--configurations N] [--minutes M]
 """
 
 import argparse
 import math
 import multiprocessing
-import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -161,7 +157,7 @@ def find_tasks(
             raise BadInput(f"{name} is not prepared in {data / 'images'}; there are {', '.join(names) or 'none'}")
     files = {name: data / "images" / f"{name}.npz" for name in (wanted or names) if name not in held_out}
     if not files:
-        raise BadInput(f"no tasks are prepared in {data / 'images'}; run: python -m foretune.tasks.embedded.prepare")
+        raise BadInput(f"no tasks are prepared in {data / 'images'}; run: python -m foretune.pipeline.tasks")
     for name, file in files.items():
         task = Task.load(file)
         if warning := collection.describe(name, task.hash, task.source, task.licence):
@@ -258,43 +254,3 @@ def stop_children() -> None:
 def stops_on_sigterm() -> None:
     """Let SIGTERM stop a collection just as Ctrl-C does."""
     signal.signal(signal.SIGTERM, _interrupt)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Collect on a process pool, without Prefect."""
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-
-    try:
-        job = prepare_job(wish(arguments("python -m foretune.running.collector").parse_args(argv)), say)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    if not job.blocks:
-        return 0
-    stops_on_sigterm()
-    os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)  # read by torch as a worker starts
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(job.workers, mp_context=context, initializer=worker_started)
-    try:  # around the pool's own shutdown too: Ctrl-C may come while it waits for its workers
-        collect(job.collection, job.blocks, job.files, pool.submit, workers=job.workers, seconds=job.seconds, say=say)
-        pool.shutdown()
-    except KeyboardInterrupt:
-        stop_children()
-        # else Python, as it ends, wakes the pool while that closes what it is woken by
-        pool.shutdown(cancel_futures=True)
-        say("stopped; the same command goes on from here")
-        return 130
-    except BrokenProcessPool:
-        print(
-            "error: a worker process was killed (out of memory?); the same command goes on from here", file=sys.stderr
-        )
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    status = main()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written: a late Ctrl-C has nothing to stop
-    sys.exit(status)

@@ -1,12 +1,13 @@
 """Fit the recommenders on the user's own finished studies too, beside the meta-dataset that ships.
 
-    python -m foretune.recommenders.own [--params params.yaml] [--data data]
+    python -m foretune.running.meta_train [--params params.yaml] [--data data]
 
-A model of one's own lies in `data/own_models/NAME` and is preferred by `foretune recommend` and `foretune tune`; the shipped one in `data/models` stays as it
-is. A study counts once it was finished, with the settings of the meta-dataset and at least `FEWEST` of its configurations; its images are those that it
-keeps. Of the configurations that it has not trained, or not to the end, it takes what `foretune.searchers.transfer.past_curves` forecasts from the others of this study and
-from the other tasks. A recommender has no holes, and what was never tried must not count as bad. Which values were measured is kept in `own.json`, so that
-no forecast is shown as a result.
+A model of one's own lies in `data/own_models/NAME` and is preferred by `foretune recommend` and `foretune tune`; the shipped one
+stays as it is. A study counts once it was finished, with the settings of the meta-dataset and at least `FEWEST` of its
+configurations; its images are those that it keeps. Of the configurations that it has not trained, or not to the end, it takes what
+`foretune.searchers.transfer.past_curves` forecasts from the others of this study and from the other tasks. A recommender has no
+holes, and what was never tried must not count as bad. Which values were measured is kept in `own.json`, so that no forecast is
+shown as a result.
 
 Shapes: T tasks, n configurations of the meta-dataset's grid, E epochs.
 """
@@ -170,7 +171,7 @@ def train(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fit models of one's own from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m foretune.recommenders.own", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m foretune.running.meta_train", description=__doc__.splitlines()[0])
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--data", type=Path, default=Path("data"))
     given = parser.parse_args(argv)

@@ -21,7 +21,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -35,7 +35,13 @@ __all__ = ["Plan", "Step", "Study"]
 
 if TYPE_CHECKING:
     from foretune.history.meta_dataset import MetaDataset
-    from foretune.searchers.base import Searcher
+
+
+class Suggests(Protocol):
+    """What `Study.ask` needs of a searcher (`foretune.searchers.base.Searcher`)."""
+
+    def suggest(self, study: "Study", rng: np.random.Generator) -> Step | None:
+        """The next step, or None if nothing can be done until a pending step ends."""
 
 
 class Study:
@@ -149,7 +155,7 @@ class Study:
         return [Step(int(i), int(self.epoch[i]), int(self.pending[i]), reasons.get(int(i), {})) for i in ids]
 
     # -- what changes a study ----------------------------------------------------------------------------------------------------
-    def ask(self, searcher: "Searcher") -> Step | None:
+    def ask(self, searcher: "Suggests") -> Step | None:
         """The next step, or None if there is nothing to do now (wait for a pending step, or the study is done).
 
         The step is cut to the remaining budget. Raises `BadSuggestion` if the searcher suggests what cannot be taken.

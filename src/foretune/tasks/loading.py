@@ -59,9 +59,7 @@ def _unknown(spec: str, data: Path) -> str:
 
     if spec in EMBEDDED:
         out = data / "images"
-        return (
-            f"{spec}: is not prepared in {out} yet; run: python -m foretune.tasks.embedded.prepare {spec} --out {out}"
-        )
+        return f"{spec}: is not prepared in {out} yet; run: python -m foretune.pipeline.tasks {spec} --out {out}"
     names = prepared(data)
     near = difflib.get_close_matches(spec, sorted({*names, *EMBEDDED}), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"prepared tasks: {', '.join(names) if names else 'none'}"

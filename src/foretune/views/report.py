@@ -98,7 +98,7 @@ def render(template: str, **values: Any) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     pages = Environment(
-        loader=PackageLoader("foretune"),
+        loader=PackageLoader("foretune.views"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from synthetic import synthetic_space
 
-from foretune.evaluation.synthetic import synthetic_space
 from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS, DeepLinear, DeepPoly, Flat, Layout, Tree
 from foretune.gaussian.kernels.task import positive
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.history.meta_dataset import MetaDataset
 from papers.at2.pairs import by_iteration, forecasts, main, pairs, paper_pairs, smoothed, summary
 

@@ -2,9 +2,9 @@
 
 import pandas as pd
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
-from foretune.evaluation.synthetic import synthetic_meta
 from papers.at2 import tables as at2_tables
 from papers.at2.tables import PAPER, Size, kernels_of, main, ranked, run, tables
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from synthetic import synthetic_meta
 
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS, Layout
 from foretune.gaussian.kernels.fidelity import FIDELITY_KERNELS
 from foretune.gaussian.kernels.task import TASK_KERNELS, landscape_distances

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.evaluation.test_autohyper_runs import CELL, searched
 
 from papers.autohyper import runs as ar
 from papers.autohyper import tables as at
 from papers.autohyper.runs import Cell, Job
+from tests.papers.autohyper.test_runs import CELL, searched
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OTHER = Cell("b", "plain", "adam")
 
 

@@ -149,7 +149,7 @@ def test_methods_without_a_ranking_are_left_out_and_said(grid, rankings, tmp_pat
 
 
 def test_the_page_names_the_leaders_at_450_epochs_as_they_were_measured():
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     measured = pd.read_csv(root / "data/reports/task_aware.csv")
     measured = measured[measured["budget"] == 450].set_index("method").sort_values("mean")
     page = (root / "docs/siamese.md").read_text()

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
 from foretune.evaluation.benchmark import _append, _read
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.registry import searcher
 from papers.page.report import (
     Section,

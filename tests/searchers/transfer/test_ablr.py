@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.gray_box.random import Random
 from foretune.searchers.transfer.ablr import ABLR, WIDTH, ABLRHyperband, log_marginal
 from foretune.searchers.transfer.past_curves import past_curves

@@ -1,9 +1,9 @@
 """BOHAMIANN: a function of the history, learns the past, better than random search."""
 
 import numpy as np
+from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.gray_box.random import Random
 from foretune.searchers.transfer.bohamiann import Bohamiann
 from foretune.searchers.transfer.past_curves import past_curves

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.gray_box.random import Random
 from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher

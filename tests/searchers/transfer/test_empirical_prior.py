@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.gray_box.random import Random
 from foretune.searchers.transfer.empirical_prior import EmpiricalPrior, TaskWeights
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.gaussian.gp import max_trial
 from foretune.searchers.registry import METHODS, searcher
 from foretune.searchers.transfer.max_trial import MaxTrial, shares, sourced, support

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.transfer.past_curves import (
     comparable,
     epoch_correlation,

@@ -1,9 +1,9 @@
 """PMF: latent positions put cells that behaved alike together; better than random search."""
 
 import numpy as np
+from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.gray_box.random import Random
 from foretune.searchers.transfer.past_curves import past_curves
 from foretune.searchers.transfer.pmf import PMF

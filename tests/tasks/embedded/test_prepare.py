@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
+from foretune.pipeline.tasks import main
 from foretune.tasks.embedded.prepare import (
     EMBEDDED,
     FEWEST_PER_CLASS,
     MAX_IMAGES,
     _recipe,
-    main,
     prepare,
     prepare_all,
     subset,

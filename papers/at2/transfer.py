@@ -1,6 +1,6 @@
 """How the transfer searchers' cost grows: seconds to fit, milliseconds per decision and peak memory, each case in a process of its own.
 
-    python bench/transfer.py [--methods at2,curve-transfer] [--steps 100] [--out data/reports/at2/growth.csv]
+    python -m papers.at2.transfer [--methods at2,curve-transfer] [--steps 100] [--out data/reports/at2/growth.csv]
 
 Past tasks are full tables of rising noisy curves in the synthetic space. Cases: one pair of the AT2 paper's size (4 past tasks, 100
 configurations, 75 epochs), then tasks to 100, configurations to 1,000 and epochs to 200, one at a time. CPU seconds of the
@@ -34,7 +34,9 @@ CASES = [
 
 def case(method: str, tasks: int, configs: int, epochs: int, steps: int) -> dict[str, float]:
     """One method on one made-up study: the first decision (which learns from the past), then `steps` more."""
-    from foretune.evaluation.synthetic import synthetic_space
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "toys"))
+    from synthetic import synthetic_space
+
     from foretune.history.meta_dataset import MetaDataset
     from foretune.searchers.registry import searcher
     from foretune.study.study import Plan, Study
@@ -96,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             }
             if len(done) and (done[list(key)] == pd.Series(key)).all(axis=1).any():
                 continue
-            command = [sys.executable, __file__, "--methods", method, "--steps", str(given.steps)]
+            command = [sys.executable, "-m", "papers.at2.transfer", "--methods", method, "--steps", str(given.steps)]
             command += ["--case", ",".join(map(str, shape))]
             run = subprocess.run(
                 command, check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}

@@ -1,6 +1,6 @@
 """How good the forecasts of recommenders are: error, and how often the truth lies within one and two spreads, on tasks of sources held out in turn.
 
-    python bench/forecast.py [--recommenders task-agnostic,siamese,hyperstar]
+    python -m papers.hyperstar.forecast [--recommenders task-agnostic,siamese,hyperstar]
 
 A calibrated normal forecast has 68 % within one spread and 95 % within two. Values of one task share its level, so sixteen tasks tell less than their
 1,728 values: the worst task is shown as well.

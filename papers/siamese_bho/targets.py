@@ -1,6 +1,6 @@
 """Which mapping Siamese-BHO should compare tasks by: the paper's accuracies, or accuracies at mean 0 and deviation 1 over configurations.
 
-    python bench/siamese_targets.py [--seeds 3]
+    python -m papers.siamese_bho.targets [--seeds 3]
 
 Leave-one-source-out on the shipped meta-dataset. For each target: the rank correlation of predicted distances with the true ones of that target, the
 true distance of the three neighbours in normalised mappings as a share of the mean one, and the normalized regret of the best among the neighbours'

@@ -1,6 +1,6 @@
 """Renew the measured tables of docs/gray-box.md from data/reports/field, which `python -m papers.dyhpo.field` writes.
 
-    python bench/gray_box_page.py
+    python -m papers.dyhpo.gray_box_page
 
 What stands between `<!-- TABLE -->` and `<!-- end of TABLE -->` is replaced; the text around it is written by hand.
 """
@@ -12,7 +12,7 @@ import pandas as pd
 from foretune.files import write_atomic
 from papers.dyhpo.field import FAMILY
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PAGE, REPORTS = ROOT / "docs" / "gray-box.md", ROOT / "data" / "reports" / "field"
 TITLES = {
     "lcbench": "LCBench, 25 tasks x 100 configurations x 51 epochs",

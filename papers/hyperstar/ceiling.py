@@ -1,6 +1,6 @@
 """How high AP@10 can be on the shipped meta-dataset: what the noise of the truth leaves, and what lists that do not look at the task reach.
 
-    python bench/ceiling.py [--draws 200]
+    python -m papers.hyperstar.ceiling [--draws 200]
 
 The truth of a configuration is its best accuracy in one training, on at most 300 validation images: other images or another seed of the training would
 put others in front. Noise of images is binomial; noise of seeds is normal with the deviation between seeds that `data/meta/light_seed1` shows (24 of

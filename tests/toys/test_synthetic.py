@@ -1,8 +1,7 @@
 """The synthetic meta-dataset has what its docstring promises."""
 
 import numpy as np
-
-from foretune.evaluation.synthetic import synthetic_meta
+from synthetic import synthetic_meta
 
 
 def test_same_seed_same_curves_and_shape():

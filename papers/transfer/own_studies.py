@@ -1,7 +1,7 @@
 """What own studies are worth as history: the default searcher on the shipped meta-dataset, with few full tasks behind it and short studies beside them.
 
-    python bench/own_studies.py [--full 5] [--trainings 3]
-    python bench/own_studies.py --recommender hyperstar
+    python -m papers.transfer.own_studies [--full 5] [--trainings 3]
+    python -m papers.transfer.own_studies --recommender hyperstar
 
 Every task in turn is the new one. Its past are the first `--full` tasks of other sources with all their curves; and, in the second row, the others too, as
 studies of `--trainings` full trainings that the searcher itself ran on them. The third row has all of them in full. Mean normalized regret

@@ -52,7 +52,7 @@ def synthetic_meta(
                     break
     about = {
         "name": "synthetic",
-        "source": "formulas of foretune.evaluation.synthetic",
+        "source": "formulas of synthetic",
         "max_epoch": epochs,
         "tasks": [f"t{t}" for t in range(tasks)],
     }

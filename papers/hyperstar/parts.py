@@ -1,6 +1,6 @@
 """What the parts of HyperSTAR are worth, and whether its capacity or its training is at fault: one training a held-out source, on the shipped meta-dataset.
 
-    python bench/hyperstar_parts.py [--meta data/meta/light] [--images data/images] [--only NAMES]
+    python -m papers.hyperstar.parts [--meta data/meta/light] [--images data/images] [--only NAMES]
 
 Every row changes one thing of the plain version (batchwise mean, no regularisers). AP@10 is the mean over held-out tasks and three draws of images; the difference
 to the task-agnostic list is taken task by task. `error` is that of the inner leave-sources-out (mean squared, normalised scores), beside the mean score's.
