@@ -26,7 +26,10 @@ def test_every_public_name_is_there():
 
 
 def test_importing_the_package_loads_nothing():
-    code = "import foretune, sys; sys.exit(any(m in sys.modules for m in ('numpy', 'torch', 'ConfigSpace', 'pandas')))"
+    code = (
+        "import foretune, sys; sys.exit(any(m in sys.modules for m in ('numpy', 'torch', "
+        "'ConfigSpace', 'pandas')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -36,7 +39,12 @@ def test_the_quickstart_is_short_and_runs(tmp_path):
     (tmp_path / "quickstart.py").write_text(quickstart)
     runs = [
         subprocess.run(
-            [sys.executable, "quickstart.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+            [sys.executable, "quickstart.py"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
         for _ in range(2)
     ]
@@ -52,6 +60,11 @@ def test_the_other_examples_run_one_after_another(tmp_path):
     """Each example of the page, with what came before it."""
     (tmp_path / "all.py").write_text("\n".join(blocks(ROOT / "docs" / "api.md")))
     done = subprocess.run(
-        [sys.executable, "all.py"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "all.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr

@@ -18,9 +18,13 @@ def test_the_quickstart_runs_and_finds_a_good_learning_rate():
     code = re.search(r"```python\n(.*?)```", README, re.DOTALL)
     assert code is not None
     assert len(code[1].strip().splitlines()) <= 20
-    done = subprocess.run([sys.executable, "-c", code[1]], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code[1]], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
-    config, accuracy = re.fullmatch(r"\{'learning_rate': ([\d.e-]+)\} ([\d.]+)\n", done.stdout).groups()  # type: ignore[union-attr]
+    config, accuracy = re.fullmatch(
+        r"\{'learning_rate': ([\d.e-]+)\} ([\d.]+)\n", done.stdout
+    ).groups()  # type: ignore[union-attr]
     assert 0.001 < float(config) < 0.1  # the optimum is 0.01
     assert float(accuracy) > 0.75
 
@@ -47,7 +51,9 @@ def test_every_method_is_described():
 def test_its_table_of_the_shipped_meta_dataset_is_what_the_pipeline_measured():
     measured = pd.read_csv(ROOT / "data/reports/light/summary.csv", index_col="method")
     rows = [
-        f"| `{method}` | " + " | ".join(f"{row[n]:.3f} ± {row[f'{n} se']:.3f}" for n in ("1", "2", "5")) + " |"
+        f"| `{method}` | "
+        + " | ".join(f"{row[n]:.3f} ± {row[f'{n} se']:.3f}" for n in ("1", "2", "5"))
+        + " |"
         for method, row in measured.iterrows()
     ]
     assert [row for row in rows if row not in README] == []
@@ -57,10 +63,16 @@ def test_its_tables_of_published_data_are_what_was_measured():
     start = README.index("**Published tables**")
     blocks = re.split(r"\| (?:HyperRec|LCBench|TaskSet) \(", README[start:])[1:]
     for name, block in zip(("hyperrec", "lcbench", "taskset"), blocks, strict=True):
-        measured = pd.read_csv(ROOT / f"data/reports/published/{name}.csv", index_col="method").iloc[:, :4]
+        measured = pd.read_csv(
+            ROOT / f"data/reports/published/{name}.csv", index_col="method"
+        ).iloc[:, :4]
         rows = re.findall(
-            r"\| `([a-z0-9-]+)`(?: \(\d seeds?\))? \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]*)", block
+            r"\| `([a-z0-9-]+)`(?: \(\d seeds?\))? \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]*)",
+            block,
         )
         assert len(rows) >= 4
         for method, *shown in rows:
-            assert shown == ["" if pd.isna(v) else f"{v:.4f}" for v in measured.loc[method]], (name, method)
+            assert shown == ["" if pd.isna(v) else f"{v:.4f}" for v in measured.loc[method]], (
+                name,
+                method,
+            )
