@@ -45,12 +45,12 @@ METHODS: dict[str, Method] = {
         "successive halving over several trade-offs of breadth and depth",
     ),
     "mean-rank": Method(
-        "foretune.history.ranks:MeanRank",
+        "foretune.searchers.transfer.portfolio:MeanRank",
         "past tasks' mean ranking, each trained to the end",
         needs_past=True,
     ),
     "portfolio": Method(
-        "foretune.history.ranks:Portfolio",
+        "foretune.searchers.transfer.portfolio:Portfolio",
         "past tasks' greedy portfolio, each trained to the end",
         needs_past=True,
     ),
