@@ -32,7 +32,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@touch $@
 
 demo: env ## tune a network on a task that foretune has not seen, learning from those it has; then compare
-	$(BIN)/python -m foretune.sources.prepare
+	$(BIN)/python -m foretune.pipeline.tasks
 	$(BIN)/foretune tune $(DEMO_TASK) --budget $(DEMO_BUDGET) --compare --study demo
 
 test: env ## run the tests
@@ -51,7 +51,7 @@ format: env ## put the code into the house's format
 	$(BIN)/ruff format .
 
 tasks: env ## prepare the embedded image tasks in data/images
-	$(BIN)/python -m foretune.sources.prepare
+	$(BIN)/python -m foretune.pipeline.tasks
 
 bench: env ## run other libraries side by side, each in an environment of its own
 	$(BIN)/python bench/run.py

@@ -8,14 +8,19 @@ counted, since on a busy machine wall-clock says little. One line per method, fo
 
 import argparse
 import resource
+import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
-from foretune.evaluation.synthetic import synthetic_space
 from foretune.searchers.registry import searcher
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "toys"))
+
+from synthetic import synthetic_space
 
 
 def decisions(method: str, candidates: int, observations: int, epochs: int, seed: int = 0) -> np.ndarray:

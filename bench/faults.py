@@ -45,8 +45,8 @@ from pathlib import Path
 import psutil
 import victim as harmed
 
-from foretune.meta import MetaDataset
-from foretune.tracking import Tracker
+from foretune.history.meta_dataset import MetaDataset
+from foretune.views.tracking import Tracker
 
 PATIENCE = 300.0  # seconds without any progress, after which a study has not survived
 EARLY = ("study", "machine", "mlflow")
@@ -397,7 +397,7 @@ def logged(victim: Victim, want: set[tuple[int, int]]) -> tuple[int, int]:
     experiment = client.get_experiment_by_name(f"{harmed.PREFIX}/toy").experiment_id
     study = harmed.study_in(victim.folder)
     uid = Tracker(victim.uri, prefix=harmed.PREFIX)._views_of(study)(study, True).uid
-    (parent,) = client.search_runs([experiment], f"tags.`foretune.study` = '{uid}'")
+    (parent,) = client.search_runs([experiment], f"tags.`foretune.study.study` = '{uid}'")
     for run in client.search_runs(
         [experiment], f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'", max_results=1000
     ):

@@ -31,12 +31,12 @@ import faults
 import victim
 
 from foretune.files import write_json
-from foretune.runner import run_study
+from foretune.running.runner import run_study
+from foretune.running.workers import Ended, Processes
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
-from foretune.study import Plan, Step, Study
-from foretune.tracking import Tracker
-from foretune.workers import Ended, Processes
+from foretune.study.study import Plan, Step, Study
+from foretune.views.tracking import Tracker
 
 toy = victim.toy
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +74,7 @@ class Nothing:
 
     def run(self, config_id: int, config: Any, start: int, stop: int, on_epoch: Any = None) -> Any:
         """A row."""
-        from foretune.objective import Outcome
+        from foretune.study.outcome import Outcome
 
         return Outcome([{"epoch": stop, "score": 0.0}])
 
@@ -84,7 +84,7 @@ class Seconds:
 
     def run(self, config_id: int, config: Any, start: int, stop: int, on_epoch: Any = None) -> Any:
         """Its rows, each told as it comes."""
-        from foretune.objective import Outcome
+        from foretune.study.outcome import Outcome
 
         rows = []
         for epoch in range(start + 1, stop + 1):

@@ -2,7 +2,7 @@
 
     python bench/published.py [--traces data/reports/traces] [--peers data/reports/at2] [--out data/reports/published]
 
-Steps are made by `python -m foretune.evaluation.benchmark` and `python -m foretune.evaluation.field --run`, TPE's rows (`tpe_TABLE.csv`) by `python bench/run.py
+Steps are made by `python -m foretune.evaluation.benchmark` and `python -m papers.dyhpo.field --run`, TPE's rows (`tpe_TABLE.csv`) by `python bench/run.py
 --peers optuna --methods "" --table FOLDER --tasks 25 --budget EPOCHS --out FILE`. A budget that a method's runs do not reach is left empty.
 """
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from foretune.evaluation.leave_one_out import full_grid
-from foretune.images import Task
-from foretune.meta import MetaDataset
+from foretune.history.grid import full_grid
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders import trunk
-from foretune.recommenders.hyperstar import HyperSTAR
+from foretune.recommenders.hyperstar.recommender import HyperSTAR
+from foretune.tasks.task import Task
 
 
 def main() -> None:

@@ -25,13 +25,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foretune import spectral
-from foretune.evaluation.small_networks import Data, Fleet, SmallTrial
-from foretune.images import Task
-from foretune.networks import build
 from foretune.searchers.autohyper import EPOCHS, search
-from foretune.spaces import Settings
-from foretune.training import Trial
+from foretune.tasks.task import Task
+from foretune.training import spectral
+from foretune.training.networks import build
+from foretune.training.recipe import Settings
+from foretune.training.trial import Trial
+from papers.autohyper.small_networks import Data, Fleet, SmallTrial
 
 TASKS = ("hangul", "microstructures", "typefaces", "textiles")
 OPTIMIZERS = ("adam", "adagrad", "rmsprop", "adabound")

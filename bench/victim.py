@@ -24,13 +24,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "toys"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "flows"))
 import toy
 
-from foretune.cli import told
+from foretune.commands.cli import told
 from foretune.errors import BadInput
-from foretune.runner import run_study
+from foretune.running.runner import run_study
+from foretune.running.workers import Processes, Workers
 from foretune.searchers.registry import searcher
-from foretune.study import Study
-from foretune.tracking import Tracker
-from foretune.workers import Processes, Workers
+from foretune.study.study import Study
+from foretune.views.tracking import Tracker
 
 CONFIGS, WORKERS, EPOCH_SECONDS = 24, 2, 0.06
 BUDGET = CONFIGS * toy.EPOCHS
@@ -53,7 +53,7 @@ class Trial(toy.Toy):
         """The rows that the checkpoint has; none if it is damaged, as in training."""
         if not self.sealed:
             return super().read(config_id)
-        from foretune import checkpoints
+        from foretune.training import checkpoints
 
         return (checkpoints.load(self.checkpoint(config_id)) or {"rows": []})["rows"]
 
@@ -62,7 +62,7 @@ class Trial(toy.Toy):
         if not self.sealed:
             super().write(config_id, rows)
             return
-        from foretune import checkpoints
+        from foretune.training import checkpoints
 
         checkpoints.save(self.checkpoint(config_id), {"rows": rows})
 

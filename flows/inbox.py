@@ -2,7 +2,7 @@
 
     python flows/inbox.py [--inbox data/inbox] [--budget EPOCHS] [--method M]
 
-A run looks, works until nothing is left to do, and ends; a schedule calls it again. What is taken, and what a kill leaves: `foretune.inbox`.
+A run looks, works until nothing is left to do, and ends; a schedule calls it again. What is taken, and what a kill leaves: `foretune.service.inbox`.
 """
 
 import argparse
@@ -18,12 +18,12 @@ from prefect_api import Count, Method, Positive, prefect_api
 from pydantic import Field
 from tune import tune
 
-from foretune.display import describe
 from foretune.errors import BadInput
-from foretune.inbox import Inbox, Job
-from foretune.study import Study
-from foretune.tracking import Tracker
-from foretune.tuning import Tuned
+from foretune.running.tuning import Tuned
+from foretune.service.inbox import Inbox, Job
+from foretune.study.study import Study
+from foretune.views.progress import describe
+from foretune.views.tracking import Tracker
 
 MACHINE = (
     OSError,

@@ -2,7 +2,7 @@
 
     python flows/meta_dataset.py [--tasks A,B] [--configurations N] [--minutes M] [--runner processes|ray|dask]
 
-It can be stopped at any point and goes on from there. What is trained, in which order and where it is kept: `foretune.collect`.
+It can be stopped at any point and goes on from there. What is trained, in which order and where it is kept: `foretune.running.collector`.
 """
 
 import os
@@ -16,11 +16,11 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect_api import RUNNERS, Count, Positive, Seed, machine_fault, prefect_api, task_runner
 
-from foretune import collect
-from foretune.collection import Block, Row
 from foretune.errors import BadInput
-from foretune.space import Config
-from foretune.spaces import Settings
+from foretune.running import collector as collect
+from foretune.running.collection import Block, Row
+from foretune.space.space import Config
+from foretune.training.recipe import Settings
 
 
 @task(
@@ -97,7 +97,7 @@ def as_arguments(
     seed: int | None = None,
     rank: bool = False,
 ) -> collect.Wish:
-    """The flow's parameters as what `foretune.collect` takes."""
+    """The flow's parameters as what `foretune.running.collector` takes."""
     return collect.Wish(
         tasks=tuple(name for name in tasks.split(",") if name),
         configurations=configurations,

@@ -22,7 +22,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect_api import prefect_api
 
 from foretune.errors import BadInput
-from foretune.recommenders.own import fit
+from foretune.running.meta_train import fit
 
 MODELS = "data/models"  # what a stage that fits a recommender writes to
 LAST = 12  # lines of DVC's output that an error quotes

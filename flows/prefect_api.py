@@ -14,10 +14,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from foretune.collect import worker_started
 from foretune.errors import BadInput
+from foretune.running.collector import worker_started
+from foretune.running.workers import without_interrupt
 from foretune.searchers.registry import METHODS
-from foretune.workers import without_interrupt
 
 QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "RAY_USAGE_STATS_ENABLED": "0"}
 RUNNERS = ("processes", "ray", "dask")

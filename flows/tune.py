@@ -35,18 +35,18 @@ from prefect_api import (
     task_runner,
 )
 
-from foretune import tuning
-from foretune.collect import stop_children, stops_on_sigterm
 from foretune.commands.tune import write_study_report
-from foretune.display import describe, progress
 from foretune.errors import BadInput
-from foretune.objective import Outcome
-from foretune.plan import Step
-from foretune.runner import needed_checkpoints
-from foretune.storage import Stored
-from foretune.study import Study
-from foretune.tracking import Tracker
-from foretune.workers import Died, Ended, Event, Objective, Processes
+from foretune.running import tuning
+from foretune.running.collector import stop_children, stops_on_sigterm
+from foretune.running.runner import needed_checkpoints
+from foretune.running.storage import Stored
+from foretune.running.workers import Died, Ended, Event, Objective, Processes
+from foretune.study.outcome import Outcome
+from foretune.study.plan import Step
+from foretune.study.study import Study
+from foretune.views.progress import describe, progress
+from foretune.views.tracking import Tracker
 
 LOCAL = "local"  # beside the kinds of task runners
 
@@ -78,7 +78,7 @@ class Submitted:
 
 
 class PrefectWorkers:
-    """Steps as task runs on a Prefect task runner (the `Workers` of `foretune.runner`); a pool that broke is replaced by a new one."""
+    """Steps as task runs on a Prefect task runner (the `Workers` of `foretune.running.runner`); a pool that broke is replaced by a new one."""
 
     def __init__(self, objective: Objective, count: int, runner: str = "processes", gpus: float | None = None):
         self.objective, self.count, self.kind, self.gpus = objective, count, runner, gpus

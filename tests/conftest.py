@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretune.meta import MetaDataset
-from foretune.space import Space
+from foretune.history.meta_dataset import MetaDataset
+from foretune.space.space import Space
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -37,7 +37,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def meta() -> MetaDataset:
     """Five synthetic tasks, 40 configurations (one hyperparameter conditional, some diverge), 9 epochs and epoch 0."""
-    from foretune.evaluation.synthetic import synthetic_meta
+    from synthetic import synthetic_meta
 
     return synthetic_meta()
 
@@ -95,11 +95,11 @@ class Ran:
 
 @pytest.fixture(scope="session")
 def cli() -> Callable[..., Ran]:
-    """Run `python -m foretune.cli ARGUMENTS` in a process of its own."""
+    """Run `python -m foretune.commands.cli ARGUMENTS` in a process of its own."""
 
     def run(*arguments: object, cwd: Path | None = None, **environment: str) -> Ran:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        command = [sys.executable, "-m", "foretune.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "foretune.commands.cli", *map(str, arguments)]
         done = subprocess.run(
             command,
             capture_output=True,
@@ -119,7 +119,7 @@ def cli() -> Callable[..., Ran]:
 @pytest.fixture(scope="session")
 def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image task of three colours that a network learns in seconds, as a file: 90 images of 32 x 32."""
-    from foretune.images import Task, split_by_content
+    from foretune.tasks.task import Task, split_by_content
 
     rng = np.random.default_rng(0)
     labels = np.arange(90) % 3

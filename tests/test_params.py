@@ -6,7 +6,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.params import Params, load, main
-from foretune.spaces import Settings
+from foretune.training.recipe import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from foretune.cli import parser
+from foretune.commands.cli import parser
 from foretune.searchers.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -10,7 +10,7 @@ import toy
 
 from foretune.errors import BadInput
 from foretune.params import load
-from foretune.tracking import Tracker
+from foretune.views.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted([*(ROOT / "src").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
@@ -110,7 +110,7 @@ def test_no_password_reaches_mlflow_or_its_warnings(tmp_path, monkeypatch):
 
 def step(study):
     """The next step of a study, two epochs of the next configuration."""
-    from foretune.study import Step
+    from foretune.study.study import Step
 
     return Step(len(study.started), 0, 2)
 

@@ -7,14 +7,14 @@ __version__ = "0.1.0"
 
 _PUBLIC = {
     "BadInput": "foretune.errors",
-    "MetaDataset": "foretune.meta",
-    "Plan": "foretune.plan",
-    "Space": "foretune.space",
-    "Step": "foretune.plan",
-    "Study": "foretune.study",
-    "Task": "foretune.images",
-    "load_task": "foretune.images",
-    "recommend": "foretune.recommendation",
+    "MetaDataset": "foretune.history.meta_dataset",
+    "Plan": "foretune.study.plan",
+    "Space": "foretune.space.space",
+    "Step": "foretune.study.plan",
+    "Study": "foretune.study.study",
+    "Task": "foretune.tasks.task",
+    "load_task": "foretune.tasks.loading",
+    "recommend": "foretune.recommenders.recommendation",
     "searcher": "foretune.searchers.registry",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  (names of lazily loaded objects)

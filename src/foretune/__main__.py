@@ -2,6 +2,6 @@
 
 import sys
 
-from foretune.cli import main
+from foretune.commands.cli import main
 
 sys.exit(main())

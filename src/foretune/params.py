@@ -13,7 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from foretune.errors import BadInput
-from foretune.spaces import Settings
+from foretune.training.recipe import Settings
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def test_lines_are_read_as_they_were_written_and_summed_by_kind(faults, tmp_path
 
 
 def test_damage_is_always_seen_by_the_digest(faults, tmp_path):
-    from foretune import checkpoints
+    from foretune.training import checkpoints
 
     path = tmp_path / "trial.ckpt"
     for seed in range(20):

@@ -2,8 +2,8 @@
 
 import shutil
 
-from foretune.cli import main
 from foretune.commands import doctor
+from foretune.commands.cli import main
 
 
 def test_the_exit_code_says_whether_something_is_wrong(monkeypatch, tmp_path, capsys):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import yaml
 
-from foretune import learning_rate
-from foretune.cli import main
+from foretune.commands.cli import main
 from foretune.commands.lr import rules_of
 from foretune.errors import BadInput
-from foretune.images import Task
-from foretune.objective import Outcome
-from foretune.space import Space
+from foretune.running import learning_rate
+from foretune.space.space import Space
+from foretune.study.outcome import Outcome
+from foretune.tasks.task import Task
 
 
 @pytest.fixture

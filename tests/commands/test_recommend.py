@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from recommended import data_folder, picture_task, ranking_of
 
-from foretune.cli import main
-from foretune.recommendation import Recommendation
+from foretune.commands.cli import main
 from foretune.recommenders.base import Past
-from foretune.summary import number
+from foretune.recommenders.recommendation import Recommendation
+from foretune.views.summary import number
 
 
 @pytest.fixture

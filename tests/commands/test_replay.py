@@ -5,13 +5,13 @@ from dataclasses import asdict
 
 import pytest
 
-from foretune.cli import main
+from foretune.commands.cli import main
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.meta import MetaDataset
-from foretune.objective import Replay
+from foretune.history.meta_dataset import MetaDataset
+from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import searcher
-from foretune.spaces import Settings
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
+from foretune.training.recipe import Settings
 
 FIELDS = [
     "step",

@@ -1,8 +1,8 @@
 """`foretune studies` and `foretune report`."""
 
-from foretune.cli import main
+from foretune.commands.cli import main
 from foretune.commands.studies import status
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 
 
 def make(meta, data, name, budget=9, epochs=0):

@@ -2,8 +2,8 @@
 
 import pytest
 
-from foretune.cli import main
-from foretune.meta import MetaDataset
+from foretune.commands.cli import main
+from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import DEFAULT, METHODS
 
 

@@ -4,10 +4,10 @@ import pytest
 import yaml
 from inline import Inline
 
-from foretune import tuning
-from foretune.cli import main, parser
+from foretune.commands.cli import main, parser
 from foretune.commands.tune import request
-from foretune.study import Study
+from foretune.running import tuning
+from foretune.study.study import Study
 
 SMALL = [
     "--network",

@@ -10,9 +10,9 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import searcher
-from foretune.study import Step
+from foretune.study.study import Step
 
 
 def steps_of(meta, task, name, budget, **more):
@@ -78,7 +78,7 @@ def same(step, want):
 @pytest.mark.parametrize("goal", ["maximize", "minimize"])
 @pytest.mark.parametrize("name", ["random", "hyperband", "portfolio"])
 def test_every_figure_is_the_tables(name, goal):
-    from foretune.evaluation.synthetic import synthetic_meta
+    from synthetic import synthetic_meta
 
     meta = synthetic_meta(goal=goal)
     for task in ("t0", "t3"):
@@ -194,7 +194,7 @@ def test_a_regret_is_infinite_before_anything_is_known(meta):
 
 def test_a_cheap_replay_imports_nothing_heavy(meta_folder, tmp_path):
     code = (
-        "import sys; from foretune.cli import main;"
+        "import sys; from foretune.commands.cli import main;"
         f"assert main(['replay', {str(meta_folder)!r}, '--task', 't0', '--method', 'portfolio', '--budget', '20', '--out', {str(tmp_path / 'o')!r}]) == 0;"
         "print(sorted({'torch', 'pandas', 'scipy', 'sklearn', 'ConfigSpace', 'mlflow', 'prefect', 'dvc'} & set(sys.modules)))"
     )

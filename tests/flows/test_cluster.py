@@ -20,13 +20,13 @@ from prefect_api import find_flows, lost_task, resources, task_runner
 from tune import PrefectWorkers, tune
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
-from foretune.objective import Outcome
-from foretune.plan import Step
-from foretune.runner import run_study
+from foretune.history.meta_dataset import MetaDataset
+from foretune.running.runner import run_study
+from foretune.running.workers import Died, Ended
 from foretune.searchers.registry import searcher
-from foretune.study import Study
-from foretune.workers import Died, Ended
+from foretune.study.outcome import Outcome
+from foretune.study.plan import Step
+from foretune.study.study import Study
 
 from .conftest import TINY
 

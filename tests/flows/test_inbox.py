@@ -9,7 +9,7 @@ from inbox import Unfinished
 from inbox import inbox as flow
 
 from foretune.errors import BadInput
-from foretune.tuning import Tuned
+from foretune.running.tuning import Tuned
 
 
 @pytest.fixture

@@ -5,11 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foretune.collection import order
-from foretune.images import Task
-from foretune.meta import MetaDataset
-from foretune.spaces import Settings, transfer_pool
-from foretune.training import train
+from foretune.history.meta_dataset import MetaDataset
+from foretune.running.collection import order
+from foretune.space.catalogue import transfer_pool
+from foretune.tasks.task import Task
+from foretune.training.recipe import Settings
+from foretune.training.trial import train
 
 from .conftest import TINY
 

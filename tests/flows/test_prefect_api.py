@@ -10,7 +10,7 @@ from prefect.states import Completed, Failed
 from prefect_api import find_flows, machine_fault, prefect_api, task_runner
 
 from foretune.errors import BadInput
-from foretune.training import Diverged
+from foretune.training.trial import Diverged
 
 
 @pytest.mark.parametrize(

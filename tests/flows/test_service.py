@@ -172,7 +172,7 @@ def test_a_scheduled_watch_trains_on_a_worker_and_its_curves_are_in_mlflow(runni
     import mlflow
     import pandas as pd
 
-    from foretune.exported import load
+    from foretune.training.export import load
 
     service, folder = running
     told = wait_for(folder / "inbox" / "done" / "photos.txt", folder)

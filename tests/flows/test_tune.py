@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from foretune.errors import BadInput
-from foretune.objective import Outcome
-from foretune.plan import Step
-from foretune.study import Study
-from foretune.workers import Died, Ended
+from foretune.running.workers import Died, Ended
+from foretune.study.outcome import Outcome
+from foretune.study.plan import Step
+from foretune.study.study import Study
 
 from .conftest import TINY
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from foretune.images import Task
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
+from foretune.tasks.task import Task
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Past, Ranking, best_over_seeds, further, in_unit, support_of, weights_of
 from foretune.recommenders.baselines import TaskAgnostic
 

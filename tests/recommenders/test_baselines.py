@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from foretune.images import Task
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.baselines import MeanRank, Portfolio, Random, TaskAgnostic
+from foretune.tasks.task import Task
 
 Make = Callable[..., MetaDataset]
 ANY = Task("any", np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]), ("a", "b"), np.zeros(2, np.uint8))

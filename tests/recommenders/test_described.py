@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.evaluation.ranking import ap_at_k
+from foretune.history.average_precision import ap_at_k
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.baselines import TaskAgnostic
 from foretune.recommenders.described import GlobalMean, MetadataNetwork, NearestMetadata, RandomForest, TrAutoML, probes

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.encoding import MOST_VALUES, encoded, one_hot
 
 CONFIGS = [{"rate": 0.1, "opt": "sgd", "momentum": 0.9}, {"rate": 0.01, "opt": "adam"}, {"rate": 0.1, "opt": "adam"}]

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from foretune.images import Task
 from foretune.recommenders.metadata import NAMES, metadata, standardise
+from foretune.tasks.task import Task
 
 
 def test_features_of_a_task_made_by_hand() -> None:

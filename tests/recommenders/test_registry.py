@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.baselines import MeanRank
 from foretune.recommenders.registry import RECOMMENDERS, entry, kind, load, offered, recommender
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from foretune.errors import BadInput
-from foretune.images import Task
 from foretune.recommenders.trunk import draw, kept_activations, trunk
+from foretune.tasks.task import Task
 
 
 def task(images: int = 30, name: str = "t") -> Task:

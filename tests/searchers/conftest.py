@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import searcher
 
 

@@ -4,9 +4,9 @@ import numpy as np
 from ConfigSpace import ConfigurationSpace, Float
 
 from foretune.searchers.anchored import Anchored
-from foretune.searchers.random import Random
-from foretune.space import Space
-from foretune.study import Plan, Study
+from foretune.searchers.gray_box.random import Random
+from foretune.space.space import Space
+from foretune.study.study import Plan, Study
 
 
 def empty_study(budget: int = 40) -> Study:

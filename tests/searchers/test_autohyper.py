@@ -9,8 +9,8 @@ from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float,
 from foretune.errors import BadInput
 from foretune.searchers.autohyper import AutoHyper, Rules, clipped, decide, narrowed, near, search
 from foretune.searchers.registry import searcher
-from foretune.space import Space
-from foretune.study import Plan, Study
+from foretune.space.space import Space
+from foretune.study.study import Plan, Study
 
 
 def falling(middle, power=2.0, floor=0.0, layers=40):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from foretune.searchers.base import Searcher, adopt_past, best_startable, draw
-from foretune.space import Space
-from foretune.study import Plan, Step, Study
+from foretune.space.space import Space
+from foretune.study.study import Plan, Step, Study
 
 SWITCH = {
     "type": "categorical",

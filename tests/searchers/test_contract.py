@@ -13,8 +13,8 @@ from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Intege
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.registry import METHODS, searcher
-from foretune.space import Space
-from foretune.study import Plan, Study
+from foretune.space.space import Space
+from foretune.study.study import Plan, Study
 
 SPECIAL = {"autohyper": "needs an open study and the share of layers without knowledge gain as a column of the curves"}
 SMALLER = {

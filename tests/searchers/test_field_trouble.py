@@ -7,11 +7,11 @@ import time
 
 import numpy as np
 import pytest
+from synthetic import synthetic_space
 
 from foretune.evaluation.replay import replay_study
-from foretune.evaluation.synthetic import synthetic_space
 from foretune.searchers.registry import searcher
-from foretune.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study
 
 OPTIONS = {
     "dyhpo": {"refit_steps": 5, "first_steps": 20},

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.evaluation.synthetic import synthetic_meta
 from foretune.searchers.registry import searcher
 
 BUDGET, SEEDS = 90, 4  # a little more than three full trainings

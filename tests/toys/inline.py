@@ -1,6 +1,6 @@
 """Workers of this very process, for tests that need no other."""
 
-from foretune.workers import Died, Ended, Row
+from foretune.running.workers import Died, Ended, Row
 
 
 class Inline:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
-from foretune.images import Task
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Past, Ranking
+from foretune.tasks.task import Task
 
 
 def picture_task(name="new", seed=0):

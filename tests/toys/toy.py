@@ -18,12 +18,12 @@ from pathlib import Path
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.objective import Outcome
-from foretune.runner import run_study
+from foretune.running.runner import run_study
+from foretune.running.workers import Processes
 from foretune.searchers.registry import searcher
-from foretune.space import Space
-from foretune.study import Plan, Study
-from foretune.workers import Processes
+from foretune.space.space import Space
+from foretune.study.outcome import Outcome
+from foretune.study.study import Plan, Study
 
 EPOCHS = 9
 X = {"type": "uniform_float", "name": "x", "lower": 0.0, "upper": 1.0, "default_value": 0.5, "log": False, "meta": None}

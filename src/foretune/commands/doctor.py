@@ -96,10 +96,10 @@ def machine(data: Path) -> Iterator[Finding]:
 
 def contents(data: Path) -> Iterator[Finding]:
     """Prepared tasks, meta-datasets, studies."""
-    from foretune.images import prepared
-    from foretune.meta import MetaDataset
-    from foretune.study import Study
-    from foretune.tuning import all_studies
+    from foretune.history.meta_dataset import MetaDataset
+    from foretune.running.tuning import all_studies
+    from foretune.study.study import Study
+    from foretune.tasks.loading import prepared
 
     tasks = prepared(data)
     hint = "" if tasks else "; prepare the embedded ones with: foretune tasks --prepare"

@@ -8,26 +8,26 @@ from pathlib import Path
 
 import yaml
 
-from foretune.cli import options
-from foretune.display import duration
+from foretune.commands.cli import options
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.images import load_task
-from foretune.learning_rate import SUGGESTED, Found, learning_rate_search
-from foretune.networks import architecture
-from foretune.report import write_report
+from foretune.running.learning_rate import SUGGESTED, Found, learning_rate_search
+from foretune.running.tuning import check_name
 from foretune.searchers.autohyper import Rules, narrowed
-from foretune.spaces import Settings
-from foretune.study import Study
-from foretune.tracking import Tracker
-from foretune.tuning import check_name
+from foretune.study.study import Study
+from foretune.tasks.loading import load_task
+from foretune.training.networks import architecture
+from foretune.training.recipe import Settings
+from foretune.views.progress import duration
+from foretune.views.report import write_report
+from foretune.views.tracking import Tracker
 
 FEW_STEPS = 100  # in an epoch: the rate at which Z falls moves with their number (docs/autohyper.md)
 
 
 def run(args: argparse.Namespace) -> int:
     """Search, print Z of every rate and the rate chosen, write the results; exit code 1 if Z did not respond to the rate."""
-    from foretune.training import find_device
+    from foretune.training.trial import find_device
 
     if args.optimizer not in SUGGESTED:
         raise BadInput(f"--optimizer {args.optimizer!r} must be one of {', '.join(SUGGESTED)}")

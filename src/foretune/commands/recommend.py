@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from foretune.cli import check_output
+from foretune.commands.cli import check_output
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.images import Task, sheet_png
-from foretune.recommendation import Recommendation, Row, recommend
-from foretune.report import data_uri, render
-from foretune.summary import describe, is_share, number, score
+from foretune.recommenders.recommendation import Recommendation, Row, recommend
+from foretune.tasks.task import Task
+from foretune.views.report import data_uri, render
+from foretune.views.sheet import sheet_png
+from foretune.views.summary import describe, is_share, number, score
 
 NEAREST = 3  # past tasks that are shown
 FIRST = 10  # suggestions of which it is said how many the images brought there

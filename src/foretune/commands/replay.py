@@ -5,12 +5,12 @@ import json
 import sys
 from pathlib import Path
 
-from foretune.cli import check_output, names, options
+from foretune.commands.cli import check_output, names, options
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import write_atomic
-from foretune.history import read
-from foretune.meta import MetaDataset
+from foretune.history.join import read
+from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import method, searcher
 
 
@@ -48,7 +48,7 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
 
     Own studies have the shipped table as history too, where `tune` would give it to them: it lies in `meta/light` beside the folder of studies.
     """
-    from foretune.evaluation import saved
+    from foretune.evaluation import would_have_saved as saved
     from foretune.searchers.registry import DEFAULT
 
     if args.task is not None or args.sources is not None:

@@ -4,8 +4,8 @@ import argparse
 import sys
 
 from foretune.errors import BadInput
-from foretune.study import Study
-from foretune.tuning import all_studies, find_study
+from foretune.running.tuning import all_studies, find_study
+from foretune.study.study import Study
 
 
 def status(study: Study) -> str:

@@ -20,8 +20,8 @@ def methods(args: argparse.Namespace) -> int:
 
 def tasks(args: argparse.Namespace) -> int:
     """List the embedded tasks and which are prepared, or prepare them."""
-    from foretune.images import prepared
-    from foretune.sources.prepare import EMBEDDED, prepare_all
+    from foretune.tasks.embedded.prepare import EMBEDDED, prepare_all
+    from foretune.tasks.loading import prepared
 
     if unknown := [n for n in args.names if n not in EMBEDDED]:
         raise BadInput(f"unknown task {unknown[0]!r}; there are {', '.join(EMBEDDED)}")
@@ -41,7 +41,7 @@ def tasks(args: argparse.Namespace) -> int:
 
 def import_table(args: argparse.Namespace) -> int:
     """Turn a published table into a meta-dataset folder."""
-    from foretune.importers.registry import import_table as read
+    from foretune.stores.registry import import_table as read
 
     if args.target.exists() and (not args.target.is_dir() or any(args.target.iterdir())):
         raise BadInput(f"DEST {args.target} exists and is not an empty folder; give a new one")

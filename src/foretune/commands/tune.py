@@ -7,15 +7,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from foretune.cli import check_output, names, options
-from foretune.display import describe, duration, progress
-from foretune.history import PREFIX
-from foretune.report import write_report
+from foretune.commands.cli import check_output, names, options
+from foretune.history.join import PREFIX
+from foretune.running.tuning import Prepared, Request, Tuned, baseline, finish, prepared
+from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
-from foretune.study import Study
-from foretune.tracking import Tracker
-from foretune.tuning import Prepared, Request, Tuned, baseline, finish, prepared
-from foretune.tuning import run as run_ready
+from foretune.study.study import Study
+from foretune.views.progress import describe, duration, progress
+from foretune.views.report import write_report
+from foretune.views.tracking import Tracker
 
 BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
@@ -130,7 +130,7 @@ def announce(ready: Prepared) -> None:
 def ranked_by(noted: dict[str, Any] | None, wanted: str) -> str:
     """Where a method's ranking comes from."""
     if noted is None:
-        return f"no fitted {wanted} for this past (python -m foretune.recommenders.train): ranked by the past tasks' mean rank"
+        return f"no fitted {wanted} for this past (python -m foretune.pipeline.recommenders): ranked by the past tasks' mean rank"
     if noted.get("known_as"):
         return f"ranked by {noted['recommender']}, which has seen these very images as {noted['known_as']}: what was measured on them comes first"
     own = len(noted.get("own_studies", []))
@@ -161,7 +161,8 @@ def summarise(ready: Prepared, tuned: Tuned, others: dict[str, Tuned], report: P
 
 def write_study_report(folder: Path, out: Path | None) -> Path:
     """Write the report of the study in `folder`, with its baselines and the task's thumbnails if they are there."""
-    from foretune.images import Task, sheet_png
+    from foretune.tasks.task import Task
+    from foretune.views.sheet import sheet_png
 
     check_output(out)
     study = Study.load(folder)

@@ -20,7 +20,7 @@ import pandas as pd
 
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import replace, write_atomic
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import method, searcher
 
 RUN = ["method", "task", "seed"]

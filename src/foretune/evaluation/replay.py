@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
-from foretune.objective import Replay
+from foretune.history.meta_dataset import MetaDataset
+from foretune.running.objectives.replay import Replay
 from foretune.searchers.base import Searcher
-from foretune.study import Plan, Study
+from foretune.study.study import Plan, Study
 
 
 def replay_study(

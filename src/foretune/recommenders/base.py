@@ -16,10 +16,10 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.files import replace, write_json
-from foretune.images import Task
-from foretune.meta import MetaDataset
-from foretune.searchers.warm import greedy_portfolio, mean_rank
-from foretune.space import config_key
+from foretune.history.meta_dataset import MetaDataset
+from foretune.history.ranks import greedy_portfolio, mean_rank
+from foretune.space.space import config_key
+from foretune.tasks.task import Task
 
 Arrays = dict[str, np.ndarray]
 PRIOR = 3.0  # past tasks that all tasks' variance counts as, beside the nearest ones' own (`further`)

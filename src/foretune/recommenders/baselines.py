@@ -1,7 +1,7 @@
 """Recommenders that do not look at the new task: what any task-aware one has to beat.
 
 `TaskAgnostic` is HyperSTAR's baseline of that name: the mean of the past tasks' normalised scores. `MeanRank` and `Portfolio` are the lists of
-`foretune.searchers.warm`.
+`foretune.history.ranks`.
 """
 
 import zlib
@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from foretune.images import Task
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
+from foretune.history.ranks import mean_rank
 from foretune.recommenders.base import Arrays, Past, Ranking, Recommender, equal_shares, in_unit
-from foretune.searchers.warm import mean_rank
+from foretune.tasks.task import Task
 
 
 class Blind(Recommender):

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from foretune.errors import BadInput
-from foretune.images import Task
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of, weights_of
 from foretune.recommenders.encoding import encoded
-from foretune.recommenders.hyperstar import JointPredictor
+from foretune.recommenders.hyperstar.recommender import JointPredictor
 from foretune.recommenders.metadata import metadata, standardise
 from foretune.recommenders.trunk import kept_activations, trunk
+from foretune.tasks.task import Task
 
 
 class Described(Recommender):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.meta import MetaDataset
+from foretune.history.meta_dataset import MetaDataset
 
 ENCODINGS = ("one-hot", "numeric", "both")
 MOST_VALUES = 16  # a number with more values than this in the pool is cut into as many quantiles

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from foretune.images import Task
 from foretune.recommenders.trunk import draw
+from foretune.tasks.task import Task
 
 LIMIT = 400  # images whose pixels are looked at, the same ones each time
 NAMES = (

@@ -24,7 +24,7 @@ class Entry:
     trains: str = ""  # what it must train on the new task first: it is compared with others, and cannot be asked for a recommendation
 
 
-HYPERSTAR = "foretune.recommenders.hyperstar:HyperSTAR"
+HYPERSTAR = "foretune.recommenders.hyperstar.recommender:HyperSTAR"
 PLAIN = "hyperstar-bm"
 ONE = {"members": 1}
 
@@ -61,7 +61,8 @@ RECOMMENDERS: dict[str, Entry] = {
     "hyperstar-both": Entry(HYPERSTAR, "... with both regularisers", {**ONE, **variant(True, True)}, PLAIN),
     "hyperstar-paper": Entry(HYPERSTAR, "... with both, not starting from the mean score", {**ONE, "residual": False}),
     "siamese": Entry(
-        "foretune.recommenders.siamese:SiameseNearest", "the past tasks nearest by a Siamese network's distance"
+        "foretune.recommenders.siamese.recommender:SiameseNearest",
+        "the past tasks nearest by a Siamese network's distance",
     ),
 }
 
@@ -88,7 +89,7 @@ def offered(name: str) -> Entry:
     if trains := RECOMMENDERS[name].trains:
         raise BadInput(
             f"recommender {name!r} cannot rank untrained: it compares results, and must train {trains} on the new task first; it is there to be "
-            f"compared with (python -m foretune.evaluation.rankings). Take one of {', '.join(known)}"
+            f"compared with (python -m papers.hyperstar.rankings). Take one of {', '.join(known)}"
         )
     return RECOMMENDERS[name]
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from foretune.augment import normalise, resize, to_float
 from foretune.errors import BadInput
-from foretune.images import Task
-from foretune.networks import IMAGENET_MEAN, IMAGENET_STD, build
+from foretune.tasks.task import Task
+from foretune.training.augmentation import normalise, resize, to_float
+from foretune.training.networks import IMAGENET_MEAN, IMAGENET_STD, build
 
 CHUNK = 64  # images that go through the frozen stages at once: their activations stay in the processor's cache
 CUT = 7  # stages of MobileNetV2 before `block6`

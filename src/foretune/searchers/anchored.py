@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foretune.searchers.base import Searcher
-from foretune.study import Step, Study
+from foretune.study.study import Step, Study
 
 
 class Anchored(Searcher):

@@ -1,6 +1,6 @@
 """autoHyper: the initial learning rate, from how much of the weights is still noise after a few epochs (algorithm 1).
 
-Z(rate) is the share of layers and unfoldings without knowledge gain (`foretune.spectral`), averaged over the first T = 5 epochs: 1 at a
+Z(rate) is the share of layers and unfoldings without knowledge gain (`foretune.training.spectral`), averaged over the first T = 5 epochs: 1 at a
 random start and at rates too small to learn anything, falling towards 0 as rates grow. The best rate lies where Z begins to be flat. The
 search walks up a logarithmic grid until the running product of Z, to the power 0.8, falls below a threshold (the plateau), puts a finer grid
 between the rates before and at the plateau, and so on until the grid's ends no longer differ.
@@ -31,8 +31,8 @@ from ConfigSpace import ConfigurationSpace
 
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher
-from foretune.space import Config, Space, config_key
-from foretune.study import Step, Study
+from foretune.space.space import Config, Space, config_key
+from foretune.study.study import Step, Study
 
 RESPONSE = "zero_share"  # the column of a learning curve that holds Z_t
 EPOCHS = 5  # T

@@ -9,8 +9,8 @@ import numpy as np
 from foretune.errors import BadInput
 
 if TYPE_CHECKING:
-    from foretune.space import Config
-    from foretune.study import Step, Study
+    from foretune.space.space import Config
+    from foretune.study.study import Step, Study
 
 
 class Searcher:

@@ -20,26 +20,27 @@ class Method:
     about: str
     needs_past: bool = False
     recommender: str | None = (
-        None  # the fitted recommender (`foretune.recommendation`) whose ranking it finds in `Plan.notes`
+        None  # the fitted recommender (`foretune.recommenders.recommendation`) whose ranking it finds in `Plan.notes`
     )
     options: Mapping[str, Any] = field(default_factory=dict)  # the class's own, where they differ from its defaults
     rank: bool = False  # decides from `zero_share`: trials must record it
 
 
 METHODS: dict[str, Method] = {
-    "random": Method("foretune.searchers.random:Random", "random configurations, each trained to the end"),
+    "random": Method("foretune.searchers.gray_box.random:Random", "random configurations, each trained to the end"),
     "sha": Method(
-        "foretune.searchers.hyperband:SuccessiveHalving",
+        "foretune.searchers.gray_box.hyperband:SuccessiveHalving",
         "successive halving: many configurations, the best share goes on",
     ),
     "hyperband": Method(
-        "foretune.searchers.hyperband:Hyperband", "successive halving over several trade-offs of breadth and depth"
+        "foretune.searchers.gray_box.hyperband:Hyperband",
+        "successive halving over several trade-offs of breadth and depth",
     ),
     "mean-rank": Method(
-        "foretune.searchers.warm:MeanRank", "past tasks' mean ranking, each trained to the end", needs_past=True
+        "foretune.history.ranks:MeanRank", "past tasks' mean ranking, each trained to the end", needs_past=True
     ),
     "portfolio": Method(
-        "foretune.searchers.warm:Portfolio", "past tasks' greedy portfolio, each trained to the end", needs_past=True
+        "foretune.history.ranks:Portfolio", "past tasks' greedy portfolio, each trained to the end", needs_past=True
     ),
     "autohyper": Method(
         "foretune.searchers.autohyper:AutoHyper",
@@ -47,78 +48,88 @@ METHODS: dict[str, Method] = {
         rank=True,
     ),
     "curve-transfer": Method(
-        "foretune.searchers.curve_transfer:CurveTransfer",
+        "foretune.searchers.transfer.curve_transfer:CurveTransfer",
         "exact curve forecasts under a prior learned from past curves",
         needs_past=True,
     ),
-    "asha": Method("foretune.searchers.asha:ASHA", "successive halving that never waits"),
-    "bohb": Method("foretune.searchers.bohb:BOHB", "Hyperband that samples where the good ones were dense"),
+    "asha": Method("foretune.searchers.gray_box.asha:ASHA", "successive halving that never waits"),
+    "bohb": Method("foretune.searchers.gray_box.bohb:BOHB", "Hyperband that samples where the good ones were dense"),
     "hyperband-gp": Method(
-        "foretune.searchers.hyperband_gp:HyperbandGP", "Hyperband that starts what a process on ranks expects to win"
+        "foretune.searchers.gray_box.hyperband_gp:HyperbandGP",
+        "Hyperband that starts what a process on ranks expects to win",
     ),
-    "dehb": Method("foretune.searchers.dehb:DEHB", "Hyperband whose configurations evolve"),
-    "boca": Method("foretune.searchers.boca:BOCA", "multi-fidelity GP-UCB: few epochs while they tell enough"),
-    "dpl": Method("foretune.searchers.dpl:DPL", "an ensemble of power laws forecasts each curve's end"),
+    "dehb": Method("foretune.searchers.gray_box.dehb:DEHB", "Hyperband whose configurations evolve"),
+    "boca": Method("foretune.searchers.gray_box.boca:BOCA", "multi-fidelity GP-UCB: few epochs while they tell enough"),
+    "dpl": Method("foretune.searchers.gray_box.dpl:DPL", "an ensemble of power laws forecasts each curve's end"),
     "dyhpo": Method(
-        "foretune.searchers.dyhpo:DyHPO", "after every epoch, the one whose next epoch promises most (deep-kernel GP)"
+        "foretune.searchers.gray_box.dyhpo:DyHPO",
+        "after every epoch, the one whose next epoch promises most (deep-kernel GP)",
     ),
     "dyhpo+": Method(
-        "foretune.searchers.dyhpo:DyHPO",
+        "foretune.searchers.gray_box.dyhpo:DyHPO",
         "DyHPO that starts no more configurations than its epochs can follow up",
         options={"width": 10.0},
     ),
     "freeze-thaw": Method(
-        "foretune.searchers.freeze_thaw:FreezeThaw", "pause and resume by the expected rate of improvement"
+        "foretune.searchers.gray_box.freeze_thaw:FreezeThaw", "pause and resume by the expected rate of improvement"
     ),
     "at2": Method(
-        "foretune.searchers.at2:AT2",
+        "foretune.searchers.transfer.at2:AT2",
         "multi-task multi-fidelity Gaussian process, exact, under Max-Trial-GP-UCB",
         needs_past=True,
     ),
     "ablr": Method(
-        "foretune.searchers.ablr:ABLR",
+        "foretune.searchers.transfer.ablr:ABLR",
         "Bayesian linear regression on features that past tasks trained",
         needs_past=True,
     ),
     "ablr-hb": Method(
-        "foretune.searchers.ablr:ABLRHyperband", "Hyperband that starts what ABLR likes", needs_past=True
+        "foretune.searchers.transfer.ablr:ABLRHyperband", "Hyperband that starts what ABLR likes", needs_past=True
     ),
     "box-bo": Method(
-        "foretune.searchers.box:BoxBO", "a Gaussian process inside the box of past bests", needs_past=True
+        "foretune.searchers.transfer.box:BoxBO", "a Gaussian process inside the box of past bests", needs_past=True
     ),
-    "box-bohb": Method("foretune.searchers.box:BoxBOHB", "BOHB inside the box of past bests", needs_past=True),
+    "box-bohb": Method("foretune.searchers.transfer.box:BoxBOHB", "BOHB inside the box of past bests", needs_past=True),
     "bohamiann": Method(
-        "foretune.searchers.bohamiann:Bohamiann", "a Bayesian neural network over tasks, sampled", needs_past=True
+        "foretune.searchers.transfer.bohamiann:Bohamiann",
+        "a Bayesian neural network over tasks, sampled",
+        needs_past=True,
     ),
-    "pmf": Method("foretune.searchers.pmf:PMF", "probabilistic matrix factorisation of the past", needs_past=True),
+    "pmf": Method(
+        "foretune.searchers.transfer.pmf:PMF", "probabilistic matrix factorisation of the past", needs_past=True
+    ),
     "rgpe": Method(
-        "foretune.searchers.rgpe:RGPE", "a ranking-weighted ensemble of past tasks' Gaussian processes", needs_past=True
+        "foretune.searchers.transfer.rgpe:RGPE",
+        "a ranking-weighted ensemble of past tasks' Gaussian processes",
+        needs_past=True,
     ),
     "empirical-prior": Method(
-        "foretune.searchers.empirical_prior:EmpiricalPrior",
+        "foretune.searchers.transfer.empirical_prior:EmpiricalPrior",
         "prior mean and covariance from past bests; full trainings",
         needs_past=True,
     ),
     "siamese-bo": Method(
-        "foretune.searchers.siamese_bo:SiameseBO",
+        "foretune.searchers.pictures.siamese_bo:SiameseBO",
         "the nearest past tasks' bests, then a Gaussian process around their mean; full trainings",
         needs_past=True,
         recommender="siamese",
     ),
     "task-aware-hyperband": Method(
-        "foretune.searchers.recommended:TaskAwareHyperband",
+        "foretune.searchers.pictures.recommended:TaskAwareHyperband",
         "Hyperband that starts what a recommender ranks first for the task's pictures",
         needs_past=True,
         recommender="hyperstar",
     ),
     "recommended": Method(
-        "foretune.searchers.recommended:Recommended",
+        "foretune.searchers.pictures.recommended:Recommended",
         "a recommender's first configurations, then another method",
         needs_past=True,
         recommender="hyperstar",
     ),
     "task-weights": Method(
-        "foretune.searchers.empirical_prior:TaskWeights", "the target as a weighted sum of past curves", needs_past=True
+        "foretune.searchers.transfer.empirical_prior:TaskWeights",
+        "the target as a weighted sum of past curves",
+        needs_past=True,
     ),
 }
 

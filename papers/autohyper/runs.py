@@ -1,0 +1,319 @@
+"""The trainings behind autoHyper's tables and figures in small: which are missing, and how they are made, many at a time.
+
+A run is one line of `runs.jsonl`, a function of its key (`KEY`) up to rounding:
+
+| kind      | what                                                        | holds                                                   |
+|-----------|-------------------------------------------------------------|---------------------------------------------------------|
+| start     | 5 epochs at a rate of a search                              | z (None if it diverged), curve (Z_t), losses, seconds     |
+| random    | 5 epochs at a rate that random search draws, without Z_t    | losses (None once it diverged), seconds                 |
+| long      | 15 epochs at a rate, with Z_t                               | the same, and valid accuracy after every epoch          |
+| full      | 20 epochs at a rate, without                                | test after 5, 10, 15, 20 epochs, valid, loss, seconds      |
+| hyperband | two rounds of Hyperband (R = 20, eta = 3) over the rate     | path: [epochs spent, best valid accuracy] after every rung |
+
+`seconds` is processor time, for a trial in a fleet its share. Searches keep nothing of their own: a search is a walk over the starts that are there
+(`foretune.searchers.autohyper.decide`), so it asks for one more until it ends, and both variants share what they both need.
+"""
+
+import json
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
+from itertools import product
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+
+from foretune.files import append_lines
+from foretune.running.learning_rate import SUGGESTED
+from foretune.searchers.autohyper import EPOCHS, RESPONSE, Decision, Rules, decide
+from foretune.searchers.gray_box.hyperband import brackets
+from papers.autohyper.small_networks import NETWORKS, Data, Fleet, SmallTrial, draw
+
+OPTIMIZERS = ("adam", "adagrad", "rmsprop", "adabound", "adas", "sls")
+FULL = 20  # epochs of a full training
+LONG_EPOCHS = 15
+CHECKS = (5, 10, 15, 20)  # epochs after which a full training is tested
+BATCH = 16
+LANES = 24  # trials of a fleet: more are hardly cheaper each
+SHOWN = 2  # tasks of the batch-size surface
+SIZES = (4, 8, 16, 32, 64)  # its batch sizes
+LONG = (
+    "adam",
+    "adagrad",
+    "adas",
+    "rmsprop",
+)  # optimizers of figures 7 and 8, and of the meta-dataset with Z (`rank_forecast`)
+LONG_NETWORKS = ("plain", "residual")
+LONG_RATES = tuple(float(f"{r:.3g}") for r in np.geomspace(1e-4, 0.1, 7))
+BANDS = ("adam", "adagrad")  # optimizers whose rate Hyperband tunes as well, on the plain network
+CHOICES = ("autohyper", "suggested", "random")
+KEY = ("kind", "task", "network", "optimizer", "batch", "seed", "rate")
+Run = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What a learning rate is chosen for."""
+
+    task: str
+    network: str
+    optimizer: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """The key of a run."""
+
+    kind: str
+    task: str
+    network: str
+    optimizer: str
+    batch: int = BATCH
+    seed: int = 0
+    rate: float = math.nan
+
+    @property
+    def kin(self) -> tuple[Any, ...]:
+        """Jobs of equal kin can train in one fleet: line searches apart, for they look at a batch several times."""
+        return self.kind, self.network, self.batch, self.optimizer == "sls"
+
+
+def job_of(cell: Cell, kind: str, rate: float, seed: int = 0) -> Job:
+    """A job for a cell."""
+    return Job(kind, cell.task, cell.network, cell.optimizer, seed=seed, rate=rate)
+
+
+def plain(rate: float) -> float:
+    """A rate as the file holds it."""
+    return float(f"{rate:.9g}")
+
+
+class Runs:
+    """The lines of `runs.jsonl`, by key. A torn last line is left out."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.by_key: dict[tuple[Any, ...], Run] = {}
+        self._by_cell: defaultdict[tuple[str, Cell], list[Run]] = defaultdict(list)
+        self._keep(json.loads(line) for line in lines if line.endswith("}"))
+
+    def _keep(self, lines: Iterator[Run]) -> None:
+        for line in lines:
+            self.by_key[tuple(line[k] for k in KEY)] = line
+            self._by_cell[line["kind"], Cell(line["task"], line["network"], line["optimizer"])].append(line)
+
+    def get(self, job: Job) -> Run | None:
+        """The run of a job, if it has been made."""
+        return self.by_key.get(key(job))
+
+    def add(self, made: Mapping[Job, Run]) -> None:
+        """Keep what has been made."""
+        lines = [json.dumps(rounded({**dict(zip(KEY, key(job), strict=True)), **run})) for job, run in made.items()]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        append_lines(self.path, lines)
+        self._keep(map(json.loads, lines))
+
+    def of(self, kind: str, cell: Cell | None = None) -> list[Run]:
+        """Runs of a kind, all or those of a cell."""
+        if cell is not None:
+            return self._by_cell[kind, cell]
+        return [r for r in self.by_key.values() if r["kind"] == kind]
+
+
+def key(job: Job) -> tuple[Any, ...]:
+    """The key of a job's line."""
+    return *astuple(job)[:-1], plain(job.rate) if math.isfinite(job.rate) else None
+
+
+def rounded(value: Any) -> Any:
+    """Floats to 9 digits, NaN and infinity as None."""
+    match value:
+        case dict():
+            return {k: rounded(v) for k, v in value.items()}
+        case list() | tuple():
+            return [rounded(v) for v in value]
+        case float():
+            return plain(value) if math.isfinite(value) else None
+    return value
+
+
+def starts(runs: Runs, cell: Cell) -> dict[float, Run]:
+    """Rate -> start, of the searches' seed and batch size."""
+    return {r["rate"]: r for r in runs.of("start", cell) if r["batch"] == BATCH and r["seed"] == 0}
+
+
+def walk(runs: Runs, cell: Cell, variant: str = "paper") -> Decision:
+    """How far a search is."""
+    responses = {rate: math.nan if r["z"] is None else r["z"] for rate, r in starts(runs, cell).items()}
+    return decide(responses, Rules(variant=variant))
+
+
+def random_rates(cell: Cell, trials: int) -> list[float]:
+    """The rates of random search (appendix D), log-uniform from 1e-4 to 0.1."""
+    rng = np.random.default_rng(draw(*astuple(cell), "random"))
+    return [plain(r) for r in 10 ** rng.uniform(-4, -1, size=trials)]
+
+
+def choices(runs: Runs, cell: Cell) -> dict[str, float]:
+    """The rates that are known so far: autoHyper's, its authors' suggestion, and random search's with as many trials (lowest training loss after 5 epochs)."""
+    found = {"suggested": plain(SUGGESTED[cell.optimizer])}
+    decision, have = walk(runs, cell), {r["rate"]: r for r in runs.of("random", cell)}
+    if decision.chosen is None:
+        return found
+    found["autohyper"] = plain(decision.chosen)
+    drawn = random_rates(cell, len(decision.trained))
+    if all(rate in have for rate in drawn):
+        found["random"] = min(drawn, key=lambda rate: final_loss(have[rate]))
+    return found
+
+
+def final_loss(run: Run) -> float:
+    """Training loss after the last epoch; infinite if it diverged."""
+    last = run["losses"][-1]
+    return math.inf if last is None else float(last)
+
+
+def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
+    """Jobs that can be made now, the most wanted first.
+
+    One network after another: its searches, full trainings of the first seed, random searches, long runs; then the other seeds, then what
+    figure 6 and Hyperband ask for. So a script that is stopped leaves whole tables.
+    """
+    cells = [Cell(t, n, o) for n, t, o in product(NETWORKS, tasks, OPTIMIZERS)]
+    walks, chosen = {c: walk(runs, c) for c in cells}, {c: choices(runs, c) for c in cells}
+    wanted: list[Job] = []
+    for name in NETWORKS:
+        mine = [c for c in cells if c.network == name]
+        wanted += [job_of(c, "start", rate) for c in mine if (rate := walks[c].rate) is not None]
+        ended = [c for c in mine if walks[c].rate is None]
+        wanted += [job_of(c, "full", rate) for c in mine for rate in chosen[c].values()]
+        wanted += [job_of(c, "random", rate) for c in ended for rate in random_rates(c, len(walks[c].trained))]
+        wanted += [
+            Job("long", task, name, optimizer, rate=rate)
+            for task, optimizer, rate in product(tasks, LONG, LONG_RATES)
+            if name in LONG_NETWORKS
+        ]
+    wanted += [
+        job_of(c, "full", rate, seed) for seed, c in product(range(1, seeds), cells) for rate in chosen[c].values()
+    ]
+    for size, task, rate in product(SIZES, tasks[:SHOWN], np.geomspace(1e-4, 0.1, 13)):
+        wanted.append(Job("start", task, "plain", "adam", batch=size, rate=plain(rate)))
+    for optimizer, task, seed in product(BANDS, tasks, range(seeds)):
+        wanted.append(Job("hyperband", task, "plain", optimizer, seed=seed))
+    for cell in cells:
+        if cell.task == tasks[0] and (rate := walk(runs, cell, "published").rate) is not None:
+            wanted.append(job_of(cell, "start", rate))
+    yield from (job for job in wanted if runs.get(job) is None)
+
+
+def together(jobs: Sequence[Job]) -> list[Job]:
+    """The first job, and those that are best made with it: a fleet's worth of the same kin, each once."""
+    first = jobs[0]
+    most = len(jobs) if first.kind == "hyperband" else LANES
+    return list({key(job): job for job in jobs if job.kin == first.kin and same_band(job, first)}.values())[:most]
+
+
+def same_band(job: Job, other: Job) -> bool:
+    """Whether two jobs are seeds of one Hyperband (true for jobs of another kind)."""
+    return job.kind != "hyperband" or (job.task, job.optimizer) == (other.task, other.optimizer)
+
+
+def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
+    """Train the jobs of one fleet."""
+    if jobs[0].kind == "hyperband":
+        return hyperband(jobs, data(jobs[0].task))
+    kind = jobs[0].kind
+    full, long = kind == "full", kind == "long"
+    began = time.process_time()
+    fleet = Fleet(
+        [
+            SmallTrial(
+                data(j.task),
+                j.network,
+                j.optimizer,
+                j.rate,
+                seed=j.seed + 1000 * full,  # weights and order of batches that no search has seen
+                batch=j.batch,
+                z=kind in ("start", "long"),
+            )
+            for j in jobs
+        ]
+    )
+    accuracies: list[list[float]] = [[] for _ in jobs]
+    for epoch in range(1, {"long": LONG_EPOCHS, "full": FULL}.get(kind, EPOCHS) + 1):
+        fleet.train_epoch()
+        if (full and epoch in CHECKS) or long:
+            for trial, row in zip(fleet.trials, accuracies, strict=True):
+                row.append(trial.accuracy("valid" if long else "test"))
+    seconds = round((time.process_time() - began) / len(jobs), 3)
+    out: dict[Job, Run] = {}
+    for job, trial, seen in zip(jobs, fleet.trials, accuracies, strict=True):
+        losses = [row["train_loss"] for row in trial.rows]
+        if full:
+            out[job] = {"test": seen, "valid": trial.accuracy("valid"), "loss": losses[-1], "seconds": seconds}
+        elif kind == "random":
+            out[job] = {"losses": losses, "seconds": seconds}
+        else:
+            curve = [row[RESPONSE] for row in trial.rows]
+            z = math.nan if trial.diverged else mean(curve[:EPOCHS])
+            out[job] = {
+                "z": z,
+                "curve": curve,
+                "losses": losses,
+                **({"valid": seen} if long else {}),
+                "seconds": seconds,
+            }
+    return out
+
+
+def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
+    """Hyperband (eta 3) over log-uniform rates from 1e-4 to 0.1, for each job's seed; rungs of all seeds train together.
+
+    `epoch_seconds` and `rank_seconds` are what an epoch of one network alone costs, and its Z_t.
+    """
+    first = jobs[0]
+    draws = [np.random.default_rng(draw(first.task, first.network, first.optimizer, "hyperband", j.seed)) for j in jobs]
+    spent, best, paths = [0] * len(jobs), [0.0] * len(jobs), [[] for _ in jobs]  # type: ignore[var-annotated]
+    for bracket in brackets(FULL, 3.0) * 2:
+        alive = [
+            [
+                SmallTrial(data, j.network, j.optimizer, plain(10 ** rng.uniform(-4, -1)), seed=2000 + j.seed, z=False)
+                for _ in range(bracket.sizes[0])
+            ]
+            for j, rng in zip(jobs, draws, strict=True)
+        ]
+        for size, epochs in zip(bracket.sizes, bracket.epochs, strict=True):
+            alive = [sorted(trials, key=lambda t: -t.score)[:size] for trials in alive]
+            fleet = Fleet([t for trials in alive for t in trials])
+            before = fleet.trials[0].epoch
+            while fleet.trials[0].epoch < epochs:
+                fleet.train_epoch()
+            for k, trials in enumerate(alive):
+                for trial in trials:
+                    trial.score = 0.0 if trial.diverged else trial.accuracy("valid")
+                    spent[k] += sum(row["epoch"] > before and math.isfinite(row["train_loss"]) for row in trial.rows)
+                    best[k] = max(best[k], trial.score)
+                    paths[k].append([spent[k], best[k]])
+    cost = epoch_cost(data, first)
+    return {j: {"path": path, **cost} for j, path in zip(jobs, paths, strict=True)}
+
+
+def epoch_cost(data: Data, job: Job) -> dict[str, float]:
+    """Processor seconds of an epoch of one network alone, and of its Z_t; medians of five."""
+    fleet = Fleet([SmallTrial(data, job.network, job.optimizer, 1e-3, z=False)])
+    times: dict[str, list[float]] = {"epoch_seconds": [], "rank_seconds": []}
+    for _ in range(5):
+        fleet.trials[0].z = False
+        began = time.process_time()
+        fleet.train_epoch()
+        between = time.process_time()
+        fleet.trials[0].z = True
+        fleet.ranks()
+        times["epoch_seconds"].append(between - began)
+        times["rank_seconds"].append(time.process_time() - between)
+    return {name: float(np.median(t)) for name, t in times.items()}

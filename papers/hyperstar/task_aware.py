@@ -1,0 +1,322 @@
+"""Figures 3, 4 and 5b of HyperSTAR: what Hyperband gains when a recommender says which configurations to start.
+
+    python -m papers.hyperstar.task_aware [--params params.yaml] [--minutes M] [--leave source,task]
+
+Leave-one-source-out replays of task-aware Hyperband (the ranking of each held-out task is read from `data/reports/rankings.parquet`, whose
+recommender was fitted without its source), the same with its two options, the same Hyperband with the past tasks' mean rank instead of a ranking for
+the task, plain Hyperband, BOHB, and two lists whose configurations are trained to the end one after the other: Tr-AutoML's, after the ten trial
+runs that it compares tasks by, and the greedy portfolio. Repetition s takes trial s of a ranking.
+
+The paper has R = 100 epochs, budgets of 100, 200 and 450 epochs with eta = 2 and 1,600 with eta = 3. Our trainings end at R = 10, so that the same budgets
+in full trainings are 10, 20, 45 and 160 epochs; 100, 200 and 450 epochs are shown as well, and instead of 1,600 the 1,080 epochs that a pool of 108 configurations
+holds in all (a budget beyond the pool is cut to it). A method's run at a small budget is the beginning of its run at a larger one, so each runs once for each eta.
+
+| file in `data/reports`   | rows                                                                                                             |
+|--------------------------|------------------------------------------------------------------------------------------------------------------|
+| `task_aware.csv`         | eta, budget, method: normalized regret (mean, se over tasks), best value in the metric's unit                       |
+| `task_aware_tasks.csv`   | eta, budget, method, task: the same by task, mean over repetitions                                               |
+| `task_aware_curves.csv`  | eta, method, epochs: normalized regret and best value after each of so many epochs, mean over tasks               |
+| `task_aware_by_task.csv` | task, method, epochs (eta = 2): best value after each of so many epochs                                           |
+| `task_aware_share.csv`   | eta, budget, method: share of the budget after which its mean curve is as good as each method's at the budget's end, empty: never |
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foretune.errors import BadInput
+from foretune.evaluation.replay import Score, replay_study
+from foretune.files import replace, write_atomic
+from foretune.history.grid import LEAVE, folder_of, full_grid, past_of
+from foretune.history.meta_dataset import KEYS, MetaDataset
+from foretune.params import RankingsPlan, TaskAwarePlan, load
+from foretune.searchers.base import Searcher
+from foretune.searchers.registry import searcher
+from papers.hyperstar.rankings import order_of
+
+RUN = ["eta", "task", "seed"]
+POINTS = 60  # epochs at which curves are written, evenly on the log scale
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a method of the comparison is made: a searcher, its options, whether it has an eta, whose ranking it reads, whether seeds matter."""
+
+    searcher: str
+    has_eta: bool = True
+    recommender: str | None = None
+    random: bool = True
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, eta: int) -> Searcher:
+        """The searcher; a list is trained to the end, place by place."""
+        if self.searcher == "recommended":
+            return searcher("recommended", then="mean-rank", points=10_000, **self.options)
+        return searcher(self.searcher, **self.options, **({"eta": float(eta)} if self.has_eta else {}))
+
+
+def methods(plan: TaskAwarePlan) -> dict[str, Method]:
+    """The methods compared, by name."""
+    own = plan.recommender
+    return {
+        "task-aware Hyperband": Method("task-aware-hyperband", recommender=own),
+        "task-aware Hyperband, a third random": Method(
+            "task-aware-hyperband", recommender=own, options={"random_share": 1 / 3}
+        ),
+        "task-aware Hyperband, proportional": Method(
+            "task-aware-hyperband", recommender=own, options={"proportional": True}
+        ),
+        "mean-rank Hyperband": Method("task-aware-hyperband", random=False),
+        "Hyperband": Method("hyperband"),
+        "BOHB": Method("bohb"),
+        "Tr-AutoML list": Method("recommended", has_eta=False, recommender="tr-automl"),
+        "portfolio": Method("portfolio", has_eta=False, random=False),
+    }
+
+
+class Rankings:
+    """The table of `papers.hyperstar.rankings`, made by `plan`, as notes for studies of a grid. Raises `BadInput` where it lacks what is asked for.
+
+    Tr-AutoML's ranking leans on ten trial runs of the new task: those come first in its order, so that they are paid for.
+    """
+
+    def __init__(self, table: pd.DataFrame, grid: MetaDataset, plan: RankingsPlan):
+        self.table, self.grid, self.plan = table, grid, plan
+
+    @classmethod
+    def read(cls, path: Path, grid: MetaDataset, plan: RankingsPlan) -> "Rankings":
+        """Read the file."""
+        if not path.is_file():
+            raise BadInput(f"{path} is missing: run python -m papers.hyperstar.rankings first")
+        return cls(pd.read_parquet(path), grid, plan)
+
+    def __contains__(self, recommender: str) -> bool:
+        return bool((self.table["recommender"] == recommender).any())
+
+    def of(self, recommender: str) -> pd.DataFrame:
+        """A recommender's rows, in a fixed order."""
+        mine = self.table[self.table["recommender"] == recommender]
+        return mine.sort_values(["task", "trial", "config_id"], ignore_index=True)
+
+    def notes(self, recommender: str, task: str, repetition: int) -> dict[str, Any]:
+        """`Plan.notes["recommended"]` of a repetition: order and scores by row of the grid."""
+        mine = self.table[(self.table["recommender"] == recommender) & (self.table["task"] == task)]
+        trials = sorted(mine["trial"].unique())
+        if not trials:
+            raise BadInput(f"the rankings table has no {recommender!r} for task {task!r}: run the rankings again")
+        trial = trials[repetition % len(trials)]
+        rows = mine[mine["trial"] == trial]
+        score = dict(zip(rows["config_id"], rows["score"], strict=True))
+        if len(differ := set(score) ^ set(self.grid.config_ids)):
+            raise BadInput(
+                f"the rankings table and {self.grid.name} differ in {len(differ)} configurations for task {task!r} "
+                f"({recommender}): it was made on another table of curves; run the rankings again"
+            )
+        scores = np.array([float(score[c]) for c in self.grid.config_ids])
+        training = self.plan.seed + int(trial) % min(self.plan.trainings, self.plan.trials)
+        order = order_of(recommender, scores, training)
+        return {"order": order.tolist(), "scores": scores.tolist()}
+
+
+def run(
+    grid: MetaDataset, task: str, past: Sequence[str], chosen: Searcher, budget: int, seed: int, noted: dict[str, Any]
+) -> pd.DataFrame:
+    """One replay as the epochs at which its regret fell: rows (spent, normalized_regret), from (0, 1)."""
+    study, objective = replay_study(grid, task, budget=budget, sources=past, seed=seed)
+    if noted:
+        study.note(recommended=noted)
+    while step := study.ask(chosen):
+        outcome = objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop)
+        study.tell(step, outcome.rows)
+        if outcome.failed:
+            study.fail(step, int(study.epoch[step.config_id]), outcome.failed)
+    score = Score(grid, task)
+    values = np.array([study.Y[c, e - 1] for c, e in study.order])
+    best = np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
+    regret = np.array([score.normalized(max(0.0, score.best - v)) if math.isfinite(v) else 1.0 for v in best])
+    falls = np.flatnonzero(np.diff(regret, prepend=np.inf) < 0)
+    return pd.DataFrame({"spent": [0, *(falls + 1)], "normalized_regret": [1.0, *regret[falls]]})
+
+
+def fingerprint(grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: Rankings, leave: str = "source") -> str:
+    """What decides a method's runs: the curves, the budgets, and the rankings it reads."""
+    rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
+    read = rankings.of(how.recommender).to_csv(index=False) if how.recommender else ""
+    budgets = (max(plan.budgets), max(plan.large_budgets))
+    return hashlib.sha256(f"{rows}{grid.configs}{past_of(grid, leave)}{budgets}{how}{read}".encode()).hexdigest()
+
+
+def run_method(
+    grid: MetaDataset,
+    plan: TaskAwarePlan,
+    name: str,
+    rankings: Rankings,
+    traces: Path,
+    until: float,
+    leave: str = "source",
+) -> pd.DataFrame | None:
+    """All runs of a method, task by task, continued from `traces`; None if `until` (monotonic seconds) came first."""
+    how = methods(plan)[name]
+    path = traces / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.parquet"
+    about = path.with_suffix(".json")
+    want = {"fingerprint": fingerprint(grid, plan, how, rankings, leave)}
+    fresh = not (path.is_file() and about.is_file() and json.loads(about.read_text()) == want)
+    have = pd.DataFrame(columns=[*RUN, "spent", "normalized_regret"]) if fresh else pd.read_parquet(path)
+    past, repetitions = past_of(grid, leave), plan.repetitions if how.random else 1
+    for task in grid.tasks:
+        rows = []
+        for eta, budget in ((2, max(plan.budgets)), (3, max(plan.large_budgets))):
+            done = set(have.loc[(have["task"] == task) & (have["eta"] == eta), "seed"])
+            for seed in (s for s in range(repetitions) if s not in done):
+                noted = rankings.notes(how.recommender, task, seed) if how.recommender else {}
+                table = run(grid, task, past[task], how.make(eta), min(budget, cells(grid)), seed, noted)
+                rows.append(table.assign(eta=eta, task=task, seed=seed))
+        if rows:
+            have = pd.concat([*([have] if len(have) else []), *rows], ignore_index=True)[list(have.columns)]
+            types = {"eta": "int8", "seed": "int16", "spent": "int32", "normalized_regret": "float32"}
+            with replace(path) as temporary:
+                have.astype(types).to_parquet(temporary, index=False, compression="zstd")
+            write_atomic(about, json.dumps(want) + "\n")
+        if time.monotonic() > until and task != grid.tasks[-1]:
+            return None
+    return have[have["seed"] < repetitions]
+
+
+def cells(grid: MetaDataset) -> int:
+    """Epochs that the whole pool takes: no budget can be larger."""
+    return len(grid) * grid.max_epoch
+
+
+def by_epoch(runs: pd.DataFrame, epochs: Sequence[int]) -> pd.DataFrame:
+    """Normalized regret (mean over repetitions) after each of `epochs`: tasks by epochs."""
+    out: dict[str, list[np.ndarray]] = {}
+    for (task, _), mine in runs.groupby(["task", "seed"]):
+        one = mine.sort_values("spent")
+        at = np.searchsorted(one["spent"].to_numpy(), list(epochs), side="right") - 1
+        out.setdefault(str(task), []).append(one["normalized_regret"].to_numpy(dtype=float)[at])
+    return pd.DataFrame({task: np.mean(rows, axis=0) for task, rows in out.items()}, index=list(epochs)).T
+
+
+def needed(curve: np.ndarray, value: float) -> int | None:
+    """The first epoch (from 1) at which a curve (E,) is at most `value`; None if never."""
+    reached = np.flatnonzero(curve <= value + 1e-9)
+    return int(reached[0]) + 1 if len(reached) else None
+
+
+def best_value(score: Score, regret: Any) -> Any:
+    """A normalized regret (a number or an array of them) as the best value found, in the metric's own unit."""
+    return (score.best - regret * (score.best - score.worst)) * score.sign
+
+
+def tables(runs: dict[str, pd.DataFrame], grid: MetaDataset, plan: TaskAwarePlan) -> dict[str, pd.DataFrame]:
+    """The tables of the module's docstring, by what their names end in."""
+    scores = {task: Score(grid, task) for task in grid.tasks}
+    summary, curves, shares, tasks, by_task = [], [], [], [], []
+    for eta, budgets in ((2, plan.budgets), (3, plan.large_budgets)):
+        allowed = sorted({min(b, cells(grid)) for b in budgets})
+        regret = {name: by_epoch(table[table["eta"] == eta], range(1, allowed[-1] + 1)) for name, table in runs.items()}
+        shown = np.unique(np.geomspace(1, allowed[-1], POINTS).round().astype(int))
+        for name, table in regret.items():
+            reached = {t: best_value(scores[t], table.loc[t, shown]) for t in table.index}
+            value = pd.DataFrame(reached).mean(axis=1)
+            curves += [
+                {"eta": eta, "method": name, "epochs": e, "mean": table[e].mean(), "best_value": value[e]}
+                for e in map(int, shown)
+            ]
+            if eta == 2:
+                by_task += [
+                    {"task": t, "method": name, "epochs": int(e), "best_value": v}
+                    for t, at in reached.items()
+                    for e, v in at.items()
+                ]
+        for budget in allowed:
+            for name, table in regret.items():
+                at = table[budget]
+                values = [best_value(scores[t], at[t]) for t in grid.tasks]
+                row = {"eta": eta, "budget": budget, "method": name, "mean": at.mean(), "se": at.sem()}
+                summary.append(row | {"best_value": np.mean(values), "tasks": len(at)})
+                tasks += [
+                    {"eta": eta, "budget": budget, "method": name, "task": t, "regret": at[t], "best_value": v}
+                    for t, v in zip(grid.tasks, values, strict=True)
+                ]
+                curve = table[range(1, budget + 1)].mean().to_numpy()
+                reached = {other: needed(curve, theirs[budget].mean()) for other, theirs in regret.items()}
+                share = {other: None if e is None else e / budget for other, e in reached.items()}
+                shares.append({"eta": eta, "budget": budget, "method": name} | share)
+    made = {"": summary, "_tasks": tasks, "_curves": curves, "_by_task": by_task, "_share": shares}
+    return {suffix: pd.DataFrame(rows).round(3 if suffix == "_share" else 5) for suffix, rows in made.items()}
+
+
+def evaluate(
+    grid: MetaDataset,
+    rankings: Rankings,
+    plan: TaskAwarePlan,
+    reports: Path | str,
+    say: Callable[[str], None] = print,
+    seconds: float = math.inf,
+    work: Path | None = None,
+    leave: str = "source",
+) -> pd.DataFrame:
+    """Run what is missing for at most `seconds` and write the tables of the methods that are complete; returns the summary.
+
+    `work` is where finished runs are kept (default: `runs` in `reports`).
+    """
+    reports, began = folder_of(Path(reports), leave), time.monotonic()
+    traces = (work or reports / "runs") / leave
+    runs = {}
+    for name, how in methods(plan).items():
+        if how.recommender and how.recommender not in rankings:
+            say(f"{name}: the rankings table has no {how.recommender!r}; left out")
+            continue
+        table = run_method(grid, plan, name, rankings, traces, began + seconds, leave)
+        if table is None:
+            say(f"time is up in {name}; the same command goes on")
+            break
+        runs[name] = table
+        say(f"{name}: {time.monotonic() - began:.0f} s")
+    if not runs:
+        raise BadInput(f"no method was finished in {seconds:.0f} seconds")
+    made = tables(runs, grid, plan)
+    for suffix, table in made.items():
+        write_atomic(reports / f"task_aware{suffix}.csv", table.to_csv(index=False))
+    return made[""]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command of the DVC stage `task_aware`."""
+    parser = argparse.ArgumentParser(prog="python -m papers.hyperstar.task_aware", description=main.__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--reports", type=Path, default=Path("data/reports"))
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long; the same command goes on")
+    parser.add_argument("--work", type=Path, default=Path(".cache/task_aware"), help="where finished runs are kept")
+    parser.add_argument("--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)")
+    given = parser.parse_args(argv)
+    try:
+        params = load(given.params)
+        grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
+        for leave in given.leave.split(","):
+            file = folder_of(given.reports, leave) / "rankings.parquet"
+            rankings, seconds = Rankings.read(file, grid, params.rankings), 60 * given.minutes
+            plan, work = params.task_aware, given.work
+            summary = evaluate(grid, rankings, plan, given.reports, seconds=seconds, work=work, leave=leave)
+            print(f"leave one {leave} out")
+            print(summary.pivot(index="method", columns=["eta", "budget"], values="mean").to_string())
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,229 @@
+"""Figure 2 of Siamese-BHO: regret against evaluations for its four variants, on tasks that the network has not seen.
+
+    python -m papers.siamese_bho.siamese [--params params.yaml] [--minutes M] [--leave source,task]
+
+Beside the four variants stand what they must beat: random search, the greedy portfolio of past tasks, and the last variant with past tasks drawn by
+chance in the neighbours' place, which says what the pictures are worth.
+
+Every source in turn is held out (and once more every task alone): the network is trained on the tasks of all others, ranks the past tasks for each
+held-out task, and each variant tunes that task by replay, one evaluation = one full training. A network is trained once a source; a repetition draws
+other images of the target and other random configurations (so variants with neighbours differ between repetitions only as far as other images give
+other neighbours, ties aside).
+
+Writes `data/reports/siamese.csv` (variant, evaluations, normalized regret: mean and standard error over tasks), `siamese_tasks.csv` (the same by
+task: mean over repetitions) and `siamese_distances.csv` (by held-out task: rank correlation of predicted and true distances to the past tasks, and
+the true distance of the neighbours that were chosen, as a share of the mean one: 1 = no better than any). Tasks held out alone have the same files in
+`data/reports/leave_one_task_out`. Runs are kept in `.cache/siamese` and not repeated while data and options are the same.
+"""
+
+import argparse
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from foretune.errors import BadInput
+from foretune.evaluation.replay import Score, replay, replay_study
+from foretune.files import replace, write_atomic
+from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
+from foretune.history.meta_dataset import KEYS, MetaDataset
+from foretune.params import SiamesePlan, load
+from foretune.recommenders.base import Past
+from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance
+from foretune.searchers.registry import searcher
+from foretune.tasks.loading import load_task
+from foretune.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A searcher with its options, and which neighbours its study is told: those by pictures, tasks drawn by chance, or none."""
+
+    method: str = "siamese-bo"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    neighbours: str = "pictures"
+
+
+VARIANTS: dict[str, Variant] = {
+    "random, EI": Variant(options={"init": "random", "prior_mean": False}),
+    "random, UCB": Variant(options={"init": "random", "prior_mean": False, "acquisition": "ucb"}),
+    "nearest, EI": Variant(options={"prior_mean": False}),
+    "nearest, EI, prior mean": Variant(),
+    "any tasks, EI, prior mean": Variant(neighbours="chance"),
+    "random search": Variant("random", neighbours="none"),
+    "portfolio": Variant("portfolio", neighbours="none"),
+}
+
+
+def fingerprint(grid: MetaDataset, plan: SiamesePlan, past: Sequence[str], options: Mapping[str, Any]) -> str:
+    """What decides a source's runs: the curves, the plan but for its number of repetitions, the tasks trained on, the network's options."""
+    rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
+    network = SiameseNearest(**{**options, "k": plan.k}).options
+    chosen = {"evaluations": plan.evaluations, "seed": plan.seed, "recommender": network}
+    return hashlib.sha256(f"{rows}{grid.configs}{chosen}{sorted(past)}{VARIANTS}".encode()).hexdigest()
+
+
+def tune(
+    grid: MetaDataset,
+    task: str,
+    past: Sequence[str],
+    nearest: Mapping[str, float],
+    *,
+    k: int,
+    seed: int,
+    evaluations: int,
+) -> list[dict[str, Any]]:
+    """Rows (variant, task, seed, evaluation, normalized_regret) of one repetition of all variants."""
+    rows = []
+    chance = [past[i] for i in np.random.default_rng(seed).permutation(len(past))[:k]]
+    told = {"pictures": dict(nearest), "chance": {name: 1.0 - 0.01 * i for i, name in enumerate(chance)}, "none": {}}
+    for name, variant in VARIANTS.items():
+        study, objective = replay_study(
+            grid, task, budget=evaluations * grid.max_epoch, sources=past, seed=seed, method=variant.method
+        )
+        study.note(recommended={"nearest": told[variant.neighbours]})
+        own = {"k": k} if variant.method == "siamese-bo" else {}
+        steps = replay(study, objective, searcher(variant.method, **own, **variant.options), Score(grid, task))
+        found = [1.0 if s["normalized_regret"] is None else s["normalized_regret"] for s in steps]
+        found += found[-1:] * (evaluations - len(found))  # the pool ended before the evaluations did
+        rows += [
+            {"variant": name, "task": task, "seed": seed, "evaluation": i + 1, "normalized_regret": r}
+            for i, r in enumerate(found[:evaluations])
+        ]
+    return rows
+
+
+def judged(fitted: SiameseNearest, grid: MetaDataset, task: str, distance: np.ndarray) -> dict[str, Any]:
+    """How well predicted distances (T,) of a held-out task agree with the true ones, by the target that the network learned."""
+    every = Past.of(grid)
+    mapping = every.normalised if fitted.options["target"] == "normalised" else every.best
+    rows = [grid.tasks.index(name) for name in fitted.past.tasks]
+    true = mapping_distance(mapping)[grid.tasks.index(task), rows]
+    nearest = np.argsort(distance, kind="stable")[: fitted.options["k"]]
+    return {
+        "task": task,
+        "rank_correlation": float(pd.Series(distance).corr(pd.Series(true), method="spearman")),
+        "neighbours": float(true[nearest].mean() / true.mean()),
+        "nearest": ", ".join(fitted.past.tasks[i] for i in nearest),
+    }
+
+
+def run_source(
+    grid: MetaDataset,
+    tasks: Mapping[str, Task],
+    held: Sequence[str],
+    past: Sequence[str],
+    plan: SiamesePlan,
+    options: Mapping[str, Any],
+) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    """All runs of tasks that are held out together, and the judgement of their distances."""
+    fitted = SiameseNearest(**{**options, "k": plan.k}).fit(grid.select(past), tasks, seed=plan.seed)
+    rows: list[dict[str, Any]] = []
+    notes = []
+    for task in held:
+        for seed in range(plan.repetitions):
+            nearest = fitted.rank(tasks[task], seed).nearest
+            rows += tune(grid, task, past, nearest, k=plan.k, seed=seed, evaluations=plan.evaluations)
+        notes.append(judged(fitted, grid, task, fitted.distances(tasks[task])))
+    return pd.DataFrame(rows), notes
+
+
+def evaluate(
+    grid: MetaDataset,
+    tasks: Mapping[str, Task],
+    plan: SiamesePlan,
+    reports: Path | str,
+    say: Callable[[str], None] = print,
+    seconds: float = float("inf"),
+    options: Mapping[str, Any] | None = None,
+    work: Path | None = None,
+    leave: str = "source",
+) -> pd.DataFrame:
+    """Run what is missing, source by source, for at most `seconds` (a source that was begun is finished), and write the tables; returns the summary.
+
+    `options` are the network's (`SiameseNearest`), where they are not its defaults; `work` is where runs are kept (default: `runs` in `reports`).
+    """
+    reports, began = folder_of(Path(reports), leave), time.monotonic()
+    traces = work or reports / "runs"
+    traces.mkdir(parents=True, exist_ok=True)
+    tables, notes = [], []
+    missing: list[str] = []
+    for held, past in held_out_together(grid, leave).items():
+        path, about = (traces / f"{'+'.join(held)}.{suffix}" for suffix in ("parquet", "json"))
+        want = {
+            "fingerprint": fingerprint(grid, plan, past, options or {}),
+            "tasks": list(held),
+            "repetitions": plan.repetitions,
+        }
+        known = json.loads(about.read_text()) if about.is_file() and path.is_file() else {}
+        if {key: known.get(key) for key in want} != want:
+            if time.monotonic() - began > seconds:
+                missing += held
+                continue
+            table, found = run_source(grid, tasks, held, past, plan, options or {})
+            with replace(path) as temporary:
+                table.astype({"normalized_regret": "float32"}).to_parquet(temporary, index=False, compression="zstd")
+            known = want | {"distances": found}
+            write_atomic(about, json.dumps(known, indent=1) + "\n")
+            say(f"{', '.join(held)}: {time.monotonic() - began:.0f} s")
+        tables.append(pd.read_parquet(path))
+        notes += known["distances"]
+    if missing:
+        say(f"time is up; still to do: {', '.join(missing)} (the same command goes on)")
+    if not tables:
+        raise BadInput(f"no source was finished in {seconds:.0f} seconds")
+    runs = pd.concat(tables, ignore_index=True)
+    summary = summarised(runs)
+    write_atomic(reports / "siamese.csv", summary.to_csv(index=False))
+    by_task = runs.groupby(["variant", "task", "evaluation"])["normalized_regret"].mean().round(5)
+    write_atomic(reports / "siamese_tasks.csv", by_task.to_csv())
+    distances = pd.DataFrame(notes).sort_values("task").round(3)
+    write_atomic(reports / "siamese_distances.csv", distances.to_csv(index=False))
+    return summary
+
+
+def summarised(runs: pd.DataFrame) -> pd.DataFrame:
+    """Rows (variant, evaluations, mean, se, tasks): mean over tasks of the mean over repetitions, and its standard error over tasks."""
+    by_task = runs.groupby(["variant", "evaluation", "task"])["normalized_regret"].mean()
+    grouped = by_task.groupby(["variant", "evaluation"])
+    out = pd.DataFrame({"mean": grouped.mean(), "se": grouped.sem(), "tasks": grouped.size()}).round(5).reset_index()
+    out["variant"] = pd.Categorical(out["variant"], list(VARIANTS))
+    out = out.sort_values(["variant", "evaluation"], ignore_index=True)
+    return out.rename(columns={"evaluation": "evaluations"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command of the DVC stage `siamese`."""
+    parser = argparse.ArgumentParser(prog="python -m papers.siamese_bho.siamese", description=main.__doc__)
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument("--reports", type=Path, default=Path("data/reports"))
+    parser.add_argument("--data", type=Path, default=Path("data"))
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop beginning new sources after so long")
+    parser.add_argument("--work", type=Path, default=Path(".cache/siamese"), help="where finished runs are kept")
+    parser.add_argument("--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)")
+    given = parser.parse_args(argv)
+    try:
+        params = load(given.params)
+        grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
+        tasks = {name: load_task(name, given.data, params.tasks.size) for name in grid.tasks}
+        for leave in given.leave.split(","):
+            plan, seconds = params.siamese, 60 * given.minutes
+            summary = evaluate(grid, tasks, plan, given.reports, seconds=seconds, work=given.work, leave=leave)
+            shown = summary[summary["evaluations"].isin([1, 3, 5, 10, 20, 30])]
+            print(f"leave one {leave} out")
+            print(shown.pivot(index="variant", columns="evaluations", values="mean").to_string())
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""The DVC stage `meta_dataset`: train the missing cells of the meta-dataset on a process pool, without Prefect.
+
+python -m foretune.pipeline.meta_dataset [--tasks A,B] [--configurations N] [--minutes M]
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+from foretune.errors import BadInput
+from foretune.running.collector import (
+    arguments,
+    collect,
+    prepare_job,
+    stop_children,
+    stops_on_sigterm,
+    wish,
+    worker_started,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Collect on a process pool, without Prefect."""
+
+    def say(line: str) -> None:
+        print(line, flush=True)
+
+    try:
+        job = prepare_job(wish(arguments("python -m foretune.pipeline.meta_dataset").parse_args(argv)), say)
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    if not job.blocks:
+        return 0
+    stops_on_sigterm()
+    os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)  # read by torch as a worker starts
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(job.workers, mp_context=context, initializer=worker_started)
+    try:  # around the pool's own shutdown too: Ctrl-C may come while it waits for its workers
+        collect(job.collection, job.blocks, job.files, pool.submit, workers=job.workers, seconds=job.seconds, say=say)
+        pool.shutdown()
+    except KeyboardInterrupt:
+        stop_children()
+        # else Python, as it ends, wakes the pool while that closes what it is woken by
+        pool.shutdown(cancel_futures=True)
+        say("stopped; the same command goes on from here")
+        return 130
+    except BrokenProcessPool:
+        print(
+            "error: a worker process was killed (out of memory?); the same command goes on from here", file=sys.stderr
+        )
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written: a late Ctrl-C has nothing to stop
+    sys.exit(status)

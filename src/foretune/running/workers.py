@@ -1,0 +1,176 @@
+"""Worker processes that run steps and report every epoch.
+
+Each worker is a spawned process (threads would share torch's random numbers) on a pipe of its own, so that one that is killed, whatever it was
+doing, takes no lock and no other worker with it. A worker sends `Row` after each epoch and `Ended` after the step; one that dies gives `Died`.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing.connection import Connection, wait
+from typing import Any, Protocol
+
+from foretune.errors import BadInput
+from foretune.study.outcome import Outcome
+from foretune.study.study import Step
+
+
+@dataclass(frozen=True)
+class Row:
+    """An epoch of `step` is done."""
+
+    step: Step
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """`step` is done, or has failed for `outcome.failed`."""
+
+    step: Step
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Died:
+    """The process that ran `step` is gone: killed, out of memory, a crash in native code."""
+
+    step: Step
+    reason: str
+
+
+Event = Row | Ended | Died
+
+
+class Objective(Protocol):
+    """What a worker runs (see `foretune.study.outcome`)."""
+
+    def run(
+        self, config_id: int, config: Mapping[str, Any], start: int, stop: int, on_epoch: Any = None
+    ) -> Outcome: ...
+
+
+class Workers(Protocol):
+    """Where steps run: processes here, a Prefect task runner in `flows/tune.py`."""
+
+    @property
+    def free(self) -> int: ...
+
+    def submit(self, step: Step, config: Mapping[str, Any]) -> None: ...
+
+    def events(self, timeout: float) -> Sequence[Event]: ...
+
+    def close(self) -> None: ...
+
+
+def serve(connection: Connection, objective: Objective) -> None:
+    """Run steps from `connection` until it closes (the body of a worker process)."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which decides what stops
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        while True:
+            config_id, config, start, stop = connection.recv()
+            try:
+                outcome = objective.run(
+                    config_id, config, start, stop, on_epoch=lambda row: connection.send(("row", row))
+                )
+            except BadInput as error:  # a configuration that cannot be trained is a failed trial
+                outcome = Outcome([], str(error))
+            except (BrokenPipeError, ConnectionResetError):
+                raise
+            except OSError as error:  # a full disk, a lost file system: no fault of the trial
+                connection.send(("fault", error))
+                continue
+            connection.send(("ended", outcome))
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # the parent is gone
+        return
+
+
+def end_with_parent() -> None:
+    """End this process at once when its parent is gone: an epoch under way must not write beside the run that takes it up again."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+class Processes:
+    """`count` worker processes, started when first needed and started anew when one dies."""
+
+    def __init__(self, objective: Objective, count: int):
+        self.objective, self.count = objective, count
+        self._context = get_context("spawn")
+        self._idle: list[tuple[Any, Connection]] = []
+        self._busy: dict[Connection, tuple[Any, Step]] = {}
+
+    @property
+    def free(self) -> int:
+        """Steps that can be submitted now."""
+        return self.count - len(self._busy)
+
+    def submit(self, step: Step, config: Mapping[str, Any]) -> None:
+        """Give a step to a free worker."""
+        process, connection = self._idle.pop() if self._idle else self._start()
+        self._busy[connection] = (process, step)
+        with suppress(OSError):  # it died while idle; `events` reports it as the death it is
+            connection.send((step.config_id, dict(config), step.start, step.stop))
+
+    def events(self, timeout: float) -> list[Event]:
+        """What happened; waits up to `timeout` seconds for the first event. Raises the OSError that a worker met: the machine's fault, not the trial's."""
+        out: list[Event] = []
+        for ready in wait(list(self._busy), timeout):
+            assert isinstance(ready, Connection)
+            process, step = self._busy[ready]
+            try:
+                kind, value = ready.recv()
+            except (EOFError, OSError):
+                del self._busy[ready]
+                ready.close()
+                process.join()
+                out.append(Died(step, f"its worker process ended with exit code {process.exitcode}"))
+                continue
+            if kind == "fault":
+                raise value
+            if kind == "row":
+                out.append(Row(step, value))
+            else:
+                del self._busy[ready]
+                self._idle.append((process, ready))
+                out.append(Ended(step, value))
+        return out
+
+    def close(self) -> None:
+        """End all workers at once; a step under way is taken up again from its last checkpoint another time."""
+        everyone = self._idle + [(process, connection) for connection, (process, _) in self._busy.items()]
+        for process, connection in everyone:
+            connection.close()
+            process.terminate()
+        for process, _ in everyone:
+            process.join()
+        self._idle, self._busy = [], {}
+
+    def _start(self) -> tuple[Any, Connection]:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=serve, args=(theirs, self.objective), daemon=True)
+        with without_interrupt():
+            process.start()
+        theirs.close()  # so that the worker's death closes the pipe
+        return process, ours
+
+
+@contextmanager
+def without_interrupt() -> Iterator[None]:
+    """Hold Ctrl-C back: a process started meanwhile never gets it, not even before its own code runs; this one gets it afterwards."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # started with the first process otherwise, and it lets Ctrl-C through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

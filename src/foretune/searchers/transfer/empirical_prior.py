@@ -1,0 +1,139 @@
+"""Bayesian optimisation with a prior that is estimated from the past tasks: two plain methods, as marks to beat.
+
+`EmpiricalPrior` (Wang, Kim and Kaelbling, NeurIPS 2018; HyperBO) sees a configuration's best value only: mean and covariance
+(n, n) over past tasks, each task at location 0 and scale 1; every configuration is trained to the end, the next one is the
+one with the largest expected improvement. `TaskWeights` sees whole curves: the target is the past tasks' mean plus their
+deviations B^T w with w ~ N(0, I), whose posterior is exact; one epoch at a time by expected improvement at the last epoch.
+"""
+
+import numpy as np
+
+from foretune.errors import BadInput
+from foretune.gaussian.gp import Exact, expected_gain
+from foretune.searchers.base import Searcher, adopt_past, draw
+from foretune.searchers.gray_box.hyperband import best_paused
+from foretune.searchers.transfer.max_trial import shares, sourced, support
+from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
+from foretune.study.study import Step, Study
+
+
+class WithPast(Searcher):
+    """A searcher that reads past curves as they are."""
+
+    def past(self, study: Study) -> PastCurves:
+        """The study's past. Raises `BadInput` without past tasks."""
+        if study.past is None or not study.past.tasks:
+            raise BadInput(
+                f"{self.name} starts from past tasks and there are none: give a meta-dataset, or take --method hyperband"
+            )
+        return learned_from_past(study, "past", lambda past: past)
+
+
+class EmpiricalPrior(WithPast):
+    """Expected improvement under the past tasks' sample mean and covariance of best values; full trainings."""
+
+    name = "empirical-prior"
+
+    def __init__(self, noise: float = 0.05):
+        if not noise > 0:
+            raise BadInput(f"noise={noise} must be positive (in standard deviations between configurations)")
+        self.noise = noise
+
+    def posterior(self, study: Study) -> tuple[np.ndarray, np.ndarray, float, PastCurves]:
+        """Mean, standard deviation (n,) and incumbent of the standardised best values, and the past."""
+        past = self.past(study)
+        best = past.Z.max(axis=2)[:, : past.pool]  # (T, n)
+        best = (best - best.mean(axis=1, keepdims=True)) / np.maximum(best.std(axis=1, keepdims=True), 1e-9)
+        mean, D = best.mean(axis=0), best - best.mean(axis=0)
+        S = D.T @ D / max(1, len(D) - 1)
+        S = 0.9 * S + 0.1 * np.diag(np.diag(S) + 0.1)  # few tasks: shrunk towards independence
+        done = np.flatnonzero(np.isfinite(study.best) & ((study.epoch >= study.max_epoch) | study.failed))
+        if not len(done):
+            return mean, np.sqrt(np.diag(S)), -np.inf, past
+        y = study.best[done]
+        spread = y.std() if len(y) > 2 else 0.0
+        location, scale = y.mean() - past.scale.mean() * mean[done].mean(), max(float(past.scale.mean()), 1e-9)
+        if spread > 0 and mean[done].std() > 0.05:
+            scale = spread / float(np.sqrt(mean[done].var() + np.diag(S)[done].mean()))
+            location = y.mean() - scale * mean[done].mean()
+        z = (y - location) / scale
+        gp = Exact.fit(S[np.ix_(done, done)] + self.noise**2 * np.eye(len(done)), z - mean[done])
+        shift, variance = gp.predict(S[done], np.diag(S))
+        return mean + shift, np.sqrt(variance), float(z.max()), past
+
+    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+        """A paused trial to its end, else the configuration with the largest expected improvement, fully."""
+        adopt_past(study)
+        paused = best_paused(study, "finish what was begun")
+        if paused is not None:
+            return sourced(paused, study)
+        free = study.available
+        if not free.any():
+            fresh = draw(study, rng)
+            return (
+                None
+                if fresh is None
+                else Step(fresh, 0, study.max_epoch, {"why": "no known configuration is left: random"})
+            )
+        mean, std, best, past = self.posterior(study)
+        value = mean if best == -np.inf else expected_gain(mean, std, best)
+        c = int(np.where(free, value, -np.inf).argmax())
+        lean = shares(past.Z[:, c].max(axis=1) - past.Z.max(axis=2).mean(axis=1), past.tasks)
+        return Step(
+            c,
+            int(study.epoch[c]),
+            study.max_epoch,
+            {"why": "largest expected improvement when fully trained", "past": lean or support(study, c)},
+        )
+
+
+class TaskWeights(WithPast):
+    """target = mean + B^T w, w ~ N(0, I): a linear model in the past tasks' raw curves; expected improvement at the last epoch.
+
+    With `budgeted`, the last epoch that the remaining budget can reach counts instead.
+    """
+
+    name = "task-weights"
+
+    def __init__(self, noise: float = 0.02, budgeted: bool = False):
+        if not noise > 0:
+            raise BadInput(f"noise={noise} must be positive (in the metric's unit, by the past's spread)")
+        self.noise, self.budgeted = noise, budgeted
+
+    def posterior(self, study: Study, last: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, PastCurves]:
+        """Mean and standard deviation (n,) at epochs `last` (n,), the weights (T,), and the past."""
+        past = self.past(study)
+        raw = past.Z[:, : past.pool] * past.scale[:, None, None] + past.location[:, None, None]
+        unit = float(raw.std()) or 1.0
+        mean, B = raw.mean(axis=0), raw - raw.mean(axis=0)  # (n, E), (T, n, E)
+        seen = np.isfinite(study.Y)
+        A = B[:, seen] / (self.noise * unit)  # (T, N)
+        precision = np.eye(len(B)) + A @ A.T
+        covariance = np.linalg.inv(precision)
+        w = covariance @ A @ ((study.Y[seen] - mean[seen]) / (self.noise * unit))
+        rows = np.arange(past.pool)
+        at = B[:, rows, last]  # (T, n)
+        std = np.sqrt(np.maximum(np.einsum("tn,ts,sn->n", at, covariance, at), 1e-12))
+        return mean[rows, last] + w @ at, std, w, past
+
+    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+        """The next epoch of the configuration with the largest expected improvement."""
+        adopt_past(study)
+        free = study.available
+        if not free.any():
+            fresh = draw(study, rng)
+            return None if fresh is None else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
+        reach = study.epoch + study.remaining if self.budgeted else np.full(len(study.configs), study.max_epoch)
+        last = np.clip(reach, 1, study.max_epoch) - 1
+        mean, std, w, past = self.posterior(study, last)
+        incumbent = study.incumbent
+        value = mean if incumbent is None else expected_gain(mean, std, incumbent[2])
+        c = int(np.where(free, value, -np.inf).argmax())
+        start = int(study.epoch[c])
+        because = {"why": "largest expected improvement", "past": shares(1 / len(w) + w - w.mean(), past.tasks)}
+        return Step(c, start, start + 1, because)
+
+    def recommend(self, study: Study) -> int | None:
+        """The configuration with the largest expected value at the last epoch."""
+        mean, _, _, _ = self.posterior(study, np.full(len(study.configs), study.max_epoch - 1))
+        return int(np.where(study.failed, -np.inf, mean).argmax())

@@ -1,0 +1,214 @@
+"""The inbox: datasets that are dropped into a folder to be tuned, each once, whatever is killed on the way.
+
+| path below `data/inbox`  | holds                                                                                                       |
+|--------------------------|-------------------------------------------------------------------------------------------------------------|
+| `NAME/`, `NAME.zip`      | dropped: a folder of class folders, or an archive of one; taken when it has not changed for some seconds    |
+| `.work/ID/`              | taken: what was dropped, and `.job.json`, what is to be done with it                                        |
+| `done/ID/`, `ID.txt`     | the same, tuned, and where the results are                                                                  |
+| `failed/ID/`, `ID.txt`   | the same, set aside, and why                                                                                |
+
+A dataset changes its state by one rename, so that after a kill it is in exactly one of these places, and the next watch goes on from there. `ID` is NAME
+in plain characters, numbered where there has been one of that name; it names the study too.
+"""
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from foretune.errors import BadInput
+from foretune.files import write_atomic, write_json
+from foretune.service.unpacking import LIMITS, SUFFIXES, Limits, is_archive, stem, unpack
+
+WORK, DONE, FAILED = ".work", "done", "failed"
+JOB, UNPACKED = ".job.json", ".unpacked"  # hidden names are never taken, so that no dataset can have one
+TRIES = 4  # starts in a row that get nowhere, before a dataset is taken for the reason
+UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".filepart", ".swp")  # names of copies under way
+DEEPEST = 8  # folders in folders around the class folders of an archive
+
+
+@dataclass(frozen=True)
+class Job:
+    """A dataset that was taken: its folder in `.work`, the name that was dropped, what was asked for, starts in a row without progress."""
+
+    folder: Path
+    dropped: str
+    request: Mapping[str, Any] = field(default_factory=dict)
+    tries: int = 0
+    spent: int = 0  # epochs at the last start: more of them is progress
+
+    @property
+    def id(self) -> str:
+        """The study's name."""
+        return self.folder.name
+
+    def save(self) -> None:
+        """Write what is known of it."""
+        write_json(self.folder / JOB, {k: getattr(self, k) for k in ("dropped", "request", "tries", "spent")})
+
+
+class Inbox:
+    """The inbox at `folder` of the studies in `studies`. `quiet` is the number of seconds after which a dataset counts as complete."""
+
+    def __init__(self, folder: Path | str, studies: Path | str, quiet: float = 20.0, limits: Limits = LIMITS):
+        self.folder, self.studies, self.quiet, self.limits = Path(folder), Path(studies), quiet, limits
+
+    @contextmanager
+    def watching(self) -> Iterator[bool]:
+        """Hold the inbox; False if another watch holds it. Makes the folders, and sweeps what a kill left of taking and unpacking."""
+        from filelock import FileLock, Timeout
+
+        for name in (WORK, DONE, FAILED):
+            (self.folder / name).mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                for folder in (self.folder / WORK).iterdir():
+                    shutil.rmtree(folder / ".unpacking", ignore_errors=True)
+                    if not any(
+                        entry.name != JOB for entry in folder.iterdir()
+                    ):  # killed before anything was moved here
+                        shutil.rmtree(folder)
+                yield True
+        except Timeout:
+            yield False
+
+    def dropped(self) -> list[Path]:
+        """What was dropped and is complete, oldest first: all but hidden names, unfinished copies, and what changed in the last `quiet` seconds."""
+        now, out = time.time(), []
+        for entry in self.folder.iterdir():
+            if entry.name.startswith(".") or entry.name in (DONE, FAILED) or entry.suffix.lower() in UNFINISHED:
+                continue
+            with suppress(FileNotFoundError):  # it changes right now
+                newest = changed(entry)
+                if abs(now - newest) >= self.quiet:  # a clock that was set back must not hide it for hours
+                    out.append((newest, entry))
+        return [entry for _, entry in sorted(out)]
+
+    def take(self, entry: Path, request: Mapping[str, Any]) -> Job:
+        """Move what was dropped to `.work`, to be tuned as `request` says."""
+        job = Job(self.folder / WORK / self._new_id(entry), entry.name, dict(request))
+        job.folder.mkdir()
+        job.save()
+        os.rename(entry, job.folder / entry.name)  # the moment at which it is taken
+        return job
+
+    def jobs(self) -> list[Job]:
+        """What was taken and is not finished, fewest tries first: one that kills its machine must not keep the others waiting."""
+        found = []
+        for folder in sorted((self.folder / WORK).iterdir()):
+            try:
+                told = json.loads((folder / JOB).read_text())
+                found.append(Job(folder, told["dropped"], told["request"], int(told["tries"]), int(told["spent"])))
+            except (OSError, ValueError, KeyError, TypeError):  # a lost file system: what was dropped is still there
+                names = [e.name for e in folder.iterdir() if not e.name.startswith(".")]
+                found.append(Job(folder, names[0] if names else "", {}))
+        return sorted(found, key=lambda job: job.tries)
+
+    def start(self, job: Job, spent: int) -> Job:
+        """Count a start; `spent` epochs of its study are done. Raises `BadInput` after `TRIES` of them that got nowhere."""
+        tries = 0 if spent > job.spent else job.tries
+        if tries >= TRIES:
+            raise BadInput(
+                f"tuning {job.dropped} was started {tries} times and never got further: it was killed each time (too little memory?), or the machine "
+                f"failed; the worker's log has more. To try again, move it back into the inbox"
+            )
+        job = replace(job, tries=tries + 1, spent=spent)
+        job.save()
+        return job
+
+    def check(self, job: Job) -> Path:
+        """What was dropped. Raises `BadInput` for what a look tells to be no dataset: neither folder nor archive, or a folder without class folders."""
+        source = job.folder / job.dropped
+        if source.is_symlink():
+            raise BadInput(f"{job.dropped}: is a link; drop the folder or archive itself")
+        if source.is_dir():
+            if not any(entry.is_dir() for entry in source.iterdir()):
+                raise BadInput(f"{job.dropped}: holds no class folders: put the images into one folder per class")
+            return source
+        if not source.is_file():
+            raise BadInput(f"{job.dropped}: is neither a file nor a folder")
+        if not is_archive(source):
+            raise BadInput(
+                f"{job.dropped}: drop a folder of class folders, or an archive of one ({', '.join(SUFFIXES)})"
+            )
+        return source
+
+    def images(self, job: Job) -> Path:
+        """The folder of class folders of a job, unpacked if it is not yet. Raises `BadInput` for what cannot be used."""
+        source = self.check(job)
+        if source.is_dir():
+            check_plain(source)
+            return source
+        out = job.folder / UNPACKED / job.id
+        if not out.exists():
+            temporary = job.folder / ".unpacking"
+            shutil.rmtree(temporary, ignore_errors=True)
+            unpack(source, temporary, self.limits)
+            out.parent.mkdir(exist_ok=True)
+            os.rename(inner(temporary), out)
+            shutil.rmtree(temporary, ignore_errors=True)
+        return out
+
+    def finish(self, job: Job, told: str) -> Path:
+        """Move a tuned dataset to `done` and write beside it what `told` says of the results; what was unpacked is deleted, the archive kept."""
+        return self._move(job, DONE, f"{job.dropped} was tuned:\n\n{told}\n")
+
+    def set_aside(self, job: Job, reason: str) -> Path:
+        """Move a dataset that cannot be used to `failed` and write why beside it. The file that says so."""
+        shown = reason.replace(f"{job.folder}{os.sep}", "")
+        where = f"It is in {FAILED}/{job.id}. Mend it and drop it into the inbox again."
+        return self._move(job, FAILED, f"{job.dropped} was not tuned:\n\n{shown}\n\n{where}\n")
+
+    def _move(self, job: Job, to: str, text: str) -> Path:
+        shutil.rmtree(job.folder / UNPACKED, ignore_errors=True)
+        note = self.folder / to / f"{job.id}.txt"
+        write_atomic(note, text)  # before the rename: a kill between them only writes it again
+        os.rename(job.folder, self.folder / to / job.id)
+        return note
+
+    def _new_id(self, entry: Path) -> str:
+        """A study's name for what was dropped that no dataset and no study has had."""
+        name = re.sub(r"[^\w.-]+", "_", entry.name if entry.is_dir() else stem(entry))[:80]
+        name = re.sub(r"(\.txt|[._-])+$", "", name, flags=re.IGNORECASE).lstrip("._-")  # ID.txt is the note on ID
+        taken = [self.folder / place for place in (WORK, DONE, FAILED)] + [self.studies]
+        name, number = name or "dataset", 1
+        while True:
+            numbered = name if number == 1 else f"{name}-{number}"
+            if not any(os.path.lexists(place / numbered) for place in taken):
+                return numbered
+            number += 1
+
+
+def changed(entry: Path) -> float:
+    """When anything of `entry` last changed: the newest change time, which copies cannot set to the original's as they do with modification times."""
+    newest = entry.lstat().st_ctime
+    if entry.is_dir() and not entry.is_symlink():
+        for folder, folders, names in os.walk(entry):
+            for name in (*folders, *names):
+                newest = max(newest, os.lstat(os.path.join(folder, name)).st_ctime)
+    return newest
+
+
+def check_plain(folder: Path) -> None:
+    """Raise `BadInput` where a folder holds something that is no file: a pipe with the name of an image would be waited for."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place, name)
+            if not path.is_file():
+                raise BadInput(f"{path}: is a pipe, a device or a broken link, not a file")
+
+
+def inner(folder: Path) -> Path:
+    """The folder of class folders in what was unpacked: below folders that hold nothing but one folder."""
+    for _ in range(DEEPEST):
+        entries = list(folder.iterdir())
+        if len(entries) != 1 or not entries[0].is_dir():
+            break
+        folder = entries[0]
+    return folder

@@ -1,0 +1,243 @@
+"""The search space and its encoding to numbers.
+
+A configuration is a plain dict of hyperparameter name to value, without the hyperparameters that a parent switches off.
+
+Columns of the encoding, in this order (n configurations give a float64 array of shape (n, dims)):
+
+| hyperparameter          | columns                                                                    |
+|-------------------------|----------------------------------------------------------------------------|
+| float, integer          | 1: position in [0, 1] between the bounds, on the log scale if declared so   |
+| ordinal                 | 1: rank / (choices - 1)                                                     |
+| categorical, constant   | one per choice: one-hot                                                     |
+| conditional (any of the above) | one more, at the end: 1 where active, 0 where a parent switches it off |
+
+Inactive hyperparameters have zeros in their own columns.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from foretune.errors import BadInput
+from foretune.files import write_atomic
+from foretune.space.parameters import FORMAT, Parameter, choices, from_unit, holds, parameter, parents, plain, unit
+
+if TYPE_CHECKING:
+    from ConfigSpace import Configuration, ConfigurationSpace
+
+Config = dict[str, Any]
+__all__ = ["Config", "Space", "choices", "config_key", "from_unit", "plain", "unit"]
+
+
+def config_key(config: Mapping[str, Any]) -> str:
+    """A text that two configurations share exactly when they are equal (floats to 12 digits)."""
+    values = {k: float(f"{v:.12g}") if isinstance(v, float) else v for k, v in config.items()}
+    return json.dumps(values, sort_keys=True, default=plain)
+
+
+class Space:
+    """A search space, its encoding, sampling and checks: a ConfigSpace `ConfigurationSpace`, or the dict that its JSON holds.
+
+    Raises `BadInput` for a dict that describes no space.
+    """
+
+    def __init__(self, source: "ConfigurationSpace | Mapping[str, Any]"):
+        described: Any = source
+        if not isinstance(source, Mapping) or "hyperparameters" not in source:  # a ConfigurationSpace is a mapping too
+            described = source.to_serialized_dict()  # type: ignore[union-attr]
+        self._described: dict[str, Any] = json.loads(json.dumps(described, default=plain))
+        items = self._described["hyperparameters"]
+        self.parameters: dict[str, Parameter] = {p.name: p for p in map(parameter, items)}
+        self._conditions: dict[str, list[dict[str, Any]]] = {}
+        for condition in self._described.get("conditions", []):
+            self._conditions.setdefault(condition["child"], []).append(condition)
+        for child, conditions in self._conditions.items():
+            if unknown := {child, *(p for c in conditions for p in parents(c))} - set(self.parameters):
+                raise BadInput(f"a condition names the unknown hyperparameter {unknown.pop()!r}")
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Space":
+        """Read a ConfigSpace JSON file; raises `BadInput` if it is none."""
+        try:
+            described = json.loads(Path(path).read_text())
+            complete = all("default_value" in p or "value" in p for p in described["hyperparameters"])
+            if described.get("format_version") != FORMAT or not complete:
+                from ConfigSpace import ConfigurationSpace
+
+                return cls(ConfigurationSpace.from_serialized_dict(described))
+            return cls(described)
+        except FileNotFoundError as error:
+            raise BadInput(f"there is no search space {path}") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"{path} is not a ConfigSpace JSON search space: {type(error).__name__}: {error}") from error
+
+    def save(self, path: Path | str) -> None:
+        """Write the space as ConfigSpace JSON, by rename."""
+        write_atomic(path, json.dumps(self._described, indent=1) + "\n")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and _essence(self._described) == _essence(other._described)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def config_space(self) -> "ConfigurationSpace":
+        """The ConfigSpace object, made when it is first asked for."""
+        from ConfigSpace import ConfigurationSpace
+
+        return ConfigurationSpace.from_serialized_dict(deepcopy(self._described))
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Hyperparameter names, in the order of the columns."""
+        return list(self.parameters)
+
+    @cached_property
+    def conditional(self) -> list[str]:
+        """Names of the hyperparameters that a parent can switch off."""
+        return [n for n in self.names if n in self._conditions]
+
+    @cached_property
+    def columns(self) -> dict[str, slice]:
+        """The columns of each hyperparameter, its activity column not included."""
+        out, at = {}, 0
+        for name, p in self.parameters.items():
+            width = len(choices(p)) or 1
+            out[name] = slice(at, at + width)
+            at += width
+        return out
+
+    @property
+    def dims(self) -> int:
+        """Number of columns of the encoding."""
+        return max((s.stop for s in self.columns.values()), default=0) + len(self.conditional)
+
+    def encode(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        """Encode configurations to (n, dims) numbers in [0, 1]; see the module's table. Raises `BadInput` on an unknown choice."""
+        out = np.zeros((len(configs), self.dims))
+        for name, columns in self.columns.items():
+            rows = [i for i, c in enumerate(configs) if name in c]
+            values = [plain(configs[i][name]) for i in rows]
+            p = self.parameters[name]
+            if p.numeric:
+                out[rows, columns.start] = unit(np.asarray(values, dtype=float), p)
+                continue
+            if unknown := [v for v in values if v not in p.options]:
+                raise BadInput(f"{name}={unknown[0]!r} is not one of {', '.join(map(str, p.options))}")
+            place = np.array([p.options.index(v) for v in values], dtype=int)
+            if p.kind == "ordinal":
+                out[rows, columns.start] = place / max(1, len(p.options) - 1)
+            else:
+                out[rows, columns.start + place] = 1.0
+        first = self.dims - len(self.conditional)
+        for k, name in enumerate(self.conditional):
+            out[:, first + k] = [name in c for c in configs]
+        return out
+
+    def sample(self, n: int, rng: np.random.Generator) -> list[Config]:
+        """Draw `n` configurations from the space's own distributions."""
+        if n == 0:
+            return []
+        self.config_space.seed(int(rng.integers(2**31)))
+        drawn = self.config_space.sample_configuration(n if n > 1 else None)
+        return [as_dict(c) for c in (drawn if isinstance(drawn, list) else [drawn])]
+
+    def default(self) -> Config:
+        """The space's default configuration."""
+        return self.completed({}, {})
+
+    def neighbours(
+        self, config: Mapping[str, Any], rng: np.random.Generator, n: int, scale: float = 0.1
+    ) -> list[Config]:
+        """`n` configurations near `config`: one to three hyperparameters moved, numbers by a normal step of `scale` in the unit interval.
+
+        A parent that moves switches its children on at random values. Where the move is forbidden, a random configuration takes its place.
+        """
+        out: list[Config] = []
+        for other in self.sample(n, rng):
+            moved = dict(config)
+            active = [k for k in self.names if k in config and self.parameters[k].kind != "constant"]
+            for name in map(str, rng.choice(active, size=min(len(active), int(rng.integers(1, 4))), replace=False)):
+                p = self.parameters[name]
+                if p.numeric:
+                    position = unit(np.asarray([config[name]], dtype=float), p)[0]
+                    moved[name] = from_unit(float(np.clip(position + rng.normal(0, scale), 0, 1)), p)
+                else:
+                    moved[name] = other.get(name, p.default)
+            near = self.completed(moved, other)
+            out.append(other if self.forbidden(near) else near)
+        return out
+
+    def completed(self, config: Mapping[str, Any], filler: Mapping[str, Any]) -> Config:
+        """`config` with inactive hyperparameters dropped and missing active ones taken from `filler`, else from the defaults."""
+        values: Config = {}
+        remaining = list(self.names)
+        while remaining:  # parents before children: a name is decided once its parents are
+            ready = [
+                n for n in remaining if not any(p in remaining for c in self._conditions.get(n, []) for p in parents(c))
+            ]
+            if not ready:
+                raise BadInput(f"the conditions of {', '.join(remaining)} go round in a circle")
+            for name in ready:
+                remaining.remove(name)
+                if all(holds(c, values, self.parameters) for c in self._conditions.get(name, [])):
+                    values[name] = plain(config.get(name, filler.get(name, self.parameters[name].default)))
+        return {n: values[n] for n in self.names if n in values}
+
+    def forbidden(self, config: Mapping[str, Any]) -> bool:
+        """Whether a forbidden clause of the space rules `config` out."""
+        if not self._described.get("forbiddens"):
+            return False
+        from ConfigSpace import Configuration
+        from ConfigSpace.exceptions import ForbiddenValueError
+
+        try:
+            Configuration(self.config_space, values=dict(config))
+        except ForbiddenValueError:
+            return True
+        return False
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """Raise `BadInput`, naming the value and the bounds, if `config` is not a legal configuration of this space."""
+        for name, value in config.items():
+            if name not in self.parameters:
+                raise BadInput(f"unknown hyperparameter {name!r}; the space has {', '.join(self.names)}")
+            p = self.parameters[name]
+            if not p.numeric:
+                if plain(value) not in p.options:
+                    raise BadInput(
+                        f"{name}={value!r} must be {'one of ' if len(p.options) > 1 else ''}{', '.join(map(str, p.options))}"
+                    )
+                continue
+            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+            slack = 1e-9 * max(abs(p.lower), abs(p.upper))
+            if not number or not p.lower - slack <= value <= p.upper + slack or (p.integer and value != round(value)):
+                kind = "a whole number" if p.integer else "a number"
+                raise BadInput(f"{name}={value!r} must be {kind} from {p.lower:g} to {p.upper:g}")
+        expected = self.completed(config, {})
+        if missing := [n for n in expected if n not in config]:
+            raise BadInput(f"the configuration lacks {', '.join(missing)}")
+        if extra := [n for n in config if n not in expected]:
+            raise BadInput(
+                f"{', '.join(extra)} is switched off by another hyperparameter of this configuration: leave it out"
+            )
+        if self.forbidden(config):
+            raise BadInput(f"the space forbids the configuration {dict(config)}")
+
+
+def as_dict(configuration: "Configuration") -> Config:
+    """A ConfigSpace configuration as a plain dict."""
+    return {k: plain(v) for k, v in dict(configuration).items()}
+
+
+def _essence(described: Mapping[str, Any]) -> dict[str, Any]:
+    """What makes two spaces the same: not which version of ConfigSpace wrote them, nor the order of conditions."""
+    conditions = sorted(json.dumps(c, sort_keys=True) for c in described.get("conditions", []))
+    forbiddens = sorted(json.dumps(f, sort_keys=True) for f in described.get("forbiddens", []))
+    return {"hyperparameters": described["hyperparameters"], "conditions": conditions, "forbiddens": forbiddens}

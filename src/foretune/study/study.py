@@ -1,0 +1,394 @@
+"""A study: one task being tuned, as a fold over the journal of what happened.
+
+Notation: n configurations known to the study, E = `max_epoch`.
+
+| array           | shape   | meaning                                                                                  |
+|-----------------|---------|------------------------------------------------------------------------------------------|
+| `X`             | (n, d)  | encoded configurations                                                                   |
+| `Y`             | (n, E)  | observed values, higher is better, NaN where not observed; column j is epoch j + 1        |
+| `epoch`         | (n,)    | last epoch told                                                                          |
+| `pending`       | (n,)    | epoch that a step under way will reach, 0 if none                                        |
+| `failed`        | (n,)    | diverged, out of memory, ...: no further step is taken                                   |
+
+Every change is an event, a dict that is appended to `journal.jsonl` (one write, fsynced) before it is applied, so a killed study is read back
+to the very epoch that was told last. A torn last line is dropped.
+"""
+
+import json
+import math
+import time
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from foretune.errors import BadInput, BadSuggestion
+from foretune.files import write_json
+from foretune.space.space import Config, Space, config_key, plain
+from foretune.study.journal import append, finite, read_journal
+from foretune.study.plan import Plan, Step
+
+__all__ = ["Plan", "Step", "Study"]
+
+if TYPE_CHECKING:
+    from foretune.history.meta_dataset import MetaDataset
+
+
+class Suggests(Protocol):
+    """What `Study.ask` needs of a searcher (`foretune.searchers.base.Searcher`)."""
+
+    def suggest(self, study: "Study", rng: np.random.Generator) -> Step | None:
+        """The next step, or None if nothing can be done until a pending step ends."""
+
+
+class Study:
+    """Ask a searcher for steps, tell their values; keeps the history as arrays and, given a folder, on disk.
+
+    `space` is the search space, `configs` the pool of configurations; `past` holds the curves of past tasks for searchers that transfer. A `folder`
+    that holds a study already is continued, with the budget now given; raises `BadInput` if that study is another one.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        configs: Sequence[Config],
+        plan: Plan,
+        *,
+        past: "MetaDataset | None" = None,
+        folder: Path | str | None = None,
+    ):
+        self.space, self.plan, self.past = space, plan, past
+        self.folder = None if folder is None else Path(folder)
+        self.configs: list[Config] = []
+        self._row_of: dict[str, int] = {}
+        d, epochs = space.dims, plan.max_epoch
+        self.X = np.empty((0, d))
+        self.Y = np.empty((0, epochs))
+        self.start_value = np.empty(0)
+        self.epoch = np.empty(0, dtype=int)
+        self.pending = np.empty(0, dtype=int)
+        self.failed = np.empty(0, dtype=bool)
+        self.past_ids = np.empty(0, dtype=int)
+        self.asked = 0
+        self.spent = 0
+        self.elapsed = 0.0
+        self.started: list[int] = []
+        self.order: list[tuple[int, int]] = []
+        self.steps: list[dict[str, Any]] = []  # every step asked for, with its reason and the seconds the decision took
+        self.rows: dict[int, list[dict[str, Any]]] = {}  # the raw rows of each trial, metric in its own unit
+        self.failures: dict[int, tuple[int, str]] = {}
+        self._add(list(configs))
+        if self.folder is not None:
+            self._open_journal(self.folder)
+
+    # -- what a searcher reads ---------------------------------------------------------------------------------------------------
+    @property
+    def budget(self) -> int:
+        """Epochs that may be spent in all."""
+        return self.plan.budget
+
+    @property
+    def max_epoch(self) -> int:
+        """Epochs of a full training."""
+        return self.plan.max_epoch
+
+    @property
+    def seed(self) -> int:
+        """The seed of the study's suggestions."""
+        return self.plan.seed
+
+    @property
+    def remaining(self) -> int:
+        """Epochs that are neither spent nor promised to a pending step."""
+        return self.budget - self.spent - int(np.maximum(self.pending - self.epoch, 0).sum())
+
+    @property
+    def open_space(self) -> bool:
+        """Whether configurations outside the pool may be proposed."""
+        return self.plan.open
+
+    @property
+    def available(self) -> np.ndarray:
+        """Configurations that can take a step now: not failed, not pending, not finished; (n,) bool."""
+        return ~self.failed & (self.pending == 0) & (self.epoch < self.max_epoch)
+
+    @property
+    def best(self) -> np.ndarray:
+        """Best observed value of each configuration, -inf where none; (n,)."""
+        return np.where(np.isnan(self.Y), -np.inf, self.Y).max(axis=1, initial=-np.inf)
+
+    @property
+    def incumbent(self) -> tuple[int, int, float] | None:
+        """(configuration, epoch, value) of the best observation, higher is better; None before the first."""
+        if not np.isfinite(self.Y).any():
+            return None
+        where = int(np.nanargmax(self.Y))
+        i, j = divmod(where, self.max_epoch)
+        return i, j + 1, float(self.Y[i, j])
+
+    @property
+    def done(self) -> bool:
+        """Whether the budget (epochs or seconds) is spent, or nothing is left to train."""
+        exhausted = not self.open_space and not self.pending.any() and not self.available.any()
+        return self.spent >= self.budget or self.out_of_time or exhausted
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether the wall-clock budget is used up."""
+        return self.plan.seconds is not None and self.elapsed >= self.plan.seconds
+
+    def rng(self) -> np.random.Generator:
+        """The generator of the next decision: a function of seed, task and how many decisions were made, so a resumed study repeats none.
+
+        The task counts because tables are averaged over tasks, and own studies are each other's history: with one seed they all would draw the same
+        configurations.
+        """
+        return np.random.default_rng([self.seed, self.asked, zlib.crc32(self.plan.task.encode())])
+
+    def pending_steps(self) -> list[Step]:
+        """Steps asked for and not finished: what a resumed study takes up first."""
+        ids = np.flatnonzero(self.pending)
+        reasons = {s["config_id"]: s["because"] for s in self.steps}
+        return [Step(int(i), int(self.epoch[i]), int(self.pending[i]), reasons.get(int(i), {})) for i in ids]
+
+    # -- what changes a study ----------------------------------------------------------------------------------------------------
+    def ask(self, searcher: "Suggests") -> Step | None:
+        """The next step, or None if there is nothing to do now (wait for a pending step, or the study is done).
+
+        The step is cut to the remaining budget. Raises `BadSuggestion` if the searcher suggests what cannot be taken.
+        """
+        if self.done or self.remaining <= 0:
+            return None
+        began = time.perf_counter()
+        step = searcher.suggest(self, self.rng())
+        seconds = time.perf_counter() - began
+        if step is None:
+            return None
+        self._check(step)
+        start = int(step.start)
+        step = Step(int(step.config_id), start, min(int(step.stop), start + self.remaining), step.because)
+        self._record({"event": "ask", **asdict(step), "because": dict(step.because), "seconds": round(seconds, 6)})
+        return step
+
+    def propose(self, config: Config) -> int:
+        """Add a configuration to an open study; returns its id (that of an equal one, if known). Raises `BadInput`."""
+        key = config_key(config)
+        if key not in self._row_of:
+            if not self.open_space:
+                raise BadSuggestion(
+                    f"{config} is not in the pool of this study, which is not open to new configurations"
+                )
+            self.space.check(config)
+            self._record({"event": "config", "config": config})
+        return self._row_of[key]
+
+    def tell(self, step: Step, values: Sequence[float | Mapping[str, Any]], elapsed: float | None = None) -> None:
+        """Report the next epochs of a step: numbers in the metric's own unit, or rows with `epoch` and the metric.
+
+        A value that is not finite ends the trial as diverged; what follows it is dropped. Epochs that were told before are passed over, so that
+        telling twice is harmless. Raises `BadInput` for an unknown or failed trial, a row without its epoch or metric, or epochs out of turn.
+        """
+        i, metric = self._known(step.config_id), self.plan.metric
+        first = int(self.epoch[i])
+        before = any(row["epoch"] == 0 for row in self.rows.get(i, []))
+        rows: list[dict[str, Any]] = []
+        for k, value in enumerate(values):
+            given = value if isinstance(value, Mapping) else {"epoch": first + 1 + k, metric: float(value)}
+            row = {name: plain(entry) for name, entry in given.items()}
+            if lacking := [name for name in ("epoch", metric) if name not in row]:
+                raise BadInput(f"a told row lacks {lacking[0]!r}; it has {', '.join(map(str, row))}")
+            row["epoch"] = int(row["epoch"])
+            if row["epoch"] > first or (row["epoch"] == 0 and first == 0 and not before):
+                rows.append(row)
+        epochs = [r["epoch"] for r in rows if r["epoch"] > 0]
+        if rows and self.failed[i]:
+            raise BadInput(f"configuration {i} has failed in epoch {self.failures[i][0]}; told were epochs {epochs}")
+        if epochs != list(range(first + 1, first + 1 + len(epochs))) or first + len(epochs) > self.max_epoch:
+            raise BadInput(f"configuration {i} is at epoch {first} of {self.max_epoch}; told were epochs {epochs}")
+        bad = next((k for k, row in enumerate(rows) if row["epoch"] > 0 and not finite(row[metric])), len(rows))
+        self._record(*({"event": "epoch", "config_id": i, "row": row, "elapsed": elapsed} for row in rows[: bad + 1]))
+
+    def fail(self, step: Step, epoch: int, reason: str) -> None:
+        """End a trial: it failed in `epoch` for `reason`. An epoch that was not told counts as spent all the same."""
+        i = self._known(step.config_id)
+        self._record({"event": "fail", "config_id": i, "epoch": int(epoch), "reason": reason})
+
+    def release(self, step: Step) -> None:
+        """Give a pending step back: it will not be finished now, and its configuration may be suggested again."""
+        if self.pending[step.config_id]:
+            self._record({"event": "release", "config_id": step.config_id})
+
+    def note(self, **facts: Any) -> None:
+        """Keep facts with the study (`plan.notes`), such as the test accuracy at its end."""
+        self._record({"event": "note", "facts": facts})
+
+    def raise_budget(self, budget: int, seconds: float | None = None) -> None:
+        """Change the budget of a study that is continued. Raises `BadInput` as `Plan` does."""
+        replace(self.plan, budget=budget, seconds=seconds)  # refused before it is written
+        self._record({"event": "budget", "budget": budget, "seconds": seconds})
+
+    # -- tables ------------------------------------------------------------------------------------------------------------------
+    def to_meta(self) -> "MetaDataset":
+        """This study as a meta-dataset of one task."""
+        from foretune.history.meta_dataset import MetaDataset
+
+        key = {"task": self.plan.task, "seed": 0}
+        rows = [{**key, "config_id": i, **row} for i, rows in self.rows.items() for row in rows]
+        configs = {i: self.configs[i] for i in sorted(self.rows)}
+        about = {
+            "name": self.folder.name if self.folder else self.plan.task,
+            "max_epoch": self.max_epoch,
+            "tasks": [self.plan.task],
+        }
+        return MetaDataset.build(
+            self.space, configs, rows, metric=self.plan.metric, goal=self.plan.goal, source="foretune study", **about
+        )
+
+    def save_tables(self) -> None:
+        """Write the study's meta-dataset files into its folder, by rename."""
+        if self.folder is not None and self.rows:
+            self.to_meta().save(self.folder)
+
+    # -- inside ------------------------------------------------------------------------------------------------------------------
+    def _check(self, step: Step) -> None:
+        i = step.config_id
+        if not 0 <= i < len(self.configs):
+            raise BadSuggestion(f"configuration {i} is unknown: the study has {len(self.configs)}")
+        if not self.available[i]:
+            state = "has failed" if self.failed[i] else "is being trained" if self.pending[i] else "is fully trained"
+            raise BadSuggestion(f"configuration {i} {state} and cannot take the suggested step to epoch {step.stop}")
+        if step.start != self.epoch[i] or not step.start < step.stop <= self.max_epoch:
+            raise BadSuggestion(
+                f"configuration {i} is at epoch {self.epoch[i]} of {self.max_epoch}; suggested was {step.start} to {step.stop}"
+            )
+
+    def _known(self, config_id: int) -> int:
+        if not 0 <= config_id < len(self.configs):
+            raise BadInput(f"configuration {config_id} is unknown: the study has {len(self.configs)}")
+        return int(config_id)
+
+    def _add(self, new: list[Config]) -> None:
+        n = len(new)
+        for config in new:
+            self._row_of.setdefault(config_key(config), len(self.configs))
+            self.configs.append(config)
+        self.X = np.vstack([self.X, self.space.encode(new)])
+        self.Y = np.vstack([self.Y, np.full((n, self.max_epoch), np.nan)])
+        self.start_value = np.append(self.start_value, np.full(n, np.nan))
+        self.epoch = np.append(self.epoch, np.zeros(n, dtype=int))
+        self.pending = np.append(self.pending, np.zeros(n, dtype=int))
+        self.failed = np.append(self.failed, np.zeros(n, dtype=bool))
+        ids = self.past.rows_of(new) if self.past is not None else np.full(n, -1)
+        self.past_ids = np.append(self.past_ids, ids)
+
+    def _record(self, *events: dict[str, Any]) -> None:
+        if self.folder is not None and events:
+            append(self.folder / "journal.jsonl", events)
+        for event in events:
+            self._apply(event)
+
+    def _apply(self, event: dict[str, Any]) -> None:
+        i = event.get("config_id", -1)
+        match event["event"]:
+            case "config":
+                self._add([event["config"]])
+            case "ask":
+                self.asked += 1
+                if event["start"] == 0 and i not in self.rows:
+                    self.started.append(i)
+                    self.rows[i] = []
+                self.pending[i] = event["stop"]
+                self.steps.append(event)
+            case "epoch":
+                self._apply_epoch(i, event["row"])
+                self.elapsed = max(self.elapsed, event.get("elapsed") or 0.0)
+            case "fail":
+                if i not in self.rows:
+                    self.started.append(i)
+                    self.rows[i] = []
+                if self.epoch[i] < min(
+                    event["epoch"], self.max_epoch
+                ):  # an epoch that failed before it could be told was paid for all the same
+                    self.spent += 1
+                    self.order.append((i, int(self.epoch[i]) + 1))
+                    self.epoch[i] += 1
+                    self.rows[i].append({"epoch": int(self.epoch[i]), self.plan.metric: math.nan})
+                self.failed[i], self.pending[i] = True, 0
+                self.failures[i] = (event["epoch"], event["reason"])
+            case "release":
+                self.pending[i] = 0
+            case "budget":
+                self.plan = replace(self.plan, budget=event["budget"], seconds=event["seconds"])
+            case "note":
+                self.plan = replace(self.plan, notes={**self.plan.notes, **event["facts"]})
+
+    def _apply_epoch(self, i: int, row: dict[str, Any]) -> None:
+        value = self.plan.sign * row[self.plan.metric] if finite(row[self.plan.metric]) else math.nan
+        if i not in self.rows:  # told without having been asked for: a trial the user ran on their own
+            self.started.append(i)
+        self.rows.setdefault(i, []).append(row)
+        if row["epoch"] == 0:
+            self.start_value[i] = value
+            return
+        self.Y[i, row["epoch"] - 1] = value
+        self.epoch[i] = row["epoch"]
+        self.spent += 1
+        self.order.append((i, row["epoch"]))
+        if math.isnan(value):  # the row itself says that the trial diverged, so no kill can part the two
+            self.failed[i] = True
+            self.failures[i] = (row["epoch"], f"{self.plan.metric} is {row[self.plan.metric]}")
+        if self.failed[i] or self.epoch[i] >= self.pending[i]:
+            self.pending[i] = 0
+
+    def _open_journal(self, folder: Path) -> None:
+        header = {**asdict(self.plan), "configs": self.configs}
+        path, journal = folder / "study.json", folder / "journal.jsonl"
+        if not path.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            self.space.save(folder / "space.json")
+            write_json(path, header)
+            return
+        stored, wanted = json.loads(path.read_text()), self.plan
+        refuse_another(folder, stored, json.loads(json.dumps(header, default=plain)))
+        self.plan = Plan(**{k: v for k, v in stored.items() if k != "configs"})
+        for k, event in enumerate(read_journal(journal)):
+            try:
+                self._apply(event)
+            except (IndexError, KeyError, TypeError) as error:
+                raise BadInput(
+                    f"{journal} is damaged: its event {k + 1} cannot be applied ({type(error).__name__}: {error})"
+                ) from error
+        if (wanted.budget, wanted.seconds) != (self.plan.budget, self.plan.seconds):
+            self.raise_budget(wanted.budget, wanted.seconds)
+
+    @classmethod
+    def load(cls, folder: Path | str, past: "MetaDataset | None" = None) -> "Study":
+        """Read a study back from its folder, to the last epoch told. Raises `BadInput` if there is none."""
+        folder = Path(folder)
+        try:
+            header = json.loads((folder / "study.json").read_text())
+            configs = header.pop("configs")
+            plan = Plan(**header)
+            for event in read_journal(folder / "journal.jsonl"):
+                if event["event"] == "budget":
+                    plan = replace(plan, budget=event["budget"], seconds=event["seconds"])
+        except FileNotFoundError as error:
+            raise BadInput(f"{folder} holds no study (no study.json)") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise BadInput(f"{folder / 'study.json'} is damaged: {error}") from error
+        return cls(Space.load(folder / "space.json"), configs, plan, past=past, folder=folder)
+
+
+def refuse_another(folder: Path, stored: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
+    """Raise `BadInput` if the study that `folder` holds asks another question than the one given."""
+    for key in ("configs", "task", "metric", "goal", "max_epoch", "seed", "open"):
+        if stored.get(key) != mine[key]:
+            differs = (
+                f"{key} {stored.get(key)!r}, not {mine[key]!r}"
+                if key != "configs"
+                else "another pool of configurations"
+            )
+            raise BadInput(f"{folder} holds a study with {differs}: give another folder")

@@ -1,0 +1,81 @@
+"""A folder of class folders, read as a task."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from foretune.errors import BadInput
+from foretune.tasks.pixels import SUFFIXES, check_size, decode
+from foretune.tasks.task import MIN_PER_CLASS, Task, check_memory, split_by_content
+
+
+def read_folder(path: Path | str, size: int = 64, progress: Callable[[int, int], None] | None = None) -> Task:
+    """Read a folder of class folders; `progress(done, total)` is called after each image.
+
+    Raises:
+        BadInput: naming the file or folder that cannot be used, and why (see docs/tasks.md).
+    """
+    root = Path(path)
+    check_size(size)
+    listing = _list_folder(root)
+    names = tuple(sorted(listing))
+    total = sum(len(listing[name]) for name in names)
+    check_memory(total, size, str(root))
+    images = np.empty((total, size, size, 3), dtype=np.uint8)
+    labels = np.repeat(np.arange(len(names)), [len(listing[name]) for name in names])
+    row = 0
+    for name in names:
+        for file in listing[name]:
+            images[row] = decode(file, size)
+            row += 1
+            if progress is not None:
+                progress(row, total)
+    name = root.resolve().name
+    return Task(name, images, labels, names, split_by_content(images, labels, names), source=name)
+
+
+def _list_folder(root: Path) -> dict[str, list[Path]]:
+    """Image files by class name, sorted, everything checked that can be checked without reading them."""
+    if not root.is_dir():
+        raise BadInput(
+            f"{root}: is a file, not a folder of class folders" if root.exists() else f"{root}: there is no such folder"
+        )
+    inside = root.resolve()
+    entries = [entry for entry in sorted(root.iterdir()) if not _is_clutter(entry)]
+    folders = [entry for entry in entries if entry.is_dir()]
+    loose = [entry for entry in entries if not entry.is_dir() and entry.suffix.lower() in SUFFIXES]
+    if loose:
+        beside = (
+            "beside the class folders: move it into one"
+            if folders
+            else "but no class folders: put the images into one folder per class"
+        )
+        raise BadInput(f"{root}: holds images such as {loose[0].name} {beside}")
+    if len(folders) < 2:
+        what = "is empty" if not entries else f"has {len(folders)} class folder{'' if len(folders) == 1 else 's'}"
+        raise BadInput(
+            f"{root}: {what}; a task is a folder with one folder of images per class, and at least 2 of them"
+        )
+    listing: dict[str, list[Path]] = {}
+    for folder in folders:
+        found = [entry for entry in sorted(folder.iterdir()) if not _is_clutter(entry)]
+        for entry in (folder, *found):
+            if not entry.resolve().is_relative_to(inside):
+                raise BadInput(f"{entry}: is a link out of {root}; copy the file there instead")
+            if entry is not folder and entry.is_dir():
+                raise BadInput(f"{entry}: is a folder inside a class folder; classes cannot be nested")
+            if entry is not folder and entry.suffix.lower() not in SUFFIXES:
+                raise BadInput(
+                    f"{entry}: is no image of a kind read here ({', '.join(sorted(SUFFIXES))}); convert or remove it"
+                )
+        if len(found) < MIN_PER_CLASS:
+            raise BadInput(
+                f"{folder}: class with {len(found)} images, at least {MIN_PER_CLASS} are needed (train, valid, test)"
+            )
+        listing[folder.name] = found
+    return listing
+
+
+def _is_clutter(entry: Path) -> bool:
+    return entry.name.startswith(".") or entry.name.lower() in ("thumbs.db", "desktop.ini", "__macosx")

@@ -1,0 +1,94 @@
+"""What a study shows while it runs: a live line on a terminal, a line per new incumbent elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from foretune.study.study import Study
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 45 s, 3 min 20 s, 2 h 05 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def number(value: Any) -> str:
+    """A hyperparameter's value, short."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def describe(config: dict[str, Any]) -> str:
+    """A configuration on one line."""
+    return ", ".join(f"{k} {number(v)}" for k, v in config.items())
+
+
+class Progress:
+    """Trials, epochs spent, incumbent and time left of a study that is running.
+
+    On a terminal the last line is rewritten in place; elsewhere a line is printed for each new incumbent and each tenth of the budget.
+    """
+
+    def __init__(self, study: Study, stream: TextIO | None = None):
+        self.stream = stream or sys.stdout  # as it is now, not as it was at import
+        self.live = self.stream.isatty()
+        self._spent_before = study.spent
+        self._first: tuple[float, int] | None = None
+        self._shown: tuple[Any, ...] = (study.incumbent, 0)
+        self._at = 0.0
+
+    def line(self, study: Study) -> str:
+        """Where the study stands."""
+        running, failed = int((study.pending > 0).sum()), int(study.failed.sum())
+        parts = [
+            f"{study.spent}/{study.budget} epochs",
+            f"{len(study.started)} trial{'s' * (len(study.started) != 1)} ({running} running{f', {failed} failed' if failed else ''})",
+        ]
+        if found := study.incumbent:
+            parts.append(f"best {study.plan.sign * found[2]:.4f} (trial {found[0]}, epoch {found[1]})")
+        if left := self.seconds_left(study):
+            parts.append(f"about {duration(left)} left")
+        return " · ".join(parts)
+
+    def seconds_left(self, study: Study) -> float | None:
+        """Estimate from the pace of this run and, if there is one, the wall-clock budget."""
+        if study.done or study.spent == self._spent_before:
+            return None
+        if self._first is None:  # the first epoch carries the start of the workers: the pace is taken from there
+            self._first = time.monotonic(), study.spent
+        began, first = self._first
+        if study.spent == first:
+            return None
+        left = (time.monotonic() - began) / (study.spent - first) * (study.budget - study.spent)
+        return left if study.plan.seconds is None else min(left, max(0.0, study.plan.seconds - study.elapsed))
+
+    def __call__(self, study: Study) -> None:
+        """Show a change."""
+        now = time.monotonic()
+        if self.live:
+            if now - self._at >= 0.1 or study.done:
+                self._at = now
+                self.stream.write(f"\r\x1b[2K  {self.line(study)}")
+                self.stream.flush()
+            return
+        tenth = 10 * study.spent // max(1, study.budget)
+        if (study.incumbent, tenth) != self._shown:
+            self._shown = (study.incumbent, tenth)
+            print(f"  {self.line(study)}", file=self.stream, flush=True)
+
+
+@contextmanager
+def progress(study: Study, stream: TextIO | None = None) -> Iterator[Progress]:
+    """A `Progress` that leaves the cursor on a line of its own, however the study ends."""
+    shown = Progress(study, stream)
+    try:
+        yield shown
+    finally:
+        if shown.live:
+            shown.stream.write("\n")
+            shown.stream.flush()

@@ -1,0 +1,363 @@
+"""The report of a study: one HTML file that needs nothing else, for screens, phones and paper.
+
+    write_report(study, "report.html", extras={"baselines": {"random search": other}, "thumbnails": png})
+
+`extras`, all optional (what is missing is left out, `study.plan.notes` is asked for the accuracies):
+
+| key              | is                                                                                                             |
+|------------------|----------------------------------------------------------------------------------------------------------------|
+| `baselines`      | name -> `Study` on the same task (random search, the default configuration), drawn and tabled beside this one   |
+| `test_accuracy`  | of the incumbent; a baseline's own is in its `plan.notes`                                                       |
+| `thumbnails`     | PNG or JPEG bytes of a sheet of the task's images, or caption -> bytes                                          |
+| `facts`          | name -> text for the table at the end, such as the network or where the images came from                       |
+"""
+
+import base64
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from foretune.errors import BadInput
+from foretune.files import write_atomic
+from foretune.space.space import choices, from_unit
+from foretune.study.study import Study
+from foretune.views.charts import (
+    Coordinate,
+    Frame,
+    Line,
+    legend,
+    line_chart,
+    parallel_coordinates,
+    responsive,
+    series_style,
+)
+from foretune.views.importance import Importance, importance
+from foretune.views.summary import (
+    best_value,
+    describe,
+    incumbent_trace,
+    is_share,
+    number,
+    past_shares,
+    reasons,
+    score,
+    sentence,
+    state,
+    tuned,
+    why_started,
+)
+
+MOST_CURVES = 300  # drawn; the best are kept
+MOST_AXES = 7
+MOST_ROWS = 500
+
+
+def write_report(study: Study, path: Path | str, *, extras: Mapping[str, Any] | None = None) -> Path:
+    """Write the study's report to `path`, by rename; returns the path."""
+    write_atomic(path, study_report(study, extras=extras))
+    return Path(path)
+
+
+def study_report(study: Study, *, extras: Mapping[str, Any] | None = None) -> str:
+    """The study's report as HTML. The same study gives the same text. Raises `BadInput` for thumbnails that are no pictures."""
+    extras = dict(extras or {})
+    baselines: Mapping[str, Study] = extras.get("baselines") or {}
+    weights = importance(study, np.random.default_rng(0))
+    name = study.folder.name if study.folder else study.plan.task
+    return render(
+        "study.html",
+        title=f"{name} · {study.plan.method}",
+        plan=study.plan,
+        name=name,
+        lede=sentence(study),
+        tiles=tiles(study, baselines, extras),
+        incumbent=incumbent_chart(study, baselines),
+        curves=curves_chart(study),
+        curves_left_out=max(0, len(study.started) - MOST_CURVES),
+        failures=[(i, epoch, reason) for i, (epoch, reason) in study.failures.items()],
+        parallel=parallel_chart(study, weights),
+        importance=weights,
+        bars=bars({k: v for k, v in list(weights.index.items())[:12] if v >= 0.005}),
+        unimportant=[k for n, (k, v) in enumerate(weights.index.items()) if n >= 12 or v < 0.005],
+        axes_left_out=max(0, len(tuned(study)[0]) - MOST_AXES),
+        past=bars(dict(list(past_shares(study).items())[:12])),
+        past_count=len(study.past.tasks) if study.past is not None else 0,
+        reasons=reasons(study).most_common(8),
+        cost=plain_cost(study),
+        table=config_table(study),
+        thumbnails=[(caption, data_uri(image)) for caption, image in _pictures(extras.get("thumbnails"))],
+        facts=_facts(study, extras.get("facts") or {}),
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a page; every value is escaped except the charts, which escape their own."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader("foretune.views"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return pages.get_template(template).render(**values, show=number)
+
+
+def tiles(study: Study, baselines: Mapping[str, Study], extras: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """The figures on top: (what, value, remark)."""
+    metric, sign, found = study.plan.metric, study.plan.sign, study.incumbent
+    best = None if found is None else found[2] * sign
+    out = [
+        (f"best {metric}", score(metric, best), "" if found is None else f"configuration {found[0]}, epoch {found[1]}")
+    ]
+    test = extras.get("test_accuracy", study.plan.notes.get("test_accuracy"))
+    if test is not None:
+        out.append(("test accuracy", score("accuracy", test), "of that configuration, measured once"))
+    for name, other in baselines.items():
+        value = None if other.incumbent is None else other.incumbent[2] * sign
+        remark = f"{other.spent:,} epochs"
+        if value is not None and best is not None:
+            lead = sign * (best - value)
+            remark += f"; this study is {gap(metric, abs(lead))} {'better' if lead >= 0 else 'worse'}"
+        other_test = other.plan.notes.get("test_accuracy")
+        out.append(
+            (
+                name,
+                score(metric, value),
+                remark + (f"; test {score('accuracy', other_test)}" if other_test is not None else ""),
+            )
+        )
+    full = len(study.started) * study.max_epoch
+    saved = f"training all {len(study.started)} to the end: {full:,}" if full > study.spent else f"of {study.budget:,}"
+    out.append(("epochs spent", f"{study.spent:,}", saved))
+    return out
+
+
+def gap(metric: str, value: float) -> str:
+    """A difference of two values of the metric: accuracies in percentage points."""
+    return f"{100 * value:.2f} points" if is_share(metric, value) else number(value)
+
+
+def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
+    """Incumbent against epochs spent, this study's on top of its baselines'."""
+    lines = []
+    for k, (name, other) in enumerate([*baselines.items(), ("this study", study)]):
+        trace = incumbent_trace(other)
+        is_baseline = k < len(baselines)
+        if len(trace) and np.isfinite(trace).any():
+            style = f"{series_style(k + 1)} thin" if is_baseline else "s0 thick"
+            first = int(np.flatnonzero(np.isfinite(trace))[0])
+            x = list(range(first + 1, len(trace) + 1))
+            lines.append(Line(x, trace[first:].tolist(), name, style, steps=True, dot=len(x) == 1))
+    metric = study.plan.metric
+    y_range = None
+    if lines:
+        # the first epochs of a first trial are far off and would flatten the rest
+        values = np.concatenate([np.asarray(line.y, dtype=float) for line in lines]) * study.plan.sign
+        low, high = float(np.quantile(values, 0.1)), float(values.max())
+        y_range = _ordered(low * study.plan.sign, high * study.plan.sign) if high > low else None
+    frame = Frame(
+        x_label="epochs spent", y_label=f"incumbent: {metric}", y_format=axis_format(metric, y_range), y_range=y_range
+    )
+    chart = responsive(lambda f: line_chart(lines, f), frame)
+    return chart + legend(lines) if len(lines) > 1 else chart
+
+
+def curves_chart(study: Study) -> str:
+    """All learning curves (the best `MOST_CURVES`), the incumbent's on top, failed trials ending in a cross."""
+    metric, sign, found = study.plan.metric, study.plan.sign, study.incumbent
+    order = [int(i) for i in sorted(study.started, key=lambda i: -study.best[i])][:MOST_CURVES]
+    lines = []
+    for i in reversed(order):
+        seen = np.flatnonzero(np.isfinite(study.Y[i]))
+        x = [int(e) + 1 for e in seen]
+        y = [float(study.Y[i, e] * sign) for e in seen]
+        if math.isfinite(study.start_value[i]):
+            x, y = [0, *x], [float(study.start_value[i] * sign), *y]
+        if not x:
+            continue
+        is_best, has_failed = found is not None and found[0] == i, bool(study.failed[i])
+        title = f"configuration {i} ({state(study, i)}): {describe(study.configs[i])}; best {score(metric, best_value(study, i))}"
+        style = "s0 thick" if is_best else "failed" if has_failed else "muted"
+        label = "incumbent" if is_best else ""
+        lines.append(Line(x, y, label, style, title, cross=has_failed, dot=is_best))
+    lines.sort(key=lambda line: line.label != "")  # the incumbent last, on top
+    y_range = None
+    if lines:
+        values = np.concatenate([np.asarray(line.y, dtype=float) for line in lines]) * sign
+        high = float(values.max())
+        low = max(
+            float(np.quantile(values, 0.03)), high - 6 * (high - float(np.median(values)))
+        )  # a loss that explodes would flatten the rest
+        y_range = _ordered(low * sign, high * sign) if high > low else None
+    frame = Frame(x_label="epoch", y_label=metric, y_format=axis_format(metric, y_range), y_range=y_range)
+    return responsive(lambda f: line_chart(lines, f), frame)
+
+
+def parallel_chart(study: Study, weights: Importance) -> str:
+    """Trials as lines through their hyperparameters to their best value: the better, the darker. At most `MOST_AXES`, the most important ones."""
+    names, _ = tuned(study)
+    rows = [int(i) for i in sorted(study.started, key=lambda i: study.best[i]) if np.isfinite(study.best[i])][
+        -MOST_CURVES:
+    ]
+    if len(rows) < 2 or not names:
+        return ""
+    if len(names) > MOST_AXES:
+        names = sorted(names, key=lambda n: -weights.index.get(n, 0.0))[:MOST_AXES]
+        names.sort(key=study.space.names.index)
+    axes = [_coordinate(study, name, rows) for name in names]
+    values = study.best[rows]
+    low, high = float(np.quantile(values, 0.1)), float(values.max())
+    low = low if high > low else high - 1.0
+    metric, sign = study.plan.metric, study.plan.sign
+    marks = [
+        (0.0, f"≤ {score(metric, low * sign)}" if sign > 0 else f"≥ {score(metric, low * sign)}"),
+        (1.0, score(metric, high * sign)),
+    ]
+    axes.append(Coordinate(f"best {metric}", [float(np.clip((v - low) / (high - low), 0, 1)) for v in values], marks))
+    styles = [f"p{min(4, 5 * r // len(rows))}" for r in range(len(rows))]
+    styles[-1] = "s0 thick"
+    titles = [
+        f"configuration {i}: {describe(study.configs[i])}; best {score(metric, best_value(study, i))}" for i in rows
+    ]
+    return parallel_coordinates(axes, styles, titles)
+
+
+def _coordinate(study: Study, name: str, rows: Sequence[int]) -> Coordinate:
+    parameter = study.space.parameters[name]
+    configs = [study.configs[i] for i in rows]
+    options: list[Any] = choices(parameter) or list(getattr(parameter, "sequence", []))
+    if options:
+        place = {v: k / max(1, len(options) - 1) for k, v in enumerate(options)}
+        return Coordinate(
+            name, [place.get(c.get(name), math.nan) for c in configs], [(p, number(v)) for v, p in place.items()]
+        )
+    column = study.space.columns[name].start
+    marks = [(p, number(float(f"{from_unit(p, parameter):.3g}"))) for p in (0.0, 0.5, 1.0)]
+    return Coordinate(name, [float(study.X[i, column]) if name in study.configs[i] else math.nan for i in rows], marks)
+
+
+def config_table(study: Study) -> dict[str, Any]:
+    """The trials, best first: `columns`, `rows` of (text, sort value, class) cells, `shared` values, how many were left out.
+
+    Cells of class "screen" are not printed: on paper, many hyperparameters are one line of text, of class "paper".
+    """
+    names, shared = tuned(study)
+    metric, why, found = study.plan.metric, why_started(study), study.incumbent
+    where = "screen" if len(names) > 6 else ""
+    rows = []
+    order = sorted(study.started, key=lambda i: (-study.best[i], i))
+    for i in order[:MOST_ROWS]:
+        config, best = study.configs[i], best_value(study, i)
+        at = int(np.nanargmax(study.Y[i])) + 1 if best is not None else 0
+        cells = [
+            (str(i), i, ""),
+            (score(metric, best), "" if best is None else best, ""),
+            (number(at) if at else "–", at, ""),
+            (str(study.epoch[i]), int(study.epoch[i]), ""),
+            (state(study, i), state(study, i), ""),
+            *[(number(config[n]) if n in config else "", config.get(n, ""), where) for n in names],
+            *([(describe(config, 300), "", "paper text")] if where else []),
+            (why.get(i, ""), why.get(i, ""), "screen text"),
+        ]
+        rows.append(
+            {
+                "cells": cells,
+                "style": "best" if found is not None and found[0] == i else "failed" if study.failed[i] else "",
+            }
+        )
+    columns = [(c, "") for c in ("id", f"best {metric}", "at epoch", "epochs", "state")] + [(n, where) for n in names]
+    columns += [("configuration", "paper")] * bool(where) + [("why it was tried", "screen")]
+    return {
+        "columns": columns,
+        "rows": rows,
+        "shared": [(k, number(v)) for k, v in shared.items()],
+        "left_out": max(0, len(order) - MOST_ROWS),
+    }
+
+
+def plain_cost(study: Study) -> dict[str, Any]:
+    """What full training of every started configuration would have cost, in epochs and, where rows have `seconds`, in time on one worker."""
+    trials = len(study.started)
+    full = trials * study.max_epoch
+    per_trial = [
+        [float(r["seconds"]) for r in rows if r["epoch"] > 0 and math.isfinite(r.get("seconds") or math.nan)]
+        for rows in study.rows.values()
+    ]
+    timed = [t for t in per_trial if t]
+    spent_seconds = sum(map(sum, timed))
+    full_seconds = sum(sum(t) / len(t) * study.max_epoch for t in timed)
+    return {
+        "trials": trials,
+        "full": full,
+        "spent": study.spent,
+        "share": study.spent / full if full else 0.0,
+        "spent_time": duration(spent_seconds) if timed else "",
+        "full_time": duration(full_seconds) if timed else "",
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people: 45 s, 12 min, 3.4 h."""
+    if seconds < 90:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def bars(shares: Mapping[str, float]) -> list[tuple[str, float, str]]:
+    """(name, width in per cent of the widest, text) of shares."""
+    most = max(shares.values(), default=0.0) or 1.0
+    return [(name, round(100 * max(value, 0.0) / most, 1), f"{100 * value:.0f} %") for name, value in shares.items()]
+
+
+def axis_format(metric: str, y_range: tuple[float, float] | None) -> Any:
+    """How an axis shows the metric: in per cent where that is how people say it."""
+    if y_range is not None and is_share(metric) and y_range[0] >= -0.2 and y_range[1] <= 1.2:
+        return lambda v: f"{100 * v:.4g} %"
+    return lambda v: f"{v:,.6g}"
+
+
+def data_uri(image: bytes) -> str:
+    """A PNG or JPEG as a data URI. Raises `BadInput` for anything else."""
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg" if image.startswith(b"\xff\xd8") else None
+    if kind is None:
+        raise BadInput("thumbnails must be the bytes of a PNG or JPEG file")
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+
+
+def _pictures(thumbnails: Any) -> list[tuple[str, bytes]]:
+    if not thumbnails:
+        return []
+    return [("", bytes(thumbnails))] if isinstance(thumbnails, (bytes, bytearray)) else list(thumbnails.items())
+
+
+def _facts(study: Study, extra: Mapping[str, Any]) -> list[tuple[str, str]]:
+    plan = study.plan
+    facts: dict[str, Any] = {
+        "task": plan.task,
+        "method": plan.method,
+        "metric": f"{plan.metric} ({plan.goal})",
+        "seed": plan.seed,
+    }
+    facts |= {
+        "epochs of a full training": plan.max_epoch,
+        "budget in epochs": plan.budget,
+        "configurations known": len(study.configs),
+    }
+    if study.elapsed:
+        facts["time the study ran"] = duration(study.elapsed)
+    decisions = [float(s.get("seconds") or 0.0) for s in study.steps]
+    if decisions:
+        facts["time of a decision"] = (
+            f"{1000 * float(np.median(decisions)):.3g} ms in the middle, {1000 * max(decisions):.3g} ms at most"
+        )
+    facts |= {k: number(v) for k, v in (plan.notes.get("settings") or {}).items()}
+    return [(k, number(v)) for k, v in {**facts, **extra}.items()]
+
+
+def _ordered(a: float, b: float) -> tuple[float, float]:
+    return (a, b) if a <= b else (b, a)

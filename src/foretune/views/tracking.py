@@ -1,0 +1,400 @@
+"""MLflow, a view of studies: the only module that imports mlflow (and only when the first study is logged).
+
+| in MLflow  | is                                                                                                          |
+|------------|-------------------------------------------------------------------------------------------------------------|
+| experiment | a task                                                                                                      |
+| parent run | a study: `incumbent` against epochs spent, budget, method, seed, past tasks, best configuration, report    |
+| child run  | a trial: its hyperparameters, every column of its learning curve (step = epoch), `best`, epochs, why, state |
+
+The study's journal is the record. `Tracker.sync` writes what MLflow lacks and nothing twice: runs are found by tags that are set as they are created,
+and each batch of metrics, which MLflow stores whole or not at all, ends with the count of what it holds (`epochs` of a trial, `spent` of a study),
+so one question to MLflow tells where a killed process stopped. After an error nothing is assumed: the next sync asks again.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import sys
+import threading
+import time
+import uuid
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from foretune.errors import BadInput
+from foretune.files import write_json
+from foretune.study.study import Study
+from foretune.views.run_views import EPOCHS, SPENT, Point, RunView, StudyView, Views, saved_views
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+DEFAULT_URI = "sqlite:///mlflow.db"
+ARTIFACTS = Path("mlartifacts")  # for a database; a server has a place of its own
+SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
+MOST_METRICS, MOST_TEXTS = 1000, 100  # MLflow's limits of a batch; parameters and tags count apart
+FIRST_WAIT, LONGEST_WAIT = 5.0, 60.0  # seconds between tries while MLflow does not answer
+
+
+@dataclass
+class Known:
+    """What MLflow is known to hold of a run; `last` is the newest count of its points."""
+
+    run_id: str
+    status: str
+    last: int = -1
+    tags: dict[str, str] = field(default_factory=dict)
+    params: set[str] = field(default_factory=set)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Tracker:
+    """Logs studies to MLflow at `uri` (default: the environment's MLFLOW_TRACKING_URI, else SQLite in the current folder).
+
+    One process writes a study. No error of MLflow's leaves this class: it is told once through `warn` and tried again later. Raises `BadInput` for an
+    address of a kind that MLflow cannot store to.
+    """
+
+    def __init__(
+        self,
+        uri: str | None = None,
+        *,
+        prefix: str = "foretune",
+        warn: Callable[[str], None] | None = None,
+        every: float = 2.0,
+    ):
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        if self.uri.partition(":")[0].partition("+")[0] not in SCHEMES:
+            raise BadInput(
+                f"tracking address {self.uri!r} must be a database or a server, such as {DEFAULT_URI} or http://host:5000"
+            )
+        self.prefix, self.every = prefix, every
+        self._warn = warn or (lambda line: warnings.warn(line, stacklevel=4))
+        self._made: MlflowClient | None = None
+        self._experiments: dict[str, str] = {}
+        self._known: dict[str, tuple[Known, dict[int, Known]]] = {}
+        self._views: WeakKeyDictionary[Study, Views] = WeakKeyDictionary()
+        self._attached: dict[str, dict[Path, str]] = {}  # study -> file -> folder in the run
+        self._retry_at, self._wait, self._warned = 0.0, FIRST_WAIT, False
+        self._writing = threading.Lock()
+        self._news = threading.Condition()
+        self._slot: StudyView | None = None
+        self._taken_at = -float("inf")
+        self._thread: threading.Thread | None = None
+
+    @property
+    def ui_command(self) -> str:
+        """The command that shows what was logged."""
+        if self.uri.startswith("http"):
+            return f"{_shown(sys.executable)} -m webbrowser {self.uri}"
+        mlflow = "mlflow" if shutil.which("mlflow") else _shown(str(Path(sys.executable).parent / "mlflow"))
+        return f"{mlflow} ui --workers 1 --backend-store-uri {self.uri}"
+
+    def sync(self, study: Study, *, stopped: bool = False) -> bool:
+        """Write what MLflow lacks of `study`, now; True if it then has all. `stopped`: nobody works on the study any more."""
+        return self._write(self._views_of(study)(study, stopped))
+
+    def submit(self, study: Study) -> None:
+        """The same in a thread, from a view of the study taken at most once in `every` seconds: call it as often as you like, and `close` at the end."""
+        if time.monotonic() - self._taken_at < self.every:
+            return
+        view = self._views_of(study)(study)
+        self._taken_at = time.monotonic()
+        with self._news:
+            self._slot = view
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="mlflow", daemon=True)
+                self._thread.start()
+            self._news.notify()
+
+    def attach(self, study: Study, path: Path | str, folder: str = "") -> None:
+        """Put a file (the report, best.yaml) with the study's run at the next sync; a file of the same name is replaced."""
+        self._attached.setdefault(self._views_of(study).uid, {})[Path(path)] = folder
+
+    def close(self, study: Study, timeout: float = 60.0) -> bool:
+        """Write the study as it stands when this process leaves it, waiting at most `timeout` seconds; True if MLflow has it all."""
+        self._retry_at = 0.0
+        view = self._views_of(study)(study, stopped=True)
+        result: list[bool] = []
+        with self._news:
+            self._slot = None  # older than what is written now
+        last = threading.Thread(target=lambda: result.append(self._write(view)), name="mlflow-last", daemon=True)
+        last.start()
+        last.join(timeout)
+        if result != [True]:
+            self._warn(
+                f"MLflow at {self._address} lacks the end of this study: continuing it, or writing its report again, logs the rest"
+            )
+        return result == [True]
+
+    def log_report(self, title: str, series: Mapping[str, Sequence[Point]], files: Sequence[Path] = ()) -> bool:
+        """Log a report as a parent run with its `files`, and each of its lines as a child run (points: key, value, step); True if MLflow has it.
+
+        The same content again logs nothing: a report that is complete is found by its fingerprint.
+        """
+        content = json.dumps([title, {k: list(v) for k, v in sorted(series.items())}], default=float)
+        mark = hashlib.sha256(content.encode()).hexdigest()[:32]
+        client_of, errors = self._connect()
+        try:
+            client = client_of()
+            experiment = self._experiment_named(client, f"{self.prefix}/reports", "Benchmarks: a run for each line.")
+            where = f"tags.`foretune.views.report` = '{mark}'"
+            if client.search_runs([experiment], f"{where} and attributes.status = 'FINISHED'", max_results=1):
+                return True
+            parent = create(client, experiment, RunView(title, "RUNNING", {}, {"foretune.views.report": mark}, []), {})
+            for name, points in series.items():
+                view = RunView(name, "FINISHED", {}, {"foretune.line": name}, list(enumerate([p] for p in points)))
+                bring_up(client, create(client, experiment, view, {"mlflow.parentRunId": parent.run_id}), view)
+            for path in files:
+                client.log_artifact(parent.run_id, str(path))
+            client.set_terminated(parent.run_id, "FINISHED")
+        except errors as error:
+            self._warn(
+                f"MLflow at {self._address} does not take the report ({_reason(error)}); writing it again logs it"
+            )
+            return False
+        return True
+
+    def register(self, study: Study, name: str, files: Sequence[Path]) -> bool:
+        """Make `files` (weights and what they are, no pickle) a version of the registered model `name`, from the study's run; True if MLflow has it.
+        The same files again register nothing. Each version has a folder of its own in the run, so that no later one changes it."""
+        mark = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:32]
+        view = self._views_of(study)(study, True)
+        client_of, errors = self._connect()
+        try:
+            client = client_of()
+            with self._writing:
+                self._write_study(client, view)
+            if not client.search_registered_models(f"name = '{name}'"):
+                client.create_registered_model(name, description=f"Networks tuned on {study.plan.task}.")
+            if any(v.tags.get("foretune.files") == mark for v in client.search_model_versions(f"name = '{name}'")):
+                return True
+            run = client.get_run(self._known[view.uid][0].run_id)
+            for path in files:
+                client.log_artifact(run.info.run_id, str(path), f"model-{mark[:8]}")
+            tags = {"foretune.files": mark} | {k: f"{v:.6g}" for k, v in run.data.metrics.items()}
+            client.create_model_version(name, f"{run.info.artifact_uri}/model-{mark[:8]}", run.info.run_id, tags=tags)
+        except errors as error:
+            self._known.pop(view.uid, None)
+            self._warn(f"MLflow at {self._address} does not register {name!r} ({_reason(error)}); doing it again does")
+            return False
+        return True
+
+    def _views_of(self, study: Study) -> Views:
+        """The study's views, under an identity that is kept in its folder so that a later process finds its runs."""
+        if study not in self._views:
+            path = study.folder / "mlflow.json" if study.folder else None
+            found = re.search(r'"study": "([0-9a-f]{32})"', path.read_text()) if path and path.exists() else None
+            uid = found[1] if found else uuid.uuid4().hex
+            if path and not found:
+                write_json(path, {"study": uid})
+            self._views[study] = Views(uid)
+        return self._views[study]
+
+    def _serve(self) -> None:
+        while True:
+            with self._news:
+                self._news.wait_for(lambda: self._slot is not None)
+                view, self._slot = self._slot, None
+            if view is not None:
+                self._write(view)
+
+    def _write(self, view: StudyView) -> bool:
+        with self._writing:
+            if time.monotonic() < self._retry_at:
+                return False
+            client, errors = self._connect()
+            try:
+                self._write_study(client(), view)
+            except errors as error:
+                self._known.pop(view.uid, None)  # what got through is not known: ask again
+                self._experiments.clear()
+                self._retry_at, self._wait = time.monotonic() + self._wait, min(2 * self._wait, LONGEST_WAIT)
+                if not self._warned:
+                    self._warned = True
+                    self._warn(
+                        f"MLflow at {self._address} does not take the log now ({_reason(error)}); training goes on and the log catches up later"
+                    )
+                return False
+            self._retry_at, self._wait, self._warned = 0.0, FIRST_WAIT, False
+            return True
+
+    @property
+    def _address(self) -> str:
+        return _without_password(self.uri)
+
+    def _connect(self) -> tuple[Callable[[], "MlflowClient"], tuple[type[BaseException], ...]]:
+        """How to get the client, and the errors that mean that MLflow cannot be written to now."""
+        for variable, value in (
+            ("DISABLE_TELEMETRY", "true"),
+            ("HTTP_REQUEST_MAX_RETRIES", "1"),
+            ("HTTP_REQUEST_TIMEOUT", "10"),
+            ("SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),  # two lines a trial, in the middle of the progress
+        ):
+            os.environ.setdefault(
+                f"MLFLOW_{variable}", value
+            )  # left alone, MLflow waits minutes for a server that is down
+        import logging
+
+        from mlflow import MlflowClient
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import SQLAlchemyError
+
+        def client() -> MlflowClient:
+            if self._made is None:
+                for noisy in ("alembic", "urllib3.connectionpool"):  # every migration of a new database, every retry
+                    logging.getLogger(noisy).setLevel(logging.ERROR)
+                logging.getLogger("mlflow.store.db.utils").setLevel(
+                    logging.CRITICAL
+                )  # errors that are told here in one line
+                if self.uri.startswith("sqlite:///"):
+                    path = Path(self.uri.removeprefix("sqlite:///"))
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with closing(sqlite3.connect(path)) as database:
+                        database.execute(
+                            "PRAGMA journal_mode=WAL"
+                        )  # the UI can read while we write; a third of the waits for the disk
+                self._made = MlflowClient(self.uri, registry_uri=self.uri)
+            return self._made
+
+        return client, (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
+
+    def _experiment(self, client: "MlflowClient", view: StudyView) -> str:
+        note = (
+            f"Studies of {view.plan.task}. Views, at the top right, has columns to compare studies and to rank trials."
+        )
+        name = f"{self.prefix}/{view.plan.task}"
+        return self._experiment_named(client, name, note, lambda: saved_views(view, int(time.time() * 1000)))
+
+    def _experiment_named(
+        self, client: "MlflowClient", name: str, note: str, views: Callable[[], Mapping[str, str]] = dict
+    ) -> str:
+        if name not in self._experiments:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                place = (
+                    (ARTIFACTS / re.sub(r"[^\w.-]+", "_", name)).absolute().as_uri()
+                    if self.uri.startswith("sqlite")
+                    else None
+                )
+                tags = {
+                    "mlflow.experimentKind": "custom_model_development",  # or the UI takes it for a language model's
+                    "mlflow.note.content": note,
+                    **views(),
+                }
+                self._experiments[name] = client.create_experiment(name, artifact_location=place, tags=tags)
+            else:
+                if found.lifecycle_stage == "deleted":
+                    client.restore_experiment(found.experiment_id)
+                self._experiments[name] = found.experiment_id
+        return self._experiments[name]
+
+    def _write_study(self, client: "MlflowClient", view: StudyView) -> None:
+        experiment = self._experiment(client, view)
+        if view.uid not in self._known:
+            self._known[view.uid] = ask(client, experiment, view)
+        parent, trials = self._known[view.uid]
+        for i, trial in view.trials.items():
+            if i not in trials:
+                trials[i] = create(client, experiment, trial, {"mlflow.parentRunId": parent.run_id})
+            bring_up(client, trials[i], trial)
+        stale = {k: "–" for k in parent.tags if k.startswith("best.") and k not in view.parent.tags}
+        facts = [(k, v, len(view.parent.groups)) for k, v in view.facts.items() if parent.metrics.get(k) != v]
+        bring_up(client, parent, view.parent, facts, stale)
+        for path, folder in list(self._attached.get(view.uid, {}).items()):
+            if path.exists():
+                client.log_artifact(parent.run_id, str(path), folder or None)
+            del self._attached[view.uid][path]
+
+
+def ask(client: "MlflowClient", experiment: str, view: StudyView) -> tuple[Known, dict[int, Known]]:
+    """What MLflow holds of the study and of its trials; creates the parent run if there is none."""
+    found = client.search_runs([experiment], f"tags.`foretune.study.study` = '{view.uid}'", max_results=1)
+    if not found:
+        return create(client, experiment, view.parent, {}), {}
+    parent = known(found[0], SPENT)
+    trials: dict[int, Known] = {}
+    token = None
+    while True:
+        page = client.search_runs(
+            [experiment], f"tags.`mlflow.parentRunId` = '{parent.run_id}'", max_results=1000, page_token=token
+        )
+        trials |= {int(run.data.tags["foretune.trial"]): known(run, EPOCHS) for run in page}
+        if not (token := page.token):
+            return parent, trials
+
+
+def known(run: Any, counter: str) -> Known:
+    """What a run that MLflow returned holds."""
+    data = run.data
+    return Known(
+        run.info.run_id,
+        run.info.status,
+        int(data.metrics.get(counter, -1)),
+        dict(data.tags),
+        set(data.params),
+        dict(data.metrics),
+    )
+
+
+def create(client: "MlflowClient", experiment: str, view: RunView, tags: Mapping[str, str]) -> Known:
+    """A new run; its tags, by which it is found again, are there from the start, in the same transaction."""
+    run = client.create_run(experiment, tags={**tags, **view.tags}, run_name=view.name)
+    return Known(run.info.run_id, "RUNNING", tags=dict(run.data.tags))
+
+
+def bring_up(
+    client: "MlflowClient",
+    run: Known,
+    view: RunView,
+    facts: Sequence[Point] = (),
+    stale: Mapping[str, str] | None = None,
+) -> None:
+    """Write what `run` lacks of `view`, in batches within MLflow's limits."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    params = [Param(k, v) for k, v in view.params.items() if k not in run.params]
+    changed = {k: v for k, v in {**view.tags, **(stale or {})}.items() if run.tags.get(k) != v}
+    tags = [RunTag(k, v) for k, v in changed.items()]
+    batches: list[list[Point]] = [list(facts)]
+    for _, points in (group for group in view.groups if group[0] > run.last):
+        if len(batches[-1]) + len(points) > MOST_METRICS:
+            batches.append([])
+        batches[-1] += points
+    now = int(time.time() * 1000)
+    for k in range(max(len(batches), -(-max(len(params), len(tags)) // MOST_TEXTS))):
+        part = slice(k * MOST_TEXTS, (k + 1) * MOST_TEXTS)
+        points = batches[k] if k < len(batches) else []
+        metrics = [Metric(key, value, now, step) for key, value, step in points]
+        if metrics or params[part] or tags[part]:
+            client.log_batch(run.run_id, metrics=metrics, params=params[part], tags=tags[part])
+        run.metrics |= {key: value for key, value, _ in points}
+    run.params |= set(view.params)
+    run.tags |= changed
+    run.last = max(run.last, view.groups[-1][0] if view.groups else -1)
+    if run.status != view.status:
+        if view.status in ("FINISHED", "FAILED", "KILLED"):
+            client.set_terminated(run.run_id, view.status)
+        else:
+            client.update_run(run.run_id, status=view.status)
+        run.status = view.status
+
+
+def _reason(error: BaseException) -> str:
+    return _without_password((str(error).strip() or type(error).__name__).splitlines()[0])[:200]
+
+
+def _without_password(text: str) -> str:
+    return re.sub(r"//[^/@\s]*@", "//", text)
+
+
+def _shown(path: str) -> str:
+    return os.path.relpath(path) if Path(path).is_relative_to(Path.cwd()) else path

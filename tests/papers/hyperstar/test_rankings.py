@@ -1,0 +1,146 @@
+"""The ranking table on a small made-up meta-dataset: folds, resumption, files, figures that can be recomputed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from foretune.errors import BadInput
+from foretune.history.average_precision import ap_at_k
+from foretune.history.meta_dataset import MetaDataset
+from foretune.params import RankingsPlan
+from foretune.recommenders.described import probes
+from foretune.tasks.task import Task
+from papers.hyperstar.rankings import Fold, Table, fill, folds, judged, main, order_of, write
+
+Make = Callable[..., MetaDataset]
+CHEAP = ("random", "task-agnostic", "nearest-metadata", "tr-automl")
+
+
+def made(
+    table: Make, tmp_path: Path, recommenders: tuple[str, ...] = CHEAP, trials: int = 4, **options: object
+) -> Table:
+    rng = np.random.default_rng(0)
+    meta = table(rng.random((5, 14, 2)))
+    meta.about["sources"] = {"t0": "one", "t1": "one", "t2": "two", "t3": "three", "t4": "four"}
+    tasks = {
+        name: Task(
+            name,
+            rng.integers(0, 256, (12, 8, 8, 3), dtype=np.uint8),
+            np.arange(12) % 2,
+            ("a", "b"),
+            np.zeros(12, np.uint8),
+        )
+        for name in meta.tasks
+    }
+    return Table(meta, tasks, RankingsPlan(recommenders, trials, 2, 0), tmp_path / "work", **options)  # type: ignore[arg-type]
+
+
+def test_tasks_of_one_source_are_held_out_together(table: Make, tmp_path: Path) -> None:
+    meta = made(table, tmp_path).meta
+    found = folds(meta)
+    assert found[0] == Fold(("t0", "t1"), ("t2", "t3", "t4"))
+    assert [fold.held_out for fold in found[1:]] == [("t2",), ("t3",), ("t4",)]
+    assert folds(meta, "task")[0].past == ("t1", "t2", "t3", "t4")
+    with pytest.raises(BadInput, match="leave='class' must be one of source, task"):
+        folds(meta, "class")
+
+
+def test_the_parquet_alone_gives_the_table(table: Make, tmp_path: Path) -> None:
+    work = made(table, tmp_path)
+    assert fill(work, say=lambda line: None)
+    summary = write(work, tmp_path / "reports")
+    scores = pd.read_parquet(tmp_path / "reports" / "rankings.parquet")
+    assert list(scores) == ["recommender", "task", "trial", "config_id", "score"]
+    assert len(scores) == 4 * 5 * 4 * 14
+    assert sorted(set(scores["config_id"])) == [10 * i for i in range(14)]  # as stored, not places
+    again = {}
+    for (name, task, _trial), part in scores.groupby(["recommender", "task", "trial"]):
+        best = work.meta.best([task])[0]
+        again.setdefault((name, task), []).append(ap_at_k(part.sort_values("config_id")["score"].to_numpy(), best, 10))
+    by_task = pd.read_csv(tmp_path / "reports" / "rankings" / "tasks.csv").set_index(["recommender", "task"])
+    for key, found in again.items():
+        assert by_task.loc[key, "AP@10"] == pytest.approx(np.mean(found), abs=1e-4)
+    column = by_task.loc["random"]["AP@10"]
+    assert summary.loc["random", "AP@10"] == pytest.approx(column.mean(), abs=1e-3)
+    assert summary.loc["random", "AP@10 se"] == pytest.approx(column.std() / np.sqrt(5), abs=1e-3)
+    assert list(summary.index) == list(CHEAP)
+
+
+def test_a_held_out_task_is_never_seen(table: Make, tmp_path: Path) -> None:
+    """Poison: other values of the held-out source change no score of its own fold (Tr-AutoML's trial runs aside)."""
+    first = made(table, tmp_path / "a", ("task-agnostic", "nearest-metadata"))
+    second = made(table, tmp_path / "b", ("task-agnostic", "nearest-metadata"))
+    rows = second.meta.table
+    rows.loc[rows["task"].isin(["t0", "t1"]), "score"] = 7.0
+    second.meta = MetaDataset.build(
+        second.meta.space, dict(zip(second.meta.config_ids, second.meta.configs, strict=True)), rows, metric="score",
+        goal="maximize", max_epoch=2, tasks=second.meta.tasks, sources=first.meta.about["sources"],
+    )  # fmt: skip
+    for one in (first, second):
+        fill(one, say=lambda line: None)
+    a, b = first.collect(), second.collect()
+    for name in a:
+        for task in ("t0", "t1"):
+            assert np.array_equal(a[name][task], b[name][task])
+        assert not np.array_equal(a[name]["t2"], b[name]["t2"])
+
+
+def test_a_run_cut_short_goes_on_and_gives_the_same(table: Make, tmp_path: Path) -> None:
+    whole, cut = made(table, tmp_path / "a"), made(table, tmp_path / "b")
+    fill(whole, say=lambda line: None)
+    assert not fill(cut, minutes=0.0, say=lambda line: None)
+    with pytest.raises(BadInput, match="no recommender is complete yet"):
+        write(cut, tmp_path)
+    cut.run("random", cut.folds[1])
+    stamp = cut.part("random", cut.folds[1]).stat().st_mtime_ns
+    assert fill(cut, say=lambda line: None)
+    assert cut.part("random", cut.folds[1]).stat().st_mtime_ns == stamp
+    for name, by_task in whole.collect().items():
+        for task, scores in by_task.items():
+            assert np.array_equal(scores, cut.collect()[name][task])
+
+
+def test_trials_differ_where_there_is_chance_and_only_there(table: Make, tmp_path: Path) -> None:
+    work = made(table, tmp_path)
+    fill(work, say=lambda line: None)
+    found = work.collect()
+    assert len(np.unique(found["random"]["t2"], axis=0)) == 4
+    assert len(np.unique(found["task-agnostic"]["t2"], axis=0)) == 1
+    assert len(np.unique(found["tr-automl"]["t2"], axis=0)) <= 2  # two trainings: two sets of trial runs
+
+
+def test_trial_runs_come_first_in_the_curve(table: Make, tmp_path: Path) -> None:
+    scores = np.arange(14.0)
+    order = order_of("tr-automl", scores, 3)
+    assert order[:10].tolist() == probes(14, 10, 3).tolist()
+    assert sorted(order) == list(range(14))
+    assert order_of("random", scores, 3).tolist() == list(range(13, -1, -1))
+    work = made(table, tmp_path, ("task-agnostic",))
+    fill(work, say=lambda line: None)
+    curves = judged(work, work.collect())[1].set_index(["task", "k"])["regret"]
+    assert curves.loc["t0"].is_monotonic_decreasing and curves.loc[("t0", 14)] == 0.0
+
+
+def test_the_command(table: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    work = made(table, tmp_path)
+    work.meta.save(tmp_path / "meta")
+    for task in work.tasks.values():
+        task.save(tmp_path / "images" / f"{task.name}.npz")
+    section = {"recommenders": ["random", "mean-rank"], "trials": 2, "trainings": 1, "seed": 0}
+    params = {"meta_dataset": {"folder": str(tmp_path / "meta")}, "rankings": section}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    arguments = [f"--{name}={tmp_path / path}" for name, path in
+                 [("params", "params.yaml"), ("reports", "out"), ("images", "images"), ("work", "w")]]  # fmt: skip
+    assert main(arguments) == 0
+    assert "AP@10" in capsys.readouterr().out
+    for folder in (tmp_path / "out", tmp_path / "out" / "leave_one_task_out"):
+        assert (folder / "rankings.parquet").is_file() and (folder / "rankings" / "figure5a.csv").is_file()
+    both = [
+        pd.read_csv(f / "rankings" / "tasks.csv") for f in (tmp_path / "out", tmp_path / "out" / "leave_one_task_out")
+    ]
+    assert not both[0].equals(both[1])  # t0 and t1 are of one source: alone, they are each other's past
+    assert main([*arguments, "--leave=city"]) == 2

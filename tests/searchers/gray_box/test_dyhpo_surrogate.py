@@ -1,0 +1,84 @@
+"""The deep kernel's gradient, and the posterior kept up to date against one computed anew."""
+
+import numpy as np
+import pytest
+
+from foretune.searchers.gray_box.dyhpo_surrogate import DeepKernel, Posterior, Scaling, fit
+
+
+def data(n: int = 12, d: int = 3, epochs: int = 6) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(1)
+    return rng.random((n, d + 1)), rng.normal(size=(n, epochs)), rng.normal(size=n)
+
+
+@pytest.mark.parametrize("curve", [True, False])
+def test_the_gradient_is_the_slope_of_the_loss(curve):
+    x, curves, y = data()
+    net = DeepKernel(3, curve, np.random.default_rng(0))
+    _, gradient = net.loss(x, curves, y)
+    assert set(gradient) == set(net.p)
+    rng = np.random.default_rng(2)
+    for name, value in net.p.items():
+        direction = rng.normal(size=value.shape)
+        slope = []
+        for step in (1e-5, -1e-5):
+            net.p[name] = value + step * direction
+            slope.append(net.loss(x, curves, y)[0])
+        net.p[name] = value
+        want = (slope[0] - slope[1]) / 2e-5
+        assert float((gradient[name] * direction).sum()) == pytest.approx(want, rel=2e-4, abs=1e-6), name
+
+
+def test_the_loss_is_the_marginal_likelihood():
+    from scipy.stats import multivariate_normal
+
+    x, curves, y = data()
+    net = DeepKernel(3, True, np.random.default_rng(0))
+    phi = net.forward(x, curves)[0]
+    want = multivariate_normal.logpdf(y, np.zeros(len(y)), net.kernel(phi, phi) + net.noise * np.eye(len(y)))
+    assert net.loss(x, curves, y)[0] * len(y) == pytest.approx(-want - 0.5 * len(y) * np.log(2 * np.pi))
+
+
+def test_without_the_curve_the_curve_changes_nothing():
+    x, curves, _ = data()
+    net = DeepKernel(3, False, np.random.default_rng(0))
+    np.testing.assert_array_equal(net.forward(x, curves)[0], net.forward(x, 0 * curves)[0])
+
+
+def test_fitting_explains_a_function_of_the_configuration():
+    rng = np.random.default_rng(3)
+    x, curves = rng.random((80, 3)), np.zeros((80, 5))
+    y = np.sin(6 * x[:, 0])
+    net = DeepKernel(2, True, np.random.default_rng(0))
+    assert fit(net, x[:60], curves[:60], y[:60], steps=150, lr=0.01, batch=64, rng=np.random.default_rng(0))
+    posterior = Posterior(net)
+    posterior.condition(posterior.features(x[:60], curves[:60]), y[:60])
+    mean, _, _ = posterior.predict(posterior.features(x[60:], curves[60:]))
+    assert np.sqrt(np.mean((mean - y[60:]) ** 2)) < 0.15 * y.std()
+
+
+def test_appending_equals_conditioning_anew():
+    x, curves, y = data(150)
+    net = DeepKernel(3, True, np.random.default_rng(0))
+    anew, grown = Posterior(net), Posterior(net)
+    phi = anew.features(x, curves)
+    anew.condition(phi[:140], y[:140])
+    for k in range(140):
+        grown.append(phi[k], y[k])
+    a, b = anew.predict(phi[140:]), grown.predict(phi[140:])
+    np.testing.assert_allclose(a[0], b[0], atol=1e-8)
+    np.testing.assert_allclose(a[1], b[1], atol=1e-8)
+
+
+@pytest.mark.parametrize("factor", [1.0, 100.0, 1e4, 1e-3])
+def test_scaling_does_not_depend_on_the_unit(factor):
+    values = np.array([0.1, 0.5, 0.52, 0.55, 0.6, np.nan])
+    np.testing.assert_allclose(Scaling.of(values * factor)(values * factor), Scaling.of(values)(values))
+
+
+def test_scaling_of_wild_values():
+    values = np.array([-0.3, -0.5, -0.69, -0.69, -0.7, -1e34, np.nan, -np.inf])
+    scaled = Scaling.of(values)(values)
+    assert np.isfinite(scaled).all() and scaled[0] > 0.9 and scaled[5] == scaled[6] == -3.0
+    assert (Scaling.of(np.full(4, 0.5))(np.full(4, 0.5)) == 0).all()
+    assert Scaling.of(np.array([np.nan]))(np.array([np.nan]))[0] == -3.0

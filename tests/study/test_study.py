@@ -1,0 +1,416 @@
+"""The study: ask, tell, budgets, and the fold over its journal."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from foretune.errors import BadInput, BadSuggestion
+from foretune.evaluation.replay import replay_study
+from foretune.searchers.base import Searcher
+from foretune.searchers.registry import searcher
+from foretune.study.study import Plan, Step, Study
+
+
+class Fixed(Searcher):
+    """Suggests the steps it was given, in turn."""
+
+    def __init__(self, *steps):
+        self.steps = list(steps)
+
+    def suggest(self, study, rng):
+        return self.steps.pop(0) if self.steps else None
+
+
+def make(meta, budget=30, folder=None, goal="maximize", n=6, **plan):
+    """A study over the first `n` synthetic configurations."""
+    plan = Plan(task="t", metric="score", goal=goal, max_epoch=9, budget=budget, **plan)
+    return Study(meta.space, meta.configs[:n], plan, folder=folder)
+
+
+def state(study):
+    """Everything that a searcher can see, comparable."""
+    arrays = {k: getattr(study, k).tolist() for k in ("epoch", "pending", "failed", "past_ids")}
+    matrices = {k: np.nan_to_num(getattr(study, k), nan=-99.0).tolist() for k in ("Y", "X", "start_value")}
+    rows = json.dumps(study.rows)
+    plain = {k: getattr(study, k) for k in ("asked", "spent", "elapsed", "started", "order", "failures", "configs")}
+    return {
+        **arrays,
+        **matrices,
+        **plain,
+        "rows": rows,
+        "steps": json.dumps(study.steps, default=float),
+        "plan": study.plan,
+    }
+
+
+def test_a_told_step_is_seen_everywhere(meta):
+    study = make(meta)
+    step = study.ask(Fixed(Step(2, 0, 3, {"why": "test"})))
+    assert step == Step(2, 0, 3, {"why": "test"}) and study.pending.tolist() == [0, 0, 3, 0, 0, 0]
+    assert study.remaining == 27 and study.started == [2] and not study.available[2] and study.asked == 1
+    study.tell(step, [0.5, 0.7])
+    assert study.spent == 2 and study.remaining == 27 and study.pending[2] == 3 and study.order == [(2, 1), (2, 2)]
+    study.tell(step, [0.6])
+    assert study.pending[2] == 0 and study.epoch[2] == 3 and study.available[2]
+    assert study.incumbent == (2, 2, 0.7) and study.best.tolist() == [
+        -math.inf,
+        -math.inf,
+        0.7,
+        -math.inf,
+        -math.inf,
+        -math.inf,
+    ]
+    assert study.rows[2][1] == {"epoch": 2, "score": 0.7}
+    np.testing.assert_array_equal(study.Y[2, :4], [0.5, 0.7, 0.6, np.nan])
+
+
+def test_losses_are_higher_is_better_inside_and_raw_in_rows(meta):
+    study = make(meta, goal="minimize")
+    study.tell(study.ask(Fixed(Step(0, 0, 2))), [3.0, 2.0])
+    assert study.incumbent == (0, 2, -2.0) and study.rows[0][1]["score"] == 2.0 and study.Y[0, 0] == -3.0
+
+
+def test_the_first_of_equal_values_is_the_incumbent(meta):
+    study = make(meta)
+    study.tell(study.ask(Fixed(Step(3, 0, 2))), [0.5, 0.5])
+    assert study.incumbent == (3, 1, 0.5)
+    assert make(meta).incumbent is None
+
+
+def test_epoch_zero_is_free_and_told_once(meta):
+    study = make(meta)
+    step = study.ask(Fixed(Step(1, 0, 2)))
+    study.tell(step, [{"epoch": 0, "score": 0.1}])
+    study.tell(step, [{"epoch": 0, "score": 0.1}, {"epoch": 1, "score": 0.2}])
+    study.tell(step, [{"epoch": 0, "score": 0.1}, {"epoch": 1, "score": 0.2}, {"epoch": 2, "score": 0.3}])
+    assert study.spent == 2 and study.start_value[1] == 0.1 and [r["epoch"] for r in study.rows[1]] == [0, 1, 2]
+    assert study.incumbent == (1, 2, 0.3) and study.order == [(1, 1), (1, 2)]
+
+
+def test_telling_twice_is_harmless(meta):
+    study = make(meta)
+    step = study.ask(Fixed(Step(1, 0, 2)))
+    rows = [{"epoch": e, "score": 0.1 * e} for e in (1, 2)]
+    study.tell(step, rows)
+    before = state(study)
+    study.tell(step, rows)
+    study.tell(step, [])
+    assert state(study) == before
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
+def test_a_value_that_is_not_finite_ends_the_trial_and_is_paid_for(meta, value):
+    study = make(meta)
+    step = study.ask(Fixed(Step(4, 0, 5)))
+    study.tell(step, [{"epoch": e, "score": v} for e, v in ((1, 0.5), (2, value), (3, 0.9))])
+    assert (
+        study.failed[4]
+        and study.epoch[4] == 2
+        and study.spent == 2
+        and study.pending[4] == 0
+        and not study.available[4]
+    )
+    assert study.failures[4] == (2, f"score is {value}") and study.best[4] == 0.5 and study.remaining == 28
+    with pytest.raises(BadInput, match="configuration 4 has failed in epoch 2"):
+        study.tell(step, [{"epoch": 3, "score": 0.9}])
+    with pytest.raises(BadSuggestion, match="configuration 4 has failed"):
+        study.ask(Fixed(Step(4, 2, 3)))
+
+
+def test_a_failure_counts_the_epoch_it_happened_in_once(meta):
+    study = make(meta)
+    step = study.ask(Fixed(Step(4, 0, 5)))
+    study.tell(step, [0.5])
+    for _ in range(2):
+        study.fail(step, 2, "out of memory")
+    assert (
+        study.spent == 2
+        and study.epoch[4] == 2
+        and study.failures[4] == (2, "out of memory")
+        and math.isnan(study.rows[4][1]["score"])
+    )
+    study = make(meta)
+    step = study.ask(Fixed(Step(4, 0, 5)))
+    study.tell(step, [0.5, 0.6])
+    study.fail(step, 2, "no more data")  # it failed in an epoch that was told: nothing new to pay
+    assert study.spent == 2 and study.incumbent == (4, 2, 0.6) and study.failed[4] and study.pending[4] == 0
+
+
+def test_steps_are_cut_to_the_budget_and_pending_epochs_are_promised(meta):
+    study = make(meta, budget=5)
+    first = study.ask(Fixed(Step(0, 0, 3)))
+    second = study.ask(Fixed(Step(1, 0, 9)))
+    assert (first.stop, second.stop) == (3, 2) and study.remaining == 0
+    assert study.ask(Fixed(Step(2, 0, 1))) is None  # nothing is left to promise, though nothing is spent
+    study.tell(first, [0.1, 0.2, 0.3])
+    study.fail(second, 1, "diverged")
+    assert study.spent == 4 and study.remaining == 1 and not study.done
+    last = study.ask(Fixed(Step(2, 0, 9)))
+    assert last.stop == 1
+    study.tell(last, [0.1])
+    assert study.done and study.spent == 5 and study.ask(Fixed(Step(3, 0, 1))) is None
+
+
+def test_a_study_is_done_when_nothing_is_left_to_train(meta):
+    study = make(meta, n=2, budget=1000)
+    study.tell(study.ask(Fixed(Step(0, 0, 9))), [0.1] * 9)
+    step = study.ask(Fixed(Step(1, 0, 9)))
+    assert not study.done
+    study.fail(step, 1, "out of memory")
+    assert study.done and study.ask(searcher("random")) is None
+
+
+def test_a_wall_clock_budget_ends_it(meta):
+    study = make(meta, seconds=10.0)
+    step = study.ask(Fixed(Step(0, 0, 9)))
+    study.tell(step, [0.1], elapsed=9.9)
+    assert not study.done
+    study.tell(step, [0.1], elapsed=10.0)
+    assert study.out_of_time and study.done and study.ask(searcher("random")) is None
+
+
+def test_a_released_step_may_be_suggested_again(meta):
+    study = make(meta)
+    step = study.ask(Fixed(Step(0, 0, 4)))
+    study.release(step)
+    study.release(step)
+    assert study.available[0] and study.remaining == 30 and study.started == [0]
+    assert study.ask(Fixed(Step(0, 0, 2))).stop == 2 and study.started == [0]
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (Step(6, 0, 1), "configuration 6 is unknown: the study has 6"),
+        (Step(-1, 0, 1), "configuration -1 is unknown"),
+        (Step(0, 0, 1), "is being trained"),
+        (Step(1, 9, 10), "is fully trained"),
+        (Step(2, 0, 1), "is at epoch 2 of 9; suggested was 0 to 1"),
+        (Step(2, 2, 2), "suggested was 2 to 2"),
+        (Step(2, 2, 10), "suggested was 2 to 10"),
+    ],
+)
+def test_suggestions_that_cannot_be_taken_are_defects(meta, step, message):
+    study = make(meta)
+    study.ask(Fixed(Step(0, 0, 1)))
+    study.tell(study.ask(Fixed(Step(1, 0, 9))), [0.5] * 9)
+    study.tell(study.ask(Fixed(Step(2, 0, 2))), [0.5] * 2)
+    before = state(study)
+    with pytest.raises(BadSuggestion, match=message):
+        study.ask(Fixed(step))
+    assert state(study) == before
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([{"epoch": 3, "score": 0.1}], r"is at epoch 1 of 9; told were epochs \[3\]"),
+        ([{"epoch": 3, "score": 0.1}, {"epoch": 2, "score": 0.1}], r"told were epochs \[3, 2\]"),
+        ([0.1] * 9, "told were epochs"),
+        ([{"epoch": 2, "accuracy": 0.1}], "lacks 'score'; it has epoch, accuracy"),
+        ([{"score": 0.1}], "lacks 'epoch'"),
+    ],
+)
+def test_rows_out_of_turn_are_refused_and_change_nothing(meta, tmp_path, values, message):
+    study = make(meta, folder=tmp_path)
+    step = study.ask(Fixed(Step(0, 0, 5)))
+    study.tell(step, [0.3])
+    before = state(study)
+    with pytest.raises(BadInput, match=message):
+        study.tell(step, values)
+    assert state(study) == before == state(Study.load(tmp_path))
+
+
+def test_an_unknown_configuration_cannot_be_told_or_failed(meta):
+    study = make(meta)
+    for call in (lambda: study.tell(Step(6, 0, 1), [0.5]), lambda: study.fail(Step(-1, 0, 1), 1, "x")):
+        with pytest.raises(BadInput, match="unknown: the study has 6"):
+            call()
+
+
+def test_trials_of_ones_own_can_be_told_without_asking(meta):
+    study = make(meta)
+    study.tell(Step(5, 0, 2), [0.2, 0.4])
+    assert study.started == [5] and study.spent == 2 and study.incumbent == (5, 2, 0.4)
+
+
+def test_open_studies_grow_and_closed_ones_do_not(meta):
+    new = {**meta.configs[0], "learning_rate": 0.0123}
+    study = make(meta, open=True)
+    assert study.propose(new) == 6 == study.propose(dict(reversed(new.items()))) and study.propose(meta.configs[3]) == 3
+    assert len(study.configs) == 7 == len(study.X) == len(study.Y) == len(study.available)
+    np.testing.assert_array_equal(study.X[6], meta.space.encode([new])[0])
+    with pytest.raises(BadInput, match="learning_rate=7"):
+        study.propose({**new, "learning_rate": 7})
+    with pytest.raises(BadSuggestion, match="not open"):
+        make(meta).propose(new)
+
+
+def test_past_ids_point_at_the_same_configurations(meta):
+    study, _ = replay_study(meta, "t0", budget=9)
+    assert study.past_ids.tolist() == list(range(40)) and study.past.tasks == ["t1", "t2", "t3", "t4"]
+    plan = Plan(task="t", metric="score", goal="maximize", max_epoch=9, budget=9, open=True)
+    study = Study(meta.space, [meta.configs[7], {**meta.configs[0], "learning_rate": 0.0123}], plan, past=meta)
+    assert study.past_ids.tolist() == [7, -1]
+    new = study.propose(meta.configs[2])
+    assert study.past_ids[new] == 2
+
+
+def eventful(meta, folder):
+    """A study in which everything has happened; returns it."""
+    study = make(meta, folder=folder, open=True, budget=40, seconds=1e6)
+    first = study.ask(Fixed(Step(0, 0, 3, {"why": "numpy", "past": {"a": np.float64(0.5)}})))
+    study.tell(first, [{"epoch": 0, "score": 0.1}])
+    study.tell(first, [{"epoch": 1, "score": np.float32(0.25), "seconds": np.int64(3)}], elapsed=1.5)
+    new = study.propose({**meta.configs[0], "learning_rate": 0.0123})
+    second = study.ask(Fixed(Step(np.int64(new), np.int64(0), np.int64(9))))
+    study.tell(second, [0.5, 0.6, math.nan, 0.7], elapsed=2.5)
+    third = study.ask(Fixed(Step(3, 0, 2)))
+    study.fail(third, 1, "out of memory: ü\n2 GiB")
+    study.release(study.ask(Fixed(Step(4, 0, 1))))
+    study.raise_budget(55)
+    study.note(test_accuracy=0.5, tested=[0, 1])
+    study.ask(Fixed(Step(5, 0, 4)))
+    return study
+
+
+def test_a_study_read_back_is_the_same(meta, tmp_path):
+    study = eventful(meta, tmp_path)
+    again = Study.load(tmp_path)
+    assert state(again) == state(study)
+    assert again.budget == 55 and again.plan.seconds is None and again.plan.notes["tested"] == [0, 1]
+    assert [(s.config_id, s.start, s.stop) for s in again.pending_steps()] == [(0, 1, 3), (5, 0, 4)]
+    assert again.pending_steps()[0].because == {"why": "numpy", "past": {"a": 0.5}}
+    assert again.rng().random() == study.rng().random()
+
+
+def test_a_journal_cut_at_any_byte_reads_back_to_its_last_whole_event(meta, tmp_path):
+    """What kill -9 leaves, at every kind of place: each prefix of events gives the state that the study had after them."""
+    eventful(meta, tmp_path)
+    journal = tmp_path / "journal.jsonl"
+    data = journal.read_bytes()
+    ends = [k for k in range(len(data)) if data[k : k + 1] == b"\n"]
+    rng = np.random.default_rng(0)
+    cuts = sorted({0, 1, *(e + d for e in ends for d in (-1, 0, 1)), *rng.integers(0, len(data), 60).tolist()})
+    by_events = {}
+    for cut in cuts:
+        journal.write_bytes(data[:cut])
+        study = Study.load(tmp_path)
+        whole = sum(cut >= end for end in ends)
+        assert state(study) == by_events.setdefault(whole, state(study))
+        told = [(i, e) for i, e in study.order]
+        assert len(told) == len(set(told)) == study.spent  # nothing twice
+        assert all(study.epoch[i] == max((e for c, e in told if c == i), default=0) for i in range(len(study.configs)))
+    assert len(by_events) == len(ends) + 1  # every prefix was seen, and nothing whole was lost:
+    for whole in range(1, len(ends)):
+        assert by_events[whole] != by_events[whole - 1]
+
+
+def test_told_again_after_any_cut_every_epoch_is_there_once(meta, tmp_path):
+    step = Step(0, 0, 6)
+    rows = [{"epoch": e, "score": 0.1 * e} for e in range(7)]
+    study = make(meta, folder=tmp_path)
+    study.tell(study.ask(Fixed(step)), rows)
+    want, data = state(study), (tmp_path / "journal.jsonl").read_bytes()
+    for cut in range(len(data.split(b"\n")[0]) + 1, len(data), 7):
+        (tmp_path / "journal.jsonl").write_bytes(data[:cut])
+        again = Study.load(tmp_path)
+        again.tell(step, rows)
+        assert state(again) == want
+        assert state(Study.load(tmp_path)) == want
+
+
+def test_a_diverged_row_fails_the_trial_without_a_second_event(meta, tmp_path):
+    study = make(meta, folder=tmp_path)
+    study.tell(study.ask(Fixed(Step(0, 0, 6))), [0.5, math.nan])
+    lines = (tmp_path / "journal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"] for line in lines] == ["ask", "epoch", "epoch"]
+    assert Study.load(tmp_path).failed[0]
+
+
+def test_a_folder_is_continued_with_the_budget_now_given(meta, tmp_path):
+    study = make(meta, folder=tmp_path, budget=4)
+    study.tell(study.ask(Fixed(Step(0, 0, 4))), [0.1, 0.2, 0.3, 0.4])
+    assert study.done
+    more = make(meta, folder=tmp_path, budget=12)
+    assert more.spent == 4 and more.budget == 12 and not more.done and Study.load(tmp_path).budget == 12
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"n": 5}, "another pool of configurations"),
+        ({"seed": 3}, "seed 0, not 3"),
+        ({"goal": "minimize"}, "goal 'maximize', not 'minimize'"),
+    ],
+)
+def test_another_studys_folder_is_refused(meta, tmp_path, change, message):
+    make(meta, folder=tmp_path)
+    with pytest.raises(BadInput, match=message):
+        make(meta, folder=tmp_path, **change)
+
+
+def test_a_refused_budget_does_not_poison_the_journal(meta, tmp_path):
+    study = make(meta, folder=tmp_path)
+    with pytest.raises(BadInput, match="budget=0"):
+        study.raise_budget(0)
+    assert Study.load(tmp_path).budget == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("study.json", None, r"no study\.json"),
+        ("study.json", "{", "is damaged"),
+        ("study.json", "[]", "is damaged"),
+        ("study.json", '{"configs": []}', "is damaged"),
+        ("space.json", None, "no search space"),
+        (
+            "journal.jsonl",
+            '{"event": "epoch", "config_id": 99, "row": {"epoch": 1, "score": 1}}\n',
+            "event 1 cannot be applied",
+        ),
+        ("journal.jsonl", '{"event": "ask", "config_id": 1}\n', "event 1 cannot be applied"),
+    ],
+)
+def test_a_damaged_study_is_refused(meta, tmp_path, name, content, message):
+    make(meta, folder=tmp_path)
+    (tmp_path / name).unlink(missing_ok=True)
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(BadInput, match=message):
+        Study.load(tmp_path)
+
+
+def test_a_finished_study_is_a_slice_of_a_meta_dataset(meta, tmp_path):
+    study = make(meta, folder=tmp_path / "s", goal="minimize")
+    study.tell(study.ask(Fixed(Step(4, 0, 3))), [{"epoch": e, "score": 3.0 - e, "seconds": 0.1} for e in range(4)])
+    study.tell(study.ask(Fixed(Step(1, 0, 3))), [5.0, math.nan])
+    study.save_tables()
+    table = type(meta).load(tmp_path / "s")
+    assert table.config_ids == [1, 4] and table.configs == [meta.configs[1], meta.configs[4]] and table.tasks == ["t"]
+    np.testing.assert_array_equal(table.curves("t")[1], study.Y[4])
+    np.testing.assert_array_equal(table.curves("t")[0], study.Y[1])
+    assert table.failed("t")[0].tolist() == [False, True] + [False] * 7 and table.start("t")[1] == -3.0
+    assert table.curves("t", metric="seconds")[1, 0] == -0.1  # turned like every column: the goal is the table's
+
+
+def test_a_study_that_only_asked_can_be_saved(meta, tmp_path):
+    study = make(meta, folder=tmp_path / "s")
+    study.save_tables()
+    assert not (tmp_path / "s" / "curves.parquet").exists()
+    study.ask(Fixed(Step(4, 0, 3)))
+    study.save_tables()
+    assert len(type(meta).load(tmp_path / "s").table) == 0
+
+
+def test_suggestions_depend_on_seed_and_history_only(meta):
+    def choices(seed):
+        study = make(meta, seed=seed, n=40, budget=90)
+        while step := study.ask(searcher("random")):
+            study.tell(step, [0.5] * step.epochs)
+        return study.started
+
+    assert choices(1) == choices(1) != choices(2)
