@@ -2,8 +2,9 @@
 
     python bench/decision.py [METHOD ...] [--candidates 1000] [--observations 1000]
 
-The study is a table of rising noisy curves in the synthetic space; steps are what the method itself asks for. CPU seconds of the process are
-counted, since on a busy machine wall-clock says little. One line per method, for the decisions of the last tenth and for all of them.
+The study is a table of rising noisy curves in the synthetic space; steps are what the method itself
+asks for. CPU seconds of the process are counted, since on a busy machine wall-clock says little.
+One line per method, for the decisions of the last tenth and for all of them.
 """
 
 import argparse
@@ -23,7 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "toys"))
 from synthetic import synthetic_space
 
 
-def decisions(method: str, candidates: int, observations: int, epochs: int, seed: int = 0) -> np.ndarray:
+def decisions(
+    method: str, candidates: int, observations: int, epochs: int, seed: int = 0
+) -> np.ndarray:
     """CPU seconds of every decision until `observations` epochs are told."""
     rng = np.random.default_rng(seed)
     space = synthetic_space()
@@ -31,7 +34,9 @@ def decisions(method: str, candidates: int, observations: int, epochs: int, seed
     x = space.encode(configs)
     top = 0.9 - 0.5 * ((x - x.mean(axis=0)) ** 2).sum(axis=1) + rng.normal(0, 0.02, candidates)
     rate = rng.uniform(0.05, 0.5, (candidates, 1))
-    curves = top[:, None] * (1 - np.exp(-rate * np.arange(1, epochs + 1))) + rng.normal(0, 0.003, (candidates, epochs))
+    curves = top[:, None] * (1 - np.exp(-rate * np.arange(1, epochs + 1))) + rng.normal(
+        0, 0.003, (candidates, epochs)
+    )
     plan = Plan(
         task="growing",
         metric="accuracy",
@@ -60,14 +65,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--observations", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=50, help="of a full training")
     args = parser.parse_args(argv)
-    print(f"CPU milliseconds per decision; {args.candidates} candidates, {args.observations} observations at the end")
+    print(
+        f"CPU milliseconds per decision; {args.candidates} candidates, {args.observations} "
+        "observations at the end"
+    )
     for method in args.methods:
         took = 1000 * decisions(method, args.candidates, args.observations, args.epochs)
         late = took[-max(1, len(took) // 10) :]
         memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
-            f"{method:12s} last tenth: median {np.median(late):6.1f}, p95 {np.quantile(late, 0.95):6.1f};  "
-            f"all {len(took)}: median {np.median(took):6.1f}, p95 {np.quantile(took, 0.95):6.1f}, longest {took.max():7.1f};  peak {memory:.0f} MiB"
+            f"{method:12s} last tenth: median {np.median(late):6.1f}, p95 "
+            f"{np.quantile(late, 0.95):6.1f};  "
+            f"all {len(took)}: median {np.median(took):6.1f}, p95 "
+            f"{np.quantile(took, 0.95):6.1f}, longest {took.max():7.1f};  peak {memory:.0f} "
+            "MiB"
         )
 
 

@@ -1,8 +1,10 @@
-"""Do harm to a study at random moments and count what it cost: survived, epochs repeated, epochs lost, points that MLflow has twice or not at all.
+"""Do harm to a study at random moments and count what it cost: survived, epochs repeated, epochs
+lost, points that MLflow has twice or not at all.
 
     python bench/faults.py [--kills 100] [--kinds worker,flow,...] [--seed 0] [--out data/reports/faults.csv]
 
-Trials sleep instead of training (`bench/victim.py`), so that processor cores do not limit, and write down each epoch that they really execute. Two workers.
+Trials sleep instead of training (`bench/victim.py`), so that processor cores do not limit, and
+write down each epoch that they really execute. Two workers.
 
 | kind         | what happens                                                                                                                  |
 |--------------|-------------------------------------------------------------------------------------------------------------------------------|
@@ -19,11 +21,13 @@ Trials sleep instead of training (`bench/victim.py`), so that processor cores do
 | `clock`      | the wall clock goes back by an hour under a running study                                                                     |
 | `memory`     | a trial runs out of memory, in a process with a limit                                                                         |
 
-Each fourth kill of the kinds `study`, `machine` and `mlflow` comes while things start, the others after the study has made progress. A study that ends before its
-share of harm is done is followed by another. Each study is a line of the CSV file as soon as it is over, and the same command goes on from there; the
-table is over all lines. Exit code 1 if an epoch was lost, a point logged twice or missing, or a study did not survive. An epoch that is repeated is one that
-was in flight, at most one a worker and kill, or one whose checkpoint was damaged. `disk` and `readonly` mount a small disk of their own in a namespace
-(`unshare`, Linux).
+Each fourth kill of the kinds `study`, `machine` and `mlflow` comes while things start, the others
+after the study has made progress. A study that ends before its share of harm is done is followed by
+another. Each study is a line of the CSV file as soon as it is over, and the same command goes on
+from there; the table is over all lines. Exit code 1 if an epoch was lost, a point logged twice or
+missing, or a study did not survive. An epoch that is repeated is one that was in flight, at most
+one a worker and kill, or one whose checkpoint was damaged. `disk` and `readonly` mount a small disk
+of their own in a namespace (`unshare`, Linux).
 """
 
 import argparse
@@ -51,7 +55,18 @@ from foretune.views.tracking import Tracker
 PATIENCE = 300.0  # seconds without any progress, after which a study has not survived
 EARLY = ("study", "machine", "mlflow")
 FLOWS, MOUNTED = ("flow", "prefect"), ("disk", "readonly")
-KINDS = ("study", "worker", "machine", *FLOWS, "mlflow", *MOUNTED, "checkpoint", "parquet", "clock", "memory")
+KINDS = (
+    "study",
+    "worker",
+    "machine",
+    *FLOWS,
+    "mlflow",
+    *MOUNTED,
+    "checkpoint",
+    "parquet",
+    "clock",
+    "memory",
+)
 DISK_BYTES = 32 * 2**20
 
 
@@ -78,7 +93,9 @@ class Count:
 
 
 class Victim:
-    """The study in a folder as a process, started anew as often as needed; `seen` are the epochs that were ever found in its journal."""
+    """The study in a folder as a process, started anew as often as needed; `seen` are the epochs
+    that were ever found in its journal.
+    """
 
     def __init__(self, folder: Path, aside: Path, uri: str, kind: str, environment: dict[str, str]):
         self.folder, self.uri, self.environment = folder, uri, environment
@@ -91,7 +108,14 @@ class Victim:
     def start(self) -> psutil.Popen:
         """Start it, or leave it if it runs."""
         if self.process is None or self.process.poll() is not None:
-            command = [sys.executable, harmed.__file__, str(self.folder), self.uri, str(self.executed), *self.options]
+            command = [
+                sys.executable,
+                harmed.__file__,
+                str(self.folder),
+                self.uri,
+                str(self.executed),
+                *self.options,
+            ]
             with open(self.log, "wb") as log:
                 self.process = psutil.Popen(command, stderr=log, stdout=log, env=self.environment)
         return self.process
@@ -161,8 +185,19 @@ class Server:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_API_URL": f"{self.uri}/api",
         }
-        place = ["--backend-store-uri", database(folder), "--artifacts-destination", str(folder), "--workers", "1"]
-        command = ["mlflow", "server", *place] if kind == "mlflow" else ["prefect", "server", "start", "--no-services"]
+        place = [
+            "--backend-store-uri",
+            database(folder),
+            "--artifacts-destination",
+            str(folder),
+            "--workers",
+            "1",
+        ]
+        command = (
+            ["mlflow", "server", *place]
+            if kind == "mlflow"
+            else ["prefect", "server", "start", "--no-services"]
+        )
         self.command = [sys.executable, "-m", *command, "--port", str(port)]
         self.health = f"{self.uri}/health" if kind == "mlflow" else f"{self.uri}/api/health"
 
@@ -170,7 +205,9 @@ class Server:
         """Start it and wait until it answers."""
         with open(self.folder / "server.log", "ab") as log:
             environment = {**os.environ, **self.environment}
-            self.process = psutil.Popen(self.command, stdout=log, stderr=log, env=environment, start_new_session=True)
+            self.process = psutil.Popen(
+                self.command, stdout=log, stderr=log, env=environment, start_new_session=True
+            )
         until = time.monotonic() + PATIENCE
         while True:
             try:
@@ -219,7 +256,9 @@ def campaign(kind: str, kills: int, first: int, seed: int, folder: Path, out: Pa
             done, first = done + count.kills, first + 1
             append(out, count)
             print(
-                f"{kind}: {done} of {kills}{'; ' + count.trouble if count.trouble else ''}", file=sys.stderr, flush=True
+                f"{kind}: {done} of {kills}{'; ' + count.trouble if count.trouble else ''}",
+                file=sys.stderr,
+                flush=True,
             )
     finally:
         if server:
@@ -231,7 +270,9 @@ def campaign(kind: str, kills: int, first: int, seed: int, folder: Path, out: Pa
 def one(count: Count, kills: int, folder: Path, server: Server | None, rng: random.Random) -> None:
     """A study, and at most `kills` kills."""
     kind, here = count.kind, folder / "disk" if count.kind in MOUNTED else folder
-    uri = server.uri if server and kind == "mlflow" else database(here if kind == "disk" else folder)
+    uri = (
+        server.uri if server and kind == "mlflow" else database(here if kind == "disk" else folder)
+    )
     environment = {**os.environ, **(server.environment if server else {})}
     victim = Victim(here / f"study-{count.study}", folder, uri, kind, environment)
     try:
@@ -272,7 +313,9 @@ def strike(count: Count, victim: Victim, server: Server | None, rng: random.Rand
                 return False
             kill(
                 min(workers, key=lambda process: process.pid)
-            )  # the older: one that still starts has made no progress, and thrice is the trial's fault
+                # the older: one that still starts has made no progress, and thrice is the trial's
+                # fault
+            )
         case "mlflow" | "prefect":
             assert server is not None
             server.kill()
@@ -291,7 +334,10 @@ def strike(count: Count, victim: Victim, server: Server | None, rng: random.Rand
                 remount(victim.folder.parent, "rw")
         case "checkpoint":
             victim.end()
-            damage(max(victim.folder.glob("trial-*.ckpt"), key=lambda path: path.stat().st_mtime_ns), rng)
+            damage(
+                max(victim.folder.glob("trial-*.ckpt"), key=lambda path: path.stat().st_mtime_ns),
+                rng,
+            )
         case "parquet":
             process.send_signal(signal.SIGINT)
             process.wait(timeout=PATIENCE)
@@ -301,14 +347,18 @@ def strike(count: Count, victim: Victim, server: Server | None, rng: random.Rand
             process.send_signal(signal.SIGUSR1)
         case "memory":
             (victim.folder / harmed.HUNGRY).touch()
-            wait_for(lambda: not (victim.folder / harmed.HUNGRY).exists() or process.poll() is not None)
+            wait_for(
+                lambda: not (victim.folder / harmed.HUNGRY).exists() or process.poll() is not None
+            )
     if process.poll() is not None:
         victim.note(count)
     return True
 
 
 def stops(victim: Victim, message: str, harm: object) -> None:
-    """Do harm until the study has stopped, which has to be with one line that says why. Raises `RuntimeError` where it is not."""
+    """Do harm until the study has stopped, which has to be with one line that says why. Raises
+    `RuntimeError` where it is not.
+    """
     assert victim.process is not None
     assert callable(harm)
     until = time.monotonic() + PATIENCE
@@ -318,8 +368,15 @@ def stops(victim: Victim, message: str, harm: object) -> None:
             raise TimeoutError(f"it did not stop on: {message}")
         time.sleep(0.01)
     lines = [line for line in victim.said().splitlines() if line.startswith("error: ")]
-    if victim.process.returncode != 2 or len(lines) != 1 or message not in lines[0] or "Traceback" in victim.said():
-        raise RuntimeError(f"exit code {victim.process.returncode} on {message!r}: {victim.said()[-200:]}")
+    if (
+        victim.process.returncode != 2
+        or len(lines) != 1
+        or message not in lines[0]
+        or "Traceback" in victim.said()
+    ):
+        raise RuntimeError(
+            f"exit code {victim.process.returncode} on {message!r}: {victim.said()[-200:]}"
+        )
 
 
 def fill(path: Path) -> None:
@@ -333,7 +390,9 @@ def fill(path: Path) -> None:
 
 
 def remount(folder: Path, how: str) -> None:
-    """Make a mounted folder read-only (`ro`) or not (`rw`); while a file is being written, the kernel says that it is busy."""
+    """Make a mounted folder read-only (`ro`) or not (`rw`); while a file is being written, the
+    kernel says that it is busy.
+    """
     until = time.monotonic() + 30
     while not mount("-o", f"remount,{how}", str(folder), check=False):
         if time.monotonic() > until:
@@ -367,7 +426,9 @@ def wait_for(condition: object) -> None:
 
 
 def finish(victim: Victim, count: Count) -> None:
-    """Let the study end, call it once more as a user would, and compare all records. Raises `RuntimeError` where it does not end as it should."""
+    """Let the study end, call it once more as a user would, and compare all records. Raises
+    `RuntimeError` where it does not end as it should.
+    """
     for _ in range(2):  # the second call logs what MLflow could not take at the end of the first
         code = victim.start().wait(timeout=PATIENCE)
     if code:
@@ -381,7 +442,9 @@ def finish(victim: Victim, count: Count) -> None:
     table = Counter((int(i), int(e)) for i, e in columns.itertuples(index=False))
     count.lost += len(want - set(table))
     count.twice += sum(table.values()) - len(table)
-    done = Counter(tuple(map(int, line.split())) for line in victim.executed.read_text().splitlines())
+    done = Counter(
+        tuple(map(int, line.split())) for line in victim.executed.read_text().splitlines()
+    )
     count.epochs += len(want)
     count.lost += len(want - set(done))
     count.repeated += sum(done.values()) - len(done)
@@ -437,11 +500,35 @@ def total(kind: str, lines: list[Count]) -> Count:
 
 def table(lines: list[Count]) -> str:
     """The counts as Markdown, a row a kind and one for all."""
-    head = ["killed", "kills", "survived", "studies", "epochs", "repeated", "lost", "twice", "not logged"]
-    rows = [total(kind, mine) for kind in KINDS if (mine := [line for line in lines if line.kind == kind])]
+    head = [
+        "killed",
+        "kills",
+        "survived",
+        "studies",
+        "epochs",
+        "repeated",
+        "lost",
+        "twice",
+        "not logged",
+    ]
+    rows = [
+        total(kind, mine)
+        for kind in KINDS
+        if (mine := [line for line in lines if line.kind == kind])
+    ]
     out = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
     for c in [*rows, total("all", lines)]:
-        cells = [c.kind, c.kills, c.survived, c.study, c.epochs, c.repeated, c.lost, c.twice, c.missing]
+        cells = [
+            c.kind,
+            c.kills,
+            c.survived,
+            c.study,
+            c.epochs,
+            c.repeated,
+            c.lost,
+            c.twice,
+            c.missing,
+        ]
         out.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(out)
 
@@ -452,9 +539,13 @@ def main() -> int:
         prog="python bench/faults.py", description="Do harm to studies and count the cost."
     )
     parser.add_argument("--kills", type=int, default=100, help="over all kinds together")
-    parser.add_argument("--kinds", default=",".join(KINDS), help="separated by commas (default: all)")
+    parser.add_argument(
+        "--kinds", default=",".join(KINDS), help="separated by commas (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--folder", type=Path, help="keep what was written there (default: a temporary folder)")
+    parser.add_argument(
+        "--folder", type=Path, help="keep what was written there (default: a temporary folder)"
+    )
     parser.add_argument("--out", type=Path, default=Path("data/reports/faults.csv"))
     given = parser.parse_args()
     kinds = given.kinds.split(",")
@@ -463,18 +554,47 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         for k, kind in enumerate(kinds):
             share = given.kills // len(kinds) + (k < given.kills % len(kinds))
-            mine = [line for line in read(given.out) if (line.kind, line.seed) == (kind, given.seed)]
+            mine = [
+                line for line in read(given.out) if (line.kind, line.seed) == (kind, given.seed)
+            ]
             left = share - sum(line.kills for line in mine)
             if left <= 0:
                 continue
             if kind in MOUNTED and "FORETUNE_MOUNTS" not in os.environ:
-                options = ["--kills", str(share), "--kinds", kind, "--seed", str(given.seed), "--out", str(given.out)]
-                command = ["unshare", "--user", "--map-root-user", "--mount", sys.executable, __file__, *options]
+                options = [
+                    "--kills",
+                    str(share),
+                    "--kinds",
+                    kind,
+                    "--seed",
+                    str(given.seed),
+                    "--out",
+                    str(given.out),
+                ]
+                command = [
+                    "unshare",
+                    "--user",
+                    "--map-root-user",
+                    "--mount",
+                    sys.executable,
+                    __file__,
+                    *options,
+                ]
                 subprocess.run(
-                    command, env={**os.environ, "FORETUNE_MOUNTS": "1"}, stdout=subprocess.DEVNULL, check=False
+                    command,
+                    env={**os.environ, "FORETUNE_MOUNTS": "1"},
+                    stdout=subprocess.DEVNULL,
+                    check=False,
                 )
                 continue
-            campaign(kind, left, len(mine), given.seed, (given.folder or Path(temporary)) / kind, given.out)
+            campaign(
+                kind,
+                left,
+                len(mine),
+                given.seed,
+                (given.folder or Path(temporary)) / kind,
+                given.out,
+            )
     lines = [line for line in read(given.out) if line.kind in kinds]
     print(table(lines))
     for line in lines:

@@ -10,7 +10,8 @@
 | `tell`     | 8 processes at once, each asking for and telling 10,000 steps of a study of its own, journal and all; then the studies are read back |
 | `mlflow`   | 1,000 trials of 100 epochs logged to one experiment of a server, and its pages in a browser (Chromium; playwright, in an environment of its own) |
 
-Each part replaces its entry in the file. Times are of this machine as it was; the file says how busy it was.
+Each part replaces its entry in the file. Times are of this machine as it was; the file says how
+busy it was.
 """
 
 import argparse
@@ -57,15 +58,25 @@ def scaling(folder: Path) -> dict[str, Any]:
         tracker.sync(study)
         seen: list[tuple[float, int]] = []
 
-        def changed(study: Study, seen: list[tuple[float, int]] = seen, tracker: Tracker = tracker) -> None:
+        def changed(
+            study: Study, seen: list[tuple[float, int]] = seen, tracker: Tracker = tracker
+        ) -> None:
             seen.append((time.monotonic(), study.spent))
             tracker.submit(study)
 
-        run_study(study, searcher("random"), Processes(toy.Toy(place, EPOCH_SECONDS), workers), on_change=changed)
+        run_study(
+            study,
+            searcher("random"),
+            Processes(toy.Toy(place, EPOCH_SECONDS), workers),
+            on_change=changed,
+        )
         (began, first), (ended, last) = next(s for s in seen if s[1]), seen[-1]
         tracker.close(study)
         rate = (last - first) / (ended - began)
-        out[str(workers)] = {"epochs_per_second": rate, "share_of_ideal": rate * EPOCH_SECONDS / workers}
+        out[str(workers)] = {
+            "epochs_per_second": rate,
+            "share_of_ideal": rate * EPOCH_SECONDS / workers,
+        }
     return out
 
 
@@ -100,7 +111,9 @@ def kinds(objective: Any) -> dict[str, Callable[[], Workers]]:
     from tune import PrefectWorkers
 
     os.environ["PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW"] = "ignore"
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "bench"), os.environ.get("PYTHONPATH", "")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT / "bench"), os.environ.get("PYTHONPATH", "")]
+    )
     return {
         "processes": lambda: Processes(objective, 2),
         "prefect processes": lambda: PrefectWorkers(objective, 2),
@@ -125,12 +138,17 @@ def overhead(folder: Path) -> dict[str, Any]:
                 ended = time.monotonic()
             finally:
                 workers.close()
-            out[kind] = {"start_seconds": ready - began, "milliseconds_per_step": 1000 * (ended - ready) * 2 / STEPS}
+            out[kind] = {
+                "start_seconds": ready - began,
+                "milliseconds_per_step": 1000 * (ended - ready) * 2 / STEPS,
+            }
     return out
 
 
 def lengths(folder: Path) -> dict[str, Any]:
-    """Share of the ideal time, by kind and number of epochs in a step, after both workers have started."""
+    """Share of the ideal time, by kind and number of epochs in a step, after both workers have
+    started.
+    """
     from prefect_api import prefect_api
 
     out: dict[str, Any] = {}
@@ -142,14 +160,18 @@ def lengths(folder: Path) -> dict[str, Any]:
                 for epochs, steps in LENGTHS.items():
                     began = time.monotonic()
                     drive(workers, steps, epochs)
-                    out.setdefault(kind, {})[str(epochs)] = epochs * steps / 2 / (time.monotonic() - began)
+                    out.setdefault(kind, {})[str(epochs)] = (
+                        epochs * steps / 2 / (time.monotonic() - began)
+                    )
             finally:
                 workers.close()
     return out
 
 
 def drive(workers: Workers, count: int, epochs: int = 1) -> None:
-    """Run `count` steps of so many epochs, as many at a time as there are workers. Raises `RuntimeError` for one that does not end well."""
+    """Run `count` steps of so many epochs, as many at a time as there are workers. Raises
+    `RuntimeError` for one that does not end well.
+    """
     asked = over = 0
     while over < count:
         while workers.free and asked < count:
@@ -173,7 +195,14 @@ class InTurn(Searcher):
 
 def big_study(folder: Path, configs: int, epochs: int) -> Study:
     """A new study of the toy's space, or the one that is there."""
-    plan = Plan(task="toy", metric="score", goal="maximize", max_epoch=epochs, budget=configs * epochs, method="random")
+    plan = Plan(
+        task="toy",
+        metric="score",
+        goal="maximize",
+        max_epoch=epochs,
+        budget=configs * epochs,
+        method="random",
+    )
     return Study(toy.toy_space(), toy.toy_pool(configs), plan, folder=folder)
 
 
@@ -187,7 +216,9 @@ def teller(folder: Path) -> None:
 
 
 def tell(folder: Path) -> dict[str, Any]:
-    """Tellers at once; what they told has to be there when it is read back. Raises `RuntimeError` where it is not."""
+    """Tellers at once; what they told has to be there when it is read back. Raises `RuntimeError`
+    where it is not.
+    """
     context = get_context("spawn")
     places = [folder / str(k) for k in range(TELLERS)]
     processes = [context.Process(target=teller, args=(place,)) for place in places]
@@ -253,7 +284,11 @@ def mlflow(folder: Path) -> dict[str, Any]:
 
 def browse(address: str) -> dict[str, Any] | str:
     """The seconds that pages take in Chromium, or why they were not looked at."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    chromium = (
+        shutil.which("chromium")
+        or shutil.which("google-chrome")
+        or shutil.which("chromium-browser")
+    )
     if chromium is None:
         return "there is no Chromium here"
     folder = ROOT / ".cache" / "bench" / "playwright"
@@ -270,13 +305,21 @@ def browse(address: str) -> dict[str, Any] | str:
     return dict(json.loads(done.stdout))
 
 
-PARTS = {"scaling": scaling, "overhead": overhead, "lengths": lengths, "tell": tell, "mlflow": mlflow}
+PARTS = {
+    "scaling": scaling,
+    "overhead": overhead,
+    "lengths": lengths,
+    "tell": tell,
+    "mlflow": mlflow,
+}
 
 
 def main() -> int:
     """Measure and write."""
     parser = argparse.ArgumentParser(prog="python bench/load.py")
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)} (default: all)"
+    )
     parser.add_argument("--out", type=Path, default=Path("data/reports/load.json"))
     given = parser.parse_args()
     if unknown := [part for part in given.parts if part not in PARTS]:

@@ -1,8 +1,10 @@
-"""Seconds that MLflow's pages take in a real browser; run by `bench/load.py` in an environment of its own, prints JSON.
+"""Seconds that MLflow's pages take in a real browser; run by `bench/load.py` in an environment of
+its own, prints JSON.
 
     python bench/pages.py CHROMIUM ADDRESS [PICTURE.png]
 
-The address is an experiment's. Timed from the click or the load to what a user waits for: the table's rows, its next page of runs, the charts' lines.
+The address is an experiment's. Timed from the click or the load to what a user waits for: the
+table's rows, its next page of runs, the charts' lines.
 """
 
 import json
@@ -12,9 +14,15 @@ import time
 from playwright.sync_api import Page, sync_playwright
 
 PATIENCE = 180_000  # milliseconds
-TRIALS = "searchFilter=metrics.%60epochs%60%20%3E%3D%200&orderByKey=metrics.%60best%60&orderByAsc=false"  # the saved view "Trials, best first"
+# the saved view "Trials, best first"
+TRIALS = (
+    "searchFilter=metrics.%60epochs%60%20%3E%3D%200&orderByKey=metrics.%60best%60&orderByAsc=false"
+)
 ROWS = "document.querySelectorAll('.ag-center-cols-container .ag-row').length >= 20"
-LINES = "Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')].map(plot => (plot.data || []).length)) >= 10"
+LINES = (
+    "Math.max(0, ...[...document.querySelectorAll('.js-plotly-plot')].map(plot => "
+    "(plot.data || []).length)) >= 10"
+)
 
 
 def timed(page: Page, address: str, wanted: str) -> float:
@@ -30,18 +38,27 @@ def main() -> None:
     """Open the run table twice, load its next page, and open the charts of the same runs."""
     chromium, address, *picture = sys.argv[1:]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu"]
+        )
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
         page.set_default_timeout(PATIENCE)
-        table, chart = (f"{address}/runs?{TRIALS}&compareRunsMode={mode}" for mode in ("TABLE", "CHART"))
-        found = {"first_table_seconds": timed(page, table, ROWS), "table_seconds": timed(page, table, ROWS)}
+        table, chart = (
+            f"{address}/runs?{TRIALS}&compareRunsMode={mode}" for mode in ("TABLE", "CHART")
+        )
+        found = {
+            "first_table_seconds": timed(page, table, ROWS),
+            "table_seconds": timed(page, table, ROWS),
+        }
         button = page.get_by_role("button", name="Load more")
         if button.count():
             before = page.locator("[aria-rowcount]").first.get_attribute("aria-rowcount")
             began = time.monotonic()
             button.click()
             page.wait_for_function(
-                "before => document.querySelector('[aria-rowcount]').getAttribute('aria-rowcount') !== before",
+                "before => "
+                "document.querySelector('[aria-rowcount]').getAttribute('aria-rowcount') !== "
+                "before",
                 arg=before,
             )
             found["next_hundred_seconds"] = round(time.monotonic() - began, 2)

@@ -1,9 +1,11 @@
-"""Seconds of HyperSTAR: fitting it on the shipped meta-dataset, and ranking all configurations for a new task once its images are read.
+"""Seconds of HyperSTAR: fitting it on the shipped meta-dataset, and ranking all configurations for
+a new task once its images are read.
 
     python bench/recommend.py [--threads 2] [--repeats 20] [--no-fit]
 
-The aims: ranking 108 configurations in at most 0.4 s on 2 CPU cores, trunk included (the paper: 422 ms on a GTX 1080 Ti), fitting in minutes.
-Each repeat ranks from the pixels: the activations kept from the last one are dropped. Without `--no-fit` the networks are trained as they ship.
+The aims: ranking 108 configurations in at most 0.4 s on 2 CPU cores, trunk included (the paper: 422
+ms on a GTX 1080 Ti), fitting in minutes. Each repeat ranks from the pixels: the activations kept
+from the last one are dropped. Without `--no-fit` the networks are trained as they ship.
 """
 
 import argparse
@@ -29,7 +31,9 @@ def main() -> None:
     parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     parser.add_argument(
-        "--no-fit", action="store_true", help="two steps of training instead of all: for the time of ranking alone"
+        "--no-fit",
+        action="store_true",
+        help="two steps of training instead of all: for the time of ranking alone",
     )
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
@@ -52,7 +56,8 @@ def main() -> None:
         wall.append(time.perf_counter() - started)
         cpu.append(time.process_time() - busy)
     print(
-        f"rank {len(meta)} configurations: median {statistics.median(wall):.3f} s, fastest {min(wall):.3f} s, "
+        f"rank {len(meta)} configurations: median {statistics.median(wall):.3f} s, fastest "
+        f"{min(wall):.3f} s, "
         f"p95 {np.quantile(wall, 0.95):.3f} s; CPU seconds: median {statistics.median(cpu):.3f}"
     )
 

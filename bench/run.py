@@ -1,11 +1,15 @@
-"""Other libraries side by side with foretune's searchers, on the same tables, with the same accounting of epochs.
+"""Other libraries side by side with foretune's searchers, on the same tables, with the same
+accounting of epochs.
 
     python bench/run.py [--peers optuna,smac,dehb,neps] [--methods random,hyperband,...] [--table FOLDER] [--tasks 3] [--seeds 3] [--budget 255]
 
-Each peer runs in an environment of its own under `.cache/bench` (made with uv at the first run; the user's own package index), as a process that reads
-the pool of a task as JSON (`bench/peers/`). A peer that cannot be installed is left out, saying so. Runs that were made are kept in
-`.cache/bench/runs` and not repeated. Prints, and writes to `data/reports/field/peers.csv`, one table: mean normalized regret after 1, 2, 5, 10 and 20 full trainings
-and at the whole budget, its standard error over tasks, and milliseconds per decision (median over steps, of wall-clock, on this machine).
+Each peer runs in an environment of its own under `.cache/bench` (made with uv at the first run; the
+user's own package index), as a process that reads the pool of a task as JSON (`bench/peers/`). A
+peer that cannot be installed is left out, saying so. Runs that were made are kept in
+`.cache/bench/runs` and not repeated. Prints, and writes to `data/reports/field/peers.csv`, one
+table: mean normalized regret after 1, 2, 5, 10 and 20 full trainings and at the whole budget, its
+standard error over tasks, and milliseconds per decision (median over steps, of wall-clock, on this
+machine).
 """
 
 import argparse
@@ -41,7 +45,9 @@ Trace = list[tuple[int, float, float]]  # epochs spent, best value, seconds of t
 
 
 def environment(peer: str) -> Path | None:
-    """The Python of a peer's environment, made if need be; None if its packages cannot be installed."""
+    """The Python of a peer's environment, made if need be; None if its packages cannot be
+    installed.
+    """
     folder = CACHE / peer
     python = folder / "bin" / "python"
     if (folder / "ready").exists():
@@ -73,7 +79,11 @@ def pool_file(meta: MetaDataset, task: str) -> Path:
     curves = [[None if np.isnan(v) else float(v) for v in row] for row in meta.curves(task)]
     text = json.dumps({"x": x.tolist(), "curves": curves})
     path = (
-        CACHE / "pools" / f"{meta.name}-{task}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json".replace(" ", "-")
+        CACHE
+        / "pools"
+        / f"{meta.name}-{task}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json".replace(
+            " ", "-"
+        )
     )
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +92,9 @@ def pool_file(meta: MetaDataset, task: str) -> Path:
 
 
 def peer_run(peer: str, pool: Path, seed: int, budget: int) -> Trace | None:
-    """The trace of one run of a peer, from the cache if it was made before; None if it failed (its last words are printed)."""
+    """The trace of one run of a peer, from the cache if it was made before; None if it failed (its
+    last words are printed).
+    """
     kept = CACHE / "runs" / f"{peer}-{pool.stem}-{seed}-{budget}.json"
     if kept.exists():
         return json.loads(kept.read_text())
@@ -117,7 +129,12 @@ def our_run(method: str, meta: MetaDataset, task: str, seed: int, budget: int) -
     study, objective = replay_study(meta, task, budget=budget, seed=seed, sources=[], method=method)
     steps = replay(study, objective, searcher(method), Score(meta, task))
     return [
-        (s["spent"], -np.inf if s["incumbent"] is None else meta.sign * s["incumbent"], s["seconds"]) for s in steps
+        (
+            s["spent"],
+            -np.inf if s["incumbent"] is None else meta.sign * s["incumbent"],
+            s["seconds"],
+        )
+        for s in steps
     ]
 
 
@@ -130,9 +147,18 @@ def row(name: str, runs: list[tuple[Score, Trace]], budgets: Sequence[int]) -> d
         found = [-np.inf if k < 0 else trace[k][1] for k in at]
         regret.append([min(1.0, score.normalized(max(0.0, score.best - v))) for v in found])
     milliseconds = [1000 * t[2] for _, trace in runs for t in trace]
-    per_task = pd.DataFrame(regret, columns=[str(b) for b in budgets]).groupby([id(score) for score, _ in runs]).mean()
-    values = per_task.mean().round(4).to_dict() | per_task.sem().round(4).add_suffix(" se").to_dict()
-    ms = {"ms": round(float(np.median(milliseconds)), 2), "ms p95": round(float(np.quantile(milliseconds, 0.95)), 1)}
+    per_task = (
+        pd.DataFrame(regret, columns=[str(b) for b in budgets])
+        .groupby([id(score) for score, _ in runs])
+        .mean()
+    )
+    values = (
+        per_task.mean().round(4).to_dict() | per_task.sem().round(4).add_suffix(" se").to_dict()
+    )
+    ms = {
+        "ms": round(float(np.median(milliseconds)), 2),
+        "ms p95": round(float(np.quantile(milliseconds, 0.95)), 1),
+    }
     return {"method": name, **values, **ms, "runs": len(runs)}
 
 
@@ -142,23 +168,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--methods", default=OURS)
     parser.add_argument(
-        "--table", type=Path, help="meta-dataset folder (default: LCBench beside the checkout, else our own)"
+        "--table",
+        type=Path,
+        help="meta-dataset folder (default: LCBench beside the checkout, else our own)",
     )
     parser.add_argument(
-        "--tasks", default="3", help="how many tasks, evenly spread over the sorted names, or their names"
+        "--tasks",
+        default="3",
+        help="how many tasks, evenly spread over the sorted names, or their names",
     )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--budget", type=int, default=255)
-    parser.add_argument("--out", type=Path, default=ROOT / "data" / "reports" / "field" / "peers.csv")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "data" / "reports" / "field" / "peers.csv"
+    )
     args = parser.parse_args(argv)
     published = ROOT.parent / "shared" / "data" / "curves" / "lcbench"
-    meta = MetaDataset.load(args.table or (published if published.is_dir() else ROOT / "data" / "meta" / "light"))
+    meta = MetaDataset.load(
+        args.table or (published if published.is_dir() else ROOT / "data" / "meta" / "light")
+    )
     names = sorted(meta.tasks)
     if args.tasks.isdigit():
-        tasks = [names[k] for k in np.linspace(0, len(names) - 1, min(int(args.tasks), len(names))).astype(int)]
+        tasks = [
+            names[k]
+            for k in np.linspace(0, len(names) - 1, min(int(args.tasks), len(names))).astype(int)
+        ]
     else:
         tasks = args.tasks.split(",")
-    budgets = [b for k in (1, 2, 5, 10, 20) if (b := k * meta.max_epoch) < args.budget] + [args.budget]
+    budgets = [b for k in (1, 2, 5, 10, 20) if (b := k * meta.max_epoch) < args.budget] + [
+        args.budget
+    ]
     runs: dict[str, list[tuple[Score, Trace]]] = {}
     for task in tasks:
         score = Score(meta, task)
@@ -170,9 +209,16 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if trace := peer_run(peer, pool, seed, args.budget):
                     runs.setdefault(f"{peer} (peer)", []).append((score, trace))
             for method in filter(None, args.methods.split(",")):
-                runs.setdefault(method, []).append((score, our_run(method, meta, task, seed, args.budget)))
-    table = pd.DataFrame([row(name, found, budgets) for name, found in runs.items()]).sort_values(str(args.budget))
-    print(f"{meta.name}: {', '.join(tasks)}; {args.seeds} seeds; mean normalized regret after so many epochs")
+                runs.setdefault(method, []).append(
+                    (score, our_run(method, meta, task, seed, args.budget))
+                )
+    table = pd.DataFrame([row(name, found, budgets) for name, found in runs.items()]).sort_values(
+        str(args.budget)
+    )
+    print(
+        f"{meta.name}: {', '.join(tasks)}; {args.seeds} seeds; mean normalized regret after "
+        "so many epochs"
+    )
     print(table.drop(columns=[c for c in table if str(c).endswith(" se")]).to_string(index=False))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(args.out, table.to_csv(index=False))

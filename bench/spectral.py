@@ -1,14 +1,18 @@
-"""What Z costs beside the decompositions that it needs, and why depthwise convolutions are left out of it.
+"""What Z costs beside the decompositions that it needs, and why depthwise convolutions are left out
+of it.
 
     python bench/spectral.py [cost] [NETWORK ...]     # default: resnet34 resnet18 mobilenet_v2
     python bench/spectral.py depthwise [--data data]
 
-`cost` prints a line for each network, at random weights and with a low-rank part in every layer: processor seconds of one Z, by part (Gram matrices
-with the weights in double precision, eigenvalues, all the rest; least of five), and of the singular values of the same matrices by
-`torch.linalg.svdvals`; ratios to the rest, since on a busy machine seconds alone say little; how many matrices were decomposed, how many of them twice.
+`cost` prints a line for each network, at random weights and with a low-rank part in every layer:
+processor seconds of one Z, by part (Gram matrices with the weights in double precision,
+eigenvalues, all the rest; least of five), and of the singular values of the same matrices by
+`torch.linalg.svdvals`; ratios to the rest, since on a busy machine seconds alone say little; how
+many matrices were decomposed, how many of them twice.
 
-`depthwise` trains the small separable network for five epochs at 29 rates, with four optimizers on four tasks that no table of autoHyper reports, and
-MobileNetV2 from random weights at six: shares of layers without gain, depthwise and others apart, and what a search makes of Z with and without the
+`depthwise` trains the small separable network for five epochs at 29 rates, with four optimizers on
+four tasks that no table of autoHyper reports, and MobileNetV2 from random weights at six: shares of
+layers without gain, depthwise and others apart, and what a search makes of Z with and without the
 depthwise ones.
 """
 
@@ -54,7 +58,9 @@ def parts(network: nn.Module) -> dict[str, float]:
     seconds: dict[str, float] = defaultdict(float)
     with (
         patch.object(spectral, "gram", timed(spectral.gram, seconds, "gram")),
-        patch.object(torch.linalg, "eigvalsh", timed(torch.linalg.eigvalsh, seconds, "eigenvalues")),
+        patch.object(
+            torch.linalg, "eigvalsh", timed(torch.linalg.eigvalsh, seconds, "eigenvalues")
+        ),
     ):
         began = time.process_time()
         spectral.network_rank(network)
@@ -77,7 +83,9 @@ def decomposed(network: nn.Module) -> list[Tensor]:
 
 
 def signal(network: nn.Module) -> None:
-    """Add a part of rank channels / 10 to every convolution, three times as strong as its weights."""
+    """Add a part of rank channels / 10 to every convolution, three times as strong as its
+    weights.
+    """
     generator = torch.Generator().manual_seed(1)
     for m in network.modules():
         if isinstance(m, nn.Conv2d):
@@ -99,7 +107,12 @@ def cost(names: Sequence[str]) -> None:
             runs = [parts(network) for _ in range(5)]
             least = {part: min(run[part] for run in runs) for part in runs[0]}
             matrices = decomposed(network)
-            twice = sum(n - 1 for n in Counter((m.data_ptr(), tuple(m.shape), m.stride()) for m in matrices).values())
+            twice = sum(
+                n - 1
+                for n in Counter(
+                    (m.data_ptr(), tuple(m.shape), m.stride()) for m in matrices
+                ).values()
+            )
             began = time.process_time()
             for matrix in matrices:
                 torch.linalg.svdvals(matrix.detach().double().flatten(1))
@@ -112,15 +125,23 @@ def cost(names: Sequence[str]) -> None:
                 "matrices": len(matrices),
                 "twice": twice,
             }
-            line |= {f"{part}_seconds": round(s, 4) for part, s in least.items()} | {"svd_seconds": round(svd, 3)}
-            line |= {"gram_and_eigenvalues_to_rest": round((least["gram"] + least["eigenvalues"]) / rest, 1)}
+            line |= {f"{part}_seconds": round(s, 4) for part, s in least.items()} | {
+                "svd_seconds": round(svd, 3)
+            }
+            line |= {
+                "gram_and_eigenvalues_to_rest": round(
+                    (least["gram"] + least["eigenvalues"]) / rest, 1
+                )
+            }
             print(json.dumps(line | {"svd_to_rest": round(svd / rest, 1)}), flush=True)
 
 
 def shares(network: nn.Module) -> tuple[float, float]:
     """Shares of unfoldings without gain: of the depthwise convolutions, and Z of the others."""
     low = [
-        len(spectral.evbmf(m.weight.flatten(1))) for m in network.modules() if isinstance(m, nn.Conv2d) and m.groups > 1
+        len(spectral.evbmf(m.weight.flatten(1)))
+        for m in network.modules()
+        if isinstance(m, nn.Conv2d) and m.groups > 1
     ]
     return float(np.mean([rank == 0 for rank in low])), spectral.network_rank(network)
 
@@ -132,25 +153,35 @@ def small(data: Path) -> None:
     for optimizer in OPTIMIZERS:
         for name in TASKS:
             task = Data.of(Task.load(data / "images" / f"{name}.npz"))
-            trials = [SmallTrial(task, "separable", optimizer, float(r), seed=77, z=False) for r in rates]
+            trials = [
+                SmallTrial(task, "separable", optimizer, float(r), seed=77, z=False) for r in rates
+            ]
             fleet, z = Fleet(trials), []
             for _ in range(EPOCHS):
                 fleet.train_epoch()
                 z.append([(0.0, 0.0) if t.diverged else shares(t.network) for t in trials])
-            found.append(np.column_stack([np.mean(z, axis=0), [t.accuracy("valid") for t in trials]]))
+            found.append(
+                np.column_stack([np.mean(z, axis=0), [t.accuracy("valid") for t in trials]])
+            )
     print(
-        f"separable, {len(found)} searches: rate, depthwise without gain, others, valid accuracy after {EPOCHS} epochs"
+        f"separable, {len(found)} searches: rate, depthwise without gain, others, valid "
+        f"accuracy after {EPOCHS} epochs"
     )
     for rate, row in zip(rates[::2], np.mean(found, axis=0)[::2], strict=True):
         print(f"  {rate:<8.2g} {row[0]:.2f}  {row[1]:.2f}  {row[2]:.3f}", flush=True)
-    for what, own in (("without depthwise", 0), ("with, each counted twice", 8)):  # of 10 + 8 unfoldings
+    # of 10 + 8 unfoldings
+    for what, own in (("without depthwise", 0), ("with, each counted twice", 8)):
         ends, gaps = [], []
         for row in found:
             z = (own * row[:, 0] + 10 * row[:, 1]) / (own + 10)
             ends.append(search(lambda rate, z=z: float(np.interp(np.log(rate), np.log(rates), z))))  # type: ignore[misc]
-            gaps.append(row[:, 2].max() - np.interp(np.log(ends[-1].chosen or np.nan), np.log(rates), row[:, 2]))
+            gaps.append(
+                row[:, 2].max()
+                - np.interp(np.log(ends[-1].chosen or np.nan), np.log(rates), row[:, 2])
+            )
         print(
-            f"  Z {what}: {np.mean([len(e.trained) for e in ends]):.1f} trials, {sum(e.converged for e in ends)} of {len(ends)} converged, "
+            f"  Z {what}: {np.mean([len(e.trained) for e in ends]):.1f} trials, "
+            f"{sum(e.converged for e in ends)} of {len(ends)} converged, "
             f"valid accuracy {np.mean(gaps):.3f} below that of the best rate"
         )
 
@@ -158,9 +189,12 @@ def small(data: Path) -> None:
 def large(data: Path) -> None:
     """MobileNetV2 at 32 px on 400 images."""
     task = Task.load(data / "images" / "fashion_mnist.npz")
-    settings = Settings(network="mobilenet_v2", pretrained=False, image_size=32, train_limit=400, max_epoch=EPOCHS)
+    settings = Settings(
+        network="mobilenet_v2", pretrained=False, image_size=32, train_limit=400, max_epoch=EPOCHS
+    )
     print(
-        f"mobilenet_v2 (depthwise of 32 to 960 channels): rate, depthwise without gain, others; mean of {EPOCHS} epochs"
+        "mobilenet_v2 (depthwise of 32 to 960 channels): rate, depthwise without gain, "
+        f"others; mean of {EPOCHS} epochs"
     )
     for rate in (3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1):
         config = {

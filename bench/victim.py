@@ -1,10 +1,13 @@
-"""The study that `bench/faults.py` does harm to: trials that sleep, on processes or as a Prefect flow, and the process that runs them.
+"""The study that `bench/faults.py` does harm to: trials that sleep, on processes or as a Prefect
+flow, and the process that runs them.
 
     python bench/victim.py FOLDER URI LOG [--flow] [--sealed]
 
-Runs the study in FOLDER or continues it, logs to MLflow at URI, and writes each executed epoch into the file LOG.
+Runs the study in FOLDER or continues it, logs to MLflow at URI, and writes each executed epoch into
+the file LOG.
 
-Exit code 0: done and logged; 2: stopped by a fault of the machine, with one line that says which; 3: MLflow lacks something, the next call logs it.
+Exit code 0: done and logged; 2: stopped by a fault of the machine, with one line that says which;
+3: MLflow lacks something, the next call logs it.
 """
 
 import argparse
@@ -40,7 +43,9 @@ PREFIX = "faults"
 
 @dataclass(frozen=True)
 class Trial(toy.Toy):
-    """A toy trial that writes down what it executes beside the study's folder, may run out of memory, and may keep real checkpoints (`sealed`)."""
+    """A toy trial that writes down what it executes beside the study's folder, may run out of
+    memory, and may keep real checkpoints (`sealed`).
+    """
 
     sealed: bool = False
     log: Path = Path("executed")
@@ -67,12 +72,16 @@ class Trial(toy.Toy):
         checkpoints.save(self.checkpoint(config_id), {"rows": rows})
 
     def note(self, config_id: int, epoch: int) -> None:
-        """Write down that an epoch was executed, where no fault of the study's folder can hide it."""
+        """Write down that an epoch was executed, where no fault of the study's folder can
+        hide it.
+        """
         with open(self.log, "a") as log:
             log.write(f"{config_id} {epoch}\n")
 
     def trouble(self, config_id: int, kind: str, epoch: int) -> None:
-        """Run out of memory if it was asked for: the process may take 64 MiB more, and asks for 512."""
+        """Run out of memory if it was asked for: the process may take 64 MiB more, and asks for
+        512.
+        """
         asked = self.folder / HUNGRY
         with suppress(FileNotFoundError):  # the other worker was quicker
             if not asked.exists():
@@ -92,7 +101,8 @@ def run(folder: Path, uri: str, workers: Workers) -> bool:
     """Run or continue the study, logging as it goes; whether MLflow has it all."""
     study = study_in(folder)
     tracker = Tracker(uri, prefix=PREFIX, every=0.1, warn=lambda line: print(line, file=sys.stderr))
-    tracker.sync(study)  # MLflow takes seconds to import: from here on, faults meet a tracker at work
+    # MLflow takes seconds to import: from here on, faults meet a tracker at work
+    tracker.sync(study)
     try:
         run_study(study, searcher("random"), workers, on_change=tracker.submit, every=0.1)
     finally:
@@ -137,7 +147,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--sealed", action="store_true")
     given: Mapping[str, Any] = vars(parser.parse_args(argv))
     Clock()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell has its background processes ignore it
+    # a shell has its background processes ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     objective = Trial(given["folder"], EPOCH_SECONDS, sealed=given["sealed"], log=given["log"])
     try:
         if given["flow"]:

@@ -1,9 +1,12 @@
-"""Write the pages of docs/guide that tables decide: methods.md from the registries, results.md from data/reports.
+"""Write the pages of docs/guide that tables decide.
+
+methods.md comes from the registries, results.md from data/reports.
 
     python docs/generate.py            # writes both pages
     python docs/generate.py --check    # writes nothing; exits 1 and names the pages that are stale
 
-The same tables give the same bytes. Text between the tables stands in TEMPLATES, `{name}` is a table of this module.
+The same tables give the same bytes. Text between the tables stands in TEMPLATES, `{name}` is a
+table of this module.
 """
 
 import argparse
@@ -29,7 +32,11 @@ TEMPLATES = ROOT / "docs" / "templates"
 EPOCHS = {"light": 10, "hyperrec": 75, "lcbench": 51}  # of a full training
 TITLES = {"light": "shipped meta-dataset", "hyperrec": "HyperRec", "lcbench": "LCBench"}
 PEERS = {"tpe": "Optuna 5.0.0, TPE with Hyperband"}
-SISTERS = ("IMAGENET64SUB", "PLACE365SUB", "SUN397SUB")  # HyperRec's tasks that were cut from one source
+SISTERS = (
+    "IMAGENET64SUB",
+    "PLACE365SUB",
+    "SUN397SUB",
+)  # HyperRec's tasks that were cut from one source
 
 
 def rows(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
@@ -57,7 +64,9 @@ def options(method: Method) -> str:
     module, _, cls = method.where.partition(":")
     known = inspect.signature(getattr(importlib.import_module(module), cls)).parameters.values()
     values = {p.name: method.options.get(p.name, p.default) for p in known}
-    return ", ".join(f"`{name}={shown(x)}`" for name, x in values.items() if x is not None and x != ())
+    return ", ".join(
+        f"`{name}={shown(x)}`" for name, x in values.items() if x is not None and x != ()
+    )
 
 
 def shown(x: object) -> str:
@@ -70,14 +79,22 @@ def shown(x: object) -> str:
 def methods(take: Callable[[Method], bool]) -> str:
     """The methods of one group, in the registry's order."""
     marks = {DEFAULT: " **default with past tasks**", DEFAULT_WITHOUT_PAST: " **default without**"}
-    body = [(f"`{n}`", m.about + marks.get(n, ""), options(m)) for n, m in METHODS.items() if take(m)]
+    body = [
+        (f"`{n}`", m.about + marks.get(n, ""), options(m)) for n, m in METHODS.items() if take(m)
+    ]
     return rows(("method", "what it does", "options and defaults"), body)
 
 
 def recommenders() -> str:
     """All recommenders; one that trains on the new task is compared with, and cannot be asked."""
-    notes = {name: f" (trains {e.trains}; in tables only)" if e.trains else "" for name, e in RECOMMENDERS.items()}
-    return rows(("recommender", "what it does"), [(f"`{n}`", e.about + notes[n]) for n, e in RECOMMENDERS.items()])
+    notes = {
+        name: f" (trains {e.trains}; in tables only)" if e.trains else ""
+        for name, e in RECOMMENDERS.items()
+    }
+    return rows(
+        ("recommender", "what it does"),
+        [(f"`{n}`", e.about + notes[n]) for n, e in RECOMMENDERS.items()],
+    )
 
 
 def methods_page() -> dict[str, str]:
@@ -96,7 +113,10 @@ def methods_page() -> dict[str, str]:
 def shipped() -> str:
     """Regret on the shipped meta-dataset, every method that was run."""
     table = pd.read_csv(REPORTS / "light/summary.csv", index_col="method")
-    body = [(f"`{m}`", *(value(r[n], r[f"{n} se"]) for n in ("1", "2", "5"))) for m, r in table.iterrows()]
+    body = [
+        (f"`{m}`", *(value(r[n], r[f"{n} se"]) for n in ("1", "2", "5")))
+        for m, r in table.iterrows()
+    ]
     return rows(("method", "1", "2", "5"), body)
 
 
@@ -105,7 +125,11 @@ def published(name: str) -> str:
     table = pd.read_csv(REPORTS / f"published/{name}.csv", index_col="method")
     marks = [c for c in table if c.isdigit()]
     body = [
-        (PEERS.get(m, f"`{m}`"), *(value(r[c], r[f"{c} se"], 4) for c in marks), f"{r['seeds']:.0f}")
+        (
+            PEERS.get(m, f"`{m}`"),
+            *(value(r[c], r[f"{c} se"], 4) for c in marks),
+            f"{r['seeds']:.0f}",
+        )
         for m, r in table.iterrows()
     ]
     return rows(("method", *(str(int(c) // int(marks[0])) for c in marks), "seeds"), body)
@@ -115,13 +139,19 @@ def by_task(name: str, method: str) -> pd.DataFrame:
     """Mean regret of each task over seeds, after 1, 2 and 5 full trainings."""
     steps = pd.read_parquet(REPORTS / f"traces/{name}/{method}.parquet")
     marks = {k: k * EPOCHS[name] for k in (1, 2, 5)}
-    return regret_at(steps, list(marks.values())).groupby("task").mean().set_axis(list(marks), axis=1)
+    return (
+        regret_at(steps, list(marks.values())).groupby("task").mean().set_axis(list(marks), axis=1)
+    )
 
 
 def other_sources(method: str) -> pd.DataFrame:
     """HyperRec as in `by_task`, with no task of the target's own source in the past."""
     table = by_task("hyperrec", method)
-    again = pd.read_csv(REPORTS / "published/hyperrec_by_source.csv").set_index(["method", "task"]).loc[method]
+    again = (
+        pd.read_csv(REPORTS / "published/hyperrec_by_source.csv")
+        .set_index(["method", "task"])
+        .loc[method]
+    )
     table.loc[again.index] = again.to_numpy()
     assert sorted(again.index) == sorted(t for t in table.index if t.startswith(SISTERS))
     return table
@@ -131,9 +161,14 @@ def by_source() -> str:
     """HyperRec under both protocols, the default and the portfolio."""
     body = []
     for method in (DEFAULT, "portfolio"):
-        for what, table in (("tasks", by_task("hyperrec", method)), ("sources", other_sources(method))):
+        for what, table in (
+            ("tasks", by_task("hyperrec", method)),
+            ("sources", other_sources(method)),
+        ):
             errors = table.std(ddof=1) / np.sqrt(len(table))
-            body.append((f"`{method}`", what, *(value(table[k].mean(), errors[k], 4) for k in table)))
+            body.append(
+                (f"`{method}`", what, *(value(table[k].mean(), errors[k], 4) for k in table))
+            )
     return rows(("method", "held out: whole", "1", "2", "5"), body)
 
 
@@ -148,14 +183,24 @@ def paired() -> str:
             p = wilcoxon(d, zero_method="pratt").pvalue if d.any() else 1.0
             error = d.std(ddof=1) / np.sqrt(len(d))
             counts = f"{(d < 0).sum()} / {(d == 0).sum()} / {(d > 0).sum()}"
-            body.append((title, str(k), counts, value(d.mean(), error, 4), "< .001" if p < 0.001 else short(p)))
+            body.append(
+                (
+                    title,
+                    str(k),
+                    counts,
+                    value(d.mean(), error, 4),
+                    "< .001" if p < 0.001 else short(p),
+                )
+            )
     return rows(("table", "full trainings", "better / equal / worse", "difference", "p"), body)
 
 
 def rankings() -> str:
     """Rankings before anything is trained, on the shipped table and on photographs."""
     folders = ("rankings", "leave_one_task_out/rankings", "photos/rankings")
-    source, task, photos = (pd.read_csv(REPORTS / f / "summary.csv", index_col="recommender") for f in folders)
+    source, task, photos = (
+        pd.read_csv(REPORTS / f / "summary.csv", index_col="recommender") for f in folders
+    )
     body = []
     for name, r in source.iterrows():
         cells = [value(r["AP@10"], r["AP@10 se"]), short(r["top-1 regret"])]
@@ -163,7 +208,9 @@ def rankings() -> str:
         known = photos.loc[name] if name in photos.index else None
         cells.append("" if known is None else value(known["AP@10"], known["AP@10 se"]))
         over = None if known is None or name == "task-agnostic" else known
-        cells.append("" if over is None else value(over["over task-agnostic"], over["over task-agnostic se"]))
+        cells.append(
+            "" if over is None else value(over["over task-agnostic"], over["over task-agnostic se"])
+        )
         body.append((f"`{name}`", *cells))
     head = (
         "recommender",
@@ -180,12 +227,27 @@ def learning_rates() -> str:
     """autoHyper's rate against two others, over all cells and by task."""
     summary = json.loads((REPORTS / "autohyper/summary.json").read_text())
     body = []
-    for name, title in (("suggested", "the rate that the optimizer's authors suggest"), ("random", "random search")):
+    for name, title in (
+        ("suggested", "the rate that the optimizer's authors suggest"),
+        ("random", "random search"),
+    ):
         found = summary[f"against_{name}"]
         parts = "; ".join(f"{task} {short(v['mean_gap'])}" for task, v in found["by_task"].items())
-        counts = (f"{found[k] * found['cases']:.0f}" for k in ("within_1_percent_or_above", "above"))
-        body.append((title, str(found["cases"]), *counts, value(found["mean_gap"], found["standard_error"]), parts))
-    return rows(("compared with", "cells", "within 1 % or above", "above", "difference", "by task"), body)
+        counts = (
+            f"{found[k] * found['cases']:.0f}" for k in ("within_1_percent_or_above", "above")
+        )
+        body.append(
+            (
+                title,
+                str(found["cases"]),
+                *counts,
+                value(found["mean_gap"], found["standard_error"]),
+                parts,
+            )
+        )
+    return rows(
+        ("compared with", "cells", "within 1 % or above", "above", "difference", "by task"), body
+    )
 
 
 def results_page() -> dict[str, str]:
@@ -209,7 +271,9 @@ def rendered(page: str) -> str:
     for name, table in PAGES[page]().items():
         mark = f"{{{name}}}"
         if text.count(mark) != 1:
-            raise ValueError(f"docs/templates/{page} must have {mark} once, and has it {text.count(mark)} times")
+            raise ValueError(
+                f"docs/templates/{page} must have {mark} once, and has it {text.count(mark)} times"
+            )
         text = text.replace(mark, table)
     return text
 
@@ -217,7 +281,9 @@ def rendered(page: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Write the pages, or say which are stale."""
     parser = argparse.ArgumentParser(prog="python docs/generate.py", description=main.__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 if a page is stale"
+    )
     check = parser.parse_args(argv).check
     stale = []
     for page in PAGES:
@@ -228,7 +294,10 @@ def main(argv: list[str] | None = None) -> int:
         if not check:
             write_atomic(path, text)
     if check and stale:
-        print(f"docs/guide: {', '.join(stale)} no longer as measured; run python docs/generate.py", file=sys.stderr)
+        print(
+            f"docs/guide: {', '.join(stale)} no longer as measured; run python docs/generate.py",
+            file=sys.stderr,
+        )
     return 1 if check and stale else 0
 
 

@@ -1,8 +1,10 @@
-"""Tune each dataset that was dropped into the inbox, as a Prefect flow: study, report, best configuration, registered model.
+"""Tune each dataset that was dropped into the inbox, as a Prefect flow: study, report, best
+configuration, registered model.
 
     python flows/inbox.py [--inbox data/inbox] [--budget EPOCHS] [--method M]
 
-A run looks, works until nothing is left to do, and ends; a schedule calls it again. What is taken, and what a kill leaves: `foretune.service.inbox`.
+A run looks, works until nothing is left to do, and ends; a schedule calls it again. What is taken,
+and what a kill leaves: `foretune.service.inbox`.
 """
 
 import argparse
@@ -33,7 +35,9 @@ MACHINE = (
 
 
 class Unfinished(RuntimeError):
-    """Some datasets could not be finished for a fault of the machine; they wait for the next watch."""
+    """Some datasets could not be finished for a fault of the machine; they wait for the next
+    watch.
+    """
 
 
 @flow(name="inbox", persist_result=False, log_prints=True)
@@ -50,7 +54,8 @@ def inbox(
     tracking: str | None = None,
     runner: Literal["processes", "local"] = "processes",
 ) -> list[str]:
-    """Tune what is complete in the inbox, one dataset after another; the names of those that were finished.
+    """Tune what is complete in the inbox, one dataset after another; the names of those that were
+    finished.
 
     Args:
         inbox: folder to watch, on the worker's machine
@@ -63,7 +68,8 @@ def inbox(
         meta: meta-dataset in DATA/meta to learn from, or none
         settings: training settings that differ, such as {"max_epoch": 20, "device": "cuda"}
         tracking: MLflow's address, or none (default: the worker's own)
-        runner: processes with a task run for each step, or local: without, for epochs of a second or less
+        runner: processes with a task run for each step, or local: without, for epochs of a second
+            or less
     """
     asked: dict[str, Any] = {
         "runner": runner,
@@ -104,7 +110,9 @@ def inbox(
 
 
 def first(box: Inbox, jobs: Sequence[Job]) -> Job:
-    """The job to do next: one that a look tells to be no dataset, which shall not wait for hours of tuning to hear it; else the first."""
+    """The job to do next: one that a look tells to be no dataset, which shall not wait for hours of
+    tuning to hear it; else the first.
+    """
     for job in jobs:
         try:
             box.check(job)
@@ -114,11 +122,15 @@ def first(box: Inbox, jobs: Sequence[Job]) -> Job:
 
 
 def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
-    """Tune a dataset, or go on with it, and register its network; what came out, in words. Raises `BadInput` where it cannot be used."""
+    """Tune a dataset, or go on with it, and register its network; what came out, in words. Raises
+    `BadInput` where it cannot be used.
+    """
     folder = Path(data) / "studies" / job.id
     job = box.start(job, spent(folder))
     request: Mapping[str, Any] = job.request
-    tuned: Tuned = tune(images=str(box.images(job)), study=job.id, data=data, tracking=tracking, **request)
+    tuned: Tuned = tune(
+        images=str(box.images(job)), study=job.id, data=data, tracking=tracking, **request
+    )
     if tracking != "none":
         told: list[str] = []
         if not Tracker(tracking, warn=told.append).register(
@@ -129,7 +141,8 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     return "\n".join(
         [
             f"best configuration  {describe(tuned.best)} (epoch {tuned.epoch})",
-            f"accuracy            {tuned.valid_accuracy:.4f} (valid), {tuned.test_accuracy:.4f} (test), after {tuned.epochs_spent} epochs",
+            f"accuracy            {tuned.valid_accuracy:.4f} (valid), "
+            f"{tuned.test_accuracy:.4f} (test), after {tuned.epochs_spent} epochs",
             f"report              {tuned.folder / 'report.html'}",
             f"configuration       {tuned.folder / 'best.yaml'}",
             f"network             {tuned.folder / 'best.pt'}"
@@ -139,7 +152,9 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
 
 
 def skip_late() -> int:
-    """Cancel the watches that came due meanwhile, and waited for a slot to say that they find nothing; how many there were."""
+    """Cancel the watches that came due meanwhile, and waited for a slot to say that they find
+    nothing; how many there were.
+    """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
     from prefect.runtime import deployment
@@ -155,26 +170,36 @@ def skip_late() -> int:
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=late, deployment_filter=of)
         for run in runs:
-            client.set_flow_run_state(run.id, Cancelled(message="a watch before it did its work"), force=True)
+            client.set_flow_run_state(
+                run.id, Cancelled(message="a watch before it did its work"), force=True
+            )
     return len(runs)
 
 
 def spent(folder: Path) -> int:
-    """Epochs that a study has done, 0 where there is none yet. Raises `BadInput` for a damaged one."""
+    """Epochs that a study has done, 0 where there is none yet. Raises `BadInput` for a
+    damaged one.
+    """
     return Study.load(folder).spent if (folder / "study.json").exists() else 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the flow as a script, once."""
-    parser = argparse.ArgumentParser(prog="python flows/inbox.py", description="Tune what was dropped into the inbox.")
+    parser = argparse.ArgumentParser(
+        prog="python flows/inbox.py", description="Tune what was dropped into the inbox."
+    )
     parser.add_argument("--inbox", default="data/inbox", metavar="FOLDER")
-    parser.add_argument("--quiet", type=float, default=20.0, help="seconds without a change (default: 20)")
+    parser.add_argument(
+        "--quiet", type=float, default=20.0, help="seconds without a change (default: 20)"
+    )
     parser.add_argument("--budget", type=int, metavar="EPOCHS", help="for each dataset")
     parser.add_argument("--method", help="see: foretune methods")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--data", default="data")
     parser.add_argument("--meta", default="light", help="meta-dataset in DATA/meta, or none")
-    parser.add_argument("--tracking", help="MLflow's address (default: $MLFLOW_TRACKING_URI), or none")
+    parser.add_argument(
+        "--tracking", help="MLflow's address (default: $MLFLOW_TRACKING_URI), or none"
+    )
     given = parser.parse_args(argv)
     try:
         with prefect_api():

@@ -1,8 +1,10 @@
-"""Collect the meta-dataset as a Prefect flow: blocks of trials fan out over processes, Ray or Dask; only missing cells are trained.
+"""Collect the meta-dataset as a Prefect flow: blocks of trials fan out over processes, Ray or Dask;
+only missing cells are trained.
 
     python flows/meta_dataset.py [--tasks A,B] [--configurations N] [--minutes M] [--runner processes|ray|dask]
 
-It can be stopped at any point and goes on from there. What is trained, in which order and where it is kept: `foretune.running.collector`.
+It can be stopped at any point and goes on from there. What is trained, in which order and where it
+is kept: `foretune.running.collector`.
 """
 
 import os
@@ -33,7 +35,12 @@ from foretune.training.recipe import Settings
     retry_condition_fn=machine_fault,
 )
 def train_cells(
-    task_file: str, block: Block, configs: Mapping[int, Config], settings: Settings, seed: int, rank: bool = False
+    task_file: str,
+    block: Block,
+    configs: Mapping[int, Config],
+    settings: Settings,
+    seed: int,
+    rank: bool = False,
 ) -> list[Row]:
     """Train some cells of one task; their rows."""
     return collect.train_cells(task_file, block, configs, settings, seed, rank)
@@ -74,7 +81,13 @@ def meta_dataset(
 
     try:
         return collect.collect(
-            job.collection, job.blocks, job.files, submit, workers=job.workers, seconds=job.seconds, say=say
+            job.collection,
+            job.blocks,
+            job.files,
+            submit,
+            workers=job.workers,
+            seconds=job.seconds,
+            say=say,
         )
     except KeyboardInterrupt:
         collect.stop_children()
@@ -115,7 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the flow as a script."""
     parser = collect.arguments("python flows/meta_dataset.py")
     parser.add_argument(
-        "--runner", choices=RUNNERS, default="processes", help="what runs the trials (default: processes)"
+        "--runner",
+        choices=RUNNERS,
+        default="processes",
+        help="what runs the trials (default: processes)",
     )
     given = parser.parse_args(argv)
     wish = collect.wish(given)
@@ -128,7 +144,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not job.blocks:
         return 0
     collect.stops_on_sigterm()
-    os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)  # read by torch as a worker starts
+    # read by torch as a worker starts
+    os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)
     with prefect_api():
         try:
             meta_dataset.with_options(task_runner=runner)(
@@ -147,7 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 130
         except BrokenProcessPool:
             print(
-                "error: a worker process was killed (out of memory?); the same command goes on from here",
+                "error: a worker process was killed (out of memory?); the same command goes "
+                "on from here",
                 file=sys.stderr,
             )
             return 1

@@ -1,10 +1,13 @@
-"""Fit the recommenders again as a Prefect flow: `dvc repro` of the stages that write to `data/models`, then the models that know the own studies too.
+"""Fit the recommenders again as a Prefect flow: `dvc repro` of the stages that write to
+`data/models`, then the models that know the own studies too.
 
     python flows/meta_train.py [--stages A,B] [--upstream] [--no-own]
 
-DVC decides what is stale: where neither curves nor code have changed, nothing runs. It runs as a command in a process of its own, since it holds a lock;
-for the same reason the deployment has one slot. Models of the user's own (`foretune.recommenders.own`) go to `data/own_models`, so that what DVC keeps depends
-on nothing that is not in the repository; they are fitted with what is there even if a stage has failed.
+DVC decides what is stale: where neither curves nor code have changed, nothing runs. It runs as a
+command in a process of its own, since it holds a lock; for the same reason the deployment has one
+slot. Models of the user's own (`foretune.recommenders.own`) go to `data/own_models`, so that what
+DVC keeps depends on nothing that is not in the repository; they are fitted with what is there even
+if a stage has failed.
 """
 
 import argparse
@@ -32,20 +35,39 @@ class StageFailed(RuntimeError):
     """DVC ended a stage with an error; the message has the end of its output."""
 
 
-@task(name="dvc-repro", task_run_name="dvc repro {stage}", cache_policy=NO_CACHE, persist_result=False)
+@task(
+    name="dvc-repro", task_run_name="dvc repro {stage}", cache_policy=NO_CACHE, persist_result=False
+)
 def repro(stage: str, upstream: bool = False, folder: str = ".") -> bool:
     """Bring one stage up to date; whether anything had to run. Raises `StageFailed`."""
-    command = [sys.executable, "-m", "dvc", "repro", *([] if upstream else ["--single-item"]), stage]
+    command = [
+        sys.executable,
+        "-m",
+        "dvc",
+        "repro",
+        *([] if upstream else ["--single-item"]),
+        stage,
+    ]
     tools = str(Path(sys.executable).parent)  # stages call `python`
-    environment = {**os.environ, "PATH": os.pathsep.join((tools, os.environ.get("PATH", ""))), "DVC_NO_ANALYTICS": "1"}
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join((tools, os.environ.get("PATH", ""))),
+        "DVC_NO_ANALYTICS": "1",
+    }
     lines: list[str] = []
     with (
         subprocess.Popen(
-            command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=folder,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         ) as process,
         ExitStack() as broken_off,
     ):
-        broken_off.callback(process.terminate)  # DVC ends its stage, and the stage keeps what it has
+        # DVC ends its stage, and the stage keeps what it has
+        broken_off.callback(process.terminate)
         assert process.stdout is not None
         for line in process.stdout:
             print(line, end="", flush=True)
@@ -59,8 +81,12 @@ def repro(stage: str, upstream: bool = False, folder: str = ".") -> bool:
 
 @task(name="own-models", cache_policy=NO_CACHE, persist_result=False)
 def own_models(folder: str = ".") -> list[str]:
-    """Fit the recommenders of `params.yaml` on the finished studies too; the studies that they know. Raises `BadInput`."""
-    return fit(Path(folder) / "params.yaml", Path(folder) / "data", lambda line: print(line, flush=True))
+    """Fit the recommenders of `params.yaml` on the finished studies too; the studies that they
+    know. Raises `BadInput`.
+    """
+    return fit(
+        Path(folder) / "params.yaml", Path(folder) / "data", lambda line: print(line, flush=True)
+    )
 
 
 @flow(name="meta-train", persist_result=False, log_prints=True)
@@ -70,11 +96,13 @@ def meta_train(
     own: bool = True,
     folder: str = ".",
 ) -> list[str]:
-    """Bring the stages that fit recommenders up to date, then fit models on your own studies too; the stages that had to run, and those studies.
+    """Bring the stages that fit recommenders up to date, then fit models on your own studies too;
+    the stages that had to run, and those studies.
 
     Args:
         stages: names in dvc.yaml, separated by commas (default: all that write to data/models)
-        upstream: bring the stages before them up to date too; this may train missing cells for hours
+        upstream: bring the stages before them up to date too; this may train missing cells for
+            hours
         own: fit the models in data/own_models, which know your own finished studies
         folder: folder of dvc.yaml, on the worker's machine
     """
@@ -90,7 +118,9 @@ def meta_train(
 
 
 def chosen(stages: str, folder: Path) -> list[str]:
-    """The named stages, or those that write to `data/models`, in the order of `dvc.yaml`. Raises `BadInput`."""
+    """The named stages, or those that write to `data/models`, in the order of `dvc.yaml`. Raises
+    `BadInput`.
+    """
     file = folder / "dvc.yaml"
     try:
         known: Mapping[str, Any] = yaml.safe_load(file.read_text())["stages"]
@@ -100,15 +130,22 @@ def chosen(stages: str, folder: Path) -> list[str]:
     if unknown := [name for name in named if name not in known]:
         raise BadInput(f"{file} has no stage {unknown[0]!r}; there are {', '.join(known)}")
     if not named:
-        named = [name for name, stage in known.items() if any(in_models(out) for out in outs(stage))]
+        named = [
+            name for name, stage in known.items() if any(in_models(out) for out in outs(stage))
+        ]
     if not named:
-        raise BadInput(f"{file} has no stage that writes to {MODELS}; name the stages to run: {', '.join(known)}")
+        raise BadInput(
+            f"{file} has no stage that writes to {MODELS}; name the stages to run: "
+            f"{', '.join(known)}"
+        )
     return [name for name in known if name in named]
 
 
 def outs(stage: Mapping[str, Any]) -> list[str]:
     """Paths that a stage writes, with or without options behind them."""
-    return [str(next(iter(out)) if isinstance(out, Mapping) else out) for out in stage.get("outs", [])]
+    return [
+        str(next(iter(out)) if isinstance(out, Mapping) else out) for out in stage.get("outs", [])
+    ]
 
 
 def in_models(path: str) -> bool:
@@ -118,10 +155,16 @@ def in_models(path: str) -> bool:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the flow as a script."""
-    parser = argparse.ArgumentParser(prog="python flows/meta_train.py", description="Fit the recommenders again.")
+    parser = argparse.ArgumentParser(
+        prog="python flows/meta_train.py", description="Fit the recommenders again."
+    )
     parser.add_argument("--stages", default="", help="names in dvc.yaml, separated by commas")
-    parser.add_argument("--upstream", action="store_true", help="bring the stages before them up to date too")
-    parser.add_argument("--no-own", dest="own", action="store_false", help="fit no models on your own studies")
+    parser.add_argument(
+        "--upstream", action="store_true", help="bring the stages before them up to date too"
+    )
+    parser.add_argument(
+        "--no-own", dest="own", action="store_false", help="fit no models on your own studies"
+    )
     given = parser.parse_args(argv)
     try:
         chosen(given.stages, Path())

@@ -1,7 +1,8 @@
 """Which Prefect server a flow talks to, and what its workers run on.
 
-With `PREFECT_API_URL` set (or a Prefect profile that names a server) that server is used. Without one, a temporary server is started for the
-run and its address handed on to the worker processes, which would otherwise each start one of their own.
+With `PREFECT_API_URL` set (or a Prefect profile that names a server) that server is used. Without
+one, a temporary server is started for the run and its address handed on to the worker processes,
+which would otherwise each start one of their own.
 """
 
 import os
@@ -19,22 +20,32 @@ from foretune.running.collector import worker_started
 from foretune.running.workers import without_interrupt
 from foretune.searchers.registry import METHODS
 
-QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "RAY_USAGE_STATS_ENABLED": "0"}
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
 RUNNERS = ("processes", "ray", "dask")
-# types of flows' parameters, so that a form in Prefect's UI refuses what cannot be meant; descriptions are in the flows' docstrings
+# types of flows' parameters, so that a form in Prefect's UI refuses what cannot be meant;
+# descriptions are in the flows' docstrings
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0)]
 Method = Annotated[str, Field(json_schema_extra={"enum": list(METHODS)})]
 AWAY_SECONDS = 300.0  # that a server may take to come back, before a flow gives up
-START_SECONDS = 120  # 15 to 20 on two idle cores, most of it the first migration of the server's database
+# 15 to 20 on two idle cores, most of it the first migration of the server's database
+START_SECONDS = 120
 
 
 @contextmanager
 def prefect_api() -> Iterator[str]:
     """The address of the server in use, started and stopped here if there is none."""
-    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ANALYTICS_ENABLED, temporary_settings
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_SERVER_ANALYTICS_ENABLED,
+        temporary_settings,
+    )
 
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
@@ -45,7 +56,8 @@ def prefect_api() -> Iterator[str]:
 
     with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}):
         server = SubprocessASGIServer()
-        with without_interrupt():  # Ctrl-C must not end the server before the flow has said that it stops
+        # Ctrl-C must not end the server before the flow has said that it stops
+        with without_interrupt():
             server.start(timeout=START_SECONDS)
         os.environ["PREFECT_API_URL"] = server.api_url  # for worker processes of any kind
         try:
@@ -67,7 +79,9 @@ def drain() -> None:
 
 
 def find_flows() -> None:
-    """Let worker processes of any kind import the flows by name: a deployed flow is loaded from a file in a folder that is on nobody's path."""
+    """Let worker processes of any kind import the flows by name: a deployed flow is loaded from a
+    file in a folder that is on nobody's path.
+    """
     here = str(Path(__file__).resolve().parent)
     if here not in sys.path:
         sys.path.append(here)
@@ -77,14 +91,17 @@ def find_flows() -> None:
 
 
 def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
-    """`workers` processes of this machine, or a Ray or Dask cluster: the one that RAY_ADDRESS or DASK_SCHEDULER_ADDRESS names, else one of this machine.
+    """`workers` processes of this machine, or a Ray or Dask cluster: the one that RAY_ADDRESS or
+    DASK_SCHEDULER_ADDRESS names, else one of this machine.
 
-    `gpus` is a trial's share of a GPU; see `resources`. Raises `BadInput` for another kind, one that is not installed, or a share that means nothing.
+    `gpus` is a trial's share of a GPU; see `resources`. Raises `BadInput` for another kind, one
+    that is not installed, or a share that means nothing.
     """
     find_flows()
     if gpus is not None and (kind == "processes" or gpus < 0 or (gpus > 1 and gpus != int(gpus))):
         raise BadInput(
-            f"gpus={gpus} must be a trial's share of a GPU on Ray or Dask: a fraction, or a whole number above one"
+            f"gpus={gpus} must be a trial's share of a GPU on Ray or Dask: a fraction, or a "
+            "whole number above one"
         )
     if kind == "processes":
         from prefect.task_runners import ProcessPoolTaskRunner
@@ -93,13 +110,17 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
     try:
         if kind == "ray":
             address = os.environ.get("RAY_ADDRESS")
-            if not address:  # read as ray is imported; left alone, its servers listen on all of the machine's addresses
+            # read as ray is imported; left alone, its servers listen on all of the machine's
+            # addresses
+            if not address:
                 os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
             from prefect_ray import RayTaskRunner
 
             if address:  # a cluster that is there; it knows its own size
                 path = {"PYTHONPATH": os.environ["PYTHONPATH"]}
-                return RayTaskRunner(address, init_kwargs={"runtime_env": {"env_vars": path}, "log_to_driver": False})
+                return RayTaskRunner(
+                    address, init_kwargs={"runtime_env": {"env_vars": path}, "log_to_driver": False}
+                )
             own = {"num_cpus": workers, "include_dashboard": False, "log_to_driver": False}
             return RayTaskRunner(init_kwargs=own)
         if kind == "dask":
@@ -108,7 +129,12 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
             if address := os.environ.get("DASK_SCHEDULER_ADDRESS"):
                 return DaskTaskRunner(address=address)
             has = {"resources": {"GPU": gpus}} if gpus else {}
-            here = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+            here = {
+                "n_workers": workers,
+                "threads_per_worker": 1,
+                "dashboard_address": None,
+                "host": "127.0.0.1",
+            }
             return DaskTaskRunner(cluster_kwargs={**here, **has})
     except ImportError as error:
         raise BadInput(f"--runner {kind} needs an extra: pip install 'foretune[{kind}]'") from error
@@ -117,9 +143,11 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
 
 @contextmanager
 def resources(kind: str, gpus: float | None) -> Iterator[None]:
-    """What a task that is submitted inside needs: a processor core, and `gpus` of a GPU (default on Ray: one, where the cluster has any).
+    """What a task that is submitted inside needs: a processor core, and `gpus` of a GPU (default on
+    Ray: one, where the cluster has any).
 
-    Ray is asked not to repeat a task that was lost: the study does, which counts how often a trial was lost. Dask has its scheduler do it.
+    Ray is asked not to repeat a task that was lost: the study does, which counts how often a trial
+    was lost. Dask has its scheduler do it.
     """
     if kind == "ray":
         import ray
@@ -138,7 +166,9 @@ def resources(kind: str, gpus: float | None) -> Iterator[None]:
 
 
 def lost_task(kind: str) -> tuple[type[Exception], ...]:
-    """The errors that mean that a task's process or node is gone, not that the task failed; RuntimeError: torch's, CUDA's among them."""
+    """The errors that mean that a task's process or node is gone, not that the task failed;
+    RuntimeError: torch's, CUDA's among them.
+    """
     from concurrent.futures.process import BrokenProcessPool
 
     from prefect.exceptions import CrashedRun
@@ -156,10 +186,12 @@ def lost_task(kind: str) -> tuple[type[Exception], ...]:
 
 
 def pool_worker_started() -> None:
-    """What a process of Prefect's pool does first: all that a worker does, and let no task run end without a word.
+    """What a process of Prefect's pool does first: all that a worker does, and let no task run end
+    without a word.
 
-    Where the server is away as a task run begins, Prefect 3.8.8 ends it with SystemExit, which its chain of futures hands on to nobody: the flow would wait for
-    ever. Here the same place raises an exception, which arrives.
+    Where the server is away as a task run begins, Prefect 3.8.8 ends it with SystemExit, which its
+    chain of futures hands on to nobody: the flow would wait for ever. Here the same place raises an
+    exception, which arrives.
     """
     import prefect.engine
 
@@ -177,7 +209,9 @@ def server_away(error: Exception) -> bool:
 
 
 def await_server(seconds: float = AWAY_SECONDS) -> None:
-    """Wait until Prefect's server answers. Raises ConnectionError, a fault of the machine, if it does not."""
+    """Wait until Prefect's server answers. Raises ConnectionError, a fault of the machine, if it
+    does not.
+    """
     import httpx
     from prefect.settings import PREFECT_API_URL
 
@@ -188,11 +222,14 @@ def await_server(seconds: float = AWAY_SECONDS) -> None:
                 return
         if time.monotonic() > until:
             raise ConnectionError(
-                f"Prefect's server at {PREFECT_API_URL.value()} did not answer for {seconds:.0f} s; the next run goes on"
+                f"Prefect's server at {PREFECT_API_URL.value()} did not answer for "
+                f"{seconds:.0f} s; the next run goes on"
             )
         time.sleep(0.5)
 
 
 def machine_fault(task: Any, task_run: Any, state: Any) -> bool:
-    """Whether a task run failed for a reason that another try can mend: a full disk, a lost file system, too little memory. Not divergence."""
+    """Whether a task run failed for a reason that another try can mend: a full disk, a lost file
+    system, too little memory. Not divergence.
+    """
     return isinstance(state.result(raise_on_failure=False), (OSError, MemoryError))

@@ -1,10 +1,13 @@
-"""Run foretune as a service on this machine: Prefect's server, MLflow's server and workers, on loopback. `make serve`, `make stop`.
+"""Run foretune as a service on this machine: Prefect's server, MLflow's server and workers, on
+loopback. `make serve`, `make stop`.
 
     python flows/service.py serve [--gpus N] [--prefect-port P] [--mlflow-port P] [--host HOST]
     python flows/service.py stop | status
 
-What runs is in `.service/service.json`: a process counts as ours if it has the number *and* the start time that are written there. All that was started, and all
-that these start, carry a token of this service in their environment, so that `stop` ends exactly those, orphans of a killed worker included.
+What runs is in `.service/service.json`: a process counts as ours if it has the number *and* the
+start time that are written there. All that was started, and all that these start, carry a token of
+this service in their environment, so that `stop` ends exactly those, orphans of a killed worker
+included.
 """
 
 import argparse
@@ -42,7 +45,9 @@ UNFINISHED = ("RUNNING", "PENDING", "CANCELLING")
 
 @dataclass(frozen=True)
 class Process:
-    """A process that was started here; `created` (seconds since the epoch) tells it from a later one of the same number."""
+    """A process that was started here; `created` (seconds since the epoch) tells it from a later
+    one of the same number.
+    """
 
     name: str
     pid: int
@@ -53,7 +58,10 @@ class Process:
         """The process, if it still runs."""
         try:
             found = psutil.Process(self.pid)
-            alive = abs(found.create_time() - self.created) < 1.0 and found.status() != psutil.STATUS_ZOMBIE
+            alive = (
+                abs(found.create_time() - self.created) < 1.0
+                and found.status() != psutil.STATUS_ZOMBIE
+            )
         except psutil.Error:
             return None
         return found if alive else None
@@ -73,15 +81,21 @@ class Service:
 
     @classmethod
     def load(cls, folder: Path) -> "Service | None":
-        """What `folder` says; None where nothing was started. Raises `BadInput` for a damaged file."""
+        """What `folder` says; None where nothing was started. Raises `BadInput` for a damaged
+        file.
+        """
         file = folder / "service.json"
         try:
             told = json.loads(file.read_text())
-            return cls(folder, **{**told, "processes": tuple(Process(**p) for p in told["processes"])})
+            return cls(
+                folder, **{**told, "processes": tuple(Process(**p) for p in told["processes"])}
+            )
         except FileNotFoundError:
             return None
         except (ValueError, TypeError, KeyError) as error:
-            raise BadInput(f"{file} is damaged ({error}); end its processes by hand, then delete it") from error
+            raise BadInput(
+                f"{file} is damaged ({error}); end its processes by hand, then delete it"
+            ) from error
 
     def save(self) -> "Service":
         """Write the file."""
@@ -104,12 +118,16 @@ class Service:
         return any(p.name == name and p.running for p in self.processes)
 
     def environment(self) -> dict[str, str]:
-        """What all processes of the service see; what the user's environment says comes first where it makes sense."""
+        """What all processes of the service see; what the user's environment says comes first where
+        it makes sense.
+        """
         mine = {
             TOKEN: self.token,
             "PREFECT_API_URL": f"{self.prefect}/api",
             "MLFLOW_TRACKING_URI": self.mlflow,
-            "PYTHONPATH": os.pathsep.join(p for p in (os.environ.get("PYTHONPATH"), str(ROOT / "flows")) if p),
+            "PYTHONPATH": os.pathsep.join(
+                p for p in (os.environ.get("PYTHONPATH"), str(ROOT / "flows")) if p
+            ),
             "PATH": os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))),
         }
         default = {
@@ -117,7 +135,8 @@ class Service:
             "PREFECT_WORKER_QUERY_SECONDS": "5",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
-            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # for language models; three processes that this needs not
+            # for language models; three processes that this needs not
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{ROOT / 'mlflow.db'}",
             "MLFLOW_ARTIFACTS_DESTINATION": str(ROOT / "mlartifacts"),
             "DO_NOT_TRACK": "true",
@@ -142,7 +161,9 @@ class Service:
         return replace(self, processes=(*others, made)).save()
 
     def wait(self, name: str, address: str) -> None:
-        """Wait until a server answers. Raises `BadInput` with the end of its log where it does not."""
+        """Wait until a server answers. Raises `BadInput` with the end of its log where it
+        does not.
+        """
         until = time.monotonic() + START_SECONDS
         while True:
             try:
@@ -172,7 +193,8 @@ class Service:
         try:
             about = "Each slot is a GPU, or this machine's processor."
             self.ask(
-                "/work_pools/", {"name": POOL, "type": "process", "description": about, "concurrency_limit": slots}
+                "/work_pools/",
+                {"name": POOL, "type": "process", "description": about, "concurrency_limit": slots},
             )
         except urllib.error.HTTPError as error:
             if error.code != 409:  # it is there
@@ -180,33 +202,56 @@ class Service:
             self.ask(f"/work_pools/{POOL}", {"concurrency_limit": slots}, "PATCH")
 
     def crash_runs(self, states: Sequence[str]) -> int:
-        """Tell Prefect which of the pool's runs in these states are no more: nobody else does, and each would hold its slot for ever. How many."""
+        """Tell Prefect which of the pool's runs in these states are no more: nobody else does, and
+        each would hold its slot for ever. How many.
+        """
         workers = self.ask(f"/work_pools/{POOL}/workers/filter", {})
-        if any(w["status"] == "ONLINE" and not w["name"].startswith(worker_name("")) for w in workers):
+        if any(
+            w["status"] == "ONLINE" and not w["name"].startswith(worker_name("")) for w in workers
+        ):
             return 0  # other machines work on the pool, and the run may be theirs
-        wanted = {"flow_runs": {"state": {"type": {"any_": states}}}, "work_pools": {"name": {"any_": [POOL]}}}
+        wanted = {
+            "flow_runs": {"state": {"type": {"any_": states}}},
+            "work_pools": {"name": {"any_": [POOL]}},
+        }
         alive = {environment(process).get(RUN) for process in self.own()}
-        found = [run["id"] for run in self.ask("/flow_runs/filter", wanted) if run["id"] not in alive]
+        found = [
+            run["id"] for run in self.ask("/flow_runs/filter", wanted) if run["id"] not in alive
+        ]
         for run in found:
-            state = {"type": "CRASHED", "name": "Crashed", "message": "its process is gone; run it again to go on"}
+            state = {
+                "type": "CRASHED",
+                "name": "Crashed",
+                "message": "its process is gone; run it again to go on",
+            }
             self.ask(f"/flow_runs/{run}/set_state", {"state": state, "force": True})
         return len(found)
 
     def own(self) -> list[psutil.Process]:
         """All processes that carry this service's token."""
-        return [p for p in psutil.process_iter() if p.pid != os.getpid() and environment(p).get(TOKEN) == self.token]
+        return [
+            p
+            for p in psutil.process_iter()
+            if p.pid != os.getpid() and environment(p).get(TOKEN) == self.token
+        ]
 
 
 def environment(process: psutil.Process) -> dict[str, str]:
-    """The environment that a process was started with; empty for one that is gone, or another user's."""
+    """The environment that a process was started with; empty for one that is gone, or another
+    user's.
+    """
     try:
         return process.environ()
     except (psutil.Error, OSError):
         return {}
 
 
-def serve(folder: Path, host: str, prefect_port: int, mlflow_port: int, slots: int, deployments: Path) -> Service:
-    """Start what does not run. Raises `BadInput` where a port is taken or a server does not start."""
+def serve(
+    folder: Path, host: str, prefect_port: int, mlflow_port: int, slots: int, deployments: Path
+) -> Service:
+    """Start what does not run. Raises `BadInput` where a port is taken or a server does not
+    start.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     before = Service.load(folder)
     service = before or Service(folder, token=secrets.token_hex(16))
@@ -218,7 +263,16 @@ def serve(folder: Path, host: str, prefect_port: int, mlflow_port: int, slots: i
     try:
         if not service.runs("prefect"):
             service = service.start(
-                "prefect", ["prefect", "server", "start", "--host", service.host, "--port", str(service.prefect_port)]
+                "prefect",
+                [
+                    "prefect",
+                    "server",
+                    "start",
+                    "--host",
+                    service.host,
+                    "--port",
+                    str(service.prefect_port),
+                ],
             )
         if not service.runs("mlflow"):
             place = ["--host", service.host, "--port", str(service.mlflow_port), "--workers", "1"]
@@ -235,7 +289,9 @@ def serve(folder: Path, host: str, prefect_port: int, mlflow_port: int, slots: i
                 gpu = {"CUDA_VISIBLE_DEVICES": str(k)} if slots > 1 else {}
                 named = ["--pool", POOL, "--name", worker_name(str(k)), "--limit", "1"]
                 service = service.start(
-                    f"worker-{k}", ["prefect", "worker", "start", "--type", "process", *named], **gpu
+                    f"worker-{k}",
+                    ["prefect", "worker", "start", "--type", "process", *named],
+                    **gpu,
                 )
         service.wait("mlflow", f"{service.mlflow}/health")
     except (BadInput, OSError):
@@ -246,14 +302,27 @@ def serve(folder: Path, host: str, prefect_port: int, mlflow_port: int, slots: i
 
 
 def deploy(service: Service, deployments: Path) -> Service:
-    """Create or renew the deployments, unless they are as they were. Raises `BadInput` with what Prefect says."""
+    """Create or renew the deployments, unless they are as they were. Raises `BadInput` with what
+    Prefect says.
+    """
     sources = [deployments, *sorted((ROOT / "flows").glob("*.py"))]
     mark = hashlib.sha256(b"\0".join(p.read_bytes() for p in sources)).hexdigest()[:16]
     if mark == service.deployed:
         return service
-    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(deployments)]
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "--no-prompt",
+        "deploy",
+        "--all",
+        "--prefect-file",
+        str(deployments),
+    ]
     environment = {k: v for k, v in service.environment().items() if k != TOKEN}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
         raise BadInput(f"{deployments} could not be deployed:\n{tail}")
@@ -261,7 +330,9 @@ def deploy(service: Service, deployments: Path) -> Service:
 
 
 def stop(folder: Path) -> int:
-    """End what `serve` started, flow runs first; how many processes there were. Studies go on where they were with the next run."""
+    """End what `serve` started, flow runs first; how many processes there were. Studies go on where
+    they were with the next run.
+    """
     service = Service.load(folder)
     if service is None:
         return 0
@@ -275,7 +346,10 @@ def stop(folder: Path) -> int:
         try:
             service.crash_runs(UNFINISHED)
         except (OSError, ValueError) as error:
-            print(f"Prefect did not take the end of its flow runs ({error}); the next start tells it", file=sys.stderr)
+            print(
+                f"Prefect did not take the end of its flow runs ({error}); the next start tells it",
+                file=sys.stderr,
+            )
     rest = service.own()
     end(rest, [p for p in rest if p.pid in servers])
     (folder / "service.json").unlink()
@@ -283,7 +357,9 @@ def stop(folder: Path) -> int:
 
 
 def end(processes: Iterable[psutil.Process], first: Iterable[psutil.Process]) -> None:
-    """Ask `first` to end, wait for all of `processes`, then kill what is left. psutil checks start times: a number that was given anew is not met."""
+    """Ask `first` to end, wait for all of `processes`, then kill what is left. psutil checks start
+    times: a number that was given anew is not met.
+    """
     for process in first:
         try:
             process.terminate()
@@ -322,7 +398,8 @@ def check_free(host: str, port: int, name: str) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise BadInput(
-                f"port {port} of {host}, meant for {name}, is not free ({error.strerror}): end what uses it, or take another with "
+                f"port {port} of {host}, meant for {name}, is not free ({error.strerror}): "
+                "end what uses it, or take another with "
                 f'make serve SERVE="--{name}-port {port + 1}"'
             ) from error
 
@@ -342,24 +419,38 @@ def describe(service: Service) -> str:
     lines = [f"Prefect  {service.prefect}", f"MLflow   {service.mlflow}"]
     for p in service.processes:
         lines.append(
-            f"  {p.name:<9} {'process ' + str(p.pid) if p.running else 'is not running: make serve starts it again'}"
+            f"  {p.name:<9} "
+            f"{'process ' + str(p.pid) if p.running else 'is not running: make serve starts it again'}"
         )
-    return "\n".join([*lines, f"logs in {service.folder}; drop datasets into data/inbox; make stop ends it"])
+    return "\n".join(
+        [*lines, f"logs in {service.folder}; drop datasets into data/inbox; make stop ends it"]
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     from filelock import FileLock, Timeout
 
-    parser = argparse.ArgumentParser(prog="python flows/service.py", description="foretune as a service.")
+    parser = argparse.ArgumentParser(
+        prog="python flows/service.py", description="foretune as a service."
+    )
     parser.add_argument("action", choices=("serve", "stop", "status"))
-    parser.add_argument("--folder", type=Path, default=ROOT / ".service", help="for logs and Prefect's database")
     parser.add_argument(
-        "--host", default="127.0.0.1", help="loopback unless told otherwise: who reaches it can run code"
+        "--folder", type=Path, default=ROOT / ".service", help="for logs and Prefect's database"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="loopback unless told otherwise: who reaches it can run code",
     )
     parser.add_argument("--prefect-port", type=int, default=4200)
     parser.add_argument("--mlflow-port", type=int, default=5000)
-    parser.add_argument("--gpus", type=int, default=max(1, gpus()), help="a worker each (default: all; 1 without any)")
+    parser.add_argument(
+        "--gpus",
+        type=int,
+        default=max(1, gpus()),
+        help="a worker each (default: all; 1 without any)",
+    )
     parser.add_argument("--deployments", type=Path, default=ROOT / "prefect.yaml")
     given = parser.parse_args(argv)
     given.folder.mkdir(parents=True, exist_ok=True)
@@ -373,7 +464,13 @@ def main(argv: Sequence[str] | None = None) -> int:
                 print(describe(found) if found else "nothing is running; make serve starts it")
             else:
                 ports = given.prefect_port, given.mlflow_port
-                print(describe(serve(given.folder, given.host, *ports, max(1, given.gpus), given.deployments)))
+                print(
+                    describe(
+                        serve(
+                            given.folder, given.host, *ports, max(1, given.gpus), given.deployments
+                        )
+                    )
+                )
     except Timeout:
         print("error: another make serve or make stop is at work; wait for it", file=sys.stderr)
         return 2

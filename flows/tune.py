@@ -1,9 +1,11 @@
-"""Tune a network as a Prefect flow: ask -> submit steps -> tell -> log, until the budget is spent. Stopped or killed, the same command continues.
+"""Tune a network as a Prefect flow: ask -> submit steps -> tell -> log, until the budget is spent.
+Stopped or killed, the same command continues.
 
     python flows/tune.py IMAGES [--budget EPOCHS] [--method M] [--workers N] [--study NAME] [--runner processes|ray|dask|local [--gpus SHARE] [--storage URL]]
 
-The study is that of `foretune tune`: either command continues what the other began. Each step is a task run, which costs half a second to hand over
-(docs/service.md); `local` runs the steps on foretune's own processes instead, for methods that go epoch by epoch where an epoch takes a second.
+The study is that of `foretune tune`: either command continues what the other began. Each step is a
+task run, which costs half a second to hand over (docs/service.md); `local` runs the steps on
+foretune's own processes instead, for methods that go epoch by epoch where an epoch takes a second.
 """
 
 import argparse
@@ -60,8 +62,12 @@ LOCAL = "local"  # beside the kinds of task runners
     retry_delay_seconds=2,
     retry_condition_fn=machine_fault,
 )
-def run_step(objective: Objective, config_id: int, config: Mapping[str, Any], start: int, stop: int) -> Outcome:
-    """Take a trial from one epoch to another. Divergence and a configuration that cannot be trained are outcomes, not errors."""
+def run_step(
+    objective: Objective, config_id: int, config: Mapping[str, Any], start: int, stop: int
+) -> Outcome:
+    """Take a trial from one epoch to another. Divergence and a configuration that cannot be trained
+    are outcomes, not errors.
+    """
     try:
         return objective.run(config_id, config, start, stop)
     except BadInput as error:
@@ -78,9 +84,13 @@ class Submitted:
 
 
 class PrefectWorkers:
-    """Steps as task runs on a Prefect task runner (the `Workers` of `foretune.running.runner`); a pool that broke is replaced by a new one."""
+    """Steps as task runs on a Prefect task runner (the `Workers` of `foretune.running.runner`); a
+    pool that broke is replaced by a new one.
+    """
 
-    def __init__(self, objective: Objective, count: int, runner: str = "processes", gpus: float | None = None):
+    def __init__(
+        self, objective: Objective, count: int, runner: str = "processes", gpus: float | None = None
+    ):
         self.objective, self.count, self.kind, self.gpus = objective, count, runner, gpus
         self._runner: Any = None
         self._busy: dict[int, Submitted] = {}
@@ -104,14 +114,17 @@ class PrefectWorkers:
         }
         with resources(self.kind, self.gpus):
             future = self._runner.submit(run_step, parameters)
-        self._busy[step.config_id] = Submitted(step, config, future)  # Dask forgets a task whose future nobody holds
+        # Dask forgets a task whose future nobody holds
+        self._busy[step.config_id] = Submitted(step, config, future)
         future.add_done_callback(partial(self._put, step.config_id))
 
     def _put(self, config_id: int, future: Any) -> None:
         self._done.put((config_id, future))
 
     def events(self, timeout: float) -> list[Event]:
-        """Steps that ended; waits up to `timeout` seconds for the first. A step that could not begin because Prefect's server was away begins again."""
+        """Steps that ended; waits up to `timeout` seconds for the first. A step that could not
+        begin because Prefect's server was away begins again.
+        """
         over: list[tuple[int, Any]] = []
         with suppress(queue.Empty):
             over.append(self._done.get(timeout=timeout))
@@ -124,7 +137,11 @@ class PrefectWorkers:
                 await_server()
                 self.submit(submitted.step, submitted.config)
         out = [event for _, event in found if event is not None]
-        if self.kind == "processes" and any(isinstance(event, Died) for event in out) and not self._busy:
+        if (
+            self.kind == "processes"
+            and any(isinstance(event, Died) for event in out)
+            and not self._busy
+        ):
             self._leave()  # a pool that lost a process takes no more work
         return out
 
@@ -135,7 +152,11 @@ class PrefectWorkers:
         except lost_task(self.kind) as error:
             if server_away(error):
                 return None
-            return Died(step, f"its task run ended with {type(error).__name__}: {' '.join(str(error).split())[:200]}")
+            return Died(
+                step,
+                f"its task run ended with {type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}",
+            )
 
     def _leave(self) -> None:
         if self._runner is not None:
@@ -143,7 +164,9 @@ class PrefectWorkers:
             runner.__exit__(None, None, None)
 
     def close(self) -> None:
-        """End everything at once; a step under way is taken up again from its last checkpoint another time."""
+        """End everything at once; a step under way is taken up again from its last checkpoint
+        another time.
+        """
         if self._busy and self.kind == "processes":
             stop_children()
         self._leave()
@@ -188,9 +211,12 @@ def tune(
         meta: meta-dataset in DATA/meta to learn from, or none
         settings: training settings that differ, such as {"max_epoch": 20, "device": "cuda"}
         tracking: MLflow's address, or none (default: the worker's own)
-        runner: what trials run on: processes of one machine, a Ray or Dask cluster, or local: processes without a task run for each step
-        gpus: a trial's share of a GPU on Ray or Dask, such as 0.5 for two at a time (default on Ray: one, if there is any)
-        storage: where checkpoints lie if machines share no disk: an address for fsspec, such as s3://bucket/foretune
+        runner: what trials run on: processes of one machine, a Ray or Dask cluster, or local:
+            processes without a task run for each step
+        gpus: a trial's share of a GPU on Ray or Dask, such as 0.5 for two at a time (default on
+            Ray: one, if there is any)
+        storage: where checkpoints lie if machines share no disk: an address for fsspec, such as
+            s3://bucket/foretune
     """
     request = tuning.Request(
         images=images,
@@ -206,9 +232,17 @@ def tune(
         meta=meta,
         settings=dict(settings or {}),
     )
-    tracker = None if tracking == "none" else Tracker(tracking, warn=lambda line: print(line, file=sys.stderr))
+    tracker = (
+        None
+        if tracking == "none"
+        else Tracker(tracking, warn=lambda line: print(line, file=sys.stderr))
+    )
     with tuning.prepared(request) as ready:
-        stored = Stored.of(ready.objective, f"{storage.rstrip('/')}/{ready.folder.name}") if storage else None
+        stored = (
+            Stored.of(ready.objective, f"{storage.rstrip('/')}/{ready.folder.name}")
+            if storage
+            else None
+        )
         if stored:
             stored.prepare(new=not ready.study.started)
         try:
@@ -221,7 +255,11 @@ def tune(
 
                 objective = stored or ready.objective
                 own = runner == LOCAL
-                pool = Processes(objective, workers) if own else PrefectWorkers(objective, workers, runner, gpus)
+                pool = (
+                    Processes(objective, workers)
+                    if own
+                    else PrefectWorkers(objective, workers, runner, gpus)
+                )
                 tuning.run(ready, workers=pool, on_change=changed)
             if stored:
                 stored.fetch(needed_checkpoints(ready.study, ready.objective))
@@ -236,7 +274,8 @@ def tune(
             if tracker:
                 tracker.close(ready.study)
     print(
-        f"best: {describe(tuned.best)}; accuracy {tuned.valid_accuracy:.4f} (valid), {tuned.test_accuracy:.4f} (test); report: {report}"
+        f"best: {describe(tuned.best)}; accuracy {tuned.valid_accuracy:.4f} (valid), "
+        f"{tuned.test_accuracy:.4f} (test); report: {report}"
     )
     return tuned
 
@@ -247,10 +286,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python flows/tune.py", description="Tune a network on IMAGES as a Prefect flow."
     )
     parser.add_argument(
-        "images", help="a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME"
+        "images",
+        help="a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME",
     )
     parser.add_argument(
-        "--budget", type=int, metavar="EPOCHS", help="epochs in all trials together (default: ten full trainings)"
+        "--budget",
+        type=int,
+        metavar="EPOCHS",
+        help="epochs in all trials together (default: ten full trainings)",
     )
     parser.add_argument("--method", help="see: foretune methods")
     parser.add_argument("--workers", type=int, default=2)
@@ -260,11 +303,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", default="data")
     parser.add_argument("--meta", default="light", help="meta-dataset in DATA/meta, or none")
     parser.add_argument(
-        "--tracking", help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db), or none"
+        "--tracking",
+        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db), or none",
     )
     parser.add_argument("--runner", choices=(*RUNNERS, LOCAL), default="processes")
-    parser.add_argument("--gpus", type=float, metavar="SHARE", help="of a GPU for each trial, on Ray or Dask")
-    parser.add_argument("--storage", metavar="URL", help="of checkpoints, for machines that share no disk")
+    parser.add_argument(
+        "--gpus", type=float, metavar="SHARE", help="of a GPU for each trial, on Ray or Dask"
+    )
+    parser.add_argument(
+        "--storage", metavar="URL", help="of checkpoints, for machines that share no disk"
+    )
     given = parser.parse_args(argv)
     stops_on_sigterm()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch as a worker starts

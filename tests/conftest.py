@@ -22,12 +22,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # a shell's background job ignores Ctrl-C, and so would what it starts
-sys.path.insert(0, str(Path(__file__).parent / "toys"))  # spawned workers inherit it, and find the toy objective there
+# spawned workers inherit it, and find the toy objective there
+sys.path.insert(0, str(Path(__file__).parent / "toys"))
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Published tables and images beside the checkout, for those who have them; tests that need them skip otherwise."""
+    """Published tables and images beside the checkout, for those who have them; tests that need
+    them skip otherwise.
+    """
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not (folder / "data" / "curves").is_dir():
         pytest.skip("the published tables (../shared/data) are not on this machine")
@@ -36,7 +39,9 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def meta() -> MetaDataset:
-    """Five synthetic tasks, 40 configurations (one hyperparameter conditional, some diverge), 9 epochs and epoch 0."""
+    """Five synthetic tasks, 40 configurations (one hyperparameter conditional, some diverge), 9
+    epochs and epoch 0.
+    """
     from synthetic import synthetic_meta
 
     return synthetic_meta()
@@ -52,7 +57,9 @@ def meta_folder(meta: MetaDataset, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def table() -> Callable[..., MetaDataset]:
-    """Make a meta-dataset from values (tasks, configurations, epochs) given as an array; NaN is a diverged cell."""
+    """Make a meta-dataset from values (tasks, configurations, epochs) given as an array; NaN is a
+    diverged cell.
+    """
 
     def make(values: np.ndarray, goal: str = "maximize") -> MetaDataset:
         tasks, n, epochs = values.shape
@@ -66,18 +73,37 @@ def table() -> Callable[..., MetaDataset]:
             "meta": None,
         }
         space = Space(
-            {"name": "line", "hyperparameters": [x], "conditions": [], "forbiddens": [], "format_version": 0.4}
+            {
+                "name": "line",
+                "hyperparameters": [x],
+                "conditions": [],
+                "forbiddens": [],
+                "format_version": 0.4,
+            }
         )
         configs = {10 * i: {"x": i / max(1, n - 1)} for i in range(n)}
         rows = [
-            {"task": f"t{t}", "config_id": 10 * i, "seed": 0, "epoch": e + 1, "score": float(values[t, i, e])}
+            {
+                "task": f"t{t}",
+                "config_id": 10 * i,
+                "seed": 0,
+                "epoch": e + 1,
+                "score": float(values[t, i, e]),
+            }
             for t in range(tasks)
             for i in range(n)
             for e in range(epochs)
         ]
         names = [f"t{t}" for t in range(tasks)]
         return MetaDataset.build(
-            space, configs, rows, metric="score", goal=goal, name="line", max_epoch=epochs, tasks=names
+            space,
+            configs,
+            rows,
+            metric="score",
+            goal=goal,
+            name="line",
+            max_epoch=epochs,
+            tasks=names,
         )
 
     return make
@@ -118,7 +144,9 @@ def cli() -> Callable[..., Ran]:
 
 @pytest.fixture(scope="session")
 def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image task of three colours that a network learns in seconds, as a file: 90 images of 32 x 32."""
+    """An image task of three colours that a network learns in seconds, as a file: 90 images of 32 x
+    32.
+    """
     from foretune.tasks.task import Task, split_by_content
 
     rng = np.random.default_rng(0)

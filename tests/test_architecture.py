@@ -30,13 +30,17 @@ ROOMS = (
 )
 AT_THE_TOP = {"__init__", "__main__", "errors", "files", "packages", "params"}
 MODULES = {
-    ".".join(("foretune", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    ".".join(("foretune", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
+        ".__init__"
+    ): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
-    """Names of the modules that a file imports, wherever in it, and whether only type checkers read that import."""
+    """Names of the modules that a file imports, wherever in it, and whether only type checkers read
+    that import.
+    """
 
     def walk(nodes: list[ast.AST], typing: bool) -> Iterator[tuple[str, bool]]:
         for node in nodes:
@@ -70,12 +74,16 @@ def circles(arrows: dict[str, set[str]]) -> list[list[str]]:
         return seen
 
     reached = {module: reach(module) for module in arrows}
-    found = {tuple(sorted(b for b in reached[a] if a in reached[b])) for a in arrows if a in reached[a]}
+    found = {
+        tuple(sorted(b for b in reached[a] if a in reached[b])) for a in arrows if a in reached[a]
+    }
     return [list(circle) for circle in sorted(found)]
 
 
 def test_every_module_has_a_room_and_imports_point_down() -> None:
-    """Lazy imports and those for type checkers are held to it too; circles inside a room count as well."""
+    """Lazy imports and those for type checkers are held to it too; circles inside a room count as
+    well.
+    """
     wrong = []
     arrows: dict[str, set[str]] = {module: set() for module in MODULES}
     for module, path in MODULES.items():
@@ -93,7 +101,9 @@ def test_every_module_has_a_room_and_imports_point_down() -> None:
 
 
 def test_engines_stay_outside() -> None:
-    """Only the tracker imports mlflow, only flows/ prefect; a flow never calls DVC, which holds a lock; the package never imports flows or papers."""
+    """Only the tracker imports mlflow, only flows/ prefect; a flow never calls DVC, which holds a
+    lock; the package never imports flows or papers.
+    """
     flows = {path.stem for path in (ROOT / "flows").glob("*.py")}
     wrong = []
     for module, path in MODULES.items():
@@ -101,8 +111,12 @@ def test_engines_stay_outside() -> None:
         allowed = {"mlflow"} if module == "foretune.views.tracking" else set()
         wrong += [
             f"{module} imports {name}"
-            for name in used & {"prefect", "prefect_ray", "prefect_dask", "dvc", "mlflow", "papers", *flows} - allowed
+            for name in used
+            & {"prefect", "prefect_ray", "prefect_dask", "dvc", "mlflow", "papers", *flows}
+            - allowed
         ]
     for path in (ROOT / "flows").glob("*.py"):
-        wrong += [f"{path.name} imports dvc" for name, _ in imports(path) if name.split(".")[0] == "dvc"]
+        wrong += [
+            f"{path.name} imports dvc" for name, _ in imports(path) if name.split(".")[0] == "dvc"
+        ]
     assert not wrong, "\n".join(wrong)

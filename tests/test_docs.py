@@ -1,4 +1,7 @@
-"""What README and docs promise: examples run, commands and files are there, pages that tables decide are as measured."""
+"""What README and docs promise.
+
+Examples run, commands and files are there, pages that tables decide are as measured.
+"""
 
 import ast
 import re
@@ -14,29 +17,41 @@ from foretune.searchers.registry import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDE = ROOT / "docs" / "guide"
-PAGES = sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - set((ROOT / "docs/templates").glob("*.md")))
+PAGES = sorted(
+    {*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")}
+    - set((ROOT / "docs/templates").glob("*.md"))
+)
 README = (ROOT / "README.md").read_text()
 WIDTH = 100
 
 
 def blocks(path: Path, language: str = "python") -> list[str]:
     """The blocks of a Markdown file in one language ("" for those without), indented ones too."""
-    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```$", path.read_text(), re.DOTALL | re.MULTILINE)
-    return ["\n".join(line.removeprefix(indent) for line in block.split("\n")) for indent, block in found]
+    found = re.findall(
+        rf"^( *)```{language}\n(.*?)^ *```$", path.read_text(), re.DOTALL | re.MULTILINE
+    )
+    return [
+        "\n".join(line.removeprefix(indent) for line in block.split("\n"))
+        for indent, block in found
+    ]
 
 
 def run(code: str, folder: Path) -> str:
     """What a script prints; it must end well and complain of nothing."""
     (folder / "example.py").write_text(code)
     command = [sys.executable, "example.py"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return done.stdout
 
 
 def test_pages_that_tables_decide_are_as_measured():
     command = [sys.executable, "docs/generate.py", "--check"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
 
 
@@ -68,7 +83,11 @@ def anchors(page: Path) -> set[str]:
 
 def test_every_page_is_in_the_index():
     index = (ROOT / "docs" / "index.md").read_text()
-    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    pages = [
+        page.relative_to(ROOT / "docs").as_posix()
+        for page in PAGES
+        if page.is_relative_to(ROOT / "docs")
+    ]
     assert [page for page in pages if page != "index.md" and f"({page})" not in index] == []
 
 
@@ -107,7 +126,9 @@ def test_commands_that_the_pages_show_exist():
     shown = {
         command
         for page in PAGES
-        for command in re.findall(r"^ *foretune ([a-z]+)", "\n".join(blocks(page, "")), re.MULTILINE)
+        for command in re.findall(
+            r"^ *foretune ([a-z]+)", "\n".join(blocks(page, "")), re.MULTILINE
+        )
     }
     assert shown >= {"tune", "recommend", "studies", "report", "replay", "import"}
     assert shown <= set(known)
@@ -119,7 +140,9 @@ def test_the_readmes_example_is_short_and_uses_public_names():
     used = {
         node.attr
         for node in ast.walk(ast.parse(example))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "foretune"
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "foretune"
     }
     assert used and used <= set(foretune.__all__)
 

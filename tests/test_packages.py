@@ -33,25 +33,36 @@ def fake_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None
     monkeypatch.setattr(sources_index, "_pip", lambda: [str(script)])
 
 
-def test_a_kept_wheel_is_found_by_its_hash_without_pip(cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_kept_wheel_is_found_by_its_hash_without_pip(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+):
     monkeypatch.setattr(sources_index, "_pip", lambda: pytest.fail("pip must not run"))
     cache.mkdir()
     (cache / "Some_Set-1.0-py3-none-any.whl").write_bytes(b"wheel")
     assert fetch(package()) == cache / "Some_Set-1.0-py3-none-any.whl"
 
 
-def test_a_tampered_wheel_in_the_cache_is_fetched_again(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_tampered_wheel_in_the_cache_is_fetched_again(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     cache.mkdir()
     (cache / "some_set-1.0-py3-none-any.whl").write_bytes(b"tampered")
-    fake_pip(tmp_path, monkeypatch, "(dest / 'some_set-1.0-py3-none-any.whl').write_bytes(b'wheel')\n")
+    fake_pip(
+        tmp_path, monkeypatch, "(dest / 'some_set-1.0-py3-none-any.whl').write_bytes(b'wheel')\n"
+    )
     lines: list[str] = []
     assert fetch(package(), lines.append).read_bytes() == b"wheel"
     assert lines[0] == "fetching some-set==1.0 (1 MiB)"
     assert sorted(file.suffix for file in cache.iterdir()) in ([".whl"], [".lock", ".whl"])
 
 
-def test_the_pin_and_its_hash_reach_pip(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write = f"Path({str(tmp_path / 'seen')!r}).write_text(' '.join(arguments) + ' ' + Path(arguments[-1]).read_text())"
+def test_the_pin_and_its_hash_reach_pip(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    write = (
+        f"Path({str(tmp_path / 'seen')!r}).write_text(' '.join(arguments) + ' ' + "
+        "Path(arguments[-1]).read_text())"
+    )
     fake_pip(tmp_path, monkeypatch, f"{write}\nsys.exit(1)\n")
     with pytest.raises(BadInput):
         fetch(package())
@@ -62,21 +73,29 @@ def test_the_pin_and_its_hash_reach_pip(cache: Path, tmp_path: Path, monkeypatch
     assert "index" not in seen
 
 
-def test_another_hash_than_the_pinned_one_is_refused(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    fake_pip(tmp_path, monkeypatch, "(dest / 'some_set-1.0-py3-none-any.whl').write_bytes(b'other')\n")
+def test_another_hash_than_the_pinned_one_is_refused(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    fake_pip(
+        tmp_path, monkeypatch, "(dest / 'some_set-1.0-py3-none-any.whl').write_bytes(b'other')\n"
+    )
     with pytest.raises(BadInput, match="has not the SHA-256"):
         fetch(package())
     assert not list(cache.glob("*.whl"))
 
 
-def test_without_a_network_the_error_says_what_to_do(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_a_network_the_error_says_what_to_do(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     fake_pip(
         tmp_path,
         monkeypatch,
-        "print('WARNING: x\\nERROR: No matching distribution found', file=sys.stderr)\nsys.exit(1)\n",
+        "print('WARNING: x\\nERROR: No matching distribution found', "
+        "file=sys.stderr)\nsys.exit(1)\n",
     )
     with pytest.raises(
-        BadInput, match=r"some-set==1\.0 could not be fetched \(ERROR: No matching.*needs a network.*packages by hand"
+        BadInput,
+        match=r"some-set==1\.0 could not be fetched \(ERROR: No matching.*needs a network.*packages by hand",
     ):
         fetch(package())
 
@@ -86,7 +105,9 @@ def test_cache_folder_without_the_variable(monkeypatch: pytest.MonkeyPatch):
     assert cache_folder() == Path.home() / ".cache" / "foretune" / "packages"
 
 
-def test_member_refuses_what_is_missing_or_too_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_member_refuses_what_is_missing_or_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
         archive.writestr("large", b"0" * 101)
         archive.writestr("small", b"0" * 100)

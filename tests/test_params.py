@@ -30,7 +30,12 @@ def test_the_repository_file_is_valid_and_says_everything() -> None:
 
 
 def test_sections_become_dataclasses(tmp_path: Path) -> None:
-    params = load(written(tmp_path, "training: {max_epoch: 3, pretrained: false}\nmeta_dataset: {held_out: [a, b]}\n"))
+    params = load(
+        written(
+            tmp_path,
+            "training: {max_epoch: 3, pretrained: false}\nmeta_dataset: {held_out: [a, b]}\n",
+        )
+    )
     assert params.training == Settings(max_epoch=3, pretrained=False)
     assert params.meta_dataset.held_out == ("a", "b")
     assert params.evaluate == Params().evaluate
@@ -68,7 +73,10 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_printing_one_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = str(written(tmp_path, "meta_dataset: {held_out: [a, b]}\ndemo: {task: a}\n"))
-    assert [main([name, "--file", path]) for name in ("demo.task", "meta_dataset.held_out", "demo.budget")] == [0, 0, 0]
+    assert [
+        main([name, "--file", path])
+        for name in ("demo.task", "meta_dataset.held_out", "demo.budget")
+    ] == [0, 0, 0]
     assert capsys.readouterr().out.splitlines() == ["a", "a,b", "60"]
     assert main(["demo.nothing", "--file", path]) == 2
     assert "has no parameter 'demo.nothing'" in capsys.readouterr().err

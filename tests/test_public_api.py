@@ -17,5 +17,8 @@ def test_every_public_name_is_there():
 
 
 def test_importing_the_package_loads_nothing():
-    code = "import foretune, sys; sys.exit(any(m in sys.modules for m in ('numpy', 'torch', 'ConfigSpace', 'pandas')))"
+    code = (
+        "import foretune, sys; sys.exit(any(m in sys.modules for m in ('numpy', 'torch', "
+        "'ConfigSpace', 'pandas')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

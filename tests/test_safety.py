@@ -1,4 +1,6 @@
-"""What nobody may do: run text as code, load objects that run code, hand a line to a shell, let a password out."""
+"""What nobody may do: run text as code, load objects that run code, hand a line to a shell, let a
+password out.
+"""
 
 import ast
 import json
@@ -33,9 +35,27 @@ def forbidden(source):
         if not isinstance(node, ast.Call):
             continue
         name = called(node)
-        given = {k.arg: k.value.value for k in node.keywords if k.arg and isinstance(k.value, ast.Constant)}
-        bad = name in {"eval", "exec", "os.system", "os.popen", "yaml.load", "yaml.unsafe_load", "yaml.full_load"}
-        bad |= name in {"pickle.load", "pickle.loads", "joblib.load", "pd.read_pickle", "pandas.read_pickle"}
+        given = {
+            k.arg: k.value.value
+            for k in node.keywords
+            if k.arg and isinstance(k.value, ast.Constant)
+        }
+        bad = name in {
+            "eval",
+            "exec",
+            "os.system",
+            "os.popen",
+            "yaml.load",
+            "yaml.unsafe_load",
+            "yaml.full_load",
+        }
+        bad |= name in {
+            "pickle.load",
+            "pickle.loads",
+            "joblib.load",
+            "pd.read_pickle",
+            "pandas.read_pickle",
+        }
         bad |= name == "torch.load" and given.get("weights_only") is not True
         bad |= name in {"np.load", "numpy.load"} and given.get("allow_pickle") is not False
         bad |= given.get("shell") is True
@@ -64,12 +84,19 @@ def test_nothing_that_is_read_can_run(path):
 )
 def test_the_rule_sees_what_it_forbids(line):
     assert len(forbidden(line)) == 1
-    assert forbidden("torch.load(f, weights_only=True); np.load(f, allow_pickle=False); yaml.safe_load(f)") == []
+    assert (
+        forbidden(
+            "torch.load(f, weights_only=True); np.load(f, allow_pickle=False); yaml.safe_load(f)"
+        )
+        == []
+    )
 
 
 def test_parameters_with_a_python_tag_make_nothing(tmp_path):
     marker = tmp_path / "made"
-    (tmp_path / "params.yaml").write_text(f"training: !!python/object/apply:os.mkdir [{str(marker)!r}]\n")
+    (tmp_path / "params.yaml").write_text(
+        f"training: !!python/object/apply:os.mkdir [{str(marker)!r}]\n"
+    )
     with pytest.raises(BadInput):
         load(tmp_path / "params.yaml")
     assert not marker.exists()

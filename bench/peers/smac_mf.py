@@ -24,7 +24,11 @@ def run(pool: Pool) -> None:
         )
         intensifier = MultiFidelityFacade.get_intensifier(scenario, eta=3)
         optimizer = MultiFidelityFacade(
-            scenario, lambda config, seed, budget: 0.0, intensifier=intensifier, logging_level=False, overwrite=True
+            scenario,
+            lambda config, seed, budget: 0.0,
+            intensifier=intensifier,
+            logging_level=False,
+            overwrite=True,
         )
         while True:
             info = optimizer.ask()

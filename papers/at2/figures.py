@@ -28,12 +28,17 @@ NORMAL_90 = 1.645  # half of the central 90 % interval, in standard deviations
 
 
 def calibration(forecast: pd.DataFrame) -> pd.DataFrame:
-    """By database and iteration, over cells not yet observed: root mean squared error, mean standard deviation, share within the 90 % interval."""
+    """By database and iteration, over cells not yet observed: root mean squared error, mean
+    standard deviation, share within the 90 % interval.
+    """
     later = forecast[~forecast["queried"] & forecast["observed"].notna()]
     wrong = later["mean"] - later["observed"]
     each = later.assign(squared=wrong**2, inside=wrong.abs() <= NORMAL_90 * later["std"])
     out = each.groupby(["database", "iteration"]).agg(
-        rmse=("squared", "mean"), std=("std", "mean"), inside=("inside", "mean"), cells=("std", "size")
+        rmse=("squared", "mean"),
+        std=("std", "mean"),
+        inside=("inside", "mean"),
+        cells=("std", "size"),
     )
     out["rmse"] = np.sqrt(out["rmse"])
     return out.round(4).reset_index()
@@ -43,7 +48,10 @@ def figure_1(pairs: pd.DataFrame) -> str:
     """Regret and ranking (0 is best) of every method on each database."""
     methods, panels = sorted(set(pairs["method"])), []
     for database, rows in pairs.groupby("database"):
-        for column, label in (("regret", "simple regret"), ("rank_smoothed", "final performance ranking")):
+        for column, label in (
+            ("regret", "simple regret"),
+            ("rank_smoothed", "final performance ranking"),
+        ):
             lines = []
             for k, method in enumerate(methods):
                 own = rows[rows["method"] == method].sort_values("iteration")
@@ -51,19 +59,34 @@ def figure_1(pairs: pd.DataFrame) -> str:
                 error = own["regret_se" if column == "regret" else "rank_se"].to_numpy(float)
                 band = (y - error, y + error) if method == "at2" else (None, None)
                 lines.append(
-                    Line(own["iteration"].tolist(), y.tolist(), method, series_style(k), low=band[0], high=band[1])
+                    Line(
+                        own["iteration"].tolist(),
+                        y.tolist(),
+                        method,
+                        series_style(k),
+                        low=band[0],
+                        high=band[1],
+                    )
                 )
-            panels.append((f"{database}: {label}", panel(lines, "epochs", label, log_x=False, top=None)))
-    return sheet("AT2's five pairs; band: one standard error of at2 over pairs", panels, methods, columns=2)
+            panels.append(
+                (f"{database}: {label}", panel(lines, "epochs", label, log_x=False, top=None))
+            )
+    return sheet(
+        "AT2's five pairs; band: one standard error of at2 over pairs", panels, methods, columns=2
+    )
 
 
 def figure_3(distances: pd.DataFrame, elbo: pd.DataFrame) -> str:
-    """Predicted against true distance of the best product of each task kernel, by decile of the true distance."""
+    """Predicted against true distance of the best product of each task kernel, by decile of the
+    true distance.
+    """
     small = elbo[elbo["size"] == "small"].sort_values("elbo", ascending=False)
     chosen = small.drop_duplicates("task")
     names, lines = [], []
     for k, (product, task) in enumerate(zip(chosen["product"], chosen["task"], strict=True)):
-        own = distances[(distances["product"] == product) & (distances["size"] == "small")].sort_values("true")
+        own = distances[
+            (distances["product"] == product) & (distances["size"] == "small")
+        ].sort_values("true")
         spread = own["spread"].fillna(0)
         names.append(f"{product} ({task})")
         lines.append(
@@ -77,26 +100,56 @@ def figure_3(distances: pd.DataFrame, elbo: pd.DataFrame) -> str:
             )
         )
     chart = panel(lines, "true distance", "predicted distance", log_x=False, top=None)
-    return sheet("Distance of two observations", [("best product of each task kernel", chart)], names)
+    return sheet(
+        "Distance of two observations", [("best product of each task kernel", chart)], names
+    )
 
 
 def figure_5(forecast: pd.DataFrame, database: str) -> str:
-    """Forecasts (dots, with a central 90 % interval) against what was observed later; on the diagonal they are right."""
-    rows = forecast[(forecast["database"] == database) & ~forecast["queried"] & forecast["observed"].notna()]
+    """Forecasts (dots, with a central 90 % interval) against what was observed later; on the
+    diagonal they are right.
+    """
+    rows = forecast[
+        (forecast["database"] == database) & ~forecast["queried"] & forecast["observed"].notna()
+    ]
     low, high = float(rows["observed"].min()), float(rows["observed"].max())
     panels = []
     for iteration, own in rows.groupby("iteration"):
         lines = [Line([low, high], [low, high], style="muted dash1", title="forecast = observed")]
         for observed, mean, std in own[["observed", "mean", "std"]].itertuples(index=False):
             reach = NORMAL_90 * std
-            lines.append(Line([observed, observed], [mean - reach, mean + reach], style="s0", title=f"{mean:.3f}"))
-            lines.append(Line([observed], [mean], style="s1", title=f"{mean:.3f}, observed {observed:.3f}", dot=True))
-        panels.append((f"after {iteration} epochs", panel(lines, "observed later", "forecast", log_x=False, top=None)))
-    return sheet(f"{database}, first pair: AT2's forecasts of 10 configurations, with 90 % intervals", panels)
+            lines.append(
+                Line(
+                    [observed, observed],
+                    [mean - reach, mean + reach],
+                    style="s0",
+                    title=f"{mean:.3f}",
+                )
+            )
+            lines.append(
+                Line(
+                    [observed],
+                    [mean],
+                    style="s1",
+                    title=f"{mean:.3f}, observed {observed:.3f}",
+                    dot=True,
+                )
+            )
+        panels.append(
+            (
+                f"after {iteration} epochs",
+                panel(lines, "observed later", "forecast", log_x=False, top=None),
+            )
+        )
+    return sheet(
+        f"{database}, first pair: AT2's forecasts of 10 configurations, with 90 % intervals", panels
+    )
 
 
 def figures(folder: Path) -> dict[str, str]:
-    """All pictures whose tables are in `folder`, by file name. Raises `BadInput` if there is none."""
+    """All pictures whose tables are in `folder`, by file name. Raises `BadInput` if there is
+    none.
+    """
     tables = {p.stem: pd.read_csv(p) for p in sorted(folder.glob("*.csv"))}
     out = {}
     if "pairs" in tables:
@@ -107,14 +160,18 @@ def figures(folder: Path) -> dict[str, str]:
         for database in sorted(set(tables["forecast"]["database"])):
             out[f"figure5-{database}.svg"] = figure_5(tables["forecast"], database)
     if not out:
-        raise BadInput(f"{folder} holds none of AT2's tables: run papers.at2.pairs or at2_tables first")
+        raise BadInput(
+            f"{folder} holds none of AT2's tables: run papers.at2.pairs or at2_tables first"
+        )
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Draw the figures and write `calibration.csv`."""
     parser = argparse.ArgumentParser(prog="python -m papers.at2.figures", description=main.__doc__)
-    parser.add_argument("--reports", type=Path, default=Path("data/reports/at2"), help="folder of the tables")
+    parser.add_argument(
+        "--reports", type=Path, default=Path("data/reports/at2"), help="folder of the tables"
+    )
     given = parser.parse_args(argv)
     try:
         drawn = figures(given.reports)

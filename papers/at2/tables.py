@@ -1,11 +1,13 @@
-"""AT2's tables 2 and 8 to 15 in small: held-out ELBO of the 64 kernel products, beside the paper's; resumable.
+"""AT2's tables 2 and 8 to 15 in small: held-out ELBO of the 64 kernel products, beside the paper's;
+resumable.
 
     python -m papers.at2.tables META [--minutes M] [--size small|middle|full] [--products O-P-A,M-T-F] [--out data/reports/at2]
 
-As in section 3.3.4: four tasks, 1,000 of their cells held out, the others trained on by stochastic variational inference
-(`papers.at2.variational`). Sizes (`SIZES`): training rows, inducing rows, batch, epochs; "full" is the paper's. A product is named by
-the initials of its task (OptiLand, MTBO, deep Linear, deep Poly), configuration (Tree, Flat, Linear, Poly) and fidelity
-(AccCurve, Fabolas, Matern, RBF) kernels. A product that `elbo.csv` holds at this size is not run again.
+As in section 3.3.4: four tasks, 1,000 of their cells held out, the others trained on by stochastic
+variational inference (`papers.at2.variational`). Sizes (`SIZES`): training rows, inducing rows,
+batch, epochs; "full" is the paper's. A product is named by the initials of its task (OptiLand,
+MTBO, deep Linear, deep Poly), configuration (Tree, Flat, Linear, Poly) and fidelity (AccCurve,
+Fabolas, Matern, RBF) kernels. A product that `elbo.csv` holds at this size is not run again.
 
 | file          | paper             | rows                                                                                      |
 |---------------|-------------------|-------------------------------------------------------------------------------------------|
@@ -61,14 +63,27 @@ SIZES = {
     "middle": Size(8000, 200, 400, 40),
     "full": Size(None, 1000, 1000, 200),
 }
-COLUMNS = ["product", "task", "configuration", "fidelity", "size", "elbo", "train_elbo", "distance_spearman", "seconds"]
+COLUMNS = [
+    "product",
+    "task",
+    "configuration",
+    "fidelity",
+    "size",
+    "elbo",
+    "train_elbo",
+    "distance_spearman",
+    "seconds",
+]
 
 
 def check(products: Sequence[str]) -> list[str]:
     """Product names as given; raises `BadInput` for an unknown one."""
     for name in products:
         if name not in PAPER:
-            raise BadInput(f"unknown kernel product {name!r}; a name is like O-P-A (OptiLand, DeepPoly, AccCurve)")
+            raise BadInput(
+                f"unknown kernel product {name!r}; a name is like O-P-A (OptiLand, DeepPoly, "
+                "AccCurve)"
+            )
     return list(products)
 
 
@@ -78,7 +93,9 @@ def kernels_of(product: str) -> tuple[str, str, str]:
     return TASK[task], CONFIGURATION[configuration], FIDELITY[fidelity]
 
 
-def run(meta: MetaDataset, product: str, size: Size, seed: int = 0) -> tuple[dict[str, Any], pd.DataFrame]:
+def run(
+    meta: MetaDataset, product: str, size: Size, seed: int = 0
+) -> tuple[dict[str, Any], pd.DataFrame]:
     """Train one product and score it: its row of `elbo.csv` and its rows of `distances.csv`."""
     import torch
 
@@ -116,7 +133,13 @@ def run(meta: MetaDataset, product: str, size: Size, seed: int = 0) -> tuple[dic
     seconds = time.perf_counter() - began
     order = pd.Series(true).rank(), pd.Series(predicted).rank()
     spearman = float(np.corrcoef(*order)[0, 1]) if order[1].std() > 0 else 0.0
-    bins = pd.DataFrame({"true": true, "predicted": predicted, "decile": (order[0].to_numpy() - 1) * 10 // len(true)})
+    bins = pd.DataFrame(
+        {
+            "true": true,
+            "predicted": predicted,
+            "decile": (order[0].to_numpy() - 1) * 10 // len(true),
+        }
+    )
     grouped = bins.groupby("decile").agg(
         true=("true", "mean"), predicted=("predicted", "mean"), spread=("predicted", "std")
     )
@@ -132,7 +155,9 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """With ranks within each size, ours and the paper's (among the products that are there), best first."""
+    """With ranks within each size, ours and the paper's (among the products that are there), best
+    first.
+    """
     table = table.assign(paper_elbo=table["product"].map(PAPER))
     by_size = table.groupby("size")
     table["rank"] = by_size["elbo"].rank(ascending=False, method="min").astype(int)
@@ -148,7 +173,9 @@ def tables(
     minutes: float = 60.0,
     say: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Run the products that are missing, the paper's best first, until the time is up; returns the table as far as it is there."""
+    """Run the products that are missing, the paper's best first, until the time is up; returns the
+    table as far as it is there.
+    """
     if size not in SIZES:
         raise BadInput(f"unknown size {size!r}; there are {', '.join(SIZES)}")
     wanted = check(list(PAPER) if products is None else products)
@@ -173,10 +200,16 @@ def tables(
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m papers.at2.tables", description=main.__doc__)
-    parser.add_argument("meta", help="meta-dataset folder, such as HyperRec's as `foretune import` makes it")
-    parser.add_argument("--minutes", type=float, default=60.0, help="stop after the product that is running then")
+    parser.add_argument(
+        "meta", help="meta-dataset folder, such as HyperRec's as `foretune import` makes it"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=60.0, help="stop after the product that is running then"
+    )
     parser.add_argument("--size", default="small", help=", ".join(SIZES))
-    parser.add_argument("--products", help="names, separated by commas; default: all 64, the paper's best first")
+    parser.add_argument(
+        "--products", help="names, separated by commas; default: all 64, the paper's best first"
+    )
     parser.add_argument("--out", type=Path, default=Path("data/reports/at2"))
     given = parser.parse_args(argv)
     try:
@@ -187,7 +220,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     own = done[done["size"] == given.size]
     if len(own) > 2:
-        print(f"{len(own)} products; Spearman with the paper's order {own['rank'].corr(own['paper_rank']):.2f}")
+        print(
+            f"{len(own)} products; Spearman with the paper's order "
+            f"{own['rank'].corr(own['paper_rank']):.2f}"
+        )
     return 0
 
 

@@ -1,11 +1,14 @@
-"""How the transfer searchers' cost grows: seconds to fit, milliseconds per decision and peak memory, each case in a process of its own.
+"""How the transfer searchers' cost grows: seconds to fit, milliseconds per decision and peak
+memory, each case in a process of its own.
 
     python -m papers.at2.transfer [--methods at2,curve-transfer] [--steps 100] [--out data/reports/at2/growth.csv]
 
-Past tasks are full tables of rising noisy curves in the synthetic space. Cases: one pair of the AT2 paper's size (4 past tasks, 100
-configurations, 75 epochs), then tasks to 100, configurations to 1,000 and epochs to 200, one at a time. CPU seconds of the
-process are counted beside wall-clock, since on a busy machine wall-clock says little, and one thread is used, since waiting
-threads count. The fit includes importing PyTorch where a method needs it. Cases that the file holds are not repeated.
+Past tasks are full tables of rising noisy curves in the synthetic space. Cases: one pair of the AT2
+paper's size (4 past tasks, 100 configurations, 75 epochs), then tasks to 100, configurations to
+1,000 and epochs to 200, one at a time. CPU seconds of the process are counted beside wall-clock,
+since on a busy machine wall-clock says little, and one thread is used, since waiting threads count.
+The fit includes importing PyTorch where a method needs it. Cases that the file holds are not
+repeated.
 """
 
 import argparse
@@ -33,7 +36,9 @@ CASES = [
 
 
 def case(method: str, tasks: int, configs: int, epochs: int, steps: int) -> dict[str, float]:
-    """One method on one made-up study: the first decision (which learns from the past), then `steps` more."""
+    """One method on one made-up study: the first decision (which learns from the past), then
+    `steps` more.
+    """
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "toys"))
     from synthetic import synthetic_space
 
@@ -46,15 +51,30 @@ def case(method: str, tasks: int, configs: int, epochs: int, steps: int) -> dict
     pool = space.sample(configs, rng)
     x = space.encode(pool)
     optimum = x.mean(axis=0) + rng.normal(0, 0.1, (tasks + 1, x.shape[1]))
-    top = 0.9 - 0.4 * ((x[None] - optimum[:, None]) ** 2).mean(axis=2) + rng.normal(0, 0.01, (tasks + 1, configs))
+    top = (
+        0.9
+        - 0.4 * ((x[None] - optimum[:, None]) ** 2).mean(axis=2)
+        + rng.normal(0, 0.01, (tasks + 1, configs))
+    )
     rate = rng.uniform(0.05, 0.5, (configs, 1))
     Y = top[:, :, None] * (1 - np.exp(-rate * np.arange(1, epochs + 1)))
     Y += rng.normal(0, 0.003, Y.shape)
     t, c, e = (a.ravel() for a in np.indices((tasks, configs, epochs)))
-    rows = pd.DataFrame({"task": t, "config_id": c, "seed": 0, "epoch": e + 1, "accuracy": Y[:-1].ravel()})
+    rows = pd.DataFrame(
+        {"task": t, "config_id": c, "seed": 0, "epoch": e + 1, "accuracy": Y[:-1].ravel()}
+    )
     rows["task"] = rows["task"].map(lambda k: f"t{k:03d}")
-    past = MetaDataset.build(space, dict(enumerate(pool)), rows, metric="accuracy", goal="maximize", max_epoch=epochs)
-    plan = Plan(task="new", metric="accuracy", goal="maximize", max_epoch=epochs, budget=10**6, method=method)
+    past = MetaDataset.build(
+        space, dict(enumerate(pool)), rows, metric="accuracy", goal="maximize", max_epoch=epochs
+    )
+    plan = Plan(
+        task="new",
+        metric="accuracy",
+        goal="maximize",
+        max_epoch=epochs,
+        budget=10**6,
+        method=method,
+    )
     study, chosen = Study(space, pool, plan, past=past), searcher(method)
     cpu, wall, took = time.process_time(), time.perf_counter(), []
     for k in range(steps + 1):
@@ -98,10 +118,22 @@ def main(argv: Sequence[str] | None = None) -> int:
             }
             if len(done) and (done[list(key)] == pd.Series(key)).all(axis=1).any():
                 continue
-            command = [sys.executable, "-m", "papers.at2.transfer", "--methods", method, "--steps", str(given.steps)]
+            command = [
+                sys.executable,
+                "-m",
+                "papers.at2.transfer",
+                "--methods",
+                method,
+                "--steps",
+                str(given.steps),
+            ]
             command += ["--case", ",".join(map(str, shape))]
             run = subprocess.run(
-                command, check=False, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+                command,
+                check=False,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
             if run.returncode:
                 print(run.stderr, file=sys.stderr)

@@ -1,15 +1,19 @@
-"""AT2's process as published: stochastic variational inference (Hensman et al., UAI 2013; the AT2 paper, section 3.2).
+"""AT2's process as published: stochastic variational inference (Hensman et al., UAI 2013; the AT2
+paper, section 3.2).
 
-Notation: N rows (task, configuration, epoch) with values y, M inducing rows Z, K_ZZ = L L^T, A = L^-1 K_ZX. The inducing values are
-whitened, u = L v, so the prior is p(v) = N(0, I) and q(v) = N(m, S), S = C C^T:
+Notation: N rows (task, configuration, epoch) with values y, M inducing rows Z, K_ZZ = L L^T, A =
+L^-1 K_ZX. The inducing values are whitened, u = L v, so the prior is p(v) = N(0, I) and q(v) = N(m,
+S), S = C C^T:
 
     q(f_i) = N(mu_t + A_i^T m,  k_ii - |A_i|^2 + |C^T A_i|^2)
     ELBO / N = mean_i E_q log N(y_i; f_i, s^2) - KL(q(v) || p(v)) / N
 
-As in the published code: Z = random rows (1,000), a constant mean mu_t per task, SGD with rate 0.02 and momentum 0.8, batches of 1,000,
-200 epochs, linear warm-up over the first 1 % of steps, then linear decay that would reach 0 after another 300 epochs; then
-3 epochs over all data after each observation of the target (`refine`). Tasks, choices and activities of Z stay as drawn.
-`foretune.gaussian.multitask` has exact inference in the same kernels: it is what the searcher runs on, being faster and no worse.
+As in the published code: Z = random rows (1,000), a constant mean mu_t per task, SGD with rate 0.02
+and momentum 0.8, batches of 1,000, 200 epochs, linear warm-up over the first 1 % of steps, then
+linear decay that would reach 0 after another 300 epochs; then 3 epochs over all data after each
+observation of the target (`refine`). Tasks, choices and activities of Z stay as drawn.
+`foretune.gaussian.multitask` has exact inference in the same kernels: it is what the searcher runs
+on, being faster and no worse.
 """
 
 from collections.abc import Callable
@@ -80,7 +84,9 @@ class Schedule:
 
 
 class Variational(nn.Module):
-    """The process with its inducing rows; `D` and `R` (T, T) are the tasks' landscape distances and matched shares."""
+    """The process with its inducing rows; `D` and `R` (T, T) are the tasks' landscape distances and
+    matched shares.
+    """
 
     def __init__(
         self,
@@ -109,12 +115,17 @@ class Variational(nn.Module):
         self.C = nn.Parameter(torch.eye(len(Z)))
 
     def factors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Gram matrices of the tasks (T, T), of Z's configurations with all (M + n, M + n), of Z's epochs with 0 .. E (M + E + 1, same).
+        """Gram matrices of the tasks (T, T), of Z's configurations with all (M + n, M + n), of Z's
+        epochs with 0 .. E (M + E + 1, same).
 
         One call per kernel: a kernel over many hyperparameters costs by the call, not by the size.
         """
         x, e = torch.cat([self.Z_x, self.X]), torch.cat([self.Z_e.clamp(0.0, 1.0), self.grid])
-        return self.model.task(self.D, self.R), self.model.configuration(x, x), self.model.fidelity(e, e)
+        return (
+            self.model.task(self.D, self.R),
+            self.model.configuration(x, x),
+            self.model.fidelity(e, e),
+        )
 
     def marginals(self, rows: Rows) -> tuple[Tensor, Tensor]:
         """Mean and variance of q(f) at the rows, (N,)."""
@@ -138,11 +149,14 @@ class Variational(nn.Module):
         """KL(q(v) || N(0, I))."""
         C = torch.tril(self.C)
         return (
-            0.5 * ((C**2).sum() + (self.m**2).sum() - len(self.m)) - torch.diagonal(C).abs().clamp(min=1e-8).log().sum()
+            0.5 * ((C**2).sum() + (self.m**2).sum() - len(self.m))
+            - torch.diagonal(C).abs().clamp(min=1e-8).log().sum()
         )
 
     def elbo(self, rows: Rows, total: int) -> Tensor:
-        """ELBO per observation on `rows`, the divergence spread over `total` training rows (as gpytorch's VariationalELBO)."""
+        """ELBO per observation on `rows`, the divergence spread over `total` training rows (as
+        gpytorch's VariationalELBO).
+        """
         mean, variance = self.marginals(rows)
         s2 = self.noise
         fit = -0.5 * (((rows.y - mean) ** 2 + variance) / s2 + torch.log(2 * torch.pi * s2))
@@ -154,13 +168,19 @@ class Variational(nn.Module):
         M = len(self.m)
 
         def kernel(a: Rows, b: Rows) -> Tensor:
-            return K_T[a.task, b.task] * K_C[M + a.config, M + b.config] * K_E[M + a.epoch, M + b.epoch]
+            return (
+                K_T[a.task, b.task]
+                * K_C[M + a.config, M + b.config]
+                * K_E[M + a.epoch, M + b.epoch]
+            )
 
         return kernel(one, two) / torch.sqrt(kernel(one, one) * kernel(two, two)).clamp(min=1e-12)
 
 
 def lower(K: Tensor) -> Tensor:
-    """Cholesky factor of K + c I; c grows tenfold until it works. Raises `torch.linalg.LinAlgError` beyond 10 % of the mean diagonal."""
+    """Cholesky factor of K + c I; c grows tenfold until it works. Raises `torch.linalg.LinAlgError`
+    beyond 10 % of the mean diagonal.
+    """
     jitter, scale = JITTER, torch.diagonal(K).mean().detach().clamp(min=1e-6)
     while True:
         L, info = torch.linalg.cholesky_ex(K + jitter * scale * torch.eye(len(K)))
@@ -168,7 +188,9 @@ def lower(K: Tensor) -> Tensor:
             return L
         jitter *= 10
         if jitter > 0.1:
-            raise torch.linalg.LinAlgError(f"K_ZZ ({len(K)} inducing rows) is not positive definite")
+            raise torch.linalg.LinAlgError(
+                f"K_ZZ ({len(K)} inducing rows) is not positive definite"
+            )
 
 
 def variational(
@@ -183,7 +205,9 @@ def variational(
     seed: int = 0,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> Variational:
-    """Train on `rows`; `on_epoch(epoch, ELBO per observation)` is called after each. Training ends early if the ELBO is not finite."""
+    """Train on `rows`; `on_epoch(epoch, ELBO per observation)` is called after each. Training ends
+    early if the ELBO is not finite.
+    """
     schedule = schedule or Schedule()
     generator = torch.Generator().manual_seed(seed)
     Z, _ = rows.split(min(schedule.inducing, len(rows)), generator)
@@ -193,9 +217,15 @@ def variational(
     return process
 
 
-def refine(process: Variational, rows: Rows, schedule: Schedule, done: int, epochs: int = 3, seed: int = 0) -> None:
-    """Go on after new observations: `epochs` more over all rows, `done` epochs having been run before (they set the rate)."""
-    _descend(process, rows, schedule, epochs, done, torch.Generator().manual_seed(seed + done), None)
+def refine(
+    process: Variational, rows: Rows, schedule: Schedule, done: int, epochs: int = 3, seed: int = 0
+) -> None:
+    """Go on after new observations: `epochs` more over all rows, `done` epochs having been run
+    before (they set the rate).
+    """
+    _descend(
+        process, rows, schedule, epochs, done, torch.Generator().manual_seed(seed + done), None
+    )
 
 
 def _descend(
@@ -215,7 +245,9 @@ def _descend(
         for k in range(per_epoch):
             batch = rows.take(order[k * schedule.batch : (k + 1) * schedule.batch])
             for group in optimizer.param_groups:
-                group["lr"] = schedule.rate * schedule.factor((done + epoch) * per_epoch + k, per_epoch)
+                group["lr"] = schedule.rate * schedule.factor(
+                    (done + epoch) * per_epoch + k, per_epoch
+                )
             optimizer.zero_grad()
             try:
                 value = process.elbo(batch, len(rows))

@@ -1,4 +1,5 @@
-"""The autoHyper paper's figures 1 to 4 and 6 to 8, drawn from the small experiments' tables (`autohyper_tables`), as SVG files.
+"""The autoHyper paper's figures 1 to 4 and 6 to 8, drawn from the small experiments' tables
+(`autohyper_tables`), as SVG files.
 
 | picture                | shows                                                                                                     |
 |------------------------|-----------------------------------------------------------------------------------------------------------|
@@ -30,14 +31,18 @@ def upright(rate: float, height: float, title: str) -> Line:
     return Line([rate, rate], [0.0, height], style="muted dash1", title=title)
 
 
-def by_rate(trials: pd.DataFrame, chosen: pd.DataFrame, column: str, k: int, name: str) -> list[Line]:
+def by_rate(
+    trials: pd.DataFrame, chosen: pd.DataFrame, column: str, k: int, name: str
+) -> list[Line]:
     """A column of a search's trials against their rates, and a dot at the chosen one."""
     trials = trials.sort_values("rate")
     lines = [Line(trials["rate"].tolist(), trials[column].tolist(), name, series_style(k))]
     for rate in chosen["chosen"].to_numpy(float):
         near = trials.iloc[int(np.argmin(np.abs(np.log(trials["rate"].to_numpy(float) / rate))))]
         about = f"{name}: chosen rate {rate:.3g}"
-        lines.append(Line([near["rate"]], [near[column]], style=series_style(k), title=about, dot=True))
+        lines.append(
+            Line([near["rate"]], [near[column]], style=series_style(k), title=about, dot=True)
+        )
     return lines
 
 
@@ -55,9 +60,14 @@ def named(frame: pd.DataFrame, column: str) -> list[str]:
 
 def figure_1a(rates: pd.DataFrame, responses: pd.DataFrame) -> str:
     """Z and training loss of one network and optimizer (the paper: ResNet-34 with Adam)."""
-    rates, responses = (of(f, network="residual", optimizer="adam", variant="paper") for f in (rates, responses))
+    rates, responses = (
+        of(f, network="residual", optimizer="adam", variant="paper") for f in (rates, responses)
+    )
     panels, tasks = [], named(rates, "task")
-    for column, label, top in (("z", "Z", 1.0), ("train_loss", "training loss after 5 epochs", None)):
+    for column, label, top in (
+        ("z", "Z", 1.0),
+        ("train_loss", "training loss after 5 epochs", None),
+    ):
         lines = [
             line
             for k, task in enumerate(tasks)
@@ -68,7 +78,11 @@ def figure_1a(rates: pd.DataFrame, responses: pd.DataFrame) -> str:
             lines.insert(0, upright(float(rates["suggested"].iloc[0]), height, "suggested rate"))
             panels.append((label, panel(lines, "learning rate", label, top=top)))
     return (
-        sheet("Adam on the residual network: Z beside the training loss; dots: chosen rates", panels, tasks)
+        sheet(
+            "Adam on the residual network: Z beside the training loss; dots: chosen rates",
+            panels,
+            tasks,
+        )
         if panels
         else ""
     )
@@ -80,7 +94,9 @@ def figure_1b(responses: pd.DataFrame) -> str:
     panels = []
     for name in named(responses, "network"):
         share = np.histogram(of(responses, network=name, variant="paper")["z"].dropna(), edges)[0]
-        line = Line(edges.tolist(), [*(share / max(share.sum(), 1)).tolist(), 0.0], style="s0", steps=True)
+        line = Line(
+            edges.tolist(), [*(share / max(share.sum(), 1)).tolist(), 0.0], style="s0", steps=True
+        )
         panels.append((name, panel([line], "Z", "share of trials", log_x=False, top=None)))
     return sheet("Z of the trials of all searches", panels)
 
@@ -96,7 +112,9 @@ def figure_2(rates: pd.DataFrame, responses: pd.DataFrame, network: str) -> str:
             if len(own := of(trials, task=task)):
                 lines += by_rate(own, of(mine, task=task), "z", k, task)
         panels.append((optimizer, panel(lines, "learning rate", "Z")))
-    return sheet(f"Z by learning rate, {network} network; dots: chosen, dashed: suggested", panels, tasks)
+    return sheet(
+        f"Z by learning rate, {network} network; dots: chosen, dashed: suggested", panels, tasks
+    )
 
 
 def figure_3(rates: pd.DataFrame) -> str:
@@ -105,18 +123,25 @@ def figure_3(rates: pd.DataFrame) -> str:
     names, networks = named(rates, "optimizer"), named(rates, "network")
     panels = []
     for task in named(rates, "task"):
-        lines = [Line([-0.5, len(names) - 0.5], [math.nan, math.nan])]  # room beside the first and the last
+        # room beside the first and the last
+        lines = [Line([-0.5, len(names) - 0.5], [math.nan, math.nan])]
         for k, name in enumerate(networks):
             mine = of(rates, task=task, network=name)
-            for optimizer, trials in zip(mine["optimizer"].astype(str), mine["trials"].to_numpy(int), strict=True):
+            for optimizer, trials in zip(
+                mine["optimizer"].astype(str), mine["trials"].to_numpy(int), strict=True
+            ):
                 about = f"{optimizer}, {name}: {trials}"
                 x = names.index(optimizer) + 0.15 * (k - 1)
-                lines.append(Line([x], [float(trials)], style=series_style(k), dot=True, title=about))
+                lines.append(
+                    Line([x], [float(trials)], style=series_style(k), dot=True, title=about)
+                )
         frame = Frame(
             WIDTH,
             HEIGHT,
             y_label="trials",
-            x_format=lambda v: names[round(v)] if abs(v - round(v)) < 1e-6 and 0 <= round(v) < len(names) else "",
+            x_format=lambda v: (
+                names[round(v)] if abs(v - round(v)) < 1e-6 and 0 <= round(v) < len(names) else ""
+            ),
             y_format=lambda v: f"{v:g}",
             y_range=(0.0, float(rates["trials"].max())),
             end_labels=False,
@@ -137,7 +162,9 @@ def figure_4(responses: pd.DataFrame) -> str:
         ]
         panels.append((name, panel(lines, "trial", "", log_x=False)))
     return sheet(
-        "Along a search with Adam: the product restarts with every grid", panels, ("Z", "running product ^ 0.8")
+        "Along a search with Adam: the product restarts with every grid",
+        panels,
+        ("Z", "running product ^ 0.8"),
     )
 
 
@@ -149,26 +176,45 @@ def figure_6(surface: pd.DataFrame) -> str:
     width = 90 + CELL * len(rates)
     for task in named(surface, "task"):
         parts.append(
-            f'<text x="12" y="{y}" class="name">{escape(task)}: Z by learning rate (across) and batch size</text>'
+            f'<text x="12" y="{y}" class="name">{escape(task)}: Z by learning rate (across) '
+            "and batch size</text>"
         )
         for row, size in enumerate(sizes):
             top = y + 12 + row * CELL // 2
             parts.append(f'<text x="70" y="{top + 16}" text-anchor="end">{size}</text>')
-            for cell in surface[(surface["task"] == task) & (surface["batch"] == size)].itertuples():
+            for cell in surface[
+                (surface["task"] == task) & (surface["batch"] == size)
+            ].itertuples():
                 left = 80 + CELL * rates.index(cell.rate)
-                about = f"<title>batch {size}, rate {cell.rate:.3g}: Z {cell.z:.3f}, training loss {cell.train_loss:.3f}</title>"
+                about = (
+                    f"<title>batch {size}, rate {cell.rate:.3g}: Z {cell.z:.3f}, training "
+                    f"loss {cell.train_loss:.3f}</title>"
+                )
                 shade = cell.z if math.isfinite(cell.z) else 0.0
                 box = f'x="{left}" y="{top}" width="{CELL}" height="{CELL // 2}"'
                 parts.append(
-                    f'<rect class="s0" {box} fill="currentColor" fill-opacity="{0.75 * shade:.2f}">{about}</rect>'
+                    f'<rect class="s0" {box} fill="currentColor" '
+                    f'fill-opacity="{0.75 * shade:.2f}">{about}</rect>'
                 )
-                parts.append(f'<text x="{left + CELL / 2}" y="{top + 16}" text-anchor="middle">{cell.z:.2f}</text>')
+                parts.append(
+                    f'<text x="{left + CELL / 2}" y="{top + 16}" '
+                    f'text-anchor="middle">{cell.z:.2f}</text>'
+                )
         y += 28 + len(sizes) * CELL // 2
         for k, rate in enumerate(rates):
-            parts.append(f'<text x="{80 + CELL * (k + 0.5)}" y="{y}" text-anchor="middle">{rate_text(rate)}</text>')
+            parts.append(
+                f'<text x="{80 + CELL * (k + 0.5)}" y="{y}" '
+                f'text-anchor="middle">{rate_text(rate)}</text>'
+            )
         y += 36
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" width="{width}" height="{y}">{STYLE}'
-    return "\n".join([head, f'<rect class="card" width="{width}" height="{y}"/>', *parts, "</svg>"]) + "\n"
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {y}" '
+        f'width="{width}" height="{y}">{STYLE}'
+    )
+    return (
+        "\n".join([head, f'<rect class="card" width="{width}" height="{y}"/>', *parts, "</svg>"])
+        + "\n"
+    )
 
 
 def figure_7(long: pd.DataFrame, network: str) -> str:
@@ -178,15 +224,31 @@ def figure_7(long: pd.DataFrame, network: str) -> str:
     panels = []
     for optimizer in named(long, "optimizer"):
         lines = [
-            Line(own["epoch"].tolist(), own["z"].tolist(), style=series_style(k), title=f"rate {rate:.3g}")
+            Line(
+                own["epoch"].tolist(),
+                own["z"].tolist(),
+                style=series_style(k),
+                title=f"rate {rate:.3g}",
+            )
             for k, rate in enumerate(rates)
             if len(own := long[(long["optimizer"] == optimizer) & (long["rate"] == rate)])
         ]
         panels.append(
-            (optimizer, panel([Line([5.0, 5.0], [0.0, 1.0], style="muted dash1"), *lines], "epoch", "Z", log_x=False))
+            (
+                optimizer,
+                panel(
+                    [Line([5.0, 5.0], [0.0, 1.0], style="muted dash1"), *lines],
+                    "epoch",
+                    "Z",
+                    log_x=False,
+                ),
+            )
         )
     return sheet(
-        f"Z over 15 epochs by learning rate, {network} network", panels, [f"{r:.1e}" for r in rates], columns=2
+        f"Z over 15 epochs by learning rate, {network} network",
+        panels,
+        [f"{r:.1e}" for r in rates],
+        columns=2,
     )
 
 
@@ -196,13 +258,17 @@ def pictures(frames: Frames) -> dict[str, str]:
     if "learning_rates" in frames:
         rates, responses = frames["learning_rates"], frames["responses"]
         out |= {"figure1a": figure_1a(rates, responses), "figure1b": figure_1b(responses)}
-        out |= {f"figure2-{name}": figure_2(rates, responses, name) for name in named(rates, "network")}
+        out |= {
+            f"figure2-{name}": figure_2(rates, responses, name) for name in named(rates, "network")
+        }
         out |= {"figure3": figure_3(rates), "figure4": figure_4(responses)}
     if "batch_size" in frames:
         out["figure6"] = figure_6(frames["batch_size"])
     if "long" in frames:
         shown: Iterable[tuple[int, str]] = zip((7, 8), ("plain", "residual"), strict=True)
         out |= {
-            f"figure{k}": figure_7(frames["long"], name) for k, name in shown if name in set(frames["long"]["network"])
+            f"figure{k}": figure_7(frames["long"], name)
+            for k, name in shown
+            if name in set(frames["long"]["network"])
         }
     return {name: picture for name, picture in out.items() if picture}

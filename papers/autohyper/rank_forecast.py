@@ -1,15 +1,19 @@
-"""Does Z help to forecast a learning curve's end? A meta-dataset whose curves hold Z, and forecasts with and without it.
+"""Does Z help to forecast a learning curve's end? A meta-dataset whose curves hold Z, and forecasts
+with and without it.
 
     python -m papers.autohyper.rank_forecast [--runs data/reports/autohyper/runs.jsonl] [--meta data/meta/spectral] [--out data/reports/autohyper]
 
-The meta-dataset is made of the long runs of `autohyper_runs`: networks x optimizers x learning rates on embedded tasks, 15 epochs from random weights,
-with `zero_share` beside the validation accuracy and the training loss of every epoch.
+The meta-dataset is made of the long runs of `autohyper_runs`: networks x optimizers x learning
+rates on embedded tasks, 15 epochs from random weights, with `zero_share` beside the validation
+accuracy and the training loss of every epoch.
 
-A forecast: from the first k epochs of a configuration on a task whose other curves are unknown, its accuracy after the last epoch. What a forecaster knows is
-the configuration (network and optimizer one-hot, log of the rate and its square), the accuracies so far, and in turn nothing more, Z_1 .. Z_k, the training
-losses, or both. The forecasters (ridge regression; a Gaussian process with one length scale for each kind of feature, chosen by the evidence)
-learn the gain of accuracy over epoch k from the other tasks' curves: leave-one-task-out. `forecast.csv` has a row for each task, k, forecaster
-and set of features:
+A forecast: from the first k epochs of a configuration on a task whose other curves are unknown, its
+accuracy after the last epoch. What a forecaster knows is the configuration (network and optimizer
+one-hot, log of the rate and its square), the accuracies so far, and in turn nothing more, Z_1 ..
+Z_k, the training losses, or both. The forecasters (ridge regression; a Gaussian process with one
+length scale for each kind of feature, chosen by the evidence) learn the gain of accuracy over epoch
+k from the other tasks' curves: leave-one-task-out. `forecast.csv` has a row for each task, k,
+forecaster and set of features:
 
 | column      | meaning                                                                       |
 |-------------|--------------------------------------------------------------------------------|
@@ -61,8 +65,13 @@ def space() -> Space:
 
 
 def gather(runs: Runs) -> MetaDataset:
-    """The meta-dataset of the long runs there are. A run that diverged ends with a row of NaN. Raises `BadInput` where there is none."""
-    pool = [{"network": n, "optimizer": o, "learning_rate": r} for n, o, r in product(LONG_NETWORKS, LONG, LONG_RATES)]
+    """The meta-dataset of the long runs there are. A run that diverged ends with a row of NaN.
+    Raises `BadInput` where there is none.
+    """
+    pool = [
+        {"network": n, "optimizer": o, "learning_rate": r}
+        for n, o, r in product(LONG_NETWORKS, LONG, LONG_RATES)
+    ]
     place = {tuple(config.values()): i for i, config in enumerate(pool)}
     rows: list[dict[str, Any]] = []
     for run in runs.of("long"):
@@ -71,14 +80,20 @@ def gather(runs: Runs) -> MetaDataset:
             "config_id": place[run["network"], run["optimizer"], run["rate"]],
             "seed": run["seed"],
         }
-        for epoch, (z, loss, valid) in enumerate(zip(run["curve"], run["losses"], run["valid"], strict=True), 1):
+        for epoch, (z, loss, valid) in enumerate(
+            zip(run["curve"], run["losses"], run["valid"], strict=True), 1
+        ):
             lost = loss is None
             values = {METRIC: valid, RANK: z, "train_loss": loss}
-            rows.append({**cell, "epoch": epoch, **(dict.fromkeys(values, np.nan) if lost else values)})
+            rows.append(
+                {**cell, "epoch": epoch, **(dict.fromkeys(values, np.nan) if lost else values)}
+            )
             if lost:
                 break
     if not rows:
-        raise BadInput(f"{runs.path} has no long runs; python -m papers.autohyper.tables makes them")
+        raise BadInput(
+            f"{runs.path} has no long runs; python -m papers.autohyper.tables makes them"
+        )
     return MetaDataset.build(
         space(),
         dict(enumerate(pool)),
@@ -92,15 +107,24 @@ def gather(runs: Runs) -> MetaDataset:
     )
 
 
-def features(meta: MetaDataset, seen: int, more: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Features of every curve that was trained to its end, and (task, config_id, now, end): accuracies after `seen` epochs and the last."""
+def features(
+    meta: MetaDataset, seen: int, more: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Features of every curve that was trained to its end, and (task, config_id, now, end):
+    accuracies after `seen` epochs and the last.
+    """
     table = meta.table
     table = table[(table["epoch"] > 0) & (table["seed"] == table["seed"].min())]
-    columns = {c: table.pivot_table(index=["task", "config_id"], columns="epoch", values=c) for c in (METRIC, *more)}
+    columns = {
+        c: table.pivot_table(index=["task", "config_id"], columns="epoch", values=c)
+        for c in (METRIC, *more)
+    }
     accuracy = columns[METRIC]
     whole = accuracy.notna().all(axis=1) & (accuracy.columns.max() == meta.about["max_epoch"])
     accuracy = accuracy[whole]
-    configs = pd.DataFrame(meta.configs, index=meta.config_ids).loc[accuracy.index.get_level_values("config_id")]
+    configs = pd.DataFrame(meta.configs, index=meta.config_ids).loc[
+        accuracy.index.get_level_values("config_id")
+    ]
     rate = np.log10(configs["learning_rate"].to_numpy(float))
     parts = {"rate": rate, "rate squared": (rate - rate.mean()) ** 2}
     for name in ("network", "optimizer"):
@@ -121,8 +145,12 @@ def ridge(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
     return new @ weights + float(y.mean())
 
 
-def gaussian_process(x: np.ndarray, y: np.ndarray, new: np.ndarray, kinds: Sequence[int]) -> np.ndarray:
-    """As `ridge`: a squared-exponential kernel with a length scale for each kind of feature (`kinds` (d,)) and noise; evidence maximised from one start."""
+def gaussian_process(
+    x: np.ndarray, y: np.ndarray, new: np.ndarray, kinds: Sequence[int]
+) -> np.ndarray:
+    """As `ridge`: a squared-exponential kernel with a length scale for each kind of feature
+    (`kinds` (d,)) and noise; evidence maximised from one start.
+    """
     from scipy.linalg import cho_factor, cho_solve
     from scipy.optimize import minimize
 
@@ -145,24 +173,37 @@ def gaussian_process(x: np.ndarray, y: np.ndarray, new: np.ndarray, kinds: Seque
         prior = 0.5 * float(
             ((theta[:-1] - 0.5) ** 2).sum() + (theta[-1] + 1.5) ** 2
         )  # lengths near 1.6, noise near 0.2
-        return float(0.5 * target @ cho_solve(factor, target) + np.log(np.diag(factor[0])).sum()) + prior
+        return (
+            float(0.5 * target @ cho_solve(factor, target) + np.log(np.diag(factor[0])).sum())
+            + prior
+        )
 
     start = np.array([*[0.5] * len(groups), -1.5])
     theta = minimize(
-        loss, start, method="L-BFGS-B", bounds=[(-3, 5)] * len(groups) + [(-5, 1)], options={"maxiter": 25}
+        loss,
+        start,
+        method="L-BFGS-B",
+        bounds=[(-3, 5)] * len(groups) + [(-5, 1)],
+        options={"maxiter": 25},
     ).x
     noisy = kernel(own, theta[:-1]) + (np.exp(2 * theta[-1]) + 1e-8) * np.eye(len(x))
-    forecast = kernel(distances(new, x), theta[:-1]) @ cho_solve(cho_factor(noisy, lower=True), target)
+    forecast = kernel(distances(new, x), theta[:-1]) @ cho_solve(
+        cho_factor(noisy, lower=True), target
+    )
     return np.asarray(forecast) * scale + level
 
 
-def forecast(meta: MetaDataset, seen: int, more: Sequence[str], forecaster: str) -> list[dict[str, Any]]:
+def forecast(
+    meta: MetaDataset, seen: int, more: Sequence[str], forecaster: str
+) -> list[dict[str, Any]]:
     """Scores for each task, learned from the others. Raises `BadInput` for fewer than two tasks."""
     frame, facts = features(meta, seen, more)
     if facts["task"].nunique() < 2:
         raise BadInput("to leave one task out, curves of two tasks or more are needed")
     kinds = [
-        0 if name.startswith(("rate", "network", "optimizer")) else 1 + (METRIC, *more).index(name.rpartition(" ")[0])
+        0
+        if name.startswith(("rate", "network", "optimizer"))
+        else 1 + (METRIC, *more).index(name.rpartition(" ")[0])
         for name in map(str, frame)
     ]
     out = []
@@ -182,7 +223,15 @@ def forecast(meta: MetaDataset, seen: int, more: Sequence[str], forecaster: str)
             "correlation": float(spearmanr(told, end).statistic),
             "regret": float(end.max() - end[int(np.argmax(told))]),
         }
-        out.append({"task": task, "epochs": seen, "forecaster": forecaster, **scores, "curves": int(held.sum())})
+        out.append(
+            {
+                "task": task,
+                "epochs": seen,
+                "forecaster": forecaster,
+                **scores,
+                "curves": int(held.sum()),
+            }
+        )
     return out
 
 
@@ -197,7 +246,9 @@ def compare(meta: MetaDataset) -> pd.DataFrame:
 
 
 def summarise(scores: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each forecaster and epochs seen: mean scores of each set of features, and what Z changes, with its standard error over tasks."""
+    """For each forecaster and epochs seen: mean scores of each set of features, and what Z changes,
+    with its standard error over tasks.
+    """
     out = []
     for (forecaster, seen), part in scores.groupby(["forecaster", "epochs"]):
         row: dict[str, Any] = {"forecaster": forecaster, "epochs": int(str(seen))}
@@ -210,14 +261,18 @@ def summarise(scores: pd.DataFrame) -> list[dict[str, Any]]:
             for base in ("curve", "curve + loss"):
                 change = values[f"{base} + Z"] - values[base]
                 row[f"{score}: Z changes {base} by"] = float(change.mean())
-                row[f"{score}: Z changes {base} by, se"] = float(change.std(ddof=1) / np.sqrt(len(change)))
+                row[f"{score}: Z changes {base} by, se"] = float(
+                    change.std(ddof=1) / np.sqrt(len(change))
+                )
         out.append(row)
     return out
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the meta-dataset from the long runs, then the scores, and print the summary."""
-    parser = argparse.ArgumentParser(prog="python -m papers.autohyper.rank_forecast", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m papers.autohyper.rank_forecast", description=main.__doc__
+    )
     parser.add_argument("--runs", type=Path, default=Path("data/reports/autohyper/runs.jsonl"))
     parser.add_argument("--meta", type=Path, default=Path("data/meta/spectral"))
     parser.add_argument("--out", type=Path, default=Path("data/reports/autohyper"))

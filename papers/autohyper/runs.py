@@ -1,4 +1,5 @@
-"""The trainings behind autoHyper's tables and figures in small: which are missing, and how they are made, many at a time.
+"""The trainings behind autoHyper's tables and figures in small: which are missing, and how they are
+made, many at a time.
 
 A run is one line of `runs.jsonl`, a function of its key (`KEY`) up to rounding:
 
@@ -10,8 +11,9 @@ A run is one line of `runs.jsonl`, a function of its key (`KEY`) up to rounding:
 | full      | 20 epochs at a rate, without                                | test after 5, 10, 15, 20 epochs, valid, loss, seconds      |
 | hyperband | two rounds of Hyperband (R = 20, eta = 3) over the rate     | path: [epochs spent, best valid accuracy] after every rung |
 
-`seconds` is processor time, for a trial in a fleet its share. Searches keep nothing of their own: a search is a walk over the starts that are there
-(`foretune.searchers.autohyper.decide`), so it asks for one more until it ends, and both variants share what they both need.
+`seconds` is processor time, for a trial in a fleet its share. Searches keep nothing of their own: a
+search is a walk over the starts that are there (`foretune.searchers.autohyper.decide`), so it asks
+for one more until it ends, and both variants share what they both need.
 """
 
 import json
@@ -78,7 +80,9 @@ class Job:
 
     @property
     def kin(self) -> tuple[Any, ...]:
-        """Jobs of equal kin can train in one fleet: line searches apart, for they look at a batch several times."""
+        """Jobs of equal kin can train in one fleet: line searches apart, for they look at a batch
+        several times.
+        """
         return self.kind, self.network, self.batch, self.optimizer == "sls"
 
 
@@ -105,7 +109,9 @@ class Runs:
     def _keep(self, lines: Iterator[Run]) -> None:
         for line in lines:
             self.by_key[tuple(line[k] for k in KEY)] = line
-            self._by_cell[line["kind"], Cell(line["task"], line["network"], line["optimizer"])].append(line)
+            self._by_cell[
+                line["kind"], Cell(line["task"], line["network"], line["optimizer"])
+            ].append(line)
 
     def get(self, job: Job) -> Run | None:
         """The run of a job, if it has been made."""
@@ -113,7 +119,10 @@ class Runs:
 
     def add(self, made: Mapping[Job, Run]) -> None:
         """Keep what has been made."""
-        lines = [json.dumps(rounded({**dict(zip(KEY, key(job), strict=True)), **run})) for job, run in made.items()]
+        lines = [
+            json.dumps(rounded({**dict(zip(KEY, key(job), strict=True)), **run}))
+            for job, run in made.items()
+        ]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         append_lines(self.path, lines)
         self._keep(map(json.loads, lines))
@@ -149,7 +158,9 @@ def starts(runs: Runs, cell: Cell) -> dict[float, Run]:
 
 def walk(runs: Runs, cell: Cell, variant: str = "paper") -> Decision:
     """How far a search is."""
-    responses = {rate: math.nan if r["z"] is None else r["z"] for rate, r in starts(runs, cell).items()}
+    responses = {
+        rate: math.nan if r["z"] is None else r["z"] for rate, r in starts(runs, cell).items()
+    }
     return decide(responses, Rules(variant=variant))
 
 
@@ -160,7 +171,9 @@ def random_rates(cell: Cell, trials: int) -> list[float]:
 
 
 def choices(runs: Runs, cell: Cell) -> dict[str, float]:
-    """The rates that are known so far: autoHyper's, its authors' suggestion, and random search's with as many trials (lowest training loss after 5 epochs)."""
+    """The rates that are known so far: autoHyper's, its authors' suggestion, and random search's
+    with as many trials (lowest training loss after 5 epochs).
+    """
     found = {"suggested": plain(SUGGESTED[cell.optimizer])}
     decision, have = walk(runs, cell), {r["rate"]: r for r in runs.of("random", cell)}
     if decision.chosen is None:
@@ -181,8 +194,9 @@ def final_loss(run: Run) -> float:
 def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
     """Jobs that can be made now, the most wanted first.
 
-    One network after another: its searches, full trainings of the first seed, random searches, long runs; then the other seeds, then what
-    figure 6 and Hyperband ask for. So a script that is stopped leaves whole tables.
+    One network after another: its searches, full trainings of the first seed, random searches, long
+    runs; then the other seeds, then what figure 6 and Hyperband ask for. So a script that is
+    stopped leaves whole tables.
     """
     cells = [Cell(t, n, o) for n, t, o in product(NETWORKS, tasks, OPTIMIZERS)]
     walks, chosen = {c: walk(runs, c) for c in cells}, {c: choices(runs, c) for c in cells}
@@ -192,14 +206,20 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
         wanted += [job_of(c, "start", rate) for c in mine if (rate := walks[c].rate) is not None]
         ended = [c for c in mine if walks[c].rate is None]
         wanted += [job_of(c, "full", rate) for c in mine for rate in chosen[c].values()]
-        wanted += [job_of(c, "random", rate) for c in ended for rate in random_rates(c, len(walks[c].trained))]
+        wanted += [
+            job_of(c, "random", rate)
+            for c in ended
+            for rate in random_rates(c, len(walks[c].trained))
+        ]
         wanted += [
             Job("long", task, name, optimizer, rate=rate)
             for task, optimizer, rate in product(tasks, LONG, LONG_RATES)
             if name in LONG_NETWORKS
         ]
     wanted += [
-        job_of(c, "full", rate, seed) for seed, c in product(range(1, seeds), cells) for rate in chosen[c].values()
+        job_of(c, "full", rate, seed)
+        for seed, c in product(range(1, seeds), cells)
+        for rate in chosen[c].values()
     ]
     for size, task, rate in product(SIZES, tasks[:SHOWN], np.geomspace(1e-4, 0.1, 13)):
         wanted.append(Job("start", task, "plain", "adam", batch=size, rate=plain(rate)))
@@ -212,10 +232,14 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
 
 
 def together(jobs: Sequence[Job]) -> list[Job]:
-    """The first job, and those that are best made with it: a fleet's worth of the same kin, each once."""
+    """The first job, and those that are best made with it: a fleet's worth of the same kin, each
+    once.
+    """
     first = jobs[0]
     most = len(jobs) if first.kind == "hyperband" else LANES
-    return list({key(job): job for job in jobs if job.kin == first.kin and same_band(job, first)}.values())[:most]
+    return list(
+        {key(job): job for job in jobs if job.kin == first.kin and same_band(job, first)}.values()
+    )[:most]
 
 
 def same_band(job: Job, other: Job) -> bool:
@@ -255,7 +279,12 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
     for job, trial, seen in zip(jobs, fleet.trials, accuracies, strict=True):
         losses = [row["train_loss"] for row in trial.rows]
         if full:
-            out[job] = {"test": seen, "valid": trial.accuracy("valid"), "loss": losses[-1], "seconds": seconds}
+            out[job] = {
+                "test": seen,
+                "valid": trial.accuracy("valid"),
+                "loss": losses[-1],
+                "seconds": seconds,
+            }
         elif kind == "random":
             out[job] = {"losses": losses, "seconds": seconds}
         else:
@@ -272,17 +301,28 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
 
 
 def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
-    """Hyperband (eta 3) over log-uniform rates from 1e-4 to 0.1, for each job's seed; rungs of all seeds train together.
+    """Hyperband (eta 3) over log-uniform rates from 1e-4 to 0.1, for each job's seed; rungs of all
+    seeds train together.
 
     `epoch_seconds` and `rank_seconds` are what an epoch of one network alone costs, and its Z_t.
     """
     first = jobs[0]
-    draws = [np.random.default_rng(draw(first.task, first.network, first.optimizer, "hyperband", j.seed)) for j in jobs]
+    draws = [
+        np.random.default_rng(draw(first.task, first.network, first.optimizer, "hyperband", j.seed))
+        for j in jobs
+    ]
     spent, best, paths = [0] * len(jobs), [0.0] * len(jobs), [[] for _ in jobs]  # type: ignore[var-annotated]
     for bracket in brackets(FULL, 3.0) * 2:
         alive = [
             [
-                SmallTrial(data, j.network, j.optimizer, plain(10 ** rng.uniform(-4, -1)), seed=2000 + j.seed, z=False)
+                SmallTrial(
+                    data,
+                    j.network,
+                    j.optimizer,
+                    plain(10 ** rng.uniform(-4, -1)),
+                    seed=2000 + j.seed,
+                    z=False,
+                )
                 for _ in range(bracket.sizes[0])
             ]
             for j, rng in zip(jobs, draws, strict=True)
@@ -296,7 +336,10 @@ def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
             for k, trials in enumerate(alive):
                 for trial in trials:
                     trial.score = 0.0 if trial.diverged else trial.accuracy("valid")
-                    spent[k] += sum(row["epoch"] > before and math.isfinite(row["train_loss"]) for row in trial.rows)
+                    spent[k] += sum(
+                        row["epoch"] > before and math.isfinite(row["train_loss"])
+                        for row in trial.rows
+                    )
                     best[k] = max(best[k], trial.score)
                     paths[k].append([spent[k], best[k]])
     cost = epoch_cost(data, first)

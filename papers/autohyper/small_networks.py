@@ -1,4 +1,5 @@
-"""Three convolutional networks that train in well under a second, many at a time, for experiments of thousands of trainings on a CPU.
+"""Three convolutional networks that train in well under a second, many at a time, for experiments
+of thousands of trainings on a CPU.
 
 | name        | layers (3 x 3 unless said; batch normalisation and ReLU after each)                                 | weights |
 |-------------|------------------------------------------------------------------------------------------------------|---------|
@@ -6,12 +7,15 @@
 | `residual`  | 8 (stride 2), then basic blocks of 8, 16 and 32 (stride 2) with 1 x 1 shortcuts, as ResNet             | 20,000  |
 | `separable` | 8 (stride 2), then depthwise and 1 x 1 to 16, 32, 32, 64 (stride 2), as MobileNet                      | 5,500   |
 
-All see images of 12 px (maps of 6 and 3 px) and end in a mean over pixels and a linear classifier. Weights start from PyTorch's own initialisation.
+All see images of 12 px (maps of 6 and 3 px) and end in a mean over pixels and a linear classifier.
+Weights start from PyTorch's own initialisation.
 
-At this size a step is overhead, not arithmetic: one network alone takes 4 ms a step of 16 images whatever its maps. So a `Fleet` trains several
-networks of one architecture as a single one with that many groups of channels: convolutions grouped, normalisation and everything else as ever. Each keeps
-its own task, images, order of batches, rate, optimizer and state; its weights and gradients are views of the joint ones. What a trial gives
-differs from the same trial in another fleet by rounding only.
+At this size a step is overhead, not arithmetic: one network alone takes 4 ms a step of 16 images
+whatever its maps. So a `Fleet` trains several networks of one architecture as a single one with
+that many groups of channels: convolutions grouped, normalisation and everything else as ever. Each
+keeps its own task, images, order of batches, rate, optimizer and state; its weights and gradients
+are views of the joint ones. What a trial gives differs from the same trial in another fleet by
+rounding only.
 """
 
 from __future__ import annotations
@@ -44,7 +48,9 @@ def conv(
     before: int, after: int, stride: int = 1, side: int = 3, groups: int = 1, lanes: int = 1
 ) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Convolution, normalisation, ReLU; of `lanes` networks side by side."""
-    layer = nn.Conv2d(before * lanes, after * lanes, side, stride, side // 2, groups=groups * lanes, bias=False)
+    layer = nn.Conv2d(
+        before * lanes, after * lanes, side, stride, side // 2, groups=groups * lanes, bias=False
+    )
     return layer, nn.BatchNorm2d(after * lanes), nn.ReLU()
 
 
@@ -53,9 +59,15 @@ class Block(nn.Module):
 
     def __init__(self, before: int, after: int, stride: int, lanes: int = 1):
         super().__init__()
-        self.body = nn.Sequential(*conv(before, after, stride, lanes=lanes), *conv(after, after, lanes=lanes)[:2])
+        self.body = nn.Sequential(
+            *conv(before, after, stride, lanes=lanes), *conv(after, after, lanes=lanes)[:2]
+        )
         same = before == after and stride == 1
-        self.shortcut = nn.Identity() if same else nn.Sequential(*conv(before, after, stride, 1, lanes=lanes)[:2])
+        self.shortcut = (
+            nn.Identity()
+            if same
+            else nn.Sequential(*conv(before, after, stride, 1, lanes=lanes)[:2])
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, before, H, W) to (B, after, H / stride, W / stride)."""
@@ -63,14 +75,21 @@ class Block(nn.Module):
 
 
 def body(name: str, lanes: int = 1) -> nn.Sequential:
-    """`lanes` networks of this name side by side, without classifiers: (B, lanes * 3, S, S) to (B, lanes * width). Raises `BadInput` for another name."""
+    """`lanes` networks of this name side by side, without classifiers: (B, lanes * 3, S, S) to (B,
+    lanes * width). Raises `BadInput` for another name.
+    """
     match name:
         case "plain":
             plan = ((3, 8, 2), (8, 16, 1), (16, 16, 1), (16, 32, 2), (32, 32, 1))
-            layers = [m for before, after, stride in plan for m in conv(before, after, stride, lanes=lanes)]
+            layers = [
+                m
+                for before, after, stride in plan
+                for m in conv(before, after, stride, lanes=lanes)
+            ]
         case "residual":
             blocks = [
-                Block(before, after, stride, lanes) for before, after, stride in ((8, 8, 1), (8, 16, 1), (16, 32, 2))
+                Block(before, after, stride, lanes)
+                for before, after, stride in ((8, 8, 1), (8, 16, 1), (16, 32, 2))
             ]
             layers = [*conv(3, 8, 2, lanes=lanes), *blocks]
         case "separable":
@@ -79,12 +98,16 @@ def body(name: str, lanes: int = 1) -> nn.Sequential:
                 layers += conv(before, before, stride, groups=before, lanes=lanes)
                 layers += conv(before, after, side=1, lanes=lanes)
         case _:
-            raise BadInput(f"small network {name!r} is not known; one of {', '.join(NETWORKS)} would be right")
+            raise BadInput(
+                f"small network {name!r} is not known; one of {', '.join(NETWORKS)} would be right"
+            )
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
 def network(name: str, classes: int, seed: int) -> nn.Sequential:
-    """The network of this name with weights drawn from `seed`. Raises `BadInput` for another name."""
+    """The network of this name with weights drawn from `seed`. Raises `BadInput` for another
+    name.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return nn.Sequential(*body(name), nn.Linear(64 if name == "separable" else 32, classes))
@@ -92,7 +115,9 @@ def network(name: str, classes: int, seed: int) -> nn.Sequential:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A task at 12 px: images float32 (N, 3, 12, 12), labels int64 (N,), by part; normalised by the train part."""
+    """A task at 12 px: images float32 (N, 3, 12, 12), labels int64 (N,), by part; normalised by the
+    train part.
+    """
 
     name: str
     classes: int
@@ -101,16 +126,25 @@ class Data:
 
     @classmethod
     def of(cls, task: Task, train_limit: int = 320, other_limit: int = 500) -> Data:
-        """The first images of each part in a fixed shuffled order, so that every class is drawn by its share."""
+        """The first images of each part in a fixed shuffled order, so that every class is drawn by
+        its share.
+        """
         images, labels = {}, {}
         for part, limit in (("train", train_limit), ("valid", other_limit), ("test", other_limit)):
             pixels, classes = task.part(part)
             order = np.random.default_rng(0).permutation(len(classes))[:limit]
             x = torch.from_numpy(pixels[order]).permute(0, 3, 1, 2).float() / 255
-            images[part] = F.interpolate(x, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False)
+            images[part] = F.interpolate(
+                x, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
+            )
             labels[part] = torch.from_numpy(classes[order])
-        mean, std = images["train"].mean((0, 2, 3), keepdim=True), images["train"].std((0, 2, 3), keepdim=True)
-        normal = {part: ((x - mean) / std.clamp_min(1e-3)).contiguous() for part, x in images.items()}
+        mean, std = (
+            images["train"].mean((0, 2, 3), keepdim=True),
+            images["train"].std((0, 2, 3), keepdim=True),
+        )
+        normal = {
+            part: ((x - mean) / std.clamp_min(1e-3)).contiguous() for part, x in images.items()
+        }
         return cls(task.name, task.num_classes, normal, labels)
 
 
@@ -120,10 +154,20 @@ def draw(*what: Any) -> int:
 
 
 class SmallTrial:
-    """One network, optimizer and rate (held constant) on one task; a `Fleet` trains it. `z` asks for Z_t after each epoch."""
+    """One network, optimizer and rate (held constant) on one task; a `Fleet` trains it. `z` asks
+    for Z_t after each epoch.
+    """
 
     def __init__(
-        self, data: Data, name: str, optimizer: str, rate: float, *, seed: int = 0, batch: int = 16, z: bool = True
+        self,
+        data: Data,
+        name: str,
+        optimizer: str,
+        rate: float,
+        *,
+        seed: int = 0,
+        batch: int = 16,
+        z: bool = True,
     ):
         self.data, self.name, self.batch, self.seed, self.z = data, name, batch, seed, z
         self.network = network(name, data.classes, draw(seed, "network"))
@@ -141,7 +185,9 @@ class SmallTrial:
 
     @torch.no_grad()
     def accuracy(self, part: str) -> float:
-        """Share of images of `part` that are classified right; a network that diverged gets the share of one class in all."""
+        """Share of images of `part` that are classified right; a network that diverged gets the
+        share of one class in all.
+        """
         if self.diverged:
             return 1 / self.data.classes
         self.network.eval()
@@ -150,9 +196,11 @@ class SmallTrial:
 
 
 class Fleet:
-    """Trials of one architecture, trained together. A trial may be in one fleet after another, but only in the last one made.
+    """Trials of one architecture, trained together. A trial may be in one fleet after another, but
+    only in the last one made.
 
-    Raises `BadInput` for trials of several networks or batch sizes, or with different numbers of images.
+    Raises `BadInput` for trials of several networks or batch sizes, or with different numbers of
+    images.
     """
 
     def __init__(self, trials: Sequence[SmallTrial]):
@@ -160,13 +208,19 @@ class Fleet:
         kinds = {(t.name, t.batch, len(t.data.labels["train"])) for t in self.trials}
         if len(kinds) != 1:
             raise BadInput(
-                f"the trials of a fleet must share network, batch size and number of images, but got {kinds}"
+                "the trials of a fleet must share network, batch size and number of images, "
+                f"but got {kinds}"
             )
         self.body = body(self.trials[0].name, len(self.trials))
         self.joint: list[Tensor] = []
         pieces = [list(t.network.children()) for t in self.trials]
-        bodies, heads = [nn.Sequential(*p[:-1]) for p in pieces], [list(p[-1].parameters()) for p in pieces]
-        for joint, *own in zip(*(chain(b.parameters(), b.buffers()) for b in (self.body, *bodies)), strict=True):
+        bodies, heads = (
+            [nn.Sequential(*p[:-1]) for p in pieces],
+            [list(p[-1].parameters()) for p in pieces],
+        )
+        for joint, *own in zip(
+            *(chain(b.parameters(), b.buffers()) for b in (self.body, *bodies)), strict=True
+        ):
             if joint.ndim:  # all but the counts of batches
                 joint.data = torch.cat([p.data for p in own])
                 for p, part in zip(own, joint.data.chunk(len(own)), strict=True):
@@ -191,20 +245,31 @@ class Fleet:
 
     def losses(self, x: Tensor, y: Tensor) -> Tensor:
         """Mean loss (lanes,) of images (B, lanes * 3, S, S) with labels (lanes, B)."""
-        features = self.body(x).unflatten(1, (len(self.trials), -1)).transpose(0, 1)  # (lanes, B, width)
+        # (lanes, B, width)
+        features = self.body(x).unflatten(1, (len(self.trials), -1)).transpose(0, 1)
         scores = torch.baddbmm(self.bias[:, None], features, self.weight.mT)  # (lanes, B, classes)
-        return F.cross_entropy(scores.flatten(0, 1), y.flatten(), reduction="none").view(y.shape).mean(1)
+        return (
+            F.cross_entropy(scores.flatten(0, 1), y.flatten(), reduction="none")
+            .view(y.shape)
+            .mean(1)
+        )
 
     def train_epoch(self) -> list[dict[str, Any]]:
-        """Train an epoch: a row for each trial as `foretune.training.trial` gives, with Z_t; NaN where a trial has diverged. Rows are kept in `trial.rows`."""
+        """Train an epoch: a row for each trial as `foretune.training.trial` gives, with Z_t; NaN
+        where a trial has diverged. Rows are kept in `trial.rows`.
+        """
         for t in self.trials:
             t.epoch += 1
         orders = [t.order() for t in self.trials]
         total = [0.0] * len(self.trials)
         self.body.train()
         for k in range(len(orders[0])):
-            x = torch.cat([t.data.images["train"][o[k]] for t, o in zip(self.trials, orders, strict=True)], 1)
-            y = torch.stack([t.data.labels["train"][o[k]] for t, o in zip(self.trials, orders, strict=True)])
+            x = torch.cat(
+                [t.data.images["train"][o[k]] for t, o in zip(self.trials, orders, strict=True)], 1
+            )
+            y = torch.stack(
+                [t.data.labels["train"][o[k]] for t, o in zip(self.trials, orders, strict=True)]
+            )
             loss = self.losses(x, y)
             torch._foreach_zero_([p.grad for p in self.joint if p.grad is not None])
             loss.sum().backward()
@@ -213,15 +278,22 @@ class Fleet:
                 total[lane] += value * y.shape[1]
                 self.trials[lane].diverged |= not math.isfinite(total[lane])
             self._step(x, y, now)
-        rows = [self._row(t, value / sum(map(len, o))) for t, value, o in zip(self.trials, total, orders, strict=True)]
+        rows = [
+            self._row(t, value / sum(map(len, o)))
+            for t, value, o in zip(self.trials, total, orders, strict=True)
+        ]
         for t, z in zip(self.trials, self.ranks(), strict=True):
             t.rows[-1][RESPONSE] = z
         return rows
 
     def ranks(self) -> list[float]:
-        """Z_t of every trial that asks for it and has not diverged (else NaN), all decomposed together."""
+        """Z_t of every trial that asks for it and has not diverged (else NaN), all decomposed
+        together.
+        """
         asking = {lane: t for lane, t in enumerate(self.trials) if t.z and not t.diverged}
-        known = {lane: t.optimizer.found for lane, t in asking.items() if isinstance(t.optimizer, AdaS)}
+        known = {
+            lane: t.optimizer.found for lane, t in asking.items() if isinstance(t.optimizer, AdaS)
+        }
         layers = {
             f"{lane}.{name}": (m.weight, m.groups)
             for lane, t in asking.items()
@@ -233,7 +305,10 @@ class Fleet:
         by_lane: dict[int, list[Gain]] = {lane: list(known.get(lane, [])) for lane in asking}
         for gain in found:
             by_lane[int(gain.layer.split(".")[0])].append(gain)
-        return [zero_share(by_lane[lane]) if lane in asking else math.nan for lane in range(len(self.trials))]
+        return [
+            zero_share(by_lane[lane]) if lane in asking else math.nan
+            for lane in range(len(self.trials))
+        ]
 
     def _step(self, x: Tensor, y: Tensor, now: Sequence[float]) -> None:
         lines = {}
@@ -267,7 +342,11 @@ class Fleet:
 
     def _row(self, trial: SmallTrial, loss: float) -> dict[str, Any]:
         trial.diverged |= not all(bool(torch.isfinite(p).all()) for p in trial.network.parameters())
-        row = {"epoch": trial.epoch, "train_loss": math.nan if trial.diverged else loss, RESPONSE: math.nan}
+        row = {
+            "epoch": trial.epoch,
+            "train_loss": math.nan if trial.diverged else loss,
+            RESPONSE: math.nan,
+        }
         if not trial.diverged and hasattr(trial.optimizer, "end_epoch"):
             trial.optimizer.end_epoch()
         trial.rows.append(row)

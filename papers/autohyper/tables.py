@@ -1,10 +1,13 @@
-"""autoHyper's tables and figures in small: rates, trials, accuracies against the suggested rate, random search and Hyperband.
+"""autoHyper's tables and figures in small: rates, trials, accuracies against the suggested rate,
+random search and Hyperband.
 
     python -m papers.autohyper.tables [--data data] [--out data/reports/autohyper] [--minutes M]
 
-The paper trains ResNet-34 and others on CIFAR-10 for 250 epochs; here are three small networks (`small_networks`) on embedded tasks at 12 px, 320
-training images, batches of 16, 20 epochs, constant rates. The trainings are lines of `runs.jsonl` (`autohyper_runs`): those that are there are not
-repeated, and a stopped script goes on where it was. The tables are made of the lines that are there:
+The paper trains ResNet-34 and others on CIFAR-10 for 250 epochs; here are three small networks
+(`small_networks`) on embedded tasks at 12 px, 320 training images, batches of 16, 20 epochs,
+constant rates. The trainings are lines of `runs.jsonl` (`autohyper_runs`): those that are there are
+not repeated, and a stopped script goes on where it was. The tables are made of the lines that are
+there:
 
 | file                | paper                 | rows                                                                                       |
 |---------------------|-----------------------|---------------------------------------------------------------------------------------------|
@@ -58,7 +61,8 @@ from papers.autohyper.runs import (
 from papers.autohyper.small_networks import NETWORKS, Data
 
 TASKS = ("fashion_mnist", "letters", "animal_silhouettes", "emoji_vendor")
-ROUNDING = 1e-6  # of a mean accuracy kept in single precision; one image more or less is hundreds of times that
+# of a mean accuracy kept in single precision; one image more or less is hundreds of times that
+ROUNDING = 1e-6
 SAVE_SECONDS = 1800  # between two writings of the tables while runs are made
 Rows = list[dict[str, Any]]
 
@@ -81,7 +85,9 @@ def searches(runs: Runs, cells: Sequence[Cell]) -> tuple[Rows, Rows]:
             "z": at["z"],
         }
         cost = {"epochs": EPOCHS * len(trained), "seconds": sum(r["seconds"] for r in trained)}
-        rates.append({**where, **facts, "converged": decision.converged, "spread": decision.spread, **cost})
+        rates.append(
+            {**where, **facts, "converged": decision.converged, "spread": decision.spread, **cost}
+        )
         product_of_z, grid = 1.0, [decision.trained[0]]
         for k, run in enumerate(trained):
             if k and run["rate"] < grid[-1]:  # a new grid starts over
@@ -96,7 +102,9 @@ def searches(runs: Runs, cells: Sequence[Cell]) -> tuple[Rows, Rows]:
 
 
 def accuracies(runs: Runs, cells: Sequence[Cell]) -> Rows:
-    """Rows of `accuracy.csv`: test accuracy (mean and deviation over seeds) of each choice, after 20 epochs and on the way."""
+    """Rows of `accuracy.csv`: test accuracy (mean and deviation over seeds) of each choice, after
+    20 epochs and on the way.
+    """
     out: Rows = []
     for cell in cells:
         row: dict[str, Any] = asdict(cell)
@@ -115,9 +123,11 @@ def accuracies(runs: Runs, cells: Sequence[Cell]) -> Rows:
 
 
 def bands(runs: Runs) -> Rows:
-    """Rows of `hyperband.csv`: what Hyperband spends until a trial of it is as good on the valid part as autoHyper's rate after its full training.
+    """Rows of `hyperband.csv`: what Hyperband spends until a trial of it is as good on the valid
+    part as autoHyper's rate after its full training.
 
-    The mean over seeds of full trainings is what must be reached. Seconds are those of one network trained alone.
+    The mean over seeds of full trainings is what must be reached. Seconds are those of one network
+    trained alone.
     """
     out: Rows = []
     for r in runs.of("hyperband"):
@@ -129,14 +139,22 @@ def bands(runs: Runs) -> Rows:
         goal, trained = mean(full), len(walk(runs, cell).trained)
         reached = next((spent for spent, best in r["path"] if best >= goal), None)
         search = EPOCHS * trained
-        costs = {"autohyper_epochs": search + FULL, "hyperband_epochs": reached, "hyperband_most": r["path"][-1][0]}
+        costs = {
+            "autohyper_epochs": search + FULL,
+            "hyperband_epochs": reached,
+            "hyperband_most": r["path"][-1][0],
+        }
         one, rank = r["epoch_seconds"], r["rank_seconds"]
         costs |= {
             "autohyper_seconds": (search + FULL) * one + search * rank,
             "hyperband_seconds": reached and reached * one,
         }
         costs["epoch_seconds"] = one
-        level = {"valid": goal, "valid_full_trainings": len(full), "hyperband_valid": r["path"][-1][1]}
+        level = {
+            "valid": goal,
+            "valid_full_trainings": len(full),
+            "hyperband_valid": r["path"][-1][1],
+        }
         out.append({**asdict(cell), "seed": r["seed"], **level, **costs})
     return out
 
@@ -146,18 +164,28 @@ def surface(runs: Runs, tasks: Sequence[str]) -> Rows:
     of = [r for t in tasks for r in runs.of("start", Cell(t, "plain", "adam"))]
     other = {(r["task"], r["rate"]) for r in of if r["batch"] != BATCH}
     keys = ("task", "network", "optimizer", "batch", "rate", "z")
-    return [{k: r[k] for k in keys} | {"train_loss": r["losses"][-1]} for r in of if (r["task"], r["rate"]) in other]
+    return [
+        {k: r[k] for k in keys} | {"train_loss": r["losses"][-1]}
+        for r in of
+        if (r["task"], r["rate"]) in other
+    ]
 
 
 def long(runs: Runs, tasks: Sequence[str]) -> Rows:
     """Rows of `long.csv`: Z_t of every epoch, on the first task."""
     keys = ("task", "network", "optimizer", "rate")
     first = [r for r in runs.of("long") if r["task"] == tasks[0]]
-    return [{k: r[k] for k in keys} | {"epoch": e, "z": z} for r in first for e, z in enumerate(r["curve"], 1)]
+    return [
+        {k: r[k] for k in keys} | {"epoch": e, "z": z}
+        for r in first
+        for e, z in enumerate(r["curve"], 1)
+    ]
 
 
 def tables(runs: Runs, out: Path, tasks: Sequence[str] = TASKS) -> dict[str, Any]:
-    """Write the CSV files, the pictures and the summary from the runs there are; returns the summary."""
+    """Write the CSV files, the pictures and the summary from the runs there are; returns the
+    summary.
+    """
     cells = [Cell(t, n, o) for t, n, o in product(tasks, NETWORKS, OPTIMIZERS)]
     rates, responses = searches(runs, cells)
     named = {
@@ -174,7 +202,9 @@ def tables(runs: Runs, out: Path, tasks: Sequence[str] = TASKS) -> dict[str, Any
             frame.to_csv(temporary, index=False, float_format="%.6g")
     for name, picture in pictures(frames).items():
         write_atomic(out / f"{name}.svg", picture)
-    summary = summarise(named["accuracy"], [r for r in rates if r["variant"] == "paper"], named["hyperband"])
+    summary = summarise(
+        named["accuracy"], [r for r in rates if r["variant"] == "paper"], named["hyperband"]
+    )
     seconds = sum(r.get("seconds") or 0.0 for r in runs.by_key.values())
     summary["trainings"] = {"runs": len(runs.by_key), "processor_minutes": seconds / 60}
     write_json(out / "summary.json", rounded(summary))
@@ -182,11 +212,15 @@ def tables(runs: Runs, out: Path, tasks: Sequence[str] = TASKS) -> dict[str, Any
 
 
 def summarise(accuracy: Rows, rates: Rows, bands: Rows) -> dict[str, Any]:
-    """Shares of cases in which the chosen rate is within 1 % of the other (or above), and above it; trials by optimizer, task and network."""
+    """Shares of cases in which the chosen rate is within 1 % of the other (or above), and above it;
+    trials by optimizer, task and network.
+    """
     out: dict[str, Any] = {"searches": len(rates), "converged": sum(r["converged"] for r in rates)}
     for by in ("optimizer", "task", "network"):
         groups = {r[by]: [s["trials"] for s in rates if s[by] == r[by]] for r in rates}
-        out[f"trials_by_{by}"] = {g: {"mean": mean(n), "least": min(n), "most": max(n)} for g, n in groups.items()}
+        out[f"trials_by_{by}"] = {
+            g: {"mean": mean(n), "least": min(n), "most": max(n)} for g, n in groups.items()
+        }
     for other in CHOICES[1:]:
         both = [r for r in accuracy if r.get("autohyper") is not None and r.get(other) is not None]
         if both:
@@ -197,7 +231,9 @@ def summarise(accuracy: Rows, rates: Rows, bands: Rows) -> dict[str, Any]:
 
 
 def comparison(both: Rows, other: str) -> dict[str, Any]:
-    """The chosen rate against another over cases that have both. Gaps of equal rates are 0, and counted."""
+    """The chosen rate against another over cases that have both. Gaps of equal rates are 0, and
+    counted.
+    """
     gaps = np.array([r["autohyper"] - r[other] for r in both])
     found: dict[str, Any] = {
         "cases": len(both),
@@ -209,7 +245,9 @@ def comparison(both: Rows, other: str) -> dict[str, Any]:
     if len(gaps) > 1:
         found["standard_error"] = float(gaps.std(ddof=1) / math.sqrt(len(gaps)))
     for by in ("optimizer", "network", "task"):
-        groups = {r[by]: [g for g, s in zip(gaps, both, strict=True) if s[by] == r[by]] for r in both}
+        groups = {
+            r[by]: [g for g, s in zip(gaps, both, strict=True) if s[by] == r[by]] for r in both
+        }
         found[f"by_{by}"] = {
             g: {"mean_gap": float(np.mean(v)), "above": float(np.mean(np.array(v) > ROUNDING))}
             for g, v in groups.items()
@@ -227,18 +265,26 @@ def against_hyperband(bands: Rows) -> dict[str, Any]:
         "hyperband_epochs_median": float(np.median(theirs)),
         "hyperband_reached": mean(b["hyperband_epochs"] is not None for b in bands),
         "autohyper_seconds": mean(b["autohyper_seconds"] for b in bands),
-        "hyperband_seconds": mean(n * b["epoch_seconds"] for n, b in zip(theirs, bands, strict=True)),
+        "hyperband_seconds": mean(
+            n * b["epoch_seconds"] for n, b in zip(theirs, bands, strict=True)
+        ),
         "autohyper_valid": mean(b["valid"] for b in bands),
         "hyperband_valid_at_the_end": mean(b["hyperband_valid"] for b in bands),
     }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make missing runs for some minutes, then write the tables and pictures and print the summary."""
-    parser = argparse.ArgumentParser(prog="python -m papers.autohyper.tables", description=main.__doc__)
+    """Make missing runs for some minutes, then write the tables and pictures and print the
+    summary.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m papers.autohyper.tables", description=main.__doc__
+    )
     parser.add_argument("--data", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=Path("data/reports/autohyper"))
-    parser.add_argument("--tasks", default=",".join(TASKS), help="names of prepared tasks, separated by commas")
+    parser.add_argument(
+        "--tasks", default=",".join(TASKS), help="names of prepared tasks, separated by commas"
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=math.inf, help="0: only the tables")
     args = parser.parse_args(argv)
@@ -255,7 +301,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         return loaded[name]
 
     began = written = time.monotonic()
-    while time.monotonic() - began < 60 * args.minutes and (jobs := list(missing(runs, tasks, args.seeds))):
+    while time.monotonic() - began < 60 * args.minutes and (
+        jobs := list(missing(runs, tasks, args.seeds))
+    ):
         runs.add(make(together(jobs), data))
         if time.monotonic() - written > SAVE_SECONDS:
             tables(runs, args.out, tasks)

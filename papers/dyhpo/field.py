@@ -1,9 +1,11 @@
-"""The gray-box field side by side: regret, ranks, tests and what the epochs were spent on, from the steps that the benchmark keeps.
+"""The gray-box field side by side: regret, ranks, tests and what the epochs were spent on, from the
+steps that the benchmark keeps.
 
     python -m papers.dyhpo.field [lcbench taskset light] [--run] [--published ../shared/data/curves] [--out data/reports/field]
 
-Published tables are looked for in `--published`; one that is missing is skipped, saying so. With `--run` the runs that are missing are made first
-(`evaluation.benchmark.run_all`: what is there is not repeated). For each TABLE it writes into `--out`:
+Published tables are looked for in `--published`; one that is missing is skipped, saying so. With
+`--run` the runs that are missing are made first (`evaluation.benchmark.run_all`: what is there is
+not repeated). For each TABLE it writes into `--out`:
 
 | file                  | rows                                                                                                            |
 |-----------------------|-----------------------------------------------------------------------------------------------------------------|
@@ -47,35 +49,51 @@ SHARES = (0.2, 0.6, 1.0)  # of the wall-clock that the budget takes
 
 @dataclass(frozen=True)
 class Table:
-    """A meta-dataset and how the field runs on it: `repetitions` of each method; the model-based ones, which are slow, have fewer."""
+    """A meta-dataset and how the field runs on it: `repetitions` of each method; the model-based
+    ones, which are slow, have fewer.
+    """
 
     name: str
     folder: Path
     budget: int
-    traces: str  # folder of the steps; "light" holds the pipeline's own runs, which have past tasks and another budget
+    # folder of the steps; "light" holds the pipeline's own runs, which have past tasks and another
+    # budget
+    traces: str
     marks: tuple[int, ...]  # budgets of the table of regret
     tests: tuple[int, ...]  # budgets of the tests
     repetitions: Mapping[str, int] = field(default_factory=dict)
 
 
 def tables(published: Path, own: Path) -> dict[str, Table]:
-    """The tables by name. Repetitions: ten of what costs nothing; of the others what two cores do in minutes."""
+    """The tables by name. Repetitions: ten of what costs nothing; of the others what two cores do
+    in minutes.
+    """
     cheap = dict.fromkeys(CHEAP, 10)
     slow = {"freeze-thaw": 10, "boca": 10, "dyhpo": 10, "dyhpo+": 10, "dyhpo:no-curve": 5}
     marks, tests = (51, 102, 255, 510, 1000), (200, 600, 1000)
     return {
-        "lcbench": Table("lcbench", published / "lcbench", 1000, "lcbench", marks, tests, cheap | slow),
-        "taskset": Table("taskset", published / "taskset", 1000, "taskset", marks, tests, cheap | slow),
-        "light": Table("light", own, 200, "light-field", (10, 20, 50, 100, 200), (50, 100, 200), cheap | slow),
+        "lcbench": Table(
+            "lcbench", published / "lcbench", 1000, "lcbench", marks, tests, cheap | slow
+        ),
+        "taskset": Table(
+            "taskset", published / "taskset", 1000, "taskset", marks, tests, cheap | slow
+        ),
+        "light": Table(
+            "light", own, 200, "light-field", (10, 20, 50, 100, 200), (50, 100, 200), cheap | slow
+        ),
     }
 
 
 @contextmanager
 def complete(table: Table) -> Iterator[Table]:
-    """The table, or while some of its cells are still to be trained, the full grid within it (`leave_one_out.full_grid`)."""
+    """The table, or while some of its cells are still to be trained, the full grid within it
+    (`leave_one_out.full_grid`).
+    """
     meta = MetaDataset.load(table.folder)
     curves = meta.Y()
-    if (np.isfinite(curves[:, :, -1]) | np.stack([meta.failed(t).any(axis=1) for t in meta.tasks])).all():
+    if (
+        np.isfinite(curves[:, :, -1]) | np.stack([meta.failed(t).any(axis=1) for t in meta.tasks])
+    ).all():
         yield table
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -87,7 +105,15 @@ def run(table: Table, traces: Path, methods: Sequence[str] | None = None) -> Non
     """Make the runs of a table that `traces` lacks."""
     for name, seeds in table.repetitions.items():
         if methods is None or name in methods:
-            run_all(table.folder, traces, [name], budget=table.budget, seeds=seeds, options=OPTIONS, jobs=1)
+            run_all(
+                table.folder,
+                traces,
+                [name],
+                budget=table.budget,
+                seeds=seeds,
+                options=OPTIONS,
+                jobs=1,
+            )
 
 
 def read(traces: Path, methods: Sequence[str], budget: int) -> pd.DataFrame:
@@ -103,14 +129,18 @@ def read(traces: Path, methods: Sequence[str], budget: int) -> pd.DataFrame:
 
 
 def summary(steps: pd.DataFrame, marks: Sequence[int]) -> pd.DataFrame:
-    """Mean regret at each budget, its standard error over tasks, the numbers of tasks and repetitions; best at the last budget first."""
+    """Mean regret at each budget, its standard error over tasks, the numbers of tasks and
+    repetitions; best at the last budget first.
+    """
     regret = regret_at(steps, marks)
     per_task = regret.groupby(["method", "task"]).mean()
     mean = per_task.groupby("method").mean()
     counts = pd.DataFrame(
         {
             "tasks": per_task.groupby("method").size(),
-            "repetitions": (regret.groupby("method").size() / per_task.groupby("method").size()).round(1),
+            "repetitions": (
+                regret.groupby("method").size() / per_task.groupby("method").size()
+            ).round(1),
             "decision_ms": (1000 * steps.groupby("method")["seconds"].median()).round(2),
         }
     )
@@ -125,7 +155,8 @@ def common(regret: pd.DataFrame) -> list[str]:
 
 
 def over_epochs(steps: pd.DataFrame, budget: int, points: int = 50) -> pd.DataFrame:
-    """Mean regret and average rank against epochs, on the tasks that all methods have: columns method, epochs, regret, rank.
+    """Mean regret and average rank against epochs, on the tasks that all methods have: columns
+    method, epochs, regret, rank.
 
     Repetitions are ranked by their mean per task, as in the tests.
     """
@@ -137,15 +168,21 @@ def over_epochs(steps: pd.DataFrame, budget: int, points: int = 50) -> pd.DataFr
     for b in at:
         block = per_task[b].unstack("method").loc[tasks]
         frames.append(
-            pd.DataFrame({"epochs": b, "regret": block.mean(), "rank": ranks(block).mean()}).rename_axis("method")
+            pd.DataFrame(
+                {"epochs": b, "regret": block.mean(), "rank": ranks(block).mean()}
+            ).rename_axis("method")
         )
     return pd.concat(frames).reset_index().sort_values(["method", "epochs"], ignore_index=True)
 
 
-def wall_clock(steps: pd.DataFrame, budget: int, epoch_seconds: Sequence[float] = EPOCH_SECONDS) -> pd.DataFrame:
-    """Mean regret at shares of the time that `budget` epochs take, decisions included: rows method, columns (seconds per epoch, share).
+def wall_clock(
+    steps: pd.DataFrame, budget: int, epoch_seconds: Sequence[float] = EPOCH_SECONDS
+) -> pd.DataFrame:
+    """Mean regret at shares of the time that `budget` epochs take, decisions included: rows method,
+    columns (seconds per epoch, share).
 
-    1 means the time of all epochs without a decision, so a method that thinks long does not get to its last epochs.
+    1 means the time of all epochs without a decision, so a method that thinks long does not get to
+    its last epochs.
     """
     thinking = steps.groupby(["method", "task", "seed"], sort=False)["seconds"].cumsum()
     out = {}
@@ -159,20 +196,29 @@ def wall_clock(steps: pd.DataFrame, budget: int, epoch_seconds: Sequence[float] 
 
 
 def compare(steps: pd.DataFrame, budget: int) -> tuple[Comparison, int]:
-    """The methods compared at a budget on the tasks that all of them have, and the number of these tasks."""
+    """The methods compared at a budget on the tasks that all of them have, and the number of these
+    tasks.
+    """
     regret = regret_at(steps, [budget])
     tasks = common(regret)
-    return Comparison.of(regret[budget].groupby(["task", "method"]).mean().unstack("method").loc[tasks]), len(tasks)
+    return Comparison.of(
+        regret[budget].groupby(["task", "method"]).mean().unstack("method").loc[tasks]
+    ), len(tasks)
 
 
 def tests_of(comparison: Comparison, budget: int, tasks: int) -> pd.DataFrame:
     """The pairs of a comparison as rows, with the Friedman test beside them."""
     pairs = comparison.pairs.assign(budget=budget, tasks=tasks, friedman_p=comparison.p)
-    pairs["rank_a"], pairs["rank_b"] = pairs["a"].map(comparison.ranks), pairs["b"].map(comparison.ranks)
+    pairs["rank_a"], pairs["rank_b"] = (
+        pairs["a"].map(comparison.ranks),
+        pairs["b"].map(comparison.ranks),
+    )
     return pairs
 
 
-def evaluate(table: Table, traces: Path, out: Path, methods: Sequence[str] | None = None) -> pd.DataFrame:
+def evaluate(
+    table: Table, traces: Path, out: Path, methods: Sequence[str] | None = None
+) -> pd.DataFrame:
     """Write all files of a table; returns the summary. Raises `BadInput` if there are no runs."""
     names = [m for m in table.repetitions if methods is None or m in methods]
     steps = read(traces, names, table.budget)
@@ -180,8 +226,14 @@ def evaluate(table: Table, traces: Path, out: Path, methods: Sequence[str] | Non
     write_atomic(out / f"{table.name}-regret.csv", result.to_csv())
     odd = sorted(steps["task"].unique())[1::2]
     if odd:
-        write_atomic(out / f"{table.name}-odd.csv", summary(steps[steps["task"].isin(odd)], table.marks).to_csv())
-    write_atomic(out / f"{table.name}-curves.csv", over_epochs(steps, table.budget).round(5).to_csv(index=False))
+        write_atomic(
+            out / f"{table.name}-odd.csv",
+            summary(steps[steps["task"].isin(odd)], table.marks).to_csv(),
+        )
+    write_atomic(
+        out / f"{table.name}-curves.csv",
+        over_epochs(steps, table.budget).round(5).to_csv(index=False),
+    )
     write_atomic(out / f"{table.name}-clock.csv", wall_clock(steps, table.budget).to_csv())
     frames, family = [], []
     if steps["method"].nunique() > 2 and len(common(regret_at(steps, [table.budget]))) > 1:
@@ -195,7 +247,9 @@ def evaluate(table: Table, traces: Path, out: Path, methods: Sequence[str] | Non
             write_atomic(out / f"{table.name}-{budget}.svg", diagram(comparison, title))
         for name, found in (("tests", frames), ("family", family)):
             if found:
-                write_atomic(out / f"{table.name}-{name}.csv", pd.concat(found).round(6).to_csv(index=False))
+                write_atomic(
+                    out / f"{table.name}-{name}.csv", pd.concat(found).round(6).to_csv(index=False)
+                )
     chosen = profile(steps, MetaDataset.load(table.folder))
     write_atomic(out / f"{table.name}-selection.csv", chosen.round(4).to_csv(index=False))
     return result
@@ -206,7 +260,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m papers.dyhpo.field", description=main.__doc__)
     parser.add_argument("tables", nargs="*", default=["lcbench", "taskset", "light"])
     parser.add_argument(
-        "--published", type=Path, default=Path("../shared/data/curves"), help="folder of lcbench and taskset"
+        "--published",
+        type=Path,
+        default=Path("../shared/data/curves"),
+        help="folder of lcbench and taskset",
     )
     parser.add_argument("--own", type=Path, default=Path("data/meta/light"))
     parser.add_argument("--traces", type=Path, default=Path("data/reports/traces"))
@@ -226,7 +283,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if args.run:
             run(table, args.traces / table.traces, methods)
         print(
-            f"\n{name}: normalized regret\n{evaluate(table, args.traces / table.traces, args.out, methods).to_string()}"
+            f"\n{name}: normalized "
+            f"regret\n{evaluate(table, args.traces / table.traces, args.out, methods).to_string()}"
         )
 
 

@@ -1,8 +1,10 @@
-"""Renew the measured tables of docs/notes/gray-box.md from data/reports/field, which `python -m papers.dyhpo.field` writes.
+"""Renew the measured tables of docs/notes/gray-box.md from data/reports/field, which
+`python -m papers.dyhpo.field` writes.
 
     python -m papers.dyhpo.gray_box_page
 
-What stands between `<!-- TABLE -->` and `<!-- end of TABLE -->` is replaced; the text around it is written by hand.
+What stands between `<!-- TABLE -->` and `<!-- end of TABLE -->` is replaced; the text around it is
+written by hand.
 """
 
 import textwrap
@@ -30,7 +32,7 @@ def short(x: float, digits: int = 4) -> str:
 def regret(name: str) -> list[str]:
     """The table of regret with its standard errors."""
     table = pd.read_csv(REPORTS / f"{name}-regret.csv", index_col="method")
-    marks = [c.removesuffix(" se") for c in table if c.endswith(" se")]
+    marks = [c.removesuffix(" se") for c in map(str, table) if c.endswith(" se")]
     head = ["method", *marks, "tasks", "repetitions", "ms"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
     for method, row in table.iterrows():
@@ -43,9 +45,15 @@ def regret(name: str) -> list[str]:
 def odd(name: str) -> str:
     """The odd half of the tasks in one paragraph."""
     table = pd.read_csv(REPORTS / f"{name}-odd.csv", index_col="method")
-    marks = [c.removesuffix(" se") for c in table if c.endswith(" se")]
-    each = [f"{method} {' / '.join(short(row[m], 3) for m in marks)}" for method, row in table.iterrows()]
-    return f"On the odd half alone ({table['tasks'].max()} tasks, nothing was chosen on them): {'; '.join(each)}."
+    marks = [c.removesuffix(" se") for c in map(str, table) if c.endswith(" se")]
+    each = [
+        f"{method} {' / '.join(short(row[m], 3) for m in marks)}"
+        for method, row in table.iterrows()
+    ]
+    return (
+        f"On the odd half alone ({table['tasks'].max()} tasks, nothing was chosen on "
+        f"them): {'; '.join(each)}."
+    )
 
 
 def probability(p: float) -> str:
@@ -59,7 +67,9 @@ def plain(p: float) -> str:
 
 
 def tests(name: str) -> list[str]:
-    """A paragraph for each budget: ranks, the pairs that differ among all methods, and all pairs of the family."""
+    """A paragraph for each budget: ranks, the pairs that differ among all methods, and all pairs of
+    the family.
+    """
     pairs, family = (pd.read_csv(REPORTS / f"{name}-{kind}.csv") for kind in ("tests", "family"))
     out = []
     for budget, block in pairs.groupby("budget"):
@@ -68,14 +78,19 @@ def tests(name: str) -> list[str]:
         differ = [f"{r.a} and {r.b}" for r in block.itertuples() if r.significant]
         own = family[family["budget"] == budget]
         each = [
-            f"{r.a} and {r.b} {plain(r.p_holm)}{' *' if r.significant else ''} ({plain(r.p)} before)"
-            for r in own.itertuples()
+            f"{a} and {b} {plain(holm)}{' *' if significant else ''} ({plain(p)} before)"
+            for a, b, p, holm, significant in zip(
+                *(own[c] for c in ("a", "b", "p", "p_holm", "significant")), strict=True
+            )
         ]
         out += [
             "",
-            f"At {budget} epochs ({block['tasks'].iloc[0]} tasks; Friedman p {probability(block['friedman_p'].iloc[0])}): mean ranks "
-            f"{', '.join(f'{m} {r:.2f}' for m, r in ranks.items())}. After Holm among all pairs differ: "
-            f"{', '.join(differ) or 'none'}. Diagram: `{name}-{budget}.svg`. Among {', '.join(FAMILY)} alone "
+            f"At {budget} epochs ({block['tasks'].iloc[0]} tasks; Friedman p "
+            f"{probability(block['friedman_p'].iloc[0])}): mean ranks "
+            f"{', '.join(f'{m} {r:.2f}' for m, r in ranks.items())}. After Holm among all "
+            "pairs differ: "
+            f"{', '.join(differ) or 'none'}. Diagram: `{name}-{budget}.svg`. Among "
+            f"{', '.join(FAMILY)} alone "
             f"(Friedman p {probability(own['friedman_p'].iloc[0])}), Holm's p: {', '.join(each)}.",
         ]
     return out
@@ -87,18 +102,21 @@ def selection(name: str) -> str:
     first, last = table["epoch"].min(), table["epoch"].max()
     started = table[table["epoch"] == first].set_index("method")["trained"]
     each = [
-        f"{r.method} {started[r.method]:.0f} / {r.trained:.1f} / {short(r.precision)} / {short(r.selected_regret)} / {short(r.late_bloomers)}"
+        f"{r.method} {started[r.method]:.0f} / {r.trained:.1f} / {short(r.precision)} / "
+        f"{short(r.selected_regret)} / {short(r.late_bloomers)}"
         for r in table[table["epoch"] == last].itertuples()
     ]
     return (
-        f"What the epochs went to: configurations started / trained to the last epoch ({last}) / and of the latter the precision of the "
+        "What the epochs went to: configurations started / trained to the last epoch "
+        f"({last}) / and of the latter the precision of the "
         f"top 1 % / mean regret / late bloomers among the good: {'; '.join(each)}."
     )
 
 
 def block(name: str) -> str:
     """All that is measured of a table."""
-    lines = [f"**{TITLES[name]}**", "", *regret(name), *tests(name), "", selection(name), "", odd(name)]
+    lines = [f"**{TITLES[name]}**", "", *regret(name), *tests(name), ""]
+    lines += [selection(name), "", odd(name)]
     return "\n".join(line if line.startswith("|") else wrapped(line) for line in lines)
 
 

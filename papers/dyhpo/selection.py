@@ -1,12 +1,16 @@
-"""Which configurations a method spent its epochs on: the paper's appendix C and D (DyHPO, Figures 14 to 16).
+"""Which configurations a method spent its epochs on: the paper's appendix C and D (DyHPO, Figures
+14 to 16).
 
-For a run, let d_i be the last epoch that configuration i was trained to (0 = never), and "trained to b" mean d_i >= b.
+For a run, let d_i be the last epoch that configuration i was trained to (0 = never), and "trained
+to b" mean d_i >= b.
 
 - `trained` at b: how many were trained to b.
-- `precision` at b: the share of the table's top 1 % (at least one configuration) among those trained to b.
+- `precision` at b: the share of the table's top 1 % (at least one configuration) among those
+  trained to b.
 - `selected_regret` at b: mean normalized regret (by best value over epochs) of those trained to b.
-- `late_bloomers` at b: of the configurations that are good at b, the share that was bad at some epoch before. Good: in the top third at b of those
-  trained to b; bad: in the bottom two thirds at an earlier epoch of those trained to that epoch. Over the whole table it is the ground truth.
+- `late_bloomers` at b: of the configurations that are good at b, the share that was bad at some
+  epoch before. Good: in the top third at b of those trained to b; bad: in the bottom two thirds at
+  an earlier epoch of those trained to that epoch. Over the whole table it is the ground truth.
 
 Each gives one row per method and epoch: the mean over runs that trained anything so far.
 """
@@ -20,8 +24,12 @@ from foretune.history.meta_dataset import MetaDataset
 TOP = 0.01
 
 
-def depths(steps: pd.DataFrame, meta: MetaDataset, budget: int | None = None) -> dict[tuple[str, str, int], np.ndarray]:
-    """Last epoch of each configuration (n,) by run (method, task, seed), after `budget` epochs (default: all)."""
+def depths(
+    steps: pd.DataFrame, meta: MetaDataset, budget: int | None = None
+) -> dict[tuple[str, str, int], np.ndarray]:
+    """Last epoch of each configuration (n,) by run (method, task, seed), after `budget` epochs
+    (default: all).
+    """
     row = {c: i for i, c in enumerate(meta.config_ids)}
     out = {}
     kept = steps if budget is None else steps[steps["spent"] <= budget]
@@ -42,7 +50,9 @@ def top_share(best: np.ndarray, share: float = TOP) -> np.ndarray:
 
 
 def late(curves: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Share of late bloomers among the good ones at each epoch (E,), NaN where fewer than three configurations were trained so far."""
+    """Share of late bloomers among the good ones at each epoch (E,), NaN where fewer than three
+    configurations were trained so far.
+    """
     n, epochs = curves.shape
     was_bad = np.zeros(n, dtype=bool)
     out = np.full(epochs, np.nan)
@@ -58,12 +68,17 @@ def late(curves: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def profile(steps: pd.DataFrame, meta: MetaDataset, budget: int | None = None) -> pd.DataFrame:
-    """`trained`, `precision`, `selected_regret` and `late_bloomers` by method and epoch; the method "all configurations" is the table itself."""
+    """`trained`, `precision`, `selected_regret` and `late_bloomers` by method and epoch; the method
+    "all configurations" is the table itself.
+    """
     best = {t: meta.best([t])[0] for t in meta.tasks}
     curves = {t: meta.curves(t) for t in meta.tasks}
     rows: dict[str, list[dict[str, np.ndarray]]] = {}
     runs = depths(steps, meta, budget)
-    everything = {("all configurations", t, 0): np.full(len(meta), meta.max_epoch) for t in {k[1] for k in runs}}
+    everything = {
+        ("all configurations", t, 0): np.full(len(meta), meta.max_epoch)
+        for t in {k[1] for k in runs}
+    }
     for (method, task, _), depth in {**runs, **everything}.items():
         value = best[task]
         spread = np.nanmax(value) - np.nanmin(value) or 1.0
@@ -82,6 +97,9 @@ def profile(steps: pd.DataFrame, meta: MetaDataset, budget: int | None = None) -
     frames = []
     for method, found in rows.items():
         stacked = {k: np.stack([f[k] for f in found]) for k in found[0]}
-        means = {k: pd.DataFrame(v).mean().to_numpy() for k, v in stacked.items()}  # NaN passed over
-        frames.append(pd.DataFrame({"method": method, "epoch": np.arange(1, meta.max_epoch + 1), **means}))
+        # NaN passed over
+        means = {k: pd.DataFrame(v).mean().to_numpy() for k, v in stacked.items()}
+        frames.append(
+            pd.DataFrame({"method": method, "epoch": np.arange(1, meta.max_epoch + 1), **means})
+        )
     return pd.concat(frames, ignore_index=True)

@@ -1,12 +1,15 @@
-"""How high AP@10 can be on the shipped meta-dataset: what the noise of the truth leaves, and what lists that do not look at the task reach.
+"""How high AP@10 can be on the shipped meta-dataset: what the noise of the truth leaves, and what
+lists that do not look at the task reach.
 
     python -m papers.hyperstar.ceiling [--draws 200]
 
-The truth of a configuration is its best accuracy in one training, on at most 300 validation images: other images or another seed of the training would
-put others in front. Noise of images is binomial; noise of seeds is normal with the deviation between seeds that `data/meta/light_seed1` shows (24 of
-the configurations on 4 tasks, trained again) among the better half of a task's configurations, since the first places are what counts and the others
-scatter more. The measured values stand in for the expected ones; since they lie further apart than those, ceilings come out too high rather than too
-low. No network is trained here; seconds of one core.
+The truth of a configuration is its best accuracy in one training, on at most 300 validation images:
+other images or another seed of the training would put others in front. Noise of images is binomial;
+noise of seeds is normal with the deviation between seeds that `data/meta/light_seed1` shows (24 of
+the configurations on 4 tasks, trained again) among the better half of a task's configurations,
+since the first places are what counts and the others scatter more. The measured values stand in for
+the expected ones; since they lie further apart than those, ceilings come out too high rather than
+too low. No network is trained here; seconds of one core.
 """
 
 import argparse
@@ -32,7 +35,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     given = parser.parse_args()
     rng = np.random.default_rng(0)
-    meta, again = full_grid(MetaDataset.load(given.meta)), full_grid(MetaDataset.load(given.again), seed=1)
+    meta, again = (
+        full_grid(MetaDataset.load(given.meta)),
+        full_grid(MetaDataset.load(given.again), seed=1),
+    )
     truth = dict(zip(meta.tasks, best_over_seeds(meta), strict=True))  # (n,) by task
     sigma = seeds(meta, again, truth)
 
@@ -49,44 +55,73 @@ def main() -> None:
         ("both", lambda v: images(training(v))),
     ):
         known = np.mean([ap_at_k(v, noisy(v)) for v in truth.values() for _ in range(given.draws)])
-        twice = np.mean([ap_at_k(noisy(v), noisy(v)) for v in truth.values() for _ in range(given.draws)])
-        print(f"  {name:24} the values judged by noisy ones {known:.3f}, two noisy ones by each other {twice:.3f}")
+        twice = np.mean(
+            [ap_at_k(noisy(v), noisy(v)) for v in truth.values() for _ in range(given.draws)]
+        )
+        print(
+            f"  {name:24} the values judged by noisy ones {known:.3f}, two noisy ones by each "
+            f"other {twice:.3f}"
+        )
 
     def of_list(past: list[str], task: str) -> float:
         return ap_at_k(TaskAgnostic().fit(meta.select(past), {}).rank(None).scores, truth[task])  # type: ignore[arg-type]
 
     folds = [(task, list(past)) for held, past in held_out_together(meta).items() for task in held]
-    best = np.mean([max(ap_at_k(truth[other], truth[task]) for other in past) for task, past in folds])
+    best = np.mean(
+        [max(ap_at_k(truth[other], truth[task]) for other in past) for task, past in folds]
+    )
     print(f"  the best single past task's list, chosen in hindsight: {best:.3f}")
     for size in (1, 2, 4, 8, 13):
-        drawn = [of_list(list(rng.choice(past, size, replace=False)), t) for t, past in folds for _ in range(20)]
+        drawn = [
+            of_list(list(rng.choice(past, size, replace=False)), t)
+            for t, past in folds
+            for _ in range(20)
+        ]
         print(f"  mean list of {size:2} past tasks drawn by chance: {np.mean(drawn):.3f}")
 
 
 def seeds(meta: MetaDataset, again: MetaDataset, truth: dict[str, np.ndarray]) -> float:
-    """Print what a second seed changes; the deviation between seeds among the better half of each task's configurations."""
+    """Print what a second seed changes; the deviation between seeds among the better half of each
+    task's configurations.
+    """
     rows = [meta.config_ids.index(c) for c in again.config_ids]
     second = dict(zip(again.tasks, best_over_seeds(again), strict=True))
     gaps = pd.DataFrame(
         {
             "task": np.repeat(again.tasks, len(rows)),
             "finetune": [str(meta.configs[r]["finetune"]) for r in rows] * len(again.tasks),
-            "variance": np.concatenate([(second[t] - truth[t][rows]) ** 2 / 2 for t in again.tasks]),
+            "variance": np.concatenate(
+                [(second[t] - truth[t][rows]) ** 2 / 2 for t in again.tasks]
+            ),
         }
     )
     half = len(rows) // 2
     better = [np.argsort(-(second[t] + truth[t][rows]), kind="stable")[:half] for t in again.tasks]
     sigma = np.sqrt(
-        gaps["variance"].to_numpy().reshape(len(again.tasks), -1)[np.arange(len(better))[:, None], better].mean()
+        gaps["variance"]
+        .to_numpy()
+        .reshape(len(again.tasks), -1)[np.arange(len(better))[:, None], better]
+        .mean()
     )
-    print(f"another seed, {len(rows)} configurations on {len(again.tasks)} tasks: deviation between seeds")
+    print(
+        f"another seed, {len(rows)} configurations on {len(again.tasks)} tasks: deviation "
+        "between seeds"
+    )
     print(f"  all {np.sqrt(gaps['variance'].mean()):.3f}, the better half of each task {sigma:.3f}")
     for by in ("finetune", "task"):
-        print("  " + ", ".join(f"{k} {v:.3f}" for k, v in np.sqrt(gaps.groupby(by)["variance"].mean()).items()))
+        print(
+            "  "
+            + ", ".join(
+                f"{k} {v:.3f}" for k, v in np.sqrt(gaps.groupby(by)["variance"].mean()).items()
+            )
+        )
     folds = {task: list(past) for held, past in held_out_together(meta).items() for task in held}
     for k in (3, 10):
         repeat = [ap_at_k(second[t], truth[t][rows], k) for t in again.tasks]
-        lists = [TaskAgnostic().fit(meta.select(folds[t]), {}).rank(None).scores[rows] for t in again.tasks]  # type: ignore[arg-type]
+        lists = [
+            TaskAgnostic().fit(meta.select(folds[t]), {}).rank(None).scores[rows]  # type: ignore[arg-type]
+            for t in again.tasks
+        ]
         agnostic = [ap_at_k(s, truth[t][rows], k) for s, t in zip(lists, again.tasks, strict=True)]
         chance = np.random.default_rng(0)
         luck = [
@@ -95,7 +130,8 @@ def seeds(meta: MetaDataset, again: MetaDataset, truth: dict[str, np.ndarray]) -
             for _ in range(200)
         ]
         print(
-            f"  AP@{k} among these {len(rows)}, judged by the first seed: the second {np.mean(repeat):.3f} "
+            f"  AP@{k} among these {len(rows)}, judged by the first seed: the second "
+            f"{np.mean(repeat):.3f} "
             f"({', '.join(f'{t} {v:.2f}' for t, v in zip(again.tasks, repeat, strict=True))}), "
             f"the list that looks at no images {np.mean(agnostic):.3f}, chance {np.mean(luck):.3f}"
         )

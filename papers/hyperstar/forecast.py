@@ -1,9 +1,11 @@
-"""How good the forecasts of recommenders are: error, and how often the truth lies within one and two spreads, on tasks of sources held out in turn.
+"""How good the forecasts of recommenders are: error, and how often the truth lies within one and
+two spreads, on tasks of sources held out in turn.
 
     python -m papers.hyperstar.forecast [--recommenders task-agnostic,siamese,hyperstar]
 
-A calibrated normal forecast has 68 % within one spread and 95 % within two. Values of one task share its level, so sixteen tasks tell less than their
-1,728 values: the worst task is shown as well.
+A calibrated normal forecast has 68 % within one spread and 95 % within two. Values of one task
+share its level, so sixteen tasks tell less than their 1,728 values: the worst task is shown as
+well.
 """
 
 import argparse
@@ -21,7 +23,11 @@ from foretune.tasks.task import Task
 def main() -> None:
     """Print a line for each recommender."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--recommenders", default="task-agnostic,siamese,hyperstar", help="names, separated by commas")
+    parser.add_argument(
+        "--recommenders",
+        default="task-agnostic,siamese,hyperstar",
+        help="names, separated by commas",
+    )
     parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     given = parser.parse_args()
@@ -44,7 +50,8 @@ def main() -> None:
                 supported += found.supported
         worst = min(one, key=lambda task: one[task])
         print(
-            f"{name:16} {np.mean(errors):.3f}  {np.mean(list(one.values())):8.2f}  {np.mean(two):8.2f}  "
+            f"{name:16} {np.mean(errors):.3f}  {np.mean(list(one.values())):8.2f}  "
+            f"{np.mean(two):8.2f}  "
             f"{one[worst]:.2f} ({worst})  {supported} of {len(one)}",
             flush=True,
         )

@@ -1,9 +1,12 @@
-"""What the parts of HyperSTAR are worth, and whether its capacity or its training is at fault: one training a held-out source, on the shipped meta-dataset.
+"""What the parts of HyperSTAR are worth, and whether its capacity or its training is at fault: one
+training a held-out source, on the shipped meta-dataset.
 
     python -m papers.hyperstar.parts [--meta data/meta/light] [--images data/images] [--only NAMES]
 
-Every row changes one thing of the plain version (batchwise mean, no regularisers). AP@10 is the mean over held-out tasks and three draws of images; the difference
-to the task-agnostic list is taken task by task. `error` is that of the inner leave-sources-out (mean squared, normalised scores), beside the mean score's.
+Every row changes one thing of the plain version (batchwise mean, no regularisers). AP@10 is the
+mean over held-out tasks and three draws of images; the difference to the task-agnostic list is
+taken task by task. `error` is that of the inner leave-sources-out (mean squared, normalised
+scores), beside the mean score's.
 """
 
 import argparse
@@ -24,7 +27,8 @@ from foretune.recommenders.hyperstar.training import Recipe
 from foretune.tasks.task import Task
 
 DRAWS = 3
-PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # name -> options of the recommender, changes of the recipe
+# name -> options of the recommender, changes of the recipe
+PARTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "plain": ({}, {}),
     "8 dimensions": ({}, {"width": 8}),
     "128 dimensions, 256 hidden": ({}, {"width": 128, "hidden": 256}),
@@ -68,7 +72,9 @@ def main() -> None:
     truth = dict(zip(meta.tasks, best_over_seeds(meta), strict=True))
     folds = held_out_together(meta)
     base = {
-        task: ap_at_k(TaskAgnostic().fit(meta.select(past), {}).rank(tasks[task]).scores, truth[task])
+        task: ap_at_k(
+            TaskAgnostic().fit(meta.select(past), {}).rank(tasks[task]).scores, truth[task]
+        )
         for held, past in folds.items()
         for task in held
     }
@@ -81,13 +87,17 @@ def main() -> None:
             fitted = Changed(changes, **options).fit(meta.select(past), tasks)
             choices.append(fitted.choice)
             for task in held:
-                found[task] = np.mean([ap_at_k(fitted.rank(tasks[task], k).scores, truth[task]) for k in range(DRAWS)])
+                found[task] = np.mean(
+                    [ap_at_k(fitted.rank(tasks[task], k).scores, truth[task]) for k in range(DRAWS)]
+                )
         gap = np.array([found[task] - base[task] for task in found])
         error, of_mean, strength, steps = (
-            np.mean([getattr(c, key) for c in choices]) for key in ("error", "mean_error", "strength", "steps")
+            np.mean([getattr(c, key) for c in choices])
+            for key in ("error", "mean_error", "strength", "steps")
         )
         print(
-            f"{name:48} {np.mean(list(found.values())):.3f}  {gap.mean():+.3f} ± {gap.std(ddof=1) / np.sqrt(len(gap)):.3f}"
+            f"{name:48} {np.mean(list(found.values())):.3f}  {gap.mean():+.3f} ± "
+            f"{gap.std(ddof=1) / np.sqrt(len(gap)):.3f}"
             f"  {error:.4f}  {of_mean:11.4f}  {strength:8.2f}  {steps:5.0f}",
             flush=True,
         )

@@ -1,19 +1,24 @@
-"""The ranking table: how well each recommender ranks the configurations of a task that it has not seen.
+"""The ranking table: how well each recommender ranks the configurations of a task that it has not
+seen.
 
     python -m papers.hyperstar.rankings [--params params.yaml] [--minutes M] [--leave source,task]
 
-Every task of the meta-dataset's full grid is held out in turn, with all tasks of its source, and once more alone; each recommender is fitted on the
-others. A trial draws image batches of its own; trial i uses training i mod `trainings`, since ten trainings of every network would cost hours.
-Ablations of HyperSTAR share the choice of steps and strength that the plain one makes on each past (`Entry.choice_of`). Truth is the best value over
-epochs.
+Every task of the meta-dataset's full grid is held out in turn, with all tasks of its source, and
+once more alone; each recommender is fitted on the others. A trial draws image batches of its own;
+trial i uses training i mod `trainings`, since ten trainings of every network would cost hours.
+Ablations of HyperSTAR share the choice of steps and strength that the plain one makes on each past
+(`Entry.choice_of`). Truth is the best value over epochs.
 
-What is done is kept in `.cache/rankings` by recommender and past: a run that was cut short goes on where it stopped, and `--minutes` ends one early.
+What is done is kept in `.cache/rankings` by recommender and past: a run that was cut short goes on
+where it stopped, and `--minutes` ends one early.
 
-Writes, of the recommenders that are complete: `data/reports/rankings.parquet` (recommender, task, trial, config_id, score) and, in
-`data/reports/rankings`, `tasks.csv` (AP@10, precision@10, top-1 regret by task, mean over trials), `summary.csv` (mean and standard error over tasks,
-and of the difference to the task-agnostic list on the same tasks) and `figure5a.csv` (the best value after k = 1 .. 50 configurations in recommended
-order, as normalized regret and in the metric's unit, mean and standard error over tasks; Tr-AutoML's ten trial runs come first). Tasks held out alone
-have the same files in `data/reports/leave_one_task_out`.
+Writes, of the recommenders that are complete: `data/reports/rankings.parquet` (recommender, task,
+trial, config_id, score) and, in `data/reports/rankings`, `tasks.csv` (AP@10, precision@10, top-1
+regret by task, mean over trials), `summary.csv` (mean and standard error over tasks, and of the
+difference to the task-agnostic list on the same tasks) and `figure5a.csv` (the best value after k =
+1 .. 50 configurations in recommended order, as normalized regret and in the metric's unit, mean and
+standard error over tasks; Tr-AutoML's ten trial runs come first). Tasks held out alone have the
+same files in `data/reports/leave_one_task_out`.
 """
 
 import argparse
@@ -30,7 +35,13 @@ import pandas as pd
 
 from foretune.errors import BadInput
 from foretune.files import replace, write_atomic
-from foretune.history.average_precision import ap_at_k, ordered, precision_at_k, regret_after, top_regret
+from foretune.history.average_precision import (
+    ap_at_k,
+    ordered,
+    precision_at_k,
+    regret_after,
+    top_regret,
+)
 from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import RankingsPlan, load
@@ -53,7 +64,9 @@ class Fold:
 
 
 def folds(meta: MetaDataset, leave: str = "source") -> list[Fold]:
-    """Folds by source, or one a task. Raises `BadInput` for another word or where a fold would have no past."""
+    """Folds by source, or one a task. Raises `BadInput` for another word or where a fold would have
+    no past.
+    """
     return [Fold(held, tuple(past)) for held, past in held_out_together(meta, leave).items()]
 
 
@@ -74,10 +87,14 @@ class Table:
         rows = self.meta.table.sort_values(KEYS)[[*KEYS, self.meta.metric]].to_csv(index=False)
         images = [self.tasks[name].hash for name in self.meta.tasks]
         plan = (self.plan.trials, self.plan.trainings, self.plan.seed)
-        self.key = hashlib.sha256(f"{rows}{self.meta.configs}{images}{plan}".encode()).hexdigest()[:16]
+        self.key = hashlib.sha256(f"{rows}{self.meta.configs}{images}{plan}".encode()).hexdigest()[
+            :16
+        ]
 
     def part(self, name: str, fold: Fold) -> Path:
-        """Where a finished fold is kept; its name changes with the curves, the images, the plan and the recommender's options."""
+        """Where a finished fold is kept; its name changes with the curves, the images, the plan and
+        the recommender's options.
+        """
         about = f"{self.key}{entry(name)}{fold}"
         return self.work / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}.npz"
 
@@ -98,7 +115,9 @@ class Table:
             made = recommender(name, **(fitted[0].settled() if fitted else options))
             fitted.append(made.fit(past, self.tasks, seed=self.plan.seed + training))
         scores = {
-            task: np.stack([self._scores(fitted[i % len(fitted)], task, i) for i in range(self.plan.trials)])
+            task: np.stack(
+                [self._scores(fitted[i % len(fitted)], task, i) for i in range(self.plan.trials)]
+            )
             for task in fold.held_out
         }
         with replace(self.part(name, fold)) as temporary, open(temporary, "wb") as stream:
@@ -110,7 +129,9 @@ class Table:
         return fitted.rank(self.tasks[task], self.plan.seed + IMAGE_SEED + trial).scores
 
     def collect(self) -> dict[str, dict[str, np.ndarray]]:
-        """Scores (trials, n) by recommender and task, of the recommenders whose folds are all done."""
+        """Scores (trials, n) by recommender and task, of the recommenders whose folds are all
+        done.
+        """
         out: dict[str, dict[str, np.ndarray]] = {}
         for name in self.plan.recommenders:
             parts = [self.part(name, fold) for fold in self.folds]
@@ -149,8 +170,12 @@ def order_of(name: str, scores: np.ndarray, training: int) -> np.ndarray:
     return np.concatenate([first, order[~np.isin(order, first)]])
 
 
-def judged(table: Table, found: Mapping[str, Mapping[str, np.ndarray]]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """By recommender and task, means over trials: the three figures, and the regret after k configurations (long form)."""
+def judged(
+    table: Table, found: Mapping[str, Mapping[str, np.ndarray]]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """By recommender and task, means over trials: the three figures, and the regret after k
+    configurations (long form).
+    """
     rows, curves = [], []
     k = min(10, len(table.meta))
     for name, by_task in found.items():
@@ -167,7 +192,9 @@ def judged(table: Table, found: Mapping[str, Mapping[str, np.ndarray]]) -> tuple
             )
             regret = []
             for trial, s in enumerate(scores):
-                order = order_of(name, s, table.plan.seed + trial % min(table.plan.trainings, table.plan.trials))
+                order = order_of(
+                    name, s, table.plan.seed + trial % min(table.plan.trainings, table.plan.trials)
+                )
                 rank = np.empty(len(order))
                 rank[order] = -np.arange(len(order))
                 regret.append(regret_after(rank, truth)[:LONGEST])
@@ -195,7 +222,9 @@ def over_tasks(frame: pd.DataFrame, by: Sequence[str], order: Sequence[str]) -> 
 
 
 def write(table: Table, reports: Path) -> pd.DataFrame:
-    """Write the reports of what is complete; returns the summary. Raises `BadInput` where no recommender is complete."""
+    """Write the reports of what is complete; returns the summary. Raises `BadInput` where no
+    recommender is complete.
+    """
     found = table.collect()
     if not found:
         raise BadInput("no recommender is complete yet: run this again, with more --minutes")
@@ -204,7 +233,10 @@ def write(table: Table, reports: Path) -> pd.DataFrame:
     if BASELINE in found:
         gap = by_task.pivot(index="task", columns="recommender", values="AP@10")
         gap = gap.sub(gap[BASELINE], axis=0)
-        summary[f"over {BASELINE}"], summary[f"over {BASELINE} se"] = gap.mean().round(4), gap.sem().round(4)
+        summary[f"over {BASELINE}"], summary[f"over {BASELINE} se"] = (
+            gap.mean().round(4),
+            gap.sem().round(4),
+        )
     reports = folder_of(reports, table.leave)
     folder = reports / "rankings"
     ids = np.asarray(table.meta.config_ids, dtype=np.int32)
@@ -225,19 +257,30 @@ def write(table: Table, reports: Path) -> pd.DataFrame:
         pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
     write_atomic(folder / "tasks.csv", by_task.set_index(["recommender", "task"]).round(4).to_csv())
     write_atomic(folder / "summary.csv", summary.to_csv())
-    write_atomic(folder / "figure5a.csv", over_tasks(curves, ["recommender", "k"], list(found)).to_csv())
+    write_atomic(
+        folder / "figure5a.csv", over_tasks(curves, ["recommender", "k"], list(found)).to_csv()
+    )
     return summary
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command of the DVC stage `rankings`."""
-    parser = argparse.ArgumentParser(prog="python -m papers.hyperstar.rankings", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m papers.hyperstar.rankings", description=main.__doc__
+    )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--reports", type=Path, default=Path("data/reports"))
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     parser.add_argument("--work", type=Path, default=Path(".cache/rankings"))
-    parser.add_argument("--minutes", type=float, default=np.inf, help="stop after about this time; run again to go on")
-    parser.add_argument("--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=np.inf,
+        help="stop after about this time; run again to go on",
+    )
+    parser.add_argument(
+        "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
+    )
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
@@ -247,7 +290,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for leave in given.leave.split(","):
             table = Table(meta, tasks, params.rankings, given.work, leave)
             print(
-                f"{len(meta.tasks)} tasks x {len(meta)} configurations, leave one {leave} out: {len(table.folds)} folds"
+                f"{len(meta.tasks)} tasks x {len(meta)} configurations, leave one {leave} "
+                f"out: {len(table.folds)} folds"
             )
             complete &= fill(table, given.minutes)
             print(write(table, given.reports).to_string())

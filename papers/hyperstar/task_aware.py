@@ -1,15 +1,20 @@
-"""Figures 3, 4 and 5b of HyperSTAR: what Hyperband gains when a recommender says which configurations to start.
+"""Figures 3, 4 and 5b of HyperSTAR: what Hyperband gains when a recommender says which
+configurations to start.
 
     python -m papers.hyperstar.task_aware [--params params.yaml] [--minutes M] [--leave source,task]
 
-Leave-one-source-out replays of task-aware Hyperband (the ranking of each held-out task is read from `data/reports/rankings.parquet`, whose
-recommender was fitted without its source), the same with its two options, the same Hyperband with the past tasks' mean rank instead of a ranking for
-the task, plain Hyperband, BOHB, and two lists whose configurations are trained to the end one after the other: Tr-AutoML's, after the ten trial
-runs that it compares tasks by, and the greedy portfolio. Repetition s takes trial s of a ranking.
+Leave-one-source-out replays of task-aware Hyperband (the ranking of each held-out task is read from
+`data/reports/rankings.parquet`, whose recommender was fitted without its source), the same with its
+two options, the same Hyperband with the past tasks' mean rank instead of a ranking for the task,
+plain Hyperband, BOHB, and two lists whose configurations are trained to the end one after the
+other: Tr-AutoML's, after the ten trial runs that it compares tasks by, and the greedy portfolio.
+Repetition s takes trial s of a ranking.
 
-The paper has R = 100 epochs, budgets of 100, 200 and 450 epochs with eta = 2 and 1,600 with eta = 3. Our trainings end at R = 10, so that the same budgets
-in full trainings are 10, 20, 45 and 160 epochs; 100, 200 and 450 epochs are shown as well, and instead of 1,600 the 1,080 epochs that a pool of 108 configurations
-holds in all (a budget beyond the pool is cut to it). A method's run at a small budget is the beginning of its run at a larger one, so each runs once for each eta.
+The paper has R = 100 epochs, budgets of 100, 200 and 450 epochs with eta = 2 and 1,600 with eta =
+3. Our trainings end at R = 10, so that the same budgets in full trainings are 10, 20, 45 and 160
+epochs; 100, 200 and 450 epochs are shown as well, and instead of 1,600 the 1,080 epochs that a pool
+of 108 configurations holds in all (a budget beyond the pool is cut to it). A method's run at a
+small budget is the beginning of its run at a larger one, so each runs once for each eta.
 
 | file in `data/reports`   | rows                                                                                                             |
 |--------------------------|------------------------------------------------------------------------------------------------------------------|
@@ -51,7 +56,9 @@ POINTS = 60  # epochs at which curves are written, evenly on the log scale
 
 @dataclass(frozen=True)
 class Method:
-    """How a method of the comparison is made: a searcher, its options, whether it has an eta, whose ranking it reads, whether seeds matter."""
+    """How a method of the comparison is made: a searcher, its options, whether it has an eta, whose
+    ranking it reads, whether seeds matter.
+    """
 
     searcher: str
     has_eta: bool = True
@@ -63,7 +70,9 @@ class Method:
         """The searcher; a list is trained to the end, place by place."""
         if self.searcher == "recommended":
             return searcher("recommended", then="mean-rank", points=10_000, **self.options)
-        return searcher(self.searcher, **self.options, **({"eta": float(eta)} if self.has_eta else {}))
+        return searcher(
+            self.searcher, **self.options, **({"eta": float(eta)} if self.has_eta else {})
+        )
 
 
 def methods(plan: TaskAwarePlan) -> dict[str, Method]:
@@ -86,9 +95,11 @@ def methods(plan: TaskAwarePlan) -> dict[str, Method]:
 
 
 class Rankings:
-    """The table of `papers.hyperstar.rankings`, made by `plan`, as notes for studies of a grid. Raises `BadInput` where it lacks what is asked for.
+    """The table of `papers.hyperstar.rankings`, made by `plan`, as notes for studies of a grid.
+    Raises `BadInput` where it lacks what is asked for.
 
-    Tr-AutoML's ranking leans on ten trial runs of the new task: those come first in its order, so that they are paid for.
+    Tr-AutoML's ranking leans on ten trial runs of the new task: those come first in its order, so
+    that they are paid for.
     """
 
     def __init__(self, table: pd.DataFrame, grid: MetaDataset, plan: RankingsPlan):
@@ -114,13 +125,17 @@ class Rankings:
         mine = self.table[(self.table["recommender"] == recommender) & (self.table["task"] == task)]
         trials = sorted(mine["trial"].unique())
         if not trials:
-            raise BadInput(f"the rankings table has no {recommender!r} for task {task!r}: run the rankings again")
+            raise BadInput(
+                f"the rankings table has no {recommender!r} for task {task!r}: run the "
+                "rankings again"
+            )
         trial = trials[repetition % len(trials)]
         rows = mine[mine["trial"] == trial]
         score = dict(zip(rows["config_id"], rows["score"], strict=True))
         if len(differ := set(score) ^ set(self.grid.config_ids)):
             raise BadInput(
-                f"the rankings table and {self.grid.name} differ in {len(differ)} configurations for task {task!r} "
+                f"the rankings table and {self.grid.name} differ in {len(differ)} "
+                f"configurations for task {task!r} "
                 f"({recommender}): it was made on another table of curves; run the rankings again"
             )
         scores = np.array([float(score[c]) for c in self.grid.config_ids])
@@ -130,31 +145,47 @@ class Rankings:
 
 
 def run(
-    grid: MetaDataset, task: str, past: Sequence[str], chosen: Searcher, budget: int, seed: int, noted: dict[str, Any]
+    grid: MetaDataset,
+    task: str,
+    past: Sequence[str],
+    chosen: Searcher,
+    budget: int,
+    seed: int,
+    noted: dict[str, Any],
 ) -> pd.DataFrame:
-    """One replay as the epochs at which its regret fell: rows (spent, normalized_regret), from (0, 1)."""
+    """One replay as the epochs at which its regret fell: rows (spent, normalized_regret), from (0,
+    1).
+    """
     study, objective = replay_study(grid, task, budget=budget, sources=past, seed=seed)
     if noted:
         study.note(recommended=noted)
     while step := study.ask(chosen):
-        outcome = objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop)
+        outcome = objective.run(
+            step.config_id, study.configs[step.config_id], step.start, step.stop
+        )
         study.tell(step, outcome.rows)
         if outcome.failed:
             study.fail(step, int(study.epoch[step.config_id]), outcome.failed)
     score = Score(grid, task)
     values = np.array([study.Y[c, e - 1] for c, e in study.order])
     best = np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
-    regret = np.array([score.normalized(max(0.0, score.best - v)) if math.isfinite(v) else 1.0 for v in best])
+    regret = np.array(
+        [score.normalized(max(0.0, score.best - v)) if math.isfinite(v) else 1.0 for v in best]
+    )
     falls = np.flatnonzero(np.diff(regret, prepend=np.inf) < 0)
     return pd.DataFrame({"spent": [0, *(falls + 1)], "normalized_regret": [1.0, *regret[falls]]})
 
 
-def fingerprint(grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: Rankings, leave: str = "source") -> str:
+def fingerprint(
+    grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: Rankings, leave: str = "source"
+) -> str:
     """What decides a method's runs: the curves, the budgets, and the rankings it reads."""
     rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
     read = rankings.of(how.recommender).to_csv(index=False) if how.recommender else ""
     budgets = (max(plan.budgets), max(plan.large_budgets))
-    return hashlib.sha256(f"{rows}{grid.configs}{past_of(grid, leave)}{budgets}{how}{read}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{rows}{grid.configs}{past_of(grid, leave)}{budgets}{how}{read}".encode()
+    ).hexdigest()
 
 
 def run_method(
@@ -166,13 +197,19 @@ def run_method(
     until: float,
     leave: str = "source",
 ) -> pd.DataFrame | None:
-    """All runs of a method, task by task, continued from `traces`; None if `until` (monotonic seconds) came first."""
+    """All runs of a method, task by task, continued from `traces`; None if `until` (monotonic
+    seconds) came first.
+    """
     how = methods(plan)[name]
     path = traces / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.parquet"
     about = path.with_suffix(".json")
     want = {"fingerprint": fingerprint(grid, plan, how, rankings, leave)}
     fresh = not (path.is_file() and about.is_file() and json.loads(about.read_text()) == want)
-    have = pd.DataFrame(columns=[*RUN, "spent", "normalized_regret"]) if fresh else pd.read_parquet(path)
+    have = (
+        pd.DataFrame(columns=[*RUN, "spent", "normalized_regret"])
+        if fresh
+        else pd.read_parquet(path)
+    )
     past, repetitions = past_of(grid, leave), plan.repetitions if how.random else 1
     for task in grid.tasks:
         rows = []
@@ -180,11 +217,20 @@ def run_method(
             done = set(have.loc[(have["task"] == task) & (have["eta"] == eta), "seed"])
             for seed in (s for s in range(repetitions) if s not in done):
                 noted = rankings.notes(how.recommender, task, seed) if how.recommender else {}
-                table = run(grid, task, past[task], how.make(eta), min(budget, cells(grid)), seed, noted)
+                table = run(
+                    grid, task, past[task], how.make(eta), min(budget, cells(grid)), seed, noted
+                )
                 rows.append(table.assign(eta=eta, task=task, seed=seed))
         if rows:
-            have = pd.concat([*([have] if len(have) else []), *rows], ignore_index=True)[list(have.columns)]
-            types = {"eta": "int8", "seed": "int16", "spent": "int32", "normalized_regret": "float32"}
+            have = pd.concat([*([have] if len(have) else []), *rows], ignore_index=True)[
+                list(have.columns)
+            ]
+            types = {
+                "eta": "int8",
+                "seed": "int16",
+                "spent": "int32",
+                "normalized_regret": "float32",
+            }
             with replace(path) as temporary:
                 have.astype(types).to_parquet(temporary, index=False, compression="zstd")
             write_atomic(about, json.dumps(want) + "\n")
@@ -205,7 +251,9 @@ def by_epoch(runs: pd.DataFrame, epochs: Sequence[int]) -> pd.DataFrame:
         one = mine.sort_values("spent")
         at = np.searchsorted(one["spent"].to_numpy(), list(epochs), side="right") - 1
         out.setdefault(str(task), []).append(one["normalized_regret"].to_numpy(dtype=float)[at])
-    return pd.DataFrame({task: np.mean(rows, axis=0) for task, rows in out.items()}, index=list(epochs)).T
+    return pd.DataFrame(
+        {task: np.mean(rows, axis=0) for task, rows in out.items()}, index=list(epochs)
+    ).T
 
 
 def needed(curve: np.ndarray, value: float) -> int | None:
@@ -215,23 +263,36 @@ def needed(curve: np.ndarray, value: float) -> int | None:
 
 
 def best_value(score: Score, regret: Any) -> Any:
-    """A normalized regret (a number or an array of them) as the best value found, in the metric's own unit."""
+    """A normalized regret (a number or an array of them) as the best value found, in the metric's
+    own unit.
+    """
     return (score.best - regret * (score.best - score.worst)) * score.sign
 
 
-def tables(runs: dict[str, pd.DataFrame], grid: MetaDataset, plan: TaskAwarePlan) -> dict[str, pd.DataFrame]:
+def tables(
+    runs: dict[str, pd.DataFrame], grid: MetaDataset, plan: TaskAwarePlan
+) -> dict[str, pd.DataFrame]:
     """The tables of the module's docstring, by what their names end in."""
     scores = {task: Score(grid, task) for task in grid.tasks}
     summary, curves, shares, tasks, by_task = [], [], [], [], []
     for eta, budgets in ((2, plan.budgets), (3, plan.large_budgets)):
         allowed = sorted({min(b, cells(grid)) for b in budgets})
-        regret = {name: by_epoch(table[table["eta"] == eta], range(1, allowed[-1] + 1)) for name, table in runs.items()}
+        regret = {
+            name: by_epoch(table[table["eta"] == eta], range(1, allowed[-1] + 1))
+            for name, table in runs.items()
+        }
         shown = np.unique(np.geomspace(1, allowed[-1], POINTS).round().astype(int))
         for name, table in regret.items():
             reached = {t: best_value(scores[t], table.loc[t, shown]) for t in table.index}
             value = pd.DataFrame(reached).mean(axis=1)
             curves += [
-                {"eta": eta, "method": name, "epochs": e, "mean": table[e].mean(), "best_value": value[e]}
+                {
+                    "eta": eta,
+                    "method": name,
+                    "epochs": e,
+                    "mean": table[e].mean(),
+                    "best_value": value[e],
+                }
                 for e in map(int, shown)
             ]
             if eta == 2:
@@ -244,18 +305,36 @@ def tables(runs: dict[str, pd.DataFrame], grid: MetaDataset, plan: TaskAwarePlan
             for name, table in regret.items():
                 at = table[budget]
                 values = [best_value(scores[t], at[t]) for t in grid.tasks]
-                row = {"eta": eta, "budget": budget, "method": name, "mean": at.mean(), "se": at.sem()}
+                row = {
+                    "eta": eta,
+                    "budget": budget,
+                    "method": name,
+                    "mean": at.mean(),
+                    "se": at.sem(),
+                }
                 summary.append(row | {"best_value": np.mean(values), "tasks": len(at)})
                 tasks += [
-                    {"eta": eta, "budget": budget, "method": name, "task": t, "regret": at[t], "best_value": v}
+                    {
+                        "eta": eta,
+                        "budget": budget,
+                        "method": name,
+                        "task": t,
+                        "regret": at[t],
+                        "best_value": v,
+                    }
                     for t, v in zip(grid.tasks, values, strict=True)
                 ]
                 curve = table[range(1, budget + 1)].mean().to_numpy()
-                reached = {other: needed(curve, theirs[budget].mean()) for other, theirs in regret.items()}
+                reached = {
+                    other: needed(curve, theirs[budget].mean()) for other, theirs in regret.items()
+                }
                 share = {other: None if e is None else e / budget for other, e in reached.items()}
                 shares.append({"eta": eta, "budget": budget, "method": name} | share)
     made = {"": summary, "_tasks": tasks, "_curves": curves, "_by_task": by_task, "_share": shares}
-    return {suffix: pd.DataFrame(rows).round(3 if suffix == "_share" else 5) for suffix, rows in made.items()}
+    return {
+        suffix: pd.DataFrame(rows).round(3 if suffix == "_share" else 5)
+        for suffix, rows in made.items()
+    }
 
 
 def evaluate(
@@ -268,7 +347,8 @@ def evaluate(
     work: Path | None = None,
     leave: str = "source",
 ) -> pd.DataFrame:
-    """Run what is missing for at most `seconds` and write the tables of the methods that are complete; returns the summary.
+    """Run what is missing for at most `seconds` and write the tables of the methods that are
+    complete; returns the summary.
 
     `work` is where finished runs are kept (default: `runs` in `reports`).
     """
@@ -295,12 +375,23 @@ def evaluate(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command of the DVC stage `task_aware`."""
-    parser = argparse.ArgumentParser(prog="python -m papers.hyperstar.task_aware", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m papers.hyperstar.task_aware", description=main.__doc__
+    )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--reports", type=Path, default=Path("data/reports"))
-    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long; the same command goes on")
-    parser.add_argument("--work", type=Path, default=Path(".cache/task_aware"), help="where finished runs are kept")
-    parser.add_argument("--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=math.inf,
+        help="stop after so long; the same command goes on",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path(".cache/task_aware"), help="where finished runs are kept"
+    )
+    parser.add_argument(
+        "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
+    )
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
@@ -309,9 +400,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             file = folder_of(given.reports, leave) / "rankings.parquet"
             rankings, seconds = Rankings.read(file, grid, params.rankings), 60 * given.minutes
             plan, work = params.task_aware, given.work
-            summary = evaluate(grid, rankings, plan, given.reports, seconds=seconds, work=work, leave=leave)
+            summary = evaluate(
+                grid, rankings, plan, given.reports, seconds=seconds, work=work, leave=leave
+            )
             print(f"leave one {leave} out")
-            print(summary.pivot(index="method", columns=["eta", "budget"], values="mean").to_string())
+            print(
+                summary.pivot(index="method", columns=["eta", "budget"], values="mean").to_string()
+            )
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

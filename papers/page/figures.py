@@ -1,6 +1,8 @@
-"""The figures and tables of the reports folder beyond regret against epochs: where each lies, and how it is drawn.
+"""The figures and tables of the reports folder beyond regret against epochs: where each lies, and
+how it is drawn.
 
-A figure is a CSV file with a row for each point of each line; a table is a CSV file shown as it is. What is not there is left out.
+A figure is a CSV file with a row for each point of each line; a table is a CSV file shown as it is.
+What is not there is left out.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,9 +20,11 @@ FLOOR = 1e-4  # of logarithmic axes
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of `file`: a line for each value of `line`, `y` against `x` with a band of `error` (empty: none).
+    """A picture of `file`: a line for each value of `line`, `y` against `x` with a band of `error`
+    (empty: none).
 
-    `where` is a column and the value that rows must have there, None: a picture for each value; `keep` names the lines to draw, in this order (none: all).
+    `where` is a column and the value that rows must have there, None: a picture for each value;
+    `keep` names the lines to draw, in this order (none: all).
     """
 
     file: str
@@ -40,7 +44,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of `file`; MLflow has the numbers of each row under its name in column `line` (empty: the table is for the page alone)."""
+    """A table of `file`; MLflow has the numbers of each row under its name in column `line` (empty:
+    the table is for the page alone).
+    """
 
     file: str
     title: str
@@ -65,7 +71,8 @@ BY_SOURCE: tuple[Figure, ...] = (  # every source in turn held out
     Figure(
         "rankings/figure5a.csv",
         "Best configuration found after k of a recommender's list",
-        "Leave-one-source-out on the shipped meta-dataset; every configuration trained to the end (HyperSTAR, figure 5a).",
+        "Leave-one-source-out on the shipped meta-dataset; every configuration trained to "
+        "the end (HyperSTAR, figure 5a).",
         "recommender",
         "k",
         "regret",
@@ -93,7 +100,8 @@ BY_SOURCE: tuple[Figure, ...] = (  # every source in turn held out
         Figure(
             "task_aware_curves.csv",
             f"Task-aware Hyperband, eta = {eta}",
-            "Hyperband that starts what a recommender ranks first for the task's pictures, against Hyperband, BOHB and lists (HyperSTAR, figures 3 to 5).",
+            "Hyperband that starts what a recommender ranks first for the task's pictures, "
+            "against Hyperband, BOHB and lists (HyperSTAR, figures 3 to 5).",
             "method",
             "epochs",
             "mean",
@@ -109,7 +117,8 @@ BY_SOURCE: tuple[Figure, ...] = (  # every source in turn held out
     Figure(
         "siamese.csv",
         "Bayesian optimisation from the neighbours' best",
-        "The four variants of Siamese-BHO's figure 2, and what they must beat; an evaluation is a full training.",
+        "The four variants of Siamese-BHO's figure 2, and what they must beat; an evaluation "
+        "is a full training.",
         "variant",
         "evaluations",
         "mean",
@@ -133,7 +142,8 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         "task_aware_by_task.csv",
         "Accuracy against epochs",
-        "Best validation accuracy after so many epochs, eta = 2, mean over repetitions (HyperSTAR, figures 3 and 4, a picture for each data set).",
+        "Best validation accuracy after so many epochs, eta = 2, mean over repetitions "
+        "(HyperSTAR, figures 3 and 4, a picture for each data set).",
         "method",
         "epochs",
         "best_value",
@@ -141,14 +151,22 @@ FIGURES: tuple[Figure, ...] = (
         "epochs spent",
         "best accuracy",
         log_x=True,
-        keep=("task-aware Hyperband", "mean-rank Hyperband", "Hyperband", "BOHB", "Tr-AutoML list", "portfolio"),
+        keep=(
+            "task-aware Hyperband",
+            "mean-rank Hyperband",
+            "Hyperband",
+            "BOHB",
+            "Tr-AutoML list",
+            "portfolio",
+        ),
         where=("task", None),
     ),
     *(
         Figure(
             f"field/{name}-curves.csv",
             f"Average rank in the gray-box field: {title}",
-            "Among the methods on the tasks that all of them ran; lower is better (DyHPO, figure 5).",
+            "Among the methods on the tasks that all of them ran; lower is better (DyHPO, "
+            "figure 5).",
             "method",
             "epochs",
             "rank",
@@ -163,7 +181,8 @@ FIGURES: tuple[Figure, ...] = (
         Figure(
             "at2/pairs.csv",
             f"The AT2 paper's five train-test pairs of {database}",
-            "Simple regret against iterations; an iteration is one epoch of one configuration (AT2, figure 4).",
+            "Simple regret against iterations; an iteration is one epoch of one "
+            "configuration (AT2, figure 4).",
             "method",
             "iteration",
             "regret",
@@ -181,7 +200,8 @@ TABLES: tuple[Table, ...] = (
     Table(
         "rankings/summary.csv",
         "Rankings before anything is trained",
-        "Every source in turn held out: AP@10, precision of the first 10, normalized regret of the first, AP@10 over the task-agnostic list; "
+        "Every source in turn held out: AP@10, precision of the first 10, normalized regret "
+        "of the first, AP@10 over the task-agnostic list; "
         "mean and standard error over held-out tasks.",
         "recommender",
     ),
@@ -197,7 +217,9 @@ TABLES: tuple[Table, ...] = (
         "The second meta-dataset, 16 tasks x 36 configurations; every source in turn held out.",
         "recommender",
     ),
-    Table("rankings/tasks.csv", "Rankings by task", "Every source in turn held out; mean over trials."),
+    Table(
+        "rankings/tasks.csv", "Rankings by task", "Every source in turn held out; mean over trials."
+    ),
     *(
         Table(folder + file, title + what, about)
         for folder, what in (("", ""), (f"{ALONE}/", ": tasks held out alone"))
@@ -210,12 +232,14 @@ TABLES: tuple[Table, ...] = (
             (
                 "task_aware_share.csv",
                 "Share of the budget",
-                "Share of a budget after which the mean curve of a method is as good as another's at the end of that budget.",
+                "Share of a budget after which the mean curve of a method is as good as "
+                "another's at the end of that budget.",
             ),
             (
                 "siamese_distances.csv",
                 "Distances that the Siamese network predicts",
-                "Rank correlation with the true distances, and the chosen neighbours' true distance as a share of the mean one.",
+                "Rank correlation with the true distances, and the chosen neighbours' true "
+                "distance as a share of the mean one.",
             ),
         )
     ),
@@ -223,7 +247,8 @@ TABLES: tuple[Table, ...] = (
         Table(
             f"field/{name}-regret.csv",
             f"The gray-box field without history: {title}",
-            "Normalized regret at budgets in epochs; mean and standard error over the tasks that a method ran; median milliseconds of a decision.",
+            "Normalized regret at budgets in epochs; mean and standard error over the tasks "
+            "that a method ran; median milliseconds of a decision.",
         )
         for name, title in DATABASES
     ),
@@ -256,12 +281,16 @@ DIAGRAMS = tuple(
     for name, title in DATABASES
     for budget in ((50, 100, 200) if name == "light" else (200, 600, 1000))
 )
-RAW = ("siamese_tasks.csv", "task_aware_tasks.csv")  # thousands of rows by task: to compute with, not to look at
-SHOWN = frozenset(f.file for f in FIGURES) | frozenset(t.file for t in TABLES) | frozenset(RAW)  # not shown again
+# thousands of rows by task: to compute with, not to look at
+RAW = ("siamese_tasks.csv", "task_aware_tasks.csv")
+# not shown again
+SHOWN = frozenset(f.file for f in FIGURES) | frozenset(t.file for t in TABLES) | frozenset(RAW)
 
 
 def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
-    """The file of a figure or table; None where there is none. Raises `BadInput` for one that cannot be read or lacks a column."""
+    """The file of a figure or table; None where there is none. Raises `BadInput` for one that
+    cannot be read or lacks a column.
+    """
     path = reports / entry.file
     if not path.is_file():
         return None
@@ -273,7 +302,10 @@ def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
         columns = [entry.line, entry.x, entry.y, *([entry.error] if entry.error else [])]
         columns += [entry.where[0]] if entry.where else []
         if missing := [c for c in columns if c not in frame]:
-            raise BadInput(f"{path} lacks the columns {', '.join(missing)}; it has {', '.join(map(str, frame))}")
+            raise BadInput(
+                f"{path} lacks the columns {', '.join(missing)}; it has "
+                f"{', '.join(map(str, frame))}"
+            )
         if entry.where and entry.where[1] is not None:
             frame = frame[frame[entry.where[0]] == entry.where[1]]
         frame = frame[frame[entry.line].isin(entry.keep)] if entry.keep else frame
@@ -281,7 +313,9 @@ def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
 
 
 def figures(reports: Path) -> Iterator[tuple[Figure, pd.DataFrame]]:
-    """Every figure that there is with its rows, those with a picture for each value as one entry a value."""
+    """Every figure that there is with its rows, those with a picture for each value as one entry a
+    value.
+    """
     for figure in FIGURES:
         frame = read(reports, figure)
         if frame is None or not len(frame):
@@ -291,12 +325,17 @@ def figures(reports: Path) -> Iterator[tuple[Figure, pd.DataFrame]]:
             continue
         column = figure.where[0]
         for value, part in frame.groupby(column, sort=True):
-            yield replace(figure, title=f"{figure.title}: {value}", where=(column, str(value))), part
+            yield (
+                replace(figure, title=f"{figure.title}: {value}", where=(column, str(value))),
+                part,
+            )
 
 
 def lines_of(figure: Figure, frame: pd.DataFrame) -> Mapping[str, pd.DataFrame]:
     """The points of each line, by x, in the order in which the lines are drawn."""
-    names = [n for n in figure.keep if n in set(frame[figure.line])] or list(dict.fromkeys(frame[figure.line]))
+    names = [n for n in figure.keep if n in set(frame[figure.line])] or list(
+        dict.fromkeys(frame[figure.line])
+    )
     return {str(n): frame[frame[figure.line] == n].sort_values(figure.x) for n in names}
 
 
@@ -313,7 +352,9 @@ def draw(figure: Figure, frame: pd.DataFrame) -> str:
         y = np.maximum(y, floor)
         style = "muted thick" if name == "random" else series_style(k)
         x = part[figure.x].to_list()
-        lines.append(Line(x, y.tolist(), name, style, f"{name}: {y[-1]:.4g} at {x[-1]:g}", low, high))
+        lines.append(
+            Line(x, y.tolist(), name, style, f"{name}: {y[-1]:.4g} at {x[-1]:g}", low, high)
+        )
     frame_of = Frame(
         height=380,
         x_label=figure.x_label,
@@ -332,7 +373,9 @@ def drawn(reports: Path) -> Iterator[tuple[Figure, str]]:
 
 
 def diagrams(reports: Path) -> Iterator[tuple[str, str]]:
-    """Every critical-difference diagram that there is: its title and SVG. Raises `BadInput` for a file that is none."""
+    """Every critical-difference diagram that there is: its title and SVG. Raises `BadInput` for a
+    file that is none.
+    """
     for file, title in DIAGRAMS:
         if (path := reports / file).is_file():
             text = path.read_text()
@@ -349,21 +392,30 @@ def tables(reports: Path) -> Iterator[tuple[Table, pd.DataFrame]]:
 
 
 def points(reports: Path) -> dict[str, list[tuple[str, float, int]]]:
-    """Every line, and every row of the tables that name their rows, as points (metric, value, step) for MLflow, by "file: line"."""
+    """Every line, and every row of the tables that name their rows, as points (metric, value, step)
+    for MLflow, by "file: line".
+    """
     out: dict[str, list[tuple[str, float, int]]] = {}
     for figure, frame in figures(reports):
         metric = figure.y_label.replace(" ", "_")
         for name, part in lines_of(figure, frame).items():
             kept = part[np.isfinite(part[figure.y])]
             where = f" {figure.where[0]}={figure.where[1]}" if figure.where else ""
-            found = [(metric, float(y), int(x)) for x, y in zip(kept[figure.x], kept[figure.y], strict=True)]
+            found = [
+                (metric, float(y), int(x))
+                for x, y in zip(kept[figure.x], kept[figure.y], strict=True)
+            ]
             out.setdefault(f"{figure.file.removesuffix('.csv')}{where}: {name}", []).extend(found)
     for table, frame in tables(reports):
         if table.line not in frame:
             continue
-        for name, row in zip(frame[table.line], frame.select_dtypes("number").to_dict("records"), strict=True):
+        for name, row in zip(
+            frame[table.line], frame.select_dtypes("number").to_dict("records"), strict=True
+        ):
             found = [
-                (str(k).replace("@", "_at_").replace(" ", "_"), float(v), 0) for k, v in row.items() if np.isfinite(v)
+                (str(k).replace("@", "_at_").replace(" ", "_"), float(v), 0)
+                for k, v in row.items()
+                if np.isfinite(v)
             ]
             out.setdefault(f"{table.file.removesuffix('.csv')}: {name}", []).extend(found)
     return out

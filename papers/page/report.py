@@ -1,12 +1,15 @@
-"""The report of the benchmarks: regret against epochs for every method and database, as one self-contained HTML file.
+"""The report of the benchmarks: regret against epochs for every method and database, as one
+self-contained HTML file.
 
     python -m papers.page.report data/reports
 
-reads `traces/NAME/*.parquet` (the steps that `foretune.evaluation.benchmark` keeps), with `traces/NAME/about.json` beside them if there is one (`title`,
-`about`, `max_epoch`, `reference`: label -> {full trainings: regret} of published figures), and the CSV and JSON tables of the folder; it writes
-`benchmark.html` there.
+reads `traces/NAME/*.parquet` (the steps that `foretune.evaluation.benchmark` keeps), with
+`traces/NAME/about.json` beside them if there is one (`title`, `about`, `max_epoch`, `reference`:
+label -> {full trainings: regret} of published figures), and the CSV and JSON tables of the folder;
+it writes `benchmark.html` there.
 
-Means are over tasks of a task's mean over seeds; bands are one standard error of that mean over tasks, since tasks, not seeds, are the sample.
+Means are over tasks of a task's mean over seeds; bands are one standard error of that mean over
+tasks, since tasks, not seeds, are the sample.
 """
 
 import argparse
@@ -37,7 +40,9 @@ POINTS = 60
 
 @dataclass(frozen=True)
 class Section:
-    """One database: the `steps` of all methods (see `evaluation.benchmark`), a full training's epochs, published figures, further tables by caption."""
+    """One database: the `steps` of all methods (see `evaluation.benchmark`), a full training's
+    epochs, published figures, further tables by caption.
+    """
 
     title: str
     steps: pd.DataFrame
@@ -48,9 +53,12 @@ class Section:
 
 
 def benchmark_report(
-    sections: Sequence[Section], tables: Mapping[str, pd.DataFrame] | None = None, reports: Path | None = None
+    sections: Sequence[Section],
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    reports: Path | None = None,
 ) -> str:
-    """The benchmark report as HTML; figures and tables of the `reports` folder follow, `tables` (caption -> table) come at its end.
+    """The benchmark report as HTML; figures and tables of the `reports` folder follow, `tables`
+    (caption -> table) come at its end.
 
     Raises `BadInput` without any section or table.
     """
@@ -60,21 +68,29 @@ def benchmark_report(
         "benchmark.html",
         title="foretune: benchmarks",
         sections=[_section(s) for s in sections],
-        figures=[] if reports is None else [(f.title, f.about, chart) for f, chart in drawn(reports)],
+        figures=[]
+        if reports is None
+        else [(f.title, f.about, chart) for f, chart in drawn(reports)],
         diagrams=[] if reports is None else list(diagrams(reports)),
         pictures=[] if reports is None else list(pictures(reports)),
-        further=[] if reports is None else [(t.title, t.about, *_table(frame)) for t, frame in further(reports)],
+        further=[]
+        if reports is None
+        else [(t.title, t.about, *_table(frame)) for t, frame in further(reports)],
         tables=[(caption, *_table(t)) for caption, t in (tables or {}).items()],
         about={
             m: METHODS[m].about
-            for m in dict.fromkeys(n.partition(":")[0] for s in sections for n in s.steps["method"].unique())
+            for m in dict.fromkeys(
+                n.partition(":")[0] for s in sections for n in s.steps["method"].unique()
+            )
             if m in METHODS
         },
     )
 
 
 def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.DataFrame]]:
-    """What a reports folder holds: its sections, and its CSV and JSON tables by name. Raises `BadInput` for files that cannot be read."""
+    """What a reports folder holds: its sections, and its CSV and JSON tables by name. Raises
+    `BadInput` for files that cannot be read.
+    """
     reports = Path(reports)
     sections = []
     for folder in sorted((reports / "traces").glob("*/")):
@@ -87,15 +103,22 @@ def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.Data
             steps = pd.concat([pd.read_parquet(f) for f in files], ignore_index=True)
         except (OSError, ValueError) as error:
             raise BadInput(f"{folder} cannot be read: {error}") from error
-        reference = {k: {int(t): float(v) for t, v in row.items()} for k, row in about.get("reference", {}).items()}
+        reference = {
+            k: {int(t): float(v) for t, v in row.items()}
+            for k, row in about.get("reference", {}).items()
+        }
         most = int(about.get("max_epoch") or steps["epoch"].max())
-        sections.append(Section(about.get("title", folder.name), steps, most, about.get("about", ""), reference))
+        sections.append(
+            Section(about.get("title", folder.name), steps, most, about.get("about", ""), reference)
+        )
     tables: dict[str, pd.DataFrame] = {}
     for path in sorted([*reports.glob("*.csv"), *reports.glob("*.json")]):
         if path.name in SHOWN:
             continue
         try:
-            tables[path.stem] = pd.read_csv(path) if path.suffix == ".csv" else _flat(json.loads(path.read_text()))
+            tables[path.stem] = (
+                pd.read_csv(path) if path.suffix == ".csv" else _flat(json.loads(path.read_text()))
+            )
         except (OSError, ValueError) as error:
             raise BadInput(f"{path} cannot be read: {error}") from error
     return sections, tables
@@ -104,14 +127,18 @@ def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.Data
 def mean_over_tasks(
     steps: pd.DataFrame, budgets: Sequence[int], column: str = "normalized_regret"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Mean and standard error of `column` at each budget (epochs): a row per method, a column per budget. NaN error for a single task."""
+    """Mean and standard error of `column` at each budget (epochs): a row per method, a column per
+    budget. NaN error for a single task.
+    """
     by_task = regret_at(steps, budgets, column).groupby(["method", "task"]).mean()
     groups = by_task.groupby("method")
     return groups.mean(), groups.std(ddof=1).div(np.sqrt(groups.count()))
 
 
 def summary_table(section: Section) -> pd.DataFrame:
-    """Method, mean normalized regret and its standard error at 1, 2, 5 and 10 full trainings as far as runs go, runs, ms per decision; best last first."""
+    """Method, mean normalized regret and its standard error at 1, 2, 5 and 10 full trainings as far
+    as runs go, runs, ms per decision; best last first.
+    """
     most = int(section.steps.groupby(["method", "task", "seed"])["spent"].max().max())
     counts = [k for k in TRAININGS if k * section.max_epoch <= most] or [1]
     mean, error = mean_over_tasks(section.steps, [k * section.max_epoch for k in counts])
@@ -131,27 +158,31 @@ def summary_table(section: Section) -> pd.DataFrame:
     table = pd.DataFrame(rows).sort_values(f"{counts[-1]}", ignore_index=True)
     reach = reaches(section.steps)
     for k in counts:
-        beyond = (
-            table["method"].map(reach) < k * section.max_epoch
-        )  # nothing was run there: the last value is none of that budget
+        # nothing was run there: the last value is none of that budget
+        beyond = table["method"].map(reach) < k * section.max_epoch
         table.loc[beyond, [f"{k}", f"±{k}"]] = np.nan
     return table
 
 
 def reaches(steps: pd.DataFrame) -> pd.Series:
-    """Most epochs that a method's runs were given, by method; those that they spent where the steps do not say."""
+    """Most epochs that a method's runs were given, by method; those that they spent where the steps
+    do not say.
+    """
     return steps.groupby("method")["budget" if "budget" in steps else "spent"].max()
 
 
 def regret_chart(section: Section, column: str = "normalized_regret") -> str:
-    """Mean of `column` against epochs spent, both logarithmic, with a band of one standard error."""
+    """Mean of `column` against epochs spent, both logarithmic, with a band of one standard
+    error.
+    """
     ends = section.steps.groupby(["method", "task", "seed"])["spent"].max()
     reach = ends.groupby(
         "method"
     ).min()  # beyond its shortest run a method's mean would be over other tasks than before
     most = int(ends.max())
     budgets = sorted(
-        {round(v) for v in np.geomspace(1, most, POINTS)} | set(range(section.max_epoch, most + 1, section.max_epoch))
+        {round(v) for v in np.geomspace(1, most, POINTS)}
+        | set(range(section.max_epoch, most + 1, section.max_epoch))
     )
     mean, error = mean_over_tasks(section.steps, budgets, column)
     final = mean.iloc[:, -1].sort_values()
@@ -163,7 +194,15 @@ def regret_chart(section: Section, column: str = "normalized_regret") -> str:
         title = f"{name}: {number(float(final[name]))} at {budgets[-1]:,} epochs"
         style = "muted thick" if name == "random" else series_style(k)
         lines.append(
-            Line(x, y.tolist(), str(name), style, title, np.maximum(y - half, FLOOR).tolist(), (y + half).tolist())
+            Line(
+                x,
+                y.tolist(),
+                str(name),
+                style,
+                title,
+                np.maximum(y - half, FLOOR).tolist(),
+                (y + half).tolist(),
+            )
         )
     frame = Frame(
         height=420,
@@ -177,7 +216,9 @@ def regret_chart(section: Section, column: str = "normalized_regret") -> str:
 
 
 def task_table(section: Section) -> pd.DataFrame:
-    """Normalized regret by task (rows) and method at the largest budget of the summary, mean over seeds."""
+    """Normalized regret by task (rows) and method at the largest budget of the summary, mean over
+    seeds.
+    """
     most = int(section.steps["spent"].max())
     k = max((k for k in TRAININGS if k * section.max_epoch <= most), default=1)
     at = regret_at(section.steps, [k * section.max_epoch]).groupby(["method", "task"]).mean()
@@ -190,7 +231,10 @@ def _section(section: Section) -> dict[str, Any]:
     lowest = {c: table[c].min() for c in counts}
     rows = []
     for record in table.to_dict("records"):
-        cells = [(_regret(record[c]), record[c], _error(record[f"±{c}"]), record[c] <= lowest[c]) for c in counts]
+        cells = [
+            (_regret(record[c]), record[c], _error(record[f"±{c}"]), record[c] <= lowest[c])
+            for c in counts
+        ]
         rows.append(
             {
                 "method": record["method"],
@@ -225,16 +269,23 @@ def _error(value: float) -> str:
 
 def _table(frame: pd.DataFrame) -> tuple[list[str], list[list[tuple[str, Any]]]]:
     """Columns, and rows of (text, sort value)."""
-    rows = [[("", "") if pd.isna(v) else (number(v), v) for v in record] for record in frame.itertuples(index=False)]
+    rows = [
+        [("", "") if pd.isna(v) else (number(v), v) for v in record]
+        for record in frame.itertuples(index=False)
+    ]
     return [str(c) for c in frame.columns], rows
 
 
 def _flat(value: Any) -> pd.DataFrame:
-    """A JSON document as a table: a list of records as it is, nested objects as dotted keys and values."""
+    """A JSON document as a table: a list of records as it is, nested objects as dotted keys and
+    values.
+    """
     if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
         return pd.json_normalize(value)
     flat = pd.json_normalize(value if isinstance(value, dict) else {"value": value})
-    return pd.DataFrame({"key": flat.columns, "value": [str(v) if isinstance(v, list) else v for v in flat.iloc[0]]})
+    return pd.DataFrame(
+        {"key": flat.columns, "value": [str(v) if isinstance(v, list) else v for v in flat.iloc[0]]}
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -243,7 +294,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("reports", type=Path, help="folder with traces/ and tables")
     parser.add_argument("--out", type=Path, help="default: benchmark.html in that folder")
     parser.add_argument(
-        "--tracking", default="none", metavar="URI", help="log the figures to MLflow there too (default: none)"
+        "--tracking",
+        default="none",
+        metavar="URI",
+        help="log the figures to MLflow there too (default: none)",
     )
     args = parser.parse_args(argv)
     out = args.out or args.reports / "benchmark.html"
@@ -253,18 +307,27 @@ def main(argv: Sequence[str] | None = None) -> None:
     if args.tracking != "none":
         from foretune.views.tracking import Tracker
 
-        lines = {f"{s.title}: {name}": found for s in sections for name, found in regret_points(s).items()}
-        Tracker(args.tracking, warn=print).log_report("benchmarks", lines | points(args.reports), [out])
+        lines = {
+            f"{s.title}: {name}": found
+            for s in sections
+            for name, found in regret_points(s).items()
+        }
+        Tracker(args.tracking, warn=print).log_report(
+            "benchmarks", lines | points(args.reports), [out]
+        )
 
 
 def regret_points(section: Section) -> dict[str, list[tuple[str, float, int]]]:
-    """Mean normalized regret of each method at full trainings, as points (metric, value, epochs) for MLflow."""
+    """Mean normalized regret of each method at full trainings, as points (metric, value, epochs)
+    for MLflow.
+    """
     most = int(section.steps.groupby(["method", "task", "seed"])["spent"].max().max())
     budgets = [k * section.max_epoch for k in TRAININGS if k * section.max_epoch <= most]
     mean, _ = mean_over_tasks(section.steps, budgets)
     reach = reaches(section.steps)
     return {
-        str(m): [("normalized_regret", float(mean.loc[m, b]), b) for b in budgets if b <= reach[m]] for m in mean.index
+        str(m): [("normalized_regret", float(mean.loc[m, b]), b) for b in budgets if b <= reach[m]]
+        for m in mean.index
     }
 
 

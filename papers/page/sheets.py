@@ -1,4 +1,6 @@
-"""Sheets of small panels as SVG files with a style of their own, for figures that stand on a page as they are."""
+"""Sheets of small panels as SVG files with a style of their own, for figures that stand on a page
+as they are.
+"""
 
 from collections.abc import Sequence
 from html import escape
@@ -25,22 +27,27 @@ def rate_text(rate: float) -> str:
     return f"{rate:.0e}".replace("e-0", "e-").replace("e+0", "e") if rate < 1e-2 else f"{rate:.2g}"
 
 
-def sheet(title: str, panels: Sequence[tuple[str, str]], names: Sequence[str] = (), columns: int = 3) -> str:
+def sheet(
+    title: str, panels: Sequence[tuple[str, str]], names: Sequence[str] = (), columns: int = 3
+) -> str:
     """Panels (title, chart) side by side in one SVG file, with a legend of the lines' names."""
     columns = min(columns, len(panels))
     legend_height = 24 if names else 0
     top = 30 + legend_height
     width, height = columns * WIDTH, top + -(-len(panels) // columns) * (HEIGHT + HEAD)
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">{STYLE}'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}">{STYLE}'
     ]
     out.append(
-        f'<rect class="card" width="{width}" height="{height}"/><text x="12" y="20" class="name">{escape(title)}</text>'
+        f'<rect class="card" width="{width}" height="{height}"/><text x="12" y="20" '
+        f'class="name">{escape(title)}</text>'
     )
     x = 12
     for k, name in enumerate(names):
         out.append(
-            f'<path class="line {series_style(k)}" d="M{x} 40h18"/><text x="{x + 23}" y="44">{escape(name)}</text>'
+            f'<path class="line {series_style(k)}" d="M{x} 40h18"/><text x="{x + 23}" '
+            f'y="44">{escape(name)}</text>'
         )
         x += 40 + 7 * len(name)
     for k, (name, chart) in enumerate(panels):
@@ -51,7 +58,14 @@ def sheet(title: str, panels: Sequence[tuple[str, str]], names: Sequence[str] = 
     return "\n".join([*out, "</svg>"]) + "\n"
 
 
-def panel(lines: Sequence[Line], x_label: str, y_label: str, *, log_x: bool = True, top: float | None = 1.0) -> str:
+def panel(
+    lines: Sequence[Line],
+    x_label: str,
+    y_label: str,
+    *,
+    log_x: bool = True,
+    top: float | None = 1.0,
+) -> str:
     """A chart of the size of a panel, from 0 to `top` (None: as the lines go)."""
     frame = Frame(
         WIDTH,

@@ -1,19 +1,25 @@
-"""Figure 2 of Siamese-BHO: regret against evaluations for its four variants, on tasks that the network has not seen.
+"""Figure 2 of Siamese-BHO: regret against evaluations for its four variants, on tasks that the
+network has not seen.
 
     python -m papers.siamese_bho.siamese [--params params.yaml] [--minutes M] [--leave source,task]
 
-Beside the four variants stand what they must beat: random search, the greedy portfolio of past tasks, and the last variant with past tasks drawn by
-chance in the neighbours' place, which says what the pictures are worth.
+Beside the four variants stand what they must beat: random search, the greedy portfolio of past
+tasks, and the last variant with past tasks drawn by chance in the neighbours' place, which says
+what the pictures are worth.
 
-Every source in turn is held out (and once more every task alone): the network is trained on the tasks of all others, ranks the past tasks for each
-held-out task, and each variant tunes that task by replay, one evaluation = one full training. A network is trained once a source; a repetition draws
-other images of the target and other random configurations (so variants with neighbours differ between repetitions only as far as other images give
-other neighbours, ties aside).
+Every source in turn is held out (and once more every task alone): the network is trained on the
+tasks of all others, ranks the past tasks for each held-out task, and each variant tunes that task
+by replay, one evaluation = one full training. A network is trained once a source; a repetition
+draws other images of the target and other random configurations (so variants with neighbours differ
+between repetitions only as far as other images give other neighbours, ties aside).
 
-Writes `data/reports/siamese.csv` (variant, evaluations, normalized regret: mean and standard error over tasks), `siamese_tasks.csv` (the same by
-task: mean over repetitions) and `siamese_distances.csv` (by held-out task: rank correlation of predicted and true distances to the past tasks, and
-the true distance of the neighbours that were chosen, as a share of the mean one: 1 = no better than any). Tasks held out alone have the same files in
-`data/reports/leave_one_task_out`. Runs are kept in `.cache/siamese` and not repeated while data and options are the same.
+Writes `data/reports/siamese.csv` (variant, evaluations, normalized regret: mean and standard error
+over tasks), `siamese_tasks.csv` (the same by task: mean over repetitions) and
+`siamese_distances.csv` (by held-out task: rank correlation of predicted and true distances to the
+past tasks, and the true distance of the neighbours that were chosen, as a share of the mean one: 1
+= no better than any). Tasks held out alone have the same files in
+`data/reports/leave_one_task_out`. Runs are kept in `.cache/siamese` and not repeated while data and
+options are the same.
 """
 
 import argparse
@@ -44,7 +50,9 @@ from foretune.tasks.task import Task
 
 @dataclass(frozen=True)
 class Variant:
-    """A searcher with its options, and which neighbours its study is told: those by pictures, tasks drawn by chance, or none."""
+    """A searcher with its options, and which neighbours its study is told: those by pictures, tasks
+    drawn by chance, or none.
+    """
 
     method: str = "siamese-bo"
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -62,12 +70,18 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def fingerprint(grid: MetaDataset, plan: SiamesePlan, past: Sequence[str], options: Mapping[str, Any]) -> str:
-    """What decides a source's runs: the curves, the plan but for its number of repetitions, the tasks trained on, the network's options."""
+def fingerprint(
+    grid: MetaDataset, plan: SiamesePlan, past: Sequence[str], options: Mapping[str, Any]
+) -> str:
+    """What decides a source's runs: the curves, the plan but for its number of repetitions, the
+    tasks trained on, the network's options.
+    """
     rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
     network = SiameseNearest(**{**options, "k": plan.k}).options
     chosen = {"evaluations": plan.evaluations, "seed": plan.seed, "recommender": network}
-    return hashlib.sha256(f"{rows}{grid.configs}{chosen}{sorted(past)}{VARIANTS}".encode()).hexdigest()
+    return hashlib.sha256(
+        f"{rows}{grid.configs}{chosen}{sorted(past)}{VARIANTS}".encode()
+    ).hexdigest()
 
 
 def tune(
@@ -80,28 +94,52 @@ def tune(
     seed: int,
     evaluations: int,
 ) -> list[dict[str, Any]]:
-    """Rows (variant, task, seed, evaluation, normalized_regret) of one repetition of all variants."""
+    """Rows (variant, task, seed, evaluation, normalized_regret) of one repetition of all
+    variants.
+    """
     rows = []
     chance = [past[i] for i in np.random.default_rng(seed).permutation(len(past))[:k]]
-    told = {"pictures": dict(nearest), "chance": {name: 1.0 - 0.01 * i for i, name in enumerate(chance)}, "none": {}}
+    told = {
+        "pictures": dict(nearest),
+        "chance": {name: 1.0 - 0.01 * i for i, name in enumerate(chance)},
+        "none": {},
+    }
     for name, variant in VARIANTS.items():
         study, objective = replay_study(
-            grid, task, budget=evaluations * grid.max_epoch, sources=past, seed=seed, method=variant.method
+            grid,
+            task,
+            budget=evaluations * grid.max_epoch,
+            sources=past,
+            seed=seed,
+            method=variant.method,
         )
         study.note(recommended={"nearest": told[variant.neighbours]})
         own = {"k": k} if variant.method == "siamese-bo" else {}
-        steps = replay(study, objective, searcher(variant.method, **own, **variant.options), Score(grid, task))
+        steps = replay(
+            study, objective, searcher(variant.method, **own, **variant.options), Score(grid, task)
+        )
         found = [1.0 if s["normalized_regret"] is None else s["normalized_regret"] for s in steps]
-        found += found[-1:] * (evaluations - len(found))  # the pool ended before the evaluations did
+        # the pool ended before the evaluations did
+        found += found[-1:] * (evaluations - len(found))
         rows += [
-            {"variant": name, "task": task, "seed": seed, "evaluation": i + 1, "normalized_regret": r}
+            {
+                "variant": name,
+                "task": task,
+                "seed": seed,
+                "evaluation": i + 1,
+                "normalized_regret": r,
+            }
             for i, r in enumerate(found[:evaluations])
         ]
     return rows
 
 
-def judged(fitted: SiameseNearest, grid: MetaDataset, task: str, distance: np.ndarray) -> dict[str, Any]:
-    """How well predicted distances (T,) of a held-out task agree with the true ones, by the target that the network learned."""
+def judged(
+    fitted: SiameseNearest, grid: MetaDataset, task: str, distance: np.ndarray
+) -> dict[str, Any]:
+    """How well predicted distances (T,) of a held-out task agree with the true ones, by the target
+    that the network learned.
+    """
     every = Past.of(grid)
     mapping = every.normalised if fitted.options["target"] == "normalised" else every.best
     rows = [grid.tasks.index(name) for name in fitted.past.tasks]
@@ -124,13 +162,17 @@ def run_source(
     options: Mapping[str, Any],
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """All runs of tasks that are held out together, and the judgement of their distances."""
-    fitted = SiameseNearest(**{**options, "k": plan.k}).fit(grid.select(past), tasks, seed=plan.seed)
+    fitted = SiameseNearest(**{**options, "k": plan.k}).fit(
+        grid.select(past), tasks, seed=plan.seed
+    )
     rows: list[dict[str, Any]] = []
     notes = []
     for task in held:
         for seed in range(plan.repetitions):
             nearest = fitted.rank(tasks[task], seed).nearest
-            rows += tune(grid, task, past, nearest, k=plan.k, seed=seed, evaluations=plan.evaluations)
+            rows += tune(
+                grid, task, past, nearest, k=plan.k, seed=seed, evaluations=plan.evaluations
+            )
         notes.append(judged(fitted, grid, task, fitted.distances(tasks[task])))
     return pd.DataFrame(rows), notes
 
@@ -146,9 +188,11 @@ def evaluate(
     work: Path | None = None,
     leave: str = "source",
 ) -> pd.DataFrame:
-    """Run what is missing, source by source, for at most `seconds` (a source that was begun is finished), and write the tables; returns the summary.
+    """Run what is missing, source by source, for at most `seconds` (a source that was begun is
+    finished), and write the tables; returns the summary.
 
-    `options` are the network's (`SiameseNearest`), where they are not its defaults; `work` is where runs are kept (default: `runs` in `reports`).
+    `options` are the network's (`SiameseNearest`), where they are not its defaults; `work` is where
+    runs are kept (default: `runs` in `reports`).
     """
     reports, began = folder_of(Path(reports), leave), time.monotonic()
     traces = work or reports / "runs"
@@ -169,7 +213,9 @@ def evaluate(
                 continue
             table, found = run_source(grid, tasks, held, past, plan, options or {})
             with replace(path) as temporary:
-                table.astype({"normalized_regret": "float32"}).to_parquet(temporary, index=False, compression="zstd")
+                table.astype({"normalized_regret": "float32"}).to_parquet(
+                    temporary, index=False, compression="zstd"
+                )
             known = want | {"distances": found}
             write_atomic(about, json.dumps(known, indent=1) + "\n")
             say(f"{', '.join(held)}: {time.monotonic() - began:.0f} s")
@@ -190,10 +236,16 @@ def evaluate(
 
 
 def summarised(runs: pd.DataFrame) -> pd.DataFrame:
-    """Rows (variant, evaluations, mean, se, tasks): mean over tasks of the mean over repetitions, and its standard error over tasks."""
+    """Rows (variant, evaluations, mean, se, tasks): mean over tasks of the mean over repetitions,
+    and its standard error over tasks.
+    """
     by_task = runs.groupby(["variant", "evaluation", "task"])["normalized_regret"].mean()
     grouped = by_task.groupby(["variant", "evaluation"])
-    out = pd.DataFrame({"mean": grouped.mean(), "se": grouped.sem(), "tasks": grouped.size()}).round(5).reset_index()
+    out = (
+        pd.DataFrame({"mean": grouped.mean(), "se": grouped.sem(), "tasks": grouped.size()})
+        .round(5)
+        .reset_index()
+    )
     out["variant"] = pd.Categorical(out["variant"], list(VARIANTS))
     out = out.sort_values(["variant", "evaluation"], ignore_index=True)
     return out.rename(columns={"evaluation": "evaluations"})
@@ -201,13 +253,24 @@ def summarised(runs: pd.DataFrame) -> pd.DataFrame:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command of the DVC stage `siamese`."""
-    parser = argparse.ArgumentParser(prog="python -m papers.siamese_bho.siamese", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m papers.siamese_bho.siamese", description=main.__doc__
+    )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--reports", type=Path, default=Path("data/reports"))
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop beginning new sources after so long")
-    parser.add_argument("--work", type=Path, default=Path(".cache/siamese"), help="where finished runs are kept")
-    parser.add_argument("--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=float("inf"),
+        help="stop beginning new sources after so long",
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path(".cache/siamese"), help="where finished runs are kept"
+    )
+    parser.add_argument(
+        "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
+    )
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
@@ -215,7 +278,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         tasks = {name: load_task(name, given.data, params.tasks.size) for name in grid.tasks}
         for leave in given.leave.split(","):
             plan, seconds = params.siamese, 60 * given.minutes
-            summary = evaluate(grid, tasks, plan, given.reports, seconds=seconds, work=given.work, leave=leave)
+            summary = evaluate(
+                grid, tasks, plan, given.reports, seconds=seconds, work=given.work, leave=leave
+            )
             shown = summary[summary["evaluations"].isin([1, 3, 5, 10, 20, 30])]
             print(f"leave one {leave} out")
             print(shown.pivot(index="variant", columns="evaluations", values="mean").to_string())

@@ -1,9 +1,11 @@
-"""Which mapping Siamese-BHO should compare tasks by: the paper's accuracies, or accuracies at mean 0 and deviation 1 over configurations.
+"""Which mapping Siamese-BHO should compare tasks by: the paper's accuracies, or accuracies at mean
+0 and deviation 1 over configurations.
 
     python -m papers.siamese_bho.targets [--seeds 3]
 
-Leave-one-source-out on the shipped meta-dataset. For each target: the rank correlation of predicted distances with the true ones of that target, the
-true distance of the three neighbours in normalised mappings as a share of the mean one, and the normalized regret of the best among the neighbours'
+Leave-one-source-out on the shipped meta-dataset. For each target: the rank correlation of predicted
+distances with the true ones of that target, the true distance of the three neighbours in normalised
+mappings as a share of the mean one, and the normalized regret of the best among the neighbours'
 best configurations, means over tasks and trainings. Minutes of one core.
 """
 
@@ -51,16 +53,24 @@ def main() -> None:
                     rows.append(
                         {
                             "target": target,
-                            "correlation": pd.Series(d).corr(pd.Series(true[target][me, order]), method="spearman"),
+                            "correlation": pd.Series(d).corr(
+                                pd.Series(true[target][me, order]), method="spearman"
+                            ),
                             "nearer": 1 - normalised[me, near].mean() / normalised[me, ids].mean(),
                             "regret": regret(me, near),
                         }
                     )
         mean = pd.DataFrame(rows).query("target == @target").drop(columns="target").mean()
-        print(f"{target:12} {mean['correlation']:11.2f} {mean['nearer']:9.0%}  {mean['regret']:.3f}", flush=True)
+        print(
+            f"{target:12} {mean['correlation']:11.2f} {mean['nearer']:9.0%}  {mean['regret']:.3f}",
+            flush=True,
+        )
     rng = np.random.default_rng(0)
     chance = [
-        regret(meta.tasks.index(task), rng.choice([meta.tasks.index(p) for p in past], 3, replace=False))
+        regret(
+            meta.tasks.index(task),
+            rng.choice([meta.tasks.index(p) for p in past], 3, replace=False),
+        )
         for held, past in held_out_together(meta).items()
         for task in held
         for _ in range(200)

@@ -1,15 +1,19 @@
-"""What own studies are worth as history: the default searcher on the shipped meta-dataset, with few full tasks behind it and short studies beside them.
+"""What own studies are worth as history: the default searcher on the shipped meta-dataset, with few
+full tasks behind it and short studies beside them.
 
     python -m papers.transfer.own_studies [--full 5] [--trainings 3]
     python -m papers.transfer.own_studies --recommender hyperstar
 
-Every task in turn is the new one. Its past are the first `--full` tasks of other sources with all their curves; and, in the second row, the others too, as
-studies of `--trainings` full trainings that the searcher itself ran on them. The third row has all of them in full. Mean normalized regret
+Every task in turn is the new one. Its past are the first `--full` tasks of other sources with all
+their curves; and, in the second row, the others too, as studies of `--trainings` full trainings
+that the searcher itself ran on them. The third row has all of them in full. Mean normalized regret
 after 1, 2 and 5 full trainings.
 
-With `--recommender`, what they are worth to one that is fitted on them (`foretune.recommenders.own`): AP@10 of its ranking before anything is trained, and
-the regret after its first 1, 2 and 5 configurations, with standard errors over tasks. Here a study has learned only from the full tasks that the new one has too.
-The recommender's own choices (`settled`) are those of the shipped one in all three rows.
+With `--recommender`, what they are worth to one that is fitted on them
+(`foretune.recommenders.own`): AP@10 of its ranking before anything is trained, and the regret after
+its first 1, 2 and 5 configurations, with standard errors over tasks. Here a study has learned only
+from the full tasks that the new one has too. The recommender's own choices (`settled`) are those of
+the shipped one in all three rows.
 """
 
 import argparse
@@ -33,19 +37,29 @@ TRAININGS = (1, 2, 5)
 
 
 def short_study(meta: MetaDataset, task: str, sources: list[str], trainings: int) -> MetaDataset:
-    """What the default searcher learns about a task in so many full trainings, as a meta-dataset of that task."""
-    study, objective = replay_study(meta, task, budget=trainings * meta.max_epoch, sources=sources, method=DEFAULT)
+    """What the default searcher learns about a task in so many full trainings, as a meta-dataset of
+    that task.
+    """
+    study, objective = replay_study(
+        meta, task, budget=trainings * meta.max_epoch, sources=sources, method=DEFAULT
+    )
     for _ in replay(study, objective, searcher(DEFAULT), Score(meta, task)):
         pass
     return study.to_meta()
 
 
-def regret(meta: MetaDataset, sources: dict[str, list[str]], past: Callable[[str], MetaDataset]) -> np.ndarray:
+def regret(
+    meta: MetaDataset, sources: dict[str, list[str]], past: Callable[[str], MetaDataset]
+) -> np.ndarray:
     """Mean over tasks of the regret after `TRAININGS`, with `past(task)` as history, (3,)."""
     rows = []
     for task in meta.tasks:
         plain, objective = replay_study(
-            meta, task, budget=max(TRAININGS) * meta.max_epoch, sources=sources[task], method=DEFAULT
+            meta,
+            task,
+            budget=max(TRAININGS) * meta.max_epoch,
+            sources=sources[task],
+            method=DEFAULT,
         )
         study = Study(meta.space, meta.configs, plain.plan, past=past(task))
         found = dict.fromkeys(TRAININGS, 1.0)
@@ -57,14 +71,20 @@ def regret(meta: MetaDataset, sources: dict[str, list[str]], past: Callable[[str
     return np.mean(rows, axis=0)
 
 
-def ranked(meta: MetaDataset, sources: dict[str, list[str]], name: str, full: int, trainings: int) -> None:
+def ranked(
+    meta: MetaDataset, sources: dict[str, list[str]], name: str, full: int, trainings: int
+) -> None:
     """Print a recommender's three rows."""
     images = {task: Task.load(Path("data/images") / f"{task}.npz") for task in meta.tasks}
-    chosen = load(Path("data/models") / name).settled() if (Path("data/models") / name).is_dir() else {}
+    chosen = (
+        load(Path("data/models") / name).settled() if (Path("data/models") / name).is_dir() else {}
+    )
     rows: dict[str, list[list[float]]] = {"full": [], "own": [], "all": []}
     for task in meta.tasks:
         first, others = sources[task][:full], sources[task][full:]
-        short = [short_study(meta, t, [s for s in first if s in sources[t]], trainings) for t in others]
+        short = [
+            short_study(meta, t, [s for s in first if s in sources[t]], trainings) for t in others
+        ]
         with_own, _ = with_studies(full_grid(meta.select(first)), short)
         pasts = {"full": meta.select(first), "own": with_own, "all": meta.select(sources[task])}
         values = meta.best([task])[0]
@@ -72,24 +92,44 @@ def ranked(meta: MetaDataset, sources: dict[str, list[str]], name: str, full: in
             scores = recommender(name, **chosen).fit(past, images).rank(images[task]).scores
             regrets = regret_after(scores, values)
             rows[kind].append([ap_at_k(scores, values), *(regrets[k - 1] for k in TRAININGS)])
-        print(f"# {task}: " + ", ".join(f"{kind} {found[-1][1]:.3f}" for kind, found in rows.items()), flush=True)
-    titles = (f"{full} tasks in full", f"and the others as studies of {trainings} trainings", "all in full")
+        print(
+            f"# {task}: " + ", ".join(f"{kind} {found[-1][1]:.3f}" for kind, found in rows.items()),
+            flush=True,
+        )
+    titles = (
+        f"{full} tasks in full",
+        f"and the others as studies of {trainings} trainings",
+        "all in full",
+    )
     print(f"{name:<42}{'AP@10':>16}" + "".join(f"{f'regret after {k}':>18}" for k in TRAININGS))
     for title, found in zip(titles, rows.values(), strict=True):
         values = np.array(found)
         error = values.std(axis=0, ddof=1) / np.sqrt(len(values))
         print(
-            f"{title:<42}" + "".join(f"  {m:7.4f} ± {e:.4f}" for m, e in zip(values.mean(axis=0), error, strict=True))
+            f"{title:<42}"
+            + "".join(
+                f"  {m:7.4f} ± {e:.4f}" for m, e in zip(values.mean(axis=0), error, strict=True)
+            )
         )
 
 
 def main() -> None:
     """Print the three rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
-    parser.add_argument("--full", type=int, default=5, help="past tasks with all their curves (default: 5)")
-    parser.add_argument("--trainings", type=int, default=3, help="full trainings of a short study (default: 3)")
-    parser.add_argument("--recommender", metavar="NAME", help="fit this one on them, instead of replaying the searcher")
+    parser.add_argument(
+        "--full", type=int, default=5, help="past tasks with all their curves (default: 5)"
+    )
+    parser.add_argument(
+        "--trainings", type=int, default=3, help="full trainings of a short study (default: 3)"
+    )
+    parser.add_argument(
+        "--recommender",
+        metavar="NAME",
+        help="fit this one on them, instead of replaying the searcher",
+    )
     given = parser.parse_args()
     meta = full_grid(MetaDataset.load(given.meta))
     sources = past_of(meta)
@@ -100,7 +140,11 @@ def main() -> None:
     pasts: dict[str, Callable[[str], MetaDataset]] = {
         f"{given.full} tasks in full": lambda task: meta.select(sources[task][: given.full]),
         f"and the others as studies of {given.trainings} trainings": lambda task: join(
-            [meta.select(sources[task][: given.full]), *(short[t] for t in sources[task][given.full :])], "past"
+            [
+                meta.select(sources[task][: given.full]),
+                *(short[t] for t in sources[task][given.full :]),
+            ],
+            "past",
         ),
         "all in full": lambda task: meta.select(sources[task]),
     }

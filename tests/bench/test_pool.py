@@ -53,5 +53,11 @@ def test_epochs_are_paid_once(pool):
 
 def test_a_line_of_the_table(table):
     score = Score(table(np.array([[[0.0, 0.0], [0.5, 1.0]]])), "t0")
-    line = module(BENCH / "run.py").row("m", [(score, [(2, 0.25, 0.01), (4, 0.75, 0.03)])], (1, 3, 4))
-    assert (line["1"], line["3"], line["4"]) == (1.0, 0.75, 0.25) and line["ms"] == 20 and line["runs"] == 1
+    line = module(BENCH / "run.py").row(
+        "m", [(score, [(2, 0.25, 0.01), (4, 0.75, 0.03)])], (1, 3, 4)
+    )
+    assert (
+        (line["1"], line["3"], line["4"]) == (1.0, 0.75, 0.25)
+        and line["ms"] == 20
+        and line["runs"] == 1
+    )

@@ -13,7 +13,18 @@ from foretune.commands import cli as command_line
 from foretune.commands.cli import main, names, options
 from foretune.errors import BadInput
 
-COMMANDS = ("tune", "recommend", "lr", "replay", "tasks", "import", "methods", "studies", "report", "doctor")
+COMMANDS = (
+    "tune",
+    "recommend",
+    "lr",
+    "replay",
+    "tasks",
+    "import",
+    "methods",
+    "studies",
+    "report",
+    "doctor",
+)
 HEAVY = ("torch", "pandas", "mlflow", "prefect", "numpy", "scipy", "ConfigSpace", "pyarrow")
 
 
@@ -21,7 +32,11 @@ def test_help_is_quick_and_imports_nothing_heavy(cli):
     runs = [cli("--help") for _ in range(3)]
     assert all(r.code == 0 and all(name in r.out for name in COMMANDS) for r in runs)
     assert min(r.cpu for r in runs) < 0.5
-    code = f"import sys\ntry:\n    from foretune.commands.cli import main; main(['--help'])\nfinally:\n    print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)))"
+    code = (
+        "import sys\ntry:\n    from foretune.commands.cli import main; "
+        f"main(['--help'])\nfinally:\n    print('HEAVY', sorted(set({HEAVY!r}) & "
+        "set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "HEAVY []" in done.stdout
 
@@ -150,23 +165,37 @@ def test_bad_input_is_one_clear_line_and_exit_code_2_and_nothing_is_written(case
         code = end.code
     printed = capsys.readouterr()
     assert code == 2 and printed.out == ""
-    assert printed.err.endswith("\n") and printed.err.count("\n") == 1 and printed.err.startswith("foretune"), (
-        printed.err
-    )
+    assert (
+        printed.err.endswith("\n")
+        and printed.err.count("\n") == 1
+        and printed.err.startswith("foretune")
+    ), printed.err
     assert message in printed.err and "Traceback" not in printed.err and len(printed.err) < 600
     after = snapshot(place)
-    assert {k: v for k, v in after.items() if k not in before} in ({}, {"data/studies": after.get("data/studies")})
+    assert {k: v for k, v in after.items() if k not in before} in (
+        {},
+        {"data/studies": after.get("data/studies")},
+    )
     assert all(after[k] == v for k, v in before.items() if not os.path.isdir(place / k))
 
 
 def test_the_exit_code_reaches_the_shell(cli, place):
     done = cli("replay", "nowhere", cwd=place)
-    assert (done.code, done.out, done.err) == (2, "", "foretune replay: there is no meta-dataset folder nowhere\n")
+    assert (done.code, done.out, done.err) == (
+        2,
+        "",
+        "foretune replay: there is no meta-dataset folder nowhere\n",
+    )
 
 
 def test_a_reader_that_goes_away_is_no_error(place):
-    command = f"{sys.executable} -m foretune.commands.cli replay meta --task t0 --method random --budget 300 | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=place, check=False)
+    command = (
+        f"{sys.executable} -m foretune.commands.cli replay meta --task t0 --method "
+        "random --budget 300 | head -1"
+    )
+    done = subprocess.run(
+        command, shell=True, capture_output=True, text=True, cwd=place, check=False
+    )
     assert json.loads(done.stdout)["step"] == 1 and done.stderr == ""
 
 
@@ -200,6 +229,9 @@ def test_engines_are_told_to_be_quiet(monkeypatch, capsys):
 def test_a_full_disk_is_one_line_and_a_defect_is_not():
     from foretune.commands.cli import told
 
-    assert told(OSError(errno.ENOSPC, "No space left on device", "data/x")) == "data/x: No space left on device"
+    assert (
+        told(OSError(errno.ENOSPC, "No space left on device", "data/x"))
+        == "data/x: No space left on device"
+    )
     assert told(OSError(errno.ENOSPC, "No space left on device")) == "No space left on device"
     assert told(OSError("something of ours")) is None

@@ -7,7 +7,9 @@ from foretune.commands.cli import main
 
 
 def test_the_exit_code_says_whether_something_is_wrong(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(doctor, "findings", lambda data: iter([("memory", "ok", "plenty"), ("GPU", "note", "none")]))
+    monkeypatch.setattr(
+        doctor, "findings", lambda data: iter([("memory", "ok", "plenty"), ("GPU", "note", "none")])
+    )
     assert main(["doctor", "--data", str(tmp_path)]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "ok    memory: plenty",
@@ -21,7 +23,9 @@ def test_the_exit_code_says_whether_something_is_wrong(monkeypatch, tmp_path, ca
 
 def test_the_data_folder_is_looked_through(meta_folder, tmp_path):
     found = {what: (state, detail) for what, state, detail in doctor.contents(tmp_path)}
-    assert found["image tasks"][0] == "note" and "foretune tasks --prepare" in found["image tasks"][1]
+    assert (
+        found["image tasks"][0] == "note" and "foretune tasks --prepare" in found["image tasks"][1]
+    )
     assert found["meta-dataset"][0] == "note"
     shutil.copytree(meta_folder, tmp_path / "meta" / "good")
     shutil.copytree(meta_folder, tmp_path / "meta" / "torn")
@@ -29,7 +33,10 @@ def test_the_data_folder_is_looked_through(meta_folder, tmp_path):
     (tmp_path / "studies" / "bad").mkdir(parents=True)
     (tmp_path / "studies" / "bad" / "study.json").write_text("{")
     found = {what: (state, detail) for what, state, detail in doctor.contents(tmp_path)}
-    assert found["meta-dataset good"][0] == "ok" and "5 tasks, 40 configurations" in found["meta-dataset good"][1]
+    assert (
+        found["meta-dataset good"][0] == "ok"
+        and "5 tasks, 40 configurations" in found["meta-dataset good"][1]
+    )
     assert found["meta-dataset torn"][0] == "wrong" and found["study bad"][0] == "wrong"
 
 

@@ -1,4 +1,6 @@
-"""`foretune lr`: refusals, results of a search that tells something and of one that does not, resuming."""
+"""`foretune lr`: refusals, results of a search that tells something and of one that does not,
+resuming.
+"""
 
 import numpy as np
 import pytest
@@ -19,9 +21,13 @@ def data(tmp_path):
     labels = np.arange(60) % 3
     images = rng.integers(0, 255, size=(60, 32, 32, 3)).astype(np.uint8)
     (tmp_path / "images").mkdir()
-    Task("toy", images, labels.astype(np.int64), ("a", "b", "c"), (np.arange(60) // 3 % 3).astype(np.uint8)).save(
-        tmp_path / "images" / "toy.npz"
-    )
+    Task(
+        "toy",
+        images,
+        labels.astype(np.int64),
+        ("a", "b", "c"),
+        (np.arange(60) // 3 % 3).astype(np.uint8),
+    ).save(tmp_path / "images" / "toy.npz")
     return tmp_path
 
 
@@ -32,7 +38,12 @@ def responding(monkeypatch, z):
     def run(self, config_id, config, start, stop, on_epoch=None):
         runs.append(config["learning_rate"])
         rows = [
-            {"epoch": e, "valid_accuracy": 0.5, "train_loss": 1 / e, "zero_share": z(config["learning_rate"])}
+            {
+                "epoch": e,
+                "valid_accuracy": 0.5,
+                "train_loss": 1 / e,
+                "zero_share": z(config["learning_rate"]),
+            }
             for e in range(start + 1, stop + 1)
         ]
         for row in rows if on_epoch else []:
@@ -49,7 +60,10 @@ def falling(rate):
 
 def test_rate_is_printed_and_kept_with_a_space_around_it(data, monkeypatch, capsys):
     runs = responding(monkeypatch, falling)
-    assert main(["lr", "toy", "--optimizer", "adagrad", "--data", str(data), "--tracking", "none"]) == 0
+    assert (
+        main(["lr", "toy", "--optimizer", "adagrad", "--data", str(data), "--tracking", "none"])
+        == 0
+    )
     out = capsys.readouterr().out
     folder = data / "studies" / "toy-lr-adagrad"
     found = yaml.safe_load((folder / "learning_rate.yaml").read_text())
@@ -59,7 +73,10 @@ def test_rate_is_printed_and_kept_with_a_space_around_it(data, monkeypatch, caps
     assert space.lower == pytest.approx(found["learning_rate"] / 10, rel=1e-4)
     assert space.upper == pytest.approx(found["learning_rate"] * 10, rel=1e-4)
     assert (folder / "report.html").exists()
-    assert main(["lr", "toy", "--optimizer", "adagrad", "--data", str(data), "--tracking", "none"]) == 0
+    assert (
+        main(["lr", "toy", "--optimizer", "adagrad", "--data", str(data), "--tracking", "none"])
+        == 0
+    )
     assert len(runs) == found["trials"]  # the second call trained nothing
     assert f"{found['epochs']} epochs are there" in capsys.readouterr().out
 
@@ -79,7 +96,10 @@ def test_images_and_steps_are_told_and_too_few_steps_warned_of(data, monkeypatch
     command = ["lr", "toy", "--data", str(data), "--tracking", "none", "--train-limit", "9"]
     assert main(command) == 0
     told = capsys.readouterr()
-    assert "9 of 21 training images, 1 step an epoch" in told.out and "fewer than 100 steps an epoch" in told.err
+    assert (
+        "9 of 21 training images, 1 step an epoch" in told.out
+        and "fewer than 100 steps an epoch" in told.err
+    )
 
 
 @pytest.mark.parametrize(

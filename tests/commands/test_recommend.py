@@ -19,7 +19,10 @@ def data(tmp_path, meta):
 
 
 def test_best_of_the_portfolio_comes_first_and_a_page_is_written(data, meta, capsys):
-    assert main(["recommend", "new", "--recommender", "portfolio", "--data", str(data), "--top", "2"]) == 0
+    assert (
+        main(["recommend", "new", "--recommender", "portfolio", "--data", str(data), "--top", "2"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "looks at no images" in out and "new: 24 images, 2 classes" in out
     first = Past.of(meta).portfolio()[0]
@@ -30,7 +33,8 @@ def test_best_of_the_portfolio_comes_first_and_a_page_is_written(data, meta, cap
         "new-*-portfolio.html"
     )  # between them the images' hash: two folders may share a name
     page = file.read_text()
-    assert page.count("did best on") == page.count("did worst on") == 4  # two each, of two suggestions
+    # two each, of two suggestions
+    assert page.count("did best on") == page.count("did worst on") == 4
     assert page.count("all 5 past tasks count alike in this list") == 2
     assert "what to try first" in page and page.count("data:image/png") == 1
 
@@ -41,12 +45,25 @@ def test_two_folders_of_one_name_have_a_page_each(data, tmp_path, capsys):
             folder = tmp_path / parent / "photos" / label
             folder.mkdir(parents=True)
             for i in range(6):
-                noise = np.random.default_rng([k, i, ord(label[0])]).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+                noise = np.random.default_rng([k, i, ord(label[0])]).integers(
+                    0, 256, (16, 16, 3), dtype=np.uint8
+                )
                 Image.fromarray(noise).save(folder / f"{i}.png")
-        command = ["recommend", str(tmp_path / parent / "photos"), "--recommender", "portfolio", "--data", str(data)]
+        command = [
+            "recommend",
+            str(tmp_path / parent / "photos"),
+            "--recommender",
+            "portfolio",
+            "--data",
+            str(data),
+        ]
         assert main(command) == main(command) == 0
     pages = sorted((data / "recommendations").glob("photos-*-portfolio.html"))
-    printed = {line.split()[-1] for line in capsys.readouterr().out.splitlines() if line.startswith("page:")}
+    printed = {
+        line.split()[-1]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("page:")
+    }
     assert len(pages) == 2 and printed == {str(page) for page in pages}
 
 
@@ -61,7 +78,9 @@ def test_two_folders_of_one_name_have_a_page_each(data, tmp_path, capsys):
         ("broken", "broken/cat/1.png: is no image"),
     ],
 )
-def test_wrong_images_are_one_line_that_names_them(data, tmp_path, monkeypatch, images, said, capsys):
+def test_wrong_images_are_one_line_that_names_them(
+    data, tmp_path, monkeypatch, images, said, capsys
+):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.txt").write_text("no image")
     (tmp_path / "empty").mkdir()
@@ -78,7 +97,22 @@ def test_wrong_images_are_one_line_that_names_them(data, tmp_path, monkeypatch, 
 
 
 def test_json_holds_configurations_and_reasons(data, meta, capsys):
-    assert main(["recommend", "new", "--recommender", "mean-rank", "--data", str(data), "--top", "3", "--json"]) == 0
+    assert (
+        main(
+            [
+                "recommend",
+                "new",
+                "--recommender",
+                "mean-rank",
+                "--data",
+                str(data),
+                "--top",
+                "3",
+                "--json",
+            ]
+        )
+        == 0
+    )
     found = json.loads(capsys.readouterr().out)
     assert len(found["ranking"]) == 3 and found["ranking"][0]["config"] in meta.configs
     assert not (data / "recommendations").exists()
@@ -98,19 +132,34 @@ def test_explained_ranking_names_the_past_runs_and_their_places(meta, data):
 
 
 def test_a_list_moved_by_images_is_explained_as_what_it_is(meta, data):
-    """Where a configuration did badly is shown as well as where it did well, and the images' part apart from both."""
+    """Where a configuration did badly is shown as well as where it did well, and the images' part
+    apart from both.
+    """
     from foretune.commands.recommend import as_json, lines
 
     found = Recommendation(picture_task(), meta, ranking_of(meta, residual=True), "hyperstar")
     text = "\n".join(lines(found, 3, True))
-    assert text.count("in the mean list of all 5 past tasks, which count alike") == 3 and "leans on" not in text
+    assert (
+        text.count("in the mean list of all 5 past tasks, which count alike") == 3
+        and "leans on" not in text
+    )
     first, ranks = found.rows[0], Past.of(meta).ranks[:, found.rows[0].row]
-    assert f"did best on {meta.tasks[ranks.argmin()]}: there it was number {ranks.min() + 1} of 40" in text
+    assert (
+        f"did best on {meta.tasks[ranks.argmin()]}: there it was number {ranks.min() + 1} of 40"
+        in text
+    )
     assert f"number {ranks.max() + 1} of 40" in text and text.count("did worst on") == 6
-    assert first.from_images is not None and first.from_images == found.ranking.from_images[first.row]
-    assert f"the images add {100 * first.from_images:+.2f} percentage points of {meta.metric}" in text
+    assert (
+        first.from_images is not None and first.from_images == found.ranking.from_images[first.row]
+    )
+    assert (
+        f"the images add {100 * first.from_images:+.2f} percentage points of {meta.metric}" in text
+    )
     told = as_json(found, 1)
-    assert set(told["leans"].values()) == {0.2} and told["ranking"][0]["from_images"] == first.from_images
+    assert (
+        set(told["leans"].values()) == {0.2}
+        and told["ranking"][0]["from_images"] == first.from_images
+    )
     assert {r["said"] for r in told["ranking"][0]["because"]} == {"best", "worst"}
 
 
@@ -125,7 +174,9 @@ def test_a_list_moved_by_images_is_explained_as_what_it_is(meta, data):
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(data, options, said, capsys):
-    assert main(["recommend", "new", "--data", str(data), "--recommender", "portfolio", *options]) == 2
+    assert (
+        main(["recommend", "new", "--data", str(data), "--recommender", "portfolio", *options]) == 2
+    )
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
 

@@ -6,7 +6,14 @@ from foretune.study.study import Plan, Step, Study
 
 
 def make(meta, data, name, budget=9, epochs=0):
-    plan = Plan(task="cats", metric="accuracy", goal="maximize", max_epoch=9, budget=budget, method="hyperband")
+    plan = Plan(
+        task="cats",
+        metric="accuracy",
+        goal="maximize",
+        max_epoch=9,
+        budget=budget,
+        method="hyperband",
+    )
     study = Study(meta.space, meta.configs[:5], plan, folder=data / "studies" / name)
     if epochs:
         study.tell(Step(1, 0, epochs), [0.1 * (e + 1) for e in range(epochs)])
@@ -32,12 +39,17 @@ def test_a_line_per_study_and_a_damaged_one_beside(meta, tmp_path, capsys):
 def test_without_studies_it_says_how_to_start_one(tmp_path, capsys):
     assert main(["studies", "--data", str(tmp_path)]) == 0
     assert (
-        capsys.readouterr().out == f"no studies in {tmp_path / 'studies'} yet; start one with: foretune tune IMAGES\n"
+        capsys.readouterr().out
+        == f"no studies in {tmp_path / 'studies'} yet; start one with: foretune tune IMAGES\n"
     )
 
 
 def test_status(meta, tmp_path):
-    assert [status(make(meta, tmp_path, str(k), epochs=k)) for k in (0, 4, 9)] == ["empty", "paused", "finished"]
+    assert [status(make(meta, tmp_path, str(k), epochs=k)) for k in (0, 4, 9)] == [
+        "empty",
+        "paused",
+        "finished",
+    ]
 
 
 def test_a_report_is_written_where_it_is_asked_for(meta, tmp_path, capsys):
@@ -46,12 +58,23 @@ def test_a_report_is_written_where_it_is_asked_for(meta, tmp_path, capsys):
     assert capsys.readouterr().out.strip() == str(tmp_path / "studies" / "first" / "report.html")
     assert (
         main(
-            ["report", str(tmp_path / "studies" / "first"), "--data", str(tmp_path), "--out", str(tmp_path / "r.html")]
+            [
+                "report",
+                str(tmp_path / "studies" / "first"),
+                "--data",
+                str(tmp_path),
+                "--out",
+                str(tmp_path / "r.html"),
+            ]
         )
         == 0
     )
     text = (tmp_path / "r.html").read_text()
-    assert text == (tmp_path / "studies" / "first" / "report.html").read_text() and "cats" in text and "0.9" in text
+    assert (
+        text == (tmp_path / "studies" / "first" / "report.html").read_text()
+        and "cats" in text
+        and "0.9" in text
+    )
 
 
 def test_reports_into_a_folder_or_of_nothing_are_refused(meta, tmp_path, capsys):

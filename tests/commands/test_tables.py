@@ -25,7 +25,11 @@ def test_tasks_are_listed_with_those_prepared(tmp_path, tiny_task, capsys):
     (tmp_path / "images" / "tiny.npz").write_bytes(tiny_task.read_bytes())
     assert main(["tasks", "--data", str(tmp_path)]) == 0
     rows = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
-    assert len(rows) > 12 and "prepared  (your own)" in rows["tiny"] and "prepared" not in rows["digits"]
+    assert (
+        len(rows) > 12
+        and "prepared  (your own)" in rows["tiny"]
+        and "prepared" not in rows["digits"]
+    )
 
 
 def test_an_embedded_task_is_prepared(tmp_path, capsys):
@@ -36,9 +40,15 @@ def test_an_embedded_task_is_prepared(tmp_path, capsys):
 @pytest.mark.parametrize("name", ["hyperrec", "lcbench"])
 def test_a_published_table_is_imported(shared, tmp_path, name, capsys):
     folder = {"hyperrec": "HyperRec", "lcbench": "LCBench"}[name]
-    assert main(["import", name, str(shared / "data" / "originals" / folder), str(tmp_path / "new")]) == 0
+    assert (
+        main(["import", name, str(shared / "data" / "originals" / folder), str(tmp_path / "new")])
+        == 0
+    )
     meta = MetaDataset.load(tmp_path / "new")
-    assert f"{len(meta.tasks)} tasks, {len(meta)} configurations, {meta.max_epoch} epochs" in capsys.readouterr().out
+    assert (
+        f"{len(meta.tasks)} tasks, {len(meta)} configurations, {meta.max_epoch} epochs"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_source_that_is_none_of_the_format_leaves_nothing(tmp_path, capsys):

@@ -25,10 +25,14 @@ SMALL = [
 
 @pytest.fixture
 def here(monkeypatch, tmp_path):
-    """Train in this process, without ImageNet weights (the command line has no option to leave them out)."""
+    """Train in this process, without ImageNet weights (the command line has no option to leave them
+    out).
+    """
     monkeypatch.setattr(tuning, "Processes", Inline)
     before = tuning.settings_of
-    monkeypatch.setattr(tuning, "settings_of", lambda asked, past: before(asked_without_weights(asked), past))
+    monkeypatch.setattr(
+        tuning, "settings_of", lambda asked, past: before(asked_without_weights(asked), past)
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

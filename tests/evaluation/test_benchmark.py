@@ -44,23 +44,29 @@ def here(monkeypatch):
 
 
 def test_every_method_task_and_seed_is_run_once_and_kept(here, meta_folder, tmp_path):
-    steps = run_all(meta_folder, tmp_path, ["random", "portfolio"], budget=27, seeds=2, tasks=["t0", "t1"])
+    steps = run_all(
+        meta_folder, tmp_path, ["random", "portfolio"], budget=27, seeds=2, tasks=["t0", "t1"]
+    )
     assert here.ran == 8
     assert set(map(tuple, steps[["method", "task", "seed"]].drop_duplicates().to_numpy())) == {
         (m, t, s) for m in ("random", "portfolio") for t in ("t0", "t1") for s in (0, 1)
     }
     want = one_run(str(meta_folder), "random", "t1", 1, 27, None, {})
     got = steps[(steps["method"] == "random") & (steps["task"] == "t1") & (steps["seed"] == 1)]
-    assert got["config_id"].tolist() == [s["config_id"] for s in want] and got["spent"].tolist() == [
-        s["spent"] for s in want
-    ]
+    assert got["config_id"].tolist() == [s["config_id"] for s in want] and got[
+        "spent"
+    ].tolist() == [s["spent"] for s in want]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["portfolio.parquet", "random.parquet"]
-    again = run_all(meta_folder, tmp_path, ["random", "portfolio"], budget=27, seeds=2, tasks=["t0", "t1"])
+    again = run_all(
+        meta_folder, tmp_path, ["random", "portfolio"], budget=27, seeds=2, tasks=["t0", "t1"]
+    )
     assert here.ran == 8
     pd.testing.assert_frame_equal(again, steps, check_dtype=False)
 
 
-def test_only_what_is_missing_is_run_and_files_do_not_depend_on_the_order(here, meta_folder, tmp_path):
+def test_only_what_is_missing_is_run_and_files_do_not_depend_on_the_order(
+    here, meta_folder, tmp_path
+):
     run_all(meta_folder, tmp_path / "a", ["random"], budget=18, seeds=1, tasks=["t1"])
     run_all(meta_folder, tmp_path / "a", ["random"], budget=18, seeds=2, tasks=["t0", "t1"])
     assert here.ran == 4
@@ -88,7 +94,9 @@ def test_a_label_names_a_variant_with_options_and_sources(here, meta_folder, tmp
         sources={"t0": ["t2"]},
         options={"portfolio:one": {"size": 1}},
     )
-    assert (tmp_path / "portfolio-one.parquet").exists() and set(steps["method"]) == {"portfolio:one"}
+    assert (tmp_path / "portfolio-one.parquet").exists() and set(steps["method"]) == {
+        "portfolio:one"
+    }
     want = one_run(str(meta_folder), "portfolio:one", "t0", 0, 18, ["t2"], {"size": 1})
     assert steps["config_id"].tolist() == [s["config_id"] for s in want]
 
@@ -101,7 +109,9 @@ def test_a_label_names_a_variant_with_options_and_sources(here, meta_folder, tmp
         (["random"], {"sources": {"oslo": []}}, "unknown task"),
     ],
 )
-def test_wrong_names_are_refused_before_anything_runs(here, meta_folder, tmp_path, methods, more, message):
+def test_wrong_names_are_refused_before_anything_runs(
+    here, meta_folder, tmp_path, methods, more, message
+):
     with pytest.raises(BadInput, match=message):
         run_all(meta_folder, tmp_path / "out", methods, budget=9, seeds=1, **more)
     assert here.ran == 0 and not (tmp_path / "out").exists()
@@ -109,7 +119,11 @@ def test_wrong_names_are_refused_before_anything_runs(here, meta_folder, tmp_pat
 
 def test_real_processes_give_the_same(meta_folder, tmp_path):
     steps = run_all(meta_folder, tmp_path, ["random"], budget=9, seeds=2, tasks=["t0"], jobs=2)
-    want = [step["config_id"] for s in (0, 1) for step in one_run(str(meta_folder), "random", "t0", s, 9, None, {})]
+    want = [
+        step["config_id"]
+        for s in (0, 1)
+        for step in one_run(str(meta_folder), "random", "t0", s, 9, None, {})
+    ]
     assert steps.sort_values(["seed", "step"])["config_id"].tolist() == want
 
 
@@ -122,7 +136,9 @@ def test_one_thread_puts_the_environment_back(monkeypatch):
 
 
 def trace(rows):
-    return pd.DataFrame(rows, columns=["method", "task", "seed", "step", "spent", "normalized_regret"])
+    return pd.DataFrame(
+        rows, columns=["method", "task", "seed", "step", "spent", "normalized_regret"]
+    )
 
 
 def test_regret_at_a_budget_is_that_of_the_last_step_within_it():
@@ -142,7 +158,13 @@ def test_regret_at_a_budget_is_that_of_the_last_step_within_it():
 
 
 def test_errors_count_tasks_not_seeds():
-    steps = trace([("m", t, s, 1, 1, v + 0.01 * s) for t, v in (("a", 0.1), ("b", 0.3), ("c", 0.2)) for s in range(4)])
+    steps = trace(
+        [
+            ("m", t, s, 1, 1, v + 0.01 * s)
+            for t, v in (("a", 0.1), ("b", 0.3), ("c", 0.2))
+            for s in range(4)
+        ]
+    )
     assert error_of(regret_at(steps, [1])).loc["m", "1"] == pytest.approx(0.1 / np.sqrt(3))
 
 
@@ -164,5 +186,10 @@ def test_the_command_prints_and_keeps_a_summary(here, meta_folder, tmp_path, cap
     )
     printed = capsys.readouterr().out
     table = pd.read_csv(tmp_path / "s.csv", index_col=0)
-    assert table.index.tolist() == ["portfolio", "random"] and table.columns.tolist() == ["9", "18", "9 se", "18 se"]
+    assert table.index.tolist() == ["portfolio", "random"] and table.columns.tolist() == [
+        "9",
+        "18",
+        "9 se",
+        "18 se",
+    ]
     assert "portfolio" in printed and table.loc["portfolio", "9"] < table.loc["random", "9"]

@@ -17,12 +17,16 @@ from foretune.study.study import Step
 
 def steps_of(meta, task, name, budget, **more):
     study, objective = replay_study(meta, task, budget=budget, method=name, **more)
-    return list(replay(study, objective, searcher(name), Score(meta, task, more.get("curve_seed", 0))))
+    return list(
+        replay(study, objective, searcher(name), Score(meta, task, more.get("curve_seed", 0)))
+    )
 
 
 def recount(meta, task, steps, seed=0):
     """The figures of each step by plain counting over the long table."""
-    frame = meta.table[(meta.table["task"] == task) & (meta.table["seed"] == seed) & (meta.table["epoch"] >= 1)]
+    frame = meta.table[
+        (meta.table["task"] == task) & (meta.table["seed"] == seed) & (meta.table["epoch"] >= 1)
+    ]
     cells = {
         (int(c), int(e)): float(v)
         for c, e, v in zip(frame["config_id"], frame["epoch"], frame[meta.metric], strict=True)
@@ -85,9 +89,12 @@ def test_every_figure_is_the_tables(name, goal):
         steps = steps_of(meta, task, name, budget=120)
         for step, want in zip(steps, recount(meta, task, steps), strict=True):
             same(step, want)
-        assert [s["step"] for s in steps] == list(range(1, len(steps) + 1)) and steps[-1]["spent"] == 120
+        assert [s["step"] for s in steps] == list(range(1, len(steps) + 1)) and steps[-1][
+            "spent"
+        ] == 120
         assert all(s["seconds"] >= 0 for s in steps)
-        assert any(s["value"] is None for s in steps) or name != "random"  # some diverge, and it shows
+        # some diverge, and it shows
+        assert any(s["value"] is None for s in steps) or name != "random"
         regrets = [s["regret"] for s in steps if s["regret"] is not None]
         assert regrets == sorted(regrets, reverse=True) and regrets[-1] >= 0
 
@@ -106,7 +113,9 @@ def test_epoch_zero_is_free(meta):
     study, objective = replay_study(meta, "t0", budget=9)
     step = study.ask(searcher("random"))
     study.tell(step, objective.run(step.config_id, study.configs[step.config_id], 0, 9).rows)
-    assert study.spent == 9 and study.start_value[step.config_id] == meta.start("t0")[step.config_id]
+    assert (
+        study.spent == 9 and study.start_value[step.config_id] == meta.start("t0")[step.config_id]
+    )
     assert study.incumbent[1] >= 1
 
 
@@ -114,7 +123,8 @@ def test_the_end_of_a_short_curve_costs_nothing_and_the_trial_is_left(table):
     values = np.ones((2, 4, 5))
     full = table(values)
     frame = full.table[
-        ~((full.table["config_id"] == 10) & (full.table["epoch"] > 2)) & ~(full.table["config_id"] == 20)
+        ~((full.table["config_id"] == 10) & (full.table["epoch"] > 2))
+        & ~(full.table["config_id"] == 20)
     ]
     configs = dict(zip(full.config_ids, full.configs, strict=True))
     meta = full.build(full.space, configs, frame, **full.about)
@@ -139,7 +149,9 @@ def test_all_diverged_gives_nothing_to_report_but_the_cost(table):
 
 def test_the_past_is_all_other_tasks_or_those_named_never_the_target(meta):
     study, _ = replay_study(meta, "t1", budget=9)
-    assert study.past.tasks == ["t0", "t2", "t3", "t4"] and "t1" not in set(study.past.table["task"])
+    assert study.past.tasks == ["t0", "t2", "t3", "t4"] and "t1" not in set(
+        study.past.table["task"]
+    )
     study, _ = replay_study(meta, "t1", budget=9, sources=["t4", "t0"])
     assert study.past.tasks == ["t4", "t0"] and set(study.past.table["task"]) == {"t0", "t4"}
     assert replay_study(meta, "t1", budget=9, sources=[])[0].past is None
@@ -167,7 +179,9 @@ def test_the_curve_seed_chooses_the_curves(meta):
     both = meta.build(meta.space, configs, pd.concat([meta.table, other]), **meta.about)
     one, half = (steps_of(both, "t0", "random", budget=27, curve_seed=k) for k in (0, 1))
     assert [s["config_id"] for s in one] == [s["config_id"] for s in half]
-    assert [s["value"] for s in half] == [None if s["value"] is None else pytest.approx(0.5 * s["value"]) for s in one]
+    assert [s["value"] for s in half] == [
+        None if s["value"] is None else pytest.approx(0.5 * s["value"]) for s in one
+    ]
     for step, want in zip(half, recount(both, "t0", half, seed=1), strict=True):
         same(step, want)
     with pytest.raises(BadInput, match="curve seed 2 of t0 is not in synthetic; it has 0, 1"):
@@ -182,7 +196,9 @@ def test_ranks_count_the_better_ones_and_ties_share(table):
 
 def test_a_constant_table_has_no_regret(table):
     steps = steps_of(table(np.full((2, 3, 2), 0.3)), "t0", "random", budget=4)
-    assert [s["normalized_regret"] for s in steps] == [0.0, 0.0] and [s["recommended_rank"] for s in steps] == [0, 0]
+    assert [s["normalized_regret"] for s in steps] == [0.0, 0.0] and [
+        s["recommended_rank"] for s in steps
+    ] == [0, 0]
 
 
 def test_a_regret_is_infinite_before_anything_is_known(meta):
@@ -195,8 +211,10 @@ def test_a_regret_is_infinite_before_anything_is_known(meta):
 def test_a_cheap_replay_imports_nothing_heavy(meta_folder, tmp_path):
     code = (
         "import sys; from foretune.commands.cli import main;"
-        f"assert main(['replay', {str(meta_folder)!r}, '--task', 't0', '--method', 'portfolio', '--budget', '20', '--out', {str(tmp_path / 'o')!r}]) == 0;"
-        "print(sorted({'torch', 'pandas', 'scipy', 'sklearn', 'ConfigSpace', 'mlflow', 'prefect', 'dvc'} & set(sys.modules)))"
+        f"assert main(['replay', {str(meta_folder)!r}, '--task', 't0', '--method', "
+        f"'portfolio', '--budget', '20', '--out', {str(tmp_path / 'o')!r}]) == 0;"
+        "print(sorted({'torch', 'pandas', 'scipy', 'sklearn', 'ConfigSpace', 'mlflow', "
+        "'prefect', 'dvc'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "[]\n", done
@@ -207,5 +225,12 @@ def test_a_cheap_replay_imports_nothing_heavy(meta_folder, tmp_path):
 def test_a_task_whose_every_cell_diverged_is_replayed_without_a_figure_or_a_warning(table):
     steps = steps_of(table(np.full((1, 4, 3), np.nan)), "t0", "random", budget=10)
     assert [s["spent"] for s in steps] == [1, 2, 3, 4]
-    for key in ("value", "incumbent", "regret", "normalized_regret", "recommended", "recommended_rank"):
+    for key in (
+        "value",
+        "incumbent",
+        "regret",
+        "normalized_regret",
+        "recommended",
+        "recommended_rank",
+    ):
         assert all(s[key] is None for s in steps), key

@@ -22,7 +22,9 @@ from foretune.evaluation.statistics import (
 
 @pytest.fixture
 def demsar() -> pd.DataFrame:
-    """Table 6 of Demsar (2006): AUC of C4.5 variants on 14 data sets, as 1 - AUC so that lower is better."""
+    """Table 6 of Demsar (2006): AUC of C4.5 variants on 14 data sets, as 1 - AUC so that lower is
+    better.
+    """
     rows = [
         (0.763, 0.768, 0.771, 0.798),
         (0.599, 0.591, 0.590, 0.569),
@@ -44,7 +46,12 @@ def demsar() -> pd.DataFrame:
 
 def test_ranks_and_friedman_of_the_published_example(demsar: pd.DataFrame):
     ranks = average_ranks(demsar)
-    assert ranks.round(3).to_dict() == {"C4.5+m+cf": 1.964, "C4.5+m": 2.0, "C4.5+cf": 2.893, "C4.5": 3.143}
+    assert ranks.round(3).to_dict() == {
+        "C4.5+m+cf": 1.964,
+        "C4.5+m": 2.0,
+        "C4.5+cf": 2.893,
+        "C4.5": 3.143,
+    }
     statistic, p = friedman(demsar)
     want = stats.friedmanchisquare(*demsar.to_numpy().T)
     assert statistic == pytest.approx(want.statistic) and p == pytest.approx(want.pvalue)
@@ -84,7 +91,9 @@ def test_pairs_that_clearly_differ_are_found():
         any("after 200 epochs" in (t or "") for t in texts)
         and sum("c 3.00" in (t or "") or "3.00 c" in (t or "") for t in texts) == 1
     )
-    thick = [e for e in svg.iter("{http://www.w3.org/2000/svg}line") if e.get("stroke-width") == "4"]
+    thick = [
+        e for e in svg.iter("{http://www.w3.org/2000/svg}line") if e.get("stroke-width") == "4"
+    ]
     assert len(thick) == 1
 
 
@@ -105,7 +114,14 @@ def test_groups_are_the_longest_runs_without_a_difference():
 
 def steps(method: str, task: str, seed: int, regrets: list[float]) -> list[dict[str, object]]:
     return [
-        {"method": method, "task": task, "seed": seed, "step": k + 1, "spent": 10 * (k + 1), "normalized_regret": r}
+        {
+            "method": method,
+            "task": task,
+            "seed": seed,
+            "step": k + 1,
+            "spent": 10 * (k + 1),
+            "normalized_regret": r,
+        }
         for k, r in enumerate(regrets)
     ]
 

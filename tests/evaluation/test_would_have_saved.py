@@ -6,7 +6,13 @@ from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
 from foretune.evaluation import would_have_saved as module
-from foretune.evaluation.would_have_saved import needed, shipped_for, shipped_tasks, trained, would_have_saved
+from foretune.evaluation.would_have_saved import (
+    needed,
+    shipped_for,
+    shipped_tasks,
+    trained,
+    would_have_saved,
+)
 from foretune.history.curve_table import CurveTable
 from foretune.history.meta_dataset import MetaDataset
 from foretune.study.study import Study
@@ -45,25 +51,44 @@ def test_tasks_of_one_source_are_no_history_for_each_other():
 
 
 def sparse(meta, kept):
-    """`meta` as studies leave it: of a task the configurations in `kept`, each to its epoch, and no more."""
+    """`meta` as studies leave it: of a task the configurations in `kept`, each to its epoch, and no
+    more.
+    """
     rows = meta.rows
-    last = np.array([kept[rows.tasks[t]].get(c, 0) for t, c in zip(rows.task, rows.columns["config_id"], strict=True)])
+    last = np.array(
+        [
+            kept[rows.tasks[t]].get(c, 0)
+            for t, c in zip(rows.task, rows.columns["config_id"], strict=True)
+        ]
+    )
     keep = (rows.columns["epoch"] <= last) & (last > 0)
     table = CurveTable(rows.tasks, rows.task[keep], {c: v[keep] for c, v in rows.columns.items()})
-    return MetaDataset(meta.space, meta.config_ids, meta.configs, table, {**meta.about, "max_epoch": meta.max_epoch})
+    return MetaDataset(
+        meta.space,
+        meta.config_ids,
+        meta.configs,
+        table,
+        {**meta.about, "max_epoch": meta.max_epoch},
+    )
 
 
 @pytest.fixture
 def studies():
     """Three tasks of 6 configurations or fewer, out of 30, some of them stopped early."""
-    kept = {"t0": {0: 6, 7: 6, 4: 2}, "t1": {0: 6, 5: 6, 9: 1, 12: 1}, "t2": {0: 6, 7: 3, 9: 6, 20: 1, 21: 1, 24: 1}}
+    kept = {
+        "t0": {0: 6, 7: 6, 4: 2},
+        "t1": {0: 6, 5: 6, 9: 1, 12: 1},
+        "t2": {0: 6, 7: 3, 9: 6, 20: 1, 21: 1, 24: 1},
+    }
     return sparse(synthetic_meta(tasks=3, configs=30, epochs=6), kept), kept
 
 
 def test_a_replay_chooses_among_what_the_task_has_trained(studies, monkeypatch):
     meta, kept = studies
     ran = {}
-    monkeypatch.setattr(module, "Study", lambda *a, **k: ran.setdefault((a[2].task, a[2].method), Study(*a, **k)))
+    monkeypatch.setattr(
+        module, "Study", lambda *a, **k: ran.setdefault((a[2].task, a[2].method), Study(*a, **k))
+    )
     found = would_have_saved(meta, seeds=1, method="mean-rank")
     assert found.configurations == {"t0": 3, "t1": 4, "t2": 6}
     for (task, _), study in ran.items():
@@ -77,7 +102,11 @@ def test_a_replay_chooses_among_what_the_task_has_trained(studies, monkeypatch):
 def test_the_budget_is_at_most_what_the_table_holds_of_a_task(studies):
     meta, kept = studies
     found = would_have_saved(meta, seeds=1, method="mean-rank")  # five full trainings would be 30
-    assert found.budgets == {task: sum(own.values()) for task, own in kept.items()} == {"t0": 14, "t1": 14, "t2": 18}
+    assert (
+        found.budgets
+        == {task: sum(own.values()) for task, own in kept.items()}
+        == {"t0": 14, "t1": 14, "t2": 18}
+    )
     assert "of 15.3 epochs a study" in found.sentence
     assert all(abs(value) < found.budgets[task] for task, value in found.by_task.items())
     assert set(would_have_saved(meta, 10, seeds=1, method="mean-rank").budgets.values()) == {10}
@@ -92,18 +121,40 @@ def test_what_a_task_has_trained_keeps_ids_and_curves(studies):
 
 def test_the_shipped_table_is_history_but_for_the_very_images(studies, tmp_path, monkeypatch):
     meta, _ = studies
-    own = MetaDataset(meta.space, meta.config_ids, meta.configs, meta.rows, {**meta.about, "hashes": {"t0": "same"}})
+    own = MetaDataset(
+        meta.space,
+        meta.config_ids,
+        meta.configs,
+        meta.rows,
+        {**meta.about, "hashes": {"t0": "same"}},
+    )
     whole = synthetic_meta(tasks=3, configs=30, epochs=6)
     names = {task: f"shipped {task}" for task in whole.tasks}
     rows = CurveTable(tuple(names.values()), whole.rows.task, whole.rows.columns)
-    about = {**whole.about, "tasks": list(names.values()), "hashes": {"shipped t1": "same"}, "max_epoch": 6}
+    about = {
+        **whole.about,
+        "tasks": list(names.values()),
+        "hashes": {"shipped t1": "same"},
+        "max_epoch": 6,
+    }
     shipped = MetaDataset(whole.space, whole.config_ids, whole.configs, rows, about)
     assert shipped_tasks(shipped, own, "t0") == ["shipped t0", "shipped t2"]
-    assert shipped_tasks(shipped, own, "t1") == list(names.values()) and shipped_tasks(None, own, "t0") == []
+    assert (
+        shipped_tasks(shipped, own, "t1") == list(names.values())
+        and shipped_tasks(None, own, "t0") == []
+    )
     seen = {}
-    monkeypatch.setattr(module, "Study", lambda *a, **k: seen.setdefault((a[2].task, a[2].method), Study(*a, **k)))
-    assert would_have_saved(own.select(["t0"]), seeds=1, method="mean-rank", shipped=shipped).shipped == 3
-    assert seen["t0", "mean-rank"].past.tasks == ["shipped t0", "shipped t2"] and seen["t0", "hyperband"].past is None
+    monkeypatch.setattr(
+        module, "Study", lambda *a, **k: seen.setdefault((a[2].task, a[2].method), Study(*a, **k))
+    )
+    assert (
+        would_have_saved(own.select(["t0"]), seeds=1, method="mean-rank", shipped=shipped).shipped
+        == 3
+    )
+    assert (
+        seen["t0", "mean-rank"].past.tasks == ["shipped t0", "shipped t2"]
+        and seen["t0", "hyperband"].past is None
+    )
     shipped.save(tmp_path / "light")
     found = shipped_for(own, tmp_path / "light")
     assert found is not None and found.tasks == shipped.tasks

@@ -1,4 +1,6 @@
-"""Trials on Ray and Dask: a node or a worker that is lost costs the steps in flight, which are done again elsewhere."""
+"""Trials on Ray and Dask: a node or a worker that is lost costs the steps in flight, which are done
+again elsewhere.
+"""
 
 import importlib.util
 import os
@@ -32,7 +34,8 @@ from .conftest import TINY
 
 needs = {
     kind: pytest.mark.skipif(
-        importlib.util.find_spec(module) is None, reason=f"{module} is not installed: pip install 'foretune[{kind}]'"
+        importlib.util.find_spec(module) is None,
+        reason=f"{module} is not installed: pip install 'foretune[{kind}]'",
     )
     for kind, module in (("ray", "prefect_ray"), ("dask", "prefect_dask"))
 }
@@ -47,17 +50,22 @@ def on_path(prefect_server: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join((str(Path(toy.__file__).parent), os.environ.get("PYTHONPATH", "")))
+        "PYTHONPATH",
+        os.pathsep.join((str(Path(toy.__file__).parent), os.environ.get("PYTHONPATH", ""))),
     )
     find_flows()
 
 
 @pytest.fixture
 def two_nodes(on_path: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """A Ray cluster of a head without a core to spare and two nodes of one core and one GPU (by name) each."""
+    """A Ray cluster of a head without a core to spare and two nodes of one core and one GPU (by
+    name) each.
+    """
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+    )
     for _ in range(2):
         cluster.add_node(num_cpus=1, num_gpus=1)
     cluster.wait_for_nodes()
@@ -81,7 +89,9 @@ class Watched(PrefectWorkers):
 
 
 def lose(cluster: Any) -> None:
-    """Kill all processes of a node at once, as a power cut does: left alone, a worker outlives its node and ends its step."""
+    """Kill all processes of a node at once, as a power cut does: left alone, a worker outlives its
+    node and ends its step.
+    """
     node = next(iter(cluster.worker_nodes))
     (raylet,) = node.all_processes["raylet"]
     processes = psutil.Process(raylet.process.pid).children(recursive=True)
@@ -92,18 +102,24 @@ def lose(cluster: Any) -> None:
 
 
 def check(study: Any, folder: Path, lost: int) -> None:
-    """Every cell is there once, no trial has failed, and at most `lost` epochs were executed again."""
+    """Every cell is there once, no trial has failed, and at most `lost` epochs were executed
+    again.
+    """
     cells = {(i, e) for i in range(len(study.configs)) for e in range(1, EPOCHS + 1)}
     assert sorted(study.order) == sorted(cells)
     assert not study.failures
-    done = Counter(tuple(map(int, line.split())) for line in (folder / "executed").read_text().splitlines())
+    done = Counter(
+        tuple(map(int, line.split())) for line in (folder / "executed").read_text().splitlines()
+    )
     assert set(done) == cells
     assert sum(done.values()) - len(cells) <= lost
 
 
 @needs["ray"]
 @pytest.mark.slow
-def test_a_ray_node_killed_in_the_middle_of_a_study_costs_the_steps_in_flight(two_nodes: Any, tmp_path: Path) -> None:
+def test_a_ray_node_killed_in_the_middle_of_a_study_costs_the_steps_in_flight(
+    two_nodes: Any, tmp_path: Path
+) -> None:
     study = toy.toy_study(tmp_path, toy.toy_pool(4), 4 * EPOCHS)
     killed: list[float] = []
 
@@ -121,19 +137,26 @@ def test_a_ray_node_killed_in_the_middle_of_a_study_costs_the_steps_in_flight(tw
     workers = Watched(toy.Toy(tmp_path, 0.3), 2, "ray", gpus=1)
     run_study(study, searcher("random"), workers, on_change=kill_a_node, every=0.1)
     assert killed
-    assert [type(event) for event in workers.seen].count(Died) <= 1  # none where Ray itself has done the step again
+    # none where Ray itself has done the step again
+    assert [type(event) for event in workers.seen].count(Died) <= 1
     check(study, tmp_path, lost=1)
 
 
 @needs["dask"]
 @pytest.mark.slow
-def test_dask_workers_killed_in_the_middle_of_a_study_cost_the_steps_in_flight(on_path: None, tmp_path: Path) -> None:
+def test_dask_workers_killed_in_the_middle_of_a_study_cost_the_steps_in_flight(
+    on_path: None, tmp_path: Path
+) -> None:
     study = toy.toy_study(tmp_path, toy.toy_pool(4), 4 * EPOCHS)
     killed: list[int] = []
 
     def kill_a_worker(study: Any) -> None:
         if study.spent >= EPOCHS * (1 + len(killed)) and len(killed) < 2:
-            mine = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
+            mine = [
+                p
+                for p in psutil.Process().children(recursive=True)
+                if "spawn_main" in " ".join(p.cmdline())
+            ]
             killed.append(mine[len(killed)].pid)
             os.kill(killed[-1], signal.SIGKILL)
 
@@ -146,7 +169,9 @@ def test_dask_workers_killed_in_the_middle_of_a_study_cost_the_steps_in_flight(o
 class Seen:
     """An objective that says when and with which GPUs it ran, or kills its process."""
 
-    def run(self, config_id: int, config: dict[str, Any], start: int, stop: int, on_epoch: Any = None) -> Outcome:
+    def run(
+        self, config_id: int, config: dict[str, Any], start: int, stop: int, on_epoch: Any = None
+    ) -> Outcome:
         if config["x"] < 0:
             os.kill(os.getpid(), signal.SIGKILL)
         began = time.time()
@@ -179,7 +204,13 @@ def test_half_a_gpu_lets_two_trials_share_it_and_a_killed_process_is_a_death(
     import ray
 
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, _node_ip_address="127.0.0.1", log_to_driver=False)
+    ray.init(
+        num_cpus=2,
+        num_gpus=1,
+        include_dashboard=False,
+        _node_ip_address="127.0.0.1",
+        log_to_driver=False,
+    )
     try:
         for share, side_by_side in ((0.5, True), (1.0, False)):
             workers = PrefectWorkers(Seen(), 2, "ray", gpus=share)
@@ -234,7 +265,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[mark, pytest.mark.slow]) for kind, mark in needs.items()])
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[mark, pytest.mark.slow]) for kind, mark in needs.items()]
+)
 def test_a_cluster_of_this_machine_listens_on_loopback(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,17 +277,36 @@ def test_a_cluster_of_this_machine_listens_on_loopback(
     (tmp_path / "listening.py").write_text(LISTENING)
     command = [sys.executable, str(tmp_path / "listening.py"), kind]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-    found = {line.rpartition(" ")[2] for line in done.stdout.splitlines() if line.startswith("listens on")}
+    found = {
+        line.rpartition(" ")[2]
+        for line in done.stdout.splitlines()
+        if line.startswith("listens on")
+    }
     assert found
     assert found <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
 @needs["dask"]
 @pytest.mark.slow
-def test_a_study_on_dask_with_stored_checkpoints_is_continued_and_handed_over(on_path: None, data: Path) -> None:
-    """Real trainings; between the two runs this machine loses its checkpoints, and nothing is trained again."""
-    given: dict[str, Any] = {"data": str(data), "meta": "none", "settings": TINY, "tracking": "none", "study": "s"}
-    given |= {"method": "hyperband", "workers": 2, "runner": "dask", "storage": f"file://{data}/shared"}
+def test_a_study_on_dask_with_stored_checkpoints_is_continued_and_handed_over(
+    on_path: None, data: Path
+) -> None:
+    """Real trainings; between the two runs this machine loses its checkpoints, and nothing is
+    trained again.
+    """
+    given: dict[str, Any] = {
+        "data": str(data),
+        "meta": "none",
+        "settings": TINY,
+        "tracking": "none",
+        "study": "s",
+    }
+    given |= {
+        "method": "hyperband",
+        "workers": 2,
+        "runner": "dask",
+        "storage": f"file://{data}/shared",
+    }
     tune("a", budget=3, **given)
     folder, shared = data / "studies" / "s", data / "shared" / "s"
     rmtree(folder / "checkpoints")

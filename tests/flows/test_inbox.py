@@ -14,7 +14,9 @@ from foretune.running.tuning import Tuned
 
 @pytest.fixture
 def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run the watch's body once on an inbox of this test; `watch.calls` are the calls of tune, `watch.does` what tune does for a name."""
+    """Run the watch's body once on an inbox of this test; `watch.calls` are the calls of tune,
+    `watch.does` what tune does for a name.
+    """
 
     class Watch:
         def __init__(self) -> None:
@@ -36,7 +38,15 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             self.calls.append(given)
             if (does := self.does.get(given["study"])) is not None:
                 raise does
-            return Tuned(given["study"], tmp_path / "data" / given["study"], {"optimizer": "sgd"}, 0.9, 0.8, 3, 6)
+            return Tuned(
+                given["study"],
+                tmp_path / "data" / given["study"],
+                {"optimizer": "sgd"},
+                0.9,
+                0.8,
+                3,
+                6,
+            )
 
         def register(self, study: Any, name: str, files: Any) -> bool:
             self.registered.append(name)
@@ -58,7 +68,11 @@ def test_each_dataset_is_tuned_once_as_it_was_asked_for(watch: Any) -> None:
     ]
     assert Path(watch.calls[0]["images"]).name == "a"
     text = (watch.folder / "done" / "a.txt").read_text()
-    assert "0.9000 (valid), 0.8000 (test)" in text and "best.yaml" in text and "registered model a" in text
+    assert (
+        "0.9000 (valid), 0.8000 (test)" in text
+        and "best.yaml" in text
+        and "registered model a" in text
+    )
     assert watch() == [] and len(watch.calls) == 2
 
 
@@ -97,7 +111,9 @@ def test_a_fault_of_the_machine_waits_for_the_next_watch_with_its_first_request(
     assert watch(budget=99) == ["a"] and watch.calls[-1]["budget"] == 6
 
 
-def test_a_killed_watch_goes_on_and_one_that_is_always_killed_is_the_datasets_fault(watch: Any) -> None:
+def test_a_killed_watch_goes_on_and_one_that_is_always_killed_is_the_datasets_fault(
+    watch: Any,
+) -> None:
     watch.drop("a")
     watch.does = {"a": KeyboardInterrupt()}
     for _ in range(4):

@@ -25,13 +25,22 @@ def test_the_flow_trains_the_missing_cells_and_only_those(prefect_server: None, 
     ids = order(transfer_pool())[:2]
     assert sorted(set(found.table["config_id"])) == sorted(ids)
     expected = train(
-        Task.load(data / "images" / "b.npz"), found.configs[ids[1]], 0, 2, settings=Settings(**TINY), seed=0
+        Task.load(data / "images" / "b.npz"),
+        found.configs[ids[1]],
+        0,
+        2,
+        settings=Settings(**TINY),
+        seed=0,
     )
-    np.testing.assert_allclose(found.curves("b")[ids[1]], [row["valid_accuracy"] for row in expected], rtol=1e-6)
+    np.testing.assert_allclose(
+        found.curves("b")[ids[1]], [row["valid_accuracy"] for row in expected], rtol=1e-6
+    )
     assert meta_dataset(**given) == 0
 
 
-def test_bad_input_is_said_before_a_server_starts(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_said_before_a_server_starts(
+    data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from meta_dataset import main
 
     assert main(["--data", str(data), "--params", str(data / "params.yaml"), "--tasks", "c"]) == 2

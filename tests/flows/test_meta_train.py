@@ -1,4 +1,6 @@
-"""Which stages are fitted again, and what a failing one says; with a stand-in for DVC, which is slow to start."""
+"""Which stages are fitted again, and what a failing one says; with a stand-in for DVC, which is
+slow to start.
+"""
 
 from pathlib import Path
 
@@ -42,14 +44,18 @@ def test_unknown_stages_and_broken_pipelines_are_refused(pipeline: Path) -> None
     with pytest.raises(BadInput, match="no stage 'fit'; there are tasks, recommenders"):
         chosen("fit", pipeline)
     (pipeline / "dvc.yaml").write_text("stages: {tasks: {cmd: x, outs: [data/images]}}")
-    with pytest.raises(BadInput, match="no stage that writes to data/models; name the stages to run: tasks"):
+    with pytest.raises(
+        BadInput, match="no stage that writes to data/models; name the stages to run: tasks"
+    ):
         chosen("", pipeline)
     (pipeline / "dvc.yaml").write_text("- 1")
     with pytest.raises(BadInput, match="cannot be read as a DVC pipeline"):
         chosen("", pipeline)
 
 
-def test_a_stage_tells_whether_it_ran_and_why_it_failed(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_stage_tells_whether_it_ran_and_why_it_failed(
+    pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert repro.fn("surrogates", folder=str(pipeline)) is True
     assert "repro --single-item surrogates" in capsys.readouterr().out
     assert repro.fn("recommenders", upstream=True, folder=str(pipeline)) is False
@@ -59,7 +65,9 @@ def test_a_stage_tells_whether_it_ran_and_why_it_failed(pipeline: Path, capsys: 
     assert "line 29" in str(raised.value) and "line 10\n" not in str(raised.value)
 
 
-def test_bad_input_is_said_before_a_server_starts(pipeline: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_said_before_a_server_starts(
+    pipeline: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["--stages", "fit"]) == 2
     assert capsys.readouterr().err.startswith("error: dvc.yaml has no stage 'fit'")
 

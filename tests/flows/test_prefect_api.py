@@ -24,7 +24,9 @@ from foretune.training.trial import Diverged
         (None, False),
     ],
 )
-def test_machine_faults_are_tried_again_and_nothing_else(error: Exception | None, again: bool) -> None:
+def test_machine_faults_are_tried_again_and_nothing_else(
+    error: Exception | None, again: bool
+) -> None:
     state = Completed(data=1) if error is None else Failed(data=error)
     assert machine_fault(None, None, state) is again
 
@@ -48,7 +50,9 @@ def test_workers_can_import_the_flows_by_name(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     for _ in range(2):
         find_flows()
-    assert sys.path.count(flows) == 1 and os.environ["PYTHONPATH"] == f"/somewhere{os.pathsep}{flows}"
+    assert (
+        sys.path.count(flows) == 1 and os.environ["PYTHONPATH"] == f"/somewhere{os.pathsep}{flows}"
+    )
 
 
 def test_a_server_that_stays_away_is_the_machines_fault(prefect_server: None) -> None:

@@ -1,4 +1,6 @@
-"""The service: its parts alone, and then on real servers a scheduled watch that trains, logs and registers."""
+"""The service: its parts alone, and then on real servers a scheduled watch that trains, logs and
+registers.
+"""
 
 import io
 import json
@@ -41,7 +43,10 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        with pytest.raises(BadInput, match=rf'port {port} .* mlflow, is not free .* SERVE="--mlflow-port {port + 1}"'):
+        with pytest.raises(
+            BadInput,
+            match=rf'port {port} .* mlflow, is not free .* SERVE="--mlflow-port {port + 1}"',
+        ):
             check_free("127.0.0.1", port, "mlflow")
         with pytest.raises(BadInput, match="meant for prefect"):
             serve(tmp_path / "s", "127.0.0.1", port, port, 1, Path("prefect.yaml"))
@@ -53,9 +58,13 @@ def test_stop_ends_what_carries_the_token_and_nothing_else(tmp_path: Path) -> No
     sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
     other = subprocess.Popen(sleep, env={**os.environ, module.TOKEN: "t2"})
     orphan = subprocess.Popen(sleep, env={**os.environ, module.TOKEN: "t1"})
-    started = subprocess.Popen(sleep, env={**os.environ, module.TOKEN: "t1"}, start_new_session=True)
+    started = subprocess.Popen(
+        sleep, env={**os.environ, module.TOKEN: "t1"}, start_new_session=True
+    )
     created = psutil.Process(started.pid).create_time()
-    service = Service(tmp_path, token="t1", processes=(Process("worker-0", started.pid, created),)).save()
+    service = Service(
+        tmp_path, token="t1", processes=(Process("worker-0", started.pid, created),)
+    ).save()
     assert Service.load(tmp_path) == service
     try:
         module.STOP_SECONDS, before = 2.0, module.STOP_SECONDS
@@ -68,7 +77,10 @@ def test_stop_ends_what_carries_the_token_and_nothing_else(tmp_path: Path) -> No
 
 
 def test_nothing_to_stop_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for action, said in [("status", "nothing is running; make serve starts it"), ("stop", "nothing was running")]:
+    for action, said in [
+        ("status", "nothing is running; make serve starts it"),
+        ("stop", "nothing was running"),
+    ]:
         assert module.main([action, "--folder", str(tmp_path)]) == 0
         assert capsys.readouterr().out == f"{said}\n"
 
@@ -90,7 +102,9 @@ def test_the_environment_sends_nothing_home_and_stays_on_loopback(tmp_path: Path
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["name"])
-def test_deployments_describe_every_parameter_and_set_only_those_that_fit(deployment: dict[str, Any]) -> None:
+def test_deployments_describe_every_parameter_and_set_only_those_that_fit(
+    deployment: dict[str, Any],
+) -> None:
     from prefect.flows import load_flow_from_entrypoint
     from prefect.utilities.callables import parameter_schema
     from prefect.utilities.schema_tools import validate
@@ -109,7 +123,8 @@ def test_deployments_describe_every_parameter_and_set_only_those_that_fit(deploy
         assert validate({**given, "budget": 0}, schema)
 
 
-# -- on real servers -------------------------------------------------------------------------------------------------------------------------
+# -- on real servers
+# -------------------------------------------------------------------------------------------------------------------------
 def free_ports() -> tuple[int, int]:
     with socket.socket() as a, socket.socket() as b:
         a.bind(("127.0.0.1", 0))
@@ -133,7 +148,9 @@ def dropped(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service, Path]]:
-    """A service of its own with the watch deployed on a short schedule, and the folder of its data."""
+    """A service of its own with the watch deployed on a short schedule, and the folder of its
+    data.
+    """
     folder = tmp_path_factory.mktemp("service")
     dropped(folder / "inbox")
     (watch,) = [d for d in DEPLOYMENTS if d["name"] == "inbox"]
@@ -145,7 +162,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service,
         "method": "random",
         "meta": "none",
     }
-    watch = {**watch, "parameters": {**given, "workers": 1, "settings": TINY}, "schedules": [{"interval": 15}]}
+    watch = {
+        **watch,
+        "parameters": {**given, "workers": 1, "settings": TINY},
+        "schedules": [{"interval": 15}],
+    }
     (folder / "prefect.yaml").write_text(yaml.safe_dump({"name": "test", "deployments": [watch]}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{folder}/mlflow.db")
@@ -153,7 +174,10 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service,
         for name in ("PREFECT_API_URL", "PREFECT_HOME"):
             patch.delenv(name, raising=False)
         try:
-            yield serve(folder / ".service", "127.0.0.1", *free_ports(), 1, folder / "prefect.yaml"), folder
+            yield (
+                serve(folder / ".service", "127.0.0.1", *free_ports(), 1, folder / "prefect.yaml"),
+                folder,
+            )
         finally:
             stop(folder / ".service")
 
@@ -168,7 +192,9 @@ def wait_for(path: Path, folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_scheduled_watch_trains_on_a_worker_and_its_curves_are_in_mlflow(running: tuple[Service, Path]) -> None:
+def test_a_scheduled_watch_trains_on_a_worker_and_its_curves_are_in_mlflow(
+    running: tuple[Service, Path],
+) -> None:
     import mlflow
     import pandas as pd
 
@@ -182,22 +208,35 @@ def test_a_scheduled_watch_trains_on_a_worker_and_its_curves_are_in_mlflow(runni
     client = mlflow.MlflowClient(service.mlflow, registry_uri=service.mlflow)
     experiment = client.get_experiment_by_name("foretune/photos")
     runs = client.search_runs([experiment.experiment_id])
-    trials = {int(r.data.tags["foretune.trial"]): r.info.run_id for r in runs if "foretune.trial" in r.data.tags}
+    trials = {
+        int(r.data.tags["foretune.trial"]): r.info.run_id
+        for r in runs
+        if "foretune.trial" in r.data.tags
+    }
     assert len(trials) == 2 and len(runs) == 3
     for trial, run in trials.items():
         logged = {m.step: m.value for m in client.get_metric_history(run, "valid_accuracy")}
         rows = curves[curves.config_id == trial]
-        assert logged == pytest.approx(dict(zip(rows.epoch, rows.valid_accuracy, strict=True))) and set(logged) == {
+        assert logged == pytest.approx(
+            dict(zip(rows.epoch, rows.valid_accuracy, strict=True))
+        ) and set(logged) == {
             1,
             2,
         }
         assert len(client.get_metric_history(run, "valid_accuracy")) == 2
     (version,) = client.search_model_versions("name = 'photos'")
-    files = Path(client.download_artifacts(version.run_id, version.source.rpartition("/")[2], str(folder)))
+    files = Path(
+        client.download_artifacts(version.run_id, version.source.rpartition("/")[2], str(folder))
+    )
     assert load(files / "best.pt")[1]["classes"] == ["bright", "dark"]
-    found = service.ask("/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}})
+    found = service.ask(
+        "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    )
     assert any(run["auto_scheduled"] and run["work_pool_name"] == "gpu" for run in found)
-    found = service.ask("/flow_runs/filter", {"flow_runs": {"state": {"name": {"any_": ["AwaitingConcurrencySlot"]}}}})
+    found = service.ask(
+        "/flow_runs/filter",
+        {"flow_runs": {"state": {"name": {"any_": ["AwaitingConcurrencySlot"]}}}},
+    )
     assert not found, "a watch that comes due during another is cancelled, not queued up"
 
 
@@ -217,14 +256,24 @@ def test_everything_listens_on_loopback_alone(running: tuple[Service, Path]) -> 
 @pytest.mark.slow
 def test_serving_twice_starts_only_what_is_missing(running: tuple[Service, Path]) -> None:
     service, folder = running
-    given = (folder / ".service", service.host, service.prefect_port, service.mlflow_port, 1, folder / "prefect.yaml")
+    given = (
+        folder / ".service",
+        service.host,
+        service.prefect_port,
+        service.mlflow_port,
+        1,
+        folder / "prefect.yaml",
+    )
     assert serve(*given) == service
     (worker,) = [p for p in service.processes if p.name == "worker-0"]
     os.kill(worker.pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(worker.pid)] if worker.running else [], timeout=10)
     lost = service.ask("/deployments/filter", {})[0]["id"]
-    lost = service.ask(f"/deployments/{lost}/create_flow_run", {"state": {"type": "SCHEDULED"}})["id"]
-    service.ask(f"/flow_runs/{lost}/set_state", {"state": {"type": "RUNNING"}, "force": True})  # and no process has it
+    lost = service.ask(f"/deployments/{lost}/create_flow_run", {"state": {"type": "SCHEDULED"}})[
+        "id"
+    ]
+    # and no process has it
+    service.ask(f"/flow_runs/{lost}/set_state", {"state": {"type": "RUNNING"}, "force": True})
     again = serve(*given)
     assert service.ask(f"/flow_runs/{lost}", None, "GET")["state"]["type"] == "CRASHED"
     assert again.runs("worker-0") and set(service.processes) - set(again.processes) == {worker}

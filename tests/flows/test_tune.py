@@ -21,7 +21,9 @@ from .conftest import TINY
 class Toy:
     """An objective that waits, kills its process, or answers, as its configuration says."""
 
-    def run(self, config_id: int, config: dict[str, Any], start: int, stop: int, on_epoch: Any = None) -> Outcome:
+    def run(
+        self, config_id: int, config: dict[str, Any], start: int, stop: int, on_epoch: Any = None
+    ) -> Outcome:
         if config["x"] < 0:
             os.kill(os.getpid(), signal.SIGKILL)
         if config["x"] == 0:
@@ -46,7 +48,9 @@ def test_workers_run_steps_and_outlive_a_killed_process(prefect_server: None) ->
         workers.submit(Step(4, 1, 3), {"x": 2.0})
         assert workers.free == 0
         (ended,) = collected(workers)
-        assert ended == Ended(Step(4, 1, 3), Outcome([{"epoch": 2, "score": 4.0}, {"epoch": 3, "score": 6.0}]))
+        assert ended == Ended(
+            Step(4, 1, 3), Outcome([{"epoch": 2, "score": 4.0}, {"epoch": 3, "score": 6.0}])
+        )
         workers.submit(Step(5, 0, 1), {"x": -1.0})
         (died,) = collected(workers)
         assert isinstance(died, Died)
@@ -63,7 +67,9 @@ def test_workers_run_steps_and_outlive_a_killed_process(prefect_server: None) ->
 def test_a_step_that_meets_no_server_begins_again_when_there_is_one(
     prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Prefect ends such a task run with SystemExit, which none of its futures hands on: without our exception this waits for ever."""
+    """Prefect ends such a task run with SystemExit, which none of its futures hands on: without our
+    exception this waits for ever.
+    """
     import tune
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -75,7 +81,9 @@ def test_a_step_that_meets_no_server_begins_again_when_there_is_one(
         with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}):  # nobody is there
             workers.submit(Step(0, 0, 1), {"x": 1.0})
             until = time.monotonic() + 120
-            monkeypatch.setattr(workers, "submit", lambda step, config: waited.append(step.config_id))
+            monkeypatch.setattr(
+                workers, "submit", lambda step, config: waited.append(step.config_id)
+            )
             while len(waited) < 2:
                 assert time.monotonic() < until
                 assert workers.events(0.5) == []
@@ -114,14 +122,19 @@ def test_a_study_as_a_flow_is_continued_by_the_next_run(prefect_server: None, da
     assert not curves.duplicated(["config_id", "epoch"]).any()
 
 
-def test_bad_input_is_one_line(data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_input_is_one_line(
+    data: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from contextlib import nullcontext
 
     import tune
 
     monkeypatch.setattr(tune, "prefect_api", nullcontext)  # no server is needed to refuse
     monkeypatch.setattr(tune, "tune", tune.tune.fn)
-    assert tune.main(["no/such/folder", "--data", str(data), "--meta", "none", "--tracking", "none"]) == 2
+    assert (
+        tune.main(["no/such/folder", "--data", str(data), "--meta", "none", "--tracking", "none"])
+        == 2
+    )
     found = capsys.readouterr().err
     assert "no/such/folder" in found
     assert found.count("\n") == 1

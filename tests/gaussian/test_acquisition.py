@@ -18,21 +18,33 @@ from foretune.gaussian.acquisition import (
 NAN = np.nan
 
 
-@pytest.mark.parametrize(("mean", "std", "best"), [(0.0, 1.0, 0.0), (0.3, 0.2, 0.5), (-2.0, 0.7, 0.1), (5.0, 0.1, 1.0)])
+@pytest.mark.parametrize(
+    ("mean", "std", "best"), [(0.0, 1.0, 0.0), (0.3, 0.2, 0.5), (-2.0, 0.7, 0.1), (5.0, 0.1, 1.0)]
+)
 def test_expected_improvement_is_the_integral(mean, std, best):
-    want, _ = integrate.quad(lambda f: (f - best) * stats.norm.pdf(f, mean, std), best, max(best, mean) + 12 * std)
-    assert expected_improvement(np.array([mean]), np.array([std]), best)[0] == pytest.approx(want, rel=1e-7, abs=1e-14)
-    assert np.exp(log_expected_improvement(np.array([mean]), np.array([std]), best)[0]) == pytest.approx(want, rel=1e-7)
+    want, _ = integrate.quad(
+        lambda f: (f - best) * stats.norm.pdf(f, mean, std), best, max(best, mean) + 12 * std
+    )
+    assert expected_improvement(np.array([mean]), np.array([std]), best)[0] == pytest.approx(
+        want, rel=1e-7, abs=1e-14
+    )
+    assert np.exp(
+        log_expected_improvement(np.array([mean]), np.array([std]), best)[0]
+    ) == pytest.approx(want, rel=1e-7)
 
 
 def test_expected_improvement_at_the_incumbent_is_sigma_over_root_two_pi():
-    assert expected_improvement(np.array(1.0), np.array(2.0), 1.0) == pytest.approx(2 / np.sqrt(2 * np.pi))
+    assert expected_improvement(np.array(1.0), np.array(2.0), 1.0) == pytest.approx(
+        2 / np.sqrt(2 * np.pi)
+    )
 
 
 def test_certain_predictions():
     mean = np.array([0.5, 1.5])
     np.testing.assert_array_equal(expected_improvement(mean, np.zeros(2), 1.0), [0.0, 0.5])
-    np.testing.assert_array_equal(log_expected_improvement(mean, np.zeros(2), 1.0), [-np.inf, np.log(0.5)])
+    np.testing.assert_array_equal(
+        log_expected_improvement(mean, np.zeros(2), 1.0), [-np.inf, np.log(0.5)]
+    )
     np.testing.assert_array_equal(probability_of_improvement(mean, np.zeros(2), 1.0), [0.0, 1.0])
 
 
@@ -46,7 +58,9 @@ def test_the_logarithm_keeps_an_order_where_the_value_underflows():
 
 
 def test_probability_of_improvement():
-    assert probability_of_improvement(np.array(1.0), np.array(1.0), 0.0) == pytest.approx(0.8413447460685429)
+    assert probability_of_improvement(np.array(1.0), np.array(1.0), 0.0) == pytest.approx(
+        0.8413447460685429
+    )
 
 
 def test_the_incumbent_of_a_budget_is_equation_11():
@@ -57,14 +71,21 @@ def test_the_incumbent_of_a_budget_is_equation_11():
 
 def test_multi_fidelity_ei_compares_within_the_budget():
     curves = np.array([[0.2, 0.6], [0.3, NAN]])
-    value = multi_fidelity_ei(np.array([0.35, 0.35]), np.array([0.01, 0.01]), np.array([1, 2]), curves)
+    value = multi_fidelity_ei(
+        np.array([0.35, 0.35]), np.array([0.01, 0.01]), np.array([1, 2]), curves
+    )
     assert value[0] == pytest.approx(np.log(0.05), abs=1e-3)  # 0.35 beats 0.3 at epoch 1
     assert value[1] < -300  # and cannot beat 0.6 at epoch 2
-    assert (multi_fidelity_ei(np.ones(2), np.ones(2), np.array([1, 1]), np.full((2, 2), NAN)) == 0).all()
+    assert (
+        multi_fidelity_ei(np.ones(2), np.ones(2), np.array([1, 1]), np.full((2, 2), NAN)) == 0
+    ).all()
 
 
 def test_upper_confidence_bounds():
-    mean, std = np.array([[0.1, 0.5, 0.4], [0.2, 0.3, 0.3]]), np.array([[1.0, 0.0, 0.8], [0.0, 0.0, 2.0]])
+    mean, std = (
+        np.array([[0.1, 0.5, 0.4], [0.2, 0.3, 0.3]]),
+        np.array([[1.0, 0.0, 0.8], [0.0, 0.0, 2.0]]),
+    )
     np.testing.assert_allclose(ucb(mean, std, 2.0)[0], [2.1, 0.5, 2.0])
     np.testing.assert_allclose(max_trial_ucb(mean, std, eta=0.25), [0.6, 0.8])
 

@@ -1,9 +1,18 @@
-"""Exact inference against dense algebra: posterior, evidence, Kronecker products, the nearest positive semi-definite matrix."""
+"""Exact inference against dense algebra: posterior, evidence, Kronecker products, the nearest
+positive semi-definite matrix.
+"""
 
 import numpy as np
 import pytest
 
-from foretune.gaussian.gp import Exact, KroneckerGP, cholesky, expected_gain, kron_matvec, nearest_psd
+from foretune.gaussian.gp import (
+    Exact,
+    KroneckerGP,
+    cholesky,
+    expected_gain,
+    kron_matvec,
+    nearest_psd,
+)
 
 
 def spd(n: int, rng: np.random.Generator) -> np.ndarray:
@@ -22,7 +31,9 @@ def test_posterior_and_evidence_equal_dense_formulas():
     np.testing.assert_allclose(variance, ff - np.diag(of.T @ np.linalg.solve(oo, of)), rtol=1e-9)
     sign, logdet = np.linalg.slogdet(oo)
     assert sign == 1
-    assert gp.log_marginal == pytest.approx(-0.5 * y @ np.linalg.solve(oo, y) - 0.5 * logdet - 4 * np.log(2 * np.pi))
+    assert gp.log_marginal == pytest.approx(
+        -0.5 * y @ np.linalg.solve(oo, y) - 0.5 * logdet - 4 * np.log(2 * np.pi)
+    )
 
 
 def test_kronecker_equals_dense():
@@ -36,7 +47,9 @@ def test_kronecker_equals_dense():
     assert gp.log_marginal == pytest.approx(Exact.fit(noisy, y.ravel()).log_marginal)
     cross = [rng.normal(size=(2, n)) for n in (3, 4, 5)]
     wide = np.kron(np.kron(cross[0], cross[1]), cross[2])
-    np.testing.assert_allclose(gp.mean(cross).ravel(), wide @ np.linalg.solve(noisy, y.ravel()), rtol=1e-8)
+    np.testing.assert_allclose(
+        gp.mean(cross).ravel(), wide @ np.linalg.solve(noisy, y.ravel()), rtol=1e-8
+    )
     prior = np.full((2, 2, 2), 1e4)
     expected = prior.ravel() - np.diag(wide @ np.linalg.solve(noisy, wide.T))
     np.testing.assert_allclose(gp.variance(cross, prior).ravel(), expected, rtol=1e-8)

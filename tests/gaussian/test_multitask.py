@@ -1,4 +1,6 @@
-"""The exact multi-task process against dense algebra: evidence and its gradient, the target's prior and posterior."""
+"""The exact multi-task process against dense algebra: evidence and its gradient, the target's prior
+and posterior.
+"""
 
 import numpy as np
 import pytest
@@ -27,11 +29,16 @@ def test_evidence_and_gradients_equal_dense_and_finite_differences():
 
     value, gradients, by_noise = factor_gradients(grams, noise, y)
     assert value == pytest.approx(dense(grams, noise))
-    assert by_noise == pytest.approx((dense(grams, noise + 1e-5) - dense(grams, noise - 1e-5)) / 2e-5, rel=1e-4)
+    assert by_noise == pytest.approx(
+        (dense(grams, noise + 1e-5) - dense(grams, noise - 1e-5)) / 2e-5, rel=1e-4
+    )
     for k, G in enumerate(gradients):
         direction = rng.normal(size=grams[k].shape)
         direction = direction + direction.T
-        moved = [[g + sign * 1e-5 * direction if j == k else g for j, g in enumerate(grams)] for sign in (1, -1)]
+        moved = [
+            [g + sign * 1e-5 * direction if j == k else g for j, g in enumerate(grams)]
+            for sign in (1, -1)
+        ]
         change = (dense(moved[0], noise) - dense(moved[1], noise)) / 2e-5
         assert (G * direction).sum() == pytest.approx(change, rel=1e-4)
 
@@ -48,7 +55,9 @@ def test_target_given_past_and_its_own_observations_equals_dense():
     everything = np.arange(90, 120)
     oo = K[np.ix_(at, at)] + noise * np.eye(len(at))
     of = K[np.ix_(at, everything)]
-    np.testing.assert_allclose(mean.ravel(), of.T @ np.linalg.solve(oo, np.r_[Y.ravel(), y]), rtol=1e-6)
+    np.testing.assert_allclose(
+        mean.ravel(), of.T @ np.linalg.solve(oo, np.r_[Y.ravel(), y]), rtol=1e-6
+    )
     variance = np.diag(K)[everything] - np.einsum("ij,ij->j", of, np.linalg.solve(oo, of))
     np.testing.assert_allclose(std.ravel(), np.sqrt(variance), rtol=1e-4)
 
@@ -61,7 +70,9 @@ def test_evidence_of_the_target_is_the_difference_of_joint_evidences():
     at = np.concatenate([np.arange(24), 24 + c * 4 + e])
     joint = Exact.fit(K[np.ix_(at, at)] + noise * np.eye(26), np.r_[Y.ravel(), y]).log_marginal
     past = Exact.fit(K[:24, :24] + noise * np.eye(24), Y.ravel()).log_marginal
-    assert Grid.of(K_C, K_E, noise, Y).target(K_T).log_marginal(c, e, y) == pytest.approx(joint - past)
+    assert Grid.of(K_C, K_E, noise, Y).target(K_T).log_marginal(c, e, y) == pytest.approx(
+        joint - past
+    )
 
 
 def test_an_unknown_constant_is_followed():

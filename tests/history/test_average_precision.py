@@ -25,8 +25,10 @@ def scores(*order: int) -> np.ndarray:
 
 def test_average_precision_by_hand() -> None:
     assert ap_at_k(scores(1, 0, 2, 3, 4), VALUES, 2) == 1.0  # any order of the best two
-    assert ap_at_k(scores(0, 2, 1, 3, 4), VALUES, 2) == pytest.approx(0.5)  # hit at 1: (1/1 + 0) / 2
-    assert ap_at_k(scores(2, 0, 1, 3, 4), VALUES, 2) == pytest.approx(0.25)  # hit at 2: (0 + 1/2) / 2
+    # hit at 1: (1/1 + 0) / 2
+    assert ap_at_k(scores(0, 2, 1, 3, 4), VALUES, 2) == pytest.approx(0.5)
+    # hit at 2: (0 + 1/2) / 2
+    assert ap_at_k(scores(2, 0, 1, 3, 4), VALUES, 2) == pytest.approx(0.25)
     assert ap_at_k(scores(3, 2, 0, 4, 1), VALUES, 2) == 0.0
     # K = 3, best are 0, 1, 2; predicted 0, 4, 2: (1/1 + 0 + 2/3) / 3
     assert ap_at_k(scores(0, 4, 2, 1, 3), VALUES, 3) == pytest.approx(5 / 9)
@@ -35,7 +37,9 @@ def test_average_precision_by_hand() -> None:
 def test_average_precision_of_a_random_order_over_all_orders() -> None:
     """K = 1 of n: 1/n; K = n: 1, whatever the order."""
     rng = np.random.default_rng(0)
-    assert np.mean([ap_at_k(rng.random(5), VALUES, 1) for _ in range(4000)]) == pytest.approx(0.2, abs=0.02)
+    assert np.mean([ap_at_k(rng.random(5), VALUES, 1) for _ in range(4000)]) == pytest.approx(
+        0.2, abs=0.02
+    )
     assert ap_at_k(rng.random(5), VALUES, 5) == 1.0
 
 
@@ -46,7 +50,9 @@ def test_precision_counts_hits() -> None:
 
 
 def test_regret_along_the_ranking() -> None:
-    assert regret_after(scores(3, 4, 1, 2, 0), VALUES).tolist() == pytest.approx([0.75, 0.75, 0.25, 0.25, 0])
+    assert regret_after(scores(3, 4, 1, 2, 0), VALUES).tolist() == pytest.approx(
+        [0.75, 0.75, 0.25, 0.25, 0]
+    )
     assert top_regret(scores(1, 0, 2, 3, 4), VALUES) == pytest.approx(0.25)
     assert top_regret(np.arange(3.0), np.ones(3)) == 0.0
 
@@ -65,7 +71,8 @@ def test_task_similarity_is_ap_between_lists() -> None:
     assert found.diagonal().tolist() == [1, 1, 1]
     assert found[0, 1] == found[1, 0] == 1.0
     assert found[0, 2] == 0.0
-    assert similarity(values[:, :1], 10).tolist() == np.ones((3, 3)).tolist()  # no more than there are
+    # no more than there are
+    assert similarity(values[:, :1], 10).tolist() == np.ones((3, 3)).tolist()
 
 
 @pytest.mark.parametrize("k", [0, 6])

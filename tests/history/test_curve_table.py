@@ -29,7 +29,9 @@ def test_reading_gives_what_pandas_reads(tmp_path, row_groups):
     table = CurveTable.read(path)
     assert len(table) == 5 and table.tasks == ("b", "a", "c")
     pd.testing.assert_frame_equal(table.frame(), FRAME, check_dtype=False)
-    assert {c: v.dtype for c, v in table.columns.items()} == {c: FRAME[c].dtype for c in table.columns}
+    assert {c: v.dtype for c, v in table.columns.items()} == {
+        c: FRAME[c].dtype for c in table.columns
+    }
     assert np.isnan(table.columns["score"][1])  # an empty cell in the file
 
 
@@ -77,5 +79,13 @@ def test_numbers_equal_arrows_own_conversion(values):
 
 def test_reading_imports_no_pandas(tmp_path):
     FRAME.to_parquet(tmp_path / "t.parquet")
-    code = "import sys; from foretune.history.curve_table import CurveTable; CurveTable.read(sys.argv[1]); sys.exit('pandas' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "t.parquet")], check=False).returncode == 0
+    code = (
+        "import sys; from foretune.history.curve_table import CurveTable; "
+        "CurveTable.read(sys.argv[1]); sys.exit('pandas' in sys.modules)"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "t.parquet")], check=False
+        ).returncode
+        == 0
+    )

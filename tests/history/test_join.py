@@ -1,4 +1,6 @@
-"""Joining meta-datasets, own studies as past tasks, and that the next study starts better for them."""
+"""Joining meta-datasets, own studies as past tasks, and that the next study starts better for
+them.
+"""
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from foretune.study.study import Plan, Study
 SETTINGS = {"network": "n", "max_epoch": 9, "device": "cpu", "threads": 1}
 
 
-def own_study(folder, meta, task, *, settings=None, task_hash="h", configs=None, method="random", budget=None):
+def own_study(
+    folder, meta, task, *, settings=None, task_hash="h", configs=None, method="random", budget=None
+):
     """A finished study of `task`, as `foretune tune` would have left it."""
     pool = meta.configs if configs is None else configs
     notes = {"task_hash": task_hash, "settings": SETTINGS if settings is None else settings}
@@ -40,7 +44,13 @@ def test_join_keeps_first_ids_and_adds_new_configurations(meta):
     half = dict(zip(meta.config_ids[20:], meta.configs[20:], strict=True))
     part = meta.table[(meta.table.task == meta.tasks[3]) & meta.table.config_id.isin(half)]
     b = MetaDataset.build(
-        meta.space, half, part, metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, tasks=[meta.tasks[3]]
+        meta.space,
+        half,
+        part,
+        metric=meta.metric,
+        goal=meta.goal,
+        max_epoch=meta.max_epoch,
+        tasks=[meta.tasks[3]],
     )
     both = join([a, b], "both")
     assert both.config_ids == a.config_ids and both.tasks == [*a.tasks, *b.tasks]
@@ -52,7 +62,8 @@ def test_join_keeps_first_ids_and_adds_new_configurations(meta):
     from foretune.space.space import config_key
 
     np.testing.assert_array_equal(
-        other.curves(meta.tasks[0])[[row[config_key(c)] for c in meta.configs]], meta.curves(meta.tasks[0])
+        other.curves(meta.tasks[0])[[row[config_key(c)] for c in meta.configs]],
+        meta.curves(meta.tasks[0]),
     )
 
 
@@ -72,7 +83,9 @@ def test_studies_of_the_same_images_are_one_past_task(meta, tmp_path):
     own_study(tmp_path / "b", meta, meta.tasks[0], configs=meta.configs[5:8])
     own_study(tmp_path / "a" / "compare-random", meta, meta.tasks[0], configs=meta.configs[8:10])
     own_study(tmp_path / "c", meta, meta.tasks[1], task_hash="other", configs=meta.configs[:5])
-    own_study(tmp_path / "d", meta, meta.tasks[2], task_hash="x", settings={**SETTINGS, "network": "m"})
+    own_study(
+        tmp_path / "d", meta, meta.tasks[2], task_hash="x", settings={**SETTINGS, "network": "m"}
+    )
     (tmp_path / "e").mkdir()
     (tmp_path / "e" / "study.json").write_text("{")
     found = own_studies(tmp_path, {**SETTINGS, "device": "cuda"})
@@ -98,7 +111,9 @@ def test_folder_of_studies_reads_as_a_meta_dataset(meta, tmp_path):
 
 
 def test_next_study_of_a_like_task_starts_better_for_a_finished_one(tmp_path):
-    """The past knows only tasks with another best region; a short study of a task like the new one mends that."""
+    """The past knows only tasks with another best region; a short study of a task like the new one
+    mends that.
+    """
     meta = synthetic_meta(tasks=1, configs=60, epochs=9, seed=4)
     curves = meta.curves(meta.tasks[0])
     table = meta.table[meta.table.epoch > 0].copy()
@@ -123,7 +138,9 @@ def test_next_study_of_a_like_task_starts_better_for_a_finished_one(tmp_path):
     own_study(tmp_path / "mine", world, "like", method="hyperband", budget=120)
     regrets = {}
     for name, past in (("before", far), ("after", with_own_studies(far, tmp_path, SETTINGS))):
-        study, objective = replay_study(world, "new", budget=27, sources=["far0"], method="curve-transfer")
+        study, objective = replay_study(
+            world, "new", budget=27, sources=["far0"], method="curve-transfer"
+        )
         study = Study(world.space, world.configs, study.plan, past=past)
         steps = list(replay(study, objective, searcher("curve-transfer"), Score(world, "new")))
         regrets[name] = steps[-1]["normalized_regret"]
@@ -141,5 +158,9 @@ def test_a_study_of_another_space_hides_no_other_study_of_the_same_images(meta, 
     study.save_tables()
     own_study(tmp_path / "b", meta, meta.tasks[0], configs=meta.configs[:5])
     own_study(tmp_path / "c", meta, meta.tasks[1], task_hash="i", configs=meta.configs[:5])
-    assert with_own_studies(meta, tmp_path, SETTINGS).tasks == [*meta.tasks, f"{PREFIX}b", f"{PREFIX}c"]
+    assert with_own_studies(meta, tmp_path, SETTINGS).tasks == [
+        *meta.tasks,
+        f"{PREFIX}b",
+        f"{PREFIX}c",
+    ]
     assert read(tmp_path).tasks == [f"{PREFIX}b", f"{PREFIX}c"]

@@ -25,7 +25,12 @@ def test_curves_are_dense_and_in_the_order_of_configs(table):
     np.testing.assert_allclose(meta.Y(), want)
     np.testing.assert_allclose(meta.curves("t1"), want[1])
     np.testing.assert_allclose(meta.best(["t1", "t0"]), want[[1, 0]].max(axis=2))
-    assert meta.config_ids == [0, 10, 20] and len(meta) == 3 and meta.max_epoch == 4 and meta.tasks == ["t0", "t1"]
+    assert (
+        meta.config_ids == [0, 10, 20]
+        and len(meta) == 3
+        and meta.max_epoch == 4
+        and meta.tasks == ["t0", "t1"]
+    )
     np.testing.assert_array_equal(meta.X.ravel(), [0, 0.5, 1])
 
 
@@ -39,7 +44,9 @@ def test_losses_are_turned_at_the_border(table):
 
 def test_missing_diverged_and_start_are_told_apart(table):
     rows = table(values()).table
-    rows.loc[(rows["task"] == "t0") & (rows["config_id"] == 10) & (rows["epoch"] == 3), "score"] = np.inf
+    rows.loc[(rows["task"] == "t0") & (rows["config_id"] == 10) & (rows["epoch"] == 3), "score"] = (
+        np.inf
+    )
     rows = rows[~((rows["task"] == "t0") & (rows["config_id"] == 20))]
     first = pd.DataFrame([{"task": "t0", "config_id": 10, "seed": 0, "epoch": 0, "score": 0.25}])
     base = table(values())
@@ -67,7 +74,11 @@ def test_seeds_are_kept_apart(table):
     one = table(values())
     rows = pd.concat([one.table, one.table.assign(seed=1, score=one.table["score"] + 0.5)])
     meta = MetaDataset.build(
-        one.space, dict(zip(one.config_ids, one.configs, strict=True)), rows, metric="score", goal="maximize"
+        one.space,
+        dict(zip(one.config_ids, one.configs, strict=True)),
+        rows,
+        metric="score",
+        goal="maximize",
     )
     assert meta.seeds("t0") == [0, 1] and meta.seeds("t1") == [0, 1]
     np.testing.assert_allclose(meta.curves("t1", seed=1), values()[1] + 0.5)
@@ -83,7 +94,11 @@ def test_other_metrics_can_be_asked_for(meta):
 def test_saving_and_loading_keeps_everything_and_equal_content_gives_equal_files(meta, tmp_path):
     meta.save(tmp_path / "a")
     again = MetaDataset.load(tmp_path / "a")
-    assert again.configs == meta.configs and again.config_ids == meta.config_ids and again.space == meta.space
+    assert (
+        again.configs == meta.configs
+        and again.config_ids == meta.config_ids
+        and again.space == meta.space
+    )
     assert again.about["source"] == meta.about["source"] and again.tasks == meta.tasks
     np.testing.assert_array_equal(again.Y(), meta.Y())
     np.testing.assert_array_equal(again.start("t1"), meta.start("t1"))
@@ -114,17 +129,29 @@ def test_values_keep_their_types_where_other_cells_are_empty(tmp_path):
             if name in config and p.numeric and not p.integer and p.lower <= 1.0 <= p.upper:
                 config[name] = 1.0  # a whole float must not come back as an integer
     meta = MetaDataset.build(
-        space, dict(enumerate(configs)), [], metric="accuracy", goal="maximize", max_epoch=3, tasks=["t"]
+        space,
+        dict(enumerate(configs)),
+        [],
+        metric="accuracy",
+        goal="maximize",
+        max_epoch=3,
+        tasks=["t"],
     )
     meta.save(tmp_path)
     again = MetaDataset.load(tmp_path).configs
     assert again == configs
-    assert [[type(v) for v in c.values()] for c in again] == [[type(v) for v in c.values()] for c in configs]
+    assert [[type(v) for v in c.values()] for c in again] == [
+        [type(v) for v in c.values()] for c in configs
+    ]
 
 
 def test_select_holds_nothing_of_the_other_tasks(meta):
     part = meta.select(["t3", "t1", "t3"])
-    assert part.tasks == ["t3", "t1"] and set(part.table["task"]) == {"t1", "t3"} and part.max_epoch == meta.max_epoch
+    assert (
+        part.tasks == ["t3", "t1"]
+        and set(part.table["task"]) == {"t1", "t3"}
+        and part.max_epoch == meta.max_epoch
+    )
     np.testing.assert_array_equal(part.Y(), meta.Y(["t3", "t1"]))
     with pytest.raises(BadInput, match="unknown task 't0'; synthetic has t3, t1"):
         part.curves("t0")
@@ -133,13 +160,17 @@ def test_select_holds_nothing_of_the_other_tasks(meta):
 
 def test_rows_of_finds_configurations_by_content(meta):
     unknown = {**meta.configs[3], "learning_rate": 0.123456}
-    assert meta.rows_of([meta.configs[7], unknown, dict(reversed(meta.configs[2].items()))]).tolist() == [7, -1, 2]
+    assert meta.rows_of(
+        [meta.configs[7], unknown, dict(reversed(meta.configs[2].items()))]
+    ).tolist() == [7, -1, 2]
 
 
 def test_equal_configurations_keep_their_own_rows(table):
     meta = table(values())
     meta.configs[2] = dict(meta.configs[0])
-    assert meta.rows_of(meta.configs).tolist() == [0, 1, 2] and meta.rows_of([{}, meta.configs[0]]).tolist() == [-1, 0]
+    assert meta.rows_of(meta.configs).tolist() == [0, 1, 2] and meta.rows_of(
+        [{}, meta.configs[0]]
+    ).tolist() == [-1, 0]
 
 
 def broken(folder, change):
@@ -160,19 +191,25 @@ def broken(folder, change):
         case "list":
             (folder / "about.json").write_text("[1]")
         case "no metric":
-            (folder / "about.json").write_text(json.dumps({k: v for k, v in about.items() if k != "metric"}))
+            (folder / "about.json").write_text(
+                json.dumps({k: v for k, v in about.items() if k != "metric"})
+            )
         case "wrong goal":
             (folder / "about.json").write_text(json.dumps({**about, "goal": "max"}))
         case "other metric":
             (folder / "about.json").write_text(json.dumps({**about, "metric": "f1"}))
         case "no task column":
-            pd.read_parquet(folder / "curves.parquet").drop(columns="task").to_parquet(folder / "curves.parquet")
+            pd.read_parquet(folder / "curves.parquet").drop(columns="task").to_parquet(
+                folder / "curves.parquet"
+            )
         case "no hyperparameter":
             pd.read_parquet(folder / "configs.parquet").drop(columns="learning_rate").to_parquet(
                 folder / "configs.parquet"
             )
         case "no ids":
-            pd.read_parquet(folder / "configs.parquet").drop(columns="config_id").to_parquet(folder / "configs.parquet")
+            pd.read_parquet(folder / "configs.parquet").drop(columns="config_id").to_parquet(
+                folder / "configs.parquet"
+            )
         case "no space":
             (folder / "space.json").write_text("{}")
 
@@ -195,7 +232,9 @@ def broken(folder, change):
         ("no space", "not a ConfigSpace JSON"),
     ],
 )
-def test_a_damaged_folder_is_refused_by_the_name_of_what_is_wrong(meta_folder, tmp_path, change, message):
+def test_a_damaged_folder_is_refused_by_the_name_of_what_is_wrong(
+    meta_folder, tmp_path, change, message
+):
     folder = tmp_path / "m"
     shutil.copytree(meta_folder, folder)
     broken(folder, change)
@@ -214,10 +253,17 @@ def test_published_tables_load_whole(shared):
         meta = MetaDataset.load(shared / "data" / "curves" / name)
         assert (len(meta.tasks), len(meta), meta.max_epoch) == (tasks, n, epochs)
         frame = pd.read_parquet(shared / "data" / "curves" / name / "curves.parquet")
-        frame = frame[(frame["task"] == meta.tasks[-1]) & (frame["seed"] == 0) & (frame["epoch"] > 0)]
+        frame = frame[
+            (frame["task"] == meta.tasks[-1]) & (frame["seed"] == 0) & (frame["epoch"] > 0)
+        ]
         want = (
-            frame.pivot(index="config_id", columns="epoch", values=meta.metric).loc[meta.config_ids].to_numpy()
+            frame.pivot(index="config_id", columns="epoch", values=meta.metric)
+            .loc[meta.config_ids]
+            .to_numpy()
             * meta.sign
         )
         got = meta.curves(meta.tasks[-1])
-        assert np.isnan(got[~np.isfinite(want)]).all() and (got[np.isfinite(want)] == want[np.isfinite(want)]).all()
+        assert (
+            np.isnan(got[~np.isfinite(want)]).all()
+            and (got[np.isfinite(want)] == want[np.isfinite(want)]).all()
+        )

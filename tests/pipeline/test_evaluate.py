@@ -16,7 +16,9 @@ from foretune.pipeline.evaluate import evaluate, fingerprint, main
 
 
 def with_about(meta: MetaDataset, **about: object) -> MetaDataset:
-    return MetaDataset(meta.space, meta.config_ids, meta.configs, meta.rows, {**meta.about, **about})
+    return MetaDataset(
+        meta.space, meta.config_ids, meta.configs, meta.rows, {**meta.about, **about}
+    )
 
 
 @pytest.fixture
@@ -48,7 +50,9 @@ def test_the_full_grid_of_a_full_table_is_the_table(small: MetaDataset) -> None:
 
 
 def test_the_full_grid_leaves_out_what_lacks_most(small: MetaDataset) -> None:
-    """t3 has 2 of 6 configurations: 3 tasks x 5 configurations beat 4 x 2; one cell of t1 is missing."""
+    """t3 has 2 of 6 configurations: 3 tasks x 5 configurations beat 4 x 2; one cell of t1 is
+    missing.
+    """
     partial = without(small, {("t3", c) for c in (0, 10, 20, 30)} | {("t1", 50)})
     grid = full_grid(partial)
     assert grid.tasks == ["t0", "t1", "t2"]
@@ -95,7 +99,8 @@ def test_the_tables(small: MetaDataset, tmp_path: Path) -> None:
     np.testing.assert_allclose(
         tasks.groupby("method").mean().loc["random"], summary.loc["random", ["1", "2"]], atol=1e-4
     )
-    # the portfolio's first training on t2 is the configuration that is best on average (normalized) for the past of t2
+    # the portfolio's first training on t2 is the configuration that is best on average (normalized)
+    # for the past of t2
     past = small.select(past_of(small)["t2"])
     best = past.best()
     normalized = (best.max(1, keepdims=True) - best) / (best.max(1) - best.min(1))[:, None]

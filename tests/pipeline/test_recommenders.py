@@ -34,8 +34,11 @@ def test_the_command(world, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
     arguments = [f"--params={tmp_path / 'params.yaml'}", f"--images={tmp_path / 'images'}"]
     assert main(arguments) == 0
-    assert load(tmp_path / "models" / "nearest-metadata").rank(world.new[0]).order[0] < 10  # a reddish task
+    # a reddish task
+    assert load(tmp_path / "models" / "nearest-metadata").rank(world.new[0]).order[0] < 10
     assert "14 tasks" in capsys.readouterr().out
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params | {"recommenders": section | {"names": ["oracle"]}}))
+    (tmp_path / "params.yaml").write_text(
+        yaml.safe_dump(params | {"recommenders": section | {"names": ["oracle"]}})
+    )
     assert main(arguments) == 2
     assert "unknown recommender 'oracle'" in capsys.readouterr().err

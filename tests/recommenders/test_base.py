@@ -8,7 +8,15 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Past, Ranking, best_over_seeds, further, in_unit, support_of, weights_of
+from foretune.recommenders.base import (
+    Past,
+    Ranking,
+    best_over_seeds,
+    further,
+    in_unit,
+    support_of,
+    weights_of,
+)
 from foretune.recommenders.baselines import TaskAgnostic
 
 Make = Callable[..., MetaDataset]
@@ -16,13 +24,20 @@ Make = Callable[..., MetaDataset]
 
 def past(best: list[list[float]], sign: float = 1.0) -> Past:
     values = np.array(best)
-    return Past(tuple(f"t{i}" for i in range(len(values))), tuple(range(values.shape[1])), values, "score", sign)
+    return Past(
+        tuple(f"t{i}" for i in range(len(values))),
+        tuple(range(values.shape[1])),
+        values,
+        "score",
+        sign,
+    )
 
 
 def test_normalised_scores_have_mean_zero_and_deviation_one_per_task() -> None:
     found = past([[1, 2, 3, 4], [0.1, 0.1, 0.1, 0.1]]).normalised
     assert np.allclose(found[0], np.array([-1.5, -0.5, 0.5, 1.5]) / np.std([1, 2, 3, 4]))
-    assert np.allclose(found[1], 0)  # a task without differences says nothing and divides by nothing
+    # a task without differences says nothing and divides by nothing
+    assert np.allclose(found[1], 0)
 
 
 def test_a_configuration_without_value_counts_as_the_worst_known() -> None:
@@ -67,7 +82,10 @@ def test_reasons_name_place_value_and_weight_heaviest_first() -> None:
         known, np.zeros(3), {"t0": 1.0}, counts={"t0": 0.3, "t1": 0.7}
     )  # how near they are is another thing
     reasons = ranking.because(0, 2)
-    assert [(r.task, r.rank, r.value, r.weight) for r in reasons] == [("t1", 1, 5.0, 0.7), ("t0", 0, 1.0, 0.3)]
+    assert [(r.task, r.rank, r.value, r.weight) for r in reasons] == [
+        ("t1", 1, 5.0, 0.7),
+        ("t0", 0, 1.0, 0.3),
+    ]
     assert len(ranking.because(0, 1)) == 1
     assert [r.task for r in ranking.because(0, 2, skip=["t1"])] == ["t0"]
 
@@ -77,7 +95,12 @@ def test_where_tasks_count_alike_the_reasons_are_the_best_and_the_worst_of_them(
     equal = dict.fromkeys(known.tasks, 0.2)
     ranking = Ranking(known, np.zeros(4), {"t0": 1.0}, counts=equal)
     found = [(r.task, r.rank, r.said, r.weight) for r in ranking.because(0, 4)]
-    assert found == [("t0", 0, "best", 0.2), ("t4", 0, "best", 0.2), ("t2", 2, "worst", 0.2), ("t1", 3, "worst", 0.2)]
+    assert found == [
+        ("t0", 0, "best", 0.2),
+        ("t4", 0, "best", 0.2),
+        ("t2", 2, "worst", 0.2),
+        ("t1", 3, "worst", 0.2),
+    ]
     assert [r.task for r in ranking.because(0, 3)] == ["t0", "t4", "t1"]
     assert [r.task for r in ranking.because(0, 9)] == ["t0", "t4", "t3", "t2", "t1"]
     assert [r.said for r in ranking.because(0, 4, skip=["t0", "t1", "t2", "t3"])] == ["best"]
@@ -108,9 +131,11 @@ def test_scores_must_fit_and_be_finite(scores: np.ndarray) -> None:
 
 
 def test_support_is_a_leave_one_out_quantile() -> None:
-    points = np.array([[0.0, 0], [1, 0], [3, 0], [6, 0]])  # distances to the nearest other: 1, 1, 2, 3
+    # distances to the nearest other: 1, 1, 2, 3
+    points = np.array([[0.0, 0], [1, 0], [3, 0], [6, 0]])
     assert support_of(np.array([0.5, 0]), points) == (1.0, True)
-    assert support_of(np.array([4.5, 0]), points) == (pytest.approx(3 / 5), True)  # 1.5 away: 2 and 3 are as far
+    # 1.5 away: 2 and 3 are as far
+    assert support_of(np.array([4.5, 0]), points) == (pytest.approx(3 / 5), True)
     assert support_of(np.array([9.0, 0]), points) == (pytest.approx(2 / 5), True)
     assert support_of(np.array([9.1, 0]), points) == (pytest.approx(1 / 5), False)
 
@@ -130,22 +155,32 @@ def test_forecasts_in_the_unit_of_the_metric() -> None:
     known = past([[0.2, 0.4], [0.6, 1.0]])  # levels 0.3 and 0.8, widths 0.1 and 0.2
     predicted, spread = in_unit(known, np.array([-1.0, 1.0]), {"t0": 0.5, "t1": 0.5}, 1.0)
     assert predicted.tolist() == pytest.approx([0.4, 0.7])
-    level, range_ = 1.5 * 0.125, 1.5 * 0.005  # of two equal tasks: sample variance, and the mean's own
+    # of two equal tasks: sample variance, and the mean's own
+    level, range_ = 1.5 * 0.125, 1.5 * 0.005
     assert spread.tolist() == pytest.approx([np.sqrt(0.15**2 + level + range_)] * 2)
-    assert in_unit(known, np.array([9.0, 0.0]), {"t1": 1.0})[0].tolist() == pytest.approx([1.0, 0.8])  # never beyond
+    # never beyond
+    assert in_unit(known, np.array([9.0, 0.0]), {"t1": 1.0})[0].tolist() == pytest.approx(
+        [1.0, 0.8]
+    )
 
 
 def test_a_further_task_differs_from_a_few_by_more_than_they_scatter() -> None:
-    """Over many draws, the variance that is named is the squared distance of a new value from the weighted mean, whatever the number of tasks."""
+    """Over many draws, the variance that is named is the squared distance of a new value from the
+    weighted mean, whatever the number of tasks.
+    """
     rng = np.random.default_rng(0)
     for n in (2, 3, 8):
         values = rng.normal(size=(8000, n + 1))
         weight = np.full(n, 1 / n)
         named = np.mean([further(weight, v[:n]) for v in values])
-        assert named == pytest.approx(np.mean((values[:, n] - values[:, :n].mean(axis=1)) ** 2), rel=0.06)
+        assert named == pytest.approx(
+            np.mean((values[:, n] - values[:, :n].mean(axis=1)) ** 2), rel=0.06
+        )
 
 
-def test_saved_and_loaded_it_says_the_same_and_equal_content_gives_equal_files(table: Make, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_says_the_same_and_equal_content_gives_equal_files(
+    table: Make, tmp_path: Path
+) -> None:
     meta = table(np.random.default_rng(0).random((3, 5, 2)))
     fitted = TaskAgnostic().fit(meta, {})
     fitted.save(tmp_path / "a")
@@ -153,7 +188,10 @@ def test_saved_and_loaded_it_says_the_same_and_equal_content_gives_equal_files(t
     task = None  # it looks at no task
     assert np.array_equal(again.rank(task).scores, fitted.rank(task).scores)  # type: ignore[arg-type]
     again.save(tmp_path / "b")
-    assert [p.name for p in sorted((tmp_path / "a").iterdir())] == ["recommender.json", "weights.safetensors"]
+    assert [p.name for p in sorted((tmp_path / "a").iterdir())] == [
+        "recommender.json",
+        "weights.safetensors",
+    ]
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 

@@ -9,7 +9,9 @@ from foretune.recommenders.baselines import MeanRank, Portfolio, Random, TaskAgn
 from foretune.tasks.task import Task
 
 Make = Callable[..., MetaDataset]
-ANY = Task("any", np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]), ("a", "b"), np.zeros(2, np.uint8))
+ANY = Task(
+    "any", np.zeros((2, 8, 8, 3), np.uint8), np.array([0, 1]), ("a", "b"), np.zeros(2, np.uint8)
+)
 BEST = np.array([[0.9, 0.8, 0.5, 0.1], [0.2, 0.7, 0.8, 0.1], [0.1, 0.7, 0.6, 0.9]])
 
 

@@ -10,7 +10,14 @@ from foretune.errors import BadInput
 from foretune.history.average_precision import ap_at_k
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.baselines import TaskAgnostic
-from foretune.recommenders.described import GlobalMean, MetadataNetwork, NearestMetadata, RandomForest, TrAutoML, probes
+from foretune.recommenders.described import (
+    GlobalMean,
+    MetadataNetwork,
+    NearestMetadata,
+    RandomForest,
+    TrAutoML,
+    probes,
+)
 
 MADE: dict[str, Any] = {
     "random-forest": lambda: RandomForest(trees=30),
@@ -22,7 +29,9 @@ MADE: dict[str, Any] = {
 
 def ap(recommender: Recommender, world) -> float:
     pairs = zip(world.new, world.values, strict=True)
-    return float(np.mean([ap_at_k(recommender.rank(task).scores, values, 10) for task, values in pairs]))
+    return float(
+        np.mean([ap_at_k(recommender.rank(task).scores, values, 10) for task, values in pairs])
+    )
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -38,7 +47,8 @@ def test_colours_tell_it_which_configuration_is_best(world, name: str, tmp_path:
 
 def test_a_forest_leans_on_no_single_task(world) -> None:
     ranking = RandomForest().fit(world.meta, world.past).rank(world.new[0])
-    assert ranking.leans is None  # the nearest by metadata set the level of the forecast, and no more
+    # the nearest by metadata set the level of the forecast, and no more
+    assert ranking.leans is None
     assert {reason.said for reason in ranking.because(0)} == {"best", "worst"}
 
 

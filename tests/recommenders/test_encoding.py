@@ -7,7 +7,11 @@ from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.encoding import MOST_VALUES, encoded, one_hot
 
-CONFIGS = [{"rate": 0.1, "opt": "sgd", "momentum": 0.9}, {"rate": 0.01, "opt": "adam"}, {"rate": 0.1, "opt": "adam"}]
+CONFIGS = [
+    {"rate": 0.1, "opt": "sgd", "momentum": 0.9},
+    {"rate": 0.01, "opt": "adam"},
+    {"rate": 0.1, "opt": "adam"},
+]
 
 
 def test_one_column_per_value_inactive_included() -> None:

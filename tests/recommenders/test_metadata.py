@@ -23,7 +23,8 @@ def test_features_of_a_task_made_by_hand() -> None:
     assert found["green"] == pytest.approx(0.5)
     assert found["blue"] == found["blue deviation"] == 0
     assert found["red deviation"] == pytest.approx(np.sqrt(2 / 6 * 4 / 6), rel=1e-5)
-    assert found["roughness"] == pytest.approx(1 / 6, rel=1e-5)  # down: a third each step; across: none
+    # down: a third each step; across: none
+    assert found["roughness"] == pytest.approx(1 / 6, rel=1e-5)
     assert found["contrast"] == pytest.approx(1 / 6, rel=1e-5)
     assert found["log side"] == pytest.approx(np.log(4))
 

@@ -1,4 +1,6 @@
-"""Recommendations as values: notes of a study, what worked where, which fitted recommender fits which meta-dataset."""
+"""Recommendations as values: notes of a study, what worked where, which fitted recommender fits
+which meta-dataset.
+"""
 
 import json
 import shutil
@@ -29,16 +31,24 @@ def test_notes_name_a_pools_configurations_and_leave_out_what_it_lacks(meta):
     notes = found.in_pool(pool)
     by_score = sorted(range(7), key=lambda i: -found.ranking.scores[6 - i])
     assert notes["order"] == by_score
-    assert notes["scores"][:7] == pytest.approx([found.ranking.scores[6 - i] for i in range(7)], abs=1e-5)
+    assert notes["scores"][:7] == pytest.approx(
+        [found.ranking.scores[6 - i] for i in range(7)], abs=1e-5
+    )
     assert notes["scores"][7] == -1.0  # scores run from 1 to 0
-    assert notes["leans"] == {k: round(v, 4) for k, v in found.ranking.nearest.items()} and "images" not in notes
+    assert (
+        notes["leans"] == {k: round(v, 4) for k, v in found.ranking.nearest.items()}
+        and "images" not in notes
+    )
     json.dumps(notes)
 
 
 def test_notes_hold_what_the_images_add_to_each_of_a_pools_configurations(meta):
     found = Recommendation(picture_task(), meta, ranking_of(meta, residual=True), "hyperstar")
     notes = found.in_pool([*reversed(meta.configs[:7]), {**meta.configs[0], "unknown": 1}])
-    assert notes["images"] == [*(round(float(found.ranking.from_images[6 - i]), 5) for i in range(7)), 0.0]
+    assert notes["images"] == [
+        *(round(float(found.ranking.from_images[6 - i]), 5) for i in range(7)),
+        0.0,
+    ]
     assert set(notes["leans"].values()) == {0.2}
 
 
@@ -71,12 +81,19 @@ def test_on_images_of_a_past_task_what_was_measured_there_decides_and_is_shown(m
     best = ranking.past.best[2]
     rank = np.argsort(-np.nan_to_num(best, nan=-np.inf), kind="stable")
     assert found.rows[0].config == meta.configs[rank[0]]
-    assert [row.predicted for row in found.rows[:5]] == pytest.approx([meta.sign * best[i] for i in rank[:5]])
-    assert all(row.measured and row.spread is None and row.from_images is None for row in found.rows)
+    assert [row.predicted for row in found.rows[:5]] == pytest.approx(
+        [meta.sign * best[i] for i in rank[:5]]
+    )
+    assert all(
+        row.measured and row.spread is None and row.from_images is None for row in found.rows
+    )
     assert [(r.task, r.rank, r.said) for r in found.rows[1].reasons] == [(task, 1, "measured")]
     text = "\n".join(lines(found, len(meta), True))
     assert "±" not in text and "expected" not in text and "measured on these images" in text
-    assert f"the order is that of what was measured on them, {len(meta)} of {len(meta)} configurations" in text
+    assert (
+        f"the order is that of what was measured on them, {len(meta)} of {len(meta)} configurations"
+        in text
+    )
     assert f"{100 * best[rank[0]]:.2f} %" in text
     assert text.count("diverged") == 1
     json.dumps(as_json(found, len(meta)), allow_nan=False)
@@ -84,7 +101,9 @@ def test_on_images_of_a_past_task_what_was_measured_there_decides_and_is_shown(m
 
 def test_a_study_of_images_that_are_a_past_task_begins_with_what_was_best_there(meta):
     task = meta.tasks[2]
-    found = Recommendation(picture_task(), meta, ranking_of(meta, supported=False), "hyperstar", known_as=task)
+    found = Recommendation(
+        picture_task(), meta, ranking_of(meta, supported=False), "hyperstar", known_as=task
+    )
     notes = found.in_pool(meta.configs)
     best = meta.best([task])[0]
     assert notes["order"][0] == int(np.nanargmax(best)) == int(np.argmax(notes["scores"]))

@@ -26,7 +26,9 @@ def test_unknown_names_and_options_are_refused_with_a_hint() -> None:
         recommender("mean-rank", depth=3)
 
 
-def test_a_saved_recommender_is_found_by_its_name(table: Callable[..., MetaDataset], tmp_path: Path) -> None:
+def test_a_saved_recommender_is_found_by_its_name(
+    table: Callable[..., MetaDataset], tmp_path: Path
+) -> None:
     MeanRank().fit(table(np.random.default_rng(0).random((2, 4, 1))), {}).save(tmp_path)
     assert isinstance(load(tmp_path), MeanRank)
     (tmp_path / "recommender.json").write_text('{"name": "oracle"}')

@@ -25,7 +25,8 @@ def cell(
 ) -> list[dict[str, Any]]:
     """Rows of a trial; accuracy 0.1 per epoch."""
     rows = [
-        {"task": task, "config_id": config_id, "seed": 0, "epoch": e} | dict.fromkeys(COLUMNS, 0.1 * e)
+        {"task": task, "config_id": config_id, "seed": 0, "epoch": e}
+        | dict.fromkeys(COLUMNS, 0.1 * e)
         for e in range(1, epochs + 1)
     ]
     if diverged:
@@ -45,7 +46,8 @@ def test_order_is_fixed_and_mixes_depths() -> None:
     assert sorted(ids) == list(range(108))
     assert ids == order(POOL) != order(POOL, seed=1)
     depths = np.array([POOL[i]["finetune"] for i in ids])
-    first = list(depths[:43])  # 40 % of the way: all cheap trials are done, of the others as many of each
+    # 40 % of the way: all cheap trials are done, of the others as many of each
+    first = list(depths[:43])
     assert (depths == "head").sum() == first.count("head") + (depths[43:] == "head").sum() == 36
     assert first.count("head") >= 24
     for stop in range(12, 109, 12):
@@ -70,9 +72,12 @@ def test_blocks_go_round_the_tasks(tmp_path: Path) -> None:
 
 def test_only_missing_cells_are_left(tmp_path: Path) -> None:
     made, ids = collection(tmp_path / "m"), order(POOL)
-    made.add(cell("a", ids[0]) + cell("a", ids[1], epochs=2, diverged=True) + cell("a", ids[2], epochs=2))
+    made.add(
+        cell("a", ids[0]) + cell("a", ids[1], epochs=2, diverged=True) + cell("a", ids[2], epochs=2)
+    )
     made.save()
-    assert made.finished() == {("a", ids[0]), ("a", ids[1])}  # a diverged trial is over, a partly trained one is not
+    # a diverged trial is over, a partly trained one is not
+    assert made.finished() == {("a", ids[0]), ("a", ids[1])}
     assert made.missing(["a"], 4) == [Block("a", (ids[2], ids[3]))]
 
 
@@ -108,8 +113,11 @@ def test_other_settings_are_refused(tmp_path: Path) -> None:
     made = collection(tmp_path / "m")
     made.add(cell("a", 1))
     made.save()
-    collection(tmp_path / "m", settings=replace(SETTINGS, device="cpu", threads=2))  # another machine is no other curve
-    with pytest.raises(BadInput, match=r"collected with image_size=48, but training.image_size is 64"):
+    # another machine is no other curve
+    collection(tmp_path / "m", settings=replace(SETTINGS, device="cpu", threads=2))
+    with pytest.raises(
+        BadInput, match=r"collected with image_size=48, but training.image_size is 64"
+    ):
         collection(tmp_path / "m", settings=replace(SETTINGS, image_size=64))
     with pytest.raises(BadInput, match="another pool"):
         Collection(tmp_path / "m", SPACE, POOL[:50], SETTINGS)
@@ -127,9 +135,14 @@ def test_estimate_of_what_is_left(tmp_path: Path) -> None:
     heads = [i for i, c in enumerate(POOL) if c["finetune"] == "head"]
     most = [i for i, c in enumerate(POOL) if c["finetune"] == "most"]
     assert math.isnan(made.seconds_left([Block("a", (0,))], 2))
-    made.add(cell("a", heads[0], seconds=1.0) + cell("a", most[0], seconds=10.0) + cell("b", most[0], seconds=20.0))
+    made.add(
+        cell("a", heads[0], seconds=1.0)
+        + cell("a", most[0], seconds=10.0)
+        + cell("b", most[0], seconds=20.0)
+    )
     made.save()
-    left = [Block("b", (heads[0], heads[1], most[0], most[1]))]  # 3, 3 (as the other head), 45, 45 (mean of two tasks)
+    # 3, 3 (as the other head), 45, 45 (mean of two tasks)
+    left = [Block("b", (heads[0], heads[1], most[0], most[1]))]
     assert made.seconds_left(left, workers=2) == pytest.approx((3 + 3 + 45 + 45) / 2)
 
 
@@ -155,7 +168,9 @@ def test_the_rank_is_a_column_where_it_is_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_write_that_stopped_before_about_json_is_completed(tmp_path: Path) -> None:
-    """Curves and about.json are two files: a kill between them must not hide the tasks that the curves hold already."""
+    """Curves and about.json are two files: a kill between them must not hide the tasks that the
+    curves hold already.
+    """
     made = collection(tmp_path)
     made.add(cell("a", 0))
     made.save()
@@ -175,7 +190,14 @@ def test_the_photographs_configurations_are_the_first_to_be_collected_as_their_p
     meta = MetaDataset.load(root / "data/meta/photos")
     seen = np.unique(meta.rows.columns["config_id"]).tolist()
     assert sorted(order(POOL)[:36]) == seen
-    depths = [sum(POOL[i]["finetune"] == depth for i in seen) for depth in ("head", "last_blocks", "most")]
+    depths = [
+        sum(POOL[i]["finetune"] == depth for i in seen) for depth in ("head", "last_blocks", "most")
+    ]
     page = " ".join((root / "docs/notes/recommenders.md").read_text().split())
-    assert f"scattered from {seen[0]} to {seen[-1]}" in page and "the first 36 of the 108" not in page
-    assert "{} train the head alone, {} the last blocks and {} most of the network".format(*depths) in page
+    assert (
+        f"scattered from {seen[0]} to {seen[-1]}" in page and "the first 36 of the 108" not in page
+    )
+    assert (
+        "{} train the head alone, {} the last blocks and {} most of the network".format(*depths)
+        in page
+    )

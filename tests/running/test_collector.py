@@ -25,14 +25,22 @@ from foretune.tasks.task import Task
 from foretune.training.recipe import Settings
 from foretune.training.trial import Diverged, train
 
-TINY = {"network": "shufflenet_v2_x05", "image_size": 16, "pretrained": False, "batch_size": 8, "max_epoch": 2}
+TINY = {
+    "network": "shufflenet_v2_x05",
+    "image_size": 16,
+    "pretrained": False,
+    "batch_size": 8,
+    "max_epoch": 2,
+}
 POOL = transfer_pool()
 
 
 def tiny_task(name: str, seed: int = 0) -> Task:
     rng = np.random.default_rng(seed)
     labels = np.repeat([0, 1], 15)
-    images = (rng.integers(0, 100, (30, 16, 16, 3)) + labels[:, None, None, None] * 100).astype(np.uint8)
+    images = (rng.integers(0, 100, (30, 16, 16, 3)) + labels[:, None, None, None] * 100).astype(
+        np.uint8
+    )
     return Task(
         name,
         images,
@@ -50,7 +58,8 @@ def data(tmp_path: Path) -> Path:
         tiny_task(name, k).save(tmp_path / "images" / f"{name}.npz")
     settings = ", ".join(f"{k}: {str(v).lower()}" for k, v in TINY.items())
     (tmp_path / "params.yaml").write_text(
-        f"training: {{{settings}}}\nmeta_dataset: {{folder: {tmp_path}/meta/tiny, configurations: 3, held_out: [held]}}\n"
+        f"training: {{{settings}}}\nmeta_dataset: {{folder: {tmp_path}/meta/tiny, "
+        f"configurations: 3, held_out: [held]}}\n"
     )
     return tmp_path
 
@@ -60,7 +69,9 @@ def arguments(data: Path, *more: str) -> list[str]:
 
 
 class Pretended:
-    """A `submit` whose trials take no time; counts what was trained and how much was under way at once."""
+    """A `submit` whose trials take no time; counts what was trained and how much was under way at
+    once.
+    """
 
     def __init__(self, per_call: int = 2, fail_after: int = 10**6):
         self.trained: Counter[tuple[str, int]] = Counter()
@@ -107,7 +118,9 @@ class Pretended:
         ]
 
 
-def run(folder: Path, submit: Any, *, configurations: int = 20, workers: int = 3, seconds: float = 60.0) -> Collection:
+def run(
+    folder: Path, submit: Any, *, configurations: int = 20, workers: int = 3, seconds: float = 60.0
+) -> Collection:
     made = Collection(folder, Space(transfer_space()), POOL, Settings(max_epoch=2))
     blocks = made.missing(["a", "b"], configurations)
     files = {task: Path(f"{task}.npz") for task in ("a", "b")}
@@ -135,7 +148,15 @@ def test_another_seed_adds_curves_beside_those_there(tmp_path: Path) -> None:
     blocks = made.missing(["a"], 4)
     assert [len(b.config_ids) for b in blocks] == [4] and not made.finished()
     made.add(
-        [{"task": "a", "config_id": blocks[0].config_ids[0], "seed": 1, "epoch": 2, **dict.fromkeys(COLUMNS, 0.5)}]
+        [
+            {
+                "task": "a",
+                "config_id": blocks[0].config_ids[0],
+                "seed": 1,
+                "epoch": 2,
+                **dict.fromkeys(COLUMNS, 0.5),
+            }
+        ]
     )
     made.save()
     meta = MetaDataset.load(tmp_path / "m")
@@ -164,12 +185,16 @@ def test_no_new_work_after_the_deadline(tmp_path: Path) -> None:
 def test_cells_are_the_trainers_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, settings = tiny_task("a"), Settings(**TINY)
     task.save(tmp_path / "a.npz")
-    rows = train_cells(str(tmp_path / "a.npz"), Block("a", (3, 40)), {3: POOL[3], 40: POOL[40]}, settings, 0)
+    rows = train_cells(
+        str(tmp_path / "a.npz"), Block("a", (3, 40)), {3: POOL[3], 40: POOL[40]}, settings, 0
+    )
     assert [(row["config_id"], row["epoch"]) for row in rows] == [(3, 1), (3, 2), (40, 1), (40, 2)]
     expected = train(task, POOL[40], 0, 2, settings=settings, seed=0)
     assert [row["valid_loss"] for row in rows[2:]] == [row["valid_loss"] for row in expected]
     monkeypatch.setattr(module, "SECONDS", 0.0)
-    rows = train_cells(str(tmp_path / "a.npz"), Block("a", (3, 40)), {3: POOL[3], 40: POOL[40]}, settings, 0)
+    rows = train_cells(
+        str(tmp_path / "a.npz"), Block("a", (3, 40)), {3: POOL[3], 40: POOL[40]}, settings, 0
+    )
     assert {row["config_id"] for row in rows} == {3}  # time is up: the rest is handed back
 
 
@@ -205,7 +230,9 @@ def test_a_diverged_trial_ends_with_nan_and_too_little_memory_is_raised(
         (["--params", "nowhere.yaml"], "there is no such file"),
     ],
 )
-def test_bad_input_is_one_line(data: Path, more: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bad_input_is_one_line(
+    data: Path, more: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(arguments(data, *more)) == 2
     found = capsys.readouterr().err
     assert says in found
@@ -215,11 +242,18 @@ def test_bad_input_is_one_line(data: Path, more: list[str], says: str, capsys: p
 
 @pytest.mark.slow
 def test_interrupted_and_continued_from_the_command_line(data: Path) -> None:
-    """Ctrl-C after the first cells, then the same command: every cell is there once, with the numbers of an undisturbed run."""
+    """Ctrl-C after the first cells, then the same command: every cell is there once, with the
+    numbers of an undisturbed run.
+    """
     command = [sys.executable, "-m", "foretune.pipeline.meta_dataset", *arguments(data)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        env=environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     wait_for((data / "meta" / "tiny" / "about.json").exists, process)
     os.killpg(process.pid, signal.SIGINT)
@@ -228,7 +262,9 @@ def test_interrupted_and_continued_from_the_command_line(data: Path) -> None:
     assert "Traceback" not in output
     before = MetaDataset.load(data / "meta" / "tiny").table
 
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=200, check=False
+    )
     assert done.returncode == 0, done.stderr
     found = MetaDataset.load(data / "meta" / "tiny")
     assert found.tasks == ["a", "b"]
@@ -238,11 +274,15 @@ def test_interrupted_and_continued_from_the_command_line(data: Path) -> None:
     config_id = int(found.table["config_id"].iloc[0])
     settings = Settings(**TINY)
     expected = train(tiny_task("a"), POOL[config_id], 0, 2, settings=settings, seed=0)
-    np.testing.assert_allclose(found.curves("a")[config_id], [row["valid_accuracy"] for row in expected], rtol=1e-6)
+    np.testing.assert_allclose(
+        found.curves("a")[config_id], [row["valid_accuracy"] for row in expected], rtol=1e-6
+    )
     assert main(arguments(data)) == 0  # nothing is missing
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 200.0) -> None:
+def wait_for(
+    condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 200.0
+) -> None:
     stop = time.monotonic() + seconds
     while not condition() and time.monotonic() < stop and process.poll() is None:
         time.sleep(0.05)
@@ -250,7 +290,10 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str], seco
 
 
 def test_cells_hold_the_rank_where_it_is_asked_for(data: Path) -> None:
-    assert main(arguments(data, "--workers", "1", "--configurations", "3", "--tasks", "a", "--rank")) == 0
+    assert (
+        main(arguments(data, "--workers", "1", "--configurations", "3", "--tasks", "a", "--rank"))
+        == 0
+    )
     have = MetaDataset.load(data / "meta" / "tiny")
     trained = have.table["config_id"].map(lambda i: POOL[i]["finetune"] != "head")
     assert trained.any()

@@ -16,8 +16,16 @@ from foretune.training.recipe import Settings
 def a_task(seed=0, n=60):
     rng = np.random.default_rng(seed)
     labels = np.arange(n) % 3
-    images = (rng.integers(0, 60, size=(n, 32, 32, 3)) + 60 * labels[:, None, None, None]).astype(np.uint8)
-    return Task("toy", images, labels.astype(np.int64), ("a", "b", "c"), (np.arange(n) // 3 % 3).astype(np.uint8))
+    images = (rng.integers(0, 60, size=(n, 32, 32, 3)) + 60 * labels[:, None, None, None]).astype(
+        np.uint8
+    )
+    return Task(
+        "toy",
+        images,
+        labels.astype(np.int64),
+        ("a", "b", "c"),
+        (np.arange(n) // 3 % 3).astype(np.uint8),
+    )
 
 
 def falling(rate):
@@ -45,7 +53,9 @@ class Synthetic:
 
 def test_search_ends_at_the_walks_choice_with_every_trial_kept(tmp_path):
     objective = Synthetic()
-    found = learning_rate_search(a_task(), "adagrad", folder=tmp_path / "s", workers=Here(objective))
+    found = learning_rate_search(
+        a_task(), "adagrad", folder=tmp_path / "s", workers=Here(objective)
+    )
     alone = search(falling)
     assert found.rate == pytest.approx(alone.chosen)
     assert [t.rate for t in found.trials] == pytest.approx(list(alone.trained))
@@ -54,8 +64,11 @@ def test_search_ends_at_the_walks_choice_with_every_trial_kept(tmp_path):
     assert found.epochs == 5 * len(found.trials)
     assert (found.optimizer, found.converged, found.informative) == ("adagrad", True, True)
     assert f"{found.rate:.3g}" in found.text and "adagrad" in found.text
-    again = learning_rate_search(a_task(), "adagrad", folder=tmp_path / "s", workers=Here(objective))
-    assert again.rate == found.rate and len(objective.runs) == len(found.trials)  # nothing was trained again
+    again = learning_rate_search(
+        a_task(), "adagrad", folder=tmp_path / "s", workers=Here(objective)
+    )
+    # nothing was trained again
+    assert again.rate == found.rate and len(objective.runs) == len(found.trials)
 
 
 def test_search_goes_on_after_a_kill_in_the_middle(tmp_path):
@@ -74,27 +87,42 @@ def test_search_goes_on_after_a_kill_in_the_middle(tmp_path):
 
 
 def test_a_search_that_hit_a_limit_goes_on_with_a_larger_one(tmp_path):
-    for k, (least, more) in enumerate([(Rules(trials=3), Rules()), (Rules(high=2e-4, largest=4e-4), Rules(high=2e-4))]):
+    for k, (least, more) in enumerate(
+        [(Rules(trials=3), Rules()), (Rules(high=2e-4, largest=4e-4), Rules(high=2e-4))]
+    ):
         first, rest, again = Synthetic(), Synthetic(), Synthetic()
-        cut = learning_rate_search(a_task(), rules=least, folder=tmp_path / f"{k}", workers=Here(first))
+        cut = learning_rate_search(
+            a_task(), rules=least, folder=tmp_path / f"{k}", workers=Here(first)
+        )
         assert not cut.converged and 0 < len(first.runs) <= least.trials
-        found = learning_rate_search(a_task(), rules=more, folder=tmp_path / f"{k}", workers=Here(rest))
+        found = learning_rate_search(
+            a_task(), rules=more, folder=tmp_path / f"{k}", workers=Here(rest)
+        )
         alone = search(falling, more)
         assert found.rate == pytest.approx(alone.chosen) and found.converged == alone.converged
-        assert first.runs + rest.runs == pytest.approx(list(alone.trained))  # nothing was trained again
+        # nothing was trained again
+        assert first.runs + rest.runs == pytest.approx(list(alone.trained))
         assert (
-            learning_rate_search(a_task(), rules=more, folder=tmp_path / f"{k}", workers=Here(again)).trials
+            learning_rate_search(
+                a_task(), rules=more, folder=tmp_path / f"{k}", workers=Here(again)
+            ).trials
             == found.trials
         )
         assert again.runs == []
         with pytest.raises(BadInput, match="below what study"):
-            learning_rate_search(a_task(), rules=least, folder=tmp_path / f"{k}", workers=Here(again))
+            learning_rate_search(
+                a_task(), rules=least, folder=tmp_path / f"{k}", workers=Here(again)
+            )
     with pytest.raises(BadInput, match="another"):  # this one would turn the walk
-        learning_rate_search(a_task(), rules=Rules(alpha=1e-4), folder=tmp_path / "0", workers=Here(again))
+        learning_rate_search(
+            a_task(), rules=Rules(alpha=1e-4), folder=tmp_path / "0", workers=Here(again)
+        )
 
 
 def test_divergence_counts_as_too_large_a_rate():
-    found = learning_rate_search(a_task(), rules=Rules(low=0.04, high=0.5), workers=Here(Synthetic()))
+    found = learning_rate_search(
+        a_task(), rules=Rules(low=0.04, high=0.5), workers=Here(Synthetic())
+    )
     failed = [t.rate for t in found.trials if math.isnan(t.z)]
     assert all(rate > 0.05 for rate in failed) and found.rate < 0.06
 
@@ -113,9 +141,13 @@ def test_refusals(tmp_path):
 
 def test_a_search_goes_on_on_another_device(tmp_path):
     settings = Settings(pretrained=False, device="cpu")
-    found = learning_rate_search(a_task(), settings=settings, folder=tmp_path / "s", workers=Here(Synthetic()))
+    found = learning_rate_search(
+        a_task(), settings=settings, folder=tmp_path / "s", workers=Here(Synthetic())
+    )
     other = Settings(pretrained=False, device="auto")
-    again = learning_rate_search(a_task(), settings=other, folder=tmp_path / "s", workers=Here(rest := Synthetic()))
+    again = learning_rate_search(
+        a_task(), settings=other, folder=tmp_path / "s", workers=Here(rest := Synthetic())
+    )
     assert (again.rate, again.trials, rest.runs) == (found.rate, found.trials, [])
 
 
@@ -129,11 +161,17 @@ def test_rank_training_writes_z_beside_the_same_numbers_as_plain_training(tmp_pa
     from foretune.training.trial import train
 
     settings = Settings(
-        network="shufflenet_v2_x05", image_size=32, pretrained=False, batch_size=10, train_limit=0, valid_limit=0
+        network="shufflenet_v2_x05",
+        image_size=32,
+        pretrained=False,
+        batch_size=10,
+        train_limit=0,
+        valid_limit=0,
     )
     config = {"learning_rate": 0.1, "optimizer": "sls", "scheduler": "constant"}
     objective = RankTraining(a_task(), settings, tmp_path)
-    rows = objective.run(0, config, 0, 1).rows + objective.run(0, config, 1, 2).rows  # the second step resumes
+    # the second step resumes
+    rows = objective.run(0, config, 0, 1).rows + objective.run(0, config, 1, 2).rows
     plain = train(a_task(), config, 0, 2, settings=settings, seed=0)
     for row, other in zip(rows, plain, strict=True):
         assert 0 <= row["zero_share"] <= 1

@@ -1,4 +1,6 @@
-"""Recommenders that know the user's own studies: what counts, what is forecast, and that the next tune on a like task starts better."""
+"""Recommenders that know the user's own studies: what counts, what is forecast, and that the next
+tune on a like task starts better.
+"""
 
 import json
 import shutil
@@ -31,12 +33,20 @@ NAME = "nearest-metadata"
 
 @pytest.fixture
 def shown(world):
-    """The world's past tasks as a meta-dataset of three epochs; all but the bluish ones, which are left for own studies, and those."""
+    """The world's past tasks as a meta-dataset of three epochs; all but the bluish ones, which are
+    left for own studies, and those.
+    """
     table = world.meta.table
-    low = [table.assign(epoch=epoch, score=table["score"] - 0.02 * (3 - epoch)) for epoch in (1, 2, 3)]
+    low = [
+        table.assign(epoch=epoch, score=table["score"] - 0.02 * (3 - epoch)) for epoch in (1, 2, 3)
+    ]
     import pandas as pd
 
-    about = {**world.meta.about, "max_epoch": 3, "hashes": {name: task.hash for name, task in world.past.items()}}
+    about = {
+        **world.meta.about,
+        "max_epoch": 3,
+        "hashes": {name: task.hash for name, task in world.past.items()},
+    }
     configs = dict(zip(world.meta.config_ids, world.meta.configs, strict=True))
     meta = MetaDataset.build(world.meta.space, configs, pd.concat(low, ignore_index=True), **about)
     best = meta.best()
@@ -47,7 +57,15 @@ def shown(world):
 def finished(folder, meta, task, images, *, budget=60, seed=0, **notes):
     """A study of `task` that random search has finished, as `foretune tune` leaves it."""
     facts = {"task_hash": images.hash, "settings": asdict(Settings()), **notes}
-    plan = Plan(task="photos", metric=meta.metric, goal=meta.goal, max_epoch=3, budget=budget, seed=seed, notes=facts)
+    plan = Plan(
+        task="photos",
+        metric=meta.metric,
+        goal=meta.goal,
+        max_epoch=3,
+        budget=budget,
+        seed=seed,
+        notes=facts,
+    )
     study = Study(meta.space, meta.configs, plan, folder=folder)
     for _ in replay(study, Replay(meta, task), searcher("random"), Score(meta, task)):
         pass
@@ -59,7 +77,9 @@ def finished(folder, meta, task, images, *, budget=60, seed=0, **notes):
 
 @pytest.fixture
 def data(world, shown, tmp_path):
-    """A data folder: the reddish tasks shipped, with a recommender fitted on them, and a finished study on two of the bluish ones."""
+    """A data folder: the reddish tasks shipped, with a recommender fitted on them, and a finished
+    study on two of the bluish ones.
+    """
     meta, red, blue = shown
     meta.select(red).save(tmp_path / "meta" / "light")
     for name in red:
@@ -77,7 +97,9 @@ def fit(data, shown, world, say=lambda line: None):
 
 def test_the_next_tune_on_a_like_task_starts_better(data, shown, world):
     meta, red, _ = shown
-    new = next(task for task, values in zip(world.new, world.values, strict=True) if values.argmax() > 24)
+    new = next(
+        task for task, values in zip(world.new, world.values, strict=True) if values.argmax() > 24
+    )
     values = next(values for values in world.values if values.argmax() > 24)
     before = recommend(new, data=data, recommender=NAME)
     assert fit(data, shown, world) == [f"{PREFIX}mine", f"{PREFIX}other"]
@@ -86,11 +108,16 @@ def test_the_next_tune_on_a_like_task_starts_better(data, shown, world):
     first = [values.max() - values[found.rows[0].row] for found in (before, after)]
     assert first[1] < 0.5 * first[0]
     regret = {}
-    for name, found in (("before", before), ("after", after)):  # and so does the study that is given the ranking
+    # and so does the study that is given the ranking
+    for name, found in (("before", before), ("after", after)):
         world_of_new = with_new(meta, values)
-        study, objective = replay_study(world_of_new, "new", budget=9, sources=red, method="recommended")
+        study, objective = replay_study(
+            world_of_new, "new", budget=9, sources=red, method="recommended"
+        )
         notes = {"recommended": found.in_pool(world_of_new.configs)}
-        plan = Plan(task="new", metric=meta.metric, goal=meta.goal, max_epoch=3, budget=9, notes=notes)
+        plan = Plan(
+            task="new", metric=meta.metric, goal=meta.goal, max_epoch=3, budget=9, notes=notes
+        )
         study = Study(meta.space, meta.configs, plan, past=meta.select(red))
         steps = list(replay(study, objective, searcher("recommended"), Score(world_of_new, "new")))
         regret[name] = steps[2]["normalized_regret"]
@@ -106,7 +133,9 @@ def with_new(meta, values):
     new = like.assign(task="new", score=final - 0.02 * (3 - like["epoch"]))
     configs = dict(zip(meta.config_ids, meta.configs, strict=True))
     about = {**meta.about, "tasks": [*meta.tasks, "new"]}
-    return MetaDataset.build(meta.space, configs, pd.concat([meta.table, new], ignore_index=True), **about)
+    return MetaDataset.build(
+        meta.space, configs, pd.concat([meta.table, new], ignore_index=True), **about
+    )
 
 
 def test_the_shipped_model_stays_and_own_ones_say_what_they_know(data, shown, world):
@@ -116,21 +145,36 @@ def test_the_shipped_model_stays_and_own_ones_say_what_they_know(data, shown, wo
     assert f"{len(shown[1])} tasks and 2 own studies x 30 configurations" in said[0]
     assert {file.name: file.read_bytes() for file in (data / "models" / NAME).iterdir()} == before
     own = Own.load(data / FOLDER / NAME)
-    assert set(own.measured) == {f"{PREFIX}mine", f"{PREFIX}other"} and len(own.measured[f"{PREFIX}mine"]) == 20
+    assert (
+        set(own.measured) == {f"{PREFIX}mine", f"{PREFIX}other"}
+        and len(own.measured[f"{PREFIX}mine"]) == 20
+    )
     found = recommend(world.past[shown[2][0]], data=data, recommender=NAME)
     assert found.known_as == f"{PREFIX}mine"
     text = "\n".join(lines(found, 30, True))
-    assert "2 of them your own studies" in text and "20 of 30 configurations, and the others stand where" in text
+    assert (
+        "2 of them your own studies" in text
+        and "20 of 30 configurations, and the others stand where" in text
+    )
     trained = set(own.measured[f"{PREFIX}mine"])
     assert {found.ranking.past.config_ids[row.row] for row in found.rows if row.measured} == trained
     assert text.count(", a forecast") == 10 and text.count("forecast from what the study") == 10
-    assert [row.predicted for row in found.rows] == sorted((row.predicted for row in found.rows), reverse=True)
-    near = next(task for task, values in zip(world.new, world.values, strict=True) if values.argmax() > 24)
+    assert [row.predicted for row in found.rows] == sorted(
+        (row.predicted for row in found.rows), reverse=True
+    )
+    near = next(
+        task for task, values in zip(world.new, world.values, strict=True) if values.argmax() > 24
+    )
     found = recommend(near, data=data, recommender=NAME)
     (leant,) = found.leans
     assert leant.startswith(PREFIX) and found.known_as is None
-    told = [line for line in "\n".join(lines(found, 30, True)).splitlines() if f"leans on {leant} (100 %)" in line]
-    assert told and all("there it reached" in line for line in told)  # its place among others would be a forecast
+    told = [
+        line
+        for line in "\n".join(lines(found, 30, True)).splitlines()
+        if f"leans on {leant} (100 %)" in line
+    ]
+    # its place among others would be a forecast
+    assert told and all("there it reached" in line for line in told)
     leaning = {found.ranking.past.config_ids[row.row] for row in found.rows if row.reasons}
     assert leaning <= set(own.measured[leant])
     assert as_json(found, 1)["own_studies"] == [f"{PREFIX}mine", f"{PREFIX}other"]
@@ -141,7 +185,9 @@ def test_holes_are_forecast_near_the_truth_and_what_was_measured_is_kept(data, s
     meta, red, blue = shown
     studies, images = finished_studies(meta.select(red), data / "studies")
     joined, measured = with_studies(meta.select(red), studies)
-    assert joined.tasks == [*red, f"{PREFIX}mine", f"{PREFIX}other"] and set(images) == set(measured)
+    assert joined.tasks == [*red, f"{PREFIX}mine", f"{PREFIX}other"] and set(images) == set(
+        measured
+    )
     truth, told = meta.best([blue[0]])[0], joined.best([f"{PREFIX}mine"])[0]
     rows = np.isin(meta.config_ids, measured[f"{PREFIX}mine"])
     np.testing.assert_allclose(told[rows], truth[rows], atol=1e-9)
@@ -151,16 +197,30 @@ def test_holes_are_forecast_near_the_truth_and_what_was_measured_is_kept(data, s
 
 def test_what_tune_leaves_counts(world, tmp_path):
     """A real study, at the smallest: the files and notes are those that tuning writes."""
-    tiny = {"network": "shufflenet_v2_x05", "image_size": 16, "pretrained": False, "batch_size": 8, "max_epoch": 2}
+    tiny = {
+        "network": "shufflenet_v2_x05",
+        "image_size": 16,
+        "pretrained": False,
+        "batch_size": 8,
+        "max_epoch": 2,
+    }
     pool, rng = transfer_pool(), np.random.default_rng(0)
     rows = [
-        {"task": task, "config_id": i, "seed": 0, "epoch": epoch, "valid_accuracy": float(rng.random())}
+        {
+            "task": task,
+            "config_id": i,
+            "seed": 0,
+            "epoch": epoch,
+            "valid_accuracy": float(rng.random()),
+        }
         for task in ("t0", "t1", "t2")
         for i in range(len(pool))
         for epoch in (1, 2)
     ]
     about = {"metric": "valid_accuracy", "goal": "maximize", "max_epoch": 2, "settings": tiny}
-    meta = MetaDataset.build(Space(transfer_space()), dict(enumerate(pool)), rows, name="light", **about)
+    meta = MetaDataset.build(
+        Space(transfer_space()), dict(enumerate(pool)), rows, name="light", **about
+    )
     meta.save(tmp_path / "meta" / "light")
     world.new[0].save(tmp_path / "images" / "photos.npz")
     tune(Request("photos", budget=6, method="random", workers=1, study="mine", data=tmp_path))
@@ -173,10 +233,19 @@ def test_what_tune_leaves_counts(world, tmp_path):
         (True, f"ranked by {NAME}, fitted on 1 of your own studies too"),
         (False, f"ranked by {NAME}"),
     ):
-        request = Request("next", method="recommended", recommender=NAME, own=own, study=f"next-{own}", data=tmp_path)
+        request = Request(
+            "next",
+            method="recommended",
+            recommender=NAME,
+            own=own,
+            study=f"next-{own}",
+            data=tmp_path,
+        )
         with prepared(request) as ready:
             noted = ready.study.plan.notes["recommended"]
-            assert noted["own_studies"] == [f"{PREFIX}mine"] * own and ranked_by(noted, NAME).startswith(said)
+            assert noted["own_studies"] == [f"{PREFIX}mine"] * own and ranked_by(
+                noted, NAME
+            ).startswith(said)
             assert ("own studies" in ranked_by(noted, NAME)) == own
 
 
@@ -186,14 +255,24 @@ def test_what_does_not_count(data, shown, world):
     finished(studies / "running", meta, blue[2], world.past[blue[2]])
     (studies / "running" / "best.yaml").unlink()
     finished(studies / "small", meta, blue[3], world.past[blue[3]], budget=6)
-    finished(studies / "otherwise", meta, blue[4], world.past[blue[4]], settings=asdict(Settings(batch_size=7)))
+    finished(
+        studies / "otherwise",
+        meta,
+        blue[4],
+        world.past[blue[4]],
+        settings=asdict(Settings(batch_size=7)),
+    )
     finished(studies / "shipped", meta, red[0], world.past[red[0]])
     finished(studies / "seed", meta, blue[5], world.past[blue[5]], seed=3)
     (studies / "broken").mkdir()
     (studies / "broken" / "study.json").write_text("[]")
     (studies / "other" / "task.npz").write_bytes(b"cut")
     found, images = finished_studies(meta.select(red), studies)
-    assert sorted(images) == [f"{PREFIX}mine", f"{PREFIX}seed"] == sorted(study.tasks[0] for study in found)
+    assert (
+        sorted(images)
+        == [f"{PREFIX}mine", f"{PREFIX}seed"]
+        == sorted(study.tasks[0] for study in found)
+    )
     world.new[0].save(studies / "mine" / "task.npz")  # other images than those it was trained on
     assert list(finished_studies(meta.select(red), studies)[1]) == [f"{PREFIX}seed"]
 
@@ -234,7 +313,9 @@ def test_a_model_that_does_not_fit_is_passed_over_with_the_reason(fault, data, s
     }
     found = recommend(world.new[0], data=data, recommender=NAME)
     assert not found.own.measured and reasons[fault] in found.passed_over
-    assert any("is not used" in line and "running.meta_train" in line for line in lines(found, 1, False))
+    assert any(
+        "is not used" in line and "running.meta_train" in line for line in lines(found, 1, False)
+    )
 
 
 def test_the_command_takes_the_pipelines_parameters(data, shown, world, capsys):
@@ -244,7 +325,9 @@ def test_the_command_takes_the_pipelines_parameters(data, shown, world, capsys):
     arguments = [f"--params={data / 'params.yaml'}", f"--data={data}"]
     assert main(arguments) == 0 and "2 own studies" in capsys.readouterr().out
     fitted, own = load_own(NAME, data, MetaDataset.load(data / "meta" / "light"))
-    assert fitted.past.tasks == load(data / FOLDER / NAME).past.tasks and own.settings == settings_of(shown[0])
+    assert fitted.past.tasks == load(
+        data / FOLDER / NAME
+    ).past.tasks and own.settings == settings_of(shown[0])
     (data / "params.yaml").unlink()
     assert main(arguments) == 2 and "params.yaml" in capsys.readouterr().err
     with pytest.raises(BadInput):

@@ -26,16 +26,26 @@ from foretune.training.recipe import Settings
 
 def executed(folder):
     """How often each (trial, epoch) was really trained."""
-    return Counter(tuple(map(int, line.split())) for line in (folder / "executed").read_text().splitlines())
+    return Counter(
+        tuple(map(int, line.split())) for line in (folder / "executed").read_text().splitlines()
+    )
 
 
 def history(study):
     """What must not depend on interruptions."""
-    return study.order, study.started, np.nan_to_num(study.Y, nan=-1).tolist(), study.spent, study.failures
+    return (
+        study.order,
+        study.started,
+        np.nan_to_num(study.Y, nan=-1).tolist(),
+        study.spent,
+        study.failures,
+    )
 
 
 def run_toy(folder, pool, budget, method="random", workers=1, journal=True, **plan):
-    """Run the toy study in `folder` to its end, in this process; without a journal there is nothing to resume, and nothing to wait for."""
+    """Run the toy study in `folder` to its end, in this process; without a journal there is nothing
+    to resume, and nothing to wait for.
+    """
     study = toy.toy_study(folder if journal else None, pool, budget, method, **plan)
     folder.mkdir(exist_ok=True)
     run_study(study, searcher(method), Inline(toy.Toy(folder), workers))
@@ -45,14 +55,19 @@ def run_toy(folder, pool, budget, method="random", workers=1, journal=True, **pl
 @pytest.mark.parametrize("method", ["random", "hyperband", "sha"])
 def test_the_same_seed_gives_the_same_study_and_another_seed_another(tmp_path, method):
     pool = toy.toy_pool(30)
-    runs = [run_toy(tmp_path / str(k), pool, 100, method, journal=False, seed=s) for k, s in enumerate((1, 1, 2))]
+    runs = [
+        run_toy(tmp_path / str(k), pool, 100, method, journal=False, seed=s)
+        for k, s in enumerate((1, 1, 2))
+    ]
     assert history(runs[0]) == history(runs[1]) and history(runs[0])[0] != history(runs[2])[0]
     assert runs[0].spent == 100 and runs[0].done
 
 
 @pytest.mark.parametrize("method", ["random", "hyperband", "sha"])
 def test_a_study_cut_at_any_event_and_resumed_is_the_undisturbed_one(tmp_path, method):
-    """The journal and the checkpoints as a kill leaves them: the checkpoint is at the told epoch, or one ahead."""
+    """The journal and the checkpoints as a kill leaves them: the checkpoint is at the told epoch,
+    or one ahead.
+    """
     pool = toy.toy_pool(20)
     want = history(run_toy(tmp_path / "whole", pool, 40, method))
     data = (tmp_path / "whole" / "journal.jsonl").read_bytes()
@@ -63,7 +78,11 @@ def test_a_study_cut_at_any_event_and_resumed_is_the_undisturbed_one(tmp_path, m
         (folder / "journal.jsonl").write_bytes(data[: rng.randrange(len(data))])
         for i, epoch in enumerate(Study.load(folder).epoch):
             path = folder / f"trial-{i}.json"
-            rows = json.loads(path.read_text())[: int(epoch) + rng.randrange(2)] if path.exists() else []
+            rows = (
+                json.loads(path.read_text())[: int(epoch) + rng.randrange(2)]
+                if path.exists()
+                else []
+            )
             path.write_text(json.dumps(rows))
         assert history(run_toy(folder, pool, 40, method)) == want
 
@@ -74,7 +93,9 @@ def size(path):
 
 
 def test_killed_at_random_moments_the_study_ends_as_if_undisturbed(tmp_path):
-    """SIGKILL of the whole study, 16 times: every cell once, nothing lost, at most one epoch in flight per worker trained again."""
+    """SIGKILL of the whole study, 16 times: every cell once, nothing lost, at most one epoch in
+    flight per worker trained again.
+    """
     rng, kills, workers = random.Random(0), 16, 2
     command = [
         sys.executable,
@@ -100,11 +121,13 @@ def test_killed_at_random_moments_the_study_ends_as_if_undisturbed(tmp_path):
         )  # each fourth time while it starts, else in the middle of the work
         process.kill()
         process.wait()
-        errors = process.stderr.read()  # a worker that was being started may miss its parent before our code runs in it
+        # a worker that was being started may miss its parent before our code runs in it
+        errors = process.stderr.read()
         assert "Traceback" not in errors or "in spawn_main" in errors, errors
         study = toy.toy_study(tmp_path, toy.toy_pool(30), 270)
         told = [(i, e) for i, e in study.order]
-        assert len(set(told)) == len(told) == study.spent >= spent[-1]  # nothing twice, nothing lost
+        # nothing twice, nothing lost
+        assert len(set(told)) == len(told) == study.spent >= spent[-1]
         spent.append(study.spent)
     assert max(spent) < 270, "the study ended before it was killed often enough"
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
@@ -117,14 +140,29 @@ def test_killed_at_random_moments_the_study_ends_as_if_undisturbed(tmp_path):
     often = executed(tmp_path)
     assert set(often) == cells and sum(often.values()) - len(cells) <= kills * workers
     table = study.to_meta()
-    assert not table.table.duplicated(["task", "config_id", "seed", "epoch"]).any() and len(table.table) == 270
+    assert (
+        not table.table.duplicated(["task", "config_id", "seed", "epoch"]).any()
+        and len(table.table) == 270
+    )
 
 
 def test_ctrl_c_for_the_whole_process_group_leaves_a_study_that_continues(tmp_path):
-    command = [sys.executable, toy.__file__, str(tmp_path), "--configs", "12", "--budget", "108", "--seconds", "0.02"]
+    command = [
+        sys.executable,
+        toy.__file__,
+        str(tmp_path),
+        "--configs",
+        "12",
+        "--budget",
+        "108",
+        "--seconds",
+        "0.02",
+    ]
     for moment in (0.0, 0.3):
         seen = size(tmp_path / "journal.jsonl")
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
         deadline = time.monotonic() + 60
         while size(tmp_path / "journal.jsonl") == seen:
             assert time.monotonic() < deadline
@@ -141,7 +179,9 @@ def test_ctrl_c_for_the_whole_process_group_leaves_a_study_that_continues(tmp_pa
 
 
 def test_trouble_of_every_kind_ends_trials_never_the_study(tmp_path):
-    """With real workers: one that is killed goes on from its checkpoint, one that always dies fails, the rest is trained."""
+    """With real workers: one that is killed goes on from its checkpoint, one that always dies
+    fails, the rest is trained.
+    """
     kinds = ["plain", "dies_once", "diverges", "dies", "refuses", "plain"]
     pool = [{"x": 0.1 * (k + 1), "kind": kind} for k, kind in enumerate(kinds)]
     study = toy.toy_study(tmp_path, pool, 1000)
@@ -161,13 +201,21 @@ def test_trouble_of_every_kind_ends_trials_never_the_study(tmp_path):
     )
     assert study.failures[3][0] == 4 and "exit code -9, 3 times in a row" in study.failures[3][1]
     assert study.spent == 3 * 9 + 3 + 4 + 1
-    assert max(executed(tmp_path).values()) == 1  # what was trained before a death was not trained again
+    # what was trained before a death was not trained again
+    assert max(executed(tmp_path).values()) == 1
 
 
 def test_a_full_disk_stops_the_study_fails_no_trial_and_the_next_call_goes_on(tmp_path):
-    pool = [{"x": 0.1 * (k + 1), "kind": kind} for k, kind in enumerate(["plain", "plain", "no_disk", "plain"])]
+    pool = [
+        {"x": 0.1 * (k + 1), "kind": kind}
+        for k, kind in enumerate(["plain", "plain", "no_disk", "plain"])
+    ]
     with pytest.raises(OSError, match="No space left on device"):
-        run_study(toy.toy_study(tmp_path, pool, 36), searcher("random"), Processes(toy.Toy(tmp_path, 0.001), 2))
+        run_study(
+            toy.toy_study(tmp_path, pool, 36),
+            searcher("random"),
+            Processes(toy.Toy(tmp_path, 0.001), 2),
+        )
     study = toy.toy_study(tmp_path, pool, 36)
     assert not study.failed.any() and study.pending[2] and not study.done
 
@@ -177,8 +225,13 @@ def test_a_full_disk_stops_the_study_fails_no_trial_and_the_next_call_goes_on(tm
 
     run_study(study, searcher("random"), Inline(Mended(tmp_path)))
     often = executed(tmp_path)
-    assert study.spent == 36 and not study.failed.any() and len(study.order) == len(set(study.order)) == 36
-    assert len(often) == 36 and sum(often.values()) <= 36 + 1  # the other worker may have had an epoch in flight
+    assert (
+        study.spent == 36
+        and not study.failed.any()
+        and len(study.order) == len(set(study.order)) == 36
+    )
+    # the other worker may have had an epoch in flight
+    assert len(often) == 36 and sum(often.values()) <= 36 + 1
 
 
 def test_a_write_that_knows_no_name_names_the_study(tmp_path):
@@ -279,13 +332,19 @@ def test_only_checkpoints_that_a_step_can_need_are_kept(tmp_path):
 
 
 def test_a_trials_next_step_may_begin_before_its_last_one_has_ended(table):
-    """A free worker gets the step that follows a row; the end of the step before must not be taken for the new one's."""
+    """A free worker gets the step that follows a row; the end of the step before must not be taken
+    for the new one's.
+    """
 
     class OneByOne:
         name = "one-by-one"
 
         def suggest(self, study, rng):
-            return None if study.pending[0] else Step(0, int(study.epoch[0]), int(study.epoch[0]) + 1, {"why": "next"})
+            return (
+                None
+                if study.pending[0]
+                else Step(0, int(study.epoch[0]), int(study.epoch[0]) + 1, {"why": "next"})
+            )
 
         def recommend(self, study):
             return 0

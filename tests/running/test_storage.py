@@ -1,4 +1,6 @@
-"""Checkpoints on shared storage: trials that move between machines, cut transfers, what is left at the end."""
+"""Checkpoints on shared storage: trials that move between machines, cut transfers, what is left at
+the end.
+"""
 
 import json
 from dataclasses import dataclass
@@ -20,7 +22,9 @@ VALUES = [0.2, 0.6, 0.5, 0.7]  # of epochs 1 to 4
 
 @dataclass(frozen=True)
 class Counted(Training):
-    """Training without a network: the checkpoint holds the rows, and each epoch that is executed is written down."""
+    """Training without a network: the checkpoint holds the rows, and each epoch that is executed is
+    written down.
+    """
 
     log: Path = Path()
 
@@ -43,7 +47,9 @@ class Counted(Training):
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """A function that moves this process to another machine, which has no files of the one before."""
+    """A function that moves this process to another machine, which has no files of the one
+    before.
+    """
 
     def move(name):
         (tmp_path / name).mkdir(exist_ok=True)
@@ -57,7 +63,9 @@ def machine(tmp_path, monkeypatch):
 def task_file(tmp_path):
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1], 15)
-    images = (rng.integers(0, 100, (30, 16, 16, 3)) + labels[:, None, None, None] * 100).astype(np.uint8)
+    images = (rng.integers(0, 100, (30, 16, 16, 3)) + labels[:, None, None, None] * 100).astype(
+        np.uint8
+    )
     split = np.tile([0, 0, 0, 1, 2], 6).astype(np.uint8)
     Task("a", images, labels, ("dark", "bright"), split).save(tmp_path / "task.npz")
     return tmp_path / "task.npz"
@@ -66,7 +74,11 @@ def task_file(tmp_path):
 @pytest.fixture(params=["folder", "memory"])
 def stored(request, tmp_path, task_file):
     """An objective with its storage."""
-    address = f"file://{tmp_path}/shared" if request.param == "folder" else f"memory://{tmp_path.name}/shared"
+    address = (
+        f"file://{tmp_path}/shared"
+        if request.param == "folder"
+        else f"memory://{tmp_path.name}/shared"
+    )
     training = Counted(task_file, Settings(), tmp_path / "home", log=tmp_path / "executed")
     objective = Stored.of(training, address)
     objective.prepare(new=True)
@@ -126,7 +138,9 @@ def test_an_address_is_emptied_for_a_new_study_only(stored, machine, tmp_path):
 def test_trials_train_on_the_stored_images(stored, machine, task_file):
     class Looks(Counted):
         def run(self, config_id, config, start, stop, on_epoch=None):
-            return Outcome([{"epoch": stop, "images": len(self.task.labels), "file": str(self.task_file)}])
+            return Outcome(
+                [{"epoch": stop, "images": len(self.task.labels), "file": str(self.task_file)}]
+            )
 
     task_file.rename(task_file.with_suffix(".moved"))
     machine("b")

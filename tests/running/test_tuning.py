@@ -77,7 +77,13 @@ def finished(tiny_task, tmp_path_factory):
     """A finished study of two full trainings; tests work on copies."""
     data = tmp_path_factory.mktemp("tuned")
     request = Request(
-        images=str(tiny_task), budget=4, meta="none", method="random", data=data, settings=SETTINGS, study="s"
+        images=str(tiny_task),
+        budget=4,
+        meta="none",
+        method="random",
+        data=data,
+        settings=SETTINGS,
+        study="s",
     )
     spent = []
     with prepared(request) as ready:
@@ -97,14 +103,30 @@ def test_a_study_hands_over_the_best_trial_and_nothing_else(finished):
     assert spent == [2, 4] and study.done and tuned.folder == folder and tuned.name == "s"
     config_id, epoch, value = study.incumbent
     best = yaml.safe_load((folder / "best.yaml").read_text())
-    assert best["config"] == study.configs[config_id] == tuned.best and best["epoch"] == epoch == tuned.epoch
-    assert best["valid_accuracy"] == pytest.approx(value, abs=1e-6) == pytest.approx(tuned.valid_accuracy, abs=1e-6)
-    assert best["test_accuracy"] == pytest.approx(tuned.test_accuracy, abs=1e-6) and 0 <= tuned.test_accuracy <= 1
+    assert (
+        best["config"] == study.configs[config_id] == tuned.best
+        and best["epoch"] == epoch == tuned.epoch
+    )
+    assert (
+        best["valid_accuracy"]
+        == pytest.approx(value, abs=1e-6)
+        == pytest.approx(tuned.valid_accuracy, abs=1e-6)
+    )
+    assert (
+        best["test_accuracy"] == pytest.approx(tuned.test_accuracy, abs=1e-6)
+        and 0 <= tuned.test_accuracy <= 1
+    )
     assert best["epochs_spent"] == 4 and best["method"] == "random" and best["task"] == "tiny"
     assert [p.name for p in (folder / "checkpoints").iterdir()] == [f"trial-{config_id}.best.ckpt"]
-    assert {"best.pt", "best.json", "best.yaml", "study.json", "journal.jsonl", "space.json", "curves.parquet"} <= {
-        p.name for p in folder.iterdir()
-    }
+    assert {
+        "best.pt",
+        "best.json",
+        "best.yaml",
+        "study.json",
+        "journal.jsonl",
+        "space.json",
+        "curves.parquet",
+    } <= {p.name for p in folder.iterdir()}
     assert {row["epoch"] for rows in study.rows.values() for row in rows} == {1, 2}
     assert {
         "train_loss",
@@ -161,8 +183,14 @@ def test_two_runs_of_one_study_at_once_are_refused(request_of):
         ({"budget": 0}, "budget=0"),
         ({"seed": -1}, "seed=-1"),
         ({"method": "hyperbend"}, "did you mean hyperband"),
-        ({"method": "portfolio"}, "'portfolio' needs past tasks, and --meta none gives none: take --method hyperband"),
-        ({"method": "portfolio", "meta": "light", "space": "hyperrec"}, "and --space hyperrec gives none"),
+        (
+            {"method": "portfolio"},
+            "'portfolio' needs past tasks, and --meta none gives none: take --method hyperband",
+        ),
+        (
+            {"method": "portfolio", "meta": "light", "space": "hyperrec"},
+            "and --space hyperrec gives none",
+        ),
         ({"method": "portfolio", "meta": "light"}, "meta/light has none: take"),
         ({"options": {"eta": 2}}, "no option 'eta'"),
         ({"settings": {**SETTINGS, "network": "resnet19"}}, "resnet19"),
@@ -207,7 +235,9 @@ def test_a_study_in_which_nothing_worked_says_why(request_of, monkeypatch):
         run_inline(request_of(study="s"))
 
 
-def test_the_default_configuration_is_trained_first_where_the_budget_allows(request_of, monkeypatch):
+def test_the_default_configuration_is_trained_first_where_the_budget_allows(
+    request_of, monkeypatch
+):
     from foretune.study.outcome import Outcome
 
     def train(self, config_id, config, start, stop, on_epoch=None):
@@ -228,11 +258,24 @@ def test_what_tuning_is_compared_with(finished, tmp_path):
     shutil.copytree(request.data, tmp_path / "data")
     with prepared(replace(request, data=tmp_path / "data")) as ready:
         default, random = baseline(ready, "default"), baseline(ready, "random")
-        assert default.study.configs == [default_config("shufflenet_v2_x05")] and default.study.budget == 2
-        assert random.study.budget == ready.study.spent == 4 and random.study.configs == ready.study.configs
-        assert default.study.plan.method == random.study.plan.method == "random" and random.study.past is None
-        assert default.folder == ready.folder / "compare-default" and default.objective.folder.parent == default.folder
-    assert [f.name for f in all_studies(tmp_path / "data")] == ["s"]  # they are part of it, not studies beside it
+        assert (
+            default.study.configs == [default_config("shufflenet_v2_x05")]
+            and default.study.budget == 2
+        )
+        assert (
+            random.study.budget == ready.study.spent == 4
+            and random.study.configs == ready.study.configs
+        )
+        assert (
+            default.study.plan.method == random.study.plan.method == "random"
+            and random.study.past is None
+        )
+        assert (
+            default.folder == ready.folder / "compare-default"
+            and default.objective.folder.parent == default.folder
+        )
+    # they are part of it, not studies beside it
+    assert [f.name for f in all_studies(tmp_path / "data")] == ["s"]
 
 
 def test_the_task_itself_is_no_past_task_by_name_or_by_content(meta, tiny_task):
@@ -279,7 +322,9 @@ def test_open_study_compares_settings_but_not_the_device(finished, tmp_path):
     study = Study.load(tmp_path / "s")
     notes = json.loads(json.dumps(dict(study.plan.notes)))
     notes["settings"]["device"] = "cuda"
-    again = open_study(study.space, study.configs, replace(study.plan, notes=notes), None, tmp_path / "s")
+    again = open_study(
+        study.space, study.configs, replace(study.plan, notes=notes), None, tmp_path / "s"
+    )
     assert again.spent == 4
 
 
@@ -290,7 +335,9 @@ def test_tune_is_all_of_it(request_of, monkeypatch):
     assert seen == [1] and tuned.name == "tiny-random-0" and (tuned.folder / "best.yaml").exists()
 
 
-def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_keeps_its_past(finished, tmp_path):
+def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_keeps_its_past(
+    finished, tmp_path
+):
     request, _, _ = finished
     shutil.copytree(request.data, tmp_path / "data")
     own = tmp_path / "data" / "studies" / "s"
@@ -316,10 +363,14 @@ def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_kee
 
 
 def test_autohyper_tunes_real_trials_whose_rows_hold_z(request_of):
-    request = request_of(method="autohyper", open=True, budget=4, anchor=False, settings={**SETTINGS, "max_epoch": 2})
+    request = request_of(
+        method="autohyper", open=True, budget=4, anchor=False, settings={**SETTINGS, "max_epoch": 2}
+    )
     with prepared(request) as ready:
         assert ready.objective.rank
-        outcome = ready.objective.run(0, {**default_config(SETTINGS["network"]), "finetune": "most"}, 0, 1)
+        outcome = ready.objective.run(
+            0, {**default_config(SETTINGS["network"]), "finetune": "most"}, 0, 1
+        )
     assert 0 <= outcome.rows[0]["zero_share"] <= 1
     with prepared(request_of(study="other")) as ready:
         assert not ready.objective.rank
@@ -335,30 +386,47 @@ def test_the_space_that_lr_writes_narrows_another_method(request_of, tmp_path):
     assert space.names == Space(transfer_space()).names
 
 
-@pytest.mark.parametrize(("name", "condition"), [("adas.bta", True), ("adas.beta", False), ("sls.c", True)])
-def test_optimizer_options_that_cannot_be_are_refused_before_any_trial(request_of, tmp_path, name, condition):
+@pytest.mark.parametrize(
+    ("name", "condition"), [("adas.bta", True), ("adas.beta", False), ("sls.c", True)]
+)
+def test_optimizer_options_that_cannot_be_are_refused_before_any_trial(
+    request_of, tmp_path, name, condition
+):
     """Whatever the default configuration: here it is adam."""
     space = ConfigurationSpace(name="options")
-    optimizer, option = Categorical("optimizer", ["adam", "adas"], default="adam"), Float(name, (0.1, 0.9))
+    optimizer, option = (
+        Categorical("optimizer", ["adam", "adas"], default="adam"),
+        Float(name, (0.1, 0.9)),
+    )
     space.add(optimizer, option, Float("learning_rate", (1e-4, 1e-2), log=True))
     if condition:
         space.add(EqualsCondition(option, optimizer, "adas"))
     Space(space).save(tmp_path / "space.json")
-    with pytest.raises(BadInput, match=name), prepared(request_of(space=str(tmp_path / "space.json"))):
+    with (
+        pytest.raises(BadInput, match=name),
+        prepared(request_of(space=str(tmp_path / "space.json"))),
+    ):
         pass
     assert not list(tmp_path.glob("**/study.json"))
 
 
 def test_a_space_may_hold_every_optimizer(request_of, tmp_path):
-    """Random search over all of them and options of two, with an epoch for each trial: every curve is there and the best network is handed over."""
+    """Random search over all of them and options of two, with an epoch for each trial: every curve
+    is there and the best network is handed over.
+    """
     space = ConfigurationSpace(name="optimizers")
     optimizer = Categorical("optimizer", OPTIMIZERS, default="adam")
-    beta, c = Categorical("adas.beta", [0.8, 0.9, 0.95, 0.975]), Float("sls.c", (0.05, 0.5), log=True)
+    beta, c = (
+        Categorical("adas.beta", [0.8, 0.9, 0.95, 0.975]),
+        Float("sls.c", (0.05, 0.5), log=True),
+    )
     space.add(optimizer, beta, c, Float("learning_rate", (1e-4, 1e-2), log=True))
     space.add(EqualsCondition(beta, optimizer, "adas"), EqualsCondition(c, optimizer, "sls"))
     Space(space).save(tmp_path / "space.json")
     settings = {**SETTINGS, "max_epoch": 1}
-    request = request_of(space=str(tmp_path / "space.json"), budget=60, settings=settings, anchor=False)
+    request = request_of(
+        space=str(tmp_path / "space.json"), budget=60, settings=settings, anchor=False
+    )
     with prepared(request) as ready:
 
         def enough(study):

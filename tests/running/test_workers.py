@@ -47,8 +47,12 @@ def test_steps_report_each_epoch_and_their_end_and_workers_are_used_again(proces
     for step in steps:
         mine = [e for e in events if e.step == step]
         assert [type(e) for e in mine] == [Row] * step.stop + [Ended]
-        assert [e.row["score"] for e in mine[:-1]] == [toy.value(0.5, e) for e in range(1, step.stop + 1)]
-        assert mine[-1].outcome.failed is None and mine[-1].outcome.rows == [e.row for e in mine[:-1]]
+        assert [e.row["score"] for e in mine[:-1]] == [
+            toy.value(0.5, e) for e in range(1, step.stop + 1)
+        ]
+        assert mine[-1].outcome.failed is None and mine[-1].outcome.rows == [
+            e.row for e in mine[:-1]
+        ]
     pids = {p.pid for p, _ in processes._idle}
     processes.submit(Step(0, 3, 4), CONFIG)
     assert [e.row["epoch"] for e in until_over(processes) if isinstance(e, Row)] == [4]
@@ -61,7 +65,11 @@ def test_a_killed_worker_takes_nothing_with_it(processes):
     events = until_over(processes, 2)
     died = [e for e in events if isinstance(e, Died)]
     assert len(died) == 1 and died[0].step.config_id == 0 and "-9" in died[0].reason
-    assert [e.row["epoch"] for e in events if isinstance(e, Row) and e.step.config_id == 0] == [1, 2, 3]
+    assert [e.row["epoch"] for e in events if isinstance(e, Row) and e.step.config_id == 0] == [
+        1,
+        2,
+        3,
+    ]
     assert [len(e.outcome.rows) for e in events if isinstance(e, Ended)] == [9]
     processes.submit(Step(2, 0, 1), CONFIG)  # a new worker takes the dead one's place
     assert isinstance(until_over(processes)[-1], Ended)
@@ -79,10 +87,14 @@ def test_a_worker_killed_while_idle_is_noticed_at_the_next_step(processes):
 
 def test_a_refused_configuration_is_a_failed_trial_not_a_dead_worker(processes):
     processes.submit(Step(0, 0, 3), {"x": 0.5, "kind": "refuses"})
-    assert [e.outcome.failed for e in until_over(processes)] == ["this configuration cannot be trained"]
+    assert [e.outcome.failed for e in until_over(processes)] == [
+        "this configuration cannot be trained"
+    ]
     processes.submit(Step(1, 0, 3), {"x": 0.5, "kind": "diverges"})
     last = until_over(processes)[-1]
-    assert last.outcome.failed == "loss is nan in epoch 3" and [r["epoch"] for r in last.outcome.rows] == [1, 2]
+    assert last.outcome.failed == "loss is nan in epoch 3" and [
+        r["epoch"] for r in last.outcome.rows
+    ] == [1, 2]
 
 
 def test_a_full_disk_is_the_machines_fault_and_never_the_trials(processes):
@@ -108,7 +120,10 @@ def test_workers_end_with_a_killed_parent_even_in_the_middle_of_an_epoch(tmp_pat
     time.sleep(0.5)
     parent.kill()
     parent.wait()
-    wait_for(lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in children), seconds=20)
+    wait_for(
+        lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in children),
+        seconds=20,
+    )
     assert b"Traceback" not in parent.stderr.read()
 
 
@@ -126,7 +141,11 @@ def interrupted_inside():
 
 def children_of(pid):
     """The spawned workers of a process (multiprocessing's own helper process left out)."""
-    return [p for p in psutil.Process(pid).children() if any("spawn_main" in word for word in p.cmdline())]
+    return [
+        p
+        for p in psutil.Process(pid).children()
+        if any("spawn_main" in word for word in p.cmdline())
+    ]
 
 
 def wait_for(condition, seconds=60):
@@ -138,7 +157,9 @@ def wait_for(condition, seconds=60):
 
 
 def test_the_first_process_too_is_started_without_ctrl_c():
-    """multiprocessing starts its resource tracker with the first process, and that lets SIGINT through again."""
+    """multiprocessing starts its resource tracker with the first process, and that lets SIGINT
+    through again.
+    """
     code = """
 import multiprocessing, signal
 from foretune.workers import without_interrupt
@@ -148,5 +169,7 @@ with without_interrupt():
     print("held back:", signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, []))
 process.join()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
     assert "held back: True" in done.stdout

@@ -12,8 +12,9 @@ from foretune.searchers.registry import searcher
 
 @pytest.fixture(scope="session")
 def hills(table) -> MetaDataset:
-    """One task, 60 configurations on a line, 16 epochs. The best lie around x = 0.7; those left of 0.3
-    lead after one epoch and are overtaken in the second or third: late bloomers, but not so late that a look at early epochs misleads everybody.
+    """One task, 60 configurations on a line, 16 epochs. The best lie around x = 0.7; those left of
+    0.3 lead after one epoch and are overtaken in the second or third: late bloomers, but not so
+    late that a look at early epochs misleads everybody.
     """
     x = np.linspace(0, 1, 60)
     top = 0.9 - 2.0 * (x - 0.7) ** 2 + 0.01 * np.sin(40 * x)
@@ -25,7 +26,9 @@ def hills(table) -> MetaDataset:
 
 @pytest.fixture(scope="session")
 def regrets(hills) -> Callable[..., float]:
-    """`regrets(name, budget, seeds, **options)`: mean normalized regret of a method on `hills` at the end of its budget."""
+    """`regrets(name, budget, seeds, **options)`: mean normalized regret of a method on `hills` at
+    the end of its budget.
+    """
 
     def mean(name: str, budget: int, seeds: int = 4, **options: object) -> float:
         found = []

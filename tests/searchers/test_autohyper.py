@@ -15,7 +15,9 @@ from foretune.study.study import Plan, Study
 
 def falling(middle, power=2.0, floor=0.0, layers=40):
     """Z of a network whose layers begin to learn around the rate `middle`."""
-    return lambda rate: round((floor + (1 - floor) / (1 + (rate / middle) ** power)) * layers) / layers
+    return lambda rate: (
+        round((floor + (1 - floor) / (1 + (rate / middle) ** power)) * layers) / layers
+    )
 
 
 @pytest.mark.parametrize("variant", ["paper", "published"])
@@ -39,12 +41,14 @@ def test_first_steps_follow_the_algorithm():
     low = decide({1e-4: 0.4})
     assert low.rate == pytest.approx(1e-5) and low.grids[1] == (1e-5, 0.1)
     assert decide({1e-4: 0.4, 1e-5: 0.4}).rate == pytest.approx(np.geomspace(1e-5, 0.1, 20)[1])
-    # plateau: 0.9 * 0.05 * 0.05 to the power 0.8 is 0.0076, and with another 0.05 it is 0.0007 < 0.005
+    # plateau: 0.9 * 0.05 * 0.05 to the power 0.8 is 0.0076, and with another 0.05 it is 0.0007 <
+    # 0.005
     seen = {float(grid[0]): 0.9, float(grid[1]): 0.05, float(grid[2]): 0.05}
     assert decide(seen).rate == pytest.approx(grid[3])
     zoom = decide(seen | {float(grid[3]): 0.05})
     assert zoom.grids[1] == pytest.approx((grid[2], grid[3]))
-    assert zoom.rate == pytest.approx(np.geomspace(grid[2], grid[3], 20)[1])  # its first rate has been trained
+    # its first rate has been trained
+    assert zoom.rate == pytest.approx(np.geomspace(grid[2], grid[3], 20)[1])
     published = decide(seen | {float(grid[3]): 0.05}, Rules(variant="published"))
     assert published.grids[1] == pytest.approx((grid[1], grid[3]))
     # everything learned
@@ -93,7 +97,9 @@ def test_resumes_at_every_point_and_ignores_the_order_of_trials():
         assert decide(part).rate == pytest.approx(whole.trained[cut])
         assert decide(dict(reversed(part.items()))) == decide(part)
     # rates that somebody else trained are taken as they are
-    assert decide({r: response(r) for r in np.geomspace(1e-4, 0.1, 20)}).rate not in np.geomspace(1e-4, 0.1, 20)
+    assert decide({r: response(r) for r in np.geomspace(1e-4, 0.1, 20)}).rate not in np.geomspace(
+        1e-4, 0.1, 20
+    )
 
 
 def test_nonsense_is_refused():
@@ -114,7 +120,14 @@ def a_study(**changes):
         Float("learning_rate", (1e-7, 10), log=True, default=1e-3),
         Categorical("optimizer", ["sgd", "adam"], default="adam"),
     )
-    plan = {"metric": "accuracy", "goal": "maximize", "max_epoch": 12, "budget": 400, "open": True, **changes}
+    plan = {
+        "metric": "accuracy",
+        "goal": "maximize",
+        "max_epoch": 12,
+        "budget": 400,
+        "open": True,
+        **changes,
+    }
     return Study(Space(space), [{"learning_rate": 0.01, "optimizer": "adam"}], Plan("t", **plan))
 
 
@@ -147,7 +160,9 @@ def test_searcher_walks_as_the_algorithm_does_and_trains_the_choice_to_the_end()
     rate, start, stop = taken[-1]
     assert rate == pytest.approx(alone.chosen) and stop == 12
     assert start == (5 if any(rate == pytest.approx(r) for r in alone.trained) else 0)
-    assert study.configs[AutoHyper().recommend(study)]["learning_rate"] == pytest.approx(alone.chosen)
+    assert study.configs[AutoHyper().recommend(study)]["learning_rate"] == pytest.approx(
+        alone.chosen
+    )
 
 
 def test_searcher_is_a_function_of_the_history():
@@ -206,7 +221,11 @@ def narrow(lower, upper):
     """An open study of a learning rate from `lower` to `upper`."""
     space = ConfigurationSpace()
     space.add(Float("learning_rate", (lower, upper), log=True))
-    return Study(Space(space), [], Plan("t", metric="accuracy", goal="maximize", max_epoch=12, budget=400, open=True))
+    return Study(
+        Space(space),
+        [],
+        Plan("t", metric="accuracy", goal="maximize", max_epoch=12, budget=400, open=True),
+    )
 
 
 def test_a_walk_that_would_leave_the_space_ends_at_its_end():
@@ -221,27 +240,51 @@ def test_a_walk_that_would_leave_the_space_ends_at_its_end():
 
 @pytest.mark.parametrize(
     ("lower", "upper", "first"),
-    [(1e-3, 0.1, 1e-3), (1e-3, 1.0, 1e-3), (5e-5, 0.03, 1e-4), (0.2, 2.0, 0.2), (1e-6, 5e-5, 1e-6), (1e-9, 5e-5, 5e-8)],
+    [
+        (1e-3, 0.1, 1e-3),
+        (1e-3, 1.0, 1e-3),
+        (5e-5, 0.03, 1e-4),
+        (0.2, 2.0, 0.2),
+        (1e-6, 5e-5, 1e-6),
+        (1e-9, 5e-5, 5e-8),
+    ],
 )
 def test_the_walk_begins_within_the_space(lower, upper, first):
     """It used to end before the first trial where 1e-4 is not in the space."""
-    study, middle = narrow(lower, upper), (max(lower, 1e-4 if upper > 1e-4 else upper / 100) * upper) ** 0.5 / 2
+    study, middle = (
+        narrow(lower, upper),
+        (max(lower, 1e-4 if upper > 1e-4 else upper / 100) * upper) ** 0.5 / 2,
+    )
     taken = run(study, AutoHyper(), falling(middle))
-    assert taken[0][0] == pytest.approx(first) and all(lower <= rate <= upper for rate, _, _ in taken)
+    assert taken[0][0] == pytest.approx(first) and all(
+        lower <= rate <= upper for rate, _, _ in taken
+    )
     decision = AutoHyper().decision(study)
     assert decision.converged and middle < decision.chosen < 6 * middle
 
 
 def test_a_bound_is_the_end_only_once_it_has_been_trained():
     study = narrow(5e-5, 1.0)
-    taken = run(study, AutoHyper(), lambda rate: 0.4)  # the first rate is too large: low / 10 is outside
-    assert [(rate, stop) for rate, _, stop in taken] == [(pytest.approx(1e-4), 5), (5e-5, 5), (5e-5, 12)]
+    # the first rate is too large: low / 10 is outside
+    taken = run(study, AutoHyper(), lambda rate: 0.4)
+    assert [(rate, stop) for rate, _, stop in taken] == [
+        (pytest.approx(1e-4), 5),
+        (5e-5, 5),
+        (5e-5, 12),
+    ]
     decision = AutoHyper().decision(study)
-    assert (decision.chosen, decision.converged, decision.why) == (5e-5, False, "the space ends at 5e-05")
+    assert (decision.chosen, decision.converged, decision.why) == (
+        5e-5,
+        False,
+        "the space ends at 5e-05",
+    )
     study = narrow(1e-3, 0.1)
-    assert [rate for rate, _, _ in run(study, AutoHyper(), lambda rate: 0.4)] == pytest.approx([1e-3, 1e-3])
+    assert [rate for rate, _, _ in run(study, AutoHyper(), lambda rate: 0.4)] == pytest.approx(
+        [1e-3, 1e-3]
+    )
     study = narrow(1e-4, 0.3)
-    taken = run(study, AutoHyper(), lambda rate: 0.99)  # no plateau: the grid after 0.1 leaves the space
+    # no plateau: the grid after 0.1 leaves the space
+    taken = run(study, AutoHyper(), lambda rate: 0.99)
     assert taken[-2] == (0.3, 0, 5) and taken[-1] == (0.3, 5, 12)
 
 

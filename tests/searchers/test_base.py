@@ -15,12 +15,20 @@ SWITCH = {
     "default_value": "x",
     "meta": None,
 }
-SMALL = {"name": "small", "hyperparameters": [SWITCH], "conditions": [], "forbiddens": [], "format_version": 0.4}
+SMALL = {
+    "name": "small",
+    "hyperparameters": [SWITCH],
+    "conditions": [],
+    "forbiddens": [],
+    "format_version": 0.4,
+}
 
 
 def study(configs, **plan):
     return Study(
-        Space(SMALL), configs, Plan(task="t", metric="score", goal="maximize", max_epoch=3, budget=100, **plan)
+        Space(SMALL),
+        configs,
+        Plan(task="t", metric="score", goal="maximize", max_epoch=3, budget=100, **plan),
     )
 
 
@@ -52,7 +60,10 @@ def test_an_open_study_adopts_what_the_past_knows_before_its_first_decision(meta
     adopt_past(narrow)
     assert narrow.configs == []  # not of this space
     closed = Study(
-        meta.space, meta.configs[:3], Plan(task="t", metric="s", goal="maximize", max_epoch=9, budget=9), past=meta
+        meta.space,
+        meta.configs[:3],
+        Plan(task="t", metric="s", goal="maximize", max_epoch=9, budget=9),
+        past=meta,
     )
     adopt_past(closed)
     assert len(closed.configs) == 3
@@ -75,10 +86,25 @@ def test_an_open_space_never_gives_a_known_configuration_and_ends_with_the_space
 
 
 def test_an_open_space_is_drawn_to_its_last_configuration():
-    number = {"type": "uniform_int", "name": "a", "lower": 1, "upper": 200, "default_value": 1, "log": False}
+    number = {
+        "type": "uniform_int",
+        "name": "a",
+        "lower": 1,
+        "upper": 200,
+        "default_value": 1,
+        "log": False,
+    }
     space = Space(SMALL | {"hyperparameters": [number | {"meta": None}]})
     for seed in range(3):
-        plan = Plan(task="t", metric="score", goal="maximize", max_epoch=1, budget=1000, open=True, seed=seed)
+        plan = Plan(
+            task="t",
+            metric="score",
+            goal="maximize",
+            max_epoch=1,
+            budget=1000,
+            open=True,
+            seed=seed,
+        )
         s = Study(space, [], plan)
         while (config_id := draw(s, np.random.default_rng([seed, s.spent]))) is not None:
             s.tell(Step(config_id, 0, 1), [0.1])

@@ -1,6 +1,8 @@
-"""What every searcher of `METHODS` must hold to; a method that is added to the table is tested here without further ado.
+"""What every searcher of `METHODS` must hold to; a method that is added to the table is tested here
+without further ado.
 
-A slow method gets a smaller study (`SMALLER`), one that needs more than a table of curves has tests of its own (`SPECIAL`).
+A slow method gets a smaller study (`SMALLER`), one that needs more than a table of curves has tests
+of its own (`SPECIAL`).
 """
 
 import json
@@ -16,7 +18,10 @@ from foretune.searchers.registry import METHODS, searcher
 from foretune.space.space import Space
 from foretune.study.study import Plan, Study
 
-SPECIAL = {"autohyper": "needs an open study and the share of layers without knowledge gain as a column of the curves"}
+SPECIAL = {
+    "autohyper": "needs an open study and the share of layers without knowledge gain as a "
+    "column of the curves"
+}
 SMALLER = {
     "curve-transfer": 24,
     "dyhpo": 16,
@@ -52,7 +57,9 @@ def outcome(objective, study, step):
 
 
 def run(study, objective, chosen, limit=10_000):
-    """Run a study to its end; returns its steps. `chosen` is a searcher, or a function that gives a fresh one each time."""
+    """Run a study to its end; returns its steps. `chosen` is a searcher, or a function that gives a
+    fresh one each time.
+    """
     steps = []
     while len(steps) < limit:
         step = study.ask(chosen() if callable(chosen) else chosen)
@@ -67,9 +74,15 @@ def run(study, objective, chosen, limit=10_000):
 
 
 def small(table, name, values, budget=10_000, goal="maximize", **more):
-    """A study of task t0 of a table made of `values`, whose other tasks are its past if the method needs one."""
+    """A study of task t0 of a table made of `values`, whose other tasks are its past if the method
+    needs one.
+    """
     if METHODS[name].needs_past or len(values) > 1:
-        values = values if len(values) > 1 else np.concatenate([values, values[:, ::-1], np.sort(values, axis=1)])
+        values = (
+            values
+            if len(values) > 1
+            else np.concatenate([values, values[:, ::-1], np.sort(values, axis=1)])
+        )
     return replay_study(table(values, goal), "t0", budget=budget, method=name, **more)
 
 
@@ -78,7 +91,9 @@ def curves(n, epochs, tasks=3, seed=0):
     rng = np.random.default_rng(seed)
     top = rng.uniform(0.2, 1, n)[None, :, None] + rng.normal(0, 0.05, (tasks, n, 1))
     rate = rng.uniform(0.3, 1.5, (1, n, 1))
-    return top * (1 - np.exp(-rate * np.arange(1, epochs + 1))) + rng.normal(0, 0.01, (tasks, n, epochs))
+    return top * (1 - np.exp(-rate * np.arange(1, epochs + 1))) + rng.normal(
+        0, 0.01, (tasks, n, epochs)
+    )
 
 
 def test_the_same_seed_gives_the_same_steps_from_one_object_a_fresh_one_and_a_study_read_back(
@@ -88,36 +103,59 @@ def test_the_same_seed_gives_the_same_steps_from_one_object_a_fresh_one_and_a_st
     want = run(study, objective, searcher(name))
     assert want and study.spent == length
     study, objective = replay_study(meta, "t0", budget=length, seed=3, method=name)
-    assert run(study, objective, lambda: searcher(name)) == want  # nothing that matters is hidden in the object
+    # nothing that matters is hidden in the object
+    assert run(study, objective, lambda: searcher(name)) == want
     study, _ = replay_study(meta, "t0", budget=length, seed=3, method=name)
     kept = Study(study.space, study.configs, study.plan, past=study.past, folder=tmp_path)
     part = len(want) // 2
     assert run(kept, objective, searcher(name), limit=part) == want[:part]
     again = Study.load(tmp_path, study.past)
-    assert run(again, objective, searcher(name)) == want[part:]  # resumed, it goes on as if never stopped
+    # resumed, it goes on as if never stopped
+    assert run(again, objective, searcher(name)) == want[part:]
 
 
 def test_suggesting_changes_nothing_and_says_why(name, length, meta):
     study, objective = replay_study(meta, "t0", budget=length, method=name)
     chosen = searcher(name)
     while not study.done:
-        before = {k: np.copy(getattr(study, k)) for k in ("X", "Y", "epoch", "pending", "failed", "past_ids")}
-        counts = (study.asked, study.spent, len(study.order), len(study.started), len(study.configs))
+        before = {
+            k: np.copy(getattr(study, k))
+            for k in ("X", "Y", "epoch", "pending", "failed", "past_ids")
+        }
+        counts = (
+            study.asked,
+            study.spent,
+            len(study.order),
+            len(study.started),
+            len(study.configs),
+        )
         step = chosen.suggest(study, study.rng())
         recommended = chosen.recommend(study)
-        assert all(np.array_equal(before[k], getattr(study, k), equal_nan=k in "XY") for k in before)
-        assert counts == (study.asked, study.spent, len(study.order), len(study.started), len(study.configs))
+        assert all(
+            np.array_equal(before[k], getattr(study, k), equal_nan=k in "XY") for k in before
+        )
+        assert counts == (
+            study.asked,
+            study.spent,
+            len(study.order),
+            len(study.started),
+            len(study.configs),
+        )
         assert recommended is None or 0 <= recommended < len(study.configs)
         assert step.because["why"] and json.dumps(dict(step.because), default=float)
         past = step.because.get("past", {})
-        assert set(past) <= set(study.past.tasks) and all(math.isfinite(w) and w >= 0 for w in past.values())
+        assert set(past) <= set(study.past.tasks) and all(
+            math.isfinite(w) and w >= 0 for w in past.values()
+        )
         assert study.ask(chosen).config_id == step.config_id
         study.tell(step, outcome(objective, study, step).rows[: study.remaining + step.epochs + 1])
     assert chosen.recommend(study) is not None
 
 
 def test_values_that_were_not_observed_do_not_matter(name, length, meta):
-    """The target's table is poisoned: all that a method may know of it is what the study was told."""
+    """The target's table is poisoned: all that a method may know of it is what the study was
+    told.
+    """
     study, objective = replay_study(meta, "t0", budget=length, seed=1, method=name)
     chosen, want = searcher(name), []
     while step := study.ask(chosen):
@@ -140,7 +178,9 @@ def test_values_that_were_not_observed_do_not_matter(name, length, meta):
 
 @pytest.mark.parametrize("workers", [3])
 def test_several_pending_steps_trouble_and_partial_news(name, workers, meta, length):
-    """Three workers that report epoch by epoch in random order, some dying: no step twice, no standstill, the budget to the last epoch."""
+    """Three workers that report epoch by epoch in random order, some dying: no step twice, no
+    standstill, the budget to the last epoch.
+    """
     rng = np.random.default_rng(5)
     study, objective = replay_study(meta, "t0", budget=length, seed=2, method=name)
     chosen, under_way = searcher(name), []
@@ -236,7 +276,13 @@ def test_everything_fails_from_the_start(name, table):
 def test_an_open_space_is_searched(name, meta):
     """Without a pool, beside past tasks: legal configurations, none started twice."""
     plan = Plan(
-        task="t", metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, budget=25, open=True, method=name
+        task="t",
+        metric=meta.metric,
+        goal=meta.goal,
+        max_epoch=meta.max_epoch,
+        budget=25,
+        open=True,
+        method=name,
     )
     study = Study(meta.space, [], plan, past=meta)
     chosen = searcher(name)
@@ -252,7 +298,9 @@ def test_an_open_space_is_searched(name, meta):
 
 @pytest.fixture(scope="module")
 def sixteen():
-    """A discrete conditional space of 16 configurations: momentum with sgd only, and as often drawn as adam."""
+    """A discrete conditional space of 16 configurations: momentum with sgd only, and as often drawn
+    as adam.
+    """
     space = ConfigurationSpace()
     optimizer = Categorical("optimizer", ["sgd", "adam"])
     momentum = Categorical("momentum", [0.5, 0.9, 0.99], ordered=True)
@@ -263,14 +311,24 @@ def sixteen():
 
 def test_an_open_space_of_few_configurations_is_trained_to_the_last_epoch(free_name, sixteen):
     """As a finite pool is: no configuration started twice, none left out while the budget pays."""
-    plan = Plan(task="t", metric="accuracy", goal="maximize", max_epoch=3, budget=1000, open=True, method=free_name)
+    plan = Plan(
+        task="t",
+        metric="accuracy",
+        goal="maximize",
+        max_epoch=3,
+        budget=1000,
+        open=True,
+        method=free_name,
+    )
     study = Study(sixteen, [], plan)
     chosen = searcher(free_name)
     while step := study.ask(chosen):
         config = study.configs[step.config_id]
         top = 0.5 + 0.1 * config["depth"] - 0.3 * abs(config.get("momentum", 0.8) - 0.9)
         study.tell(step, [top * (1 - 0.5**epoch) for epoch in range(step.start + 1, step.stop + 1)])
-    assert len(study.configs) == 16 and sorted(study.order) == [(i, e) for i in range(16) for e in (1, 2, 3)]
+    assert len(study.configs) == 16 and sorted(study.order) == [
+        (i, e) for i in range(16) for e in (1, 2, 3)
+    ]
 
 
 def test_without_past_tasks_it_works_or_says_so(name, meta):

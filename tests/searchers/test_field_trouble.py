@@ -1,6 +1,8 @@
-"""The gray-box field under trouble that the contract's tests do not make: units, budgets below a step, huge pools, and models that must decide.
+"""The gray-box field under trouble that the contract's tests do not make: units, budgets below a
+step, huge pools, and models that must decide.
 
-Constant curves, curves that diverge, one configuration and identical ones are in `test_contract.py`, for every method.
+Constant curves, curves that diverge, one configuration and identical ones are in
+`test_contract.py`, for every method.
 """
 
 import time
@@ -18,8 +20,21 @@ OPTIONS = {
     "dyhpo+": {"refit_steps": 5, "first_steps": 20},
     "dpl": {"steps": 30},
 }  # quick fits
-FIELD = ("random", "hyperband", "asha", "bohb", "hyperband-gp", "dehb", "boca", "freeze-thaw", "dpl", "dyhpo", "dyhpo+")
-MODELS = ("boca", "freeze-thaw", "dpl", "dyhpo", "dyhpo+")  # every decision after the first few is the model's
+FIELD = (
+    "random",
+    "hyperband",
+    "asha",
+    "bohb",
+    "hyperband-gp",
+    "dehb",
+    "boca",
+    "freeze-thaw",
+    "dpl",
+    "dyhpo",
+    "dyhpo+",
+)
+# every decision after the first few is the model's
+MODELS = ("boca", "freeze-thaw", "dpl", "dyhpo", "dyhpo+")
 
 
 @pytest.fixture(params=FIELD)
@@ -41,12 +56,19 @@ def rising(n=24, epochs=9):
 
 def run(study, objective, chosen):
     while step := study.ask(chosen):
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
     return study
 
 
 def test_the_unit_of_the_metric_does_not_matter(name, table):
-    """Shares, or hundreds to a thousand: a power of two, since fits amplify differences in the last digit."""
+    """Shares, or hundreds to a thousand: a power of two, since fits amplify differences in the last
+    digit.
+    """
     factor = 1024.0
     orders = []
     for by in (1.0, factor):
@@ -70,7 +92,9 @@ def huge():
 
 
 def test_ten_thousand_candidates(name, huge):
-    """Eight decisions after thirty observations; the best by far is near what was seen to be good."""
+    """Eight decisions after thirty observations; the best by far is near what was seen to be
+    good.
+    """
     space, configs = huge
     plan = Plan(task="t", metric="accuracy", goal="maximize", max_epoch=9, budget=1000, method=name)
     study, chosen = Study(space, configs, plan), make(name)
@@ -79,7 +103,10 @@ def test_ten_thousand_candidates(name, huge):
         began = time.process_time()
         step = study.ask(chosen)
         took.append(time.process_time() - began)
-        study.tell(step, [1 / (1 + abs(np.log10(configs[step.config_id]["learning_rate"]) + 2))] * step.epochs)
+        study.tell(
+            step,
+            [1 / (1 + abs(np.log10(configs[step.config_id]["learning_rate"]) + 2))] * step.epochs,
+        )
     assert np.median(took) < 1.0
 
 
@@ -90,7 +117,9 @@ def test_the_model_decides_and_not_chance(name, table):
     study, _ = replay_study(table(values), "t0", budget=500, method=name)
     for i in range(0, 24, 2):
         study.tell(Step(i, 0, 2), values[0, i, :2].tolist())
-    suggested = {make(name).suggest(study, np.random.default_rng(seed)).config_id for seed in range(3)}
+    suggested = {
+        make(name).suggest(study, np.random.default_rng(seed)).config_id for seed in range(3)
+    }
     assert len(suggested) == 1
 
 
@@ -102,13 +131,21 @@ def troubles():
     hopeless = np.full((1, 8, 5), np.nan)
     sizes = rising(8, 5)
     sizes[:, 3] *= -1e34
-    return {"constant": constant, "diverging": diverging, "all NaN": hopeless, "sizes": sizes, "one": rising(1, 5)}
+    return {
+        "constant": constant,
+        "diverging": diverging,
+        "all NaN": hopeless,
+        "sizes": sizes,
+        "one": rising(1, 5),
+    }
 
 
 @pytest.mark.parametrize("trouble", [*troubles(), "identical"])
 @pytest.mark.parametrize("name", ["dyhpo", "dyhpo+"])
 def test_under_trouble_the_model_goes_on_deciding(name, trouble, table):
-    """After the first configuration each step is the largest expected improvement, of finite predictions; none falls back to chance."""
+    """After the first configuration each step is the largest expected improvement, of finite
+    predictions; none falls back to chance.
+    """
     meta = table(troubles().get(trouble, rising(8, 5)))
     if trouble == "identical":
         meta.configs[:] = [dict(meta.configs[0]) for _ in meta.configs]
@@ -119,7 +156,11 @@ def test_under_trouble_the_model_goes_on_deciding(name, trouble, table):
             assert step.because["why"].startswith("largest expected improvement")
             utility, mean, deviation, _ = chosen.utility(study, chosen.surrogate(study))
             free = np.flatnonzero(study.available | (study.pending > 0))
-            assert np.isfinite(utility[free]).all() and np.isfinite(mean).all() and np.isfinite(deviation).all()
+            assert (
+                np.isfinite(utility[free]).all()
+                and np.isfinite(mean).all()
+                and np.isfinite(deviation).all()
+            )
         done = objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop)
         study.tell(step, done.rows)
         if done.failed:

@@ -1,4 +1,6 @@
-"""Each searcher that decides between epochs beats random search at equal epochs on a table whose optimum is known."""
+"""Each searcher that decides between epochs beats random search at equal epochs on a table whose
+optimum is known.
+"""
 
 import numpy as np
 import pytest
@@ -17,7 +19,9 @@ def regrets(name: str) -> np.ndarray:
     for task in meta.tasks:
         score = Score(meta, task)
         for seed in range(SEEDS):
-            study, objective = replay_study(meta, task, budget=BUDGET, seed=seed, sources=[], method=name)
+            study, objective = replay_study(
+                meta, task, budget=BUDGET, seed=seed, sources=[], method=name
+            )
             last = list(replay(study, objective, searcher(name), score))[-1]
             assert last["spent"] == BUDGET
             out.append(last["normalized_regret"])

@@ -9,7 +9,14 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher
-from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, METHODS, fits, method, searcher
+from foretune.searchers.registry import (
+    DEFAULT,
+    DEFAULT_WITHOUT_PAST,
+    METHODS,
+    fits,
+    method,
+    searcher,
+)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -22,7 +29,9 @@ def test_every_entry_is_there_under_its_own_name_and_documented(name):
     assert kind.__doc__ and METHODS[name].where == f"{kind.__module__}:{kind.__name__}"
     assert 20 <= len(METHODS[name].about) <= 100 and not METHODS[name].about.endswith(".")
     for option in inspect.signature(kind).parameters.values():
-        assert option.default is not inspect.Parameter.empty, f"option {option.name} of {name} has no default"
+        assert option.default is not inspect.Parameter.empty, (
+            f"option {option.name} of {name} has no default"
+        )
 
 
 def test_the_defaults_are_methods_and_only_one_needs_past_tasks():
@@ -30,7 +39,10 @@ def test_the_defaults_are_methods_and_only_one_needs_past_tasks():
 
 
 def test_a_near_name_is_suggested():
-    with pytest.raises(BadInput, match=r"unknown method 'hyperbrand' \(did you mean hyperband\?\); there are random,"):
+    with pytest.raises(
+        BadInput,
+        match=r"unknown method 'hyperbrand' \(did you mean hyperband\?\); there are random,",
+    ):
         method("hyperbrand")
 
 
@@ -51,7 +63,9 @@ def test_wrong_options_are_refused_by_name(options, message):
 
 def test_options_reach_the_searcher():
     made = searcher("hyperband", eta=2, R=16, first=[3])
-    assert (made.eta, made.most_epochs, made.first) == (2, 16, [3]) and searcher("portfolio", size=7).size == 7
+    assert (made.eta, made.most_epochs, made.first) == (2, 16, [3]) and searcher(
+        "portfolio", size=7
+    ).size == 7
 
 
 @pytest.mark.parametrize(

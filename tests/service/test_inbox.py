@@ -103,7 +103,9 @@ def test_a_kill_while_ending_leaves_a_job_that_ends_again(inbox, monkeypatch, en
         note = getattr(inbox, end)(job, "because")
     place = DONE if end == "finish" else FAILED
     assert note == inbox.folder / place / "photos.txt" and "because" in note.read_text()
-    assert (inbox.folder / place / "photos" / "photos" / "dog" / "1.png").exists() and inbox.jobs() == []
+    assert (
+        inbox.folder / place / "photos" / "photos" / "dog" / "1.png"
+    ).exists() and inbox.jobs() == []
 
 
 def test_starts_without_progress_are_counted_and_those_with_progress_are_not(inbox):
@@ -115,7 +117,8 @@ def test_starts_without_progress_are_counted_and_those_with_progress_are_not(inb
     with pytest.raises(BadInput, match="photos was started 4 times and never got further"):
         inbox.start(job, 12)
     other = inbox.take(drop(inbox, "zebras"), {})
-    assert [j.id for j in inbox.jobs()] == [other.id, job.id]  # the one that is killed each time comes last
+    # the one that is killed each time comes last
+    assert [j.id for j in inbox.jobs()] == [other.id, job.id]
 
 
 def test_a_job_whose_file_is_lost_is_still_a_job(inbox):
@@ -135,7 +138,9 @@ def test_an_archive_is_unpacked_once_and_its_class_folders_found(inbox, monkeypa
     monkeypatch.setattr("foretune.service.inbox.unpack", None)
     assert inbox.images(job) == folder
     inbox.finish(job, "")
-    assert [p.name for p in (inbox.folder / DONE / "pets").iterdir() if p.name[0] != "."] == ["pets.zip"]
+    assert [p.name for p in (inbox.folder / DONE / "pets").iterdir() if p.name[0] != "."] == [
+        "pets.zip"
+    ]
     assert not (inbox.folder / DONE / "pets" / ".unpacked").exists()
 
 
@@ -157,8 +162,13 @@ def test_what_is_no_dataset_is_set_aside_with_the_reason(inbox, tmp_path):
         with pytest.raises(BadInput) as raised:
             inbox.images(job)
         reasons[entry.name] = inbox.set_aside(job, str(raised.value)).read_text()
-    assert "drop a folder of class folders, or an archive of one (.zip, .tar," in reasons["notes.txt"]
+    assert (
+        "drop a folder of class folders, or an archive of one (.zip, .tar," in reasons["notes.txt"]
+    )
     assert "is a link; drop the folder" in reasons["link"] and tmp_path.exists()
-    assert "pipes/cat/2.png: is a pipe" in reasons["pipes"] and str(inbox.folder) not in reasons["pipes"]
+    assert (
+        "pipes/cat/2.png: is a pipe" in reasons["pipes"]
+        and str(inbox.folder) not in reasons["pipes"]
+    )
     assert "It is in failed/pipes." in reasons["pipes"]
     assert inbox.jobs() == [] and replace(job, tries=1) != job

@@ -58,7 +58,11 @@ def test_files_come_out_and_clutter_does_not(tmp_path, name):
         "p/Thumbs.db": b"z",
     }
     mode = "w:" + name.split(".")[-1].replace("tgz", "gz").replace("tar", "")
-    archive = zipped(tmp_path / name, files) if name.endswith("zip") else tarred(tmp_path / name, files, mode)
+    archive = (
+        zipped(tmp_path / name, files)
+        if name.endswith("zip")
+        else tarred(tmp_path / name, files, mode)
+    )
     (tmp_path / "out").mkdir()
     extract(archive, tmp_path / "out", SMALL)
     assert found(tmp_path / "out") == {"p/cat/1.png": b"x" * 700_000, "p/dog/1.png": b"y"}
@@ -69,7 +73,9 @@ def test_other_names_are_no_archives():
     assert not is_archive("a.7z") and stem("b.photos") == "b.photos"
 
 
-@pytest.mark.parametrize("name", ["../x.png", "a/../../x.png", "/x.png", "C:\\x.png", "c:x.png", "a\\..\\x.png", ""])
+@pytest.mark.parametrize(
+    "name", ["../x.png", "a/../../x.png", "/x.png", "C:\\x.png", "c:x.png", "a\\..\\x.png", ""]
+)
 def test_no_entry_leaves_its_folder(name):
     with pytest.raises(BadInput, match="outside its folder"):
         safe(name, "a.zip")
@@ -101,7 +107,10 @@ def test_a_full_disk_is_no_fault_of_the_archive(tmp_path, monkeypatch, capsys):
 
     monkeypatch.setattr(unpack_module, "extract", full)
     monkeypatch.setattr(resource, "setrlimit", lambda *_: None)  # not for the process of the tests
-    assert unpack_module.main([str(archive), str(tmp_path), *["1000000"] * 5]) == unpack_module.DISK_FAULT
+    assert (
+        unpack_module.main([str(archive), str(tmp_path), *["1000000"] * 5])
+        == unpack_module.DISK_FAULT
+    )
     assert "No space left" in capsys.readouterr().err
     monkeypatch.setattr(
         unpack_module.subprocess,
@@ -139,7 +148,11 @@ def test_a_file_cannot_be_written_twice_nor_through_a_file(tmp_path):
     for k, names in enumerate((["a/x.png", "a//x.png"], ["a", "a/x.png"], ["a/x.png", "a"])):
         (tmp_path / f"out{k}").mkdir()
         with pytest.raises(BadInput, match="twice, or as a file and a folder"):
-            extract(zipped(tmp_path / f"{k}.zip", dict.fromkeys(names, b"x")), tmp_path / f"out{k}", SMALL)
+            extract(
+                zipped(tmp_path / f"{k}.zip", dict.fromkeys(names, b"x")),
+                tmp_path / f"out{k}",
+                SMALL,
+            )
 
 
 @pytest.mark.parametrize(
@@ -166,7 +179,8 @@ def test_the_limited_process(tmp_path):
     unpack(good, tmp_path / "good", SMALL)
     assert found(tmp_path / "good") == {"a/1.png": b"x"}
     header = tarfile.TarInfo("x")
-    header.type, header.size = tarfile.XHDTYPE, 2**28  # a header that the reader would take into memory whole
+    # a header that the reader would take into memory whole
+    header.type, header.size = tarfile.XHDTYPE, 2**28
     with tarfile.open(tmp_path / "memory.tgz", "w:gz") as archive:
         archive.addfile(header, io.BytesIO(b"0" * 2**28))
     for name, content, reason in [

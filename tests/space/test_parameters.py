@@ -5,7 +5,16 @@ import pytest
 from ConfigSpace import ConfigurationSpace
 
 from foretune.errors import BadInput
-from foretune.space.parameters import Parameter, choices, from_unit, holds, parameter, parents, plain, unit
+from foretune.space.parameters import (
+    Parameter,
+    choices,
+    from_unit,
+    holds,
+    parameter,
+    parents,
+    plain,
+    unit,
+)
 
 LOG = Parameter("lr", "uniform_float", 1e-2, 1e-4, 1.0, log=True)
 WHOLE = Parameter("k", "uniform_int", 3, 1, 9)
@@ -21,7 +30,9 @@ def test_plain_turns_numpy_scalars_into_python_ones():
 
 
 def test_unit_is_logarithmic_where_declared_and_clipped():
-    assert unit(np.array([1e-4, 1e-2, 1.0, 5.0]), LOG).tolist() == pytest.approx([0.0, 0.5, 1.0, 1.0])
+    assert unit(np.array([1e-4, 1e-2, 1.0, 5.0]), LOG).tolist() == pytest.approx(
+        [0.0, 0.5, 1.0, 1.0]
+    )
     assert unit(np.array([1, 5, 9]), WHOLE).tolist() == [0.0, 0.5, 1.0]
 
 
@@ -40,8 +51,21 @@ def test_a_fixed_number_has_position_zero():
 @pytest.mark.parametrize(
     ("item", "message"),
     [
-        ({"name": "x", "type": "uniform_float", "lower": 2, "upper": 1, "default_value": 1}, "bounds 2 to 1"),
-        ({"name": "x", "type": "uniform_float", "lower": 0, "upper": 1, "log": True, "default_value": 1}, "log scale"),
+        (
+            {"name": "x", "type": "uniform_float", "lower": 2, "upper": 1, "default_value": 1},
+            "bounds 2 to 1",
+        ),
+        (
+            {
+                "name": "x",
+                "type": "uniform_float",
+                "lower": 0,
+                "upper": 1,
+                "log": True,
+                "default_value": 1,
+            },
+            "log scale",
+        ),
         ({"name": "x", "type": "quaternion"}, "unknown type 'quaternion'"),
     ],
 )
@@ -51,18 +75,27 @@ def test_what_is_no_hyperparameter_is_refused(item, message):
 
 
 def test_choices_are_those_of_categoricals_and_constants_only():
-    assert choices(parameter({"name": "c", "type": "categorical", "choices": ["a", 2], "default_value": "a"})) == [
+    assert choices(
+        parameter({"name": "c", "type": "categorical", "choices": ["a", 2], "default_value": "a"})
+    ) == [
         "a",
         2,
     ]
     assert choices(parameter({"name": "c", "type": "constant", "value": 7})) == [7]
-    ordinal = parameter({"name": "o", "type": "ordinal", "sequence": ["s", "m"], "default_value": "m"})
+    ordinal = parameter(
+        {"name": "o", "type": "ordinal", "sequence": ["s", "m"], "default_value": "m"}
+    )
     assert choices(ordinal) == [] and ordinal.sequence == ("s", "m")
 
 
 KNOWN = {
     "size": parameter(
-        {"name": "size", "type": "ordinal", "sequence": ["small", "large", "huge"], "default_value": "small"}
+        {
+            "name": "size",
+            "type": "ordinal",
+            "sequence": ["small", "large", "huge"],
+            "default_value": "small",
+        }
     ),
     "k": WHOLE,
 }
@@ -72,13 +105,15 @@ KNOWN = {
     ("condition", "values", "expected"),
     [
         ({"type": "EQ", "parent": "k", "value": 3}, {"k": 3}, True),
-        ({"type": "EQ", "parent": "k", "value": 3}, {}, False),  # an inactive parent meets no condition
+        # an inactive parent meets no condition
+        ({"type": "EQ", "parent": "k", "value": 3}, {}, False),
         ({"type": "NEQ", "parent": "k", "value": 3}, {"k": 4}, True),
         ({"type": "NEQ", "parent": "k", "value": 3}, {}, False),
         ({"type": "IN", "parent": "k", "values": [1, 2]}, {"k": 2}, True),
         ({"type": "LT", "parent": "k", "value": 3}, {"k": 2}, True),
         ({"type": "GT", "parent": "k", "value": 3}, {"k": 3}, False),
-        ({"type": "LT", "parent": "size", "value": "huge"}, {"size": "large"}, True),  # "large" > "huge" as texts
+        # "large" > "huge" as texts
+        ({"type": "LT", "parent": "size", "value": "huge"}, {"size": "large"}, True),
         ({"type": "GT", "parent": "size", "value": "large"}, {"size": "small"}, False),
     ],
 )
@@ -89,11 +124,18 @@ def test_conditions(condition, values, expected):
 def test_conjunctions_nest():
     both = {
         "type": "AND",
-        "conditions": [{"type": "EQ", "parent": "a", "value": 1}, {"type": "EQ", "parent": "b", "value": 2}],
+        "conditions": [
+            {"type": "EQ", "parent": "a", "value": 1},
+            {"type": "EQ", "parent": "b", "value": 2},
+        ],
     }
     either = {"type": "OR", "conditions": [both, {"type": "EQ", "parent": "c", "value": 3}]}
     assert list(parents(either)) == ["a", "b", "c"]
-    assert holds(either, {"a": 1, "b": 2}, {}) and holds(either, {"c": 3}, {}) and not holds(either, {"a": 1}, {})
+    assert (
+        holds(either, {"a": 1, "b": 2}, {})
+        and holds(either, {"c": 3}, {})
+        and not holds(either, {"a": 1}, {})
+    )
 
 
 def test_an_unknown_condition_is_refused():
@@ -118,6 +160,12 @@ def test_every_kind_that_configspace_writes_is_known():
         assert parameter(item).kind == kind
     for kind in CONDITION_DECODERS:
         nested = {"type": "EQ", "parent": "k", "value": 3}
-        condition = {"type": kind, "parent": "k", "value": 3, "values": [3], "conditions": [nested, nested]}
+        condition = {
+            "type": kind,
+            "parent": "k",
+            "value": 3,
+            "values": [3],
+            "conditions": [nested, nested],
+        }
         assert isinstance(holds(condition, {"k": 3}, KNOWN), bool)
     assert ConfigurationSpace({"x": (0.0, 1.0)}).to_serialized_dict()["format_version"] == 0.4

@@ -29,13 +29,23 @@ def nested() -> ConfigurationSpace:
     kind = Categorical("kind", ["sgd", "adam"], default="sgd")
     momentum = Float("momentum", (0.0, 0.9), default=0.5)
     restarts = Integer("restarts", (1, 9), default=2)
-    space.add(kind, momentum, restarts, Float("lr", (1e-4, 1.0), log=True, default=1e-2), Constant("version", 3))
+    space.add(
+        kind,
+        momentum,
+        restarts,
+        Float("lr", (1e-4, 1.0), log=True, default=1e-2),
+        Constant("version", 3),
+    )
     space.add(
         OrdinalHyperparameter("size", ["s", "m", "l"], default_value="m"),
         Categorical("flag", [True, False], default=True),
     )
     space.add(EqualsCondition(momentum, kind, "sgd"))
-    space.add(AndConjunction(EqualsCondition(restarts, kind, "sgd"), EqualsCondition(restarts, space["flag"], True)))
+    space.add(
+        AndConjunction(
+            EqualsCondition(restarts, kind, "sgd"), EqualsCondition(restarts, space["flag"], True)
+        )
+    )
     space.add(ForbiddenEqualsClause(space["size"], "l"))
     return space
 
@@ -61,26 +71,49 @@ def test_order_conditions_and_default_are_configspaces_own(make):
 def test_samples_are_legal_and_reproducible(make):
     space = Space(make())
     drawn = space.sample(50, np.random.default_rng(1))
-    assert drawn == space.sample(50, np.random.default_rng(1)) != space.sample(50, np.random.default_rng(2))
+    assert (
+        drawn
+        == space.sample(50, np.random.default_rng(1))
+        != space.sample(50, np.random.default_rng(2))
+    )
     for config in drawn:
         space.check(config)
         assert space.completed(config, {}) == config
-    assert space.sample(0, np.random.default_rng(1)) == [] and len(space.sample(1, np.random.default_rng(1))) == 1
+    assert (
+        space.sample(0, np.random.default_rng(1)) == []
+        and len(space.sample(1, np.random.default_rng(1))) == 1
+    )
 
 
 def test_encoding_by_hand(space):
     configs = [
-        {"kind": "sgd", "momentum": 0.45, "restarts": 5, "lr": 1e-2, "version": 3, "size": "m", "flag": True},
+        {
+            "kind": "sgd",
+            "momentum": 0.45,
+            "restarts": 5,
+            "lr": 1e-2,
+            "version": 3,
+            "size": "m",
+            "flag": True,
+        },
         {"kind": "adam", "lr": 1.0, "version": 3, "size": "s", "flag": False},
     ]
     x = space.encode(configs)
     assert x.shape == (2, space.dims) == (2, 11)
     columns = {name: x[:, part] for name, part in space.columns.items()}
-    assert columns["kind"].tolist() == [[1, 0], [0, 1]] and columns["flag"].tolist() == [[1, 0], [0, 1]]
-    assert columns["momentum"].ravel().tolist() == [0.5, 0.0] and columns["restarts"].ravel().tolist() == [0.5, 0.0]
+    assert columns["kind"].tolist() == [[1, 0], [0, 1]] and columns["flag"].tolist() == [
+        [1, 0],
+        [0, 1],
+    ]
+    assert columns["momentum"].ravel().tolist() == [0.5, 0.0] and columns[
+        "restarts"
+    ].ravel().tolist() == [0.5, 0.0]
     assert columns["lr"].ravel().tolist() == pytest.approx([0.5, 1.0])
-    assert columns["size"].ravel().tolist() == [0.5, 0.0] and columns["version"].ravel().tolist() == [1, 1]
-    assert x[:, -2:].tolist() == [[1, 1], [0, 0]]  # activity of the two conditional ones, at the end
+    assert columns["size"].ravel().tolist() == [0.5, 0.0] and columns[
+        "version"
+    ].ravel().tolist() == [1, 1]
+    # activity of the two conditional ones, at the end
+    assert x[:, -2:].tolist() == [[1, 1], [0, 0]]
     assert space.conditional == ["momentum", "restarts"]
     assert space.encode([]).shape == (0, 11)
 
@@ -101,11 +134,20 @@ def test_neighbours_are_legal_near_and_reproducible(space):
     random = space.encode(space.sample(60, np.random.default_rng(0)))
     assert np.abs(all_x - x).mean() < 0.6 * np.abs(random - x).mean()
     numbers = [c["lr"] for c in near if c["lr"] != start["lr"]]
-    assert numbers and np.std(np.log10(numbers)) < 4 * 0.25  # a step of 0.1 of four decades, not a new draw
+    # a step of 0.1 of four decades, not a new draw
+    assert numbers and np.std(np.log10(numbers)) < 4 * 0.25
 
 
 def test_completed_switches_children_off_and_fills_from_the_filler(space):
-    full = {"kind": "sgd", "momentum": 0.1, "restarts": 4, "lr": 0.1, "version": 3, "size": "s", "flag": True}
+    full = {
+        "kind": "sgd",
+        "momentum": 0.1,
+        "restarts": 4,
+        "lr": 0.1,
+        "version": 3,
+        "size": "s",
+        "flag": True,
+    }
     assert space.completed({**full, "kind": "adam"}, {}) == {
         k: v for k, v in {**full, "kind": "adam"}.items() if k not in ("momentum", "restarts")
     }
@@ -130,7 +172,15 @@ def test_completed_switches_children_off_and_fills_from_the_filler(space):
     ],
 )
 def test_check_names_the_value_and_what_is_right(space, change, message):
-    config = {"kind": "sgd", "momentum": 0.1, "restarts": 4, "lr": 0.1, "version": 3, "size": "s", "flag": True}
+    config = {
+        "kind": "sgd",
+        "momentum": 0.1,
+        "restarts": 4,
+        "lr": 0.1,
+        "version": 3,
+        "size": "s",
+        "flag": True,
+    }
     space.check(config)
     with pytest.raises(BadInput, match=message):
         space.check({**config, **change})
@@ -156,14 +206,17 @@ def test_saving_keeps_the_space(space, tmp_path):
 
 def test_a_file_in_another_serialization_is_read_through_configspace(tmp_path):
     old = {
-        "hyperparameters": [{"name": "lr", "type": "uniform_float", "log": True, "lower": 0.01, "upper": 1.0}],
+        "hyperparameters": [
+            {"name": "lr", "type": "uniform_float", "log": True, "lower": 0.01, "upper": 1.0}
+        ],
         "conditions": [],
         "forbiddens": [],
         "name": None,
     }
     (tmp_path / "space.json").write_text(json.dumps(old))
     space = Space.load(tmp_path / "space.json")
-    assert space.default() == {"lr": pytest.approx(0.1)}  # ConfigSpace fills in the middle of the log scale
+    # ConfigSpace fills in the middle of the log scale
+    assert space.default() == {"lr": pytest.approx(0.1)}
 
 
 @pytest.mark.parametrize(
@@ -189,7 +242,10 @@ def test_conditions_must_name_hyperparameters_and_not_go_round(tmp_path, space):
     described["conditions"][0]["parent"] = "nobody"
     with pytest.raises(BadInput, match="nobody"):
         Space(described)
-    circle = [{"type": "EQ", "child": c, "parent": p, "value": 1} for c, p in (("lr", "momentum"), ("momentum", "lr"))]
+    circle = [
+        {"type": "EQ", "child": c, "parent": p, "value": 1}
+        for c, p in (("lr", "momentum"), ("momentum", "lr"))
+    ]
     with pytest.raises(BadInput, match="circle"):
         Space({**described, "conditions": circle}).default()
 
@@ -202,16 +258,24 @@ def test_a_missing_file_is_named(tmp_path):
 def test_config_key_forgets_rounding_and_order_but_not_values():
     a = {"x": 0.1 + 0.2, "k": 3}
     assert config_key(a) == config_key({"k": np.int64(3), "x": 0.3})
-    assert config_key(a) != config_key({"k": 3, "x": 0.3000001}) and config_key(a) != config_key({"k": 3})
+    assert config_key(a) != config_key({"k": 3, "x": 0.3000001}) and config_key(a) != config_key(
+        {"k": 3}
+    )
 
 
 def test_spaces_are_read_and_encoded_without_configspace(tmp_path):
     Space(hyperrec_space()).save(tmp_path / "space.json")
     code = (
-        "import sys; from foretune.space.space import Space; s = Space.load(sys.argv[1]); c = s.default(); s.check(c); s.encode([c]);"
+        "import sys; from foretune.space.space import Space; s = Space.load(sys.argv[1]); c "
+        "= s.default(); s.check(c); s.encode([c]);"
         "sys.exit(any(m in sys.modules for m in ('ConfigSpace', 'scipy', 'pandas')))"
     )
-    assert subprocess.run([sys.executable, "-c", code, str(tmp_path / "space.json")], check=False).returncode == 0
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "space.json")], check=False
+        ).returncode
+        == 0
+    )
 
 
 def test_ordinal_numbers_are_encoded_by_rank():

@@ -21,7 +21,9 @@ def same_table(imported: Path, published: Path) -> MetaDataset:
     )
     rows = want.table[want.table["task"].isin(have.tasks)].sort_values(KEYS, ignore_index=True)
     got = have.table.sort_values(KEYS, ignore_index=True)
-    pd.testing.assert_frame_equal(got[rows.columns], rows.astype({"seed": got["seed"].dtype}), check_exact=True)
+    pd.testing.assert_frame_equal(
+        got[rows.columns], rows.astype({"seed": got["seed"].dtype}), check_exact=True
+    )
     return have
 
 

@@ -27,7 +27,9 @@ RAW = {
 }
 
 
-def test_the_published_folder_gives_the_published_table(shared: Path, tmp_path: Path, assert_same_table):
+def test_the_published_folder_gives_the_published_table(
+    shared: Path, tmp_path: Path, assert_same_table
+):
     meta = run(shared / "data/originals/HyperRec", tmp_path / "out")
     assert len(meta.tasks) == 25
     have = assert_same_table(tmp_path / "out", shared / "data/curves/hyperrec")
@@ -38,7 +40,9 @@ def test_the_published_folder_gives_the_published_table(shared: Path, tmp_path: 
 def test_a_small_release_in_the_published_layout(tmp_path: Path):
     (tmp_path / "configs.pkl").write_bytes(pickle.dumps({0: RAW, 1: {**RAW, "batchsize": 32}}))
     curves = {0: np.array([0.1, 0.2]), 1: np.array([0.3, 0.4])}
-    (tmp_path / "profiles.pkl").write_bytes(pickle.dumps({0: {"A": curves}, 1: {"A": {0: np.array([0.5, 0.6])}}}))
+    (tmp_path / "profiles.pkl").write_bytes(
+        pickle.dumps({0: {"A": curves}, 1: {"A": {0: np.array([0.5, 0.6])}}})
+    )
     run(tmp_path, tmp_path / "out")
     meta = MetaDataset.load(tmp_path / "out")
     assert meta.configs[0]["cycliclr.max_lr_ratio"] == pytest.approx(1.2)

@@ -24,16 +24,25 @@ RAW = {
 
 def release(values: dict[str, list[float]]) -> dict[str, object]:
     """LCBench's own layout: one configuration per task, curves by task."""
-    log = {task: {"Train/val_balanced_accuracy": v, "Train/loss": v, "time": v} for task, v in values.items()}
+    log = {
+        task: {"Train/val_balanced_accuracy": v, "Train/loss": v, "time": v}
+        for task, v in values.items()
+    }
     return {
-        task: {"0": {"config": RAW, "log": entry, "results": {"OpenML_task_id": "1"}}} for task, entry in log.items()
+        task: {"0": {"config": RAW, "log": entry, "results": {"OpenML_task_id": "1"}}}
+        for task, entry in log.items()
     }
 
 
-def test_the_published_folder_gives_the_published_table(shared: Path, tmp_path: Path, assert_same_table):
+def test_the_published_folder_gives_the_published_table(
+    shared: Path, tmp_path: Path, assert_same_table
+):
     run(shared / "data/originals/LCBench", tmp_path / "out")
     have = assert_same_table(tmp_path / "out", shared / "data/curves/lcbench")
-    assert have.about["paper_pairs"] == MetaDataset.load(shared / "data/curves/lcbench").about["paper_pairs"]
+    assert (
+        have.about["paper_pairs"]
+        == MetaDataset.load(shared / "data/curves/lcbench").about["paper_pairs"]
+    )
 
 
 @pytest.mark.parametrize("folder", [True, False])

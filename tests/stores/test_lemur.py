@@ -41,7 +41,8 @@ def test_the_trials_of_hand_written_models(wheel: Path, tmp_path: Path):
     run(wheel, tmp_path / "out")
     meta = MetaDataset.load(tmp_path / "out")
     assert meta.tasks == ["mnist", "svhn"] and meta.max_epoch == 2
-    assert len(meta.configs) == 3  # VGG twice, AlexNet with dropout; the one without its dropout is left out
+    # VGG twice, AlexNet with dropout; the one without its dropout is left out
+    assert len(meta.configs) == 3
     shared = next(i for i, c in enumerate(meta.configs) if c["model"] == "VGG" and c["lr"] == 0.01)
     np.testing.assert_allclose(meta.curves("mnist")[shared], [0.5, 0.6])
     np.testing.assert_allclose(meta.curves("svhn")[shared], [0.4, np.nan])

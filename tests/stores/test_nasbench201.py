@@ -18,7 +18,13 @@ ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|
 def architecture(arch: str, first: float) -> dict[str, object]:
     def training(base: float, epochs: list[int]) -> dict[str, object]:
         evals = {f"{name}@{e}": base + e for e in epochs for name in ("x-valid", "ori-test")}
-        return {"name": "infer.tiny", "epochs": 3, "seed": 777, "net_state_dict": None, "eval_acc1es": evals}
+        return {
+            "name": "infer.tiny",
+            "epochs": 3,
+            "seed": 777,
+            "net_state_dict": None,
+            "eval_acc1es": evals,
+        }
 
     results = OrderedDict()
     results["cifar10-valid", 777] = training(first, [0, 1, 2])
@@ -27,21 +33,34 @@ def architecture(arch: str, first: float) -> dict[str, object]:
     results["cifar10", 777] = training(99.0, [0, 1, 2])
     return {
         "12": {},
-        "200": {"arch_index": 0, "arch_str": arch, "all_results": results, "dataset_seed": {"cifar100": [777]}},
+        "200": {
+            "arch_index": 0,
+            "arch_str": arch,
+            "all_results": results,
+            "dataset_seed": {"cifar100": [777]},
+        },
     }
 
 
 def test_a_small_export(tmp_path: Path):
     other = ARCH.replace("none~2", "nor_conv_3x3~2")
-    (tmp_path / "000000.pickle.pbz2").write_bytes(bz2.compress(pickle.dumps(architecture(ARCH, 50.0))))
+    (tmp_path / "000000.pickle.pbz2").write_bytes(
+        bz2.compress(pickle.dumps(architecture(ARCH, 50.0)))
+    )
     (tmp_path / "000011.pickle").write_bytes(pickle.dumps(architecture(other, 60.0)))
     (tmp_path / "meta.pickle.pbz2").write_bytes(b"not read")
     run(tmp_path, tmp_path / "out")
     meta = MetaDataset.load(tmp_path / "out")
-    assert meta.tasks == ["cifar10-valid", "cifar100"] and meta.config_ids == [0, 11] and meta.max_epoch == 3
+    assert (
+        meta.tasks == ["cifar10-valid", "cifar100"]
+        and meta.config_ids == [0, 11]
+        and meta.max_epoch == 3
+    )
     np.testing.assert_allclose(meta.curves("cifar10-valid"), [[50, 51, 52], [60, 61, 62]])
     np.testing.assert_allclose(meta.curves("cifar10-valid", seed=1)[1], [70, 71, 72])
-    np.testing.assert_allclose(meta.curves("cifar100"), [[np.nan, np.nan, 72], [np.nan, np.nan, 82]])
+    np.testing.assert_allclose(
+        meta.curves("cifar100"), [[np.nan, np.nan, 72], [np.nan, np.nan, 82]]
+    )
     assert meta.configs[1]["edge_3_2"] == "nor_conv_3x3"
     assert meta.X.shape == (2, 30) and (meta.X.sum(axis=1) == 6).all()
 

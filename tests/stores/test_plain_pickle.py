@@ -43,7 +43,9 @@ def test_containers_and_arrays_come_back_as_they_were():
 
 def test_scalars_and_fortran_order():
     out = load(
-        io.BytesIO(pickle.dumps({"s": np.float32(1.5), "f": np.asfortranarray([[1.0, 2.0], [3.0, 4.0]])})),
+        io.BytesIO(
+            pickle.dumps({"s": np.float32(1.5), "f": np.asfortranarray([[1.0, 2.0], [3.0, 4.0]])})
+        ),
         "x",
     )
     assert out["s"] == 1.5
@@ -58,7 +60,9 @@ def test_code_in_the_file_is_not_run(tmp_path: Path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("value", [np.array(["a", None], dtype=object), {"d": np.array(["x", "y"])}])
+@pytest.mark.parametrize(
+    "value", [np.array(["a", None], dtype=object), {"d": np.array(["x", "y"])}]
+)
 def test_arrays_of_objects_are_refused(value):
     with pytest.raises(BadInput):
         load(io.BytesIO(pickle.dumps(value)), "x")

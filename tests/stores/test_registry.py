@@ -12,7 +12,10 @@ from foretune.stores.registry import IMPORTERS, import_table
 
 @pytest.mark.parametrize("name", IMPORTERS)
 def test_each_importer_has_run(name: str):
-    assert list(inspect.signature(importlib.import_module(IMPORTERS[name]).run).parameters) == ["src", "dest"]
+    assert list(inspect.signature(importlib.import_module(IMPORTERS[name]).run).parameters) == [
+        "src",
+        "dest",
+    ]
 
 
 def test_unknown_names_and_missing_sources_are_told(tmp_path: Path):

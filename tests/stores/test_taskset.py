@@ -18,7 +18,9 @@ def entry(lr: float, losses: list[float]) -> dict[str, object]:
     }
 
 
-def test_the_published_file_gives_the_published_table(shared: Path, tmp_path: Path, assert_same_table):
+def test_the_published_file_gives_the_published_table(
+    shared: Path, tmp_path: Path, assert_same_table
+):
     meta = run(shared / "data/originals/taskset", tmp_path / "out")
     assert meta.tasks == ["imdb_patch32_GRU64_avg_bs128"]
     assert_same_table(tmp_path / "out", shared / "data/curves/taskset")

@@ -14,7 +14,10 @@ def test_events_come_back_in_order_and_numpy_numbers_as_plain_ones(tmp_path):
     path = tmp_path / "j"
     assert read_journal(path) == []
     append(path, EVENTS[:1])
-    append(path, [{"event": "n", "f": np.float32(0.5), "i": np.int64(3), "b": np.bool_(True)}, EVENTS[1]])
+    append(
+        path,
+        [{"event": "n", "f": np.float32(0.5), "i": np.int64(3), "b": np.bool_(True)}, EVENTS[1]],
+    )
     assert read_journal(path) == [EVENTS[0], {"event": "n", "f": 0.5, "i": 3, "b": True}, EVENTS[1]]
 
 

@@ -32,9 +32,14 @@ def make(meta, budget=30, folder=None, goal="maximize", n=6, **plan):
 def state(study):
     """Everything that a searcher can see, comparable."""
     arrays = {k: getattr(study, k).tolist() for k in ("epoch", "pending", "failed", "past_ids")}
-    matrices = {k: np.nan_to_num(getattr(study, k), nan=-99.0).tolist() for k in ("Y", "X", "start_value")}
+    matrices = {
+        k: np.nan_to_num(getattr(study, k), nan=-99.0).tolist() for k in ("Y", "X", "start_value")
+    }
     rows = json.dumps(study.rows)
-    plain = {k: getattr(study, k) for k in ("asked", "spent", "elapsed", "started", "order", "failures", "configs")}
+    plain = {
+        k: getattr(study, k)
+        for k in ("asked", "spent", "elapsed", "started", "order", "failures", "configs")
+    }
     return {
         **arrays,
         **matrices,
@@ -49,9 +54,19 @@ def test_a_told_step_is_seen_everywhere(meta):
     study = make(meta)
     step = study.ask(Fixed(Step(2, 0, 3, {"why": "test"})))
     assert step == Step(2, 0, 3, {"why": "test"}) and study.pending.tolist() == [0, 0, 3, 0, 0, 0]
-    assert study.remaining == 27 and study.started == [2] and not study.available[2] and study.asked == 1
+    assert (
+        study.remaining == 27
+        and study.started == [2]
+        and not study.available[2]
+        and study.asked == 1
+    )
     study.tell(step, [0.5, 0.7])
-    assert study.spent == 2 and study.remaining == 27 and study.pending[2] == 3 and study.order == [(2, 1), (2, 2)]
+    assert (
+        study.spent == 2
+        and study.remaining == 27
+        and study.pending[2] == 3
+        and study.order == [(2, 1), (2, 2)]
+    )
     study.tell(step, [0.6])
     assert study.pending[2] == 0 and study.epoch[2] == 3 and study.available[2]
     assert study.incumbent == (2, 2, 0.7) and study.best.tolist() == [
@@ -69,7 +84,11 @@ def test_a_told_step_is_seen_everywhere(meta):
 def test_losses_are_higher_is_better_inside_and_raw_in_rows(meta):
     study = make(meta, goal="minimize")
     study.tell(study.ask(Fixed(Step(0, 0, 2))), [3.0, 2.0])
-    assert study.incumbent == (0, 2, -2.0) and study.rows[0][1]["score"] == 2.0 and study.Y[0, 0] == -3.0
+    assert (
+        study.incumbent == (0, 2, -2.0)
+        and study.rows[0][1]["score"] == 2.0
+        and study.Y[0, 0] == -3.0
+    )
 
 
 def test_the_first_of_equal_values_is_the_incumbent(meta):
@@ -84,8 +103,14 @@ def test_epoch_zero_is_free_and_told_once(meta):
     step = study.ask(Fixed(Step(1, 0, 2)))
     study.tell(step, [{"epoch": 0, "score": 0.1}])
     study.tell(step, [{"epoch": 0, "score": 0.1}, {"epoch": 1, "score": 0.2}])
-    study.tell(step, [{"epoch": 0, "score": 0.1}, {"epoch": 1, "score": 0.2}, {"epoch": 2, "score": 0.3}])
-    assert study.spent == 2 and study.start_value[1] == 0.1 and [r["epoch"] for r in study.rows[1]] == [0, 1, 2]
+    study.tell(
+        step, [{"epoch": 0, "score": 0.1}, {"epoch": 1, "score": 0.2}, {"epoch": 2, "score": 0.3}]
+    )
+    assert (
+        study.spent == 2
+        and study.start_value[1] == 0.1
+        and [r["epoch"] for r in study.rows[1]] == [0, 1, 2]
+    )
     assert study.incumbent == (1, 2, 0.3) and study.order == [(1, 1), (1, 2)]
 
 
@@ -112,7 +137,11 @@ def test_a_value_that_is_not_finite_ends_the_trial_and_is_paid_for(meta, value):
         and study.pending[4] == 0
         and not study.available[4]
     )
-    assert study.failures[4] == (2, f"score is {value}") and study.best[4] == 0.5 and study.remaining == 28
+    assert (
+        study.failures[4] == (2, f"score is {value}")
+        and study.best[4] == 0.5
+        and study.remaining == 28
+    )
     with pytest.raises(BadInput, match="configuration 4 has failed in epoch 2"):
         study.tell(step, [{"epoch": 3, "score": 0.9}])
     with pytest.raises(BadSuggestion, match="configuration 4 has failed"):
@@ -135,7 +164,12 @@ def test_a_failure_counts_the_epoch_it_happened_in_once(meta):
     step = study.ask(Fixed(Step(4, 0, 5)))
     study.tell(step, [0.5, 0.6])
     study.fail(step, 2, "no more data")  # it failed in an epoch that was told: nothing new to pay
-    assert study.spent == 2 and study.incumbent == (4, 2, 0.6) and study.failed[4] and study.pending[4] == 0
+    assert (
+        study.spent == 2
+        and study.incumbent == (4, 2, 0.6)
+        and study.failed[4]
+        and study.pending[4] == 0
+    )
 
 
 def test_steps_are_cut_to_the_budget_and_pending_epochs_are_promised(meta):
@@ -143,7 +177,8 @@ def test_steps_are_cut_to_the_budget_and_pending_epochs_are_promised(meta):
     first = study.ask(Fixed(Step(0, 0, 3)))
     second = study.ask(Fixed(Step(1, 0, 9)))
     assert (first.stop, second.stop) == (3, 2) and study.remaining == 0
-    assert study.ask(Fixed(Step(2, 0, 1))) is None  # nothing is left to promise, though nothing is spent
+    # nothing is left to promise, though nothing is spent
+    assert study.ask(Fixed(Step(2, 0, 1))) is None
     study.tell(first, [0.1, 0.2, 0.3])
     study.fail(second, 1, "diverged")
     assert study.spent == 4 and study.remaining == 1 and not study.done
@@ -225,7 +260,10 @@ def test_rows_out_of_turn_are_refused_and_change_nothing(meta, tmp_path, values,
 
 def test_an_unknown_configuration_cannot_be_told_or_failed(meta):
     study = make(meta)
-    for call in (lambda: study.tell(Step(6, 0, 1), [0.5]), lambda: study.fail(Step(-1, 0, 1), 1, "x")):
+    for call in (
+        lambda: study.tell(Step(6, 0, 1), [0.5]),
+        lambda: study.fail(Step(-1, 0, 1), 1, "x"),
+    ):
         with pytest.raises(BadInput, match="unknown: the study has 6"):
             call()
 
@@ -239,7 +277,10 @@ def test_trials_of_ones_own_can_be_told_without_asking(meta):
 def test_open_studies_grow_and_closed_ones_do_not(meta):
     new = {**meta.configs[0], "learning_rate": 0.0123}
     study = make(meta, open=True)
-    assert study.propose(new) == 6 == study.propose(dict(reversed(new.items()))) and study.propose(meta.configs[3]) == 3
+    assert (
+        study.propose(new) == 6 == study.propose(dict(reversed(new.items())))
+        and study.propose(meta.configs[3]) == 3
+    )
     assert len(study.configs) == 7 == len(study.X) == len(study.Y) == len(study.available)
     np.testing.assert_array_equal(study.X[6], meta.space.encode([new])[0])
     with pytest.raises(BadInput, match="learning_rate=7"):
@@ -250,9 +291,16 @@ def test_open_studies_grow_and_closed_ones_do_not(meta):
 
 def test_past_ids_point_at_the_same_configurations(meta):
     study, _ = replay_study(meta, "t0", budget=9)
-    assert study.past_ids.tolist() == list(range(40)) and study.past.tasks == ["t1", "t2", "t3", "t4"]
+    assert study.past_ids.tolist() == list(range(40)) and study.past.tasks == [
+        "t1",
+        "t2",
+        "t3",
+        "t4",
+    ]
     plan = Plan(task="t", metric="score", goal="maximize", max_epoch=9, budget=9, open=True)
-    study = Study(meta.space, [meta.configs[7], {**meta.configs[0], "learning_rate": 0.0123}], plan, past=meta)
+    study = Study(
+        meta.space, [meta.configs[7], {**meta.configs[0], "learning_rate": 0.0123}], plan, past=meta
+    )
     assert study.past_ids.tolist() == [7, -1]
     new = study.propose(meta.configs[2])
     assert study.past_ids[new] == 2
@@ -263,7 +311,9 @@ def eventful(meta, folder):
     study = make(meta, folder=folder, open=True, budget=40, seconds=1e6)
     first = study.ask(Fixed(Step(0, 0, 3, {"why": "numpy", "past": {"a": np.float64(0.5)}})))
     study.tell(first, [{"epoch": 0, "score": 0.1}])
-    study.tell(first, [{"epoch": 1, "score": np.float32(0.25), "seconds": np.int64(3)}], elapsed=1.5)
+    study.tell(
+        first, [{"epoch": 1, "score": np.float32(0.25), "seconds": np.int64(3)}], elapsed=1.5
+    )
     new = study.propose({**meta.configs[0], "learning_rate": 0.0123})
     second = study.ask(Fixed(Step(np.int64(new), np.int64(0), np.int64(9))))
     study.tell(second, [0.5, 0.6, math.nan, 0.7], elapsed=2.5)
@@ -280,20 +330,26 @@ def test_a_study_read_back_is_the_same(meta, tmp_path):
     study = eventful(meta, tmp_path)
     again = Study.load(tmp_path)
     assert state(again) == state(study)
-    assert again.budget == 55 and again.plan.seconds is None and again.plan.notes["tested"] == [0, 1]
+    assert (
+        again.budget == 55 and again.plan.seconds is None and again.plan.notes["tested"] == [0, 1]
+    )
     assert [(s.config_id, s.start, s.stop) for s in again.pending_steps()] == [(0, 1, 3), (5, 0, 4)]
     assert again.pending_steps()[0].because == {"why": "numpy", "past": {"a": 0.5}}
     assert again.rng().random() == study.rng().random()
 
 
 def test_a_journal_cut_at_any_byte_reads_back_to_its_last_whole_event(meta, tmp_path):
-    """What kill -9 leaves, at every kind of place: each prefix of events gives the state that the study had after them."""
+    """What kill -9 leaves, at every kind of place: each prefix of events gives the state that the
+    study had after them.
+    """
     eventful(meta, tmp_path)
     journal = tmp_path / "journal.jsonl"
     data = journal.read_bytes()
     ends = [k for k in range(len(data)) if data[k : k + 1] == b"\n"]
     rng = np.random.default_rng(0)
-    cuts = sorted({0, 1, *(e + d for e in ends for d in (-1, 0, 1)), *rng.integers(0, len(data), 60).tolist()})
+    cuts = sorted(
+        {0, 1, *(e + d for e in ends for d in (-1, 0, 1)), *rng.integers(0, len(data), 60).tolist()}
+    )
     by_events = {}
     for cut in cuts:
         journal.write_bytes(data[:cut])
@@ -302,7 +358,10 @@ def test_a_journal_cut_at_any_byte_reads_back_to_its_last_whole_event(meta, tmp_
         assert state(study) == by_events.setdefault(whole, state(study))
         told = [(i, e) for i, e in study.order]
         assert len(told) == len(set(told)) == study.spent  # nothing twice
-        assert all(study.epoch[i] == max((e for c, e in told if c == i), default=0) for i in range(len(study.configs)))
+        assert all(
+            study.epoch[i] == max((e for c, e in told if c == i), default=0)
+            for i in range(len(study.configs))
+        )
     assert len(by_events) == len(ends) + 1  # every prefix was seen, and nothing whole was lost:
     for whole in range(1, len(ends)):
         assert by_events[whole] != by_events[whole - 1]
@@ -335,7 +394,12 @@ def test_a_folder_is_continued_with_the_budget_now_given(meta, tmp_path):
     study.tell(study.ask(Fixed(Step(0, 0, 4))), [0.1, 0.2, 0.3, 0.4])
     assert study.done
     more = make(meta, folder=tmp_path, budget=12)
-    assert more.spent == 4 and more.budget == 12 and not more.done and Study.load(tmp_path).budget == 12
+    assert (
+        more.spent == 4
+        and more.budget == 12
+        and not more.done
+        and Study.load(tmp_path).budget == 12
+    )
 
 
 @pytest.mark.parametrize(
@@ -386,15 +450,25 @@ def test_a_damaged_study_is_refused(meta, tmp_path, name, content, message):
 
 def test_a_finished_study_is_a_slice_of_a_meta_dataset(meta, tmp_path):
     study = make(meta, folder=tmp_path / "s", goal="minimize")
-    study.tell(study.ask(Fixed(Step(4, 0, 3))), [{"epoch": e, "score": 3.0 - e, "seconds": 0.1} for e in range(4)])
+    study.tell(
+        study.ask(Fixed(Step(4, 0, 3))),
+        [{"epoch": e, "score": 3.0 - e, "seconds": 0.1} for e in range(4)],
+    )
     study.tell(study.ask(Fixed(Step(1, 0, 3))), [5.0, math.nan])
     study.save_tables()
     table = type(meta).load(tmp_path / "s")
-    assert table.config_ids == [1, 4] and table.configs == [meta.configs[1], meta.configs[4]] and table.tasks == ["t"]
+    assert (
+        table.config_ids == [1, 4]
+        and table.configs == [meta.configs[1], meta.configs[4]]
+        and table.tasks == ["t"]
+    )
     np.testing.assert_array_equal(table.curves("t")[1], study.Y[4])
     np.testing.assert_array_equal(table.curves("t")[0], study.Y[1])
-    assert table.failed("t")[0].tolist() == [False, True] + [False] * 7 and table.start("t")[1] == -3.0
-    assert table.curves("t", metric="seconds")[1, 0] == -0.1  # turned like every column: the goal is the table's
+    assert (
+        table.failed("t")[0].tolist() == [False, True] + [False] * 7 and table.start("t")[1] == -3.0
+    )
+    # turned like every column: the goal is the table's
+    assert table.curves("t", metric="seconds")[1, 0] == -0.1
 
 
 def test_a_study_that_only_asked_can_be_saved(meta, tmp_path):

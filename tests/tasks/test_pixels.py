@@ -43,7 +43,10 @@ def test_shorter_side_is_scaled_and_the_centre_cut_out():
 def test_exif_orientation_is_applied():
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
-    pixels = decode(stored(halves("RGB", (255, 255, 255), (0, 0, 0), (32, 32)), "JPEG", exif=exif, quality=95), 16)
+    pixels = decode(
+        stored(halves("RGB", (255, 255, 255), (0, 0, 0), (32, 32)), "JPEG", exif=exif, quality=95),
+        16,
+    )
     assert pixels[2].mean() > 240  # what was left is on top
     assert pixels[13].mean() < 15
 
@@ -51,7 +54,9 @@ def test_exif_orientation_is_applied():
 def test_exif_orientation_survives_transparency():
     exif = Image.Exif()
     exif[0x0112] = 3
-    pixels = decode(stored(halves("RGBA", (9, 9, 9, 255), (250, 250, 250, 255)), "PNG", exif=exif), 16)
+    pixels = decode(
+        stored(halves("RGBA", (9, 9, 9, 255), (250, 250, 250, 255)), "PNG", exif=exif), 16
+    )
     assert pixels[8, 1, 0] == 250
 
 
@@ -81,14 +86,20 @@ def test_deep_samples_are_scaled_to_8_bit(values: np.ndarray, left: int, right: 
 
 
 def test_sixteen_bit_png_grey_one_bit_and_cmyk():
-    assert decode(stored(Image.fromarray(np.full((9, 9), 25_700, np.uint16)), "PNG"), 9)[0, 0].tolist() == [100] * 3
+    assert (
+        decode(stored(Image.fromarray(np.full((9, 9), 25_700, np.uint16)), "PNG"), 9)[0, 0].tolist()
+        == [100] * 3
+    )
     assert decode(stored(Image.new("1", (9, 9), 1), "PNG"), 9).min() == 255
     assert decode(stored(Image.new("CMYK", (9, 9), (0, 0, 0, 255)), "JPEG"), 9).max() < 40
 
 
 def test_animations_give_their_first_frame():
     stream = stored(
-        Image.new("RGB", (9, 9), "white"), "GIF", save_all=True, append_images=[Image.new("RGB", (9, 9), "black")]
+        Image.new("RGB", (9, 9), "white"),
+        "GIF",
+        save_all=True,
+        append_images=[Image.new("RGB", (9, 9), "black")],
     )
     assert decode(stream, 9).min() == 255
 

@@ -39,7 +39,9 @@ def folder(tmp_path: Path) -> Path:
     """Two classes of five 20 x 12 images."""
     for label, name in enumerate(("cat", "dog")):
         (tmp_path / "pets" / name).mkdir(parents=True)
-        for number, pixels in enumerate(np.random.default_rng(label).integers(0, 256, (5, 12, 20, 3), dtype=np.uint8)):
+        for number, pixels in enumerate(
+            np.random.default_rng(label).integers(0, 256, (5, 12, 20, 3), dtype=np.uint8)
+        ):
             Image.fromarray(pixels).save(tmp_path / "pets" / name / f"{number}.png")
     return tmp_path / "pets"
 
@@ -48,13 +50,19 @@ def test_split_is_60_20_20_in_every_class():
     labels = np.repeat([0, 1, 2], [50, 10, 100])
     split = split_by_content(noise(160), labels)
     for label, n in enumerate((50, 10, 100)):
-        assert np.bincount(split[labels == label], minlength=3).tolist() == [0.6 * n, 0.2 * n, 0.2 * n]
+        assert np.bincount(split[labels == label], minlength=3).tolist() == [
+            0.6 * n,
+            0.2 * n,
+            0.2 * n,
+        ]
 
 
 def test_split_depends_on_content_not_on_order():
     images, labels = noise(60), np.tile([0, 1], 30)
     order = np.random.default_rng(1).permutation(60)
-    assert np.array_equal(split_by_content(images, labels)[order], split_by_content(images[order], labels[order]))
+    assert np.array_equal(
+        split_by_content(images, labels)[order], split_by_content(images[order], labels[order])
+    )
 
 
 def test_equal_images_fall_in_one_part_even_across_classes():
@@ -107,7 +115,12 @@ def test_save_and_load_keep_everything_and_the_bytes_are_the_same(tmp_path: Path
     task.save(tmp_path / "a.npz")
     task.save(tmp_path / "b.npz")
     loaded = Task.load(tmp_path / "a.npz")
-    assert (loaded.name, loaded.source, loaded.licence, loaded.class_names) == ("t", "src", "MIT", ("ä", "b", "c d"))
+    assert (loaded.name, loaded.source, loaded.licence, loaded.class_names) == (
+        "t",
+        "src",
+        "MIT",
+        ("ä", "b", "c d"),
+    )
     assert loaded.hash == task.hash
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     assert hashlib.sha256((tmp_path / "a.npz").read_bytes()).hexdigest() != task.hash
@@ -115,7 +128,12 @@ def test_save_and_load_keep_everything_and_the_bytes_are_the_same(tmp_path: Path
 
 def test_load_splits_a_file_without_split(tmp_path: Path):
     task = make_task()
-    np.savez(tmp_path / "plain.npz", images=task.images, labels=task.labels, class_names=np.array(task.class_names))
+    np.savez(
+        tmp_path / "plain.npz",
+        images=task.images,
+        labels=task.labels,
+        class_names=np.array(task.class_names),
+    )
     assert Task.load(tmp_path / "plain.npz").hash == task.hash
     assert Task.load(tmp_path / "plain.npz").name == "plain"
 
@@ -170,7 +188,11 @@ def test_read_folder(folder: Path):
     (folder / "cat" / "Thumbs.db").write_text("clutter")
     seen = []
     task = read_folder(folder, 10, lambda done, total: seen.append((done, total)))
-    assert (task.name, task.class_names, task.images.shape) == ("pets", ("cat", "dog"), (10, 10, 10, 3))
+    assert (task.name, task.class_names, task.images.shape) == (
+        "pets",
+        ("cat", "dog"),
+        (10, 10, 10, 3),
+    )
     assert task.labels.tolist() == [0] * 5 + [1] * 5
     assert seen[-1] == (10, 10)
     assert read_folder(folder, 10).hash == task.hash
@@ -232,7 +254,9 @@ def test_read_folder_names_the_file_that_it_refuses(folder: Path, spoil, message
 
 
 def test_read_folder_refuses_an_empty_or_flat_folder(tmp_path: Path):
-    with pytest.raises(BadInput, match="is empty; a task is a folder with one folder of images per class"):
+    with pytest.raises(
+        BadInput, match="is empty; a task is a folder with one folder of images per class"
+    ):
         read_folder(tmp_path)
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     with pytest.raises(BadInput, match="put the images into one folder per class"):
@@ -251,7 +275,10 @@ def test_load_task_finds_folders_files_and_prepared_tasks(folder: Path, tmp_path
     assert prepared(tmp_path / "data") == ["stored"]
     assert load_task("stored", tmp_path / "data", 8).hash == make_task().hash
     assert load_task("stored", tmp_path / "data", 12).images.shape[1] == 12
-    assert load_task(str(tmp_path / "data" / "images" / "stored.npz"), tmp_path, 8).hash == make_task().hash
+    assert (
+        load_task(str(tmp_path / "data" / "images" / "stored.npz"), tmp_path, 8).hash
+        == make_task().hash
+    )
     assert load_task(folder, tmp_path / "data", 10).hash == read_folder(folder, 10).hash
 
 
@@ -287,5 +314,8 @@ def test_sheet_shows_a_row_per_class():
     page = np.asarray(sheet(task, per_class=4, px=20))
     assert page.shape[0] == 3 * 22
     first = task.images[(task.split == 0) & (task.labels == 1)][0]
-    assert abs(page[22:42, page.shape[1] - 4 * 22 : page.shape[1] - 4 * 22 + 20].mean() - first.mean()) < 4
+    assert (
+        abs(page[22:42, page.shape[1] - 4 * 22 : page.shape[1] - 4 * 22 + 20].mean() - first.mean())
+        < 4
+    )
     assert sheet_png(task).startswith(b"\x89PNG")

@@ -1,4 +1,6 @@
-"""torchvision's datasets, from files laid out as torchvision expects them: MNIST's format is made here."""
+"""torchvision's datasets, from files laid out as torchvision expects them: MNIST's format is made
+here.
+"""
 
 import struct
 from pathlib import Path
@@ -20,7 +22,9 @@ def mnist(tmp_path: Path) -> Path:
     rng = np.random.default_rng(0)
     for part, n in (("train", 40), ("t10k", 20)):
         pixels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8)
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(struct.pack(">IIII", 2051, n, 28, 28) + pixels.tobytes())
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(
+            struct.pack(">IIII", 2051, n, 28, 28) + pixels.tobytes()
+        )
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(
             struct.pack(">II", 2049, n) + bytes(np.arange(n, dtype=np.uint8) % 10)
         )
@@ -50,7 +54,9 @@ def test_too_large_is_refused_before_decoding(mnist: Path, monkeypatch: pytest.M
         load_task("torchvision:MNIST", mnist, 28)
 
 
-def test_without_files_and_network_the_error_says_where_to_put_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_without_files_and_network_the_error_says_where_to_put_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     import torchvision.datasets
 
     class Absent:
@@ -59,7 +65,8 @@ def test_without_files_and_network_the_error_says_where_to_put_them(tmp_path: Pa
 
     monkeypatch.setattr(torchvision.datasets, "DTD", Absent)
     with pytest.raises(
-        BadInput, match=r"DTD: is not in .*cannot be downloaded here \(no route to host\).*put the dataset's files into"
+        BadInput,
+        match=r"DTD: is not in .*cannot be downloaded here \(no route to host\).*put the dataset's files into",
     ):
         read_torchvision("DTD", tmp_path)
 
@@ -81,7 +88,9 @@ def test_every_listed_dataset_exists_and_takes_its_options():
 
     for name, parts in DATASETS.items():
         parameters = inspect.signature(getattr(torchvision.datasets, name).__init__).parameters
-        takes_more = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+        takes_more = any(
+            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+        )
         for options in parts.options.values():
             unknown = {*options, *parts.common} - set(parameters)
             assert not unknown or takes_more, (name, unknown)

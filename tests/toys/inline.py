@@ -4,7 +4,9 @@ from foretune.running.workers import Died, Ended, Row
 
 
 class Inline:
-    """A step runs when events are asked for, first submitted first; `die` lists trials whose next step dies instead."""
+    """A step runs when events are asked for, first submitted first; `die` lists trials whose next
+    step dies instead.
+    """
 
     def __init__(self, objective, count=1, die=()):
         self.objective, self.count, self.die = objective, count, list(die)

@@ -22,7 +22,9 @@ def picture_task(name="new", seed=0):
 
 
 def ranking_of(meta, supported=True, residual=False):
-    """With `residual`, as HyperSTAR makes it: a list in which all past tasks count alike, and what the images add."""
+    """With `residual`, as HyperSTAR makes it: a list in which all past tasks count alike, and what
+    the images add.
+    """
     past = Past.of(meta)
     n, t = len(meta), len(meta.tasks)
     weights = np.linspace(t, 1, t) / np.linspace(t, 1, t).sum()

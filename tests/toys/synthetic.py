@@ -1,7 +1,9 @@
-"""A small meta-dataset made of formulas: for examples, tests and a first look at a method, at no cost.
+"""A small meta-dataset made of formulas: for examples, tests and a first look at a method, at no
+cost.
 
-Curves are a - (a - 0.1) * exp(-r e) plus noise, with `a` highest at a learning rate that differs a little by task, and lower for a weak optimizer or a
-wrong depth; high learning rates with SGD diverge. What it shows about methods is only that their wiring holds.
+Curves are a - (a - 0.1) * exp(-r e) plus noise, with `a` highest at a learning rate that differs a
+little by task, and lower for a weak optimizer or a wrong depth; high learning rates with SGD
+diverge. What it shows about methods is only that their wiring holds.
 """
 
 import math
@@ -27,7 +29,9 @@ def synthetic_space() -> Space:
 def synthetic_meta(
     tasks: int = 5, configs: int = 40, epochs: int = 9, seed: int = 0, goal: str = "maximize"
 ) -> MetaDataset:
-    """Tasks t0, t1, ... of `configs` shared configurations; `goal` "minimize" gives an error rate, else an accuracy."""
+    """Tasks t0, t1, ... of `configs` shared configurations; `goal` "minimize" gives an error rate,
+    else an accuracy.
+    """
     rng = np.random.default_rng(seed)
     space = synthetic_space()
     pool = space.sample(configs, rng)
@@ -62,7 +66,9 @@ def synthetic_meta(
 def curve(config: Config, optimum: float, epochs: int, rng: np.random.Generator) -> list[float]:
     """Accuracies of epochs 0 .. `epochs`, NaN from where the configuration diverges."""
     distance = math.log10(config["learning_rate"]) - optimum
-    weak = {"sgd": 0.03 - 0.03 * config.get("momentum", 0.0), "adam": 0.0, "adagrad": 0.05}[config["optimizer"]]
+    weak = {"sgd": 0.03 - 0.03 * config.get("momentum", 0.0), "adam": 0.0, "adagrad": 0.05}[
+        config["optimizer"]
+    ]
     best = 0.95 - 0.12 * distance**2 - weak - (0.04 if config["finetune"] == "head" else 0.0)
     best = max(0.1, best)
     noise = rng.normal(0, 0.004, epochs + 1)

@@ -5,7 +5,10 @@ from synthetic import synthetic_meta
 
 
 def test_same_seed_same_curves_and_shape():
-    a, b = synthetic_meta(tasks=3, configs=10, epochs=5), synthetic_meta(tasks=3, configs=10, epochs=5)
+    a, b = (
+        synthetic_meta(tasks=3, configs=10, epochs=5),
+        synthetic_meta(tasks=3, configs=10, epochs=5),
+    )
     np.testing.assert_array_equal(a.Y(), b.Y())
     assert a.Y().shape == (3, 10, 5)
     assert a.configs == b.configs

@@ -1,9 +1,11 @@
-"""A toy objective and study for tests with real processes: importable by spawned workers, and a script.
+"""A toy objective and study for tests with real processes: importable by spawned workers, and a
+script.
 
     python toy.py FOLDER --workers 2      runs the study in FOLDER, or continues it
 
-A configuration is {"x": ...}; its value after epoch e is x (1 - 0.7^e), so that the best configuration is the one of the highest x. Every epoch that is
-really executed adds a line `trial epoch` to FOLDER/executed, so that a test can count what was done twice.
+A configuration is {"x": ...}; its value after epoch e is x (1 - 0.7^e), so that the best
+configuration is the one of the highest x. Every epoch that is really executed adds a line `trial
+epoch` to FOLDER/executed, so that a test can count what was done twice.
 """
 
 import argparse
@@ -26,7 +28,15 @@ from foretune.study.outcome import Outcome
 from foretune.study.study import Plan, Study
 
 EPOCHS = 9
-X = {"type": "uniform_float", "name": "x", "lower": 0.0, "upper": 1.0, "default_value": 0.5, "log": False, "meta": None}
+X = {
+    "type": "uniform_float",
+    "name": "x",
+    "lower": 0.0,
+    "upper": 1.0,
+    "default_value": 0.5,
+    "log": False,
+    "meta": None,
+}
 KIND = {
     "type": "categorical",
     "name": "kind",
@@ -65,7 +75,9 @@ class Toy:
     seconds: float = 0.0
 
     def run(self, config_id, config, start, stop, on_epoch=None):
-        """Rows of the epochs after `start`; those that the checkpoint has are not executed again."""
+        """Rows of the epochs after `start`; those that the checkpoint has are not executed
+        again.
+        """
         if config["kind"] == "refuses":
             raise BadInput("this configuration cannot be trained")
         rows = self.read(config_id)
@@ -136,7 +148,9 @@ def main():
     args = parser.parse_args()
     study = toy_study(args.folder, toy_pool(args.configs), args.budget, args.method)
     try:
-        run_study(study, searcher(args.method), Processes(Toy(args.folder, args.seconds), args.workers))
+        run_study(
+            study, searcher(args.method), Processes(Toy(args.folder, args.seconds), args.workers)
+        )
     except KeyboardInterrupt:
         return 130
     return 0

@@ -26,14 +26,21 @@ def test_same_generator_same_pictures_in_range(policy: str) -> None:
 
 def test_flip_mirrors_about_half() -> None:
     ramp = torch.linspace(0, 1, 16).expand(64, 3, 16, 16)
-    slope = augment(ramp, "crop_flip", generator())[:, 0, 8, 12] - augment(ramp, "crop_flip", generator())[:, 0, 8, 4]
+    slope = (
+        augment(ramp, "crop_flip", generator())[:, 0, 8, 12]
+        - augment(ramp, "crop_flip", generator())[:, 0, 8, 4]
+    )
     assert 20 <= int((slope < 0).sum()) <= 44
-    slope = augment(ramp, "crop", generator())[:, 0, 8, 12] - augment(ramp, "crop", generator())[:, 0, 8, 4]
+    slope = (
+        augment(ramp, "crop", generator())[:, 0, 8, 12]
+        - augment(ramp, "crop", generator())[:, 0, 8, 4]
+    )
     assert (slope > 0).all()
 
 
 def test_crop_scales_between_70_and_100_percent() -> None:
-    ramp = torch.linspace(0, 1, 17)[:16].add(1 / 32).expand(64, 3, 16, 16)  # value = position of the pixel's centre
+    # value = position of the pixel's centre
+    ramp = torch.linspace(0, 1, 17)[:16].add(1 / 32).expand(64, 3, 16, 16)
     out = augment(ramp, "crop", generator())[:, 0, 8, :]
     side = (out[:, 12] - out[:, 4]) / (ramp[0, 0, 0, 12] - ramp[0, 0, 0, 4])
     assert side.min() >= 0.69 and side.max() <= 1.01 and side.max() - side.min() > 0.2

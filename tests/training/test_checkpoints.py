@@ -6,13 +6,21 @@ import torch
 
 from foretune.training import checkpoints
 
-CONTENT = {"rows": [{"epoch": 1, "loss": 0.5}], "tensor": torch.arange(6.0).view(2, 3), "none": None}
+CONTENT = {
+    "rows": [{"epoch": 1, "loss": 0.5}],
+    "tensor": torch.arange(6.0).view(2, 3),
+    "none": None,
+}
 
 
 def test_round_trip(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / "c", CONTENT)
     found = checkpoints.load(tmp_path / "c")
-    assert found is not None and found["rows"] == CONTENT["rows"] and torch.equal(found["tensor"], CONTENT["tensor"])
+    assert (
+        found is not None
+        and found["rows"] == CONTENT["rows"]
+        and torch.equal(found["tensor"], CONTENT["tensor"])
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["c"]
 
 
@@ -34,6 +42,7 @@ def test_code_is_never_run(tmp_path: Path) -> None:
         def __reduce__(self) -> tuple:
             return (Path.touch, (tmp_path / "ran",))
 
-    checkpoints.save(tmp_path / "c", {"x": Harmful()})  # the digest is right, the content is not tensors
+    # the digest is right, the content is not tensors
+    checkpoints.save(tmp_path / "c", {"x": Harmful()})
     assert checkpoints.load(tmp_path / "c") is None
     assert not (tmp_path / "ran").exists()

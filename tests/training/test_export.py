@@ -14,7 +14,12 @@ from foretune.training.recipe import Settings
 from foretune.training.trial import evaluate, train
 
 SETTINGS = Settings(
-    network="shufflenet_v2_x05", image_size=32, pretrained=False, batch_size=8, max_epoch=2, device="cpu"
+    network="shufflenet_v2_x05",
+    image_size=32,
+    pretrained=False,
+    batch_size=8,
+    max_epoch=2,
+    device="cpu",
 )
 
 
@@ -22,9 +27,15 @@ SETTINGS = Settings(
 def task() -> Task:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3
-    images = (rng.integers(0, 60, (60, 24, 24, 3)) + 90 * labels[:, None, None, None]).astype(np.uint8)
+    images = (rng.integers(0, 60, (60, 24, 24, 3)) + 90 * labels[:, None, None, None]).astype(
+        np.uint8
+    )
     return Task(
-        "levels", images, labels.astype(np.int64), ("low", "mid", "high"), np.repeat([0, 1, 2], 20).astype(np.uint8)
+        "levels",
+        images,
+        labels.astype(np.int64),
+        ("low", "mid", "high"),
+        np.repeat([0, 1, 2], 20).astype(np.uint8),
     )
 
 
@@ -44,12 +55,18 @@ def test_predicts_as_the_trial_does(task: Task, trained: Path) -> None:
     np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
     found = evaluate(task, trained / "c", settings=SETTINGS)
     assert found["accuracy"] == pytest.approx(float((probabilities.argmax(1) == labels).mean()))
-    assert found["loss"] == pytest.approx(-float(np.log(probabilities[np.arange(20), labels]).mean()), rel=1e-3)
+    assert found["loss"] == pytest.approx(
+        -float(np.log(probabilities[np.arange(20), labels]).mean()), rel=1e-3
+    )
 
 
 def test_files_are_weights_and_plain_json(trained: Path) -> None:
     about = json.loads((trained / "best.json").read_text())
-    assert about["classes"] == ["low", "mid", "high"] and about["image_size"] == 32 and about["epoch"] == 1
+    assert (
+        about["classes"] == ["low", "mid", "high"]
+        and about["image_size"] == 32
+        and about["epoch"] == 1
+    )
     assert about["config"]["finetune"] == "last_blocks" and len(about["mean"]) == 3
     state = torch.load(trained / "best.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in state.values())

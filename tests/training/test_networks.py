@@ -26,7 +26,9 @@ def test_imagenet_weights_classify_imagenet(name: str, right: int) -> None:
 @pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet_v2_x05", "resnet18"])
 def test_chain_computes_what_the_library_does(name: str) -> None:
     torch.manual_seed(7)
-    theirs = torchvision.models.get_model(networks.architecture(name).model, weights=None, num_classes=5).eval()
+    theirs = torchvision.models.get_model(
+        networks.architecture(name).model, weights=None, num_classes=5
+    ).eval()
     ours = build(name, 5, pretrained=False, seed=1).eval()
     networks.load_by_order(ours, theirs.state_dict(), "torchvision")
     x = torch.randn(2, 3, 64, 64)
@@ -48,7 +50,8 @@ def test_timm_chain_computes_what_the_library_does() -> None:
 
 
 @pytest.mark.parametrize(
-    ("finetune", "first"), [("head", "head"), ("last_blocks", "block5"), ("most", "block2"), ("all", "stem")]
+    ("finetune", "first"),
+    [("head", "head"), ("last_blocks", "block5"), ("most", "block2"), ("all", "stem")],
 )
 def test_freezing(finetune: str, first: str) -> None:
     network = build("mobilenet_v2", 4, pretrained=False, finetune=finetune).train()
@@ -62,7 +65,9 @@ def test_freezing(finetune: str, first: str) -> None:
 
 def test_seed_decides_the_weights_and_leaves_the_global_generator_alone() -> None:
     before = torch.random.get_rng_state()
-    one, same, other = (build("shufflenet_v2_x05", 3, pretrained=False, seed=s).state_dict() for s in (1, 1, 2))
+    one, same, other = (
+        build("shufflenet_v2_x05", 3, pretrained=False, seed=s).state_dict() for s in (1, 1, 2)
+    )
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(one[key], same[key]) for key in one)
     assert not torch.equal(one["stages.head.weight"], other["stages.head.weight"])
@@ -71,7 +76,10 @@ def test_seed_decides_the_weights_and_leaves_the_global_generator_alone() -> Non
 def test_own_weights_file_and_what_is_shared(tmp_path: Path) -> None:
     source = torchvision.models.shufflenet_v2_x0_5(weights=None)
     torch.save(source.state_dict(), tmp_path / "w.pth")
-    one, two = (build("shufflenet_v2_x05", 3, weights=tmp_path / "w.pth", finetune="head", seed=s) for s in (0, 1))
+    one, two = (
+        build("shufflenet_v2_x05", 3, weights=tmp_path / "w.pth", finetune="head", seed=s)
+        for s in (0, 1)
+    )
     assert one.stages["stem"] is two.stages["stem"]  # frozen: one copy for all trials
     torch.testing.assert_close(one.stages["stem"][0][0].weight, source.conv1[0].weight)
     assert one.stages["head"].out_features == 3

@@ -23,7 +23,8 @@ def test_first_steps() -> None:
     assert first_step("sgd", weight_decay=1.0) == pytest.approx(0.4)
     assert first_step("adam") == pytest.approx(0.1)  # lr times the sign
     assert first_step("adagrad") == pytest.approx(0.1)
-    assert first_step("rmsprop") == pytest.approx(0.1 / math.sqrt(0.01), rel=1e-4)  # alpha 0.99: v = 0.01 g^2
+    # alpha 0.99: v = 0.01 g^2
+    assert first_step("rmsprop") == pytest.approx(0.1 / math.sqrt(0.01), rel=1e-4)
 
 
 def test_momentum_default_and_option() -> None:
@@ -65,11 +66,15 @@ def test_schedules_are_pytorchs(name: str, options: dict[str, float], theirs: ob
     scheduler = theirs(optimizer)  # type: ignore[operator]
     for epoch in range(1, 21):
         expected = optimizer.param_groups[0]["lr"]
-        assert learning_rate(name, 0.1, epoch, 20, **options) == pytest.approx(expected, rel=1e-9), epoch
+        assert learning_rate(name, 0.1, epoch, 20, **options) == pytest.approx(
+            expected, rel=1e-9
+        ), epoch
         optimizer.step()
         scheduler.step()
 
 
 def test_cyclic_stops_at_one_and_constant_stays() -> None:
-    assert learning_rate("CyclicLR", 0.9, 5, 20, step_size_up=4, max_lr_ratio=1.5, gamma=1.0) == pytest.approx(1.0)
+    assert learning_rate(
+        "CyclicLR", 0.9, 5, 20, step_size_up=4, max_lr_ratio=1.5, gamma=1.0
+    ) == pytest.approx(1.0)
     assert learning_rate("constant", 0.2, 9, 10) == 0.2

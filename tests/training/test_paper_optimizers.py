@@ -8,7 +8,13 @@ from torch import nn
 
 from foretune.errors import BadInput
 from foretune.training.optimizers import build
-from foretune.training.paper_optimizers import SLS, AdaBound, AdaS, rank_after_epoch, stops_improving
+from foretune.training.paper_optimizers import (
+    SLS,
+    AdaBound,
+    AdaS,
+    rank_after_epoch,
+    stops_improving,
+)
 from foretune.training.spectral import network_rank
 
 
@@ -62,7 +68,9 @@ def learn(conv, strength):
 
 def test_adas_rates_follow_the_gain_of_each_layer():
     torch.manual_seed(0)
-    net = nn.Sequential(nn.Conv2d(6, 12, 3), nn.BatchNorm2d(12), nn.Conv2d(12, 8, 1), nn.Linear(3, 2))
+    net = nn.Sequential(
+        nn.Conv2d(6, 12, 3), nn.BatchNorm2d(12), nn.Conv2d(12, 8, 1), nn.Linear(3, 2)
+    )
     optimizer = AdaS(net.parameters(), lr=0.03, beta=0.9, zeta=0.5)
     first, last, norm, fc = net[0].weight, net[2].weight, net[1].weight, net[3].weight
     group = optimizer.param_groups[0]
@@ -126,7 +134,8 @@ def test_sls_takes_the_first_step_that_meets_armijos_condition():
     optimizer = Short([p], lr=1.0, c=0.1, backtrack=0.5, gamma=4.0, batches=2)
     p.grad = (scale * p).detach().clone()
     optimizer.step(loss)
-    # along the gradient: loss(eta) = (1 - eta)^2 / 2 + 5 (1 - 10 eta)^2; it must fall by 0.1 eta 101: 1, .5, .25 do not, .125 does
+    # along the gradient: loss(eta) = (1 - eta)^2 / 2 + 5 (1 - 10 eta)^2; it must fall by 0.1 eta
+    # 101: 1, .5, .25 do not, .125 does
     for eta, holds in ((1, False), (0.5, False), (0.25, False), (0.125, True)):
         assert (0.5 * (1 - eta) ** 2 + 5 * (1 - 10 * eta) ** 2 <= 5.5 - 0.1 * eta * 101) is holds
     assert p.tolist() == pytest.approx([1 - 0.125, 1 - 1.25])
@@ -140,9 +149,13 @@ def test_sls_takes_the_first_step_that_meets_armijos_condition():
         optimizer.step()
 
 
-@pytest.mark.parametrize(("batches", "growth"), [(20, 2 ** (1 / 390)), (390, 2 ** (1 / 390)), (1000, 2 ** (1 / 1000))])
+@pytest.mark.parametrize(
+    ("batches", "growth"), [(20, 2 ** (1 / 390)), (390, 2 ** (1 / 390)), (1000, 2 ** (1 / 1000))]
+)
 def test_sls_grows_no_faster_than_in_its_authors_epochs(batches, growth):
-    """gamma^(1 / batches), as published, where an epoch has 390 batches or more; else gamma^(1 / 390)."""
+    """gamma^(1 / batches), as published, where an epoch has 390 batches or more; else gamma^(1 /
+    390).
+    """
     p = weight([1.0], [1.0])
     optimizer = SLS([p], lr=1e-3, gamma=2.0, batches=batches)
 
@@ -225,7 +238,9 @@ def test_z_after_an_epoch_decomposes_nothing_that_adas_has_decomposed(monkeypatc
     adas, sgd = AdaS(net.parameters(), lr=1e-4), build("sgd", net.parameters(), 0.1)
     decomposed = []
     eigvalsh = torch.linalg.eigvalsh
-    monkeypatch.setattr(torch.linalg, "eigvalsh", lambda a: decomposed.append(len(a)) or eigvalsh(a))
+    monkeypatch.setattr(
+        torch.linalg, "eigvalsh", lambda a: decomposed.append(len(a)) or eigvalsh(a)
+    )
     for _ in range(2):
         net(torch.randn(2, 3, 9, 9)).square().mean().backward()
         adas.step()
@@ -234,10 +249,12 @@ def test_z_after_an_epoch_decomposes_nothing_that_adas_has_decomposed(monkeypatc
         adas.end_epoch()
         each = sum(decomposed)
         found = rank_after_epoch(net, adas)
-        assert each == 3 and sum(decomposed) == 3  # two of the first layer, none of the depthwise, one of the last
+        # two of the first layer, none of the depthwise, one of the last
+        assert each == 3 and sum(decomposed) == 3
         assert found == network_rank(net) == rank_after_epoch(net, sgd) and 0 < found < 1
         decomposed.clear()
-    grouped = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2))  # which AdaS cannot know from the weights alone
+    # which AdaS cannot know from the weights alone
+    grouped = nn.Sequential(nn.Conv2d(4, 8, 3, groups=2))
     adas = AdaS(grouped.parameters())
     adas.end_epoch()
     decomposed.clear()

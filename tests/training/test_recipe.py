@@ -34,9 +34,19 @@ def test_default_is_in_the_pools(network: str) -> None:
 
 
 def test_transfer_recipe() -> None:
-    config = {"learning_rate": 0.005, "optimizer": "sgd", "finetune": "head", "augmentation": "none"}
+    config = {
+        "learning_rate": 0.005,
+        "optimizer": "sgd",
+        "finetune": "head",
+        "augmentation": "none",
+    }
     found = recipe(config, Settings(batch_size=16, network="resnet18"))
-    assert (found.network, found.batch_size, found.optimizer, found.learning_rate) == ("resnet18", 16, "sgd", 0.005)
+    assert (found.network, found.batch_size, found.optimizer, found.learning_rate) == (
+        "resnet18",
+        16,
+        "sgd",
+        0.005,
+    )
     assert (found.finetune, found.augmentation, found.scheduler) == ("head", "none", "cosine")
 
 
@@ -52,7 +62,9 @@ def test_hyperrec_samples_make_recipes_of_their_branch() -> None:
         }
         wanted["CyclicLR"] = {"gamma", "max_lr_ratio", "step_size_up"}
         assert set(found.scheduler_options) == wanted[config["lr_scheduler"]]
-        assert set(found.optimizer_options) == ({"betas"} if found.optimizer == "adam" else {"momentum"})
+        assert set(found.optimizer_options) == (
+            {"betas"} if found.optimizer == "adam" else {"momentum"}
+        )
 
 
 def test_a_space_may_tune_the_options_of_its_optimizers() -> None:
@@ -70,7 +82,9 @@ def test_a_space_may_tune_the_options_of_its_optimizers() -> None:
         found = recipe(config, SETTINGS)
         wanted = {k.partition(".")[2]: v for k, v in config.items() if "." in k}
         assert found.optimizer_options == wanted and len(wanted) == (found.optimizer != "sgd")
-        made = build(found.optimizer, [torch.nn.Parameter(torch.zeros(1))], 0.1, **found.optimizer_options)
+        made = build(
+            found.optimizer, [torch.nn.Parameter(torch.zeros(1))], 0.1, **found.optimizer_options
+        )
         assert {k: made.param_groups[0][k] for k in wanted} == wanted
         met.add(found.optimizer)
     assert met == {"adas", "sls", "adabound", "sgd"}
@@ -79,10 +93,14 @@ def test_a_space_may_tune_the_options_of_its_optimizers() -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_takes_the_options_that_a_space_may_tune(optimizer: str) -> None:
     values = {float: 0.5, int: 7, bool: True}
-    options = {f"{optimizer}.{name}": values[kind] for name, kind in OPTIMIZER_OPTIONS[optimizer].items()}
+    options = {
+        f"{optimizer}.{name}": values[kind] for name, kind in OPTIMIZER_OPTIONS[optimizer].items()
+    }
     options.pop("sgd.dampening", None)  # not with nesterov
     options |= {"sls.gamma": 2.0} if optimizer == "sls" else {}  # at least 1
-    found = recipe({"learning_rate": 0.1, "optimizer": optimizer, **options}, SETTINGS).optimizer_options
+    found = recipe(
+        {"learning_rate": 0.1, "optimizer": optimizer, **options}, SETTINGS
+    ).optimizer_options
     made = build(optimizer, [torch.nn.Parameter(torch.zeros(1))], 0.1, **found).param_groups[0]
     assert found and {k: made[k] for k in found} == found
     assert ("betas" in found) == ("beta1" in OPTIMIZER_OPTIONS[optimizer])
@@ -90,15 +108,25 @@ def test_every_optimizer_takes_the_options_that_a_space_may_tune(optimizer: str)
 
 def test_one_beta_leaves_the_other_as_it_is() -> None:
     config = {"learning_rate": 0.1, "optimizer": "adam"}
-    assert recipe({**config, "adam.beta1": 0.5}, SETTINGS).optimizer_options == {"betas": (0.5, 0.999)}
-    assert recipe({**config, "adam.beta2": 0.9}, SETTINGS).optimizer_options == {"betas": (0.9, 0.9)}
+    assert recipe({**config, "adam.beta1": 0.5}, SETTINGS).optimizer_options == {
+        "betas": (0.5, 0.999)
+    }
+    assert recipe({**config, "adam.beta2": 0.9}, SETTINGS).optimizer_options == {
+        "betas": (0.9, 0.9)
+    }
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"adas.betas": 0.9}, "'adas.betas' is no option of adas: adas.beta, adas.zeta, adas.momentum"),
-        ({"sls.c": 0.1}, "'sls.c' with the optimizer 'adas': make it conditional on optimizer = 'sls'"),
+        (
+            {"adas.betas": 0.9},
+            "'adas.betas' is no option of adas: adas.beta, adas.zeta, adas.momentum",
+        ),
+        (
+            {"sls.c": 0.1},
+            "'sls.c' with the optimizer 'adas': make it conditional on optimizer = 'sls'",
+        ),
         ({"adas.beta": "high"}, "'adas.beta' must be a number, but got 'high'"),
         ({"lion.beta": 0.9}, "does not know: lion.beta"),
     ],
@@ -119,10 +147,15 @@ def test_bad_configurations() -> None:
     with pytest.raises(BadInput, match="optimizer"):
         recipe({"learning_rate": 0.1}, SETTINGS)
     with pytest.raises(BadInput, match=r"adam\.lr|adam\.beta0"):
-        recipe({"lr_scheduler": "StepLR", "optimizer": "Adam", "model": "ResNet34", "batch_size": 32}, SETTINGS)
+        recipe(
+            {"lr_scheduler": "StepLR", "optimizer": "Adam", "model": "ResNet34", "batch_size": 32},
+            SETTINGS,
+        )
 
 
-@pytest.mark.parametrize(("name", "value"), [("image_size", 8), ("batch_size", 1), ("max_epoch", 0), ("threads", 0)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("image_size", 8), ("batch_size", 1), ("max_epoch", 0), ("threads", 0)]
+)
 def test_bad_settings(name: str, value: int) -> None:
     with pytest.raises(BadInput, match=name):
         Settings(**{name: value})
@@ -130,6 +163,7 @@ def test_bad_settings(name: str, value: int) -> None:
 
 def test_no_torch_is_imported() -> None:
     code = (
-        "import sys, foretune.space.catalogue as s; s.Settings(); s.transfer_pool(); assert 'torch' not in sys.modules"
+        "import sys, foretune.space.catalogue as s; s.Settings(); s.transfer_pool(); "
+        "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

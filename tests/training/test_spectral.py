@@ -22,11 +22,14 @@ from foretune.training.spectral import (
 
 
 def components(s: np.ndarray, m: int, v: float) -> tuple[np.ndarray, np.ndarray]:
-    """Free energy (m, L dims) and posterior mean of each component at noise variance v, by coordinate descent from the data.
+    """Free energy (m, L dims) and posterior mean of each component at noise variance v, by
+    coordinate descent from the data.
 
-    With priors of the components optimised out, component h costs -M log(1 - P) - L log(1 - Q) - s^2 / v P Q for 0 <= P, Q < 1 (the shares of
-    its two factors' second moments that are signal) and has posterior mean s P Q; P = Q = 0 is the null component, of cost 0. Each step below
-    minimises this over P or over Q exactly; no threshold and no closed-form solution of the pair is used.
+    With priors of the components optimised out, component h costs -M log(1 - P) - L log(1 - Q) -
+    s^2 / v P Q for 0 <= P, Q < 1 (the shares of its two factors' second moments that are signal)
+    and has posterior mean s P Q; P = Q = 0 is the null component, of cost 0. Each step below
+    minimises this over P or over Q exactly; no threshold and no closed-form solution of the pair is
+    used.
     """
     small = len(s)
     snr = np.maximum(s**2 / v, 1e-300)
@@ -43,7 +46,8 @@ def components(s: np.ndarray, m: int, v: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def slow_evbmf(matrix: np.ndarray, span: float = 5.0, points: int = 160) -> np.ndarray:
-    """Low-rank singular values by minimising the free energy over the variance on a grid, then by Brent's method in the best brackets.
+    """Low-rank singular values by minimising the free energy over the variance on a grid, then by
+    Brent's method in the best brackets.
 
     The grid has `points` values of log v, down to `span` below that of a matrix of pure noise.
     """
@@ -57,15 +61,33 @@ def slow_evbmf(matrix: np.ndarray, span: float = 5.0, points: int = 160) -> np.n
     top = np.log((s**2).sum() / (small * m))
     grid = np.linspace(top - span, top + 0.1, points)
     values = np.array([energy(u) for u in grid])
-    dips = [i for i in range(1, len(grid) - 1) if values[i] <= values[i - 1] and values[i] <= values[i + 1]]
+    dips = [
+        i
+        for i in range(1, len(grid) - 1)
+        if values[i] <= values[i - 1] and values[i] <= values[i + 1]
+    ]
     dips = sorted(dips, key=lambda i: values[i])[:3]
-    found = [minimize_scalar(energy, bracket=(grid[i - 1], grid[i], grid[i + 1]), tol=1e-11) for i in dips]
+    found = [
+        minimize_scalar(energy, bracket=(grid[i - 1], grid[i], grid[i + 1]), tol=1e-11)
+        for i in dips
+    ]
     best = min(found, key=lambda result: result.fun)
     d = components(s, m, float(np.exp(best.x)))[1]
     return d[d > 0]
 
 
-SHAPES = [(12, 12), (20, 20), (8, 40), (15, 60), (5, 90), (40, 8), (60, 15), (30, 18), (2, 30), (25, 27)]
+SHAPES = [
+    (12, 12),
+    (20, 20),
+    (8, 40),
+    (15, 60),
+    (5, 90),
+    (40, 8),
+    (60, 15),
+    (30, 18),
+    (2, 30),
+    (25, 27),
+]
 
 
 def noisy(seed: int) -> tuple[np.ndarray, int, float]:
@@ -75,7 +97,12 @@ def noisy(seed: int) -> tuple[np.ndarray, int, float]:
     sigma = float(10 ** rng.uniform(-3, 1))
     u, _ = np.linalg.qr(rng.normal(size=(rows, max(rank, 1))))
     w, _ = np.linalg.qr(rng.normal(size=(columns, max(rank, 1))))
-    strength = sigma * (np.sqrt(rows) + np.sqrt(columns)) * rng.uniform(2.5, 8, size=max(rank, 1)) * (rank > 0)
+    strength = (
+        sigma
+        * (np.sqrt(rows) + np.sqrt(columns))
+        * rng.uniform(2.5, 8, size=max(rank, 1))
+        * (rank > 0)
+    )
     return (u * strength) @ w.T + sigma * rng.normal(size=(rows, columns)), rank, sigma
 
 
@@ -85,7 +112,9 @@ def test_evbmf_agrees_with_slow_minimisation_on_200_matrices():
     for seed in range(200):
         matrix, rank, _ = noisy(seed)
         fast, slow = evbmf(matrix), slow_evbmf(matrix)
-        assert len(fast) == len(slow), f"seed {seed}: {len(fast)} values kept, {len(slow)} by slow minimisation"
+        assert len(fast) == len(slow), (
+            f"seed {seed}: {len(fast)} values kept, {len(slow)} by slow minimisation"
+        )
         assert (np.diff(fast) <= 0).all()
         if len(fast):
             worst = max(worst, float(np.max(np.abs(fast - slow) / slow)))
@@ -106,7 +135,9 @@ HIGH_RANK = [
 
 @pytest.mark.slow
 def test_evbmf_finds_the_global_minimum_where_half_of_the_values_are_signal():
-    """Near-square, little noise, ranks to L / 2: the free energy has a dozen minima, and those of wide pieces are easily passed over."""
+    """Near-square, little noise, ranks to L / 2: the free energy has a dozen minima, and those of
+    wide pieces are easily passed over.
+    """
     recovered = 0
     for seed in range(24):
         rng = np.random.default_rng(seed)
@@ -114,7 +145,9 @@ def test_evbmf_finds_the_global_minimum_where_half_of_the_values_are_signal():
         signal = rng.normal(size=(rows, rank)) @ rng.normal(size=(rank, columns))
         matrix = signal + sigma * rng.normal(size=(rows, columns))
         fast, slow = evbmf(matrix), slow_evbmf(matrix, span=14.0, points=500)
-        assert len(fast) == len(slow), f"seed {seed}: {len(fast)} values kept, {len(slow)} by slow minimisation"
+        assert len(fast) == len(slow), (
+            f"seed {seed}: {len(fast)} values kept, {len(slow)} by slow minimisation"
+        )
         assert fast == pytest.approx(slow, rel=1e-6)
         recovered += len(fast) == rank
     assert recovered >= 12, f"the planted rank was recovered in {recovered} of 24"
@@ -122,7 +155,9 @@ def test_evbmf_finds_the_global_minimum_where_half_of_the_values_are_signal():
 
 def test_noise_variance_is_recovered_on_a_large_matrix():
     rng = np.random.default_rng(0)
-    matrix = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 300)) + 0.3 * rng.normal(size=(200, 300))
+    matrix = rng.normal(size=(200, 5)) @ rng.normal(size=(5, 300)) + 0.3 * rng.normal(
+        size=(200, 300)
+    )
     kept = evbmf(matrix)
     clean = np.linalg.svd(matrix, compute_uv=False)[:5]
     assert len(kept) == 5
@@ -133,7 +168,9 @@ def test_noise_variance_is_recovered_on_a_large_matrix():
 @pytest.mark.parametrize("shape", [(7, 7), (5, 31), (31, 5)])
 def test_scale_and_transpose_do_not_matter(shape):
     rng = np.random.default_rng(3)
-    matrix = 20 * np.outer(rng.normal(size=shape[0]), rng.normal(size=shape[1])) + rng.normal(size=shape)
+    matrix = 20 * np.outer(rng.normal(size=shape[0]), rng.normal(size=shape[1])) + rng.normal(
+        size=shape
+    )
     kept = evbmf(matrix)
     assert len(kept) == 1
     assert evbmf(matrix.T) == pytest.approx(kept, rel=1e-12)
@@ -159,7 +196,13 @@ def test_any_layout_of_an_array_is_taken_and_complex_numbers_are_refused():
     matrix = 20 * np.outer(rng.normal(size=7), rng.normal(size=9)) + rng.normal(size=(7, 9))
     kept = evbmf(matrix)
     assert len(kept) == 1
-    for same in (matrix[::-1], matrix[:, ::-1], matrix.T[::-1], np.asfortranarray(matrix), matrix.astype(">f8")):
+    for same in (
+        matrix[::-1],
+        matrix[:, ::-1],
+        matrix.T[::-1],
+        np.asfortranarray(matrix),
+        matrix.astype(">f8"),
+    ):
         assert evbmf(same) == pytest.approx(kept, rel=1e-12)
     for bad in (matrix + 5j, torch.tensor(matrix) + 5j, np.array([["a", "b"], ["c", "d"]])):
         with pytest.raises(BadInput, match="real numbers"):
@@ -207,9 +250,16 @@ def test_gain_of_planted_layers():
         net.depthwise.weight += torch.randn(32)[:, None, None, None] * torch.randn(3, 3)
         net.a.weight.zero_()
     gains = {g.layer: g for g in knowledge_gain(net)}
-    assert (gains["point"].output, gains["point"].input) == (pytest.approx(1 / 24), pytest.approx(1 / 32))
+    assert (gains["point"].output, gains["point"].input) == (
+        pytest.approx(1 / 24),
+        pytest.approx(1 / 32),
+    )
     # a depthwise layer has no map between channels, whatever its filters share
-    assert (gains["depthwise"].output, gains["depthwise"].input, gains["depthwise"].output_rank) == (None, None, None)
+    assert (
+        gains["depthwise"].output,
+        gains["depthwise"].input,
+        gains["depthwise"].output_rank,
+    ) == (None, None, None)
     assert (gains["a"].output, gains["a"].input) == (0, 0)
     assert gains["grey"].input is None and gains["grey"].output == 0
     # of the 7 unfoldings that count, those of a (2), grouped (2) and grey (1) have no gain
@@ -223,7 +273,9 @@ def test_unfoldings_put_a_channel_and_all_its_connections_in_a_row():
         conv.weight.normal_(generator=torch.Generator().manual_seed(1))
         conv.weight[:6, 2] = 40.0  # input channel 2, in the first group, drowns the others
     gain = knowledge_gain(net)[0]
-    rows = torch.stack([conv.weight[6 * (c // 4) : 6 * (c // 4) + 6, c % 4].flatten() for c in range(8)]).detach()
+    rows = torch.stack(
+        [conv.weight[6 * (c // 4) : 6 * (c // 4) + 6, c % 4].flatten() for c in range(8)]
+    ).detach()
     kept = evbmf(rows)
     assert (gain.input_rank, gain.input) == (1, pytest.approx(float((kept / kept[0]).sum()) / 8))
 
@@ -232,7 +284,9 @@ def test_depthwise_convolutions_are_left_out_of_z():
     """Z of a separable network is that of its other layers; one without any other has none."""
     torch.manual_seed(0)
     wide = nn.Conv2d(16, 32, 3, groups=16)  # two filters a channel
-    net = nn.Sequential(nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, groups=16), wide, nn.Conv2d(32, 8, 1))
+    net = nn.Sequential(
+        nn.Conv2d(3, 16, 3), nn.Conv2d(16, 16, 3, groups=16), wide, nn.Conv2d(32, 8, 1)
+    )
     with torch.no_grad():
         net[0].weight += 3 * torch.outer(torch.randn(16), torch.randn(27)).view(16, 3, 3, 3)
     others = nn.Sequential(net[0], net[3])
@@ -253,7 +307,9 @@ def test_frozen_and_broken_networks_are_refused():
 
 
 def test_evbmf_of_a_resnet34_costs_little_beside_its_decompositions():
-    """Processor time of everything but Gram matrices and eigenvalues: 36 layers, 69 spectra (three 1x1 layers share theirs)."""
+    """Processor time of everything but Gram matrices and eigenvalues: 36 layers, 69 spectra (three
+    1x1 layers share theirs).
+    """
     rng = torch.Generator().manual_seed(0)
     sides = {
         64: [147, *[576] * 13, 1152],

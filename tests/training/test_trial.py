@@ -36,7 +36,13 @@ def squares(name: str = "squares", count: int = 80, seed: int = 0) -> Task:
     labels = np.arange(count) % 2
     images = rng.integers(0, 120, (count, 32, 32, 3)) + 130 * labels[:, None, None, None]
     split = np.repeat(np.array([0, 1, 2]), [count // 2, count // 4, count // 4])
-    return Task(name, images.astype(np.uint8), labels.astype(np.int64), ("dark", "bright"), split.astype(np.uint8))
+    return Task(
+        name,
+        images.astype(np.uint8),
+        labels.astype(np.int64),
+        ("dark", "bright"),
+        split.astype(np.uint8),
+    )
 
 
 def numbers(rows: list[dict]) -> list[dict]:
@@ -54,22 +60,32 @@ def config(**changes: object) -> dict:
 
 
 @pytest.mark.parametrize(
-    ("finetune", "optimizer"), [("head", "adam"), ("last_blocks", "adagrad"), ("most", "sgd"), ("all", "adam")]
+    ("finetune", "optimizer"),
+    [("head", "adam"), ("last_blocks", "adagrad"), ("most", "sgd"), ("all", "adam")],
 )
 def test_three_steps_equal_one(tmp_path: Path, finetune: str, optimizer: str) -> None:
     task, chosen = (
         squares(),
-        config(finetune=finetune, optimizer=optimizer, learning_rate=1e-4 if optimizer == "sgd" else 3e-3),
+        config(
+            finetune=finetune,
+            optimizer=optimizer,
+            learning_rate=1e-4 if optimizer == "sgd" else 3e-3,
+        ),
     )
     whole = train(task, chosen, 0, 3, settings=SETTINGS, seed=5, checkpoint=tmp_path / "whole")
     cut = [
         row
         for e in range(3)
-        for row in train(task, chosen, e, e + 1, settings=SETTINGS, seed=5, checkpoint=tmp_path / "cut")
+        for row in train(
+            task, chosen, e, e + 1, settings=SETTINGS, seed=5, checkpoint=tmp_path / "cut"
+        )
     ]
     assert numbers(cut) == numbers(whole)
     assert [row["epoch"] for row in cut] == [1, 2, 3]
-    one, other = (training.reopen(task, tmp_path / name, "cpu").network.state_dict() for name in ("whole", "cut"))
+    one, other = (
+        training.reopen(task, tmp_path / name, "cpu").network.state_dict()
+        for name in ("whole", "cut")
+    )
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
@@ -86,8 +102,12 @@ def test_two_epochs_by_hand() -> None:
     )
     y, t = torch.from_numpy(labels[kept]), torch.from_numpy(truth)
     for epoch in (1, 2):
-        optimizer.param_groups[0]["lr"] = rate = 3e-3 * (1 + math.cos(math.pi * (epoch - 1) / 6)) / 2
-        order = torch.randperm(16, generator=torch.Generator().manual_seed(training.draw(3, "order", epoch)))
+        optimizer.param_groups[0]["lr"] = rate = (
+            3e-3 * (1 + math.cos(math.pi * (epoch - 1) / 6)) / 2
+        )
+        order = torch.randperm(
+            16, generator=torch.Generator().manual_seed(training.draw(3, "order", epoch))
+        )
         network.train()
         total = 0.0
         for batch in (order[:8], order[8:]):
@@ -103,22 +123,38 @@ def test_two_epochs_by_hand() -> None:
         row = rows[epoch - 1]
         assert row["learning_rate"] == pytest.approx(rate)
         assert row["train_loss"] == pytest.approx(total / 16, rel=1e-3)
-        assert row["valid_loss"] == pytest.approx(float(torch.nn.functional.cross_entropy(logits, t)), rel=1e-2)
+        assert row["valid_loss"] == pytest.approx(
+            float(torch.nn.functional.cross_entropy(logits, t)), rel=1e-2
+        )
         assert row["valid_accuracy"] == pytest.approx(float((logits.argmax(1) == t).float().mean()))
         assert row["valid_top5"] == 1.0  # two classes are always among the top five
 
 
 def test_same_seed_same_numbers_another_seed_others() -> None:
-    one, same, other = (train(squares(), config(finetune="head"), 0, 1, settings=SETTINGS, seed=s) for s in (0, 0, 1))
+    one, same, other = (
+        train(squares(), config(finetune="head"), 0, 1, settings=SETTINGS, seed=s)
+        for s in (0, 0, 1)
+    )
     assert numbers(one) == numbers(same) != numbers(other)
 
 
-def test_known_epochs_are_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_known_epochs_are_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, seen = tmp_path / "c", []
     rows = train(squares(), config(), 0, 2, settings=SETTINGS, seed=0, checkpoint=path)
     monkeypatch.setattr(training, "Trial", None)
     assert (
-        train(squares(), config(), 0, 2, settings=SETTINGS, seed=0, checkpoint=path, on_epoch=seen.append)
+        train(
+            squares(),
+            config(),
+            0,
+            2,
+            settings=SETTINGS,
+            seed=0,
+            checkpoint=path,
+            on_epoch=seen.append,
+        )
         == rows
         == seen
     )
@@ -133,7 +169,16 @@ def test_damaged_checkpoint_starts_again_with_the_same_numbers(tmp_path: Path) -
     path.write_bytes(damaged)
     seen: list[dict] = []
     assert numbers(
-        train(squares(), config(), 1, 2, settings=SETTINGS, seed=0, checkpoint=path, on_epoch=seen.append)
+        train(
+            squares(),
+            config(),
+            1,
+            2,
+            settings=SETTINGS,
+            seed=0,
+            checkpoint=path,
+            on_epoch=seen.append,
+        )
     ) == numbers(rows[1:])
     assert [row["epoch"] for row in seen] == [2]
 
@@ -149,7 +194,15 @@ def test_checkpoint_of_another_trial_is_refused(tmp_path: Path) -> None:
 
 def test_checkpoint_holds_what_is_trained_only(tmp_path: Path) -> None:
     for finetune in ("head", "all"):
-        train(squares(), config(finetune=finetune), 0, 1, settings=SETTINGS, seed=0, checkpoint=tmp_path / finetune)
+        train(
+            squares(),
+            config(finetune=finetune),
+            0,
+            1,
+            settings=SETTINGS,
+            seed=0,
+            checkpoint=tmp_path / finetune,
+        )
     head, everything = ((tmp_path / name).stat().st_size for name in ("head", "all"))
     assert head * 20 < everything
 
@@ -164,7 +217,9 @@ def test_divergence_names_the_epoch_and_keeps_the_rows(tmp_path: Path) -> None:
 def test_out_of_memory_is_a_failed_trial(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: training.Trial, epoch: int) -> tuple[float, float]:
         if epoch == 3:
-            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes.")
+            raise RuntimeError(
+                "DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes."
+            )
         return 0.1, 1.0
 
     monkeypatch.setattr(training.Trial, "_pass", full)
@@ -175,7 +230,15 @@ def test_out_of_memory_is_a_failed_trial(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_evaluate_counts_the_whole_test_part(tmp_path: Path) -> None:
     settings = replace(SETTINGS, valid_limit=0)
-    rows = train(squares(), config(finetune="last_blocks"), 0, 2, settings=settings, seed=0, checkpoint=tmp_path / "c")
+    rows = train(
+        squares(),
+        config(finetune="last_blocks"),
+        0,
+        2,
+        settings=settings,
+        seed=0,
+        checkpoint=tmp_path / "c",
+    )
     valid = evaluate(squares(), tmp_path / "c", part="valid")
     assert valid["accuracy"] == rows[-1]["valid_accuracy"] and valid["loss"] == pytest.approx(
         rows[-1]["valid_loss"], rel=1e-5

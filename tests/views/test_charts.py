@@ -25,7 +25,9 @@ def numbers(path):
 
 
 def paths(svg, style):
-    return [e.get("d") for e in ElementTree.fromstring(svg).iter("path") if style in e.get("class", "")]
+    return [
+        e.get("d") for e in ElementTree.fromstring(svg).iter("path") if style in e.get("class", "")
+    ]
 
 
 def test_ticks_are_round_and_inside():
@@ -74,7 +76,9 @@ def test_one_point_and_a_constant_line_are_drawn():
 def test_text_is_escaped():
     evil = "<script>alert(1)</script>&"
     frame = Frame(x_label=evil, y_label=evil)
-    svg = line_chart([Line([1, 2], [1, 2], evil, title=evil, cross=True), Line([1, 2], [1, 3], "b")], frame)
+    svg = line_chart(
+        [Line([1, 2], [1, 2], evil, title=evil, cross=True), Line([1, 2], [1, 3], "b")], frame
+    )
     svg += legend([Line([], [], evil)]) + parallel_coordinates(
         [Coordinate(evil, [0.5], [(0.5, evil)])] * 2, ["p0"], [evil]
     )

@@ -28,7 +28,9 @@ def study_of(value, n=80):
 
 
 def test_strong_before_weak_and_shares_are_near_the_truth():
-    found = importance(study_of(lambda c: 2.0 * c["strong"] + 0.5 * c["weak"]), np.random.default_rng(0))
+    found = importance(
+        study_of(lambda c: 2.0 * c["strong"] + 0.5 * c["weak"]), np.random.default_rng(0)
+    )
     assert not found.problem
     assert found.explained > 0.7
     assert list(found.index)[:2] == ["strong", "weak"]
@@ -44,12 +46,22 @@ def test_a_child_counts_where_it_is_active():
 
 
 def test_too_few_trials_or_nothing_to_explain_is_said():
-    assert "at least 12" in importance(study_of(lambda c: c["strong"], n=11), np.random.default_rng(0)).problem
+    assert (
+        "at least 12"
+        in importance(study_of(lambda c: c["strong"], n=11), np.random.default_rng(0)).problem
+    )
     assert "same value" in importance(study_of(lambda c: 0.5), np.random.default_rng(0)).problem
     noise = np.random.default_rng(3)
-    assert "too little" in importance(study_of(lambda c: float(noise.random()), n=20), np.random.default_rng(0)).problem
+    assert (
+        "too little"
+        in importance(
+            study_of(lambda c: float(noise.random()), n=20), np.random.default_rng(0)
+        ).problem
+    )
 
 
 def test_same_seed_same_answer():
     study = study_of(lambda c: c["strong"], n=30)
-    assert importance(study, np.random.default_rng(5)) == importance(study, np.random.default_rng(5))
+    assert importance(study, np.random.default_rng(5)) == importance(
+        study, np.random.default_rng(5)
+    )

@@ -11,7 +11,9 @@ from foretune.views.progress import Progress, describe, duration, number, progre
 
 def study(meta, **plan):
     return Study(
-        meta.space, meta.configs[:5], Plan(task="t", metric="score", goal="maximize", max_epoch=9, budget=20, **plan)
+        meta.space,
+        meta.configs[:5],
+        Plan(task="t", metric="score", goal="maximize", max_epoch=9, budget=20, **plan),
     )
 
 
@@ -45,20 +47,26 @@ def test_a_line_says_where_the_study_stands(meta, monkeypatch):
     shown = Progress(s, io.StringIO())
     assert shown.line(s) == "0/20 epochs · 0 trials (0 running)" and shown.seconds_left(s) is None
     s.tell(Step(1, 0, 9), [0.1], elapsed=2.0)
-    assert "left" not in shown.line(s)  # the first epoch carries the start of the workers: no pace yet
+    # the first epoch carries the start of the workers: no pace yet
+    assert "left" not in shown.line(s)
     s.tell(Step(1, 0, 9), [0.5, 0.4, 0.3], elapsed=2.0)
     s.fail(Step(2, 0, 9), 1, "diverged")
     clock[0] += 8
     assert (
         shown.line(s)
-        == "5/20 epochs · 2 trials (0 running, 1 failed) · best 0.5000 (trial 1, epoch 2) · about 30 s left"
+        == "5/20 epochs · 2 trials (0 running, 1 failed) · best 0.5000 (trial 1, epoch 2) · "
+        "about 30 s left"
     )
     s.elapsed = 990.0
     assert shown.seconds_left(s) == 10.0  # the wall-clock budget ends first
 
 
 def test_losses_are_shown_in_their_own_unit(meta):
-    s = Study(meta.space, meta.configs[:5], Plan(task="t", metric="loss", goal="minimize", max_epoch=9, budget=20))
+    s = Study(
+        meta.space,
+        meta.configs[:5],
+        Plan(task="t", metric="loss", goal="minimize", max_epoch=9, budget=20),
+    )
     s.tell(Step(1, 0, 9), [2.5])
     assert "best 2.5000" in Progress(s, io.StringIO()).line(s)
 
@@ -91,4 +99,8 @@ def test_on_a_terminal_one_line_is_rewritten_and_left_however_it_ends(meta):
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert out.getvalue().count("\r\x1b[2K") == 1 and out.getvalue().endswith("\n") and out.getvalue().count("\n") == 1
+    assert (
+        out.getvalue().count("\r\x1b[2K") == 1
+        and out.getvalue().endswith("\n")
+        and out.getvalue().count("\n") == 1
+    )

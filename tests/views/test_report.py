@@ -1,4 +1,6 @@
-"""The study report: its figures, that it needs nothing from outside, and that nothing in it can run."""
+"""The study report: its figures, that it needs nothing from outside, and that nothing in it can
+run.
+"""
 
 import json
 import re
@@ -25,7 +27,9 @@ def run(method="hyperband", budget=120, goal="maximize", seed=0, meta=None, task
 
 
 class Page(HTMLParser):
-    """Collects what a page asks for, its scripts, its tables and whether tags are closed in order."""
+    """Collects what a page asks for, its scripts, its tables and whether tags are closed in
+    order.
+    """
 
     VOID = ("meta", "img", "br")
 
@@ -60,7 +64,8 @@ class Page(HTMLParser):
 def test_the_report_tells_the_studys_numbers(goal):
     study, other = run(goal=goal), run("random", goal=goal)
     html = study_report(
-        study, extras={"baselines": {"random search": other}, "test_accuracy": 0.8125, "thumbnails": PNG}
+        study,
+        extras={"baselines": {"random search": other}, "test_accuracy": 0.8125, "thumbnails": PNG},
     )
     page = Page(html)
     best = study.incumbent[2] * study.plan.sign
@@ -113,10 +118,19 @@ def test_what_comes_from_outside_cannot_run():
     study.tell(Step(1, 0, 1), [0.6])
     study.fail(Step(1, 1, 2), 2, evil)
     study.steps.append(
-        {"config_id": 0, "start": 0, "stop": 1, "seconds": 0.0, "because": {"why": evil, "past": {evil: 1.0}}}
+        {
+            "config_id": 0,
+            "start": 0,
+            "stop": 1,
+            "seconds": 0.0,
+            "because": {"why": evil, "past": {evil: 1.0}},
+        }
     )
     page = Page(
-        study_report(study, extras={"facts": {evil: evil}, "thumbnails": {evil: PNG}, "baselines": {evil: study}})
+        study_report(
+            study,
+            extras={"facts": {evil: evil}, "thumbnails": {evil: PNG}, "baselines": {evil: study}},
+        )
     )
     assert (page.scripts, page.handlers) == (1, [])
     assert all(link.startswith("data:image/png") for link in page.links)
@@ -140,7 +154,10 @@ def test_plain_cost_counts_epochs_and_time():
     assert cost["share"] == pytest.approx(study.spent / cost["full"])
     assert cost["spent_time"] == ""  # a table has no times
     study = Study(study.space, study.configs, Plan("t", "acc", "maximize", 9, 18))
-    study.tell(Step(0, 0, 2), [{"epoch": 1, "acc": 0.5, "seconds": 20.0}, {"epoch": 2, "acc": 0.6, "seconds": 40.0}])
+    study.tell(
+        Step(0, 0, 2),
+        [{"epoch": 1, "acc": 0.5, "seconds": 20.0}, {"epoch": 2, "acc": 0.6, "seconds": 40.0}],
+    )
     assert (plain_cost(study)["spent_time"], plain_cost(study)["full_time"]) == (
         "60 s",
         "4 min",

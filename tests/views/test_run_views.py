@@ -74,14 +74,19 @@ def test_names(tmp_path):
     for folder, expected in (("mine", "mine · portfolio"), ("t-portfolio-0", "t-portfolio-0")):
         assert title(Study(META.space, [], plan, folder=tmp_path / folder)) == expected
     beside = Study(
-        META.space, [], replace(plan, notes={"baseline": "random"}), folder=tmp_path / "mine" / "compare-random"
+        META.space,
+        [],
+        replace(plan, notes={"baseline": "random"}),
+        folder=tmp_path / "mine" / "compare-random",
     )
     assert title(beside) == "mine beside random"
     assert title(Study(META.space, [], plan)) == "t · portfolio"
 
 
 def test_what_mlflow_takes():
-    assert [finite(v) for v in (1, 0.5, np.float32(2), True, math.inf, math.nan, "3", None)] == [True] * 3 + [False] * 5
+    assert [finite(v) for v in (1, 0.5, np.float32(2), True, math.inf, math.nan, "3", None)] == [
+        True
+    ] * 3 + [False] * 5
     assert name("a=b{c}") == "a_b_c_"
     assert len(texts({"k": "x" * 9000})["k"]) == 5000
 
@@ -92,12 +97,17 @@ def test_saved_views_name_what_is_logged():
     states = {json.loads(t)["name"]: json.loads(json.loads(t)["state"]) for t in tags.values()}
     assert set(states) == {"Studies, best first", "Trials, best first"}
     assert states["Trials, best first"]["orderByAsc"]  # an error rate
-    shown = set(states["Studies, best first"]["selectedColumns"]) | set(states["Trials, best first"]["selectedColumns"])
+    shown = set(states["Studies, best first"]["selectedColumns"]) | set(
+        states["Trials, best first"]["selectedColumns"]
+    )
     assert {f"params.`{k}`" for k in META.space.names} <= shown
     logged = {f"tags.`{k}`" for run in (view.parent, *view.trials.values()) for k in run.tags}
     logged |= {f"params.`{k}`" for run in (view.parent, *view.trials.values()) for k in run.params}
     logged |= {
-        f"metrics.`{p[0]}`" for run in (view.parent, *view.trials.values()) for _, points in run.groups for p in points
+        f"metrics.`{p[0]}`"
+        for run in (view.parent, *view.trials.values())
+        for _, points in run.groups
+        for p in points
     }
     logged |= {f"metrics.`{k}`" for k in view.facts}
     assert shown - logged <= {

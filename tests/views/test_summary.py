@@ -93,7 +93,10 @@ def test_numbers_for_people():
 
 
 def test_a_configuration_in_a_line():
-    assert summary.describe({"learning_rate": 0.003, "optimizer": "adam", "finetune": "head"}) == "lr 0.003 adam head"
+    assert (
+        summary.describe({"learning_rate": 0.003, "optimizer": "adam", "finetune": "head"})
+        == "lr 0.003 adam head"
+    )
     assert summary.describe({"sgd.momentum": 0.9, "batch_size": 32}) == "momentum 0.9 bs 32"
     assert len(summary.describe({f"h{k}": 0.5 for k in range(50)})) <= 70
 
@@ -102,5 +105,8 @@ def test_the_sentence(study):
     assert "no configuration has given a value" in summary.sentence(study)
     study.configs[0] = {"learning_rate": 0.1, "optimizer": "adam", "finetune": "head"}
     take(study, 0, [0.25], 1)
-    line = "After 1 of 10 epochs and 1 configuration, the best valid_error_rate is 25.00 %: configuration 0 at epoch 1, lr 0.1 adam head."
+    line = (
+        "After 1 of 10 epochs and 1 configuration, the best valid_error_rate is 25.00 %: "
+        "configuration 0 at epoch 1, lr 0.1 adam head."
+    )
     assert summary.sentence(study) == line

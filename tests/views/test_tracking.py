@@ -21,9 +21,13 @@ META = synthetic_meta()
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory):
-    """One database for the module: making one takes seconds. In memory where there is such a folder: SQLite waits for the disk at every call."""
+    """One database for the module: making one takes seconds. In memory where there is such a
+    folder: SQLite waits for the disk at every call.
+    """
     memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path_factory.mktemp("mlflow")) as folder:
+    with TemporaryDirectory(
+        dir=memory if os.access(memory, os.W_OK) else tmp_path_factory.mktemp("mlflow")
+    ) as folder:
         yield f"sqlite:///{folder}/db/mlflow.db"
 
 
@@ -45,7 +49,12 @@ def advance(study, objective, steps=10**6):
         step = study.ask(maker)
         if step is None:
             return
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
         if study.pending[step.config_id]:
             study.fail(step, int(study.epoch[step.config_id]), "out of memory")
 
@@ -63,18 +72,24 @@ def runs_of(uri, study):
 
 
 def points(uri, run, key):
-    return [(m.step, m.value) for m in mlflow.MlflowClient(uri).get_metric_history(run.info.run_id, key)]
+    return [
+        (m.step, m.value) for m in mlflow.MlflowClient(uri).get_metric_history(run.info.run_id, key)
+    ]
 
 
 def check_complete(uri, study):
-    """Every finite number of the study's rows is in MLflow once, and the incumbent at every epoch spent."""
+    """Every finite number of the study's rows is in MLflow once, and the incumbent at every epoch
+    spent.
+    """
     parent, trials = runs_of(uri, study)
     assert sorted(trials) == sorted(study.started)
     for i, run in trials.items():
         metric = study.plan.metric
         expected = [(r["epoch"], r[metric]) for r in study.rows[i] if math.isfinite(r[metric])]
         assert sorted(points(uri, run, metric)) == expected
-        assert [s for s, _ in sorted(points(uri, run, "epochs"))] == [r["epoch"] for r in study.rows[i]]
+        assert [s for s, _ in sorted(points(uri, run, "epochs"))] == [
+            r["epoch"] for r in study.rows[i]
+        ]
         assert run.data.params == {k: str(v) for k, v in study.configs[i].items()}
     incumbent = sorted(points(uri, parent, "incumbent"))
     assert [s for s, _ in incumbent] == list(range(incumbent[0][0], study.spent + 1))
@@ -106,9 +121,13 @@ def test_a_study_is_logged_whole(uri, tmp_path):
     assert diverged
     assert {trials[i].info.status for i in study.failures} == {"FAILED"}
     assert all(math.isfinite(v) for i in diverged for _, v in points(uri, trials[i], "best"))
-    short = [i for i in study.started if study.epoch[i] < study.max_epoch and i not in study.failures]
+    short = [
+        i for i in study.started if study.epoch[i] < study.max_epoch and i not in study.failures
+    ]
     assert short
-    assert {(trials[i].info.status, trials[i].data.tags["status"]) for i in short} == {("FINISHED", "stopped")}
+    assert {(trials[i].info.status, trials[i].data.tags["status"]) for i in short} == {
+        ("FINISHED", "stopped")
+    }
 
 
 def test_paused_and_training_trials_say_so(uri, tmp_path):
@@ -120,9 +139,14 @@ def test_paused_and_training_trials_say_so(uri, tmp_path):
     assert parent.info.status == "RUNNING"
     assert trials[step.config_id].data.tags["status"] == "training"
     paused = next(
-        i for i in study.started if i != step.config_id and not study.failed[i] and study.epoch[i] < study.max_epoch
+        i
+        for i in study.started
+        if i != step.config_id and not study.failed[i] and study.epoch[i] < study.max_epoch
     )
-    assert (trials[paused].data.tags["status"], trials[paused].info.status) == ("paused", "SCHEDULED")
+    assert (trials[paused].data.tags["status"], trials[paused].info.status) == (
+        "paused",
+        "SCHEDULED",
+    )
 
 
 class Cut(BaseException):
@@ -132,7 +156,14 @@ class Cut(BaseException):
 class Flaky:
     """A client that ends at its k-th writing call, before or after MLflow carried it out."""
 
-    WRITES = ("log_batch", "create_run", "create_experiment", "set_terminated", "update_run", "log_artifact")
+    WRITES = (
+        "log_batch",
+        "create_run",
+        "create_experiment",
+        "set_terminated",
+        "update_run",
+        "log_artifact",
+    )
 
     def __init__(self, client, k, after, error):
         self.client, self.left, self.after, self.error = client, k, after, error
@@ -170,7 +201,9 @@ def test_cut_at_every_call_nothing_is_lost_or_doubled(uri, tmp_path, kind, after
         tracker._made = Flaky(mlflow.MlflowClient(uri), 1 + k % 7, after, error)
         tracker._retry_at = 0.0
         try:
-            cuts += not tracker.sync(Study.load(study.folder, past=study.past) if kind == "killed" else study)
+            cuts += not tracker.sync(
+                Study.load(study.folder, past=study.past) if kind == "killed" else study
+            )
         except Cut:
             cuts += 1
     assert cuts > 10
@@ -180,7 +213,9 @@ def test_cut_at_every_call_nothing_is_lost_or_doubled(uri, tmp_path, kind, after
     check_complete(uri, study)
     before = [(r.info.run_id, dict(r.data.metrics)) for r in runs_of(uri, study)[1].values()]
     assert tracking.Tracker(uri).sync(study)
-    assert before == [(r.info.run_id, dict(r.data.metrics)) for r in runs_of(uri, study)[1].values()]
+    assert before == [
+        (r.info.run_id, dict(r.data.metrics)) for r in runs_of(uri, study)[1].values()
+    ]
 
 
 def test_a_long_curve_goes_in_batches(uri, tmp_path):
@@ -230,7 +265,9 @@ def test_submit_writes_from_a_thread_and_close_finishes(uri, tmp_path):
     assert tracker.close(study)
     parent, _ = check_complete(uri, study)
     assert parent.info.status == "KILLED"
-    assert [a.path for a in mlflow.MlflowClient(uri).list_artifacts(parent.info.run_id)] == ["report.html"]
+    assert [a.path for a in mlflow.MlflowClient(uri).list_artifacts(parent.info.run_id)] == [
+        "report.html"
+    ]
     advance(study, objective)
     study.note(test_accuracy=0.75)
     assert tracking.Tracker(uri).sync(study)  # another process goes on
@@ -254,7 +291,9 @@ def test_ui_command_names_the_store():
     assert tracking.Tracker("sqlite:///x.db").ui_command.endswith(
         "mlflow ui --workers 1 --backend-store-uri sqlite:///x.db"
     )
-    assert tracking.Tracker("http://127.0.0.1:5000").ui_command.endswith("-m webbrowser http://127.0.0.1:5000")
+    assert tracking.Tracker("http://127.0.0.1:5000").ui_command.endswith(
+        "-m webbrowser http://127.0.0.1:5000"
+    )
 
 
 def test_a_report_is_logged_once_with_its_lines_and_files(uri, tmp_path):
@@ -262,14 +301,19 @@ def test_a_report_is_logged_once_with_its_lines_and_files(uri, tmp_path):
     page.write_text("<p>")
     lines = {"a": [("regret", 0.5, 10), ("regret", 0.25, 20)], "b": [("regret", 0.75, 10)]}
     tracker = tracking.Tracker(uri)
-    assert tracker.log_report("light", lines, [page]) and tracking.Tracker(uri).log_report("light", lines, [page])
+    assert tracker.log_report("light", lines, [page]) and tracking.Tracker(uri).log_report(
+        "light", lines, [page]
+    )
     client = mlflow.MlflowClient(uri)
     experiment = client.get_experiment_by_name("foretune/reports").experiment_id
     runs = client.search_runs([experiment])
     assert sorted(r.info.run_name for r in runs) == ["a", "b", "light"]
     assert all(r.info.status == "FINISHED" for r in runs)
     a = next(r for r in runs if r.info.run_name == "a")
-    assert [(m.step, m.value) for m in client.get_metric_history(a.info.run_id, "regret")] == [(10, 0.5), (20, 0.25)]
+    assert [(m.step, m.value) for m in client.get_metric_history(a.info.run_id, "regret")] == [
+        (10, 0.5),
+        (20, 0.25),
+    ]
     parent = next(r for r in runs if r.info.run_name == "light")
     assert a.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert [f.path for f in client.list_artifacts(parent.info.run_id)] == ["page.html"]
@@ -289,9 +333,14 @@ def test_weights_are_registered_once_and_no_later_version_changes_them(uri, tmp_
     assert tracking.Tracker(uri).register(study, "pets", [weights])
     client = mlflow.MlflowClient(uri, registry_uri=uri)
     versions = sorted(client.search_model_versions("name = 'pets'"), key=lambda v: int(v.version))
-    assert [Path(v.source.removeprefix("file://"), "best.pt").read_bytes() for v in versions] == [b"first", b"second"]
+    assert [Path(v.source.removeprefix("file://"), "best.pt").read_bytes() for v in versions] == [
+        b"first",
+        b"second",
+    ]
     parent, trials = runs_of(uri, study)
-    assert {v.run_id for v in versions} == {parent.info.run_id} and len(trials) == len(study.started)
+    assert {v.run_id for v in versions} == {parent.info.run_id} and len(trials) == len(
+        study.started
+    )
     assert versions[1].tags["incumbent"] == f"{study.incumbent[2]:.6g}"
 
 
@@ -300,5 +349,7 @@ def test_a_registry_that_is_down_is_told_and_nothing_more(tmp_path):
     weights = tmp_path / "best.pt"
     weights.write_bytes(b"x")
     told = []
-    assert not tracking.Tracker("http://127.0.0.1:9", warn=told.append).register(study, "pets", [weights])
+    assert not tracking.Tracker("http://127.0.0.1:9", warn=told.append).register(
+        study, "pets", [weights]
+    )
     assert len(told) == 1 and "does not register 'pets'" in told[0]

@@ -1,4 +1,6 @@
-"""The `foretune` command. Each subcommand loads only what it needs, so that `--help` is instant; bad input is one line and exit code 2."""
+"""The `foretune` command. Each subcommand loads only what it needs, so that `--help` is instant;
+bad input is one line and exit code 2.
+"""
 
 import argparse
 import errno
@@ -11,7 +13,11 @@ from typing import Any, NoReturn
 from foretune import __version__
 from foretune.errors import BadInput
 
-QUIET = {"DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+QUIET = {
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
 IMAGES = "a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME"
@@ -29,8 +35,10 @@ def parser() -> argparse.ArgumentParser:
     """The whole command line."""
     top = Parser(
         prog="foretune",
-        description="Tune image classifiers with what earlier tuning runs taught: hand over a folder of images, get the best hyperparameters.",
-        epilog="foretune COMMAND --help says more. Start with: foretune tune FOLDER_OF_CLASS_FOLDERS --budget 100",
+        description="Tune image classifiers with what earlier tuning runs taught: hand over "
+        "a folder of images, get the best hyperparameters.",
+        epilog="foretune COMMAND --help says more. Start with: foretune tune "
+        "FOLDER_OF_CLASS_FOLDERS --budget 100",
     )
     top.add_argument("--version", action="version", version=f"foretune {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -44,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
 
 def _tune(commands: Any) -> None:
     p = commands.add_parser(
-        "tune", help="find the best hyperparameters for a folder of images", description="Tune a network on IMAGES."
+        "tune",
+        help="find the best hyperparameters for a folder of images",
+        description="Tune a network on IMAGES.",
     )
     p.add_argument("images", metavar="IMAGES", help=IMAGES)
     p.add_argument(
@@ -53,15 +63,24 @@ def _tune(commands: Any) -> None:
         metavar="EPOCHS",
         help="epochs to spend in all trials together (default: ten full trainings)",
     )
-    p.add_argument("--seconds", type=float, help="wall-clock limit; the study stops at whichever budget ends first")
+    p.add_argument(
+        "--seconds",
+        type=float,
+        help="wall-clock limit; the study stops at whichever budget ends first",
+    )
     p.add_argument(
         "--method",
-        help="how to choose the next step (see: foretune methods); default: the best there is for what is at hand",
+        help="how to choose the next step (see: foretune methods); default: the best there "
+        "is for what is at hand",
     )
     _option(p, "an option of the method, such as eta=2")
-    p.add_argument("--workers", type=int, default=2, help="trials that train at the same time (default: 2)")
     p.add_argument(
-        "--study", metavar="NAME", help="name of the study; the same command continues a study that was stopped"
+        "--workers", type=int, default=2, help="trials that train at the same time (default: 2)"
+    )
+    p.add_argument(
+        "--study",
+        metavar="NAME",
+        help="name of the study; the same command continues a study that was stopped",
     )
     p.add_argument("--seed", type=int, default=0)
     p.add_argument(
@@ -72,7 +91,8 @@ def _tune(commands: Any) -> None:
     p.add_argument(
         "--no-default",
         action="store_true",
-        help="do not train the network's default configuration first (done from five full trainings of budget on)",
+        help="do not train the network's default configuration first (done from five full "
+        "trainings of budget on)",
     )
     past = p.add_argument_group("what it learns from")
     past.add_argument(
@@ -90,14 +110,21 @@ def _tune(commands: Any) -> None:
     past.add_argument(
         "--recommender",
         metavar="NAME",
-        help="whose ranking a method gets that takes one (task-aware-hyperband, recommended, siamese-bo)",
+        help="whose ranking a method gets that takes one (task-aware-hyperband, recommended, "
+        "siamese-bo)",
     )
     space = p.add_argument_group("what it trains")
     space.add_argument(
-        "--space", default="transfer", help="transfer, heavy, hyperrec, or a ConfigSpace JSON file (default: transfer)"
+        "--space",
+        default="transfer",
+        help="transfer, heavy, hyperrec, or a ConfigSpace JSON file (default: transfer)",
     )
-    space.add_argument("--open", action="store_true", help="also try configurations between those of the pool")
-    space.add_argument("--from-scratch", action="store_true", help="start from random weights, not from ImageNet's")
+    space.add_argument(
+        "--open", action="store_true", help="also try configurations between those of the pool"
+    )
+    space.add_argument(
+        "--from-scratch", action="store_true", help="start from random weights, not from ImageNet's"
+    )
     space.add_argument("--max-epoch", type=int, metavar="EPOCHS", help="epochs of a full training")
     _training(space)
     _data(p)
@@ -109,22 +136,34 @@ def _recommend(commands: Any) -> None:
     p = commands.add_parser(
         "recommend",
         help="rank configurations for a folder of images, without training any",
-        description="Rank the meta-dataset's configurations for IMAGES by what worked on the past tasks that look like them.",
+        description="Rank the meta-dataset's configurations for IMAGES by what worked on the "
+        "past tasks that look like them.",
     )
     p.add_argument("images", metavar="IMAGES", help=IMAGES)
-    p.add_argument("--top", type=int, default=10, metavar="K", help="how many to show (default: 10)")
-    p.add_argument("--explain", action="store_true", help="say which past runs each suggestion leans on")
     p.add_argument(
-        "--recommender", default="hyperstar", metavar="NAME", help="hyperstar, siamese, portfolio, mean-rank, ..."
+        "--top", type=int, default=10, metavar="K", help="how many to show (default: 10)"
     )
-    p.add_argument("--meta", default="light", metavar="NAME", help="meta-dataset in DATA/meta (default: light)")
+    p.add_argument(
+        "--explain", action="store_true", help="say which past runs each suggestion leans on"
+    )
+    p.add_argument(
+        "--recommender",
+        default="hyperstar",
+        metavar="NAME",
+        help="hyperstar, siamese, portfolio, mean-rank, ...",
+    )
+    p.add_argument(
+        "--meta", default="light", metavar="NAME", help="meta-dataset in DATA/meta (default: light)"
+    )
     p.add_argument("--seed", type=int, default=0, help="draws the images that are looked at")
     p.add_argument(
         "--no-own-studies",
         action="store_true",
         help="rank by the shipped recommender, not by one that was fitted on your own studies too",
     )
-    p.add_argument("--json", action="store_true", help="print the ranking for programs, and write no page")
+    p.add_argument(
+        "--json", action="store_true", help="print the ranking for programs, and write no page"
+    )
     p.add_argument(
         "--out",
         type=Path,
@@ -139,16 +178,21 @@ def _lr(commands: Any) -> None:
     p = commands.add_parser(
         "lr",
         help="find the initial learning rate from the weights themselves",
-        description="Find the initial learning rate of a network trained from random weights on IMAGES, by how much of its weights is still noise "
+        description="Find the initial learning rate of a network trained from random weights "
+        "on IMAGES, by how much of its weights is still noise "
         "after five epochs (autoHyper). For networks that start from ImageNet weights, use tune.",
     )
     p.add_argument("images", metavar="IMAGES", help=IMAGES)
     p.add_argument(
-        "--optimizer", default="adam", help="adam, adagrad, rmsprop, sgd, adabound, adas or sls (default: adam)"
+        "--optimizer",
+        default="adam",
+        help="adam, adagrad, rmsprop, sgd, adabound, adas or sls (default: adam)",
     )
     _option(p, "a constant of the search: low, high, size, trials, alpha, variant=published, ...")
     p.add_argument(
-        "--study", metavar="NAME", help="name of the search; the same command continues one that was stopped"
+        "--study",
+        metavar="NAME",
+        help="name of the search; the same command continues one that was stopped",
     )
     p.add_argument("--seed", type=int, default=0)
     _training(p)
@@ -161,14 +205,21 @@ def _replay(commands: Any) -> None:
     p = commands.add_parser(
         "replay",
         help="run a method on a published table instead of training",
-        description="Run one method on one task of a meta-dataset and write one JSON line per step.",
+        description="Run one method on one task of a meta-dataset and write one JSON line "
+        "per step.",
     )
-    p.add_argument("meta", metavar="META", help="a meta-dataset folder, or a folder of studies such as data/studies")
+    p.add_argument(
+        "meta",
+        metavar="META",
+        help="a meta-dataset folder, or a folder of studies such as data/studies",
+    )
     p.add_argument(
         "--would-have-saved",
         action="store_true",
-        help="replay every task with the others as history and without: what did, or would, history save? A replay chooses among the configurations that "
-        "the task has trained. For a folder of studies, DATA/meta/light beside it is history too where the settings are the same, as in tune",
+        help="replay every task with the others as history and without: what did, or would, "
+        "history save? A replay chooses among the configurations that "
+        "the task has trained. For a folder of studies, DATA/meta/light beside it is history "
+        "too where the settings are the same, as in tune",
     )
     p.add_argument("--task", help="the task to tune")
     p.add_argument("--method", help="see: foretune methods")
@@ -177,13 +228,19 @@ def _replay(commands: Any) -> None:
         "--budget",
         type=int,
         metavar="EPOCHS",
-        help="epochs to spend in all (default: ten full trainings; with --would-have-saved five, and at most what the table holds of a task)",
+        help="epochs to spend in all (default: ten full trainings; with --would-have-saved "
+        "five, and at most what the table holds of a task)",
     )
-    p.add_argument("--sources", metavar="A,B", help="tasks that count as past (default: all others)")
+    p.add_argument(
+        "--sources", metavar="A,B", help="tasks that count as past (default: all others)"
+    )
     p.add_argument("--seed", type=int, default=0, help="seed of the method")
     p.add_argument("--curve-seed", type=int, default=0, help="which seed's curves to replay")
     p.add_argument(
-        "--out", type=Path, metavar="FILE", help="write the lines here, by rename (default: standard output)"
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the lines here, by rename (default: standard output)",
     )
     p.set_defaults(run="foretune.commands.replay:run")
 
@@ -194,7 +251,9 @@ def _small(commands: Any) -> None:
         help="list the embedded image tasks, or prepare them",
         description="The image tasks that need nothing but the package index.",
     )
-    p.add_argument("names", nargs="*", metavar="NAME", help="tasks to prepare (with none: list them)")
+    p.add_argument(
+        "names", nargs="*", metavar="NAME", help="tasks to prepare (with none: list them)"
+    )
     p.add_argument("--prepare", action="store_true", help="prepare all tasks, or those named")
     _data(p)
     p.set_defaults(run="foretune.commands.tables:tasks")
@@ -209,7 +268,9 @@ def _small(commands: Any) -> None:
     p.add_argument("target", type=Path, metavar="DEST", help="the folder to write")
     p.set_defaults(run="foretune.commands.tables:import_table")
 
-    p = commands.add_parser("methods", help="list the methods", description="The methods that --method can name.")
+    p = commands.add_parser(
+        "methods", help="list the methods", description="The methods that --method can name."
+    )
     p.add_argument(
         "--default",
         action="store_true",
@@ -217,15 +278,21 @@ def _small(commands: Any) -> None:
     )
     p.set_defaults(run="foretune.commands.tables:methods")
 
-    p = commands.add_parser("studies", help="list the studies", description="All studies in DATA/studies.")
+    p = commands.add_parser(
+        "studies", help="list the studies", description="All studies in DATA/studies."
+    )
     _data(p)
     p.set_defaults(run="foretune.commands.studies:studies")
 
     p = commands.add_parser(
-        "report", help="write a study's report", description="Write the HTML report of a study, finished or not."
+        "report",
+        help="write a study's report",
+        description="Write the HTML report of a study, finished or not.",
     )
     p.add_argument("study", metavar="STUDY", help="name or folder of a study")
-    p.add_argument("--out", type=Path, metavar="FILE", help="default: report.html in the study's folder")
+    p.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: report.html in the study's folder"
+    )
     _data(p)
     p.set_defaults(run="foretune.commands.studies:report")
 
@@ -243,13 +310,21 @@ def _option(p: argparse.ArgumentParser, what: str) -> None:
 
 
 def _training(p: Any) -> None:
-    p.add_argument("--network", help="efficientnet_lite0, mobilenet_v2, shufflenet_v2_x1, resnet18, ...")
+    p.add_argument(
+        "--network", help="efficientnet_lite0, mobilenet_v2, shufflenet_v2_x1, resnet18, ..."
+    )
     p.add_argument("--image-size", type=int, metavar="PIXELS")
     p.add_argument(
-        "--train-limit", type=int, metavar="IMAGES", help="train on so many images of the training part; 0: all"
+        "--train-limit",
+        type=int,
+        metavar="IMAGES",
+        help="train on so many images of the training part; 0: all",
     )
     p.add_argument(
-        "--valid-limit", type=int, metavar="IMAGES", help="judge by so many images of the validation part; 0: all"
+        "--valid-limit",
+        type=int,
+        metavar="IMAGES",
+        help="judge by so many images of the validation part; 0: all",
     )
     p.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default: auto)")
 
@@ -258,7 +333,8 @@ def _tracking(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--tracking",
         metavar="URI",
-        help="MLflow tracking address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db; none: off)",
+        help="MLflow tracking address (default: $MLFLOW_TRACKING_URI, else "
+        "sqlite:///mlflow.db; none: off)",
     )
 
 
@@ -301,14 +377,19 @@ def check_output(path: Path | None) -> None:
 
 def names(text: str | None) -> tuple[str, ...] | None:
     """A list separated by commas; None stays None."""
-    return None if text is None else tuple(n for n in (part.strip() for part in text.split(",")) if n)
+    return (
+        None if text is None else tuple(n for n in (part.strip() for part in text.split(",")) if n)
+    )
 
 
 def told(error: OSError) -> str | None:
-    """An error of the operating system in one line; None for one about no file and no disk: a defect, to be seen in full."""
+    """An error of the operating system in one line; None for one about no file and no disk: a
+    defect, to be seen in full.
+    """
     if error.filename is not None:
         return f"{error.filename}: {error.strerror or error}"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):  # met by a write, which knows no names
+    # met by a write, which knows no names
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
         return str(error.strerror)
     return None
 

@@ -12,8 +12,20 @@ from pathlib import Path
 from foretune.errors import BadInput
 
 LEAST_PYTHON = (3, 11)
-LEAST_DISK, LEAST_MEMORY = 2.0, 4.0  # GiB: checkpoints and the images' packages; a network, its gradients and a batch
-PACKAGES = ("torch", "torchvision", "timm", "gpytorch", "botorch", "pandas", "ConfigSpace", "mlflow", "prefect", "dvc")
+# GiB: checkpoints and the images' packages; a network, its gradients and a batch
+LEAST_DISK, LEAST_MEMORY = 2.0, 4.0
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "gpytorch",
+    "botorch",
+    "pandas",
+    "ConfigSpace",
+    "mlflow",
+    "prefect",
+    "dvc",
+)
 
 Finding = tuple[str, str, str]  # what, how it is (ok, note, wrong), the detail
 
@@ -25,7 +37,11 @@ def run(args: argparse.Namespace) -> int:
         mark = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[state]
         print(f"{mark} {what}: {detail}")
         wrong += state == "wrong"
-    print("everything that foretune needs is here" if not wrong else f"{wrong} thing{'s' if wrong > 1 else ''} to mend")
+    print(
+        "everything that foretune needs is here"
+        if not wrong
+        else f"{wrong} thing{'s' if wrong > 1 else ''} to mend"
+    )
     return 1 if wrong else 0
 
 
@@ -58,7 +74,8 @@ def packages() -> Iterator[Finding]:
         yield (
             "torchvision",
             "wrong",
-            f"does not load beside this torch ({str(error).splitlines()[0]}); `make env` installs the two that fit",
+            f"does not load beside this torch ({str(error).splitlines()[0]}); `make env` "
+            "installs the two that fit",
         )
 
 
@@ -103,7 +120,11 @@ def contents(data: Path) -> Iterator[Finding]:
 
     tasks = prepared(data)
     hint = "" if tasks else "; prepare the embedded ones with: foretune tasks --prepare"
-    yield "image tasks", "ok" if tasks else "note", f"{len(tasks)} prepared in {data / 'images'}{hint}"
+    yield (
+        "image tasks",
+        "ok" if tasks else "note",
+        f"{len(tasks)} prepared in {data / 'images'}{hint}",
+    )
     folders = sorted(p.parent for p in (data / "meta").glob("*/about.json"))
     if not folders:
         yield "meta-dataset", "note", f"none in {data / 'meta'}: studies start from nothing"
@@ -127,6 +148,14 @@ def contents(data: Path) -> Iterator[Finding]:
 def services() -> Iterator[Finding]:
     """Where MLflow and Prefect would be spoken to, without speaking to them."""
     uri = os.environ.get("MLFLOW_TRACKING_URI")
-    yield "MLflow", "ok", f"logs to {uri}" if uri else "logs to sqlite:///mlflow.db in the current folder"
+    yield (
+        "MLflow",
+        "ok",
+        f"logs to {uri}" if uri else "logs to sqlite:///mlflow.db in the current folder",
+    )
     api = os.environ.get("PREFECT_API_URL")
-    yield "Prefect", "ok", f"flows run against {api}" if api else "flows start a server of their own"
+    yield (
+        "Prefect",
+        "ok",
+        f"flows run against {api}" if api else "flows start a server of their own",
+    )

@@ -1,4 +1,6 @@
-"""`foretune lr`: autoHyper's initial learning rate, as a study that resumes and as a search space for the other methods."""
+"""`foretune lr`: autoHyper's initial learning rate, as a study that resumes and as a search space
+for the other methods.
+"""
 
 import argparse
 import math
@@ -22,19 +24,27 @@ from foretune.views.progress import duration
 from foretune.views.report import write_report
 from foretune.views.tracking import Tracker
 
-FEW_STEPS = 100  # in an epoch: the rate at which Z falls moves with their number (docs/autohyper.md)
+# in an epoch: the rate at which Z falls moves with their number (docs/autohyper.md)
+FEW_STEPS = 100
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, print Z of every rate and the rate chosen, write the results; exit code 1 if Z did not respond to the rate."""
+    """Search, print Z of every rate and the rate chosen, write the results; exit code 1 if Z did
+    not respond to the rate.
+    """
     from foretune.training.trial import find_device
 
     if args.optimizer not in SUGGESTED:
         raise BadInput(f"--optimizer {args.optimizer!r} must be one of {', '.join(SUGGESTED)}")
     check_name(args.study)
     rules = rules_of(options(args.option))
-    given = {k: getattr(args, k) for k in ("network", "image_size", "train_limit", "valid_limit", "device")}
-    settings = replace(Settings(pretrained=False), **{k: v for k, v in given.items() if v is not None})
+    given = {
+        k: getattr(args, k)
+        for k in ("network", "image_size", "train_limit", "valid_limit", "device")
+    }
+    settings = replace(
+        Settings(pretrained=False), **{k: v for k, v in given.items() if v is not None}
+    )
     architecture(settings.network)  # refuses an unknown one now, as the next line does a device
     find_device(settings.device)
     task = load_task(args.images, args.data)
@@ -42,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     folder.parent.mkdir(parents=True, exist_ok=True)
     print(f"{task.name}: {len(task.labels)} images, {task.num_classes} classes")
     print(
-        f"  {settings.network} (random weights) at {settings.image_size} px, {args.optimizer}; at most {rules.trials} rates"
+        f"  {settings.network} (random weights) at {settings.image_size} px, "
+        f"{args.optimizer}; at most {rules.trials} rates"
     )
     have = len(task.part("train")[1])
     used = min(settings.train_limit or have, have)
@@ -50,7 +61,8 @@ def run(args: argparse.Namespace) -> int:
     print(f"  {used} of {have} training images, {steps} step{'s' * (steps > 1)} an epoch")
     if steps < FEW_STEPS:
         _warn(
-            f"with fewer than {FEW_STEPS} steps an epoch (the paper has 390) the rate found tends to be too large; foretune tune looks at accuracy"
+            f"with fewer than {FEW_STEPS} steps an epoch (the paper has 390) the rate found "
+            "tends to be too large; foretune tune looks at accuracy"
         )
     if (folder / "study.json").exists():
         print(f"  goes on with {folder}: {Study.load(folder).spent} epochs are there")
@@ -63,17 +75,30 @@ def run(args: argparse.Namespace) -> int:
             if not study.pending[i] and len(study.started) > len(seen):
                 z = [row["zero_share"] for row in study.rows[i] if "zero_share" in row]
                 shown = "diverged" if study.failed[i] else f"Z {sum(z) / len(z):.3f}" if z else ""
-                print(f"  {len(study.started):>2}. rate {study.configs[i]['learning_rate']:.4g}: {shown}", flush=True)
+                print(
+                    f"  {len(study.started):>2}. rate "
+                    f"{study.configs[i]['learning_rate']:.4g}: {shown}",
+                    flush=True,
+                )
         seen.extend([study] * (len(study.started) - len(seen)))
         if tracker:
             tracker.submit(study)
 
     try:
         found = learning_rate_search(
-            task, args.optimizer, settings=settings, rules=rules, folder=folder, seed=args.seed, on_change=changed
+            task,
+            args.optimizer,
+            settings=settings,
+            rules=rules,
+            folder=folder,
+            seed=args.seed,
+            on_change=changed,
         )
     except KeyboardInterrupt:
-        print("\nstopped; the same command continues it. Nothing is lost but the epoch that was in flight.")
+        print(
+            "\nstopped; the same command continues it. Nothing is lost but the epoch that "
+            "was in flight."
+        )
         return 130
     finally:
         if tracker and seen:
@@ -92,14 +117,18 @@ def rules_of(given: dict[str, object]) -> Rules:
         raise BadInput(f"--option {unknown[0]!r} is none of {', '.join(known)}")
     for name, value in given.items():
         like = getattr(Rules(), name)
-        if isinstance(value, bool) or not isinstance(value, (int, float) if isinstance(like, float) else type(like)):
+        if isinstance(value, bool) or not isinstance(
+            value, (int, float) if isinstance(like, float) else type(like)
+        ):
             what = {int: "a whole number", float: "a number", str: "a name"}[type(like)]
             raise BadInput(f"--option {name}={value} must be {what}, such as {like}")
     return replace(Rules(), **given)  # type: ignore[arg-type]
 
 
 def write_results(study: Study, found: Found, folder: Path) -> None:
-    """`learning_rate.yaml`, and, where the search told something, `narrowed.json`: the learning rate from a tenth to ten times the one found."""
+    """`learning_rate.yaml`, and, where the search told something, `narrowed.json`: the learning
+    rate from a tenth to ten times the one found.
+    """
     result = {
         "task": study.plan.task,
         "network": study.plan.notes["settings"]["network"],
@@ -130,9 +159,13 @@ def summarise(found: Found, folder: Path, report: Path, tracker: Tracker | None)
     if found.informative:
         suggested = SUGGESTED[found.optimizer]
         print(
-            f"  (what its authors suggest for {found.optimizer}: {suggested:g}; {duration(found.seconds)} of training)"
+            f"  (what its authors suggest for {found.optimizer}: {suggested:g}; "
+            f"{duration(found.seconds)} of training)"
         )
-        print(f"tune around it:     foretune tune IMAGES --from-scratch --space {folder / 'narrowed.json'}")
+        print(
+            "tune around it:     foretune tune IMAGES --from-scratch --space "
+            f"{folder / 'narrowed.json'}"
+        )
     print(f"learning_rate.yaml: {folder}")
     print(f"report:             {report}")
     if tracker:

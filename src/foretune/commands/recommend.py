@@ -1,4 +1,6 @@
-"""`foretune recommend`: the ranking on the screen, as JSON, and as a page with thumbnails of the nearest past tasks."""
+"""`foretune recommend`: the ranking on the screen, as JSON, and as a page with thumbnails of the
+nearest past tasks.
+"""
 
 import argparse
 import json
@@ -40,7 +42,10 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(as_json(found, args.top), indent=1))
         return 0
     page = (
-        args.out or args.data / "recommendations" / f"{found.task.name}-{found.task.hash[:6]}-{found.recommender}.html"
+        args.out
+        or args.data
+        / "recommendations"
+        / f"{found.task.name}-{found.task.hash[:6]}-{found.recommender}.html"
     )
     write_atomic(page, html(found, args.data, args.top))
     for line in lines(found, args.top, args.explain):
@@ -55,17 +60,26 @@ def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
     task, ranking, metric = found.task, found.ranking, found.meta.metric
     out = [f"{task.name}: {len(task.labels)} images, {task.num_classes} classes"]
     out.append(
-        f"  {found.recommender}, fitted on {len(ranking.past.tasks)} past tasks x {len(ranking.past.config_ids)} configurations"
-        + (f", {len(found.own.measured)} of them your own studies (own_models)" if found.own.measured else "")
+        f"  {found.recommender}, fitted on {len(ranking.past.tasks)} past tasks x "
+        f"{len(ranking.past.config_ids)} configurations"
+        + (
+            f", {len(found.own.measured)} of them your own studies (own_models)"
+            if found.own.measured
+            else ""
+        )
     )
     if found.passed_over:
         out.append(f"  {found.passed_over}")
     out.append("")
     out.append(support_text(found))
     for name in nearest_of(found):
-        best = [f"best was {describe(c)} with {metric} {score(metric, v)}" for c, v in found.worked_on(name, 1)]
+        best = [
+            f"best was {describe(c)} with {metric} {score(metric, v)}"
+            for c, v in found.worked_on(name, 1)
+        ]
         out.append(
-            f"  {name} ({100 * ranking.nearest[name]:.0f} %): {best[0] if best else 'none was trained to the end'}"
+            f"  {name} ({100 * ranking.nearest[name]:.0f} %): "
+            f"{best[0] if best else 'none was trained to the end'}"
         )
     rows = found.rows[:top]
     names = list(found.meta.space.names)
@@ -74,7 +88,9 @@ def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
     widths = [max(len(line[c]) for line in table) for c in range(len(table[0]))]
     shown = [
         f"{line[0]:>3}  "
-        + "  ".join(f"{text:<{width}}" for text, width in zip(line[1:], widths[1:], strict=True)).rstrip()
+        + "  ".join(
+            f"{text:<{width}}" for text, width in zip(line[1:], widths[1:], strict=True)
+        ).rstrip()
         for line in table
     ]
     out += ["", shown[0]]
@@ -101,9 +117,14 @@ def support_text(found: Recommendation) -> str:
     if found.known_as is not None:
         measured = sum(row.measured for row in found.rows)
         return (
-            f"These very images are the past task {found.known_as}: the order is that of what was measured on them, {measured} of {len(found.rows)} "
+            f"These very images are the past task {found.known_as}: the order is that of what "
+            f"was measured on them, {measured} of {len(found.rows)} "
             "configurations"
-            + (", and the others stand where a forecast from those puts them. " if measured < len(found.rows) else ". ")
+            + (
+                ", and the others stand where a forecast from those puts them. "
+                if measured < len(found.rows)
+                else ". "
+            )
             + "The best of many measured values is a little lucky."
         )
     if not found.looked:
@@ -111,31 +132,44 @@ def support_text(found: Recommendation) -> str:
     if ranking.supported:
         if ranking.leans is None:
             return (
-                "The order is a model's, fitted on all past tasks, in which none of them has a share of its own. Nearest past tasks, which set the level "
+                "The order is a model's, fitted on all past tasks, in which none of them has "
+                "a share of its own. Nearest past tasks, which set the level "
                 "of the forecast, and what worked on them:"
             )
         if ranking.base is None:
             return "Nearest past tasks, their weight in the answer, and what worked on them:"
         first = found.rows[:FIRST]
-        others = sum(row.without_images >= len(first) for row in first if row.without_images is not None)
+        others = sum(
+            row.without_images >= len(first) for row in first if row.without_images is not None
+        )
         return (
-            f"The order is what worked on all {len(ranking.past.tasks)} past tasks, moved by the images, which brought {others or 'none'} of the first "
-            f"{len(first)} there. Nearest past tasks, which set the level of the forecast, and what worked on them:"
+            f"The order is what worked on all {len(ranking.past.tasks)} past tasks, moved by "
+            f"the images, which brought {others or 'none'} of the first "
+            f"{len(first)} there. Nearest past tasks, which set the level of the forecast, "
+            "and what worked on them:"
         )
     return (
-        "No past task looks like this one: it lies further from all of them than any of them from its nearest. "
-        "The list is therefore their greedy portfolio, which looks at no images. The least unlike, and what worked on them:"
+        "No past task looks like this one: it lies further from all of them than any of them "
+        "from its nearest. "
+        "The list is therefore their greedy portfolio, which looks at no images. The least "
+        "unlike, and what worked on them:"
     )
 
 
 def forecast(row: Row, metric: str) -> str:
-    """The predicted value and its spread; or the measured one, without, and what stands between those."""
+    """The predicted value and its spread; or the measured one, without, and what stands between
+    those.
+    """
     if row.predicted is None:
         return ""
     if row.measured:
         return score(metric, row.predicted) if math.isfinite(row.predicted) else "diverged"
     spread = "" if row.spread is None else f" ± {score(metric, row.spread).removesuffix(' %')}"
-    return score(metric, row.predicted) + spread + (", a forecast" if row.spread is None and not row.measured else "")
+    return (
+        score(metric, row.predicted)
+        + spread
+        + (", a forecast" if row.spread is None and not row.measured else "")
+    )
 
 
 def forecast_of(found: Recommendation) -> str:
@@ -146,17 +180,25 @@ def forecast_of(found: Recommendation) -> str:
 
 
 def reasons(row: Row, found: Recommendation) -> list[str]:
-    """What a suggestion leans on: the past tasks' list, a line for each past run that is named, and what the images add."""
+    """What a suggestion leans on: the past tasks' list, a line for each past run that is named, and
+    what the images add.
+    """
     ranking, metric = found.ranking, found.meta.metric
     n, tasks = len(ranking.past.config_ids), len(ranking.past.tasks)
     if found.known_as is not None:
         if not row.reasons:
-            return [f"not trained to the end on these images: forecast from what the study {found.known_as} has tried"]
+            return [
+                "not trained to the end on these images: forecast from what the study "
+                f"{found.known_as} has tried"
+            ]
         return [f"measured on these very images, as the past task {found.known_as}"]
     said = {"leans": "leans on {}", "best": "did best on {}", "worst": "did worst on {}"}
     out = []
     if row.without_images is not None:
-        out.append(f"place {row.without_images + 1} in the mean list of all {tasks} past tasks, which count alike")
+        out.append(
+            f"place {row.without_images + 1} in the mean list of all {tasks} past tasks, "
+            "which count alike"
+        )
         if row.from_images is not None:
             change = f"{row.from_images:+.4g} {metric}"
             if is_share(metric):
@@ -168,9 +210,11 @@ def reasons(row: Row, found: Recommendation) -> list[str]:
         out.append(f"a model of all {tasks} past tasks says so: no past run has a share of its own")
     for r in row.reasons:
         share = f" ({100 * r.weight:.0f} %)" if r.said == "leans" else ""
-        place = "" if r.task in found.own.measured else f"was number {r.rank + 1} of {n} with "  # or it is a forecast
+        # or it is a forecast
+        place = "" if r.task in found.own.measured else f"was number {r.rank + 1} of {n} with "
         out.append(
-            f"{said[r.said].format(r.task)}{share}: there it {place or 'reached '}{metric} {score(metric, r.value)}"
+            f"{said[r.said].format(r.task)}{share}: there it {place or 'reached '}{metric} "
+            f"{score(metric, r.value)}"
         )
     return out
 
@@ -197,7 +241,13 @@ def as_json(found: Recommendation, top: int) -> dict[str, Any]:
                 "without_images": None if row.without_images is None else row.without_images + 1,
                 "from_images": row.from_images,
                 "because": [
-                    {"task": r.task, "rank": r.rank, "value": finite(r.value), "weight": r.weight, "said": r.said}
+                    {
+                        "task": r.task,
+                        "rank": r.rank,
+                        "value": finite(r.value),
+                        "weight": r.weight,
+                        "said": r.said,
+                    }
                     for r in row.reasons
                 ],
             }
@@ -216,13 +266,22 @@ def html(found: Recommendation, data: Path, top: int) -> str:
     metric = found.meta.metric
     nearest = []
     for name in nearest_of(found):
-        file = data / name / "task.npz" if name in found.own.measured else data / "images" / f"{name}.npz"
-        picture = data_uri(sheet_png(Task.load(file), per_class=6, max_classes=6)) if file.exists() else ""
+        file = (
+            data / name / "task.npz"
+            if name in found.own.measured
+            else data / "images" / f"{name}.npz"
+        )
+        picture = (
+            data_uri(sheet_png(Task.load(file), per_class=6, max_classes=6))
+            if file.exists()
+            else ""
+        )
         best = [(describe(config), score(metric, value)) for config, value in found.worked_on(name)]
         nearest.append((name, f"{100 * found.ranking.nearest[name]:.0f} %", picture, best))
     names = list(found.meta.space.names)
     table = [
-        (k, cells(row, names), forecast(row, metric), reasons(row, found)) for k, row in enumerate(found.rows[:top], 1)
+        (k, cells(row, names), forecast(row, metric), reasons(row, found))
+        for k, row in enumerate(found.rows[:top], 1)
     ]
     return render(
         "recommendation.html",

@@ -15,7 +15,9 @@ from foretune.searchers.registry import method, searcher
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay one method on one task, one JSON line per step; or all tasks, to say what history saves."""
+    """Replay one method on one task, one JSON line per step; or all tasks, to say what history
+    saves.
+    """
     meta = read(args.meta)
     check_output(args.out)
     if args.would_have_saved:
@@ -29,11 +31,20 @@ def run(args: argparse.Namespace) -> int:
     budget = 10 * meta.max_epoch if args.budget is None else args.budget
     sources = names(args.sources)
     study, objective = replay_study(
-        meta, args.task, budget=budget, sources=sources, seed=args.seed, curve_seed=args.curve_seed, method=args.method
+        meta,
+        args.task,
+        budget=budget,
+        sources=sources,
+        seed=args.seed,
+        curve_seed=args.curve_seed,
+        method=args.method,
     )
     if method(args.method).needs_past and study.past is None:
         raise BadInput(f"method {args.method!r} needs past tasks, and --sources names none")
-    lines = (json.dumps(step) for step in replay(study, objective, chosen, Score(meta, args.task, args.curve_seed)))
+    lines = (
+        json.dumps(step)
+        for step in replay(study, objective, chosen, Score(meta, args.task, args.curve_seed))
+    )
     if args.out is not None:
         write_atomic(args.out, "".join(f"{line}\n" for line in lines))
     else:
@@ -46,28 +57,38 @@ def run(args: argparse.Namespace) -> int:
 def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
     """Print epochs saved by task, their mean and its uncertainty; with --out also as JSON.
 
-    Own studies have the shipped table as history too, where `tune` would give it to them: it lies in `meta/light` beside the folder of studies.
+    Own studies have the shipped table as history too, where `tune` would give it to them: it lies
+    in `meta/light` beside the folder of studies.
     """
     from foretune.evaluation import would_have_saved as saved
     from foretune.searchers.registry import DEFAULT
 
     if args.task is not None or args.sources is not None:
         raise BadInput(
-            "--would-have-saved replays every task with all others as history: leave out --task and --sources"
+            "--would-have-saved replays every task with all others as history: leave out "
+            "--task and --sources"
         )
     if args.option or args.seed or args.curve_seed:
         raise BadInput(
-            "--would-have-saved replays each task with three seeds: leave out --option, --seed and --curve-seed"
+            "--would-have-saved replays each task with three seeds: leave out --option, "
+            "--seed and --curve-seed"
         )
     name = args.method or DEFAULT
     if not method(name).needs_past:
-        raise BadInput(f"method {name!r} learns from no past tasks, so history can save it nothing; try {DEFAULT}")
+        raise BadInput(
+            f"method {name!r} learns from no past tasks, so history can save it nothing; try "
+            f"{DEFAULT}"
+        )
     folder = Path(args.meta)
     shipped = None
     if not (folder / "about.json").exists():
         shipped = saved.shipped_for(meta, folder.resolve().parent / "meta" / "light")
     found = saved.would_have_saved(meta, args.budget, method=name, shipped=shipped)
-    beside = f", and the {found.shipped} tasks of the shipped table that tune learns from" if found.shipped else ""
+    beside = (
+        f", and the {found.shipped} tasks of the shipped table that tune learns from"
+        if found.shipped
+        else ""
+    )
     others = "the other studies" if shipped is not None else "the other tasks"
     print(f"history: {others}{beside}")
     width = max(4, *map(len, found.by_task))
@@ -77,8 +98,17 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
         print(f"{task:<{width}}  {value:>+12.1f}  {found.budgets[task]:>10}  {trained}")
     print(f"\n{found.sentence}")
     if args.out is not None:
-        facts = {"by_task": dict(found.by_task), "mean": found.mean, "low": found.low, "high": found.high}
+        facts = {
+            "by_task": dict(found.by_task),
+            "mean": found.mean,
+            "low": found.low,
+            "high": found.high,
+        }
         facts |= {"budgets": dict(found.budgets), "configurations": dict(found.configurations)}
-        facts |= {"with_history": found.with_history, "without": found.without, "shipped_tasks": found.shipped}
+        facts |= {
+            "with_history": found.with_history,
+            "without": found.without,
+            "shipped_tasks": found.shipped,
+        }
         write_atomic(args.out, json.dumps(facts, indent=1))
     return 0

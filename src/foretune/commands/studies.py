@@ -33,7 +33,9 @@ def studies(args: argparse.Namespace) -> int:
         rows.append((folder.name, study.plan.task, study.plan.method, *counts, best, status(study)))
     widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
     return 0
 
 

@@ -28,12 +28,16 @@ def tasks(args: argparse.Namespace) -> int:
     if args.prepare or args.names:
         failed = prepare_all(args.names or list(EMBEDDED), args.data / "images", say=print)
         if failed:
-            raise BadInput("; ".join(f"{name} could not be prepared: {why}" for name, why in failed.items()))
+            raise BadInput(
+                "; ".join(f"{name} could not be prepared: {why}" for name, why in failed.items())
+            )
         return 0
     ready = set(prepared(args.data))
     width = max(map(len, EMBEDDED))
     for name, entry in EMBEDDED.items():
-        print(f"{name:<{width}}  {'prepared' if name in ready else '        '}  {entry.description}")
+        print(
+            f"{name:<{width}}  {'prepared' if name in ready else '        '}  {entry.description}"
+        )
     for name in sorted(ready - set(EMBEDDED)):
         print(f"{name:<{width}}  prepared  (your own)")
     return 0
@@ -47,6 +51,7 @@ def import_table(args: argparse.Namespace) -> int:
         raise BadInput(f"DEST {args.target} exists and is not an empty folder; give a new one")
     meta = read(args.format, args.source, args.target)
     print(
-        f"{args.target}: {len(meta.tasks)} tasks, {len(meta)} configurations, {meta.max_epoch} epochs, {len(meta.table)} rows of {meta.metric}"
+        f"{args.target}: {len(meta.tasks)} tasks, {len(meta)} configurations, "
+        f"{meta.max_epoch} epochs, {len(meta.table)} rows of {meta.metric}"
     )
     return 0

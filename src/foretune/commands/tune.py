@@ -1,4 +1,6 @@
-"""`foretune tune`: the study, what it is compared with, and everything that is handed over at the end."""
+"""`foretune tune`: the study, what it is compared with, and everything that is handed over at the
+end.
+"""
 
 import argparse
 import sys
@@ -23,7 +25,8 @@ BASELINES = {"default": "default configuration", "random": "random search"}  # a
 def request(args: argparse.Namespace) -> Request:
     """The command line as a request."""
     settings = {
-        k: getattr(args, k) for k in ("network", "image_size", "max_epoch", "train_limit", "valid_limit", "device")
+        k: getattr(args, k)
+        for k in ("network", "image_size", "max_epoch", "train_limit", "valid_limit", "device")
     } | ({"pretrained": False} if args.from_scratch else {})
     return Request(
         images=args.images,
@@ -59,7 +62,10 @@ def run(args: argparse.Namespace) -> int:
         try:
             tuned, others = tune(ready, tracker, args.compare)
         except KeyboardInterrupt:
-            again = f"the same command continues it ({ready.study.spent} of {ready.study.budget} epochs are done)"
+            again = (
+                f"the same command continues it ({ready.study.spent} of "
+                f"{ready.study.budget} epochs are done)"
+            )
             print(f"\nstopped; {again}. Nothing is lost but the epochs that were in flight.")
             return 130
         report = write_study_report(ready.folder, None)
@@ -72,7 +78,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def tune(ready: Prepared, tracker: Tracker | None, compare: bool) -> tuple[Tuned, dict[str, Tuned]]:
-    """Run the study and, if asked to, its baselines; each is logged as it goes, also when it is stopped."""
+    """Run the study and, if asked to, its baselines; each is logged as it goes, also when it is
+    stopped.
+    """
     tuned = logged(ready, tracker, lambda: finish(ready))
     others: dict[str, Tuned] = {}
     with ExitStack() as broken_off:
@@ -92,7 +100,8 @@ def logged(ready: Prepared, tracker: Tracker | None, result: Callable[[], Tuned]
     """Train `ready` with progress on the screen and in MLflow, and return `result()`."""
     with ExitStack() as broken_off:
         if tracker:
-            broken_off.callback(tracker.close, ready.study)  # after Ctrl-C too: what was trained belongs into the log
+            # after Ctrl-C too: what was trained belongs into the log
+            broken_off.callback(tracker.close, ready.study)
         with progress(ready.study) as show:
 
             def changed(study: Study) -> None:
@@ -111,28 +120,48 @@ def announce(ready: Prepared) -> None:
     task, study, settings = ready.task, ready.study, ready.objective.settings
     train, valid, test = (int((task.split == k).sum()) for k in range(3))
     print(
-        f"{task.name}: {len(task.labels)} images, {task.num_classes} classes ({train} train, {valid} valid, {test} test)"
+        f"{task.name}: {len(task.labels)} images, {task.num_classes} classes ({train} train, "
+        f"{valid} valid, {test} test)"
     )
     if settings.train_limit and train > settings.train_limit:
-        print(f"  trials train on {settings.train_limit} of the {train} training images; --train-limit 0 takes all")
+        print(
+            f"  trials train on {settings.train_limit} of the {train} training images; "
+            "--train-limit 0 takes all"
+        )
     tasks = study.past.tasks if study.past is not None else []
     own = sum(t.startswith(PREFIX) for t in tasks)
-    past = f"learning from {len(tasks)} past task{'s' * (len(tasks) != 1)}" if tasks else "without past tasks"
+    past = (
+        f"learning from {len(tasks)} past task{'s' * (len(tasks) != 1)}"
+        if tasks
+        else "without past tasks"
+    )
     past += f", {own} of them your own studies" if own else ""
     weights = "ImageNet weights" if settings.pretrained else "random weights"
-    print(f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} · {past}")
+    print(
+        f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} "
+        f"· {past}"
+    )
     if (wanted := method(study.plan.method).recommender) is not None:
         print(f"  {ranked_by(study.plan.notes.get('recommended'), wanted)}")
     if study.spent:
-        print(f"  continuing study {ready.folder.name}: {study.spent} of {study.budget} epochs are done")
+        print(
+            f"  continuing study {ready.folder.name}: {study.spent} of {study.budget} epochs "
+            "are done"
+        )
 
 
 def ranked_by(noted: dict[str, Any] | None, wanted: str) -> str:
     """Where a method's ranking comes from."""
     if noted is None:
-        return f"no fitted {wanted} for this past (python -m foretune.pipeline.recommenders): ranked by the past tasks' mean rank"
+        return (
+            f"no fitted {wanted} for this past (python -m foretune.pipeline.recommenders): "
+            "ranked by the past tasks' mean rank"
+        )
     if noted.get("known_as"):
-        return f"ranked by {noted['recommender']}, which has seen these very images as {noted['known_as']}: what was measured on them comes first"
+        return (
+            f"ranked by {noted['recommender']}, which has seen these very images as "
+            f"{noted['known_as']}: what was measured on them comes first"
+        )
     own = len(noted.get("own_studies", []))
     fitted = f", fitted on {own} of your own studies too (own_models)" if own else ""
     return f"ranked by {noted['recommender']}{fitted}" + (
@@ -140,19 +169,27 @@ def ranked_by(noted: dict[str, Any] | None, wanted: str) -> str:
     )
 
 
-def summarise(ready: Prepared, tuned: Tuned, others: dict[str, Tuned], report: Path, tracker: Tracker | None) -> None:
+def summarise(
+    ready: Prepared, tuned: Tuned, others: dict[str, Tuned], report: Path, tracker: Tracker | None
+) -> None:
     """What came out."""
     study = ready.study
     if study.out_of_time and study.spent < study.budget:
         print(f"stopped by the time limit after {study.spent} of {study.budget} epochs")
-    print(f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and {duration(study.elapsed)}:")
+    print(
+        f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and "
+        f"{duration(study.elapsed)}:"
+    )
     print(f"  {describe(tuned.best)} (epoch {tuned.epoch})")
     rows = [("tuned", tuned)]
     rows += [(BASELINES[kind], other) for kind, other in others.items()]
     width = max(len("accuracy"), *(len(r[0]) for r in rows))
     print(f"\n  {'accuracy':<{width}}  valid   test   epochs")
     for label, one in rows:
-        print(f"  {label:<{width}}  {one.valid_accuracy:.4f}  {one.test_accuracy:.4f}  {one.epochs_spent:>6}")
+        print(
+            f"  {label:<{width}}  {one.valid_accuracy:.4f}  {one.test_accuracy:.4f}  "
+            f"{one.epochs_spent:>6}"
+        )
     print(f"\nbest.yaml, best.pt: {tuned.folder}")
     print(f"report:             {report}")
     if tracker:
@@ -160,7 +197,9 @@ def summarise(ready: Prepared, tuned: Tuned, others: dict[str, Tuned], report: P
 
 
 def write_study_report(folder: Path, out: Path | None) -> Path:
-    """Write the report of the study in `folder`, with its baselines and the task's thumbnails if they are there."""
+    """Write the report of the study in `folder`, with its baselines and the task's thumbnails if
+    they are there.
+    """
     from foretune.tasks.task import Task
     from foretune.views.sheet import sheet_png
 
@@ -171,7 +210,9 @@ def write_study_report(folder: Path, out: Path | None) -> Path:
         for k in BASELINES
         if (folder / f"compare-{k}" / "study.json").exists()
     }
-    extras: dict[str, object] = {"baselines": {name: other for name, other in baselines.items() if other.spent}}
+    extras: dict[str, object] = {
+        "baselines": {name: other for name, other in baselines.items() if other.spent}
+    }
     task_file = folder / "task.npz"
     if task_file.exists():
         task = Task.load(task_file)

@@ -1,9 +1,11 @@
-"""Run methods over the tasks of a meta-dataset, leave-one-task-out, and keep every step; continued where it stopped.
+"""Run methods over the tasks of a meta-dataset, leave-one-task-out, and keep every step; continued
+where it stopped.
 
     python -m foretune.evaluation.benchmark META --methods random,portfolio --budget 750 --seeds 10 --out data/reports/traces/NAME
 
-One parquet file per method holds the steps of `foretune replay` with `method, task, seed` in front (`config_id` as stored in the table). A run is a
-function of (method, task, seed), so files are merged by these keys; runs that are present are not repeated.
+One parquet file per method holds the steps of `foretune replay` with `method, task, seed` in front
+(`config_id` as stored in the table). A run is a function of (method, task, seed), so files are
+merged by these keys; runs that are present are not repeated.
 """
 
 import argparse
@@ -28,20 +30,32 @@ _meta: dict[str, MetaDataset] = {}  # one table per worker process
 
 
 def one_run(
-    folder: str, name: str, task: str, seed: int, budget: int, sources: Sequence[str] | None, options: dict[str, Any]
+    folder: str,
+    name: str,
+    task: str,
+    seed: int,
+    budget: int,
+    sources: Sequence[str] | None,
+    options: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """The steps of one replay, with its keys in front."""
     if folder not in _meta:
         _meta[folder] = MetaDataset.load(folder)
     meta = _meta[folder]
-    study, objective = replay_study(meta, task, budget=budget, sources=sources, seed=seed, method=name)
+    study, objective = replay_study(
+        meta, task, budget=budget, sources=sources, seed=seed, method=name
+    )
     steps = replay(study, objective, searcher(name.partition(":")[0], **options), Score(meta, task))
-    return [{"method": name, "task": task, "seed": seed, "budget": budget, **step} for step in steps]
+    return [
+        {"method": name, "task": task, "seed": seed, "budget": budget, **step} for step in steps
+    ]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Processes started meanwhile use one thread each: runs are parallel already, and it must be set before numpy or torch load in the worker."""
+    """Processes started meanwhile use one thread each: runs are parallel already, and it must be
+    set before numpy or torch load in the worker.
+    """
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
@@ -67,11 +81,13 @@ def run_all(
     options: dict[str, dict[str, Any]] | None = None,
     jobs: int = 2,
 ) -> pd.DataFrame:
-    """Replay every method on every task and seed that `out` does not hold yet; returns all steps of the methods asked for.
+    """Replay every method on every task and seed that `out` does not hold yet; returns all steps of
+    the methods asked for.
 
-    A run that `out` holds with another budget is made again: a searcher that knows its budget spends a small one differently.
-    `sources` restricts the past of a task (default: all others); `options` are a method's own. A name such as `dyhpo:no-curve` is the method before the
-    colon under a label of its own. Finished runs are written every few runs, by rename.
+    A run that `out` holds with another budget is made again: a searcher that knows its budget
+    spends a small one differently. `sources` restricts the past of a task (default: all others);
+    `options` are a method's own. A name such as `dyhpo:no-curve` is the method before the colon
+    under a label of its own. Finished runs are written every few runs, by rename.
     """
     meta, out = MetaDataset.load(folder), Path(out)
     for name in methods:
@@ -84,7 +100,9 @@ def run_all(
         for task in tasks or meta.tasks:
             for name in methods:
                 have = done[name]
-                if not ((have["task"] == task) & (have["seed"] == seed) & (have["budget"] == budget)).any():
+                if not (
+                    (have["task"] == task) & (have["seed"] == seed) & (have["budget"] == budget)
+                ).any():
                     jobs_left.append(
                         (
                             str(folder),
@@ -104,7 +122,9 @@ def run_all(
                 fresh[futures[future][1]] += future.result()
                 if k % 20 == 0 or k == len(futures):
                     for name in methods:
-                        done[name] = _append(out / f"{label(name)}.parquet", done[name], fresh[name])
+                        done[name] = _append(
+                            out / f"{label(name)}.parquet", done[name], fresh[name]
+                        )
                         fresh[name] = []
     return pd.concat([done[m] for m in methods], ignore_index=True)
 
@@ -115,7 +135,9 @@ def label(name: str) -> str:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=[*RUN, "budget", "step"])
+    return (
+        pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=[*RUN, "budget", "step"])
+    )
 
 
 def _append(path: Path, have: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -129,7 +151,8 @@ def _append(path: Path, have: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.Da
     ].astype("float32")
     new["recommended_rank"] = new["recommended_rank"].astype("float32")
     new["seconds"] = new["seconds"].astype("float32")
-    stale = pd.MultiIndex.from_frame(have[RUN]).isin(pd.MultiIndex.from_frame(new[RUN]))  # runs with another budget
+    # runs with another budget
+    stale = pd.MultiIndex.from_frame(have[RUN]).isin(pd.MultiIndex.from_frame(new[RUN]))
     table = pd.concat([have[~stale], new], ignore_index=True) if not stale.all() else new
     table = table.sort_values([*RUN, "step"], ignore_index=True)
     with replace(path) as temporary:
@@ -138,11 +161,16 @@ def _append(path: Path, have: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.Da
 
 
 def regret_at(
-    steps: pd.DataFrame, budgets: Iterable[float], column: str = "normalized_regret", nothing: float = 1.0
+    steps: pd.DataFrame,
+    budgets: Iterable[float],
+    column: str = "normalized_regret",
+    nothing: float = 1.0,
 ) -> pd.DataFrame:
-    """The value of `column` once each budget (in epochs) is spent: rows (method, task, seed), a column per budget.
+    """The value of `column` once each budget (in epochs) is spent: rows (method, task, seed), a
+    column per budget.
 
-    A step that ends beyond a budget does not count for it; before the first finished step the value is `nothing`.
+    A step that ends beyond a budget does not count for it; before the first finished step the value
+    is `nothing`.
     """
     runs = steps.groupby(RUN, sort=True)
     out = {}
@@ -157,26 +185,40 @@ def regret_at(
 
 
 def error_of(regret: pd.DataFrame) -> pd.DataFrame:
-    """Standard error over tasks of each method's mean over seeds: seeds of one task are no independent evidence."""
+    """Standard error over tasks of each method's mean over seeds: seeds of one task are no
+    independent evidence.
+    """
     per_task = regret.groupby(["method", "task"]).mean().groupby("method")
     return per_task.std(ddof=1).div(np.sqrt(per_task.size()), axis=0).rename(columns=str)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run from the command line; prints the mean normalized regret of each method at 1, 2, 5 and 10 full trainings."""
-    parser = argparse.ArgumentParser(prog="python -m foretune.evaluation.benchmark", description=main.__doc__)
+    """Run from the command line; prints the mean normalized regret of each method at 1, 2, 5 and 10
+    full trainings.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m foretune.evaluation.benchmark", description=main.__doc__
+    )
     parser.add_argument("meta", help="meta-dataset folder")
     parser.add_argument("--methods", required=True, help="names, separated by commas")
     parser.add_argument("--budget", type=int, required=True, help="epochs of each run")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--tasks", help="names, separated by commas; default: all")
-    parser.add_argument("--out", required=True, help="folder for the steps, one parquet file per method")
+    parser.add_argument(
+        "--out", required=True, help="folder for the steps, one parquet file per method"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--summary", type=Path, help="CSV file for the table that is printed")
     args = parser.parse_args(argv)
     tasks = args.tasks.split(",") if args.tasks else None
     steps = run_all(
-        args.meta, args.out, args.methods.split(","), budget=args.budget, seeds=args.seeds, tasks=tasks, jobs=args.jobs
+        args.meta,
+        args.out,
+        args.methods.split(","),
+        budget=args.budget,
+        seeds=args.seeds,
+        tasks=tasks,
+        jobs=args.jobs,
     )
     epochs = MetaDataset.load(args.meta).max_epoch
     budgets = [k * epochs for k in (1, 2, 5, 10) if k * epochs <= args.budget]

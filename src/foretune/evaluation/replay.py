@@ -1,7 +1,8 @@
 """Run a method on one task of a meta-dataset and keep account of regret, epochs and decision time.
 
-Regret is the best value in the task's table minus the incumbent, in the metric's own unit; normalized, it is divided by the best minus the worst of the
-configurations' best values. `spent` counts new epochs from 1; epoch 0 (before training) is free.
+Regret is the best value in the task's table minus the incumbent, in the metric's own unit;
+normalized, it is divided by the best minus the worst of the configurations' best values. `spent`
+counts new epochs from 1; epoch 0 (before training) is free.
 """
 
 import math
@@ -27,7 +28,8 @@ def replay_study(
     curve_seed: int = 0,
     method: str = "random",
 ) -> tuple[Study, Replay]:
-    """An empty study of `task` with the other tasks (or `sources`) as its past, and the objective that replays it.
+    """An empty study of `task` with the other tasks (or `sources`) as its past, and the objective
+    that replays it.
 
     Raises `BadInput` if the target is among its own sources or a name is unknown.
     """
@@ -35,12 +37,21 @@ def replay_study(
     past = [t for t in meta.tasks if t != task] if sources is None else list(sources)
     if task in past:
         raise BadInput(
-            f"--sources names the target task {task!r} itself; a method must not see the curves that it is tested on"
+            f"--sources names the target task {task!r} itself; a method must not see the "
+            "curves that it is tested on"
         )
     plan = Plan(
-        task=task, metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, budget=budget, method=method, seed=seed
+        task=task,
+        metric=meta.metric,
+        goal=meta.goal,
+        max_epoch=meta.max_epoch,
+        budget=budget,
+        method=method,
+        seed=seed,
     )
-    return Study(meta.space, meta.configs, plan, past=meta.select(past) if past else None), objective
+    return Study(
+        meta.space, meta.configs, plan, past=meta.select(past) if past else None
+    ), objective
 
 
 class Score:
@@ -49,13 +60,18 @@ class Score:
     def __init__(self, meta: MetaDataset, task: str, seed: int = 0):
         per_config = meta.best([task], seed)[0]  # (n,)
         self.sign = meta.sign
-        known = per_config[~np.isnan(per_config)]  # none of a task whose every cell diverged: its regret is never known
+        # none of a task whose every cell diverged: its regret is never known
+        known = per_config[~np.isnan(per_config)]
         self.best = float(known.max()) if len(known) else math.nan
         self.worst = float(known.min()) if len(known) else math.nan
-        self.rank = np.array([np.inf if np.isnan(v) else (per_config > v).sum() for v in per_config])
+        self.rank = np.array(
+            [np.inf if np.isnan(v) else (per_config > v).sum() for v in per_config]
+        )
 
     def regret(self, study: Study) -> float:
-        """Best value in the table minus the incumbent, never negative; infinite before the first finite value."""
+        """Best value in the table minus the incumbent, never negative; infinite before the first
+        finite value.
+        """
         return math.inf if (found := study.incumbent) is None else max(0.0, self.best - found[2])
 
     def normalized(self, regret: float) -> float:
@@ -63,16 +79,21 @@ class Score:
         return regret / (self.best - self.worst) if self.best > self.worst else 0.0
 
 
-def replay(study: Study, objective: Replay, searcher: Searcher, score: Score) -> Iterator[dict[str, Any]]:
+def replay(
+    study: Study, objective: Replay, searcher: Searcher, score: Score
+) -> Iterator[dict[str, Any]]:
     """Run the study to its end; one dict per step, as `foretune replay` writes it."""
     ids = objective.meta.config_ids
     while True:
         step = study.ask(searcher)
         if step is None:
             return
-        outcome = objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop)
+        outcome = objective.run(
+            step.config_id, study.configs[step.config_id], step.start, step.stop
+        )
         study.tell(step, outcome.rows)
-        if outcome.failed:  # the table ends before the step does: nothing to pay for, nothing more to learn
+        # the table ends before the step does: nothing to pay for, nothing more to learn
+        if outcome.failed:
             study.fail(step, int(study.epoch[step.config_id]), outcome.failed)
         if study.epoch[step.config_id] == step.start:
             continue

@@ -1,12 +1,15 @@
-"""Statistics of methods compared over tasks: average ranks, tests and critical-difference diagrams (Demsar, JMLR 2006).
+"""Statistics of methods compared over tasks: average ranks, tests and critical-difference diagrams
+(Demsar, JMLR 2006).
 
-A `blocks` table has a row per task (its mean over repetitions) and a column per method; lower is better. A method that lacks a task is an error: the
-tests need complete blocks.
+A `blocks` table has a row per task (its mean over repetitions) and a column per method; lower is
+better. A method that lacks a task is an error: the tests need complete blocks.
 
 - `average_ranks`: rank 1 = best, ties share the mean of their ranks.
 - `friedman`: do the methods differ at all?
-- `wilcoxon_holm`: which pairs differ, by the Wilcoxon signed-rank test with Holm's step-down correction of its p-values.
-- `cliques`: groups of methods, next to each other in rank, of which no pair differs; the bars of a diagram.
+- `wilcoxon_holm`: which pairs differ, by the Wilcoxon signed-rank test with Holm's step-down
+  correction of its p-values.
+- `cliques`: groups of methods, next to each other in rank, of which no pair differs; the bars of a
+  diagram.
 """
 
 from collections.abc import Sequence
@@ -22,9 +25,18 @@ from foretune.evaluation.benchmark import regret_at
 ALPHA = 0.05
 
 
-def blocks(steps: pd.DataFrame, budget: int, column: str = "normalized_regret", nothing: float = 1.0) -> pd.DataFrame:
-    """Tasks by methods: mean over repetitions of `column` once `budget` epochs are spent. Raises `BadInput` for incomplete blocks."""
-    table = regret_at(steps, [budget], column, nothing)[budget].groupby(["task", "method"]).mean().unstack("method")
+def blocks(
+    steps: pd.DataFrame, budget: int, column: str = "normalized_regret", nothing: float = 1.0
+) -> pd.DataFrame:
+    """Tasks by methods: mean over repetitions of `column` once `budget` epochs are spent. Raises
+    `BadInput` for incomplete blocks.
+    """
+    table = (
+        regret_at(steps, [budget], column, nothing)[budget]
+        .groupby(["task", "method"])
+        .mean()
+        .unstack("method")
+    )
     missing = np.argwhere(table.isna().to_numpy())
     if len(missing):
         task, method = table.index[missing[0][0]], table.columns[missing[0][1]]
@@ -43,7 +55,8 @@ def average_ranks(table: pd.DataFrame) -> pd.Series:
 
 
 def friedman(table: pd.DataFrame) -> tuple[float, float]:
-    """Friedman's chi-square with its correction for ties, and its p-value; (0, 1) where all methods are equal in every block.
+    """Friedman's chi-square with its correction for ties, and its p-value; (0, 1) where all methods
+    are equal in every block.
 
     Raises `BadInput` for fewer than three methods or two blocks.
     """
@@ -64,14 +77,18 @@ def holm(p: Sequence[float]) -> np.ndarray:
     """Holm's adjusted p-values: the i-th smallest times (m - i), made to rise, at most 1."""
     values = np.asarray(p, dtype=float)
     order = np.argsort(values, kind="stable")
-    adjusted = np.minimum(1.0, np.maximum.accumulate(values[order] * (len(values) - np.arange(len(values)))))
+    adjusted = np.minimum(
+        1.0, np.maximum.accumulate(values[order] * (len(values) - np.arange(len(values))))
+    )
     out = np.empty(len(values))
     out[order] = adjusted
     return out
 
 
 def wilcoxon_holm(table: pd.DataFrame, alpha: float = ALPHA) -> pd.DataFrame:
-    """Every pair of methods: medians' difference, p of the two-sided signed-rank test (zeros split, Pratt), Holm's p, and whether it is below alpha."""
+    """Every pair of methods: medians' difference, p of the two-sided signed-rank test (zeros split,
+    Pratt), Holm's p, and whether it is below alpha.
+    """
     from scipy.stats import wilcoxon
 
     rows = []
@@ -86,12 +103,20 @@ def wilcoxon_holm(table: pd.DataFrame, alpha: float = ALPHA) -> pd.DataFrame:
 
 
 def cliques(order: Sequence[str], pairs: pd.DataFrame) -> list[list[str]]:
-    """Longest runs of methods in rank `order` of which no pair is significant in `pairs`; singles and parts of longer runs are left out."""
-    differ = {frozenset((a, b)) for a, b, s in zip(pairs["a"], pairs["b"], pairs["significant"], strict=True) if s}
+    """Longest runs of methods in rank `order` of which no pair is significant in `pairs`; singles
+    and parts of longer runs are left out.
+    """
+    differ = {
+        frozenset((a, b))
+        for a, b, s in zip(pairs["a"], pairs["b"], pairs["significant"], strict=True)
+        if s
+    }
     found: list[list[str]] = []
     for start in range(len(order)):
         stop = start + 1
-        while stop < len(order) and all(frozenset((m, order[stop])) not in differ for m in order[start:stop]):
+        while stop < len(order) and all(
+            frozenset((m, order[stop])) not in differ for m in order[start:stop]
+        ):
             stop += 1
         group = list(order[start:stop])
         if len(group) > 1 and not any(set(group) <= set(g) for g in found):
@@ -101,7 +126,9 @@ def cliques(order: Sequence[str], pairs: pd.DataFrame) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a critical-difference diagram shows: mean ranks (best first), the Friedman test, the pairs and the groups without a difference."""
+    """What a critical-difference diagram shows: mean ranks (best first), the Friedman test, the
+    pairs and the groups without a difference.
+    """
 
     ranks: pd.Series
     statistic: float
@@ -111,7 +138,9 @@ class Comparison:
 
     @classmethod
     def of(cls, table: pd.DataFrame, alpha: float = ALPHA) -> "Comparison":
-        """Compare the methods of a blocks table; where Friedman's test finds no difference, no pair counts as different."""
+        """Compare the methods of a blocks table; where Friedman's test finds no difference, no pair
+        counts as different.
+        """
         mean = average_ranks(table)
         statistic, p = friedman(table)
         pairs = wilcoxon_holm(table, alpha)
@@ -121,7 +150,9 @@ class Comparison:
 
 
 def diagram(comparison: Comparison, title: str = "") -> str:
-    """The critical-difference diagram as an SVG text: methods on the axis of mean ranks, bars join those that do not differ."""
+    """The critical-difference diagram as an SVG text: methods on the axis of mean ranks, bars join
+    those that do not differ.
+    """
     names = list(comparison.ranks.index)
     k, width, margin, row = len(names), 720, 170, 20
     half = (k + 1) // 2
@@ -135,14 +166,24 @@ def diagram(comparison: Comparison, title: str = "") -> str:
         return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{content}</text>'
 
     def line(x1: float, y1: float, x2: float, y2: float, weight: float = 1) -> str:
-        return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="currentColor" stroke-width="{weight}"/>'
+        return (
+            f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
+            f'stroke="currentColor" stroke-width="{weight}"/>'
+        )
 
     axis = 45
-    parts = [text(width / 2, 16, f"{title} (Friedman p = {comparison.p:.2g})".strip()), line(at(1), axis, at(k), axis)]
-    parts += [line(at(r), axis - 5, at(r), axis) + text(at(r), axis - 9, str(r)) for r in range(1, k + 1)]
+    parts = [
+        text(width / 2, 16, f"{title} (Friedman p = {comparison.p:.2g})".strip()),
+        line(at(1), axis, at(k), axis),
+    ]
+    parts += [
+        line(at(r), axis - 5, at(r), axis) + text(at(r), axis - 9, str(r)) for r in range(1, k + 1)
+    ]
     for g, group in enumerate(comparison.groups):
         y = axis + 10 + 12 * g
-        parts.append(line(at(comparison.ranks[group[0]]) - 4, y, at(comparison.ranks[group[-1]]) + 4, y, 4))
+        parts.append(
+            line(at(comparison.ranks[group[0]]) - 4, y, at(comparison.ranks[group[-1]]) + 4, y, 4)
+        )
     for place, name in enumerate(names):
         left = place < half
         y = axis + 22 + bars + row * (place if left else k - 1 - place)
@@ -154,5 +195,8 @@ def diagram(comparison: Comparison, title: str = "") -> str:
             line(x, y, end, y),
             text(end - 4 if left else end + 4, y + 4, label, "end" if left else "start"),
         ]
-    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="12" fill="currentColor">'
+    head = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        'font-family="sans-serif" font-size="12" fill="currentColor">'
+    )
     return "\n".join([head, *parts, "</svg>"]) + "\n"

@@ -1,13 +1,16 @@
-"""What history would have saved: the user's own past studies replayed leave-one-out, with and without the others as history.
+"""What history would have saved: the user's own past studies replayed leave-one-out, with and
+without the others as history.
 
-For each task of a meta-dataset: the epochs that the searcher with history needs until its incumbent is as good as what
-history-free search has after its whole budget, against the epochs that the latter needed for that. Saved = needed without
-minus needed with; negative where history cost. The mean over tasks comes with a bootstrap interval over tasks. Tasks cut from the
-same source (`sources` in about.json) do not count as each other's history.
+For each task of a meta-dataset: the epochs that the searcher with history needs until its incumbent
+is as good as what history-free search has after its whole budget, against the epochs that the
+latter needed for that. Saved = needed without minus needed with; negative where history cost. The
+mean over tasks comes with a bootstrap interval over tasks. Tasks cut from the same source
+(`sources` in about.json) do not count as each other's history.
 
-A study has trained few configurations, and few of them to the end. A replay chooses among those alone, and its budget is at most what the table holds of the
-task: nobody knows what the others would have done. A trial whose curve ends early ends there. With `shipped`, the meta-dataset that `foretune tune` learns
-from beside the own studies, its tasks are history too (`shipped_for`).
+A study has trained few configurations, and few of them to the end. A replay chooses among those
+alone, and its budget is at most what the table holds of the task: nobody knows what the others
+would have done. A trial whose curve ends early ends there. With `shipped`, the meta-dataset that
+`foretune tune` learns from beside the own studies, its tasks are history too (`shipped_for`).
 """
 
 from collections.abc import Mapping
@@ -31,10 +34,12 @@ DRAWS = 2000  # bootstrap samples of the tasks
 
 @dataclass(frozen=True)
 class Saved:
-    """Epochs saved by task (averaged over seeds), their mean with a 90 % interval over tasks; by task also the budget of each run and the configurations that
-    it chose among; how many of the tasks are history from `shipped`.
+    """Epochs saved by task (averaged over seeds), their mean with a 90 % interval over tasks; by
+    task also the budget of each run and the configurations that it chose among; how many of the
+    tasks are history from `shipped`.
 
-    A task on which history never got as far counts the whole budget as needed: its saving is a lower bound of the loss.
+    A task on which history never got as far counts the whole budget as needed: its saving is a
+    lower bound of the loss.
     """
 
     by_task: Mapping[str, float]
@@ -55,8 +60,10 @@ class Saved:
         budgets = list(self.budgets.values())
         budget = f"{budgets[0]}" if len(set(budgets)) == 1 else f"{np.mean(budgets):.1f}"
         return (
-            f"Tuning with history ({self.with_history}) would have {what} {abs(self.mean):.1f} of {budget} epochs a study on "
-            f"average (90 % interval {self.low:.1f} to {self.high:.1f}), and helped on {helped} of {len(self.by_task)} tasks."
+            f"Tuning with history ({self.with_history}) would have {what} "
+            f"{abs(self.mean):.1f} of {budget} epochs a study on "
+            f"average (90 % interval {self.low:.1f} to {self.high:.1f}), and helped on "
+            f"{helped} of {len(self.by_task)} tasks."
         )
 
 
@@ -66,12 +73,16 @@ def trained(meta: MetaDataset, task: str) -> MetaDataset:
     rows = np.flatnonzero(Replay(one, task).known.any(axis=1))
     ids = [one.config_ids[i] for i in rows]
     keep = np.isin(one.rows.columns["config_id"], ids)
-    table = CurveTable(one.rows.tasks, one.rows.task[keep], {c: v[keep] for c, v in one.rows.columns.items()})
+    table = CurveTable(
+        one.rows.tasks, one.rows.task[keep], {c: v[keep] for c, v in one.rows.columns.items()}
+    )
     return MetaDataset(one.space, ids, [one.configs[i] for i in rows], table, one.about)
 
 
 def shipped_for(meta: MetaDataset, folder: Path) -> MetaDataset | None:
-    """The meta-dataset in `folder`, if it can stand beside these studies and they were trained with its settings, as `foretune tune` asks; else None."""
+    """The meta-dataset in `folder`, if it can stand beside these studies and they were trained with
+    its settings, as `foretune tune` asks; else None.
+    """
     from foretune.recommenders.own import settings_of
 
     if not (folder / "about.json").is_file():
@@ -80,12 +91,22 @@ def shipped_for(meta: MetaDataset, folder: Path) -> MetaDataset | None:
     return shipped if alike(shipped, meta) and settings_of(shipped) == settings_of(meta) else None
 
 
-def incumbents(own: MetaDataset, past: MetaDataset | None, name: str, budget: int, seed: int) -> np.ndarray:
-    """Incumbent after each epoch spent on the one task of `own`, higher is better, (epochs spent,)."""
+def incumbents(
+    own: MetaDataset, past: MetaDataset | None, name: str, budget: int, seed: int
+) -> np.ndarray:
+    """Incumbent after each epoch spent on the one task of `own`, higher is better, (epochs
+    spent,).
+    """
     (task,) = own.tasks
     objective = Replay(own, task)
     plan = Plan(
-        task=task, metric=own.metric, goal=own.goal, max_epoch=own.max_epoch, budget=budget, method=name, seed=seed
+        task=task,
+        metric=own.metric,
+        goal=own.goal,
+        max_epoch=own.max_epoch,
+        budget=budget,
+        method=name,
+        seed=seed,
     )
     study = Study(own.space, own.configs, plan, past=past)
     for _ in replay(study, objective, searcher(name), Score(own, task)):
@@ -108,10 +129,11 @@ def would_have_saved(
     without: str = DEFAULT_WITHOUT_PAST,
     shipped: MetaDataset | None = None,
 ) -> Saved:
-    """Replay every task of `meta` with the others (and those of `shipped`, except of the very same images) as history and without.
+    """Replay every task of `meta` with the others (and those of `shipped`, except of the very same
+    images) as history and without.
 
-    `budget` defaults to five full trainings, and is never more than the epochs that `meta` holds of a task. Raises `BadInput` for fewer than two tasks and no
-    `shipped`: there would be no history.
+    `budget` defaults to five full trainings, and is never more than the epochs that `meta` holds of
+    a task. Raises `BadInput` for fewer than two tasks and no `shipped`: there would be no history.
     """
     if len(meta.tasks) < 2 and shipped is None:
         raise BadInput(f"{meta.name} has {len(meta.tasks)} task(s); leave-one-out needs at least 2")
@@ -136,19 +158,36 @@ def would_have_saved(
             by_task[task] = float(np.mean(differences))
             budgets[task], configurations[task] = most, len(own)
     if not by_task:
-        raise BadInput(f"{meta.name} has no task with finite values and with tasks of another source to learn from")
+        raise BadInput(
+            f"{meta.name} has no task with finite values and with tasks of another source to "
+            "learn from"
+        )
     values = np.array(list(by_task.values()))
     means = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(axis=1)
     low, high = np.percentile(means, [5, 95])
     of_shipped = 0 if shipped is None else len(shipped.tasks)
     return Saved(
-        by_task, float(values.mean()), float(low), float(high), budgets, configurations, method, without, of_shipped
+        by_task,
+        float(values.mean()),
+        float(low),
+        float(high),
+        budgets,
+        configurations,
+        method,
+        without,
+        of_shipped,
     )
 
 
 def shipped_tasks(shipped: MetaDataset | None, meta: MetaDataset, task: str) -> list[str]:
-    """The shipped tasks that may be history of `task`: all but those of its name or its very images."""
+    """The shipped tasks that may be history of `task`: all but those of its name or its very
+    images.
+    """
     if shipped is None:
         return []
     images, hashes = meta.about.get("hashes", {}).get(task), shipped.about.get("hashes", {})
-    return [name for name in shipped.tasks if name != task and (images is None or hashes.get(name) != images)]
+    return [
+        name
+        for name in shipped.tasks
+        if name != task and (images is None or hashes.get(name) != images)
+    ]

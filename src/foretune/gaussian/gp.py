@@ -1,7 +1,8 @@
 """Pieces of exact Gaussian-process inference that several methods share; numpy only.
 
-Notation: N observations, M predicted points; K (N, N) = covariance of the observations, noise included; L its Cholesky
-factor. A Kronecker product is A (x) B, with (A (x) B)[(i, j), (k, l)] = A[i, k] B[j, l].
+Notation: N observations, M predicted points; K (N, N) = covariance of the observations, noise
+included; L its Cholesky factor. A Kronecker product is A (x) B, with (A (x) B)[(i, j), (k, l)] =
+A[i, k] B[j, l].
 """
 
 from collections.abc import Sequence
@@ -11,15 +12,21 @@ import numpy as np
 
 
 def cholesky(K: np.ndarray, jitter: float = 1e-10) -> np.ndarray:
-    """Lower Cholesky factor of K + c I, c the smallest of jitter * 10^k (relative to the mean diagonal) that works.
+    """Lower Cholesky factor of K + c I, c the smallest of jitter * 10^k (relative to the mean
+    diagonal) that works.
 
-    Raises `numpy.linalg.LinAlgError` if even 1 % of the mean diagonal does not make K positive definite.
+    Raises `numpy.linalg.LinAlgError` if even 1 % of the mean diagonal does not make K positive
+    definite.
     """
     scale = float(np.mean(np.diag(K))) if len(K) else 1.0
     added = 0.0
     while True:
         try:
-            return np.linalg.cholesky(K + added * scale * np.eye(len(K))) if added else np.linalg.cholesky(K)
+            return (
+                np.linalg.cholesky(K + added * scale * np.eye(len(K)))
+                if added
+                else np.linalg.cholesky(K)
+            )
         except np.linalg.LinAlgError:
             added = max(jitter, added * 10)
             if added > 0.01:
@@ -27,22 +34,31 @@ def cholesky(K: np.ndarray, jitter: float = 1e-10) -> np.ndarray:
 
 
 def whiten(L: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """L^-1 values. (numpy's general solver: importing scipy.linalg costs more than it would save at these sizes.)"""
+    """L^-1 values. (numpy's general solver: importing scipy.linalg costs more than it would save at
+    these sizes.)
+    """
     return np.asarray(np.linalg.solve(L, values))
 
 
 def expected_gain(mean: np.ndarray, std: np.ndarray, best: float) -> np.ndarray:
-    """E max(f - best, 0) for f ~ N(mean, std^2), without scipy (importing scipy.special takes longer than a small replay).
+    """E max(f - best, 0) for f ~ N(mean, std^2), without scipy (importing scipy.special takes
+    longer than a small replay).
 
-    With z = (mean - best) / std it is std (phi(z) + z Phi(z)); 1 - Phi(x) = phi(x) p(1 / (1 + 0.2316419 x)) by Abramowitz and Stegun
-    26.2.17, off by at most 7.5e-8. `foretune.gaussian.acquisition.expected_improvement` is exact.
+    With z = (mean - best) / std it is std (phi(z) + z Phi(z)); 1 - Phi(x) = phi(x) p(1 / (1 +
+    0.2316419 x)) by Abramowitz and Stegun 26.2.17, off by at most 7.5e-8.
+    `foretune.gaussian.acquisition.expected_improvement` is exact.
     """
     std = np.maximum(std, 1e-12)
     z = (mean - best) / std
     t = 1.0 / (1.0 + 0.2316419 * np.abs(z))
-    tail = t * (0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429))))
+    tail = t * (
+        0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429)))
+    )
     density = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
-    return np.asarray(std * np.where(z > 0, z + density * (1 - z * tail), np.maximum(density * (1 + z * tail), 0.0)))
+    return np.asarray(
+        std
+        * np.where(z > 0, z + density * (1 - z * tail), np.maximum(density * (1 + z * tail), 0.0))
+    )
 
 
 @dataclass(frozen=True)
@@ -62,19 +78,25 @@ class Exact:
     def log_marginal(self) -> float:
         """log p(y)."""
         return float(
-            -0.5 * self.alpha @ self.alpha - np.log(np.diag(self.L)).sum() - 0.5 * len(self.L) * np.log(2 * np.pi)
+            -0.5 * self.alpha @ self.alpha
+            - np.log(np.diag(self.L)).sum()
+            - 0.5 * len(self.L) * np.log(2 * np.pi)
         )
 
     def predict(self, cross: np.ndarray, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and variance (M,) of the latent function; `cross` (N, M) and `prior` (M,) are its covariance and variance."""
+        """Mean and variance (M,) of the latent function; `cross` (N, M) and `prior` (M,) are its
+        covariance and variance.
+        """
         V = whiten(self.L, cross)
         return V.T @ self.alpha, np.maximum(prior - (V**2).sum(axis=0), 0.0)
 
 
 def nearest_psd(K: np.ndarray) -> np.ndarray:
-    """The symmetric matrix with K's negative eigenvalues set to 0: nearest in Frobenius norm (Higham 1988).
+    """The symmetric matrix with K's negative eigenvalues set to 0: nearest in Frobenius norm
+    (Higham 1988).
 
-    The diagonal is then scaled back to K's own, which keeps it positive semi-definite, so that variances do not change.
+    The diagonal is then scaled back to K's own, which keeps it positive semi-definite, so that
+    variances do not change.
     """
     symmetric = (K + K.T) / 2
     values, vectors = np.linalg.eigh(symmetric)
@@ -87,7 +109,9 @@ def nearest_psd(K: np.ndarray) -> np.ndarray:
 
 
 def kron_matvec(factors: Sequence[np.ndarray], values: np.ndarray) -> np.ndarray:
-    """(A1 (x) A2 (x) ...) values, for a tensor `values` of shape (n1, n2, ...); returns that of shape (m1, m2, ...)."""
+    """(A1 (x) A2 (x) ...) values, for a tensor `values` of shape (n1, n2, ...); returns that of
+    shape (m1, m2, ...).
+    """
     out = values
     for axis, A in enumerate(factors):
         out = np.moveaxis(np.tensordot(A, out, axes=(1, axis)), 0, axis)
@@ -96,9 +120,11 @@ def kron_matvec(factors: Sequence[np.ndarray], values: np.ndarray) -> np.ndarray
 
 @dataclass(frozen=True)
 class KroneckerGP:
-    """Exact inference on a full grid: covariance K1 (x) K2 (x) ... plus noise I (Saatci 2011, chapter 5).
+    """Exact inference on a full grid: covariance K1 (x) K2 (x) ... plus noise I (Saatci 2011,
+    chapter 5).
 
-    `values` and `vectors` are the factors' eigendecompositions; `projected` is the data in the eigenbasis.
+    `values` and `vectors` are the factors' eigendecompositions; `projected` is the data in the
+    eigenbasis.
     """
 
     values: tuple[np.ndarray, ...]
@@ -132,10 +158,14 @@ class KroneckerGP:
         """log p(y)."""
         spectrum = self.spectrum
         quadratic = float((self.projected**2 / spectrum).sum())
-        return -0.5 * (quadratic + float(np.log(spectrum).sum()) + spectrum.size * np.log(2 * np.pi))
+        return -0.5 * (
+            quadratic + float(np.log(spectrum).sum()) + spectrum.size * np.log(2 * np.pi)
+        )
 
     def mean(self, cross: Sequence[np.ndarray]) -> np.ndarray:
-        """Posterior mean on a grid of new points; `cross[k]` (m_k, n_k) is the k-th kernel between new and old points."""
+        """Posterior mean on a grid of new points; `cross[k]` (m_k, n_k) is the k-th kernel between
+        new and old points.
+        """
         return kron_matvec(cross, self.weights)
 
     def variance(self, cross: Sequence[np.ndarray], prior: np.ndarray) -> np.ndarray:
@@ -145,6 +175,8 @@ class KroneckerGP:
 
 
 def max_trial(mean: np.ndarray, std: np.ndarray, epoch: np.ndarray, eta: float) -> np.ndarray:
-    """The largest mean + eta std over the epochs after `epoch` (n,) of each trial; (n, E) gives (n,), -inf where none is left."""
+    """The largest mean + eta std over the epochs after `epoch` (n,) of each trial; (n, E) gives
+    (n,), -inf where none is left.
+    """
     ahead = np.arange(mean.shape[1]) >= epoch[:, None]
     return np.where(ahead, mean + eta * std, -np.inf).max(axis=1)

@@ -1,13 +1,15 @@
 """AT2's multi-task multi-fidelity Gaussian process, trained and conditioned exactly.
 
-Notation: T past tasks, n configurations, E epochs; K = K_T (x) K_C (x) K_E (equation 3), noise s^2; past curves Y (T, n, E)
-are full grids (holes are filled before). With eigenpairs (t, Q_T), (c, Q_C), (l, Q_E) of the three factors,
+Notation: T past tasks, n configurations, E epochs; K = K_T (x) K_C (x) K_E (equation 3), noise s^2;
+past curves Y (T, n, E) are full grids (holes are filled before). With eigenpairs (t, Q_T), (c,
+Q_C), (l, Q_E) of the three factors,
 
     log p(Y) and its gradient in each factor cost one eigendecomposition per factor and products of its size;
     given Y, the target's curves are Gaussian with mean (k^T (x) K_C (x) K_E) (K + s^2 I)^-1 Y and covariance
     (Q_C (x) Q_E) diag(d) (Q_C (x) Q_E)^T,  d_cl = k_** c l - sum_t (k^T Q_T)_t^2 (c l)^2 / (t c l + s^2),
 
-where k (T,) is the task kernel between target and past, k_** its own. So the target's N observations need N x N algebra only.
+where k (T,) is the task kernel between target and past, k_** its own. So the target's N
+observations need N x N algebra only.
 """
 
 from dataclasses import dataclass
@@ -41,16 +43,21 @@ class Product(nn.Module):
         self.fidelity = FIDELITY_KERNELS[fidelity]()
         self.noise = parameter(0.1)
 
-    def factors(self, D: Tensor, R: Tensor, X: Tensor, epochs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def factors(
+        self, D: Tensor, R: Tensor, X: Tensor, epochs: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Gram matrices of tasks (S, S), configurations (n, n) and epochs (E, E)."""
         return self.task(D, R), self.configuration(X, X), self.fidelity(epochs, epochs)
 
 
-def factor_gradients(grams: list[np.ndarray], noise: float, y: np.ndarray) -> tuple[float, list[np.ndarray], float]:
-    """log p(y) for `y` on a full grid, its gradient with respect to each factor, and with respect to the noise variance.
+def factor_gradients(
+    grams: list[np.ndarray], noise: float, y: np.ndarray
+) -> tuple[float, list[np.ndarray], float]:
+    """log p(y) for `y` on a full grid, its gradient with respect to each factor, and with respect
+    to the noise variance.
 
-    d/dK_i = (M_i - Q_i diag(w_i) Q_i^T) / 2: M_i contracts A = (K + s^2 I)^-1 y with itself through the other factors, w_i sums the
-    other factors' eigenvalue products over the spectrum.
+    d/dK_i = (M_i - Q_i diag(w_i) Q_i^T) / 2: M_i contracts A = (K + s^2 I)^-1 y with itself through
+    the other factors, w_i sums the other factors' eigenvalue products over the spectrum.
     """
     fit = KroneckerGP.fit(grams, y, noise)
     inverse, A = 1.0 / fit.spectrum, fit.weights
@@ -69,11 +76,19 @@ def factor_gradients(grams: list[np.ndarray], noise: float, y: np.ndarray) -> tu
 
 
 def train(
-    model: Product, D: np.ndarray, R: np.ndarray, X: np.ndarray, Y: np.ndarray, steps: int = 80, rate: float = 0.05
+    model: Product,
+    D: np.ndarray,
+    R: np.ndarray,
+    X: np.ndarray,
+    Y: np.ndarray,
+    steps: int = 80,
+    rate: float = 0.05,
 ) -> list[float]:
-    """Maximise the exact marginal likelihood of standardised, centred past curves `Y` (T, n, E) with Adam.
+    """Maximise the exact marginal likelihood of standardised, centred past curves `Y` (T, n, E)
+    with Adam.
 
-    Returns log p(Y) per cell after each step. A step whose factors cannot be decomposed ends the training with what was reached.
+    Returns log p(Y) per cell after each step. A step whose factors cannot be decomposed ends the
+    training with what was reached.
     """
     T, _, E = Y.shape
     tensors = [torch.as_tensor(a, dtype=torch.float32) for a in (D, R, X, np.arange(1, E + 1) / E)]
@@ -87,7 +102,10 @@ def train(
         if not all(np.isfinite(g).all() for g in grams):
             break
         value, gradients, by_noise = factor_gradients(grams, float(variance.detach()), Y)
-        surrogate = sum((f * torch.as_tensor(g, dtype=f.dtype)).sum() for f, g in zip(factors, gradients, strict=True))
+        surrogate = sum(
+            (f * torch.as_tensor(g, dtype=f.dtype)).sum()
+            for f, g in zip(factors, gradients, strict=True)
+        )
         (-(surrogate + variance * by_noise) / Y.size).backward()
         optimizer.step()
         trace.append(value / Y.size)
@@ -96,7 +114,9 @@ def train(
 
 @dataclass(frozen=True)
 class Grid:
-    """Trained factors of the past on numpy's side: Gram matrices of configurations and epochs with eigenpairs, noise variance, curves."""
+    """Trained factors of the past on numpy's side: Gram matrices of configurations and epochs with
+    eigenpairs, noise variance, curves.
+    """
 
     C: tuple[np.ndarray, np.ndarray]
     E: tuple[np.ndarray, np.ndarray]
@@ -125,7 +145,9 @@ class Grid:
         cl = np.multiply.outer(c, l)
         spectrum = np.multiply.outer(t, cl) + self.noise  # (T, n, E)
         d = np.maximum(K_T[-1, -1] * cl - np.tensordot(along**2, cl**2 / spectrum, axes=1), 0.0)
-        pushed = np.einsum("t,tij->ij", along, cl * np.tensordot(Q_T.T, self.projected, axes=1) / spectrum)
+        pushed = np.einsum(
+            "t,tij->ij", along, cl * np.tensordot(Q_T.T, self.projected, axes=1) / spectrum
+        )
         return Target(Q_C @ pushed @ Q_E.T, d, Q_C, Q_E, self.noise)
 
 
@@ -142,8 +164,10 @@ class Target:
     def posterior(
         self, c: np.ndarray, e: np.ndarray, y: np.ndarray, offset: float = 0.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (n, E) of the latent curves given `y` (N,) at cells (c, e); `offset` is the standard deviation
-        of a constant that is added to all of the target's values and not known."""
+        """Mean and standard deviation (n, E) of the latent curves given `y` (N,) at cells (c, e);
+        `offset` is the standard deviation of a constant that is added to all of the target's values
+        and not known.
+        """
         epochs = self.d.max(axis=0) > KEPT * self.d.max()
         configs = self.d.max(axis=1) > KEPT * self.d.max()
         d, Q_C, Q_E = self.d[np.ix_(configs, epochs)], self.Q_C[:, configs], self.Q_E[:, epochs]
@@ -153,7 +177,8 @@ class Target:
         modes = (Q_C[c][:, :, None] * Q_E[e][:, None, :]).reshape(len(c), -1)  # (N, modes)
         weighted = modes * d.ravel()
         K = weighted @ modes.T + offset**2 + self.noise * np.eye(len(c))
-        cross = (Q_C @ weighted.reshape(len(c), *d.shape) @ Q_E.T + offset**2).reshape(len(c), -1)  # (N, n E)
+        # (N, n E)
+        cross = (Q_C @ weighted.reshape(len(c), *d.shape) @ Q_E.T + offset**2).reshape(len(c), -1)
         L = cholesky(K)
         V = whiten(L, cross)
         mean = self.mean + (whiten(L, y - self.mean[c, e]) @ V).reshape(self.mean.shape)
@@ -164,4 +189,6 @@ class Target:
         modes = (self.Q_C[c][:, :, None] * self.Q_E[e][:, None, :]).reshape(len(c), -1)
         L = cholesky((modes * self.d.ravel()) @ modes.T + self.noise * np.eye(len(c)))
         rest = whiten(L, y - self.mean[c, e])
-        return float(-0.5 * rest @ rest - np.log(np.diag(L)).sum() - 0.5 * len(y) * np.log(2 * np.pi))
+        return float(
+            -0.5 * rest @ rest - np.log(np.diag(L)).sum() - 0.5 * len(y) * np.log(2 * np.pi)
+        )

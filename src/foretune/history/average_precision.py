@@ -1,7 +1,8 @@
 """How good a ranking of configurations is, judged by the values that the configurations reached.
 
-Truth: the K configurations with the highest value; equal values keep the pool's order, in the truth and in the ranking alike. `scores` and `values`
-are (n,), higher is better; a NaN value (diverged, unknown) is never among the best.
+Truth: the K configurations with the highest value; equal values keep the pool's order, in the truth
+and in the ranking alike. `scores` and `values` are (n,), higher is better; a NaN value (diverged,
+unknown) is never among the best.
 """
 
 import numpy as np
@@ -15,16 +16,22 @@ def ordered(scores: np.ndarray) -> np.ndarray:
 
 
 def hits(scores: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
-    """Whether each of the top k predicted is among the k truly best, (k,) bool. Raises `BadInput` unless 1 <= k <= n and shapes agree."""
+    """Whether each of the top k predicted is among the k truly best, (k,) bool. Raises `BadInput`
+    unless 1 <= k <= n and shapes agree.
+    """
     if scores.shape != values.shape or scores.ndim != 1:
-        raise BadInput(f"scores {scores.shape} and values {values.shape} must be vectors of one length")
+        raise BadInput(
+            f"scores {scores.shape} and values {values.shape} must be vectors of one length"
+        )
     if not 1 <= k <= len(scores):
         raise BadInput(f"k={k} must be from 1 to the number of configurations, {len(scores)}")
     return np.isin(ordered(scores)[:k], ordered(values)[:k])
 
 
 def ap_at_k(scores: np.ndarray, values: np.ndarray, k: int = 10) -> float:
-    """AP@K: mean over the top K predicted of the precision at each hit (HyperSTAR, section 4); 1 if the top K are the K best, in any order."""
+    """AP@K: mean over the top K predicted of the precision at each hit (HyperSTAR, section 4); 1 if
+    the top K are the K best, in any order.
+    """
     hit = hits(scores, values, k)
     return float((np.cumsum(hit) / np.arange(1, k + 1) * hit).sum() / k)
 
@@ -35,7 +42,8 @@ def precision_at_k(scores: np.ndarray, values: np.ndarray, k: int = 10) -> float
 
 
 def regret_after(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Normalized regret of the best value after the first 1, 2, ... n configurations of the ranking, (n,): (best - found) / (best - worst).
+    """Normalized regret of the best value after the first 1, 2, ... n configurations of the
+    ranking, (n,): (best - found) / (best - worst).
 
     A configuration without value counts as the worst; where all values are equal, regret is 0.
     """
@@ -50,6 +58,8 @@ def top_regret(scores: np.ndarray, values: np.ndarray) -> float:
 
 
 def similarity(values: np.ndarray, k: int = 10) -> np.ndarray:
-    """r_ij of HyperSTAR's equation (2), (T, T): AP@K of task i's true order judged by task j's values; 1 on the diagonal."""
+    """r_ij of HyperSTAR's equation (2), (T, T): AP@K of task i's true order judged by task j's
+    values; 1 on the diagonal.
+    """
     k = min(k, values.shape[1])
     return np.array([[ap_at_k(a, b, k) for b in values] for a in values])

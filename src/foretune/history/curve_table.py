@@ -1,7 +1,8 @@
-"""The long table of learning curves as columns, read without pandas (its import takes longer than many a whole replay).
+"""The long table of learning curves as columns, read without pandas (its import takes longer than
+many a whole replay).
 
-Notation: r rows; row k is epoch `columns["epoch"][k]` of configuration `columns["config_id"][k]`, trained with seed `columns["seed"][k]`, on the task
-`tasks[task[k]]`. The other columns are metrics.
+Notation: r rows; row k is epoch `columns["epoch"][k]` of configuration `columns["config_id"][k]`,
+trained with seed `columns["seed"][k]`, on the task `tasks[task[k]]`. The other columns are metrics.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,13 +18,23 @@ if TYPE_CHECKING:
 
 KEYS = ["task", "config_id", "seed", "epoch"]
 Column = np.ndarray[Any, Any]
-NUMBERS = {f"{sign}int{bits}": np.dtype(f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)}
-NUMBERS |= {"halffloat": np.dtype("float16"), "float": np.dtype("float32"), "double": np.dtype("float64")}
+NUMBERS = {
+    f"{sign}int{bits}": np.dtype(f"{sign}int{bits}")
+    for sign in ("", "u")
+    for bits in (8, 16, 32, 64)
+}
+NUMBERS |= {
+    "halffloat": np.dtype("float16"),
+    "float": np.dtype("float32"),
+    "double": np.dtype("float64"),
+}
 
 
 @dataclass(frozen=True)
 class CurveTable:
-    """Columns of equal length r; `task` (r,) holds places in `tasks`, in their order of appearance."""
+    """Columns of equal length r; `task` (r,) holds places in `tasks`, in their order of
+    appearance.
+    """
 
     tasks: tuple[str, ...]
     task: Column
@@ -34,12 +45,16 @@ class CurveTable:
 
     @classmethod
     def read(cls, path: Path | str) -> "CurveTable":
-        """Read a parquet file. Raises KeyError if it has no column `task`, and what pyarrow raises if it is none."""
+        """Read a parquet file. Raises KeyError if it has no column `task`, and what pyarrow raises
+        if it is none.
+        """
         from pyarrow.parquet import ParquetFile
 
         with ParquetFile(path, read_dictionary=["task"]) as file:
             table = file.read().unify_dictionaries()
-        columns = {c: numbers(table.column(c).combine_chunks()) for c in table.column_names if c != "task"}
+        columns = {
+            c: numbers(table.column(c).combine_chunks()) for c in table.column_names if c != "task"
+        }
         names = table.column("task").combine_chunks()
         if not len(names):
             return cls((), np.empty(0, dtype=int), columns)
@@ -73,12 +88,16 @@ class CurveTable:
         codes = place[self.task] if len(self.tasks) else self.task
         inside = codes >= 0
         return CurveTable(
-            tuple(self.tasks[k] for k in kept), codes[inside], {c: v[inside] for c, v in self.columns.items()}
+            tuple(self.tasks[k] for k in kept),
+            codes[inside],
+            {c: v[inside] for c, v in self.columns.items()},
         )
 
 
 def numbers(array: "pa.Array") -> Column:
-    """An arrow array as numpy, empty cells of a float column as NaN. Reads the buffers: arrow's own `to_numpy` imports pandas."""
+    """An arrow array as numpy, empty cells of a float column as NaN. Reads the buffers: arrow's own
+    `to_numpy` imports pandas.
+    """
     kind = NUMBERS.get(str(array.type))
     if kind is None or (array.null_count and kind.kind != "f"):
         return array.to_numpy(zero_copy_only=False)

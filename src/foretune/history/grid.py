@@ -1,4 +1,6 @@
-"""The part of a meta-dataset without holes, and which of its tasks may count as each other's past."""
+"""The part of a meta-dataset without holes, and which of its tasks may count as each other's
+past.
+"""
 
 from pathlib import Path
 
@@ -9,15 +11,21 @@ from foretune.history.meta_dataset import MetaDataset
 
 
 def full_grid(meta: MetaDataset, seed: int = 0) -> MetaDataset:
-    """The largest part of `meta` in which every configuration is finished (or diverged) on every task.
+    """The largest part of `meta` in which every configuration is finished (or diverged) on every
+    task.
 
-    Tasks are taken in the order of how many configurations they have finished. Raises `BadInput` where fewer than two tasks share two.
+    Tasks are taken in the order of how many configurations they have finished. Raises `BadInput`
+    where fewer than two tasks share two.
     """
     finished = np.stack(
-        [~np.isnan(meta.curves(t, seed)[:, -1]) | meta.failed(t, seed).any(axis=1) for t in meta.tasks]
+        [
+            ~np.isnan(meta.curves(t, seed)[:, -1]) | meta.failed(t, seed).any(axis=1)
+            for t in meta.tasks
+        ]
     )  # (T, n)
     by_count = np.argsort(-finished.sum(axis=1), kind="stable")
-    shared = np.logical_and.accumulate(finished[by_count], axis=0)  # row k: finished on the first k + 1 tasks
+    # row k: finished on the first k + 1 tasks
+    shared = np.logical_and.accumulate(finished[by_count], axis=0)
     cells = shared.sum(axis=1) * np.arange(1, len(shared) + 1)
     cells[:1] = 0
     best = int(np.argmax(cells))
@@ -27,7 +35,9 @@ def full_grid(meta: MetaDataset, seed: int = 0) -> MetaDataset:
     tasks = [meta.tasks[i] for i in sorted(by_count[: best + 1])]
     ids = [meta.config_ids[i] for i in rows]
     table = meta.table
-    table = table[table["task"].isin(tasks) & table["config_id"].isin(ids) & (table["seed"] == seed)]
+    table = table[
+        table["task"].isin(tasks) & table["config_id"].isin(ids) & (table["seed"] == seed)
+    ]
     configs = dict(zip(ids, [meta.configs[i] for i in rows], strict=True))
     about = {**meta.about, "tasks": tasks, "max_epoch": meta.max_epoch}
     return MetaDataset.build(meta.space, configs, table, **about)
@@ -37,11 +47,19 @@ LEAVE = ("source", "task")
 
 
 def past_of(meta: MetaDataset, leave: str = "source") -> dict[str, list[str]]:
-    """For each task, the tasks of other sources, or (`leave` = "task") all others. Raises `BadInput` for another word."""
+    """For each task, the tasks of other sources, or (`leave` = "task") all others. Raises
+    `BadInput` for another word.
+    """
     if leave not in LEAVE:
         raise BadInput(f"leave={leave!r} must be one of {', '.join(LEAVE)}")
-    source = {task: meta.about.get("sources", {}).get(task, task) if leave == "source" else task for task in meta.tasks}
-    return {task: [other for other in meta.tasks if source[other] != source[task]] for task in meta.tasks}
+    source = {
+        task: meta.about.get("sources", {}).get(task, task) if leave == "source" else task
+        for task in meta.tasks
+    }
+    return {
+        task: [other for other in meta.tasks if source[other] != source[task]]
+        for task in meta.tasks
+    }
 
 
 def folder_of(reports: Path, leave: str) -> Path:
@@ -50,7 +68,9 @@ def folder_of(reports: Path, leave: str) -> Path:
 
 
 def held_out_together(meta: MetaDataset, leave: str = "source") -> dict[tuple[str, ...], list[str]]:
-    """Held-out tasks (that leave the same past) -> their past. Raises `BadInput` where one would have none."""
+    """Held-out tasks (that leave the same past) -> their past. Raises `BadInput` where one would
+    have none.
+    """
     folds: dict[tuple[str, ...], list[str]] = {}
     for task, past in past_of(meta, leave).items():
         folds.setdefault(tuple(past), []).append(task)

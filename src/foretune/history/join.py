@@ -1,7 +1,9 @@
-"""What a new study can learn from: the shipped meta-dataset and the user's own studies, as one meta-dataset.
+"""What a new study can learn from: the shipped meta-dataset and the user's own studies, as one
+meta-dataset.
 
-A study's folder holds the four files of a meta-dataset, so that nothing is copied or converted: what was trained is history as soon as its first
-epochs are written. Studies of the same images are one past task, with the trials of all of them.
+A study's folder holds the four files of a meta-dataset, so that nothing is copied or converted:
+what was trained is history as soon as its first epochs are written. Studies of the same images are
+one past task, with the trials of all of them.
 """
 
 import json
@@ -22,9 +24,11 @@ FREE = ("device", "threads")  # settings that do not change what a trial learns
 
 
 def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
-    """Meta-datasets of one space, metric and length as one: configurations by content, tasks by name; of a cell known twice the first counts.
+    """Meta-datasets of one space, metric and length as one: configurations by content, tasks by
+    name; of a cell known twice the first counts.
 
-    Ids of the first part are kept. Raises `BadInput` without parts, or where they do not fit together.
+    Ids of the first part are kept. Raises `BadInput` without parts, or where they do not fit
+    together.
     """
     if not parts:
         raise BadInput("there is nothing to join: no meta-dataset was given")
@@ -33,11 +37,13 @@ def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
         for what in SAME:
             if getattr(other, what) != getattr(first, what):
                 raise BadInput(
-                    f"{other.name} has {what} {getattr(other, what)!r}, but {first.name} has {getattr(first, what)!r}"
+                    f"{other.name} has {what} {getattr(other, what)!r}, but {first.name} has "
+                    f"{getattr(first, what)!r}"
                 )
         if other.space.names != first.space.names:
             raise BadInput(
-                f"{other.name} tunes {', '.join(other.space.names)}, but {first.name} {', '.join(first.space.names)}"
+                f"{other.name} tunes {', '.join(other.space.names)}, but {first.name} "
+                f"{', '.join(first.space.names)}"
             )
     configs: dict[int, Config] = dict(zip(first.config_ids, first.configs, strict=True))
     ids = {config_key(c): i for i, c in reversed(configs.items())}
@@ -50,8 +56,14 @@ def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
                 ids[key] = max(configs, default=-1) + 1
                 configs[ids[key]] = config
             new_id[old] = ids[key]
-        renamed = np.array([new_id[int(i)] for i in other.rows.columns["config_id"]], dtype=np.int32)
-        tables.append(CurveTable(other.rows.tasks, other.rows.task, {**other.rows.columns, "config_id": renamed}))
+        renamed = np.array(
+            [new_id[int(i)] for i in other.rows.columns["config_id"]], dtype=np.int32
+        )
+        tables.append(
+            CurveTable(
+                other.rows.tasks, other.rows.task, {**other.rows.columns, "config_id": renamed}
+            )
+        )
     about = dict(first.about)
     for key in ("hashes", "sources", "licences"):
         about[key] = {k: v for part in reversed(parts) for k, v in part.about.get(key, {}).items()}
@@ -60,33 +72,46 @@ def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
         "max_epoch": first.max_epoch,
         "tasks": list(dict.fromkeys(t for p in parts for t in p.tasks)),
     }
-    return MetaDataset(first.space, list(configs), list(configs.values()), stacked(tables, first.metric), about)
+    return MetaDataset(
+        first.space, list(configs), list(configs.values()), stacked(tables, first.metric), about
+    )
 
 
 def stacked(tables: Sequence[CurveTable], metric: str) -> CurveTable:
-    """The rows of all tables below each other, with the columns that all have; the first row of a (task, configuration, seed, epoch) is kept."""
+    """The rows of all tables below each other, with the columns that all have; the first row of a
+    (task, configuration, seed, epoch) is kept.
+    """
     names = list(dict.fromkeys(t for table in tables for t in table.tasks))
     place = {t: k for k, t in enumerate(names)}
-    task = np.concatenate([np.array([place[t] for t in table.tasks], dtype=int)[table.task] for table in tables])
+    task = np.concatenate(
+        [np.array([place[t] for t in table.tasks], dtype=int)[table.task] for table in tables]
+    )
     shared = [c for c in tables[0].columns if all(c in table.columns for table in tables)]
     if metric not in shared:
         raise BadInput(f"not all tables have the metric {metric!r}")
-    columns = {c: np.concatenate([np.asarray(table.columns[c]) for table in tables]) for c in shared}
-    keys = np.stack([task, columns["config_id"], columns["seed"], columns["epoch"]], axis=1).astype(np.int64)
+    columns = {
+        c: np.concatenate([np.asarray(table.columns[c]) for table in tables]) for c in shared
+    }
+    keys = np.stack([task, columns["config_id"], columns["seed"], columns["epoch"]], axis=1).astype(
+        np.int64
+    )
     _, keep = np.unique(keys, axis=0, return_index=True)
     keep.sort()
     return CurveTable(tuple(names), task[keep], {c: v[keep] for c, v in columns.items()})
 
 
 def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list[MetaDataset]:
-    """The studies under `folder` that have been trained, with the baselines inside them: one meta-dataset for each set of images, oldest first.
+    """The studies under `folder` that have been trained, with the baselines inside them: one
+    meta-dataset for each set of images, oldest first.
 
-    With `settings`, only those trained with the same. A study that cannot be read is passed over: history must not stop a new study (`foretune doctor`
-    names it).
+    With `settings`, only those trained with the same. A study that cannot be read is passed over:
+    history must not stop a new study (`foretune doctor` names it).
     """
     found: dict[str, list[MetaDataset]] = {}
     tops = sorted(folder.glob("*/study.json"), key=lambda f: (f.stat().st_mtime, f.parent.name))
-    for file in [f for top in tops for f in (top, *sorted(top.parent.glob("compare-*/study.json")))]:
+    for file in [
+        f for top in tops for f in (top, *sorted(top.parent.glob("compare-*/study.json")))
+    ]:
         try:
             plan = json.loads(file.read_text())
             study, notes = MetaDataset.load(file.parent), plan["notes"]
@@ -96,12 +121,24 @@ def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list
             continue
         if settings is not None and trained != fixed(settings):
             continue
-        shape = (images, sorted(trained.items()), study.space.names, *(getattr(study, what) for what in SAME))
+        shape = (
+            images,
+            sorted(trained.items()),
+            study.space.names,
+            *(getattr(study, what) for what in SAME),
+        )
         known = found.setdefault(repr(shape), [])
         task = known[0].tasks[0] if known else PREFIX + file.parent.relative_to(folder).as_posix()
-        about = {**study.about, "tasks": [task], "hashes": {task: notes.get("task_hash")}, "sources": {task: task}}
+        about = {
+            **study.about,
+            "tasks": [task],
+            "hashes": {task: notes.get("task_hash")},
+            "sources": {task: task},
+        }
         rows = CurveTable((task,), np.zeros(len(study.rows), dtype=int), study.rows.columns)
-        part = MetaDataset(study.space, study.config_ids, study.configs, rows, {**about, "settings": trained})
+        part = MetaDataset(
+            study.space, study.config_ids, study.configs, rows, {**about, "settings": trained}
+        )
         known.append(part)
     return [join(studies, studies[0].name) for studies in found.values()]
 
@@ -113,11 +150,18 @@ def fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def alike(one: MetaDataset, other: MetaDataset) -> bool:
     """Whether two tables can be joined."""
-    return all(getattr(one, what) == getattr(other, what) for what in SAME) and one.space.names == other.space.names
+    return (
+        all(getattr(one, what) == getattr(other, what) for what in SAME)
+        and one.space.names == other.space.names
+    )
 
 
-def with_own_studies(past: MetaDataset | None, folder: Path, settings: Mapping[str, Any]) -> MetaDataset | None:
-    """`past` and, after it, the user's own studies of the same settings that can stand beside it; without `past`, these alone (None: there are none)."""
+def with_own_studies(
+    past: MetaDataset | None, folder: Path, settings: Mapping[str, Any]
+) -> MetaDataset | None:
+    """`past` and, after it, the user's own studies of the same settings that can stand beside it;
+    without `past`, these alone (None: there are none).
+    """
     parts = [] if past is None else [past]
     for study in own_studies(folder, settings):
         if not parts or alike(study, parts[0]):
@@ -126,18 +170,30 @@ def with_own_studies(past: MetaDataset | None, folder: Path, settings: Mapping[s
 
 
 def read(folder: Path | str) -> MetaDataset:
-    """A meta-dataset folder; or a folder of studies, as one: the largest group that can stand side by side. Raises `BadInput` for anything else."""
+    """A meta-dataset folder; or a folder of studies, as one: the largest group that can stand side
+    by side. Raises `BadInput` for anything else.
+    """
     folder = Path(folder)
-    if (folder / "about.json").exists() or not folder.is_dir() or (folder / "curves.parquet").exists():
+    if (
+        (folder / "about.json").exists()
+        or not folder.is_dir()
+        or (folder / "curves.parquet").exists()
+    ):
         return MetaDataset.load(folder)
     studies = own_studies(folder)
     if not studies:
         if folder.name != "studies":
             return MetaDataset.load(folder)  # says what is missing
-        raise BadInput(f"{folder} holds no study that was trained; start one with: foretune tune IMAGES")
+        raise BadInput(
+            f"{folder} holds no study that was trained; start one with: foretune tune IMAGES"
+        )
     groups: dict[str, list[MetaDataset]] = {}
     for study in studies:
-        shape = (study.about["settings"], study.space.names, *(getattr(study, what) for what in SAME))
+        shape = (
+            study.about["settings"],
+            study.space.names,
+            *(getattr(study, what) for what in SAME),
+        )
         groups.setdefault(repr(shape), []).append(study)
     largest = max(groups.values(), key=len)
     return join(

@@ -1,6 +1,7 @@
 """The meta-dataset: configurations and learning curves over many tasks.
 
-A published benchmark, the meta-dataset that foretune trains and every finished study are the same four files in a folder:
+A published benchmark, the meta-dataset that foretune trains and every finished study are the same
+four files in a folder:
 
 | file              | content                                                                                         |
 |-------------------|-------------------------------------------------------------------------------------------------|
@@ -11,7 +12,8 @@ A published benchmark, the meta-dataset that foretune trains and every finished 
 
 A row that is missing was never trained; a row whose metric is NaN diverged at that epoch.
 
-Shapes: T tasks, n configurations, E epochs. Arrays are higher-is-better: a metric to minimise is negated here, at the border.
+Shapes: T tasks, n configurations, E epochs. Arrays are higher-is-better: a metric to minimise is
+negated here, at the border.
 """
 
 import json
@@ -36,7 +38,9 @@ KEY_TYPES = {"config_id": "int32", "seed": "int16", "epoch": "int16"}
 
 
 class MetaDataset:
-    """Learning curves of shared configurations over tasks; `rows` is the long table behind it. Raises `BadInput` if `about` is at fault."""
+    """Learning curves of shared configurations over tasks; `rows` is the long table behind it.
+    Raises `BadInput` if `about` is at fault.
+    """
 
     def __init__(
         self,
@@ -72,7 +76,9 @@ class MetaDataset:
         goal: str,
         **about: Any,
     ) -> "MetaDataset":
-        """Make a meta-dataset from configurations by id and rows with `task, config_id, seed, epoch` and the metrics."""
+        """Make a meta-dataset from configurations by id and rows with `task, config_id, seed,
+        epoch` and the metrics.
+        """
         import pandas as pd
 
         frame = (
@@ -90,7 +96,9 @@ class MetaDataset:
 
     @classmethod
     def load(cls, folder: Path | str) -> "MetaDataset":
-        """Read a meta-dataset folder. Raises `BadInput` that names the missing or unreadable file."""
+        """Read a meta-dataset folder. Raises `BadInput` that names the missing or unreadable
+        file.
+        """
         folder = Path(folder)
         if not folder.is_dir():
             raise BadInput(f"there is no meta-dataset folder {folder}")
@@ -109,17 +117,30 @@ class MetaDataset:
             raise BadInput(f"{folder / 'curves.parquet'} lacks the column task") from error
         except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors and OSErrors
             raise BadInput(f"{folder} cannot be read: {error}") from error
-        if not isinstance(about, dict) or (lacking := [key for key in ("metric", "goal") if key not in about]):
-            raise BadInput(f"{folder / 'about.json'} must be an object that names the metric and the goal")
+        if not isinstance(about, dict) or (
+            lacking := [key for key in ("metric", "goal") if key not in about]
+        ):
+            raise BadInput(
+                f"{folder / 'about.json'} must be an object that names the metric and the goal"
+            )
         if lacking := [c for c in [*KEYS[1:], about["metric"]] if c not in rows.columns]:
             raise BadInput(
-                f"{folder / 'curves.parquet'} lacks the columns {', '.join(lacking)}; it has task, {', '.join(rows.columns)}"
+                f"{folder / 'curves.parquet'} lacks the columns {', '.join(lacking)}; it has "
+                f"task, {', '.join(rows.columns)}"
             )
         space = Space.load(folder / "space.json")
         if lacking := [n for n in ["config_id", *space.names] if n not in known]:
-            raise BadInput(f"{folder / 'configs.parquet'} lacks the columns {', '.join(lacking)} of space.json")
+            raise BadInput(
+                f"{folder / 'configs.parquet'} lacks the columns {', '.join(lacking)} of space.json"
+            )
         try:
-            return cls(space, [r["config_id"] for r in records], [config_of(r, space) for r in records], rows, about)
+            return cls(
+                space,
+                [r["config_id"] for r in records],
+                [config_of(r, space) for r in records],
+                rows,
+                about,
+            )
         except BadInput as error:
             raise BadInput(f"{folder / 'about.json'}: {error}") from error
 
@@ -129,23 +150,33 @@ class MetaDataset:
         return self.rows.frame()
 
     def save(self, folder: Path | str) -> None:
-        """Write the four files, each by rename; `curves.parquet` is sorted, so that equal content gives equal files."""
+        """Write the four files, each by rename; `curves.parquet` is sorted, so that equal content
+        gives equal files.
+        """
         import pandas as pd
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.space.save(folder / "space.json")
-        records = [{"config_id": i, **c} for i, c in zip(self.config_ids, self.configs, strict=True)]
-        configs = pd.DataFrame(records, columns=["config_id", *self.space.names]).astype(self._types())
+        records = [
+            {"config_id": i, **c} for i, c in zip(self.config_ids, self.configs, strict=True)
+        ]
+        configs = pd.DataFrame(records, columns=["config_id", *self.space.names]).astype(
+            self._types()
+        )
         table = self.table.sort_values(KEYS, ignore_index=True).astype(KEY_TYPES)
         for target, frame in (("configs.parquet", configs), ("curves.parquet", table)):
             with replace(folder / target) as temporary:
                 frame.to_parquet(temporary, index=False, compression="zstd")
         tasks = self.tasks if self.about.get("tasks") else sorted(self.rows.tasks)
-        write_json(folder / "about.json", {**self.about, "max_epoch": self.max_epoch, "tasks": tasks})
+        write_json(
+            folder / "about.json", {**self.about, "max_epoch": self.max_epoch, "tasks": tasks}
+        )
 
     def _types(self) -> dict[str, str]:
-        """Column types of `configs.parquet` that keep whole numbers whole where other cells are empty."""
+        """Column types of `configs.parquet` that keep whole numbers whole where other cells are
+        empty.
+        """
         kinds: dict[type, str] = {int: "Int64", float: "Float64", bool: "boolean"}
         out = {"config_id": "Int64"}
         for name in self.space.names:
@@ -168,10 +199,12 @@ class MetaDataset:
         return {config_key(c): i for i, c in reversed(list(enumerate(self.configs)))}
 
     def rows_of(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """The row of each given configuration, -1 where this meta-dataset does not know it; (m,) int."""
-        mine = (
-            self.configs
-        )  # a configuration that the table holds twice keeps its own row where the given pool is this very pool
+        """The row of each given configuration, -1 where this meta-dataset does not know it; (m,)
+        int.
+        """
+        # a configuration that the table holds twice keeps its own row where the given pool is this
+        # very pool
+        mine = self.configs
         return np.array(
             [
                 i if i < len(mine) and mine[i] == c else self.row_of.get(config_key(c), -1)
@@ -181,7 +214,9 @@ class MetaDataset:
         )
 
     def curves(self, task: str, seed: int = 0, metric: str | None = None) -> np.ndarray:
-        """Learning curves (n, E), column j = epoch j + 1, higher is better; NaN where missing or diverged. Raises `BadInput`."""
+        """Learning curves (n, E), column j = epoch j + 1, higher is better; NaN where missing or
+        diverged. Raises `BadInput`.
+        """
         return self._dense_of(task, seed, metric)[0]
 
     def start(self, task: str, seed: int = 0) -> np.ndarray:
@@ -189,7 +224,9 @@ class MetaDataset:
         return self._dense_of(task, seed, None)[1]
 
     def failed(self, task: str, seed: int = 0) -> np.ndarray:
-        """Where a row exists whose value is not finite (the configuration diverged there), (n, E) bool."""
+        """Where a row exists whose value is not finite (the configuration diverged there), (n, E)
+        bool.
+        """
         return self._dense_of(task, seed, None)[2].astype(bool)
 
     def Y(self, tasks: Sequence[str] | None = None, seed: int = 0) -> np.ndarray:
@@ -201,7 +238,9 @@ class MetaDataset:
 
     def best(self, tasks: Sequence[str] | None = None, seed: int = 0) -> np.ndarray:
         """Best value over epochs, (T, n); NaN for a configuration without any finite value."""
-        values = np.where(np.isnan(y := self.Y(tasks, seed)), -np.inf, y).max(axis=2, initial=-np.inf)
+        values = np.where(np.isnan(y := self.Y(tasks, seed)), -np.inf, y).max(
+            axis=2, initial=-np.inf
+        )
         return np.where(np.isfinite(values), values, np.nan)
 
     def select(self, tasks: Sequence[str]) -> "MetaDataset":
@@ -228,10 +267,15 @@ class MetaDataset:
             self.check_task(task)
             if metric not in self.rows.columns:
                 raise BadInput(
-                    f"unknown metric {metric!r}; {self.name} has {', '.join(c for c in self.rows.columns if c not in KEYS)}"
+                    f"unknown metric {metric!r}; {self.name} has "
+                    f"{', '.join(c for c in self.rows.columns if c not in KEYS)}"
                 )
             n, epochs = len(self.configs), self.max_epoch
-            curves, start, failed = np.full((n, epochs), np.nan), np.full(n, np.nan), np.zeros((n, epochs), dtype=bool)
+            curves, start, failed = (
+                np.full((n, epochs), np.nan),
+                np.full(n, np.nan),
+                np.zeros((n, epochs), dtype=bool),
+            )
             part = self.rows.rows(task, seed)
             epoch = self.rows.columns["epoch"][part].astype(int)
             place = self._place_of(self.rows.columns["config_id"][part])
@@ -255,11 +299,14 @@ class MetaDataset:
         return np.where(ids[at] == config_ids, at, -1)
 
 
-Dense = tuple[np.ndarray, np.ndarray, np.ndarray]  # curves (n, E), values before training (n,), where diverged (n, E)
+# curves (n, E), values before training (n,), where diverged (n, E)
+Dense = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def config_of(record: Mapping[str, Any], space: Space) -> Config:
-    """A row of `configs.parquet` as a configuration: empty cells left out, numbers and options of the type that the space gives them."""
+    """A row of `configs.parquet` as a configuration: empty cells left out, numbers and options of
+    the type that the space gives them.
+    """
     out: Config = {}
     for name, p in space.parameters.items():
         value = plain(record[name])

@@ -1,6 +1,7 @@
 """Facts about a table of best values: ranks, regret, the greedy portfolio.
 
-Notation: T past tasks, n configurations; `best` (T, n) = best value over epochs, higher is better, NaN where unknown.
+Notation: T past tasks, n configurations; `best` (T, n) = best value over epochs, higher is better,
+NaN where unknown.
 """
 
 from collections.abc import Sequence
@@ -16,12 +17,17 @@ def normalized_regret(best: np.ndarray) -> np.ndarray:
 
 
 def mean_rank(best: np.ndarray) -> np.ndarray:
-    """Mean over tasks of the rank (0 = best, as a share of the task's known configurations), (n,); inf where no task knows it."""
+    """Mean over tasks of the rank (0 = best, as a share of the task's known configurations), (n,);
+    inf where no task knows it.
+    """
     known = ~np.isnan(best)
     share = np.zeros(best.shape)
     for row, values, here in zip(share, best, known, strict=True):
         ranked = np.sort(values[here])
-        left, right = np.searchsorted(ranked, values[here], "left"), np.searchsorted(ranked, values[here], "right")
+        left, right = (
+            np.searchsorted(ranked, values[here], "left"),
+            np.searchsorted(ranked, values[here], "right"),
+        )
         better, ties = len(ranked) - right, right - left - 1
         row[here] = (better + ties / 2) / max(len(ranked) - 1, 1)
     total = np.where(known, share, 0).sum(axis=0)
@@ -30,7 +36,9 @@ def mean_rank(best: np.ndarray) -> np.ndarray:
 
 
 def greedy_portfolio(best: np.ndarray, size: int) -> list[int]:
-    """Configurations in the order in which each lowers the mean regret of the best so far most; ends early when none does."""
+    """Configurations in the order in which each lowers the mean regret of the best so far most;
+    ends early when none does.
+    """
     known = ~np.isnan(best).all(axis=1)
     if not known.any():
         return []
@@ -49,13 +57,19 @@ def greedy_portfolio(best: np.ndarray, size: int) -> list[int]:
 
 
 def alike(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, float]:
-    """What a place in such a list leans on: every past task that knows the configuration, in equal shares, whether it did well there or not."""
-    names = [task for task, value in zip(tasks, best[:, config_id], strict=True) if not np.isnan(value)]
+    """What a place in such a list leans on: every past task that knows the configuration, in equal
+    shares, whether it did well there or not.
+    """
+    names = [
+        task for task, value in zip(tasks, best[:, config_id], strict=True) if not np.isnan(value)
+    ]
     return {task: round(1 / len(names), 4) for task in names}
 
 
 def speaking_for(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, float]:
-    """How much each past task speaks for a configuration: 1 - normalized regret, as shares; at most five tasks."""
+    """How much each past task speaks for a configuration: 1 - normalized regret, as shares; at most
+    five tasks.
+    """
     known = ~np.isnan(best[:, config_id])
     if not known.any():
         return {}

@@ -1,4 +1,5 @@
-"""The DVC stage `meta_dataset`: train the missing cells of the meta-dataset on a process pool, without Prefect.
+"""The DVC stage `meta_dataset`: train the missing cells of the meta-dataset on a process pool,
+without Prefect.
 
 python -m foretune.pipeline.meta_dataset [--tasks A,B] [--configurations N] [--minutes M]
 """
@@ -30,18 +31,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line, flush=True)
 
     try:
-        job = prepare_job(wish(arguments("python -m foretune.pipeline.meta_dataset").parse_args(argv)), say)
+        job = prepare_job(
+            wish(arguments("python -m foretune.pipeline.meta_dataset").parse_args(argv)), say
+        )
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if not job.blocks:
         return 0
     stops_on_sigterm()
-    os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)  # read by torch as a worker starts
+    # read by torch as a worker starts
+    os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(job.workers, mp_context=context, initializer=worker_started)
     try:  # around the pool's own shutdown too: Ctrl-C may come while it waits for its workers
-        collect(job.collection, job.blocks, job.files, pool.submit, workers=job.workers, seconds=job.seconds, say=say)
+        collect(
+            job.collection,
+            job.blocks,
+            job.files,
+            pool.submit,
+            workers=job.workers,
+            seconds=job.seconds,
+            say=say,
+        )
         pool.shutdown()
     except KeyboardInterrupt:
         stop_children()
@@ -51,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except BrokenProcessPool:
         print(
-            "error: a worker process was killed (out of memory?); the same command goes on from here", file=sys.stderr
+            "error: a worker process was killed (out of memory?); the same command goes on "
+            "from here",
+            file=sys.stderr,
         )
         return 1
     return 0
@@ -59,5 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 if __name__ == "__main__":
     status = main()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is written: a late Ctrl-C has nothing to stop
+    # all is written: a late Ctrl-C has nothing to stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)

@@ -2,8 +2,9 @@
 
     python -m foretune.pipeline.recommenders [--params params.yaml]
 
-Writes `recommender.json` and `weights.safetensors` (a few MB) into a folder of each one's name, in that of the section `recommenders`; the same
-meta-dataset, images, seed and number of threads give the same files.
+Writes `recommender.json` and `weights.safetensors` (a few MB) into a folder of each one's name, in
+that of the section `recommenders`; the same meta-dataset, images, seed and number of threads give
+the same files.
 """
 
 import argparse
@@ -29,8 +30,8 @@ def train(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> Recommender:
-    """Fit the recommender `name` on the configurations that all tasks have finished, and save it in `folder`. Raises `BadInput` for one that cannot be
-    asked for a recommendation.
+    """Fit the recommender `name` on the configurations that all tasks have finished, and save it in
+    `folder`. Raises `BadInput` for one that cannot be asked for a recommendation.
     """
     offered(name)
     started = time.perf_counter()
@@ -41,15 +42,17 @@ def train(
     size = sum(file.stat().st_size for file in folder.iterdir()) / 2**20
     chosen = ", ".join(f"{key} {value:g}" for key, value in fitted.settled().items())
     say(
-        f"{name}: {len(grid.tasks)} tasks x {len(grid)} configurations, {seconds:.1f} s, {size:.1f} MiB"
-        + (f"; chosen: {chosen}" if chosen else "")
+        f"{name}: {len(grid.tasks)} tasks x {len(grid)} configurations, {seconds:.1f} s, "
+        f"{size:.1f} MiB" + (f"; chosen: {chosen}" if chosen else "")
     )
     return fitted
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command of the DVC stage `recommenders`."""
-    parser = argparse.ArgumentParser(prog="python -m foretune.pipeline.recommenders", description=main.__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m foretune.pipeline.recommenders", description=main.__doc__
+    )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     given = parser.parse_args(argv)

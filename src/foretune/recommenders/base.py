@@ -1,7 +1,9 @@
-"""What every recommender is: fitted once on past tasks, it ranks the configurations for a new task before anything is trained on it.
+"""What every recommender is: fitted once on past tasks, it ranks the configurations for a new task
+before anything is trained on it.
 
-Notation: T past tasks, n configurations; `best` (T, n) = best value over epochs, higher is better, mean over seeds. A configuration is named by its
-row in the meta-dataset's `configs`, as in a `Study`; stored ids (`config_ids`) are for files.
+Notation: T past tasks, n configurations; `best` (T, n) = best value over epochs, higher is better,
+mean over seeds. A configuration is named by its row in the meta-dataset's `configs`, as in a
+`Study`; stored ids (`config_ids`) are for files.
 """
 
 import hashlib
@@ -22,13 +24,16 @@ from foretune.space.space import config_key
 from foretune.tasks.task import Task
 
 Arrays = dict[str, np.ndarray]
-PRIOR = 3.0  # past tasks that all tasks' variance counts as, beside the nearest ones' own (`further`)
+# past tasks that all tasks' variance counts as, beside the nearest ones' own (`further`)
+PRIOR = 3.0
 ABOUT, WEIGHTS = "recommender.json", "weights.safetensors"
 
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """The past tasks as recommenders see them: `best` (T, n) by row of `config_ids`, NaN where unknown or diverged at once; `sign` turns it back."""
+    """The past tasks as recommenders see them: `best` (T, n) by row of `config_ids`, NaN where
+    unknown or diverged at once; `sign` turns it back.
+    """
 
     tasks: tuple[str, ...]
     config_ids: tuple[int, ...]
@@ -43,43 +48,70 @@ class Past:
         if not meta.tasks or not len(meta):
             raise BadInput(f"{meta.name} has no past tasks to learn from")
         digest = digest_of(meta, meta.config_ids)
-        return cls(tuple(meta.tasks), tuple(meta.config_ids), best_over_seeds(meta), meta.metric, meta.sign, digest)
+        return cls(
+            tuple(meta.tasks),
+            tuple(meta.config_ids),
+            best_over_seeds(meta),
+            meta.metric,
+            meta.sign,
+            digest,
+        )
 
     @property
     def filled(self) -> np.ndarray:
-        """`best` with its task's worst value where nothing is known: a configuration that diverged is no good."""
-        low = np.nanmin(np.where(np.isnan(self.best).all(axis=1, keepdims=True), 0.0, self.best), axis=1, keepdims=True)
+        """`best` with its task's worst value where nothing is known: a configuration that diverged
+        is no good.
+        """
+        low = np.nanmin(
+            np.where(np.isnan(self.best).all(axis=1, keepdims=True), 0.0, self.best),
+            axis=1,
+            keepdims=True,
+        )
         return np.where(np.isnan(self.best), low, self.best)
 
     @property
     def normalised(self) -> np.ndarray:
-        """Scores with mean 0 and standard deviation 1 over each task's configurations (HyperSTAR, section 3.1), (T, n)."""
+        """Scores with mean 0 and standard deviation 1 over each task's configurations (HyperSTAR,
+        section 3.1), (T, n).
+        """
         return (self.filled - self.level[0][:, None]) / self.level[1][:, None]
 
     @property
     def level(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation over configurations by task, (T,) each; 1 for the latter where all are alike."""
+        """Mean and standard deviation over configurations by task, (T,) each; 1 for the latter
+        where all are alike.
+        """
         spread = self.filled.std(axis=1)
         return self.filled.mean(axis=1), np.where(spread > 1e-12, spread, 1.0)
 
     @property
     def ranks(self) -> np.ndarray:
-        """Place of each configuration on each task, 0 = best, (T, n) int; equal values keep the pool's order."""
+        """Place of each configuration on each task, 0 = best, (T, n) int; equal values keep the
+        pool's order.
+        """
         return np.argsort(np.argsort(-self.filled, axis=1, kind="stable"), axis=1, kind="stable")
 
     def portfolio(self) -> np.ndarray:
-        """All rows in the order to try them without knowing the task: the greedy portfolio, then the mean rank."""
+        """All rows in the order to try them without knowing the task: the greedy portfolio, then
+        the mean rank.
+        """
         chosen = greedy_portfolio(self.best, self.best.shape[1])
-        rest = [int(c) for c in np.argsort(mean_rank(self.best), kind="stable") if int(c) not in set(chosen)]
+        rest = [
+            int(c)
+            for c in np.argsort(mean_rank(self.best), kind="stable")
+            if int(c) not in set(chosen)
+        ]
         return np.array(chosen + rest, dtype=int)
 
 
 @dataclass(frozen=True)
 class Reason:
-    """One past run of a suggested configuration: the task, its place there (0 = best), its best value in the metric's unit, the task's share in the score.
+    """One past run of a suggested configuration: the task, its place there (0 = best), its best
+    value in the metric's unit, the task's share in the score.
 
-    `said` is why this run is named: `leans` (its task counts more than others), `best` or `worst` (among tasks that count alike, and of which all count),
-    or `measured` (on the very images that the suggestion is for).
+    `said` is why this run is named: `leans` (its task counts more than others), `best` or `worst`
+    (among tasks that count alike, and of which all count), or `measured` (on the very images that
+    the suggestion is for).
     """
 
     task: str
@@ -93,12 +125,15 @@ class Reason:
 class Ranking:
     """What a recommender says about one task.
 
-    scores (n,): higher is better, by row of the meta-dataset that it was fitted on. predicted, spread (n,): forecast of the best value and its standard
-    deviation in the metric's own unit, None where the recommender has none. nearest: past task -> weight, sums to 1, largest first. support: share of
-    past tasks that lie at least as far from the others as the new one does (`support_of`); supported: whether the past has a say at all. base (n,): the
-    scores without the images, where `scores` are these and what the images change; None where there is no such list behind them. counts: past task -> its
-    share in `scores`, or in `base` where there is one, where these are a weighted mean over past tasks; sums to 1. None where they are no such mean (a forest,
-    a plain regression, chance): then no past run has a share.
+    scores (n,): higher is better, by row of the meta-dataset that it was fitted on. predicted,
+    spread (n,): forecast of the best value and its standard deviation in the metric's own unit,
+    None where the recommender has none. nearest: past task -> weight, sums to 1, largest first.
+    support: share of past tasks that lie at least as far from the others as the new one does
+    (`support_of`); supported: whether the past has a say at all. base (n,): the scores without the
+    images, where `scores` are these and what the images change; None where there is no such list
+    behind them. counts: past task -> its share in `scores`, or in `base` where there is one, where
+    these are a weighted mean over past tasks; sums to 1. None where they are no such mean (a
+    forest, a plain regression, chance): then no past run has a share.
     """
 
     past: Past
@@ -114,7 +149,10 @@ class Ranking:
     def __post_init__(self) -> None:
         n = len(self.past.config_ids)
         if self.scores.shape != (n,) or not np.isfinite(self.scores).all():
-            raise BadInput(f"scores must be {n} finite numbers, one a configuration, but are {self.scores.shape}")
+            raise BadInput(
+                f"scores must be {n} finite numbers, one a configuration, but are "
+                f"{self.scores.shape}"
+            )
 
     @property
     def order(self) -> np.ndarray:
@@ -123,24 +161,38 @@ class Ranking:
 
     @property
     def places_without_images(self) -> np.ndarray | None:
-        """The place of each row, 0 = first, had the images not been looked at, (n,); None where nothing but they decides."""
-        return None if self.base is None else np.argsort(np.argsort(-self.base, kind="stable"), kind="stable")
+        """The place of each row, 0 = first, had the images not been looked at, (n,); None where
+        nothing but they decides.
+        """
+        return (
+            None
+            if self.base is None
+            else np.argsort(np.argsort(-self.base, kind="stable"), kind="stable")
+        )
 
     @property
     def advice(self) -> np.ndarray:
-        """Rows in the order to try them: the ranking where the past supports it, else the greedy portfolio, (n,)."""
+        """Rows in the order to try them: the ranking where the past supports it, else the greedy
+        portfolio, (n,).
+        """
         return self.order if self.supported else self.past.portfolio()
 
     @property
     def leans(self) -> dict[str, float] | None:
-        """What `advice` leans on: past task -> its share in the list, heaviest first, None where no past task has a share.
+        """What `advice` leans on: past task -> its share in the list, heaviest first, None where no
+        past task has a share.
 
-        It is the same for all configurations, what images add apart (`from_images`): a list in which all past tasks count alike leans on those where a
-        configuration did badly as much as on those where it did well.
+        It is the same for all configurations, what images add apart (`from_images`): a list in
+        which all past tasks count alike leans on those where a configuration did badly as much as
+        on those where it did well.
         """
         if not self.supported:
             return equal_shares(self.past.tasks)
-        return None if self.counts is None else dict(sorted(self.counts.items(), key=lambda item: -item[1]))
+        return (
+            None
+            if self.counts is None
+            else dict(sorted(self.counts.items(), key=lambda item: -item[1]))
+        )
 
     @property
     def all_alike(self) -> bool:
@@ -150,17 +202,24 @@ class Ranking:
 
     @property
     def from_images(self) -> np.ndarray | None:
-        """What the images add to `base`, signed and in the metric's own unit, at the range of the nearest past tasks (as `in_unit`), (n,)."""
+        """What the images add to `base`, signed and in the metric's own unit, at the range of the
+        nearest past tasks (as `in_unit`), (n,).
+        """
         if self.base is None or not self.supported:
             return None
         weight = np.array([self.nearest.get(task, 0.0) for task in self.past.tasks])
-        return self.past.sign * float(weight @ self.past.level[1] / weight.sum()) * (self.scores - self.base)
+        return (
+            self.past.sign
+            * float(weight @ self.past.level[1] / weight.sum())
+            * (self.scores - self.base)
+        )
 
     def because(self, config_id: int, k: int = 4, skip: Collection[str] = ()) -> list[Reason]:
         """`k` past runs behind the place of row `config_id`, without the tasks in `skip`.
 
-        Where past tasks count differently: those that count most, heaviest first. Where all count alike, or none has a share of its own: where the
-        configuration did best and where it did worst, half each (the best first; one more of them for an odd `k`).
+        Where past tasks count differently: those that count most, heaviest first. Where all count
+        alike, or none has a share of its own: where the configuration did best and where it did
+        worst, half each (the best first; one more of them for an odd `k`).
         """
         ranks, leans = self.past.ranks[:, config_id], self.leans or {}
         place = {task: t for t, task in enumerate(self.past.tasks)}
@@ -186,8 +245,9 @@ def equal_shares(tasks: Sequence[str]) -> dict[str, float]:
 class Recommender(ABC):
     """Ranks configurations for a new task from its images and the past tasks' results.
 
-    A subclass has `fit`, `rank`, and `state`/`restore`, the arrays and plain values that make up what was learned. Options are keyword arguments of its
-    constructor with plain values, kept in `options`. A fitted recommender is a function of the meta-dataset, the images and the seed.
+    A subclass has `fit`, `rank`, and `state`/`restore`, the arrays and plain values that make up
+    what was learned. Options are keyword arguments of its constructor with plain values, kept in
+    `options`. A fitted recommender is a function of the meta-dataset, the images and the seed.
     """
 
     name: ClassVar[str] = ""
@@ -198,7 +258,9 @@ class Recommender(ABC):
 
     @abstractmethod
     def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
-        """Learn from the past tasks alone: `meta` holds no other, `tasks` their images by name (more than those are ignored)."""
+        """Learn from the past tasks alone: `meta` holds no other, `tasks` their images by name
+        (more than those are ignored).
+        """
 
     @abstractmethod
     def rank(self, task: Task, seed: int = 0) -> Ranking:
@@ -217,22 +279,28 @@ class Recommender(ABC):
         return {}
 
     def begin(self, meta: MetaDataset, tasks: Mapping[str, Task]) -> list[Task]:
-        """Set `past` and return the past tasks in its order. Raises `BadInput` that names those without images."""
+        """Set `past` and return the past tasks in its order. Raises `BadInput` that names those
+        without images.
+        """
         self.past = Past.of(meta)
         if missing := [name for name in self.past.tasks if name not in tasks]:
             raise BadInput(
-                f"recommender {self.name!r} needs the images of all past tasks; missing: {', '.join(missing)}"
+                f"recommender {self.name!r} needs the images of all past tasks; missing: "
+                f"{', '.join(missing)}"
             )
         return [tasks[name] for name in self.past.tasks]
 
     def save(self, folder: Path | str) -> None:
-        """Write `recommender.json` and `weights.safetensors`, each by rename; equal content gives equal files."""
+        """Write `recommender.json` and `weights.safetensors`, each by rename; equal content gives
+        equal files.
+        """
         from safetensors.numpy import save
 
         folder = Path(folder)
         arrays, values = self.state()
         content = save(
-            {"past/best": self.past.best} | {key: np.ascontiguousarray(value) for key, value in arrays.items()}
+            {"past/best": self.past.best}
+            | {key: np.ascontiguousarray(value) for key, value in arrays.items()}
         )
         with replace(folder / WEIGHTS) as temporary:
             temporary.write_bytes(content)
@@ -243,11 +311,16 @@ class Recommender(ABC):
             "sign": self.past.sign,
             "digest": self.past.digest,
         }
-        write_json(folder / ABOUT, {"name": self.name, "options": self.options, "past": past, "values": values})
+        write_json(
+            folder / ABOUT,
+            {"name": self.name, "options": self.options, "past": past, "values": values},
+        )
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Read what `save` wrote. Raises `BadInput` for a folder that holds another recommender or cannot be read."""
+        """Read what `save` wrote. Raises `BadInput` for a folder that holds another recommender or
+        cannot be read.
+        """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -256,7 +329,9 @@ class Recommender(ABC):
             about = json.loads((folder / ABOUT).read_text())
             arrays = load_file(folder / WEIGHTS)
             if about["name"] != cls.name:
-                raise BadInput(f"{folder} holds the recommender {about['name']!r}, not {cls.name!r}")
+                raise BadInput(
+                    f"{folder} holds the recommender {about['name']!r}, not {cls.name!r}"
+                )
             out = cls(**about["options"])
             out.past = Past(
                 tuple(about["past"]["tasks"]),
@@ -282,17 +357,23 @@ class Recommender(ABC):
 
 
 def digest_of(meta: MetaDataset, config_ids: Sequence[int]) -> str:
-    """A hash of what the configurations of these ids are, in their order: equal ids of two tables may mean different things."""
+    """A hash of what the configurations of these ids are, in their order: equal ids of two tables
+    may mean different things.
+    """
     place = {config_id: row for row, config_id in enumerate(meta.config_ids)}
     keys = [config_key(meta.configs[place[i]]) for i in config_ids]
     return hashlib.sha256("\n".join(keys).encode()).hexdigest()
 
 
 def best_over_seeds(meta: MetaDataset) -> np.ndarray:
-    """Best value over epochs, mean over the seeds that a cell was trained with, (T, n); NaN where there is none."""
+    """Best value over epochs, mean over the seeds that a cell was trained with, (T, n); NaN where
+    there is none.
+    """
     out = np.full((len(meta.tasks), len(meta)), np.nan)
     for row, task in zip(out, meta.tasks, strict=True):
-        by_seed = np.concatenate([meta.best([task], seed) for seed in meta.seeds(task)] or [row[None]])
+        by_seed = np.concatenate(
+            [meta.best([task], seed) for seed in meta.seeds(task)] or [row[None]]
+        )
         known = ~np.isnan(by_seed)
         count = known.sum(axis=0)
         row[count > 0] = np.where(known, by_seed, 0.0).sum(axis=0)[count > 0] / count[count > 0]
@@ -302,9 +383,11 @@ def best_over_seeds(meta: MetaDataset) -> np.ndarray:
 def support_of(new: np.ndarray, past: np.ndarray) -> tuple[float, bool]:
     """How well representations `past` (T, d) cover that of a new task (d,), and whether they do.
 
-    A past task's distance is that to its nearest other; the new one's is that to its nearest past task. Support is the share of the T + 1 tasks whose
-    distance is at least the new one's (a leave-one-out quantile: for a task like the others it is uniform on 1/(T+1) .. 1). The new task is unsupported
-    when it lies further out than every past one; with fewer than three past tasks nothing can be said and it counts as supported.
+    A past task's distance is that to its nearest other; the new one's is that to its nearest past
+    task. Support is the share of the T + 1 tasks whose distance is at least the new one's (a
+    leave-one-out quantile: for a task like the others it is uniform on 1/(T+1) .. 1). The new task
+    is unsupported when it lies further out than every past one; with fewer than three past tasks
+    nothing can be said and it counts as supported.
     """
     if len(past) < 3:
         return 1.0, True
@@ -316,7 +399,9 @@ def support_of(new: np.ndarray, past: np.ndarray) -> tuple[float, bool]:
 
 
 def weights_of(distances: np.ndarray, tasks: Sequence[str], k: int = 5) -> dict[str, float]:
-    """Past tasks by nearness: shares exp(-(d - nearest) / (median - nearest)) of the `k` nearest, largest first; sums to 1."""
+    """Past tasks by nearness: shares exp(-(d - nearest) / (median - nearest)) of the `k` nearest,
+    largest first; sums to 1.
+    """
     nearest = np.argsort(distances, kind="stable")[:k]
     scale = float(np.median(distances) - distances[nearest[0]]) or 1.0
     share = np.exp(-(distances[nearest] - distances[nearest[0]]) / scale)
@@ -325,11 +410,13 @@ def weights_of(distances: np.ndarray, tasks: Sequence[str], k: int = 5) -> dict[
 
 
 def further(weight: np.ndarray, values: np.ndarray, prior: float = PRIOR) -> float:
-    """Variance of a new task's value around the weighted mean of past ones, `weight` (T,) summing to 1 and `values` (T,).
+    """Variance of a new task's value around the weighted mean of past ones, `weight` (T,) summing
+    to 1 and `values` (T,).
 
-    The weighted variance of few tasks is too small twice over: it is measured around their own mean, and that mean is uncertain. Both factors are those of
-    n = 1 / sum w^2 equal tasks, (1 + 1/n) / (1 - 1/n). That the nearest tasks scatter less than all do is believed as far as n of them show it: all tasks'
-    variance counts as `prior` tasks more.
+    The weighted variance of few tasks is too small twice over: it is measured around their own
+    mean, and that mean is uncertain. Both factors are those of n = 1 / sum w^2 equal tasks, (1 +
+    1/n) / (1 - 1/n). That the nearest tasks scatter less than all do is believed as far as n of
+    them show it: all tasks' variance counts as `prior` tasks more.
     """
     n = 1.0 / float(weight @ weight)
     own = float(weight @ (values - weight @ values) ** 2) / max(1.0 - 1.0 / n, 0.5)
@@ -340,10 +427,12 @@ def further(weight: np.ndarray, values: np.ndarray, prior: float = PRIOR) -> flo
 def in_unit(
     past: Past, z: np.ndarray, nearest: Mapping[str, float], doubt: np.ndarray | float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Normalised scores `z` (n,) with standard deviation `doubt` as best values and spread in the metric's own unit, (n,) each.
+    """Normalised scores `z` (n,) with standard deviation `doubt` as best values and spread in the
+    metric's own unit, (n,) each.
 
-    A new task's level and range are not in a normalised score; they are taken from the nearest past tasks, and how much a further task may differ from
-    those is part of the spread (`further`). Predictions stay inside what past tasks reached.
+    A new task's level and range are not in a normalised score; they are taken from the nearest past
+    tasks, and how much a further task may differ from those is part of the spread (`further`).
+    Predictions stay inside what past tasks reached.
     """
     weight = np.array([nearest.get(task, 0.0) for task in past.tasks])
     weight = weight / weight.sum()

@@ -1,7 +1,7 @@
 """Recommenders that do not look at the new task: what any task-aware one has to beat.
 
-`TaskAgnostic` is HyperSTAR's baseline of that name: the mean of the past tasks' normalised scores. `MeanRank` and `Portfolio` are the lists of
-`foretune.history.ranks`.
+`TaskAgnostic` is HyperSTAR's baseline of that name: the mean of the past tasks' normalised scores.
+`MeanRank` and `Portfolio` are the lists of `foretune.history.ranks`.
 """
 
 import zlib
@@ -27,7 +27,9 @@ class Blind(Recommender):
 
     def rank(self, task: Task, seed: int = 0) -> Ranking:
         nearest = equal_shares(self.past.tasks)
-        return Ranking(self.past, self.scores(seed), nearest, counts=nearest if self.learns else None)
+        return Ranking(
+            self.past, self.scores(seed), nearest, counts=nearest if self.learns else None
+        )
 
     learns: ClassVar[bool] = True  # whether the past tasks decide the order
 
@@ -65,12 +67,16 @@ class TaskAgnostic(Blind):
 
     def rank(self, task: Task, seed: int = 0) -> Ranking:
         plain = super().rank(task, seed)
-        predicted, spread = in_unit(self.past, plain.scores, plain.nearest, self.past.normalised.std(axis=0))
+        predicted, spread = in_unit(
+            self.past, plain.scores, plain.nearest, self.past.normalised.std(axis=0)
+        )
         return replace(plain, predicted=predicted, spread=spread)
 
 
 class MeanRank(Blind):
-    """Mean rank over past tasks, as a score: minus the mean share of configurations that are better."""
+    """Mean rank over past tasks, as a score: minus the mean share of configurations that are
+    better.
+    """
 
     name: ClassVar[str] = "mean-rank"
 

@@ -1,4 +1,5 @@
-"""Task-aware baselines: tasks described by hand-made metadata or by frozen ImageNet features, and Tr-AutoML's nearest task by trial runs.
+"""Task-aware baselines: tasks described by hand-made metadata or by frozen ImageNet features, and
+Tr-AutoML's nearest task by trial runs.
 
 | class             | task described by                                     | ranking                                                        |
 |-------------------|-------------------------------------------------------|----------------------------------------------------------------|
@@ -49,7 +50,9 @@ class Described(Recommender):
 
     def rank(self, task: Task, seed: int = 0) -> Ranking:
         new = (metadata(task) - self.centre) / self.scale
-        nearest = weights_of(np.linalg.norm(self.described - new, axis=1), self.past.tasks, self.neighbours)
+        nearest = weights_of(
+            np.linalg.norm(self.described - new, axis=1), self.past.tasks, self.neighbours
+        )
         scores = self.score(new)
         predicted, spread = in_unit(self.past, scores, nearest, self.past.normalised.std(axis=0))
         support = support_of(new, self.described)
@@ -60,7 +63,12 @@ class Described(Recommender):
     of_nearest: ClassVar[bool] = False  # whether the scores are the nearest tasks' own
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
-        arrays = {"described": self.described, "centre": self.centre, "scale": self.scale, "encoded": self.encoded}
+        arrays = {
+            "described": self.described,
+            "centre": self.centre,
+            "scale": self.scale,
+            "encoded": self.encoded,
+        }
         return arrays, {"seed": self.seed}
 
     def restore(self, arrays: Arrays, values: dict[str, Any]) -> None:
@@ -71,7 +79,9 @@ class Described(Recommender):
 
 
 class RandomForest(Described):
-    """A random forest over metadata and one-hot configuration; it is grown again from its data where it is loaded."""
+    """A random forest over metadata and one-hot configuration; it is grown again from its data
+    where it is loaded.
+    """
 
     name: ClassVar[str] = "random-forest"
 
@@ -105,7 +115,9 @@ class NearestMetadata(Described):
     of_nearest: ClassVar[bool] = True
 
     def score(self, described: np.ndarray) -> np.ndarray:
-        return self.past.normalised[int(np.linalg.norm(self.described - described, axis=1).argmin())]
+        return self.past.normalised[
+            int(np.linalg.norm(self.described - described, axis=1).argmin())
+        ]
 
 
 class MetadataNetwork(JointPredictor):
@@ -118,7 +130,9 @@ class MetadataNetwork(JointPredictor):
 
 
 class GlobalMean(JointPredictor):
-    """HyperSTAR's predictor on one point per task: the mean over images of the frozen ImageNet network's last features."""
+    """HyperSTAR's predictor on one point per task: the mean over images of the frozen ImageNet
+    network's last features.
+    """
 
     name: ClassVar[str] = "global-mean"
 
@@ -141,7 +155,9 @@ def probes(n: int, count: int, seed: int) -> np.ndarray:
 
 
 class TrAutoML(Recommender):
-    """Runs `probes` configurations on the new task and takes the ranking of the past task with the most similar results (HyperSTAR, section 4.3)."""
+    """Runs `probes` configurations on the new task and takes the ranking of the past task with the
+    most similar results (HyperSTAR, section 4.3).
+    """
 
     name: ClassVar[str] = "tr-automl"
 
@@ -157,11 +173,14 @@ class TrAutoML(Recommender):
 
     def rank(self, task: Task, seed: int = 0) -> Ranking:
         raise BadInput(
-            "recommender 'tr-automl' compares results: it must train ten configurations first (`rank_given`)"
+            "recommender 'tr-automl' compares results: it must train ten configurations "
+            "first (`rank_given`)"
         )
 
     def rank_given(self, evaluate: Callable[[Sequence[int]], np.ndarray]) -> Ranking:
-        """The ranking after `evaluate` gave the best values (higher is better) of the probed rows on the new task."""
+        """The ranking after `evaluate` gave the best values (higher is better) of the probed rows
+        on the new task.
+        """
         rows = probes(len(self.past.config_ids), self.options["count"], self.seed)
         here = np.asarray(evaluate(rows.tolist()), dtype=float)
         here = np.where(np.isnan(here), np.nanmin(here), here)
@@ -172,7 +191,9 @@ class TrAutoML(Recommender):
         both = (both - both.mean(axis=1, keepdims=True)) / np.where(spread > 1e-12, spread, 1.0)
         distances = np.linalg.norm(both[1:] - both[0], axis=1)
         nearest = weights_of(distances, self.past.tasks, 1)
-        return Ranking(self.past, self.past.normalised[int(distances.argmin())], nearest, counts=nearest)
+        return Ranking(
+            self.past, self.past.normalised[int(distances.argmin())], nearest, counts=nearest
+        )
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         return {}, {"seed": self.seed}

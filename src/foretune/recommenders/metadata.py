@@ -1,7 +1,8 @@
 """Hand-made descriptions of a task: what recommenders without a learned representation go by.
 
-The first four are those of the HyperSTAR paper's metadata baseline (number of images, of classes, of images per class) and of Feurer et al. (2015);
-the rest are plain statistics of pixels. Everything comes from the task's train part alone.
+The first four are those of the HyperSTAR paper's metadata baseline (number of images, of classes,
+of images per class) and of Feurer et al. (2015); the rest are plain statistics of pixels.
+Everything comes from the task's train part alone.
 """
 
 from weakref import WeakKeyDictionary
@@ -30,7 +31,9 @@ def metadata(task: Task) -> np.ndarray:
 
 
 def measured(task: Task) -> np.ndarray:
-    """Features of `NAMES`, (15,): entropy in nats; colours and deviations of pixels in [0, 1]; roughness = mean absolute step between neighbours."""
+    """Features of `NAMES`, (15,): entropy in nats; colours and deviations of pixels in [0, 1];
+    roughness = mean absolute step between neighbours.
+    """
     labels = task.labels[task.split == 0]
     labels = labels if len(labels) else task.labels
     share = np.bincount(labels, minlength=task.num_classes) / len(labels)
@@ -56,6 +59,8 @@ def measured(task: Task) -> np.ndarray:
 
 
 def standardise(past: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and scale of features (T, p), (p,) each; a feature that all tasks share has scale 1 and says nothing."""
+    """Centre and scale of features (T, p), (p,) each; a feature that all tasks share has scale 1
+    and says nothing.
+    """
     scale = past.std(axis=0)
     return past.mean(axis=0), np.where(scale > 1e-9, scale, 1.0)

@@ -1,7 +1,8 @@
-"""Recommenders that were fitted on the user's own finished studies too: what is known of them, and whether one can be used.
+"""Recommenders that were fitted on the user's own finished studies too: what is known of them, and
+whether one can be used.
 
-A model of one's own lies in `data/own_models/NAME` and is preferred to the shipped one. Which values were measured is kept in
-`own.json`, so that no forecast is shown as a result.
+A model of one's own lies in `data/own_models/NAME` and is preferred to the shipped one. Which
+values were measured is kept in `own.json`, so that no forecast is shown as a result.
 """
 
 import json
@@ -23,14 +24,18 @@ NOTES = "own.json"  # beside the recommender's own files
 
 @dataclass(frozen=True)
 class Own:
-    """What a recommender took from the user's studies: by past task the hash of its images and the ids of the configurations trained to the end; the settings."""
+    """What a recommender took from the user's studies: by past task the hash of its images and the
+    ids of the configurations trained to the end; the settings.
+    """
 
     hashes: dict[str, str] = field(default_factory=dict)
     measured: dict[str, tuple[int, ...]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
     def saw(self, task: str, config_id: int) -> bool:
-        """Whether the value of a configuration on a past task was measured; always so on those of the meta-dataset."""
+        """Whether the value of a configuration on a past task was measured; always so on those of
+        the meta-dataset.
+        """
         return task not in self.measured or config_id in self.measured[task]
 
     def save(self, folder: Path) -> None:
@@ -43,19 +48,29 @@ class Own:
         try:
             about = json.loads((folder / NOTES).read_text())
             measured = {str(t): tuple(int(i) for i in ids) for t, ids in about["measured"].items()}
-            return cls({str(t): str(h) for t, h in about["hashes"].items()}, measured, dict(about["settings"]))
+            return cls(
+                {str(t): str(h) for t, h in about["hashes"].items()},
+                measured,
+                dict(about["settings"]),
+            )
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(f"{folder / NOTES} cannot be read: {error}") from error
 
 
 def settings_of(meta: MetaDataset) -> dict[str, Any]:
-    """The settings of a meta-dataset that change what a trial learns; what it does not name is the default."""
+    """The settings of a meta-dataset that change what a trial learns; what it does not name is the
+    default.
+    """
     known = asdict(Settings())
-    return fixed({**known, **{k: v for k, v in meta.about.get("settings", {}).items() if k in known}})
+    return fixed(
+        {**known, **{k: v for k, v in meta.about.get("settings", {}).items() if k in known}}
+    )
 
 
 def load_own(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own]:
-    """The recommender of `data/own_models/NAME`. Raises `BadInput` that says why where it cannot be used for `meta`."""
+    """The recommender of `data/own_models/NAME`. Raises `BadInput` that says why where it cannot be
+    used for `meta`.
+    """
     folder = data / FOLDER / name
     own, fitted = Own.load(folder), load(folder)
     past = fitted.past
@@ -72,8 +87,12 @@ def load_own(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own
     return fitted, own
 
 
-def belongs(fitted: Recommender, meta: MetaDataset, own: set[str] | frozenset[str] = frozenset()) -> bool:
-    """Whether a recommender was fitted on `meta`, beside the past tasks `own`: its tasks, configurations and metric."""
+def belongs(
+    fitted: Recommender, meta: MetaDataset, own: set[str] | frozenset[str] = frozenset()
+) -> bool:
+    """Whether a recommender was fitted on `meta`, beside the past tasks `own`: its tasks,
+    configurations and metric.
+    """
     past = fitted.past
     return (
         set(past.config_ids) <= set(meta.config_ids)

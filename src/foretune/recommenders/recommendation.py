@@ -1,11 +1,13 @@
-"""Ask a fitted recommender about a dataset: what to try, how good it may be, which past runs say so, and the same as notes of a study.
+"""Ask a fitted recommender about a dataset: what to try, how good it may be, which past runs say
+so, and the same as notes of a study.
 
     found = recommend("photos/", data=Path("data"))
     found.rows[0].config, found.rows[0].predicted
 
-Fitted recommenders lie in `data/models/NAME` (`python -m foretune.pipeline.recommenders`), and those that know the user's own studies too in
-`data/own_models/NAME` (`python -m foretune.running.meta_train`), which come first. One that looks at no images needs no fitting and is made from the
-meta-dataset on the spot.
+Fitted recommenders lie in `data/models/NAME` (`python -m foretune.pipeline.recommenders`), and
+those that know the user's own studies too in `data/own_models/NAME` (`python -m
+foretune.running.meta_train`), which come first. One that looks at no images needs no fitting and is
+made from the meta-dataset on the spot.
 """
 
 from __future__ import annotations
@@ -34,11 +36,13 @@ REASONS = 4  # past runs that a suggestion names
 
 @dataclass(frozen=True)
 class Row:
-    """A suggestion: the configuration, its row in the meta-dataset, forecast and spread in the metric's unit (None: no forecast), its reasons.
+    """A suggestion: the configuration, its row in the meta-dataset, forecast and spread in the
+    metric's unit (None: no forecast), its reasons.
 
-    `without_images` is the place, 0 = first, that it would have in a list that does not look at the task, and `from_images` what the images add to that
-    list's forecast, signed, in the metric's unit; both None where there is no such list behind it. `measured`: `predicted` was measured on these very images
-    and is no forecast (NaN: it diverged); it then has no spread.
+    `without_images` is the place, 0 = first, that it would have in a list that does not look at the
+    task, and `from_images` what the images add to that list's forecast, signed, in the metric's
+    unit; both None where there is no such list behind it. `measured`: `predicted` was measured on
+    these very images and is no forecast (NaN: it diverged); it then has no spread.
     """
 
     row: int
@@ -53,10 +57,12 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Recommendation:
-    """What a recommender says about `task`, on top of the past tasks in `meta`. `known_as` names the past task with the very same images: then the order is
-    that of its results, and the recommender only parts equal ones.
+    """What a recommender says about `task`, on top of the past tasks in `meta`. `known_as` names
+    the past task with the very same images: then the order is that of its results, and the
+    recommender only parts equal ones.
 
-    `own` is what it took from the user's studies; `passed_over` why a model that knows them was not taken, where there is one.
+    `own` is what it took from the user's studies; `passed_over` why a model that knows them was not
+    taken, where there is one.
     """
 
     task: Task
@@ -103,8 +109,9 @@ class Recommendation:
 
     @property
     def order(self) -> np.ndarray:
-        """Rows in the order to try them, (n,): the recommender's; on images that are a past task, by what was measured on them (what an own study has not
-        tried, by the forecast from what it has), equal values in the recommender's order.
+        """Rows in the order to try them, (n,): the recommender's; on images that are a past task,
+        by what was measured on them (what an own study has not tried, by the forecast from what it
+        has), equal values in the recommender's order.
         """
         advice = self.ranking.advice
         if self.known_as is None:
@@ -113,14 +120,18 @@ class Recommendation:
 
     @property
     def known(self) -> np.ndarray:
-        """Normalised scores of the past task with the very same images, (n,), in the unit of a recommender's."""
+        """Normalised scores of the past task with the very same images, (n,), in the unit of a
+        recommender's.
+        """
         assert self.known_as is not None
         past = self.ranking.past
         return past.normalised[past.tasks.index(self.known_as)]
 
     @property
     def leans(self) -> dict[str, float] | None:
-        """What the order leans on, past task -> share: the very images' own task where there is one, else as the ranking has it."""
+        """What the order leans on, past task -> share: the very images' own task where there is
+        one, else as the ranking has it.
+        """
         return self.ranking.leans if self.known_as is None else {self.known_as: 1.0}
 
     @property
@@ -130,7 +141,8 @@ class Recommendation:
         return len(nearest) < len(self.ranking.past.tasks) or len(set(nearest.values())) > 1
 
     def reasons(self, row: int) -> list[Reason]:
-        """The past runs behind a suggestion, as `Ranking.because` has them, none that is only a forecast, and none at random.
+        """The past runs behind a suggestion, as `Ranking.because` has them, none that is only a
+        forecast, and none at random.
 
         On images that are a past task it is the run there, where it was measured.
         """
@@ -140,7 +152,9 @@ class Recommendation:
         if self.known_as is not None:
             t = past.tasks.index(self.known_as)
             better = int((past.filled[t] > past.filled[t, row]).sum())
-            run = Reason(self.known_as, better, float(past.best[t, row] * past.sign), 1.0, "measured")
+            run = Reason(
+                self.known_as, better, float(past.best[t, row] * past.sign), 1.0, "measured"
+            )
             return [run] if self.own.saw(self.known_as, config_id) else []
         if self.recommender == "random":
             return []
@@ -148,7 +162,9 @@ class Recommendation:
         return self.ranking.because(row, REASONS, forecast)
 
     def worked_on(self, past_task: str, k: int = 3) -> list[tuple[Config, float]]:
-        """The `k` best configurations of a past task that were trained there, and their best values, in the metric's unit."""
+        """The `k` best configurations of a past task that were trained there, and their best
+        values, in the metric's unit.
+        """
         past = self.ranking.past
         saw = [self.own.saw(past_task, config_id) for config_id in past.config_ids]
         best = np.where(saw, past.best[past.tasks.index(past_task)], np.nan)
@@ -158,17 +174,26 @@ class Recommendation:
             for r in np.argsort(np.where(np.isnan(best), np.inf, -best), kind="stable")[:k]
             if not np.isnan(best[r])
         ]
-        return [(self.meta.configs[place[past.config_ids[r]]], float(best[r] * past.sign)) for r in order]
+        return [
+            (self.meta.configs[place[past.config_ids[r]]], float(best[r] * past.sign))
+            for r in order
+        ]
 
     @property
     def notes(self) -> dict[str, Any]:
-        """As plain values, for `Plan.notes`; `configs` go with `scores` and `images` and are in the order to try them (see `in_pool`).
+        """As plain values, for `Plan.notes`; `configs` go with `scores` and `images` and are in the
+        order to try them (see `in_pool`).
 
-        `leans` and `images` are what the suggestions of a study say that they lean on, the same as `reasons` and `from_images` say here.
+        `leans` and `images` are what the suggestions of a study say that they lean on, the same as
+        `reasons` and `from_images` say here.
         """
         n = len(self.rows)
         falling = [1.0 - k / n for k in range(n)]  # a portfolio has an order and no scores
-        scores = [float(self.ranking.scores[r.row]) for r in self.rows] if self.ranking.supported else falling
+        scores = (
+            [float(self.ranking.scores[r.row]) for r in self.rows]
+            if self.ranking.supported
+            else falling
+        )
         if self.known_as is not None:
             scores = [float(self.known[r.row]) for r in self.rows]
         images = self.ranking.from_images is not None and self.known_as is None
@@ -185,18 +210,31 @@ class Recommendation:
         }
 
     def in_pool(self, pool: Sequence[Config]) -> dict[str, Any]:
-        """The notes for a study's pool: `order`, ids of the configurations that the ranking knows, best first, and `scores` and `images` of all ids.
+        """The notes for a study's pool: `order`, ids of the configurations that the ranking knows,
+        best first, and `scores` and `images` of all ids.
 
-        A configuration that the ranking does not know scores as far below the last as that is below the first.
+        A configuration that the ranking does not know scores as far below the last as that is below
+        the first.
         """
         notes = self.notes
         configs, scores, images = notes.pop("configs"), notes.pop("scores"), notes.pop("images")
         ids = {config_key(c): i for i, c in reversed(list(enumerate(pool)))}
-        known = {ids[config_key(c)]: s for c, s in zip(configs, scores, strict=True) if config_key(c) in ids}
+        known = {
+            ids[config_key(c)]: s
+            for c, s in zip(configs, scores, strict=True)
+            if config_key(c) in ids
+        }
         unknown = 2 * min(scores) - max(scores)
-        out = notes | {"order": list(known), "scores": [round(known.get(i, unknown), 5) for i in range(len(pool))]}
+        out = notes | {
+            "order": list(known),
+            "scores": [round(known.get(i, unknown), 5) for i in range(len(pool))],
+        }
         if images is not None:
-            added = {ids[config_key(c)]: a for c, a in zip(configs, images, strict=True) if config_key(c) in ids}
+            added = {
+                ids[config_key(c)]: a
+                for c, a in zip(configs, images, strict=True)
+                if config_key(c) in ids
+            }
             out["images"] = [round(added.get(i, 0.0), 5) for i in range(len(pool))]
         return out
 
@@ -210,9 +248,11 @@ def recommend(
     seed: int = 0,
     own: bool = True,
 ) -> Recommendation:
-    """Rank the configurations of a meta-dataset for `images` (anything that `foretune tune` takes) without training any. Raises `BadInput`.
+    """Rank the configurations of a meta-dataset for `images` (anything that `foretune tune` takes)
+    without training any. Raises `BadInput`.
 
-    With `own`, a recommender fitted on the user's own studies too comes before the shipped one, where it is there and fits the meta-dataset.
+    With `own`, a recommender fitted on the user's own studies too comes before the shipped one,
+    where it is there and fits the meta-dataset.
     """
     from foretune.recommenders.registry import offered
 
@@ -221,7 +261,8 @@ def recommend(
     data = Path(data)
     offered(recommender)
     known = MetaDataset.load(data / "meta" / meta)
-    task = images if isinstance(images, Task) else load_task(images, data)  # before what takes seconds to load
+    # before what takes seconds to load
+    task = images if isinstance(images, Task) else load_task(images, data)
     fitted, mine, why = (own_recommender if own else shipped_recommender)(recommender, data, known)
     hashes = {**known.about.get("hashes", {}), **mine.hashes}
     same = next((name for name in fitted.past.tasks if hashes.get(name) == task.hash), None)
@@ -229,7 +270,9 @@ def recommend(
 
 
 def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
-    """The recommender that knows the own studies, if there is one that fits `meta`, else the shipped one and why. Raises `BadInput` as that does."""
+    """The recommender that knows the own studies, if there is one that fits `meta`, else the
+    shipped one and why. Raises `BadInput` as that does.
+    """
     from foretune.recommenders.registry import offered
 
     offered(name)
@@ -239,11 +282,18 @@ def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommend
         return *load_own(name, data, meta), ""
     except BadInput as error:
         fitted, none, _ = shipped_recommender(name, data, meta)
-        return fitted, none, f"{folder} is not used: {error}; fit it again with: python -m foretune.running.meta_train"
+        return (
+            fitted,
+            none,
+            f"{folder} is not used: {error}; fit it again with: python -m "
+            "foretune.running.meta_train",
+        )
 
 
 def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
-    """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises `BadInput` where it is missing or does not fit `meta`."""
+    """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises
+    `BadInput` where it is missing or does not fit `meta`.
+    """
     from foretune.recommenders.registry import load, offered, recommender
 
     offered(name)
@@ -252,7 +302,8 @@ def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recom
         fitted = load(folder)
         if not belongs(fitted, meta):
             raise BadInput(
-                f"{folder} was fitted on another meta-dataset than {meta.name}: its tasks, its configurations or its metric are others; "
+                f"{folder} was fitted on another meta-dataset than {meta.name}: its tasks, "
+                "its configurations or its metric are others; "
                 f"fit it again with: python -m foretune.pipeline.recommenders"
             )
         return fitted, Own(), ""
@@ -263,6 +314,7 @@ def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recom
         if "needs the images" not in str(error):
             raise
         raise BadInput(
-            f"recommender {name!r} is not fitted yet ({folder} is missing): add it to recommenders.names in params.yaml, then "
+            f"recommender {name!r} is not fitted yet ({folder} is missing): add it to "
+            "recommenders.names in params.yaml, then "
             f"python -m foretune.pipeline.recommenders fits it in minutes"
         ) from error

@@ -15,13 +15,17 @@ from foretune.recommenders.base import ABOUT, Recommender
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a recommender lives (`module:Class`), what it does in a line, and the options that make this variant of it."""
+    """Where a recommender lives (`module:Class`), what it does in a line, and the options that make
+    this variant of it.
+    """
 
     where: str
     about: str
     options: dict[str, Any] = field(default_factory=dict)
     choice_of: str = ""  # ablations share what this variant chose by inner leave-sources-out
-    trains: str = ""  # what it must train on the new task first: it is compared with others, and cannot be asked for a recommendation
+    # what it must train on the new task first: it is compared with others, and cannot be asked for
+    # a recommendation
+    trains: str = ""
 
 
 HYPERSTAR = "foretune.recommenders.hyperstar.recommender:HyperSTAR"
@@ -36,30 +40,52 @@ def variant(similarity: bool, adversarial: bool) -> dict[str, Any]:
 
 RECOMMENDERS: dict[str, Entry] = {
     "random": Entry("foretune.recommenders.baselines:Random", "random order"),
-    "task-agnostic": Entry("foretune.recommenders.baselines:TaskAgnostic", "mean normalised score over past tasks"),
+    "task-agnostic": Entry(
+        "foretune.recommenders.baselines:TaskAgnostic", "mean normalised score over past tasks"
+    ),
     "mean-rank": Entry("foretune.recommenders.baselines:MeanRank", "mean rank over past tasks"),
-    "portfolio": Entry("foretune.recommenders.baselines:Portfolio", "greedy portfolio of past tasks, then mean rank"),
+    "portfolio": Entry(
+        "foretune.recommenders.baselines:Portfolio",
+        "greedy portfolio of past tasks, then mean rank",
+    ),
     "random-forest": Entry(
-        "foretune.recommenders.described:RandomForest", "random forest over metadata and configuration"
+        "foretune.recommenders.described:RandomForest",
+        "random forest over metadata and configuration",
     ),
     "nearest-metadata": Entry(
-        "foretune.recommenders.described:NearestMetadata", "the list of the past task nearest by metadata"
+        "foretune.recommenders.described:NearestMetadata",
+        "the list of the past task nearest by metadata",
     ),
-    "metadata-network": Entry("foretune.recommenders.described:MetadataNetwork", "HyperSTAR's predictor on metadata"),
+    "metadata-network": Entry(
+        "foretune.recommenders.described:MetadataNetwork", "HyperSTAR's predictor on metadata"
+    ),
     "global-mean": Entry(
-        "foretune.recommenders.described:GlobalMean", "HyperSTAR's predictor on the mean frozen ImageNet feature"
+        "foretune.recommenders.described:GlobalMean",
+        "HyperSTAR's predictor on the mean frozen ImageNet feature",
     ),
     "tr-automl": Entry(
         "foretune.recommenders.described:TrAutoML",
         "the past task nearest by ten trial runs on the new one",
         trains="ten configurations",
     ),
-    "hyperstar": Entry(HYPERSTAR, "HyperSTAR with both regularisers, three networks averaged", choice_of=PLAIN),
-    "hyperstar-bm": Entry(HYPERSTAR, "HyperSTAR's batchwise mean, no regulariser", {**ONE, **variant(False, False)}),
-    "hyperstar-sim": Entry(HYPERSTAR, "... with the similarity regulariser", {**ONE, **variant(True, False)}, PLAIN),
-    "hyperstar-gan": Entry(HYPERSTAR, "... with the adversarial regulariser", {**ONE, **variant(False, True)}, PLAIN),
-    "hyperstar-both": Entry(HYPERSTAR, "... with both regularisers", {**ONE, **variant(True, True)}, PLAIN),
-    "hyperstar-paper": Entry(HYPERSTAR, "... with both, not starting from the mean score", {**ONE, "residual": False}),
+    "hyperstar": Entry(
+        HYPERSTAR, "HyperSTAR with both regularisers, three networks averaged", choice_of=PLAIN
+    ),
+    "hyperstar-bm": Entry(
+        HYPERSTAR, "HyperSTAR's batchwise mean, no regulariser", {**ONE, **variant(False, False)}
+    ),
+    "hyperstar-sim": Entry(
+        HYPERSTAR, "... with the similarity regulariser", {**ONE, **variant(True, False)}, PLAIN
+    ),
+    "hyperstar-gan": Entry(
+        HYPERSTAR, "... with the adversarial regulariser", {**ONE, **variant(False, True)}, PLAIN
+    ),
+    "hyperstar-both": Entry(
+        HYPERSTAR, "... with both regularisers", {**ONE, **variant(True, True)}, PLAIN
+    ),
+    "hyperstar-paper": Entry(
+        HYPERSTAR, "... with both, not starting from the mean score", {**ONE, "residual": False}
+    ),
     "siamese": Entry(
         "foretune.recommenders.siamese.recommender:SiameseNearest",
         "the past tasks nearest by a Siamese network's distance",
@@ -82,13 +108,16 @@ def unknown(name: str, known: Collection[str]) -> BadInput:
 
 
 def offered(name: str) -> Entry:
-    """The recommender of this name, for a recommendation: nothing is trained for one. Raises `BadInput` for one that would have to, and as `entry`."""
+    """The recommender of this name, for a recommendation: nothing is trained for one. Raises
+    `BadInput` for one that would have to, and as `entry`.
+    """
     known = [other for other, its in RECOMMENDERS.items() if not its.trains]
     if name not in RECOMMENDERS:
         raise unknown(name, known)
     if trains := RECOMMENDERS[name].trains:
         raise BadInput(
-            f"recommender {name!r} cannot rank untrained: it compares results, and must train {trains} on the new task first; it is there to be "
+            f"recommender {name!r} cannot rank untrained: it compares results, and must train "
+            f"{trains} on the new task first; it is there to be "
             f"compared with (python -m papers.hyperstar.rankings). Take one of {', '.join(known)}"
         )
     return RECOMMENDERS[name]
@@ -101,16 +130,23 @@ def kind(name: str) -> type[Recommender]:
 
 
 def recommender(name: str, **options: Any) -> Recommender:
-    """Make the recommender of this name, not fitted; `options` replace the entry's own. Raises `BadInput` on an unknown name or option."""
+    """Make the recommender of this name, not fitted; `options` replace the entry's own. Raises
+    `BadInput` on an unknown name or option.
+    """
     cls = kind(name)
     known = getattr(cls, "defaults", inspect.signature(cls).parameters)
     if unknown := [o for o in options if o not in known]:
-        raise BadInput(f"recommender {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+        raise BadInput(
+            f"recommender {name!r} has no option {unknown[0]!r}; it has "
+            f"{', '.join(known) or 'none'}"
+        )
     return cls(**{**entry(name).options, **options})
 
 
 def load(folder: Path | str) -> Recommender:
-    """The fitted recommender that was saved in `folder`, whichever it is. Raises `BadInput` where there is none."""
+    """The fitted recommender that was saved in `folder`, whichever it is. Raises `BadInput` where
+    there is none.
+    """
     try:
         saved = json.loads((Path(folder) / ABOUT).read_text())["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -118,4 +154,7 @@ def load(folder: Path | str) -> Recommender:
     for name in RECOMMENDERS:
         if name == saved or kind(name).name == saved:
             return kind(name).load(folder)
-    raise BadInput(f"{folder} holds the recommender {saved!r}, which is not known; there are {', '.join(RECOMMENDERS)}")
+    raise BadInput(
+        f"{folder} holds the recommender {saved!r}, which is not known; there are "
+        f"{', '.join(RECOMMENDERS)}"
+    )

@@ -1,7 +1,9 @@
-"""A meta-dataset as it grows, cell by cell: which trials are there, which are missing, and in which order they are to come.
+"""A meta-dataset as it grows, cell by cell: which trials are there, which are missing, and in which
+order they are to come.
 
-A cell is one trial: (task, configuration, seed), trained to `max_epoch`, or diverged. Configurations come in a fixed shuffled order, the same for
-all tasks, a few for every task before the next few: any prefix is a full grid over tasks.
+A cell is one trial: (task, configuration, seed), trained to `max_epoch`, or diverged.
+Configurations come in a fixed shuffled order, the same for all tasks, a few for every task before
+the next few: any prefix is a full grid over tasks.
 """
 
 import math
@@ -22,9 +24,14 @@ from foretune.training.recipe import Settings
 
 METRIC = "valid_accuracy"
 COLUMNS = [METRIC, "valid_loss", "valid_top5", "train_loss", "learning_rate", "seconds"]
-RANK = "zero_share"  # one more column where it was asked for: Z_t (`foretune.training.spectral`), NaN where no convolution was trained
-BLOCK = 12  # configurations that every task gets before the next: neighbours share the activations that a worker holds
-PACE = {"head": 2.5}  # trials of the head alone cost a fiftieth of others: all are done after 40 % of the way
+# one more column where it was asked for: Z_t (`foretune.training.spectral`), NaN where no
+# convolution was trained
+RANK = "zero_share"
+# configurations that every task gets before the next: neighbours share the activations that a
+# worker holds
+BLOCK = 12
+# trials of the head alone cost a fiftieth of others: all are done after 40 % of the way
+PACE = {"head": 2.5}
 PER_TASK = ("hashes", "sources", "licences")  # of about.json
 MACHINE_ONLY = ("device", "threads")  # settings that do not decide what a curve is
 
@@ -40,11 +47,17 @@ class Block:
 
 
 def order(configs: Sequence[Config], seed: int = 0) -> list[int]:
-    """The fixed order of configurations: shuffled, the depths of fine-tuning evenly mixed, cheap ones at a quicker pace (`PACE`)."""
+    """The fixed order of configurations: shuffled, the depths of fine-tuning evenly mixed, cheap
+    ones at a quicker pace (`PACE`).
+    """
     depths: dict[Any, list[int]] = {}
     for i in np.random.default_rng(seed).permutation(len(configs)):
         depths.setdefault(configs[i].get("finetune"), []).append(int(i))
-    place = {i: (k + 0.5) / len(own) / PACE.get(depth, 1) for depth, own in depths.items() for k, i in enumerate(own)}
+    place = {
+        i: (k + 0.5) / len(own) / PACE.get(depth, 1)
+        for depth, own in depths.items()
+        for k, i in enumerate(own)
+    }
     return sorted(place, key=lambda i: (place[i], i))
 
 
@@ -54,7 +67,8 @@ class Collection:
     With `rank`, rows hold `zero_share` as well; a folder that has it goes on with it.
 
     Raises:
-        BadInput: the folder was collected with other settings, with another pool of configurations, or without the rank that is now asked for.
+        BadInput: the folder was collected with other settings, with another pool of configurations,
+            or without the rank that is now asked for.
     """
 
     def __init__(
@@ -68,7 +82,13 @@ class Collection:
         source: str = "",
         rank: bool = False,
     ):
-        self.folder, self.space, self.pool, self.settings, self.seed = Path(folder), space, list(pool), settings, seed
+        self.folder, self.space, self.pool, self.settings, self.seed = (
+            Path(folder),
+            space,
+            list(pool),
+            settings,
+            seed,
+        )
         self.about: dict[str, Any] = {
             "name": self.folder.name,
             "source": source or "trained by foretune (flows/meta_dataset.py)",
@@ -97,15 +117,22 @@ class Collection:
         for name, value in self.about["settings"].items():
             if have.about["settings"].get(name) != value:
                 raise BadInput(
-                    f"{self.folder} was collected with {name}={have.about['settings'].get(name)!r}, but training.{name} is {value!r}: "
-                    "curves of different settings cannot be mixed; restore the setting, or name another meta_dataset.folder"
+                    f"{self.folder} was collected with "
+                    f"{name}={have.about['settings'].get(name)!r}, but training.{name} is "
+                    f"{value!r}: "
+                    "curves of different settings cannot be mixed; restore the setting, or "
+                    "name another meta_dataset.folder"
                 )
         if have.configs != self.pool or have.config_ids != list(range(len(self.pool))):
             raise BadInput(
-                f"{self.folder} was collected from another pool of configurations; name another meta_dataset.folder"
+                f"{self.folder} was collected from another pool of configurations; name "
+                "another meta_dataset.folder"
             )
         if self.rank and RANK not in have.table:
-            raise BadInput(f"{self.folder} was collected without {RANK}: name another folder, or collect without it")
+            raise BadInput(
+                f"{self.folder} was collected without {RANK}: name another folder, or collect "
+                "without it"
+            )
         self.rank = RANK in have.table
         self.table = have.table
         self._torn = sorted(have.table["task"].unique()) != sorted(have.tasks)
@@ -118,20 +145,29 @@ class Collection:
         return {(str(t), int(c)) for t, c in zip(over["task"], over["config_id"], strict=True)}
 
     def missing(self, tasks: Sequence[str], configurations: int) -> list[Block]:
-        """Blocks of cells still to train: the first `configurations` of the order, a block of each task in turn."""
+        """Blocks of cells still to train: the first `configurations` of the order, a block of each
+        task in turn.
+        """
         have, chosen = self.finished(), order(self.pool, seed=0)[:configurations]
         blocks = []
         for start in range(0, len(chosen), BLOCK):
             for task in tasks:
-                if lacking := tuple(i for i in chosen[start : start + BLOCK] if (task, i) not in have):
+                if lacking := tuple(
+                    i for i in chosen[start : start + BLOCK] if (task, i) not in have
+                ):
                     blocks.append(Block(task, lacking))
         return blocks
 
     def describe(self, task: str, content_hash: str, source: str, licence: str) -> str:
-        """Note what a task's images are; returns a warning where the curves so far come from images with another hash."""
+        """Note what a task's images are; returns a warning where the curves so far come from images
+        with another hash.
+        """
         known = self.about["hashes"].get(task, content_hash)
         if known != content_hash:
-            return f"{task}: its curves were trained on images {known[:12]}, here they are {content_hash[:12]} (decoded or drawn differently)"
+            return (
+                f"{task}: its curves were trained on images {known[:12]}, here they are "
+                f"{content_hash[:12]} (decoded or drawn differently)"
+            )
         for key, value in zip(PER_TASK, (content_hash, source, licence), strict=True):
             self.about[key][task] = value
         return ""
@@ -156,7 +192,8 @@ class Collection:
             self.about["machines"] = [*self.about["machines"], machine]
         tasks = sorted(self.table["task"].unique())
         about = self.about | {
-            key: {task: self.about[key][task] for task in tasks if task in self.about[key]} for key in PER_TASK
+            key: {task: self.about[key][task] for task in tasks if task in self.about[key]}
+            for key in PER_TASK
         }
         configs = dict(enumerate(self.pool))
         self._fresh, self._torn = [], True
@@ -166,14 +203,19 @@ class Collection:
         self._torn = False
 
     def seconds_left(self, blocks: Sequence[Block], workers: int) -> float:
-        """Estimate of the time for `blocks`, from the mean seconds of each configuration so far; NaN before the first cell."""
+        """Estimate of the time for `blocks`, from the mean seconds of each configuration so far;
+        NaN before the first cell.
+        """
         if not len(self.table):
             return math.nan
         per_cell = self.table.groupby(["config_id", "task"])["seconds"].sum()
         per_config = per_cell.groupby("config_id").mean()
         groups = pd.Series({i: str(c.get("finetune")) for i, c in enumerate(self.pool)})
         per_group = per_config.groupby(groups.reindex(per_config.index)).mean()
-        typical = [per_config.get(i, per_group.get(groups[i], per_config.mean())) for i in range(len(self.pool))]
+        typical = [
+            per_config.get(i, per_group.get(groups[i], per_config.mean()))
+            for i in range(len(self.pool))
+        ]
         return float(sum(typical[i] for block in blocks for i in block.config_ids) / workers)
 
 

@@ -1,7 +1,8 @@
 """Collect the meta-dataset: train every configuration of a pool on every task, and keep the curves.
 
-Only missing cells are trained (`foretune.running.collection`), and what is finished is in the files a few seconds later, so a collection can be stopped at
-any point and goes on from there. The loop in `collect` needs only a `submit` that returns futures: a process pool here, a Prefect task runner in
+Only missing cells are trained (`foretune.running.collection`), and what is finished is in the files
+a few seconds later, so a collection can be stopped at any point and goes on from there. The loop in
+`collect` needs only a `submit` that returns futures: a process pool here, a Prefect task runner in
 `flows/meta_dataset.py`.
 
     python -m foretune.pipeline.meta_dataset [--tasks A,B] [--configurations N] [--minutes M]
@@ -29,7 +30,8 @@ from foretune.running.workers import end_with_parent
 from foretune.space.space import Config, Space
 from foretune.training.recipe import Settings
 
-SECONDS = 20.0  # a worker hands in what it has after so long, and once more after the trial under way
+# a worker hands in what it has after so long, and once more after the trial under way
+SECONDS = 20.0
 SAVE_EVERY = 5.0  # seconds between two writes
 
 
@@ -42,11 +44,18 @@ class Done(Protocol):
 
 
 def train_cells(
-    task_file: str, block: Block, configs: Mapping[int, Config], settings: Settings, seed: int, rank: bool = False
+    task_file: str,
+    block: Block,
+    configs: Mapping[int, Config],
+    settings: Settings,
+    seed: int,
+    rank: bool = False,
 ) -> list[Row]:
-    """Train cells of a block until `SECONDS` are over, at least one; rows of the cells that were finished. Runs in a worker.
+    """Train cells of a block until `SECONDS` are over, at least one; rows of the cells that were
+    finished. Runs in a worker.
 
-    With `rank`, rows hold `zero_share` as well. A diverged trial ends with a row whose metrics are NaN. A lack of memory is the machine's fault and is raised.
+    With `rank`, rows hold `zero_share` as well. A diverged trial ends with a row whose metrics are
+    NaN. A lack of memory is the machine's fault and is raised.
     """
     from foretune.tasks.task import Task
     from foretune.training.trial import Diverged, train
@@ -55,7 +64,9 @@ def train_cells(
     for i in block.config_ids:
         started = time.perf_counter()
         try:
-            rows = train(task, configs[i], 0, settings.max_epoch, settings=settings, seed=seed, rank=rank)
+            rows = train(
+                task, configs[i], 0, settings.max_epoch, settings=settings, seed=seed, rank=rank
+            )
         except Diverged as failure:
             lost = time.perf_counter() - started - sum(row["seconds"] for row in failure.rows)
             rows = [*failure.rows, {"epoch": failure.epoch, "seconds": max(0.0, lost)}]
@@ -83,9 +94,11 @@ def collect(
     seconds: float = math.inf,
     say: Callable[[str], None] = print,
 ) -> int:
-    """Train `blocks` on `workers` futures at a time, saving as results come in; the number of cells trained.
+    """Train `blocks` on `workers` futures at a time, saving as results come in; the number of cells
+    trained.
 
-    After `seconds` no new work is submitted. What is finished is saved also when this is interrupted.
+    After `seconds` no new work is submitted. What is finished is saved also when this is
+    interrupted.
     """
     waiting, running = deque(blocks), 0
     done: queue.SimpleQueue[tuple[Block, Done]] = queue.SimpleQueue()
@@ -116,7 +129,8 @@ def collect(
                 collection.save()
                 left_over = collection.seconds_left(list(waiting), workers)
                 say(
-                    f"{cells} of {total} cells, {(told - began) / 60:.1f} min, about {left_over / 60:.0f} min left ({block.task})"
+                    f"{cells} of {total} cells, {(told - began) / 60:.1f} min, about "
+                    f"{left_over / 60:.0f} min left ({block.task})"
                 )
     finally:
         collection.save()
@@ -126,7 +140,9 @@ def collect(
 def open_collection(
     params: Params, folder: Path | str | None = None, seed: int | None = None, rank: bool = False
 ) -> Collection:
-    """The collection that `params.yaml` describes; `folder` and `seed` replace what it says, `rank` asks for `zero_share`."""
+    """The collection that `params.yaml` describes; `folder` and `seed` replace what it says, `rank`
+    asks for `zero_share`.
+    """
     from foretune.space.catalogue import transfer_pool, transfer_space
 
     plan = params.meta_dataset
@@ -141,9 +157,15 @@ def open_collection(
 
 
 def find_tasks(
-    collection: Collection, wanted: Sequence[str], held_out: Sequence[str], data: Path, say: Callable[[str], None]
+    collection: Collection,
+    wanted: Sequence[str],
+    held_out: Sequence[str],
+    data: Path,
+    say: Callable[[str], None],
 ) -> dict[str, Path]:
-    """Files of the prepared tasks to collect, described in the collection; raises `BadInput` for a name that is not there or held out."""
+    """Files of the prepared tasks to collect, described in the collection; raises `BadInput` for a
+    name that is not there or held out.
+    """
     from foretune.tasks.loading import prepared
     from foretune.tasks.task import Task
 
@@ -151,13 +173,21 @@ def find_tasks(
     for name in wanted:
         if name in held_out:
             raise BadInput(
-                f"{name} is held out (meta_dataset.held_out): its curves must not be in the shipped meta-dataset"
+                f"{name} is held out (meta_dataset.held_out): its curves must not be in the "
+                "shipped meta-dataset"
             )
         if name not in names:
-            raise BadInput(f"{name} is not prepared in {data / 'images'}; there are {', '.join(names) or 'none'}")
-    files = {name: data / "images" / f"{name}.npz" for name in (wanted or names) if name not in held_out}
+            raise BadInput(
+                f"{name} is not prepared in {data / 'images'}; there are "
+                f"{', '.join(names) or 'none'}"
+            )
+    files = {
+        name: data / "images" / f"{name}.npz" for name in (wanted or names) if name not in held_out
+    }
     if not files:
-        raise BadInput(f"no tasks are prepared in {data / 'images'}; run: python -m foretune.pipeline.tasks")
+        raise BadInput(
+            f"no tasks are prepared in {data / 'images'}; run: python -m foretune.pipeline.tasks"
+        )
     for name, file in files.items():
         task = Task.load(file)
         if warning := collection.describe(name, task.hash, task.source, task.licence):
@@ -167,7 +197,9 @@ def find_tasks(
 
 @dataclass(frozen=True)
 class Wish:
-    """What the user asked to be collected; `None` means: as `params` has it (`minutes`: no limit)."""
+    """What the user asked to be collected; `None` means: as `params` has it (`minutes`: no
+    limit).
+    """
 
     tasks: tuple[str, ...] = ()
     configurations: int | None = None
@@ -183,22 +215,36 @@ class Wish:
 def arguments(prog: str) -> argparse.ArgumentParser:
     """The command line that this module shares with the flow."""
     parser = argparse.ArgumentParser(
-        prog=prog, description="Train the missing cells of the meta-dataset; stop it at any point, and it goes on."
+        prog=prog,
+        description="Train the missing cells of the meta-dataset; stop it at any point, and "
+        "it goes on.",
     )
-    parser.add_argument("--tasks", default="", help="names, separated by commas; default: those of params.yaml")
     parser.add_argument(
-        "--configurations", type=int, help="how many of the pool, in the collector's order (default: params.yaml)"
+        "--tasks", default="", help="names, separated by commas; default: those of params.yaml"
+    )
+    parser.add_argument(
+        "--configurations",
+        type=int,
+        help="how many of the pool, in the collector's order (default: params.yaml)",
     )
     parser.add_argument("--minutes", type=float, help="submit no new work after so long")
     parser.add_argument("--workers", type=int, help="processes (default: params.yaml)")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder with images/ (default: data)")
-    parser.add_argument("--out", type=Path, help="folder of the meta-dataset (default: params.yaml)")
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument(
-        "--seed", type=int, help="of the trials: another one adds curves beside those there (default: params.yaml)"
+        "--data", type=Path, default=Path("data"), help="folder with images/ (default: data)"
     )
     parser.add_argument(
-        "--rank", action="store_true", help="keep zero_share, the share of layers still noise (docs/autohyper.md)"
+        "--out", type=Path, help="folder of the meta-dataset (default: params.yaml)"
+    )
+    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument(
+        "--seed",
+        type=int,
+        help="of the trials: another one adds curves beside those there (default: params.yaml)",
+    )
+    parser.add_argument(
+        "--rank",
+        action="store_true",
+        help="keep zero_share, the share of layers still noise (docs/autohyper.md)",
     )
     return parser
 
@@ -229,9 +275,16 @@ def prepare_job(wish: Wish, say: Callable[[str], None]) -> Job:
     collection.save()  # nothing, unless the last run was stopped in the middle of a write
     blocks = collection.missing(list(files), wish.configurations or plan.configurations)
     cells = sum(len(block.config_ids) for block in blocks)
-    say(f"{collection.folder}: {len(collection.finished())} cells there, {cells} missing on {len(files)} tasks")
+    say(
+        f"{collection.folder}: {len(collection.finished())} cells there, {cells} missing on "
+        f"{len(files)} tasks"
+    )
     return Job(
-        collection, files, blocks, wish.workers or plan.workers, math.inf if wish.minutes is None else wish.minutes * 60
+        collection,
+        files,
+        blocks,
+        wish.workers or plan.workers,
+        math.inf if wish.minutes is None else wish.minutes * 60,
     )
 
 

@@ -1,14 +1,16 @@
-"""autoHyper on real training: `foretune lr`, and the objective that writes Z_t beside every epoch's accuracy.
+"""autoHyper on real training: `foretune lr`, and the objective that writes Z_t beside every epoch's
+accuracy.
 
     found = learning_rate_search(task, "adam", settings=Settings(pretrained=False), folder=Path("data/studies/lr"))
     found.rate, found.converged, found.trials
 
-The search is a study like any other (method `autohyper`, one trial per rate, `zero_share` in every row), so it resumes after a kill, is
-logged to MLflow with all its Z curves, and its trials feed reports and tables.
+The search is a study like any other (method `autohyper`, one trial per rate, `zero_share` in every
+row), so it resumes after a kill, is logged to MLflow with all its Z curves, and its trials feed
+reports and tables.
 
-What it can say something about: networks that start from random weights. At random weights all singular values are noise and Z is 1; ImageNet
-weights have Z near 0 from the start whatever the rate (docs/autohyper.md has the figures), so a search with `pretrained` is refused unless
-forced.
+What it can say something about: networks that start from random weights. At random weights all
+singular values are noise and Z is 1; ImageNet weights have Z near 0 from the start whatever the
+rate (docs/autohyper.md has the figures), so a search with `pretrained` is refused unless forced.
 """
 
 from __future__ import annotations
@@ -32,16 +34,28 @@ if TYPE_CHECKING:
     from foretune.tasks.task import Task
 
 METRIC = "valid_accuracy"
-LIMITS = ("trials", "largest")  # rules that end the walk and do not turn it: a search goes on under others
-# What authors suggest: Adam, AdaGrad, RMSProp from Wilson et al. 2017 as the autoHyper paper has them (tables 1 to 4), the others from their own papers
-SUGGESTED = {"adam": 3e-4, "adagrad": 0.01, "rmsprop": 3e-4, "sgd": 0.1, "adabound": 1e-3, "adas": 0.03, "sls": 1.0}
+# rules that end the walk and do not turn it: a search goes on under others
+LIMITS = ("trials", "largest")
+# What authors suggest: Adam, AdaGrad, RMSProp from Wilson et al. 2017 as the autoHyper paper has
+# them (tables 1 to 4), the others from their own papers
+SUGGESTED = {
+    "adam": 3e-4,
+    "adagrad": 0.01,
+    "rmsprop": 3e-4,
+    "sgd": 0.1,
+    "adabound": 1e-3,
+    "adas": 0.03,
+    "sls": 1.0,
+}
 
 
 @dataclass(frozen=True)
 class RankTraining:
-    """Training as an objective (see `foretune.study.outcome`) whose rows hold `zero_share`, Z_t of the trained convolutions, as well.
+    """Training as an objective (see `foretune.study.outcome`) whose rows hold `zero_share`, Z_t of
+    the trained convolutions, as well.
 
-    With a `folder`, each trial has a checkpoint there. Divergence, non-finite weights included, and lack of memory are outcomes.
+    With a `folder`, each trial has a checkpoint there. Divergence, non-finite weights included, and
+    lack of memory are outcomes.
     """
 
     task: Task
@@ -57,7 +71,9 @@ class RankTraining:
         stop: int,
         on_epoch: Callable[[dict[str, Any]], None] | None = None,
     ) -> Outcome:
-        """Rows of epochs start + 1 .. stop; epochs that a checkpoint holds are not trained again."""
+        """Rows of epochs start + 1 .. stop; epochs that a checkpoint holds are not trained
+        again.
+        """
         from foretune.training.trial import TrialFailed, train
 
         path = self.folder / f"trial-{config_id}.ckpt" if self.folder else None
@@ -119,7 +135,9 @@ class Response:
 
 @dataclass(frozen=True)
 class Found:
-    """The outcome of a search. `informative` is False where Z hardly moved with the rate: then the rate means nothing."""
+    """The outcome of a search. `informative` is False where Z hardly moved with the rate: then the
+    rate means nothing.
+    """
 
     optimizer: str
     rate: float
@@ -133,14 +151,25 @@ class Found:
     @property
     def text(self) -> str:
         """One sentence for people."""
-        cost = f"{len(self.trials)} trial{'s' * (len(self.trials) != 1)}, {self.epochs} epochs, {self.seconds:.0f} s"
+        cost = (
+            f"{len(self.trials)} trial{'s' * (len(self.trials) != 1)}, {self.epochs} "
+            f"epochs, {self.seconds:.0f} s"
+        )
         if not self.informative:
-            return f"no learning rate for {self.optimizer}: the weights respond alike to all rates tried ({cost})"
-        return f"learning rate {self.rate:.3g} for {self.optimizer} ({'' if self.converged else 'not converged: '}{self.why}; {cost})"
+            return (
+                f"no learning rate for {self.optimizer}: the weights respond alike to all "
+                f"rates tried ({cost})"
+            )
+        return (
+            f"learning rate {self.rate:.3g} for {self.optimizer} "
+            f"({'' if self.converged else 'not converged: '}{self.why}; {cost})"
+        )
 
 
 def space_of(base: Mapping[str, Any]) -> Space:
-    """An open space of the learning rate alone, 1e-9 to 100, with everything else as `base` has it."""
+    """An open space of the learning rate alone, 1e-9 to 100, with everything else as `base`
+    has it.
+    """
     from ConfigSpace import ConfigurationSpace, Constant, Float
 
     space = ConfigurationSpace(name="learning rate")
@@ -161,10 +190,13 @@ def open_search(
     seed: int,
     force: bool,
 ) -> Study:
-    """The study of a search, new or continued, under the limits now given. Raises `BadInput` where the folder holds another one, or the weights are ImageNet's."""
+    """The study of a search, new or continued, under the limits now given. Raises `BadInput` where
+    the folder holds another one, or the weights are ImageNet's.
+    """
     if settings.pretrained and not force:
         raise BadInput(
-            "autoHyper reads the learning rate off random weights becoming ordered; ImageNet weights are ordered from the start "
+            "autoHyper reads the learning rate off random weights becoming ordered; ImageNet "
+            "weights are ordered from the start "
             "(Z near 0 at every rate). Set pretrained: false, or tune the rate with foretune tune"
         )
     base = {
@@ -174,7 +206,12 @@ def open_search(
         "finetune": "all",
         **(config or {}),
     }
-    notes = {"task_hash": task.hash, "settings": asdict(settings), "base": base, "options": asdict(rules)}
+    notes = {
+        "task_hash": task.hash,
+        "settings": asdict(settings),
+        "base": base,
+        "options": asdict(rules),
+    }
     plan = Plan(
         task=task.name,
         metric=METRIC,
@@ -189,10 +226,12 @@ def open_search(
     if folder is None or not (folder / "study.json").exists():
         return Study(space_of(base), [], plan, folder=folder)
     study = Study.load(folder)
-    begun = replace(Settings(**study.plan.notes["settings"]), device=settings.device)  # a search may go on elsewhere
+    # a search may go on elsewhere
+    begun = replace(Settings(**study.plan.notes["settings"]), device=settings.device)
     if begun != settings or identity(study.plan.notes) != identity(notes):
         raise BadInput(
-            f"study {folder.name!r} exists and is another search (its images, network, settings or options differ); give another name with --study"
+            f"study {folder.name!r} exists and is another search (its images, network, "
+            "settings or options differ); give another name with --study"
         )
     extend(study, rules, plan.budget)
     return study
@@ -205,7 +244,9 @@ def identity(notes: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def extend(study: Study, rules: Rules, budget: int) -> None:
-    """Go on under the limits of `rules`, from what was trained. Raises `BadInput` for limits that are below it."""
+    """Go on under the limits of `rules`, from what was trained. Raises `BadInput` for limits that
+    are below it.
+    """
     most = max((study.configs[i]["learning_rate"] for i in study.started), default=0.0)
     for name, limit, done, what in (
         ("trials", rules.trials, len(study.started), "rates were trained"),
@@ -214,7 +255,8 @@ def extend(study: Study, rules: Rules, budget: int) -> None:
         if limit < done * (1 - 1e-9):
             name_of = study.folder.name if study.folder else study.plan.task
             raise BadInput(
-                f"{name}={limit:g} is below what study {name_of!r} has done: {done:g} {what}; give {done:g} or more, or another name with --study"
+                f"{name}={limit:g} is below what study {name_of!r} has done: {done:g} {what}; "
+                f"give {done:g} or more, or another name with --study"
             )
     if budget != study.budget:
         study.raise_budget(max(budget, study.spent))
@@ -235,13 +277,19 @@ def learning_rate_search(
 ) -> Found:
     """autoHyper's initial learning rate of `optimizer` on `task`.
 
-    `settings` are the trials' (default: random weights); `config` adds hyperparameters that all trials share; `folder` keeps the search, which is
-    continued from there under the limits now given; `workers` run the trials (default: this process). `on_change` sees the study as it goes. Raises `BadInput`.
+    `settings` are the trials' (default: random weights); `config` adds hyperparameters that all
+    trials share; `folder` keeps the search, which is continued from there under the limits now
+    given; `workers` run the trials (default: this process). `on_change` sees the study as it goes.
+    Raises `BadInput`.
     """
     rules = rules or Rules()
     settings = replace(settings or Settings(pretrained=False), max_epoch=EPOCHS)
-    study = open_search(task, optimizer, settings, rules, config=config, folder=folder, seed=seed, force=force)
-    searcher = AutoHyper(finish=False, low=rules.low, high=rules.high, trials=rules.trials, variant=rules.variant)
+    study = open_search(
+        task, optimizer, settings, rules, config=config, folder=folder, seed=seed, force=force
+    )
+    searcher = AutoHyper(
+        finish=False, low=rules.low, high=rules.high, trials=rules.trials, variant=rules.variant
+    )
     searcher.rules = rules
     objective = RankTraining(task, settings, folder / "checkpoints" if folder else None, seed)
     run_study(study, searcher, workers or Here(objective), on_change=on_change)
@@ -249,7 +297,9 @@ def learning_rate_search(
 
 
 def found_in(study: Study, decision: Decision) -> Found:
-    """The outcome that a finished (or stopped) search's study holds. Raises `BadInput` where nothing was trained."""
+    """The outcome that a finished (or stopped) search's study holds. Raises `BadInput` where
+    nothing was trained.
+    """
     if decision.chosen is None:
         raise BadInput(f"the search has not ended: {decision.why}")
     trials = []
@@ -258,7 +308,14 @@ def found_in(study: Study, decision: Decision) -> Found:
         z = mean_response(rows, EPOCHS, METRIC)
         curve = tuple(float(r[RESPONSE]) for r in rows if RESPONSE in r)
         losses = tuple(float(r["train_loss"]) for r in rows if "train_loss" in r)
-        trials.append(Response(study.configs[config_id]["learning_rate"], math.nan if z is None else z, curve, losses))
+        trials.append(
+            Response(
+                study.configs[config_id]["learning_rate"],
+                math.nan if z is None else z,
+                curve,
+                losses,
+            )
+        )
     return Found(
         optimizer=study.space.default()["optimizer"],
         rate=decision.chosen,

@@ -2,12 +2,13 @@
 
     python -m foretune.running.meta_train [--params params.yaml] [--data data]
 
-A model of one's own lies in `data/own_models/NAME` and is preferred by `foretune recommend` and `foretune tune`; the shipped one
-stays as it is. A study counts once it was finished, with the settings of the meta-dataset and at least `FEWEST` of its
-configurations; its images are those that it keeps. Of the configurations that it has not trained, or not to the end, it takes what
-`foretune.searchers.transfer.past_curves` forecasts from the others of this study and from the other tasks. A recommender has no
-holes, and what was never tried must not count as bad. Which values were measured is kept in `own.json`, so that no forecast is
-shown as a result.
+A model of one's own lies in `data/own_models/NAME` and is preferred by `foretune recommend` and
+`foretune tune`; the shipped one stays as it is. A study counts once it was finished, with the
+settings of the meta-dataset and at least `FEWEST` of its configurations; its images are those that
+it keeps. Of the configurations that it has not trained, or not to the end, it takes what
+`foretune.searchers.transfer.past_curves` forecasts from the others of this study and from the other
+tasks. A recommender has no holes, and what was never tried must not count as bad. Which values were
+measured is kept in `own.json`, so that no forecast is shown as a result.
 
 Shapes: T tasks, n configurations of the meta-dataset's grid, E epochs.
 """
@@ -41,7 +42,9 @@ FEWEST = 3  # configurations that a study must have trained to say anything abou
 
 
 def images_of(studies: Path) -> dict[str, Path]:
-    """Hash of the images -> the file that holds them, of each finished study under `studies`: one that has handed its best network over."""
+    """Hash of the images -> the file that holds them, of each finished study under `studies`: one
+    that has handed its best network over.
+    """
     found: dict[str, Path] = {}
     for file in sorted(studies.glob("*/study.json")):
         try:
@@ -54,7 +57,9 @@ def images_of(studies: Path) -> dict[str, Path]:
 
 
 def finished_studies(meta: MetaDataset, studies: Path) -> tuple[list[MetaDataset], dict[str, Task]]:
-    """The finished studies that can stand beside `meta`, and their images by task; those of a task that `meta` has bring nothing new."""
+    """The finished studies that can stand beside `meta`, and their images by task; those of a task
+    that `meta` has bring nothing new.
+    """
     files = images_of(studies)
     shipped = {meta.about.get("hashes", {}).get(task) for task in meta.tasks}
     found, tasks = [], {}
@@ -77,7 +82,9 @@ def finished_studies(meta: MetaDataset, studies: Path) -> tuple[list[MetaDataset
 
 
 def of_one_seed(study: MetaDataset) -> MetaDataset:
-    """The curves of all seeds as those of seed 0; `history.join` keeps the first of two values of one cell."""
+    """The curves of all seeds as those of seed 0; `history.join` keeps the first of two values of
+    one cell.
+    """
     columns = {**study.rows.columns, "seed": np.zeros_like(study.rows.columns["seed"])}
     rows = CurveTable(study.rows.tasks, study.rows.task, columns)
     return MetaDataset(study.space, study.config_ids, study.configs, rows, study.about)
@@ -91,10 +98,14 @@ def known_to(study: MetaDataset, grid: MetaDataset) -> list[int]:
     return sorted(ids[key] for key in keys if key in ids)
 
 
-def with_studies(grid: MetaDataset, studies: Sequence[MetaDataset]) -> tuple[MetaDataset, dict[str, tuple[int, ...]]]:
-    """`grid`, all configurations finished on all tasks, and each study as one more task with its holes forecast; and the ids that it trained to the end.
+def with_studies(
+    grid: MetaDataset, studies: Sequence[MetaDataset]
+) -> tuple[MetaDataset, dict[str, tuple[int, ...]]]:
+    """`grid`, all configurations finished on all tasks, and each study as one more task with its
+    holes forecast; and the ids that it trained to the end.
 
-    A study's row holds its best values at the last epoch. Raises `BadInput` where a study cannot stand beside the grid.
+    A study's row holds its best values at the last epoch. Raises `BadInput` where a study cannot
+    stand beside the grid.
     """
     import pandas as pd
 
@@ -105,11 +116,17 @@ def with_studies(grid: MetaDataset, studies: Sequence[MetaDataset]) -> tuple[Met
     curves = past_curves(Study(grid.space, grid.configs, plan, past=joined))
     pool = slice(0, curves.pool)
     filled = curves.location[:, None, None] + curves.scale[:, None, None] * curves.Z  # (T, n, E)
-    rows = {name: filled[curves.tasks.index(name), pool].max(axis=1) for study in studies for name in study.tasks}
+    rows = {
+        name: filled[curves.tasks.index(name), pool].max(axis=1)
+        for study in studies
+        for name in study.tasks
+    }
     measured = {}
     for name in rows:
         ends, failed = joined.curves(name)[pool, -1], joined.failed(name)[pool].any(axis=1)
-        measured[name] = tuple(int(i) for i in np.array(grid.config_ids)[np.isfinite(ends) & ~failed])
+        measured[name] = tuple(
+            int(i) for i in np.array(grid.config_ids)[np.isfinite(ends) & ~failed]
+        )
     own = [
         pd.DataFrame(
             {
@@ -124,7 +141,9 @@ def with_studies(grid: MetaDataset, studies: Sequence[MetaDataset]) -> tuple[Met
     ]
     about = {**joined.about, "tasks": [*grid.tasks, *rows], "max_epoch": grid.max_epoch}
     configs = dict(zip(grid.config_ids, grid.configs, strict=True))
-    return MetaDataset.build(grid.space, configs, pd.concat([grid.table, *own], ignore_index=True), **about), measured
+    return MetaDataset.build(
+        grid.space, configs, pd.concat([grid.table, *own], ignore_index=True), **about
+    ), measured
 
 
 def train(
@@ -135,16 +154,21 @@ def train(
     seed: int = 0,
     say: Callable[[str], None] = print,
 ) -> list[str]:
-    """Fit the named recommenders on `meta`, with its tasks' `images`, and the finished studies in `data`; the past tasks that are studies.
+    """Fit the named recommenders on `meta`, with its tasks' `images`, and the finished studies in
+    `data`; the past tasks that are studies.
 
-    What a shipped recommender chose by itself (`Recommender.settled`) is kept: forecasts are no evidence for such a choice. Without a finished study, models of
-    earlier ones are removed. Raises `BadInput`.
+    What a shipped recommender chose by itself (`Recommender.settled`) is kept: forecasts are no
+    evidence for such a choice. Without a finished study, models of earlier ones are removed. Raises
+    `BadInput`.
     """
     grid = full_grid(meta)
     studies, own_images = finished_studies(grid, data / "studies")
     folder = data / FOLDER
     if not studies:
-        say(f"own studies: none in {data / 'studies'} is finished and has the settings of {meta.name}; nothing to fit")
+        say(
+            f"own studies: none in {data / 'studies'} is finished and has the settings of "
+            f"{meta.name}; nothing to fit"
+        )
         for name in names:
             shutil.rmtree(folder / name, ignore_errors=True)
         return []
@@ -153,7 +177,9 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         for name in names:
-            chosen = load(data / "models" / name).settled() if (data / "models" / name).is_dir() else {}
+            chosen = (
+                load(data / "models" / name).settled() if (data / "models" / name).is_dir() else {}
+            )
             fitted = recommender(name, **chosen).fit(joined, {**images, **own_images}, seed)
             with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
                 new = Path(temporary) / name
@@ -163,7 +189,8 @@ def train(
                 new.rename(folder / name)
             trained = sum(len(ids) for ids in measured.values())
             say(
-                f"{name}: {len(grid.tasks)} tasks and {len(studies)} own studies x {len(grid)} configurations "
+                f"{name}: {len(grid.tasks)} tasks and {len(studies)} own studies x "
+                f"{len(grid)} configurations "
                 f"({trained} of the studies' trained to the end, the others forecast)"
             )
     return list(measured)
@@ -171,7 +198,9 @@ def train(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fit models of one's own from the command line."""
-    parser = argparse.ArgumentParser(prog="python -m foretune.running.meta_train", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m foretune.running.meta_train", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--data", type=Path, default=Path("data"))
     given = parser.parse_args(argv)
@@ -184,12 +213,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def fit(params: Path, data: Path, say: Callable[[str], None] = print) -> list[str]:
-    """What the command does: the recommenders of `params.yaml`, on its meta-dataset and the studies in `data`; the past tasks that are studies."""
+    """What the command does: the recommenders of `params.yaml`, on its meta-dataset and the studies
+    in `data`; the past tasks that are studies.
+    """
     plan = load_params(params)
     meta = MetaDataset.load(params.parent / plan.meta_dataset.folder)
-    names = (
-        full_grid(meta).tasks if images_of(data / "studies") else []
-    )  # the images are read only where they are needed
+    # the images are read only where they are needed
+    names = full_grid(meta).tasks if images_of(data / "studies") else []
     tasks = {name: Task.load(data / "images" / f"{name}.npz") for name in names}
     return train(meta, tasks, plan.recommenders.names, data, plan.recommenders.seed, say)
 

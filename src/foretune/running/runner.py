@@ -1,8 +1,9 @@
 """The study loop: ask, run, tell, until the budget is spent; stops and resumes at any point.
 
-What a killed run left is in two places, both written by rename or whole lines: the study's journal (steps asked for, epochs told) and the trials'
-checkpoints (with the rows of their epochs). Steps that were under way are taken up first; epochs that a checkpoint has and the journal lacks are
-told from it, not trained again.
+What a killed run left is in two places, both written by rename or whole lines: the study's journal
+(steps asked for, epochs told) and the trials' checkpoints (with the rows of their epochs). Steps
+that were under way are taken up first; epochs that a checkpoint has and the journal lacks are told
+from it, not trained again.
 """
 
 import time
@@ -21,7 +22,9 @@ RETRIES = 2  # of a step whose worker died; then the trial has failed
 
 
 class Stopwatch:
-    """Seconds a study has run, over all its runs, on the monotonic clock: the wall clock may jump."""
+    """Seconds a study has run, over all its runs, on the monotonic clock: the wall clock may
+    jump.
+    """
 
     def __init__(self, before: float):
         self._zero = time.monotonic() - before
@@ -38,11 +41,13 @@ def run_study(
     on_change: Callable[[Study], None] = lambda study: None,
     every: float = 0.5,
 ) -> None:
-    """Run `study` to its end. `on_change` is called after each change, and at least each `every` seconds while waiting.
+    """Run `study` to its end. `on_change` is called after each change, and at least each `every`
+    seconds while waiting.
 
-    With the wall-clock budget spent, steps under way are broken off; they stay pending, for a study that is given more time. An exception, Ctrl-C
-    included, closes the workers and leaves the study as it stands, to be continued by another call. A full disk is such an exception, an OSError that names
-    the study's folder if it knows no file.
+    With the wall-clock budget spent, steps under way are broken off; they stay pending, for a study
+    that is given more time. An exception, Ctrl-C included, closes the workers and leaves the study
+    as it stands, to be continued by another call. A full disk is such an exception, an OSError that
+    names the study's folder if it knows no file.
     """
     try:
         _run(study, searcher, workers, on_change, every)
@@ -52,13 +57,19 @@ def run_study(
         raise
 
 
-def _run(study: Study, searcher: Searcher, workers: Workers, on_change: Callable[[Study], None], every: float) -> None:
+def _run(
+    study: Study,
+    searcher: Searcher,
+    workers: Workers,
+    on_change: Callable[[Study], None],
+    every: float,
+) -> None:
     clock = Stopwatch(study.elapsed)
     deaths: Counter[int] = Counter()
     queue = study.pending_steps()
-    running: set[tuple[int, int]] = (
-        set()
-    )  # (configuration, epoch it started from): a trial's next step may begin before its last has ended
+    # (configuration, epoch it started from): a trial's next step may begin before its last has
+    # ended
+    running: set[tuple[int, int]] = set()
     try:
         while True:
             while workers.free and (step := next_step(study, searcher, queue)):
@@ -79,9 +90,8 @@ def _run(study: Study, searcher: Searcher, workers: Workers, on_change: Callable
                             study.fail(step, int(study.epoch[i]) + 1, outcome.failed)
                     case Died(step, reason):
                         running.discard((i, step.start))
-                        lost = (
-                            bool(study.pending[i]) and study.epoch[i] < step.stop
-                        )  # else it died with its last epoch told
+                        # else it died with its last epoch told
+                        lost = bool(study.pending[i]) and study.epoch[i] < step.stop
                         deaths[i] += 1
                         if lost and deaths[i] > RETRIES:
                             study.fail(
@@ -99,25 +109,35 @@ def _run(study: Study, searcher: Searcher, workers: Workers, on_change: Callable
 
 
 def next_step(study: Study, searcher: Searcher, queue: list[Step]) -> Step | None:
-    """The next interrupted step of `queue`, else what the searcher suggests; None when nothing can be done now."""
+    """The next interrupted step of `queue`, else what the searcher suggests; None when nothing can
+    be done now.
+    """
     if study.out_of_time or study.spent >= study.budget:
         return None
     return queue.pop(0) if queue else study.ask(searcher)
 
 
 def needed(study: Study) -> set[int]:
-    """Trials whose last checkpoint a later step may need: paused or under way, while there is budget."""
+    """Trials whose last checkpoint a later step may need: paused or under way, while there is
+    budget.
+    """
     if study.done:
         return set()
-    alive = ~study.failed & (study.epoch > 0) & (study.epoch < study.max_epoch) | (study.pending > 0)
+    alive = ~study.failed & (study.epoch > 0) & (study.epoch < study.max_epoch) | (
+        study.pending > 0
+    )
     return {int(i) for i in np.flatnonzero(alive)}
 
 
 def needed_checkpoints(study: Study, objective: Training) -> set[Path]:
-    """The checkpoints that a step can need: those of `needed` trials, and of the incumbent's best epoch."""
+    """The checkpoints that a step can need: those of `needed` trials, and of the incumbent's best
+    epoch.
+    """
     incumbent, live = study.incumbent, needed(study)
     keep = {objective.checkpoint(i) for i in live}
-    return keep | {objective.checkpoint(i, best=True) for i in live | ({incumbent[0]} if incumbent else set())}
+    return keep | {
+        objective.checkpoint(i, best=True) for i in live | ({incumbent[0]} if incumbent else set())
+    }
 
 
 def delete_checkpoints(study: Study, objective: Training) -> None:

@@ -1,4 +1,5 @@
-"""Checkpoints on storage that every machine reaches, for trials on machines that share no disk: any address that fsspec knows.
+"""Checkpoints on storage that every machine reaches, for trials on machines that share no disk: any
+address that fsspec knows.
 
     objective = Stored.of(training, "s3://bucket/foretune/photos")
     objective.prepare(new=True)     # where the study is run: the task's images, once
@@ -6,9 +7,11 @@
     objective.fetch(needed)         # where the study is run: the checkpoints that are still needed come home, the rest goes
     objective.publish(folder)       # and its tables and results are copied there
 
-No rename is asked of the storage: a checkpoint carries a digest (`foretune.training.checkpoints`), so that one whose transfer was cut counts as none and its trial
-starts again. The journal stays with the process that runs the study, since object storage cannot append. Of fsspec's kinds, the tests use local folders
-and memory; s3, gs and abfs need the packages that fsspec names (s3fs, gcsfs, adlfs).
+No rename is asked of the storage: a checkpoint carries a digest (`foretune.training.checkpoints`),
+so that one whose transfer was cut counts as none and its trial starts again. The journal stays with
+the process that runs the study, since object storage cannot append. Of fsspec's kinds, the tests
+use local folders and memory; s3, gs and abfs need the packages that fsspec names (s3fs, gcsfs,
+adlfs).
 """
 
 import hashlib
@@ -23,13 +26,16 @@ from foretune.errors import BadInput
 from foretune.running.objectives.training import Training
 from foretune.study.outcome import Outcome, Row
 
-TABLES = ("space.json", "configs.parquet", "curves.parquet", "about.json")  # a study as a meta-dataset
+# a study as a meta-dataset
+TABLES = ("space.json", "configs.parquet", "curves.parquet", "about.json")
 RESULTS = ("study.json", "journal.jsonl", "best.yaml", "best.pt", "best.json", "report.html")
 
 
 @dataclass(frozen=True)
 class Stored:
-    """`objective`, with its checkpoints and its task at `url`. Can be sent to another machine. Raises `BadInput` for an address that cannot be used."""
+    """`objective`, with its checkpoints and its task at `url`. Can be sent to another machine.
+    Raises `BadInput` for an address that cannot be used.
+    """
 
     objective: Training
     url: str
@@ -37,7 +43,9 @@ class Stored:
 
     @classmethod
     def of(cls, objective: Training, url: str) -> "Stored":
-        """With the task under a name of its content, so that no machine takes images that it has from an earlier study."""
+        """With the task under a name of its content, so that no machine takes images that it has
+        from an earlier study.
+        """
         return cls(objective, url, f"task-{objective.task.hash[:16]}.npz")
 
     def __post_init__(self) -> None:
@@ -51,11 +59,16 @@ class Stored:
         stop: int,
         on_epoch: Callable[[Row], None] | None = None,
     ) -> Outcome:
-        """Train where this process is, from the stored checkpoint on. Raises OSError where the storage fails: the machine's fault, not the trial's."""
+        """Train where this process is, from the stored checkpoint on. Raises OSError where the
+        storage fails: the machine's fault, not the trial's.
+        """
         scratch = self._scratch()
         task_file = scratch / self.task
         if not task_file.exists() and not self._get(task_file):
-            raise BadInput(f"storage {self.url!r} has no {self.task}: the study that uses it has not stored one")
+            raise BadInput(
+                f"storage {self.url!r} has no {self.task}: the study that uses it has not "
+                "stored one"
+            )
         local = replace(self.objective, task_file=task_file, folder=scratch)
         last, best = local.checkpoint(config_id), local.checkpoint(config_id, best=True)
         for path in (last, best):
@@ -66,7 +79,9 @@ class Stored:
             if best.exists() and os.path.samefile(last, best):
                 self._put(
                     best
-                )  # before the last one: cut in between, the epoch is trained again and no best network is missed
+                    # before the last one: cut in between, the epoch is trained again and no best
+                    # network is missed
+                )
             self._put(last)
             if on_epoch:
                 on_epoch(row)
@@ -74,7 +89,9 @@ class Stored:
         return local.run(config_id, config, start, stop, on_epoch=store)
 
     def prepare(self, new: bool) -> None:
-        """Store the task's images; with `new`, delete what an earlier study of this address left."""
+        """Store the task's images; with `new`, delete what an earlier study of this address
+        left.
+        """
         files, root = self._files()
         if new and files.exists(root):
             files.rm(root, recursive=True)
@@ -82,7 +99,9 @@ class Stored:
         self._put(self.objective.task_file, self.task)
 
     def fetch(self, keep: Iterable[Path]) -> None:
-        """Bring the checkpoints `keep` of the objective home, and delete the others from the storage."""
+        """Bring the checkpoints `keep` of the objective home, and delete the others from the
+        storage.
+        """
         files, root = self._files()
         kept = {path.name for path in keep}
         for name in sorted(kept):

@@ -4,7 +4,8 @@
     tuned = tune(request)          # trains, resumes, writes best.yaml, best.pt, report.html
     tuned.best, tuned.test_accuracy
 
-A study lies in `data/studies/NAME`: its journal, the tables of a meta-dataset, the checkpoints that are still needed, the results.
+A study lies in `data/studies/NAME`: its journal, the tables of a meta-dataset, the checkpoints that
+are still needed, the results.
 """
 
 import json
@@ -34,14 +35,16 @@ from foretune.tasks.task import Task
 from foretune.training.recipe import Settings, default_config
 
 METRIC = "valid_accuracy"
-ANCHOR_FROM = 5  # full trainings of budget: with fewer, the search cannot spare one for the default configuration
+# full trainings of budget: with fewer, the search cannot spare one for the default configuration
+ANCHOR_FROM = 5
 
 
 @dataclass(frozen=True)
 class Request:
     """What the user asked for. `None` means: as the meta-dataset has it, or the default.
 
-    `images` is a folder of class folders, a prepared task's name, an .npz file or `torchvision:NAME`; `budget` counts epochs in all trials together.
+    `images` is a folder of class folders, a prepared task's name, an .npz file or
+    `torchvision:NAME`; `budget` counts epochs in all trials together.
     """
 
     images: str
@@ -56,10 +59,12 @@ class Request:
     meta: str = "light"
     sources: tuple[str, ...] | None = None
     own: bool = True  # learn from the own studies in `data` too, where their settings are the same
-    recommender: str | None = None  # whose ranking the method gets; None: the method's own choice, if it takes one
+    # whose ranking the method gets; None: the method's own choice, if it takes one
+    recommender: str | None = None
     space: str = "transfer"
     open: bool = False
-    anchor: bool = True  # train the default configuration first, if the budget allows: the result is never below it
+    # train the default configuration first, if the budget allows: the result is never below it
+    anchor: bool = True
     settings: dict[str, Any] = field(default_factory=dict)
 
 
@@ -88,9 +93,14 @@ class Tuned:
 
 
 def tune(
-    request: Request, *, workers: Workers | None = None, on_change: Callable[[Study], None] = lambda study: None
+    request: Request,
+    *,
+    workers: Workers | None = None,
+    on_change: Callable[[Study], None] = lambda study: None,
 ) -> Tuned:
-    """Run the request to its end, or continue it, and write the results. Raises `BadInput` before anything is written if the request is at fault."""
+    """Run the request to its end, or continue it, and write the results. Raises `BadInput` before
+    anything is written if the request is at fault.
+    """
     with prepared(request) as ready:
         run(ready, workers=workers, on_change=on_change)
         return finish(ready)
@@ -98,7 +108,9 @@ def tune(
 
 @contextmanager
 def prepared(request: Request) -> Iterator[Prepared]:
-    """Look everything up, refuse what is at fault, open or continue the study, and hold its lock."""
+    """Look everything up, refuse what is at fault, open or continue the study, and hold its
+    lock.
+    """
     from filelock import FileLock, Timeout
 
     if request.workers < 1:
@@ -129,7 +141,8 @@ def prepared(request: Request) -> Iterator[Prepared]:
     )
     if method(name).rank and settings.pretrained:
         raise BadInput(
-            f"method {name!r} reads the rate off random weights becoming ordered, and ImageNet's are ordered from the start: add --from-scratch"
+            f"method {name!r} reads the rate off random weights becoming ordered, and "
+            "ImageNet's are ordered from the start: add --from-scratch"
         )
     if method(name).rank and not plan.open:
         raise BadInput(f"method {name!r} looks for a learning rate outside any pool: add --open")
@@ -152,7 +165,12 @@ def prepared(request: Request) -> Iterator[Prepared]:
         "past": past.tasks if past is not None else [],
     }
     default = default_config(settings.network)
-    if request.anchor and name != "random" and default in pool and plan.budget >= ANCHOR_FROM * plan.max_epoch:
+    if (
+        request.anchor
+        and name != "random"
+        and default in pool
+        and plan.budget >= ANCHOR_FROM * plan.max_epoch
+    ):
         facts["anchors"] = [pool.index(default)]
     if not (folder / "study.json").exists() and (
         ranking := ranking_of(request, name, task, past, pool)
@@ -167,23 +185,32 @@ def prepared(request: Request) -> Iterator[Prepared]:
             if not task_file.exists():
                 task.save(task_file)
             rank = method(name).rank
-            objective = Training(task_file, settings, folder / "checkpoints", seed=request.seed, rank=rank)
+            objective = Training(
+                task_file, settings, folder / "checkpoints", seed=request.seed, rank=rank
+            )
             yield Prepared(request, task, study, objective, folder)
     except Timeout as error:
         raise BadInput(
-            f"study {folder.name!r} is being run by another process; wait for it, or give another name with --study"
+            f"study {folder.name!r} is being run by another process; wait for it, or give "
+            "another name with --study"
         ) from error
 
 
-def open_study(space: Space, pool: list[Config], plan: Plan, past: MetaDataset | None, folder: Path) -> Study:
-    """A new study, or the one in `folder` if it asks the same question; a raised budget is taken over. Raises `BadInput` if it asks another."""
+def open_study(
+    space: Space, pool: list[Config], plan: Plan, past: MetaDataset | None, folder: Path
+) -> Study:
+    """A new study, or the one in `folder` if it asks the same question; a raised budget is taken
+    over. Raises `BadInput` if it asks another.
+    """
     if not (folder / "study.json").exists():
         return Study(space, pool, plan, past=past, folder=folder)
     study = Study.load(folder, past)
     before, now = study.plan, plan
     keep = ("task", "metric", "goal", "max_epoch", "method", "seed", "open")
     differ = [
-        f"{k} {getattr(before, k)!r}, now {getattr(now, k)!r}" for k in keep if getattr(before, k) != getattr(now, k)
+        f"{k} {getattr(before, k)!r}, now {getattr(now, k)!r}"
+        for k in keep
+        if getattr(before, k) != getattr(now, k)
     ]
     for key in ("task_hash", "options", "settings", "space"):
         old, new = (
@@ -195,7 +222,8 @@ def open_study(space: Space, pool: list[Config], plan: Plan, past: MetaDataset |
             differ.append("other images" if key == "task_hash" else f"{key} {old}, now {new}")
     if differ:
         raise BadInput(
-            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give another name with --study"
+            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
+            "another name with --study"
         )
     if (now.budget, now.seconds) != (before.budget, before.seconds):
         study.raise_budget(max(now.budget, study.spent), now.seconds)
@@ -211,7 +239,10 @@ def past_at_start(folder: Path) -> list[str]:
 
 
 def run(
-    ready: Prepared, *, workers: Workers | None = None, on_change: Callable[[Study], None] = lambda study: None
+    ready: Prepared,
+    *,
+    workers: Workers | None = None,
+    on_change: Callable[[Study], None] = lambda study: None,
 ) -> None:
     """Train until the budget is spent. Ctrl-C leaves everything as it stands."""
 
@@ -233,13 +264,18 @@ def searcher_of(plan: Plan) -> Searcher:
 
 
 def finish(ready: Prepared) -> Tuned:
-    """Hand the best trial over: `best.yaml`, `best.pt` with `best.json`, the test accuracy (measured once and kept)."""
+    """Hand the best trial over: `best.yaml`, `best.pt` with `best.json`, the test accuracy
+    (measured once and kept).
+    """
     from foretune.training.export import export
     from foretune.training.trial import evaluate
 
     study, folder = ready.study, ready.folder
     if (found := study.incumbent) is None:
-        reasons = "; ".join(sorted({reason for _, reason in study.failures.values()})) or "no epoch was trained"
+        reasons = (
+            "; ".join(sorted({reason for _, reason in study.failures.values()}))
+            or "no epoch was trained"
+        )
         raise BadInput(f"no trial of study {folder.name!r} has a result: {reasons}")
     config_id, epoch, value = found
     checkpoint = ready.objective.checkpoint(config_id, best=True)
@@ -271,21 +307,33 @@ def check_name(name: str | None) -> None:
         raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
 
 
-# -- looking things up -----------------------------------------------------------------------------------------------------------------
+# -- looking things up
+# -----------------------------------------------------------------------------------------------------------------
 def past_of(request: Request) -> MetaDataset | None:
-    """The meta-dataset that the request names, or None where there is none and the request does not insist on one."""
+    """The meta-dataset that the request names, or None where there is none and the request does not
+    insist on one.
+    """
     if request.space == "hyperrec" or request.meta == "none":
         if request.sources is not None:
-            raise BadInput("--sources names past tasks, but this study has none (--meta none, or --space hyperrec)")
+            raise BadInput(
+                "--sources names past tasks, but this study has none (--meta none, or "
+                "--space hyperrec)"
+            )
         return None
     folder = request.data / "meta" / request.meta
-    if not folder.exists() and (request.meta == "light" or request.space == "heavy") and request.sources is None:
+    if (
+        not folder.exists()
+        and (request.meta == "light" or request.space == "heavy")
+        and request.sources is None
+    ):
         return None
     return MetaDataset.load(folder)
 
 
 def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | None) -> MetaDataset:
-    """The past tasks (or those named), without the task itself, by name and by content; own studies of other images count, whatever their name."""
+    """The past tasks (or those named), without the task itself, by name and by content; own studies
+    of other images count, whatever their name.
+    """
     hashes = past.about.get("hashes", {})
     if sources is not None and task.name in sources:
         raise BadInput(f"--sources names {task.name!r}, which is the task to tune")
@@ -296,47 +344,67 @@ def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | Non
 def ranking_of(
     request: Request, name: str, task: Task, past: MetaDataset | None, pool: list[Config]
 ) -> dict[str, Any] | None:
-    """What a fitted recommender says about the pool, for the plan's notes; None where the method takes no ranking, or nothing is fitted.
+    """What a fitted recommender says about the pool, for the plan's notes; None where the method
+    takes no ranking, or nothing is fitted.
 
-    A recommender that the request names has to be there; raises `BadInput` where it is not, or where its past is not the study's.
+    A recommender that the request names has to be there; raises `BadInput` where it is not, or
+    where its past is not the study's.
     """
     chosen = request.recommender or method(name).recommender
     if chosen is None:
         return None
     if method(name).recommender is None:
         raise BadInput(
-            f"method {name!r} takes no ranking; --method recommended --option then={name} lets {chosen} give it the first configurations"
+            f"method {name!r} takes no ranking; --method recommended --option then={name} "
+            f"lets {chosen} give it the first configurations"
         )
     if past is None or not past.tasks or not pool or request.sources is not None:
         if request.recommender is None:
             return None
         raise BadInput(
-            f"--recommender {chosen} ranks the meta-dataset's configurations by its past tasks, which --meta none, --space and --sources take away"
+            f"--recommender {chosen} ranks the meta-dataset's configurations by its past "
+            "tasks, which --meta none, --space and --sources take away"
         )
     from foretune.recommenders.recommendation import recommend
 
     try:
         found = recommend(
-            task, data=request.data, meta=request.meta, recommender=chosen, seed=request.seed, own=request.own
+            task,
+            data=request.data,
+            meta=request.meta,
+            recommender=chosen,
+            seed=request.seed,
+            own=request.own,
         )
         return found.in_pool(pool)
     except BadInput:
-        if request.recommender is None:  # the method has a ranking of its own, and says which one it used
+        # the method has a ranking of its own, and says which one it used
+        if request.recommender is None:
             return None
         raise
 
 
 def settings_of(request: Request, past: MetaDataset | None) -> Settings:
-    """The training settings: those of the meta-dataset, so that its curves apply, with what the request changes. Raises `BadInput`."""
+    """The training settings: those of the meta-dataset, so that its curves apply, with what the
+    request changes. Raises `BadInput`.
+    """
     known = asdict(Settings())
-    base = {k: v for k, v in (past.about.get("settings", {}) if past is not None else {}).items() if k in known}
+    base = {
+        k: v
+        for k, v in (past.about.get("settings", {}) if past is not None else {}).items()
+        if k in known
+    }
     if unknown := [k for k in request.settings if k not in known]:
         raise BadInput(f"unknown setting {unknown[0]!r}; there are {', '.join(known)}")
-    return Settings(**{**base, "device": "auto", **{k: v for k, v in request.settings.items() if v is not None}})
+    return Settings(
+        **{**base, "device": "auto", **{k: v for k, v in request.settings.items() if v is not None}}
+    )
 
 
 def space_of(request: Request) -> tuple[Space, list[Config]]:
-    """The search space and its pool (empty: the space is open). Raises `BadInput` for a name or file that is none."""
+    """The search space and its pool (empty: the space is open). Raises `BadInput` for a name or
+    file that is none.
+    """
     match request.space:
         case "transfer":
             return Space(transfer_space()), transfer_pool()
@@ -346,13 +414,17 @@ def space_of(request: Request) -> tuple[Space, list[Config]]:
             return Space(hyperrec_space()), []
     if Path(request.space).is_file():
         return Space.load(request.space), []
-    raise BadInput(f"space {request.space!r} is neither transfer, heavy, hyperrec nor a ConfigSpace JSON file")
+    raise BadInput(
+        f"space {request.space!r} is neither transfer, heavy, hyperrec nor a ConfigSpace JSON file"
+    )
 
 
-# -- what tuning is compared with --------------------------------------------------------------------------------------------------------
+# -- what tuning is compared with
+# --------------------------------------------------------------------------------------------------------
 def baseline(ready: Prepared, kind: str) -> Prepared:
-    """The same task with the same settings under plain training: `default` trains the network's default configuration once, `random` is random search
-    at equal epochs. Its study lies inside the tuned one's folder and resumes like any other.
+    """The same task with the same settings under plain training: `default` trains the network's
+    default configuration once, `random` is random search at equal epochs. Its study lies inside the
+    tuned one's folder and resumes like any other.
     """
     study = ready.study
     settings = ready.objective.settings
@@ -360,7 +432,11 @@ def baseline(ready: Prepared, kind: str) -> Prepared:
     pool = [default_config(settings.network)] if kind == "default" else list(study.configs)
     budget = settings.max_epoch if kind == "default" else max(study.spent, 1)
     plan = replace(
-        study.plan, method="random", budget=budget, seconds=None, open=study.open_space and kind != "default"
+        study.plan,
+        method="random",
+        budget=budget,
+        seconds=None,
+        open=study.open_space and kind != "default",
     )
     notes = {k: v for k, v in plan.notes.items() if k in ("task_hash", "settings", "space")} | {
         "options": {},

@@ -1,7 +1,8 @@
 """Worker processes that run steps and report every epoch.
 
-Each worker is a spawned process (threads would share torch's random numbers) on a pipe of its own, so that one that is killed, whatever it was
-doing, takes no lock and no other worker with it. A worker sends `Row` after each epoch and `Ended` after the step; one that dies gives `Died`.
+Each worker is a spawned process (threads would share torch's random numbers) on a pipe of its own,
+so that one that is killed, whatever it was doing, takes no lock and no other worker with it. A
+worker sends `Row` after each epoch and `Ended` after the step; one that dies gives `Died`.
 """
 
 import os
@@ -69,14 +70,19 @@ class Workers(Protocol):
 
 def serve(connection: Connection, objective: Objective) -> None:
     """Run steps from `connection` until it closes (the body of a worker process)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which decides what stops
+    # Ctrl-C is for the parent, which decides what stops
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
         while True:
             config_id, config, start, stop = connection.recv()
             try:
                 outcome = objective.run(
-                    config_id, config, start, stop, on_epoch=lambda row: connection.send(("row", row))
+                    config_id,
+                    config,
+                    start,
+                    stop,
+                    on_epoch=lambda row: connection.send(("row", row)),
                 )
             except BadInput as error:  # a configuration that cannot be trained is a failed trial
                 outcome = Outcome([], str(error))
@@ -91,7 +97,9 @@ def serve(connection: Connection, objective: Objective) -> None:
 
 
 def end_with_parent() -> None:
-    """End this process at once when its parent is gone: an epoch under way must not write beside the run that takes it up again."""
+    """End this process at once when its parent is gone: an epoch under way must not write beside
+    the run that takes it up again.
+    """
     parent = parent_process()
     if parent is not None:
         wait([parent.sentinel])
@@ -120,7 +128,9 @@ class Processes:
             connection.send((step.config_id, dict(config), step.start, step.stop))
 
     def events(self, timeout: float) -> list[Event]:
-        """What happened; waits up to `timeout` seconds for the first event. Raises the OSError that a worker met: the machine's fault, not the trial's."""
+        """What happened; waits up to `timeout` seconds for the first event. Raises the OSError that
+        a worker met: the machine's fault, not the trial's.
+        """
         out: list[Event] = []
         for ready in wait(list(self._busy), timeout):
             assert isinstance(ready, Connection)
@@ -131,7 +141,9 @@ class Processes:
                 del self._busy[ready]
                 ready.close()
                 process.join()
-                out.append(Died(step, f"its worker process ended with exit code {process.exitcode}"))
+                out.append(
+                    Died(step, f"its worker process ended with exit code {process.exitcode}")
+                )
                 continue
             if kind == "fault":
                 raise value
@@ -144,8 +156,12 @@ class Processes:
         return out
 
     def close(self) -> None:
-        """End all workers at once; a step under way is taken up again from its last checkpoint another time."""
-        everyone = self._idle + [(process, connection) for connection, (process, _) in self._busy.items()]
+        """End all workers at once; a step under way is taken up again from its last checkpoint
+        another time.
+        """
+        everyone = self._idle + [
+            (process, connection) for connection, (process, _) in self._busy.items()
+        ]
         for process, connection in everyone:
             connection.close()
             process.terminate()
@@ -164,11 +180,14 @@ class Processes:
 
 @contextmanager
 def without_interrupt() -> Iterator[None]:
-    """Hold Ctrl-C back: a process started meanwhile never gets it, not even before its own code runs; this one gets it afterwards."""
+    """Hold Ctrl-C back: a process started meanwhile never gets it, not even before its own code
+    runs; this one gets it afterwards.
+    """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # started with the first process otherwise, and it lets Ctrl-C through again
+    # started with the first process otherwise, and it lets Ctrl-C through again
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield

@@ -1,4 +1,6 @@
-"""Any searcher, after some configurations that are trained to the end first: the default, a colleague's favourite, the best of an older study."""
+"""Any searcher, after some configurations that are trained to the end first: the default, a
+colleague's favourite, the best of an older study.
+"""
 
 from collections.abc import Sequence
 
@@ -9,7 +11,8 @@ from foretune.study.study import Step, Study
 
 
 class Anchored(Searcher):
-    """Train `first` (configuration ids) fully, then do as `searcher` says; what it says it knows about the anchors is in the history like any trial.
+    """Train `first` (configuration ids) fully, then do as `searcher` says; what it says it knows
+    about the anchors is in the history like any trial.
 
     With the default configuration as the anchor, the study's incumbent is never below it.
     """
@@ -20,10 +23,17 @@ class Anchored(Searcher):
         self.searcher, self.first = searcher, list(first)
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """The first anchor that can take a step, to its last epoch; else the searcher's suggestion."""
+        """The first anchor that can take a step, to its last epoch; else the searcher's
+        suggestion.
+        """
         for c in self.first:
             if study.available[c]:
-                return Step(c, int(study.epoch[c]), study.max_epoch, {"why": "given: trained before the search begins"})
+                return Step(
+                    c,
+                    int(study.epoch[c]),
+                    study.max_epoch,
+                    {"why": "given: trained before the search begins"},
+                )
         return self.searcher.suggest(study, rng)
 
     def recommend(self, study: Study) -> int | None:

@@ -1,11 +1,15 @@
-"""autoHyper: the initial learning rate, from how much of the weights is still noise after a few epochs (algorithm 1).
+"""autoHyper: the initial learning rate, from how much of the weights is still noise after a few
+epochs (algorithm 1).
 
-Z(rate) is the share of layers and unfoldings without knowledge gain (`foretune.training.spectral`), averaged over the first T = 5 epochs: 1 at a
-random start and at rates too small to learn anything, falling towards 0 as rates grow. The best rate lies where Z begins to be flat. The
-search walks up a logarithmic grid until the running product of Z, to the power 0.8, falls below a threshold (the plateau), puts a finer grid
-between the rates before and at the plateau, and so on until the grid's ends no longer differ.
+Z(rate) is the share of layers and unfoldings without knowledge gain (`foretune.training.spectral`),
+averaged over the first T = 5 epochs: 1 at a random start and at rates too small to learn anything,
+falling towards 0 as rates grow. The best rate lies where Z begins to be flat. The search walks up a
+logarithmic grid until the running product of Z, to the power 0.8, falls below a threshold (the
+plateau), puts a finer grid between the rates before and at the plateau, and so on until the grid's
+ends no longer differ.
 
-The paper's text and its published code differ; `Rules.variant` has both, and where the text names no number, the code's:
+The paper's text and its published code differ; `Rules.variant` has both, and where the text names
+no number, the code's:
 
 | event                                     | "paper"                                      | "published"               |
 |-------------------------------------------|----------------------------------------------|---------------------------|
@@ -16,8 +20,9 @@ The paper's text and its published code differ; `Rules.variant` has both, and wh
 | end of the grid without a plateau         | low, high = high, 10 high                    | rate[-2], 1.5 rate[-1]    |
 | end                                       | high - low < alpha = 5e-5                     | 3e-5, or the 7th plateau   |
 
-A trial that diverges counts as Z = 0: its rate is too large. Nothing is drawn at random and a rate met twice is not trained twice, so the
-walk is a function of the responses: to resume is to walk again. Beside the paper's own end there are limits on trials and on the rate.
+A trial that diverges counts as Z = 0: its rate is too large. Nothing is drawn at random and a rate
+met twice is not trained twice, so the walk is a function of the responses: to resume is to walk
+again. Beside the paper's own end there are limits on trials and on the rate.
 """
 
 import json
@@ -41,7 +46,9 @@ VARIANTS = ("paper", "published")
 
 @dataclass(frozen=True)
 class Rules:
-    """The constants of the walk; see the module's table. Raises `BadInput` for values that cannot be."""
+    """The constants of the walk; see the module's table. Raises `BadInput` for values that cannot
+    be.
+    """
 
     low: float = 1e-4
     high: float = 0.1
@@ -56,7 +63,8 @@ class Rules:
     def __post_init__(self) -> None:
         if not 0 < self.low < self.high <= self.largest:
             raise BadInput(
-                f"low={self.low:g} must be above 0 and below high={self.high:g}, and that at most largest={self.largest:g}"
+                f"low={self.low:g} must be above 0 and below high={self.high:g}, and that at "
+                f"most largest={self.largest:g}"
             )
         for name, holds, right in (
             ("size", self.size >= 3, "3 or more"),
@@ -73,10 +81,12 @@ class Rules:
 
 @dataclass(frozen=True)
 class Decision:
-    """What follows from the responses so far: a `rate` to train next, or the `chosen` one. `why` says it in words.
+    """What follows from the responses so far: a `rate` to train next, or the `chosen` one. `why`
+    says it in words.
 
-    `converged` is False where a limit ended the walk; `chosen` is then the best that is known. `spread` is the largest Z met minus the smallest: where
-    it is near 0, the weights do not respond to the rate and `chosen` means nothing. `grids` lists (low, high) of every grid.
+    `converged` is False where a limit ended the walk; `chosen` is then the best that is known.
+    `spread` is the largest Z met minus the smallest: where it is near 0, the weights do not respond
+    to the rate and `chosen` means nothing. `grids` lists (low, high) of every grid.
     """
 
     why: str
@@ -100,7 +110,9 @@ class _Walk:
 
 
 def _algorithm_1(rules: Rules, walk: _Walk) -> Generator[float, float, str]:
-    """Yields rates, is sent Z of each, returns why it ended; the chosen rate is then `walk.high`."""
+    """Yields rates, is sent Z of each, returns why it ended; the chosen rate is then
+    `walk.high`.
+    """
     paper = rules.variant == "paper"
     while True:
         if walk.high - walk.low < rules.alpha:
@@ -133,7 +145,9 @@ def _algorithm_1(rules: Rules, walk: _Walk) -> Generator[float, float, str]:
                 walk.zooms += 1
                 break
         else:
-            walk.low, walk.high = (walk.high, 10 * walk.high) if paper else (float(grid[-2]), 1.5 * float(grid[-1]))
+            walk.low, walk.high = (
+                (walk.high, 10 * walk.high) if paper else (float(grid[-2]), 1.5 * float(grid[-1]))
+            )
 
 
 def key(rate: float) -> str:
@@ -142,7 +156,9 @@ def key(rate: float) -> str:
 
 
 def decide(responses: Mapping[float, float], rules: Rules | None = None) -> Decision:
-    """Walk as far as `responses` (rate -> Z; NaN for a trial that diverged) go; always ends. Raises `BadInput` for Z outside 0 to 1."""
+    """Walk as far as `responses` (rate -> Z; NaN for a trial that diverged) go; always ends. Raises
+    `BadInput` for Z outside 0 to 1.
+    """
     rules = rules or Rules()
     if wrong := {r: z for r, z in responses.items() if not (math.isnan(z) or 0 <= z <= 1)}:
         raise BadInput(f"a response must be a share from 0 to 1, but got {wrong}")
@@ -173,8 +189,13 @@ def decide(responses: Mapping[float, float], rules: Rules | None = None) -> Deci
     if ended or len(used) >= rules.trials or key(rate) in known:
         flattest = min(used.values(), key=lambda r: (known[key(r)], r), default=rules.low)
         chosen = walk.high if walk.zooms and not ended else flattest
-        return Decision(ended or f"the limit of {rules.trials} trials was reached", chosen=chosen, **facts)
-    where = f"grid {len(walk.grids)} from {walk.low:.3g} to {walk.high:.3g}, rate {walk.at + 1} of {rules.size}"
+        return Decision(
+            ended or f"the limit of {rules.trials} trials was reached", chosen=chosen, **facts
+        )
+    where = (
+        f"grid {len(walk.grids)} from {walk.low:.3g} to {walk.high:.3g}, rate "
+        f"{walk.at + 1} of {rules.size}"
+    )
     return Decision(where, rate, **facts)
 
 
@@ -187,25 +208,34 @@ def search(response: Callable[[float], float], rules: Rules | None = None) -> De
 
 
 def clipped(rules: Rules, lower: float, upper: float) -> Rules:
-    """`rules` whose first grid lies within a space from `lower` to `upper`: the part that they share, else the three decades of the space next to it.
+    """`rules` whose first grid lies within a space from `lower` to `upper`: the part that they
+    share, else the three decades of the space next to it.
 
-    Where the grid is another, `alpha` is at most a step of it, so that a space of small rates is walked as well.
+    Where the grid is another, `alpha` is at most a step of it, so that a space of small rates is
+    walked as well.
     """
     low, high = max(rules.low, lower), min(rules.high, upper)
     if (low, high) == (rules.low, rules.high):
         return rules
     if low >= high:
-        low, high = (lower, min(upper, 1000 * lower)) if lower >= rules.high else (max(lower, upper / 1000), upper)
+        low, high = (
+            (lower, min(upper, 1000 * lower))
+            if lower >= rules.high
+            else (max(lower, upper / 1000), upper)
+        )
     alpha = min(rules.alpha, (high - low) / rules.size)
     return replace(rules, low=low, high=high, largest=max(rules.largest, high), alpha=alpha)
 
 
 class AutoHyper(Searcher):
-    """Tunes one learning rate of an open study by autoHyper, then trains the chosen rate to the end.
+    """Tunes one learning rate of an open study by autoHyper, then trains the chosen rate to the
+    end.
 
-    All other hyperparameters stay as in `base` (default: the space's default configuration). Each rate is trained for `epochs` epochs, whose rows must
-    hold Z_t as `zero_share` (`Training` with `rank` writes it). Raises `BadInput` for a study with a pool, a space without the
-    `parameter`, or curves without the column. `low`, `high`, `trials` and `variant` are those of `Rules`; with `finish` false the search is all.
+    All other hyperparameters stay as in `base` (default: the space's default configuration). Each
+    rate is trained for `epochs` epochs, whose rows must hold Z_t as `zero_share` (`Training` with
+    `rank` writes it). Raises `BadInput` for a study with a pool, a space without the `parameter`,
+    or curves without the column. `low`, `high`, `trials` and `variant` are those of `Rules`; with
+    `finish` false the search is all.
     """
 
     name = "autohyper"
@@ -227,20 +257,28 @@ class AutoHyper(Searcher):
         self.parameter, self.epochs, self.base, self.finish = parameter, epochs, base, finish
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """The trial that the walk asks for, one at a time; then the chosen rate to the last epoch, then nothing."""
+        """The trial that the walk asks for, one at a time; then the chosen rate to the last epoch,
+        then nothing.
+        """
         if study.pending.any():
             return None
         decision = self.decision(study)
         if decision.rate is not None:
             config_id = study.propose(self.config(study, decision.rate))
-            step = self._step(study, config_id, min(self.epochs, study.max_epoch), {"why": decision.why})
+            step = self._step(
+                study, config_id, min(self.epochs, study.max_epoch), {"why": decision.why}
+            )
             if step is None:
-                raise BadInput(f"the trial of rate {decision.rate:g} ended without a value of {RESPONSE}")
+                raise BadInput(
+                    f"the trial of rate {decision.rate:g} ended without a value of {RESPONSE}"
+                )
             return step
         if not self.finish or decision.chosen is None:
             return None
         because = {"why": f"chosen rate: {decision.why}", "converged": decision.converged}
-        return self._step(study, study.propose(self.config(study, decision.chosen)), study.max_epoch, because)
+        return self._step(
+            study, study.propose(self.config(study, decision.chosen)), study.max_epoch, because
+        )
 
     def recommend(self, study: Study) -> int | None:
         """The trial of the chosen rate once it has been trained, else the incumbent."""
@@ -253,7 +291,9 @@ class AutoHyper(Searcher):
         return super().recommend(study)
 
     def decision(self, study: Study) -> Decision:
-        """What the study's trials say. The first grid lies within the space; a walk that would leave it ends at its end, which is trained first."""
+        """What the study's trials say. The first grid lies within the space; a walk that would
+        leave it ends at its end, which is trained first.
+        """
         responses = self.responses(study)
         bounds: Any = study.space.config_space[self.parameter]
         found = decide(responses, clipped(self.rules, float(bounds.lower), float(bounds.upper)))
@@ -276,7 +316,9 @@ class AutoHyper(Searcher):
             if config_key({k: v for k, v in config.items() if k != self.parameter}) != rest:
                 continue
             if (
-                z := mean_response(study.rows[config_id], min(self.epochs, study.max_epoch), study.plan.metric)
+                z := mean_response(
+                    study.rows[config_id], min(self.epochs, study.max_epoch), study.plan.metric
+                )
             ) is not None:
                 out[float(config[self.parameter])] = z
             elif study.failed[config_id]:
@@ -296,11 +338,13 @@ class AutoHyper(Searcher):
         """Raise `BadInput` for a study that this method cannot run."""
         if not study.open_space:
             raise BadInput(
-                "method 'autohyper' looks for a learning rate outside any pool: it needs an open study (--open)"
+                "method 'autohyper' looks for a learning rate outside any pool: it needs an "
+                "open study (--open)"
             )
         if self.parameter not in study.space.names:
             raise BadInput(
-                f"method 'autohyper' needs the hyperparameter {self.parameter!r}; the space has {', '.join(study.space.names)}"
+                f"method 'autohyper' needs the hyperparameter {self.parameter!r}; the space "
+                f"has {', '.join(study.space.names)}"
             )
 
     @staticmethod
@@ -311,22 +355,34 @@ class AutoHyper(Searcher):
 
 
 def mean_response(rows: Sequence[Mapping[str, Any]], epochs: int, metric: str) -> float | None:
-    """Z of a trial: the mean of Z_t over epochs 1 to `epochs`; None before they are there. Raises `BadInput` for rows without Z_t."""
-    trained = [r for r in rows if 0 < r["epoch"] <= epochs and r.get(metric) is not None and math.isfinite(r[metric])]
+    """Z of a trial: the mean of Z_t over epochs 1 to `epochs`; None before they are there. Raises
+    `BadInput` for rows without Z_t.
+    """
+    trained = [
+        r
+        for r in rows
+        if 0 < r["epoch"] <= epochs and r.get(metric) is not None and math.isfinite(r[metric])
+    ]
     if any(RESPONSE not in r for r in trained):
         raise BadInput(
-            f"the learning curves have no column {RESPONSE!r}, from which autoHyper decides: train with rank=True"
+            f"the learning curves have no column {RESPONSE!r}, from which autoHyper decides: "
+            "train with rank=True"
         )
     return float(np.mean([r[RESPONSE] for r in trained])) if len(trained) == epochs else None
 
 
-def narrowed(space: Space, rate: float, factor: float = 10.0, parameter: str = "learning_rate") -> Space:
-    """`space` with the range of its learning rate cut to `rate` / factor .. `rate` * factor: autoHyper as a prior of any other searcher.
+def narrowed(
+    space: Space, rate: float, factor: float = 10.0, parameter: str = "learning_rate"
+) -> Space:
+    """`space` with the range of its learning rate cut to `rate` / factor .. `rate` * factor:
+    autoHyper as a prior of any other searcher.
 
     Raises `BadInput` for a space without that number, or where nothing of its range is left.
     """
     if parameter not in space.names or not hasattr(space.config_space[parameter], "lower"):
-        raise BadInput(f"the space has no number {parameter!r} to narrow; it has {', '.join(space.names)}")
+        raise BadInput(
+            f"the space has no number {parameter!r} to narrow; it has {', '.join(space.names)}"
+        )
     if not factor > 1 or not rate > 0:
         raise BadInput(f"rate={rate:g} must be positive and factor={factor:g} above 1")
     content = json.loads(json.dumps(space.config_space.to_serialized_dict()))
@@ -334,7 +390,8 @@ def narrowed(space: Space, rate: float, factor: float = 10.0, parameter: str = "
     low, high = max(entry["lower"], rate / factor), min(entry["upper"], rate * factor)
     if not low < high:
         raise BadInput(
-            f"{parameter} from {entry['lower']:g} to {entry['upper']:g} has nothing within a factor {factor:g} of {rate:g}"
+            f"{parameter} from {entry['lower']:g} to {entry['upper']:g} has nothing within a "
+            f"factor {factor:g} of {rate:g}"
         )
     entry.update(lower=low, upper=high, default_value=min(max(rate, low), high))
     return Space(ConfigurationSpace.from_serialized_dict(content))
@@ -345,4 +402,8 @@ def near(
 ) -> list[Config]:
     """Those of a pool whose learning rate is within `factor` of `rate` (those without one stay)."""
     slack = 1 + 1e-9
-    return [c for c in configs if parameter not in c or rate / factor / slack <= c[parameter] <= rate * factor * slack]
+    return [
+        c
+        for c in configs
+        if parameter not in c or rate / factor / slack <= c[parameter] <= rate * factor * slack
+    ]

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Searcher:
     """Decides the next step of a study.
 
-    A searcher keeps nothing that the study does not hold: a fresh one, given the same study, suggests the same. Whatever it caches it must be
-    able to derive again from the history.
+    A searcher keeps nothing that the study does not hold: a fresh one, given the same study,
+    suggests the same. Whatever it caches it must be able to derive again from the history.
     """
 
     name: ClassVar[str] = "searcher"
@@ -27,25 +27,33 @@ class Searcher:
         raise TypeError(f"{type(self).__name__} does not say what to suggest")
 
     def recommend(self, study: "Study") -> int | None:
-        """The configuration expected to be best when fully trained; by default the incumbent. None before the first observation."""
+        """The configuration expected to be best when fully trained; by default the incumbent. None
+        before the first observation.
+        """
         incumbent = study.incumbent
         return None if incumbent is None else incumbent[0]
 
 
 def adopt_past(study: "Study") -> None:
-    """Before an open study's first decision: take what the past tasks know into its pool, as far as its space allows it."""
+    """Before an open study's first decision: take what the past tasks know into its pool, as far as
+    its space allows it.
+    """
     if study.open_space and study.past is not None and not study.asked:
         for config in study.past.configs:
             with suppress(BadInput):
                 study.propose(config)
 
 
-TRIES = 100  # samples of an open space that may turn out to be known already, before its pool is taken
-LAST_TRIES = 2000  # then as many at once, lest the last few configurations of a small space be missed
+# samples of an open space that may turn out to be known already, before its pool is taken
+TRIES = 100
+# then as many at once, lest the last few configurations of a small space be missed
+LAST_TRIES = 2000
 
 
 def draw(study: "Study", rng: np.random.Generator) -> int | None:
-    """A configuration that was never started: from the pool at random or, in an open space, a new sample. None when there is none left."""
+    """A configuration that was never started: from the pool at random or, in an open space, a new
+    sample. None when there is none left.
+    """
     for _ in range(TRIES if study.open_space else 0):
         config_id = study.propose(study.space.sample(1, rng)[0])
         if study.available[config_id] and study.epoch[config_id] == 0:
@@ -57,7 +65,9 @@ def draw(study: "Study", rng: np.random.Generator) -> int | None:
 
 
 def best_startable(study: "Study", configs: "Sequence[Config]", utility: np.ndarray) -> int | None:
-    """The one of `configs` with the largest `utility` (k,) that can be started, added to the open study if it is new; None if all were started."""
+    """The one of `configs` with the largest `utility` (k,) that can be started, added to the open
+    study if it is new; None if all were started.
+    """
     for k in np.argsort(-utility, kind="stable"):
         config_id = study.propose(configs[k])
         if study.available[config_id] and study.epoch[config_id] == 0:

@@ -14,20 +14,28 @@ from foretune.searchers.base import Searcher
 
 @dataclass(frozen=True)
 class Method:
-    """Where a searcher lives (`module:Class`), what it does in a line, whether it needs past tasks, whose ranking it takes, and whether it reads Z."""
+    """Where a searcher lives (`module:Class`), what it does in a line, whether it needs past tasks,
+    whose ranking it takes, and whether it reads Z.
+    """
 
     where: str
     about: str
     needs_past: bool = False
     recommender: str | None = (
-        None  # the fitted recommender (`foretune.recommenders.recommendation`) whose ranking it finds in `Plan.notes`
+        # the fitted recommender (`foretune.recommenders.recommendation`) whose ranking it finds in
+        # `Plan.notes`
+        None
     )
-    options: Mapping[str, Any] = field(default_factory=dict)  # the class's own, where they differ from its defaults
+    # the class's own, where they differ from its defaults
+    options: Mapping[str, Any] = field(default_factory=dict)
     rank: bool = False  # decides from `zero_share`: trials must record it
 
 
 METHODS: dict[str, Method] = {
-    "random": Method("foretune.searchers.gray_box.random:Random", "random configurations, each trained to the end"),
+    "random": Method(
+        "foretune.searchers.gray_box.random:Random",
+        "random configurations, each trained to the end",
+    ),
     "sha": Method(
         "foretune.searchers.gray_box.hyperband:SuccessiveHalving",
         "successive halving: many configurations, the best share goes on",
@@ -37,10 +45,14 @@ METHODS: dict[str, Method] = {
         "successive halving over several trade-offs of breadth and depth",
     ),
     "mean-rank": Method(
-        "foretune.history.ranks:MeanRank", "past tasks' mean ranking, each trained to the end", needs_past=True
+        "foretune.history.ranks:MeanRank",
+        "past tasks' mean ranking, each trained to the end",
+        needs_past=True,
     ),
     "portfolio": Method(
-        "foretune.history.ranks:Portfolio", "past tasks' greedy portfolio, each trained to the end", needs_past=True
+        "foretune.history.ranks:Portfolio",
+        "past tasks' greedy portfolio, each trained to the end",
+        needs_past=True,
     ),
     "autohyper": Method(
         "foretune.searchers.autohyper:AutoHyper",
@@ -53,14 +65,25 @@ METHODS: dict[str, Method] = {
         needs_past=True,
     ),
     "asha": Method("foretune.searchers.gray_box.asha:ASHA", "successive halving that never waits"),
-    "bohb": Method("foretune.searchers.gray_box.bohb:BOHB", "Hyperband that samples where the good ones were dense"),
+    "bohb": Method(
+        "foretune.searchers.gray_box.bohb:BOHB",
+        "Hyperband that samples where the good ones were dense",
+    ),
     "hyperband-gp": Method(
         "foretune.searchers.gray_box.hyperband_gp:HyperbandGP",
         "Hyperband that starts what a process on ranks expects to win",
     ),
-    "dehb": Method("foretune.searchers.gray_box.dehb:DEHB", "Hyperband whose configurations evolve"),
-    "boca": Method("foretune.searchers.gray_box.boca:BOCA", "multi-fidelity GP-UCB: few epochs while they tell enough"),
-    "dpl": Method("foretune.searchers.gray_box.dpl:DPL", "an ensemble of power laws forecasts each curve's end"),
+    "dehb": Method(
+        "foretune.searchers.gray_box.dehb:DEHB", "Hyperband whose configurations evolve"
+    ),
+    "boca": Method(
+        "foretune.searchers.gray_box.boca:BOCA",
+        "multi-fidelity GP-UCB: few epochs while they tell enough",
+    ),
+    "dpl": Method(
+        "foretune.searchers.gray_box.dpl:DPL",
+        "an ensemble of power laws forecasts each curve's end",
+    ),
     "dyhpo": Method(
         "foretune.searchers.gray_box.dyhpo:DyHPO",
         "after every epoch, the one whose next epoch promises most (deep-kernel GP)",
@@ -71,7 +94,8 @@ METHODS: dict[str, Method] = {
         options={"width": 10.0},
     ),
     "freeze-thaw": Method(
-        "foretune.searchers.gray_box.freeze_thaw:FreezeThaw", "pause and resume by the expected rate of improvement"
+        "foretune.searchers.gray_box.freeze_thaw:FreezeThaw",
+        "pause and resume by the expected rate of improvement",
     ),
     "at2": Method(
         "foretune.searchers.transfer.at2:AT2",
@@ -84,19 +108,29 @@ METHODS: dict[str, Method] = {
         needs_past=True,
     ),
     "ablr-hb": Method(
-        "foretune.searchers.transfer.ablr:ABLRHyperband", "Hyperband that starts what ABLR likes", needs_past=True
+        "foretune.searchers.transfer.ablr:ABLRHyperband",
+        "Hyperband that starts what ABLR likes",
+        needs_past=True,
     ),
     "box-bo": Method(
-        "foretune.searchers.transfer.box:BoxBO", "a Gaussian process inside the box of past bests", needs_past=True
+        "foretune.searchers.transfer.box:BoxBO",
+        "a Gaussian process inside the box of past bests",
+        needs_past=True,
     ),
-    "box-bohb": Method("foretune.searchers.transfer.box:BoxBOHB", "BOHB inside the box of past bests", needs_past=True),
+    "box-bohb": Method(
+        "foretune.searchers.transfer.box:BoxBOHB",
+        "BOHB inside the box of past bests",
+        needs_past=True,
+    ),
     "bohamiann": Method(
         "foretune.searchers.transfer.bohamiann:Bohamiann",
         "a Bayesian neural network over tasks, sampled",
         needs_past=True,
     ),
     "pmf": Method(
-        "foretune.searchers.transfer.pmf:PMF", "probabilistic matrix factorisation of the past", needs_past=True
+        "foretune.searchers.transfer.pmf:PMF",
+        "probabilistic matrix factorisation of the past",
+        needs_past=True,
     ),
     "rgpe": Method(
         "foretune.searchers.transfer.rgpe:RGPE",
@@ -146,18 +180,30 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+KINDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list",
+}
 
 
 def fits(value: Any, default: Any) -> bool:
-    """Whether an option's value is of the kind of its default; a default that says nothing (None) takes any, and the method itself judges it."""
+    """Whether an option's value is of the kind of its default; a default that says nothing (None)
+    takes any, and the method itself judges it.
+    """
     match default:
         case bool():
             return isinstance(value, bool)
         case int():
             return isinstance(value, int) and not isinstance(value, bool)
         case float():
-            return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            return (
+                isinstance(value, (int, float))
+                and not isinstance(value, bool)
+                and math.isfinite(value)
+            )
         case str():
             return isinstance(value, str)
         case tuple():
@@ -166,15 +212,20 @@ def fits(value: Any, default: Any) -> bool:
 
 
 def searcher(name: str, **options: Any) -> Searcher:
-    """Make the searcher of this name with its own options. Raises `BadInput` on an unknown name or option."""
+    """Make the searcher of this name with its own options. Raises `BadInput` on an unknown name or
+    option.
+    """
     module, _, cls = method(name).where.partition(":")
     kind = getattr(importlib.import_module(module), cls)
     known = inspect.signature(kind).parameters
     if unknown := [o for o in options if o not in known]:
-        raise BadInput(f"method {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+        raise BadInput(
+            f"method {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}"
+        )
     for option, value in options.items():
         if not fits(value, default := known[option].default):
             raise BadInput(
-                f"option {option}={value!r} of method {name!r} must be {KINDS[type(default)]}, such as {default!r}"
+                f"option {option}={value!r} of method {name!r} must be "
+                f"{KINDS[type(default)]}, such as {default!r}"
             )
     return kind(**{**method(name).options, **options})

@@ -1,4 +1,5 @@
-"""The inbox: datasets that are dropped into a folder to be tuned, each once, whatever is killed on the way.
+"""The inbox: datasets that are dropped into a folder to be tuned, each once, whatever is killed on
+the way.
 
 | path below `data/inbox`  | holds                                                                                                       |
 |--------------------------|-------------------------------------------------------------------------------------------------------------|
@@ -7,8 +8,9 @@
 | `done/ID/`, `ID.txt`     | the same, tuned, and where the results are                                                                  |
 | `failed/ID/`, `ID.txt`   | the same, set aside, and why                                                                                |
 
-A dataset changes its state by one rename, so that after a kill it is in exactly one of these places, and the next watch goes on from there. `ID` is NAME
-in plain characters, numbered where there has been one of that name; it names the study too.
+A dataset changes its state by one rename, so that after a kill it is in exactly one of these
+places, and the next watch goes on from there. `ID` is NAME in plain characters, numbered where
+there has been one of that name; it names the study too.
 """
 
 import json
@@ -27,15 +29,19 @@ from foretune.files import write_atomic, write_json
 from foretune.service.unpacking import LIMITS, SUFFIXES, Limits, is_archive, stem, unpack
 
 WORK, DONE, FAILED = ".work", "done", "failed"
-JOB, UNPACKED = ".job.json", ".unpacked"  # hidden names are never taken, so that no dataset can have one
+# hidden names are never taken, so that no dataset can have one
+JOB, UNPACKED = ".job.json", ".unpacked"
 TRIES = 4  # starts in a row that get nowhere, before a dataset is taken for the reason
-UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".filepart", ".swp")  # names of copies under way
+# names of copies under way
+UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".tmp", ".filepart", ".swp")
 DEEPEST = 8  # folders in folders around the class folders of an archive
 
 
 @dataclass(frozen=True)
 class Job:
-    """A dataset that was taken: its folder in `.work`, the name that was dropped, what was asked for, starts in a row without progress."""
+    """A dataset that was taken: its folder in `.work`, the name that was dropped, what was asked
+    for, starts in a row without progress.
+    """
 
     folder: Path
     dropped: str
@@ -50,18 +56,32 @@ class Job:
 
     def save(self) -> None:
         """Write what is known of it."""
-        write_json(self.folder / JOB, {k: getattr(self, k) for k in ("dropped", "request", "tries", "spent")})
+        write_json(
+            self.folder / JOB,
+            {k: getattr(self, k) for k in ("dropped", "request", "tries", "spent")},
+        )
 
 
 class Inbox:
-    """The inbox at `folder` of the studies in `studies`. `quiet` is the number of seconds after which a dataset counts as complete."""
+    """The inbox at `folder` of the studies in `studies`. `quiet` is the number of seconds after
+    which a dataset counts as complete.
+    """
 
-    def __init__(self, folder: Path | str, studies: Path | str, quiet: float = 20.0, limits: Limits = LIMITS):
-        self.folder, self.studies, self.quiet, self.limits = Path(folder), Path(studies), quiet, limits
+    def __init__(
+        self, folder: Path | str, studies: Path | str, quiet: float = 20.0, limits: Limits = LIMITS
+    ):
+        self.folder, self.studies, self.quiet, self.limits = (
+            Path(folder),
+            Path(studies),
+            quiet,
+            limits,
+        )
 
     @contextmanager
     def watching(self) -> Iterator[bool]:
-        """Hold the inbox; False if another watch holds it. Makes the folders, and sweeps what a kill left of taking and unpacking."""
+        """Hold the inbox; False if another watch holds it. Makes the folders, and sweeps what a
+        kill left of taking and unpacking.
+        """
         from filelock import FileLock, Timeout
 
         for name in (WORK, DONE, FAILED):
@@ -79,14 +99,21 @@ class Inbox:
             yield False
 
     def dropped(self) -> list[Path]:
-        """What was dropped and is complete, oldest first: all but hidden names, unfinished copies, and what changed in the last `quiet` seconds."""
+        """What was dropped and is complete, oldest first: all but hidden names, unfinished copies,
+        and what changed in the last `quiet` seconds.
+        """
         now, out = time.time(), []
         for entry in self.folder.iterdir():
-            if entry.name.startswith(".") or entry.name in (DONE, FAILED) or entry.suffix.lower() in UNFINISHED:
+            if (
+                entry.name.startswith(".")
+                or entry.name in (DONE, FAILED)
+                or entry.suffix.lower() in UNFINISHED
+            ):
                 continue
             with suppress(FileNotFoundError):  # it changes right now
                 newest = changed(entry)
-                if abs(now - newest) >= self.quiet:  # a clock that was set back must not hide it for hours
+                # a clock that was set back must not hide it for hours
+                if abs(now - newest) >= self.quiet:
                     out.append((newest, entry))
         return [entry for _, entry in sorted(out)]
 
@@ -99,23 +126,37 @@ class Inbox:
         return job
 
     def jobs(self) -> list[Job]:
-        """What was taken and is not finished, fewest tries first: one that kills its machine must not keep the others waiting."""
+        """What was taken and is not finished, fewest tries first: one that kills its machine must
+        not keep the others waiting.
+        """
         found = []
         for folder in sorted((self.folder / WORK).iterdir()):
             try:
                 told = json.loads((folder / JOB).read_text())
-                found.append(Job(folder, told["dropped"], told["request"], int(told["tries"]), int(told["spent"])))
-            except (OSError, ValueError, KeyError, TypeError):  # a lost file system: what was dropped is still there
+                found.append(
+                    Job(
+                        folder,
+                        told["dropped"],
+                        told["request"],
+                        int(told["tries"]),
+                        int(told["spent"]),
+                    )
+                )
+            # a lost file system: what was dropped is still there
+            except (OSError, ValueError, KeyError, TypeError):
                 names = [e.name for e in folder.iterdir() if not e.name.startswith(".")]
                 found.append(Job(folder, names[0] if names else "", {}))
         return sorted(found, key=lambda job: job.tries)
 
     def start(self, job: Job, spent: int) -> Job:
-        """Count a start; `spent` epochs of its study are done. Raises `BadInput` after `TRIES` of them that got nowhere."""
+        """Count a start; `spent` epochs of its study are done. Raises `BadInput` after `TRIES` of
+        them that got nowhere.
+        """
         tries = 0 if spent > job.spent else job.tries
         if tries >= TRIES:
             raise BadInput(
-                f"tuning {job.dropped} was started {tries} times and never got further: it was killed each time (too little memory?), or the machine "
+                f"tuning {job.dropped} was started {tries} times and never got further: it "
+                "was killed each time (too little memory?), or the machine "
                 f"failed; the worker's log has more. To try again, move it back into the inbox"
             )
         job = replace(job, tries=tries + 1, spent=spent)
@@ -123,24 +164,32 @@ class Inbox:
         return job
 
     def check(self, job: Job) -> Path:
-        """What was dropped. Raises `BadInput` for what a look tells to be no dataset: neither folder nor archive, or a folder without class folders."""
+        """What was dropped. Raises `BadInput` for what a look tells to be no dataset: neither
+        folder nor archive, or a folder without class folders.
+        """
         source = job.folder / job.dropped
         if source.is_symlink():
             raise BadInput(f"{job.dropped}: is a link; drop the folder or archive itself")
         if source.is_dir():
             if not any(entry.is_dir() for entry in source.iterdir()):
-                raise BadInput(f"{job.dropped}: holds no class folders: put the images into one folder per class")
+                raise BadInput(
+                    f"{job.dropped}: holds no class folders: put the images into one folder "
+                    "per class"
+                )
             return source
         if not source.is_file():
             raise BadInput(f"{job.dropped}: is neither a file nor a folder")
         if not is_archive(source):
             raise BadInput(
-                f"{job.dropped}: drop a folder of class folders, or an archive of one ({', '.join(SUFFIXES)})"
+                f"{job.dropped}: drop a folder of class folders, or an archive of one "
+                f"({', '.join(SUFFIXES)})"
             )
         return source
 
     def images(self, job: Job) -> Path:
-        """The folder of class folders of a job, unpacked if it is not yet. Raises `BadInput` for what cannot be used."""
+        """The folder of class folders of a job, unpacked if it is not yet. Raises `BadInput` for
+        what cannot be used.
+        """
         source = self.check(job)
         if source.is_dir():
             check_plain(source)
@@ -156,11 +205,15 @@ class Inbox:
         return out
 
     def finish(self, job: Job, told: str) -> Path:
-        """Move a tuned dataset to `done` and write beside it what `told` says of the results; what was unpacked is deleted, the archive kept."""
+        """Move a tuned dataset to `done` and write beside it what `told` says of the results; what
+        was unpacked is deleted, the archive kept.
+        """
         return self._move(job, DONE, f"{job.dropped} was tuned:\n\n{told}\n")
 
     def set_aside(self, job: Job, reason: str) -> Path:
-        """Move a dataset that cannot be used to `failed` and write why beside it. The file that says so."""
+        """Move a dataset that cannot be used to `failed` and write why beside it. The file that
+        says so.
+        """
         shown = reason.replace(f"{job.folder}{os.sep}", "")
         where = f"It is in {FAILED}/{job.id}. Mend it and drop it into the inbox again."
         return self._move(job, FAILED, f"{job.dropped} was not tuned:\n\n{shown}\n\n{where}\n")
@@ -175,7 +228,8 @@ class Inbox:
     def _new_id(self, entry: Path) -> str:
         """A study's name for what was dropped that no dataset and no study has had."""
         name = re.sub(r"[^\w.-]+", "_", entry.name if entry.is_dir() else stem(entry))[:80]
-        name = re.sub(r"(\.txt|[._-])+$", "", name, flags=re.IGNORECASE).lstrip("._-")  # ID.txt is the note on ID
+        # ID.txt is the note on ID
+        name = re.sub(r"(\.txt|[._-])+$", "", name, flags=re.IGNORECASE).lstrip("._-")
         taken = [self.folder / place for place in (WORK, DONE, FAILED)] + [self.studies]
         name, number = name or "dataset", 1
         while True:
@@ -186,7 +240,9 @@ class Inbox:
 
 
 def changed(entry: Path) -> float:
-    """When anything of `entry` last changed: the newest change time, which copies cannot set to the original's as they do with modification times."""
+    """When anything of `entry` last changed: the newest change time, which copies cannot set to the
+    original's as they do with modification times.
+    """
     newest = entry.lstat().st_ctime
     if entry.is_dir() and not entry.is_symlink():
         for folder, folders, names in os.walk(entry):
@@ -196,7 +252,9 @@ def changed(entry: Path) -> float:
 
 
 def check_plain(folder: Path) -> None:
-    """Raise `BadInput` where a folder holds something that is no file: a pipe with the name of an image would be waited for."""
+    """Raise `BadInput` where a folder holds something that is no file: a pipe with the name of an
+    image would be waited for.
+    """
     for place, _, names in os.walk(folder):
         for name in names:
             path = Path(place, name)
@@ -205,7 +263,9 @@ def check_plain(folder: Path) -> None:
 
 
 def inner(folder: Path) -> Path:
-    """The folder of class folders in what was unpacked: below folders that hold nothing but one folder."""
+    """The folder of class folders in what was unpacked: below folders that hold nothing but one
+    folder.
+    """
     for _ in range(DEEPEST):
         entries = list(folder.iterdir())
         if len(entries) != 1 or not entries[0].is_dir():

@@ -1,10 +1,12 @@
-"""Unpack an archive that nobody vouches for: inside its folder, files only, within limits of size, number, memory and time.
+"""Unpack an archive that nobody vouches for: inside its folder, files only, within limits of size,
+number, memory and time.
 
     unpack(archive, folder)                          # in a process of its own, whose memory and time are limited
     python -m foretune.service.unpacking ARCHIVE FOLDER         # that process
 
-What is written is counted as it is written: sizes that an archive states about itself are not believed. A limited process also holds what the formats'
-own readers would take for a header, a list of files or a dictionary made to exhaust memory.
+What is written is counted as it is written: sizes that an archive states about itself are not
+believed. A limited process also holds what the formats' own readers would take for a header, a list
+of files or a dictionary made to exhaust memory.
 """
 
 import errno
@@ -29,8 +31,10 @@ CHUNK = 2**18
 DISK_FAULT = 3  # exit status of the limited process
 DAMAGED = (OSError, EOFError, ValueError, RuntimeError, tarfile.TarError, zipfile.BadZipFile)
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)  # no fault of the archive
-NAME_BYTES, PATH_BYTES = 255, 2000  # of a file's name, and of an entry's whole path, that every file system takes
-# OSError: gzip and bzip2; RuntimeError: encrypted, or compressed in a way that is not read here; zlib's and lzma's own errors are added in `main`
+# of a file's name, and of an entry's whole path, that every file system takes
+NAME_BYTES, PATH_BYTES = 255, 2000
+# OSError: gzip and bzip2; RuntimeError: encrypted, or compressed in a way that is not read here;
+# zlib's and lzma's own errors are added in `main`
 
 
 @dataclass(frozen=True)
@@ -59,16 +63,37 @@ def is_archive(path: Path | str) -> bool:
 def stem(path: Path | str) -> str:
     """A file's name without the archive's suffix."""
     name = Path(path).name
-    return next((name[: -len(s)] for s in sorted(SUFFIXES, key=len, reverse=True) if name.lower().endswith(s)), name)
+    return next(
+        (
+            name[: -len(s)]
+            for s in sorted(SUFFIXES, key=len, reverse=True)
+            if name.lower().endswith(s)
+        ),
+        name,
+    )
 
 
 def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> None:
-    """Unpack `archive` into `folder`, which must not exist, in a process of limited memory. Raises `BadInput`, or `OSError` where the disk is at
-    fault; then the folder is gone again."""
+    """Unpack `archive` into `folder`, which must not exist, in a process of limited memory. Raises
+    `BadInput`, or `OSError` where the disk is at fault; then the folder is gone again.
+    """
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True)
-    numbers = [limits.unpacked_bytes, limits.entries, limits.memory_bytes, limits.cpu_seconds, limits.spare_bytes]
-    command = [sys.executable, "-m", "foretune.service.unpacking", str(archive), str(folder), *map(str, numbers)]
+    numbers = [
+        limits.unpacked_bytes,
+        limits.entries,
+        limits.memory_bytes,
+        limits.cpu_seconds,
+        limits.spare_bytes,
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "foretune.service.unpacking",
+        str(archive),
+        str(folder),
+        *map(str, numbers),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode == 0:
@@ -86,7 +111,9 @@ def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> 
 
 
 def extract(archive: Path, folder: Path, limits: Limits = LIMITS) -> None:
-    """Write the files of `archive` below `folder`; in the calling process, so that only sizes and numbers are limited. Raises `BadInput`."""
+    """Write the files of `archive` below `folder`; in the calling process, so that only sizes and
+    numbers are limited. Raises `BadInput`.
+    """
     entries = _zip if archive.suffix.lower() == ".zip" else _tar
     written, count = 0, 0
     free = shutil.disk_usage(folder).free - limits.spare_bytes
@@ -108,18 +135,25 @@ def extract(archive: Path, folder: Path, limits: Limits = LIMITS) -> None:
                         raise BadInput(f"{archive.name}: unpacks to more than it may: {why}")
                     out.write(chunk)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-            raise BadInput(f"{archive.name}: holds {name!r} twice, or as a file and a folder") from error
+            raise BadInput(
+                f"{archive.name}: holds {name!r} twice, or as a file and a folder"
+            ) from error
 
 
 def safe(name: str, archive: str) -> PurePosixPath | None:
-    """An entry's path inside the folder; None for clutter. Raises `BadInput` for one that would leave it."""
+    """An entry's path inside the folder; None for clutter. Raises `BadInput` for one that would
+    leave it.
+    """
     path = PurePosixPath(name)
     bad = path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name or "\0" in name
     if bad or (len(name) > 1 and name[1] == ":"):
         raise BadInput(f"{archive}: holds {name!r}, which would be written outside its folder")
-    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):  # control characters, and bytes that are no text
+    # control characters, and bytes that are no text
+    if any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
         raise BadInput(f"{archive}: holds {name!r}, whose name has characters that are no text")
-    if len(name.encode()) > PATH_BYTES or any(len(part.encode()) > NAME_BYTES for part in path.parts):
+    if len(name.encode()) > PATH_BYTES or any(
+        len(part.encode()) > NAME_BYTES for part in path.parts
+    ):
         raise BadInput(f"{archive}: holds a name that is too long ({name[:40]!r}...)")
     if any(part.lower() in CLUTTER or part.startswith(".") for part in path.parts):
         return None
@@ -136,7 +170,10 @@ def _zip(archive: Path, most: int) -> Iterator[tuple[str, Callable[[], IO[bytes]
             if info.is_dir():
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise BadInput(f"{archive.name}: holds {info.filename!r}, which is a link or a device, not a file")
+                raise BadInput(
+                    f"{archive.name}: holds {info.filename!r}, which is a link or a device, "
+                    "not a file"
+                )
             if info.flag_bits & 1:
                 raise BadInput(f"{archive.name}: is encrypted; pack it without a password")
             yield info.filename, lambda info=info: opened.open(info)  # type: ignore[misc]
@@ -150,7 +187,9 @@ def _tar(archive: Path, most: int) -> Iterator[tuple[str, Callable[[], IO[bytes]
             if info.isdir():
                 continue
             if not info.isfile() or info.issparse():
-                raise BadInput(f"{archive.name}: holds {info.name!r}, which is a link or a device, not a file")
+                raise BadInput(
+                    f"{archive.name}: holds {info.name!r}, which is a link or a device, not a file"
+                )
             source = opened.extractfile(info)
             assert source is not None
             yield info.name, lambda source=source: source  # type: ignore[misc]
@@ -161,31 +200,44 @@ def _size(count: int) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """The limited process: ARCHIVE FOLDER and the five numbers of `Limits`. Writes one line `error: ...` and returns 2 where it refuses,
-    `DISK_FAULT` where the disk is at fault."""
+    """The limited process: ARCHIVE FOLDER and the five numbers of `Limits`. Writes one line `error:
+    ...` and returns 2 where it refuses, `DISK_FAULT` where the disk is at fault.
+    """
     import lzma
     import resource
     import zlib
 
     archive, folder = Path(argv[0]), Path(argv[1])
     limits = Limits(*map(int, argv[2:]))
-    for what, most in ((resource.RLIMIT_AS, limits.memory_bytes), (resource.RLIMIT_CPU, limits.cpu_seconds)):
+    for what, most in (
+        (resource.RLIMIT_AS, limits.memory_bytes),
+        (resource.RLIMIT_CPU, limits.cpu_seconds),
+    ):
         hard = resource.getrlimit(what)[1]
-        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+        resource.setrlimit(
+            what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+        )
     try:
         extract(archive, folder, limits)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
     except MemoryError:
         print(
-            f"error: {archive.name}: takes more than {_size(limits.memory_bytes)} of memory to unpack", file=sys.stderr
+            f"error: {archive.name}: takes more than {_size(limits.memory_bytes)} of memory "
+            "to unpack",
+            file=sys.stderr,
         )
     except (*DAMAGED, lzma.LZMAError, zlib.error) as error:
         if isinstance(error, OSError) and error.errno in DISK:
-            print(f"error: {archive.name}: cannot be unpacked here ({error.strerror})", file=sys.stderr)
+            print(
+                f"error: {archive.name}: cannot be unpacked here ({error.strerror})",
+                file=sys.stderr,
+            )
             return DISK_FAULT
         print(
-            f"error: {archive.name}: is damaged, or no archive of a kind read here ({error})".splitlines()[0],
+            f"error: {archive.name}: is damaged, or no archive of a kind read here ({error})".splitlines()[
+                0
+            ],
             file=sys.stderr,
         )
     else:

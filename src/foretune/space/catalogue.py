@@ -5,10 +5,10 @@
 | `transfer_space()` | learning_rate, optimizer, finetune, augmentation (HyperSTAR, section 5)     | `transfer_pool()`: 108, `heavy_pool()`: 40 |
 | `hyperrec_space()` | batch_size, model, optimizer and scheduler with their own parameters (AT2, appendix B.2) | sample it |
 
-HyperSTAR names the dimensions and the sizes 108 and 40 but no values; the grids here are ours, chosen so that tuning matters
-(docs/networks.md has the spread and the best configuration by task). A configuration is a plain dict; `foretune.training.recipe` reads both
-spaces' names.
-Nothing here imports torch.
+HyperSTAR names the dimensions and the sizes 108 and 40 but no values; the grids here are ours,
+chosen so that tuning matters (docs/networks.md has the spread and the best configuration by task).
+A configuration is a plain dict; `foretune.training.recipe` reads both spaces' names. Nothing here
+imports torch.
 """
 
 from __future__ import annotations
@@ -27,11 +27,18 @@ OPTIMIZERS = ("sgd", "adam", "adagrad")
 DEPTHS = ("head", "last_blocks", "most")
 AUGMENTATIONS = ("none", "crop_flip_colour")
 MODELS = {"ResNet34": "resnet34", "ResNet50": "resnet50"}
-PREFIX = {"StepLR": "steplr.", "ExponentialLR": "exponentiallr.", "CyclicLR": "cycliclr.", "CAWR": "cawr."}
+PREFIX = {
+    "StepLR": "steplr.",
+    "ExponentialLR": "exponentiallr.",
+    "CyclicLR": "cycliclr.",
+    "CAWR": "cawr.",
+}
 
 
 def transfer_space() -> ConfigurationSpace:
-    """HyperSTAR's four dimensions of transfer learning, the learning rate continuous on the log scale."""
+    """HyperSTAR's four dimensions of transfer learning, the learning rate continuous on the log
+    scale.
+    """
     from ConfigSpace import Categorical, ConfigurationSpace, Float, OrdinalHyperparameter
 
     space = ConfigurationSpace(name="transfer")
@@ -44,23 +51,33 @@ def transfer_space() -> ConfigurationSpace:
     return space
 
 
-def _grid(rates: tuple[float, ...], optimizers: tuple[str, ...], depths: tuple[str, ...]) -> list[Config]:
+def _grid(
+    rates: tuple[float, ...], optimizers: tuple[str, ...], depths: tuple[str, ...]
+) -> list[Config]:
     names = ("learning_rate", "optimizer", "finetune", "augmentation")
-    return [dict(zip(names, values, strict=True)) for values in product(rates, optimizers, depths, AUGMENTATIONS)]
+    return [
+        dict(zip(names, values, strict=True))
+        for values in product(rates, optimizers, depths, AUGMENTATIONS)
+    ]
 
 
 def transfer_pool() -> list[Config]:
-    """The 108 configurations for light networks: 6 learning rates x 3 optimizers x 3 depths x 2 augmentations."""
+    """The 108 configurations for light networks: 6 learning rates x 3 optimizers x 3 depths x 2
+    augmentations.
+    """
     return _grid(LEARNING_RATES, OPTIMIZERS, DEPTHS)
 
 
 def heavy_pool() -> list[Config]:
-    """The 40 configurations for heavy networks: 5 learning rates x 2 optimizers x 2 depths x 2 augmentations."""
+    """The 40 configurations for heavy networks: 5 learning rates x 2 optimizers x 2 depths x 2
+    augmentations.
+    """
     return _grid(LEARNING_RATES[:5], OPTIMIZERS[:2], DEPTHS[1:])
 
 
 def hyperrec_space() -> ConfigurationSpace:
-    """The nested space of the AT2 paper (appendix B.2, tables 5 to 7), with the names of its published database.
+    """The nested space of the AT2 paper (appendix B.2, tables 5 to 7), with the names of its
+    published database.
 
     Momentum stops at 0.999, where the paper has 1: a momentum of 1 never forgets a gradient.
     """
@@ -69,7 +86,9 @@ def hyperrec_space() -> ConfigurationSpace:
     space = ConfigurationSpace(name="hyperrec")
     optimizer = Categorical("optimizer", ["Adam", "Momentum"])
     scheduler = Categorical("lr_scheduler", list(PREFIX))
-    space.add(Integer("batch_size", (32, 128)), scheduler, Categorical("model", list(MODELS)), optimizer)
+    space.add(
+        Integer("batch_size", (32, 128)), scheduler, Categorical("model", list(MODELS)), optimizer
+    )
     children: list[tuple[Any, str, Any]] = [
         (optimizer, "Adam", Float("adam.lr", (1e-4, 1e-1), log=True)),
         (optimizer, "Adam", Float("adam.weight_decay", (1e-5, 1e-3), log=True)),

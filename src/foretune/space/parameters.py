@@ -1,7 +1,8 @@
 """Hyperparameters and conditions as ConfigSpace's JSON writes them, read without ConfigSpace.
 
-ConfigSpace imports scipy.stats, which takes longer than many a whole replay; it is loaded only where a space is sampled. What everything else needs
-of a space is in its JSON: bounds, choices, defaults, and under which values of its parents a hyperparameter is active.
+ConfigSpace imports scipy.stats, which takes longer than many a whole replay; it is loaded only
+where a space is sampled. What everything else needs of a space is in its JSON: bounds, choices,
+defaults, and under which values of its parents a hyperparameter is active.
 """
 
 import math
@@ -24,7 +25,9 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A hyperparameter. A numeric one has `lower`, `upper`, `log`, `integer`; the others have `options` (a constant: its one value)."""
+    """A hyperparameter. A numeric one has `lower`, `upper`, `log`, `integer`; the others have
+    `options` (a constant: its one value).
+    """
 
     name: str
     kind: str
@@ -51,12 +54,19 @@ class Parameter:
 
 
 def parameter(item: Mapping[str, Any]) -> Parameter:
-    """Read one entry of `hyperparameters`. Raises `BadInput` for a kind or bounds that make none, KeyError for a missing key."""
+    """Read one entry of `hyperparameters`. Raises `BadInput` for a kind or bounds that make none,
+    KeyError for a missing key.
+    """
     name, kind = str(item["name"]), item["type"]
     if kind in NUMERIC:
         lower, upper, log = item["lower"], item["upper"], bool(item.get("log", False))
-        if not (math.isfinite(lower) and math.isfinite(upper) and lower <= upper) or (log and lower <= 0):
-            raise BadInput(f"hyperparameter {name!r} has bounds {lower} to {upper}{' on a log scale' if log else ''}")
+        if not (math.isfinite(lower) and math.isfinite(upper) and lower <= upper) or (
+            log and lower <= 0
+        ):
+            raise BadInput(
+                f"hyperparameter {name!r} has bounds {lower} to "
+                f"{upper}{' on a log scale' if log else ''}"
+            )
         return Parameter(name, kind, item["default_value"], lower, upper, log)
     options = {"categorical": "choices", "ordinal": "sequence"}
     if kind in options:
@@ -80,7 +90,9 @@ def unit(values: np.ndarray, parameter: Parameter) -> np.ndarray:
 
 
 def from_unit(position: float, parameter: Parameter) -> Any:
-    """The value at `position` in [0, 1] between the bounds of a numeric hyperparameter: the inverse of `unit`."""
+    """The value at `position` in [0, 1] between the bounds of a numeric hyperparameter: the inverse
+    of `unit`.
+    """
     lower, upper = float(parameter.lower), float(parameter.upper)
     value = (
         math.exp(math.log(lower) + position * math.log(upper / lower))
@@ -100,8 +112,12 @@ def parents(condition: Mapping[str, Any]) -> Iterator[str]:
         yield condition["parent"]
 
 
-def holds(condition: Mapping[str, Any], values: Mapping[str, Any], known: Mapping[str, Parameter]) -> bool:
-    """Whether a condition is met by the decided `values`; an inactive parent meets none. Raises `BadInput` for an unknown type."""
+def holds(
+    condition: Mapping[str, Any], values: Mapping[str, Any], known: Mapping[str, Parameter]
+) -> bool:
+    """Whether a condition is met by the decided `values`; an inactive parent meets none. Raises
+    `BadInput` for an unknown type.
+    """
     kind = condition["type"]
     if kind in ("AND", "OR"):
         met = (holds(part, values, known) for part in condition["conditions"])
@@ -118,8 +134,11 @@ def holds(condition: Mapping[str, Any], values: Mapping[str, Any], known: Mappin
         case "IN":
             return value in condition["values"]
         case "LT" | "GT":
-            place = known[name].sequence.index if known[name].sequence else float  # ordinals compare by their order
+            # ordinals compare by their order
+            place = known[name].sequence.index if known[name].sequence else float
             return (
-                place(value) < place(condition["value"]) if kind == "LT" else place(value) > place(condition["value"])
+                place(value) < place(condition["value"])
+                if kind == "LT"
+                else place(value) > place(condition["value"])
             )
     raise BadInput(f"the condition on {condition['child']!r} is of the unknown type {kind!r}")

@@ -1,6 +1,7 @@
 """The search space and its encoding to numbers.
 
-A configuration is a plain dict of hyperparameter name to value, without the hyperparameters that a parent switches off.
+A configuration is a plain dict of hyperparameter name to value, without the hyperparameters that a
+parent switches off.
 
 Columns of the encoding, in this order (n configurations give a float64 array of shape (n, dims)):
 
@@ -26,7 +27,17 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.space.parameters import FORMAT, Parameter, choices, from_unit, holds, parameter, parents, plain, unit
+from foretune.space.parameters import (
+    FORMAT,
+    Parameter,
+    choices,
+    from_unit,
+    holds,
+    parameter,
+    parents,
+    plain,
+    unit,
+)
 
 if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace
@@ -42,14 +53,16 @@ def config_key(config: Mapping[str, Any]) -> str:
 
 
 class Space:
-    """A search space, its encoding, sampling and checks: a ConfigSpace `ConfigurationSpace`, or the dict that its JSON holds.
+    """A search space, its encoding, sampling and checks: a ConfigSpace `ConfigurationSpace`, or the
+    dict that its JSON holds.
 
     Raises `BadInput` for a dict that describes no space.
     """
 
     def __init__(self, source: "ConfigurationSpace | Mapping[str, Any]"):
         described: Any = source
-        if not isinstance(source, Mapping) or "hyperparameters" not in source:  # a ConfigurationSpace is a mapping too
+        # a ConfigurationSpace is a mapping too
+        if not isinstance(source, Mapping) or "hyperparameters" not in source:
             described = source.to_serialized_dict()  # type: ignore[union-attr]
         self._described: dict[str, Any] = json.loads(json.dumps(described, default=plain))
         items = self._described["hyperparameters"]
@@ -58,7 +71,9 @@ class Space:
         for condition in self._described.get("conditions", []):
             self._conditions.setdefault(condition["child"], []).append(condition)
         for child, conditions in self._conditions.items():
-            if unknown := {child, *(p for c in conditions for p in parents(c))} - set(self.parameters):
+            if unknown := {child, *(p for c in conditions for p in parents(c))} - set(
+                self.parameters
+            ):
                 raise BadInput(f"a condition names the unknown hyperparameter {unknown.pop()!r}")
 
     @classmethod
@@ -66,7 +81,9 @@ class Space:
         """Read a ConfigSpace JSON file; raises `BadInput` if it is none."""
         try:
             described = json.loads(Path(path).read_text())
-            complete = all("default_value" in p or "value" in p for p in described["hyperparameters"])
+            complete = all(
+                "default_value" in p or "value" in p for p in described["hyperparameters"]
+            )
             if described.get("format_version") != FORMAT or not complete:
                 from ConfigSpace import ConfigurationSpace
 
@@ -75,7 +92,9 @@ class Space:
         except FileNotFoundError as error:
             raise BadInput(f"there is no search space {path}") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise BadInput(f"{path} is not a ConfigSpace JSON search space: {type(error).__name__}: {error}") from error
+            raise BadInput(
+                f"{path} is not a ConfigSpace JSON search space: {type(error).__name__}: {error}"
+            ) from error
 
     def save(self, path: Path | str) -> None:
         """Write the space as ConfigSpace JSON, by rename."""
@@ -119,7 +138,9 @@ class Space:
         return max((s.stop for s in self.columns.values()), default=0) + len(self.conditional)
 
     def encode(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Encode configurations to (n, dims) numbers in [0, 1]; see the module's table. Raises `BadInput` on an unknown choice."""
+        """Encode configurations to (n, dims) numbers in [0, 1]; see the module's table. Raises
+        `BadInput` on an unknown choice.
+        """
         out = np.zeros((len(configs), self.dims))
         for name, columns in self.columns.items():
             rows = [i for i, c in enumerate(configs) if name in c]
@@ -129,7 +150,9 @@ class Space:
                 out[rows, columns.start] = unit(np.asarray(values, dtype=float), p)
                 continue
             if unknown := [v for v in values if v not in p.options]:
-                raise BadInput(f"{name}={unknown[0]!r} is not one of {', '.join(map(str, p.options))}")
+                raise BadInput(
+                    f"{name}={unknown[0]!r} is not one of {', '.join(map(str, p.options))}"
+                )
             place = np.array([p.options.index(v) for v in values], dtype=int)
             if p.kind == "ordinal":
                 out[rows, columns.start] = place / max(1, len(p.options) - 1)
@@ -155,19 +178,28 @@ class Space:
     def neighbours(
         self, config: Mapping[str, Any], rng: np.random.Generator, n: int, scale: float = 0.1
     ) -> list[Config]:
-        """`n` configurations near `config`: one to three hyperparameters moved, numbers by a normal step of `scale` in the unit interval.
+        """`n` configurations near `config`: one to three hyperparameters moved, numbers by a normal
+        step of `scale` in the unit interval.
 
-        A parent that moves switches its children on at random values. Where the move is forbidden, a random configuration takes its place.
+        A parent that moves switches its children on at random values. Where the move is forbidden,
+        a random configuration takes its place.
         """
         out: list[Config] = []
         for other in self.sample(n, rng):
             moved = dict(config)
-            active = [k for k in self.names if k in config and self.parameters[k].kind != "constant"]
-            for name in map(str, rng.choice(active, size=min(len(active), int(rng.integers(1, 4))), replace=False)):
+            active = [
+                k for k in self.names if k in config and self.parameters[k].kind != "constant"
+            ]
+            for name in map(
+                str,
+                rng.choice(active, size=min(len(active), int(rng.integers(1, 4))), replace=False),
+            ):
                 p = self.parameters[name]
                 if p.numeric:
                     position = unit(np.asarray([config[name]], dtype=float), p)[0]
-                    moved[name] = from_unit(float(np.clip(position + rng.normal(0, scale), 0, 1)), p)
+                    moved[name] = from_unit(
+                        float(np.clip(position + rng.normal(0, scale), 0, 1)), p
+                    )
                 else:
                     moved[name] = other.get(name, p.default)
             near = self.completed(moved, other)
@@ -175,19 +207,25 @@ class Space:
         return out
 
     def completed(self, config: Mapping[str, Any], filler: Mapping[str, Any]) -> Config:
-        """`config` with inactive hyperparameters dropped and missing active ones taken from `filler`, else from the defaults."""
+        """`config` with inactive hyperparameters dropped and missing active ones taken from
+        `filler`, else from the defaults.
+        """
         values: Config = {}
         remaining = list(self.names)
         while remaining:  # parents before children: a name is decided once its parents are
             ready = [
-                n for n in remaining if not any(p in remaining for c in self._conditions.get(n, []) for p in parents(c))
+                n
+                for n in remaining
+                if not any(p in remaining for c in self._conditions.get(n, []) for p in parents(c))
             ]
             if not ready:
                 raise BadInput(f"the conditions of {', '.join(remaining)} go round in a circle")
             for name in ready:
                 remaining.remove(name)
                 if all(holds(c, values, self.parameters) for c in self._conditions.get(name, [])):
-                    values[name] = plain(config.get(name, filler.get(name, self.parameters[name].default)))
+                    values[name] = plain(
+                        config.get(name, filler.get(name, self.parameters[name].default))
+                    )
         return {n: values[n] for n in self.names if n in values}
 
     def forbidden(self, config: Mapping[str, Any]) -> bool:
@@ -204,20 +242,33 @@ class Space:
         return False
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Raise `BadInput`, naming the value and the bounds, if `config` is not a legal configuration of this space."""
+        """Raise `BadInput`, naming the value and the bounds, if `config` is not a legal
+        configuration of this space.
+        """
         for name, value in config.items():
             if name not in self.parameters:
-                raise BadInput(f"unknown hyperparameter {name!r}; the space has {', '.join(self.names)}")
+                raise BadInput(
+                    f"unknown hyperparameter {name!r}; the space has {', '.join(self.names)}"
+                )
             p = self.parameters[name]
             if not p.numeric:
                 if plain(value) not in p.options:
                     raise BadInput(
-                        f"{name}={value!r} must be {'one of ' if len(p.options) > 1 else ''}{', '.join(map(str, p.options))}"
+                        f"{name}={value!r} must be "
+                        f"{'one of ' if len(p.options) > 1 else ''}{', '.join(map(str, p.options))}"
                     )
                 continue
-            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool) and math.isfinite(value)
+            number = (
+                isinstance(value, (int, float, np.number))
+                and not isinstance(value, bool)
+                and math.isfinite(value)
+            )
             slack = 1e-9 * max(abs(p.lower), abs(p.upper))
-            if not number or not p.lower - slack <= value <= p.upper + slack or (p.integer and value != round(value)):
+            if (
+                not number
+                or not p.lower - slack <= value <= p.upper + slack
+                or (p.integer and value != round(value))
+            ):
                 kind = "a whole number" if p.integer else "a number"
                 raise BadInput(f"{name}={value!r} must be {kind} from {p.lower:g} to {p.upper:g}")
         expected = self.completed(config, {})
@@ -225,7 +276,8 @@ class Space:
             raise BadInput(f"the configuration lacks {', '.join(missing)}")
         if extra := [n for n in config if n not in expected]:
             raise BadInput(
-                f"{', '.join(extra)} is switched off by another hyperparameter of this configuration: leave it out"
+                f"{', '.join(extra)} is switched off by another hyperparameter of this "
+                "configuration: leave it out"
             )
         if self.forbidden(config):
             raise BadInput(f"the space forbids the configuration {dict(config)}")
@@ -237,7 +289,13 @@ def as_dict(configuration: "Configuration") -> Config:
 
 
 def _essence(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two spaces the same: not which version of ConfigSpace wrote them, nor the order of conditions."""
+    """What makes two spaces the same: not which version of ConfigSpace wrote them, nor the order of
+    conditions.
+    """
     conditions = sorted(json.dumps(c, sort_keys=True) for c in described.get("conditions", []))
     forbiddens = sorted(json.dumps(f, sort_keys=True) for f in described.get("forbiddens", []))
-    return {"hyperparameters": described["hyperparameters"], "conditions": conditions, "forbiddens": forbiddens}
+    return {
+        "hyperparameters": described["hyperparameters"],
+        "conditions": conditions,
+        "forbiddens": forbiddens,
+    }

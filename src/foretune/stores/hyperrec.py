@@ -1,8 +1,10 @@
-"""HyperRec as the AT2 authors ship it: 100 configurations of a nested image-classification space, 75 epochs, 2 seeds.
+"""HyperRec as the AT2 authors ship it: 100 configurations of a nested image-classification space,
+75 epochs, 2 seeds.
 
-Source: github.com/xiaoyuxin1002/amortized-auto-tuning, data/HyperRec (MIT). Scheduler and optimizer parameters are
-stored as PyTorch takes them; here they are hyperparameters of the space: `max_lr` and `eta_min` as a ratio to the
-learning rate. The paper names SGD "Momentum". The metric is called top-5 validation accuracy in the paper.
+Source: github.com/xiaoyuxin1002/amortized-auto-tuning, data/HyperRec (MIT). Scheduler and optimizer
+parameters are stored as PyTorch takes them; here they are hyperparameters of the space: `max_lr`
+and `eta_min` as a ratio to the learning rate. The paper names SGD "Momentum". The metric is called
+top-5 validation accuracy in the paper.
 """
 
 from collections.abc import Mapping
@@ -35,7 +37,9 @@ PAIRS = {  # the paper's five test tasks and what each learns from
 
 
 def space() -> Space:
-    """The nested space of HyperRec: two optimizers and four schedulers, each with hyperparameters of its own."""
+    """The nested space of HyperRec: two optimizers and four schedulers, each with hyperparameters
+    of its own.
+    """
     out = ConfigurationSpace(name="HyperRec")
     children: dict[tuple[str, str], list[Hyperparameter[Any, Any]]] = {
         ("optimizer", "Adam"): [
@@ -128,7 +132,9 @@ def config(raw: Mapping[str, Any]) -> Config:
 
 
 def run(src: Path | str, dest: Path | str) -> MetaDataset:
-    """Convert the folder `src` (configs.pkl, profiles.pkl) into the meta-dataset folder `dest`. Raises `BadInput`."""
+    """Convert the folder `src` (configs.pkl, profiles.pkl) into the meta-dataset folder `dest`.
+    Raises `BadInput`.
+    """
     raw, profiles = read_release(Path(src))
     tasks = sorted({t for curves in profiles.values() for t in curves})
     meta = MetaDataset.build(

@@ -1,9 +1,9 @@
 """LCBench (Zimmer et al. 2021): learning curves of funnel-shaped networks on tabular data.
 
-Two layouts are read: the AT2 authors' folder (configs.pkl, profiles.pkl: 100 configurations) and LCBench's own
-release, one JSON file of `{dataset: {config: {"config": ..., "log": {metric: [values]}}}}` (github.com/automl/LCBench,
-Apache-2.0; 35 datasets x 2,000 configurations). 7 hyperparameters, epochs 0 to 51: element 0 of a curve is the value
-before any training.
+Two layouts are read: the AT2 authors' folder (configs.pkl, profiles.pkl: 100 configurations) and
+LCBench's own release, one JSON file of `{dataset: {config: {"config": ..., "log": {metric:
+[values]}}}}` (github.com/automl/LCBench, Apache-2.0; 35 datasets x 2,000 configurations). 7
+hyperparameters, epochs 0 to 51: element 0 of a curve is the value before any training.
 """
 
 import json
@@ -20,7 +20,15 @@ from foretune.stores.at2 import known_pairs, long_table, read_release
 
 METRIC = "valid_balanced_accuracy"
 LOGGED = "Train/val_balanced_accuracy"  # its name in LCBench's own release
-NAMES = ("batch_size", "learning_rate", "max_dropout", "max_units", "momentum", "num_layers", "weight_decay")
+NAMES = (
+    "batch_size",
+    "learning_rate",
+    "max_dropout",
+    "max_units",
+    "momentum",
+    "num_layers",
+    "weight_decay",
+)
 INTEGERS = ("batch_size", "max_units", "num_layers")
 PAIRS = {  # the AT2 paper's five test tasks and what each learns from
     "adult": [
@@ -59,13 +67,16 @@ def space() -> Space:
 
 
 def config(raw: dict[str, Any]) -> Config:
-    """The hyperparameters of a published configuration; constants (optimizer, schedule, shape) are left out."""
+    """The hyperparameters of a published configuration; constants (optimizer, schedule, shape) are
+    left out.
+    """
     return {n: int(raw[n]) if n in INTEGERS else float(raw[n]) for n in NAMES}
 
 
 def keep_curve(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of a log only the validation curve is kept, as float32, so that the release's 2 GB do not all
-    become Python floats."""
+    """A JSON object; of a log only the validation curve is kept, as float32, so that the release's
+    2 GB do not all become Python floats.
+    """
     values = dict(pairs)
     return {LOGGED: np.asarray(values[LOGGED], dtype=np.float32)} if LOGGED in values else values
 
@@ -77,35 +88,45 @@ def read_json(
     try:
         data = json.loads(path.read_bytes(), object_pairs_hook=keep_curve)
         curves = {
-            task: {int(i): entry["log"][LOGGED] for i, entry in entries.items()} for task, entries in data.items()
+            task: {int(i): entry["log"][LOGGED] for i, entry in entries.items()}
+            for task, entries in data.items()
         }
         configs: dict[int, Config] = {}
         for task, entries in data.items():
             for i, entry in entries.items():
                 if configs.setdefault(int(i), own := config(entry["config"])) != own:
-                    raise BadInput(f"{path}: configuration {i} of {task} differs from that of another task")
+                    raise BadInput(
+                        f"{path}: configuration {i} of {task} differs from that of another task"
+                    )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, BadInput):
             raise
         raise BadInput(
-            f"{path} is not LCBench's release, {{dataset: {{config: {{config, log: {{{LOGGED}: [...]}}}}}}}}: {error}"
+            f"{path} is not LCBench's release, {{dataset: {{config: {{config, log: "
+            f"{{{LOGGED}: [...]}}}}}}}}: {error}"
         ) from error
     return configs, {0: curves}
 
 
 def run(src: Path | str, dest: Path | str) -> MetaDataset:
-    """Convert `src` (the AT2 authors' folder or LCBench's JSON file) into the meta-dataset folder `dest`.
+    """Convert `src` (the AT2 authors' folder or LCBench's JSON file) into the meta-dataset folder
+    `dest`.
 
     Raises `BadInput`.
     """
     src = Path(src)
-    files = sorted(src.glob("*.json")) if src.is_dir() and not (src / "profiles.pkl").exists() else []
+    files = (
+        sorted(src.glob("*.json")) if src.is_dir() and not (src / "profiles.pkl").exists() else []
+    )
     if len(files) == 1:
         src = files[0]
     raw, profiles = read_json(src) if src.is_file() else read_release(src)
     origin = "github.com/automl/LCBench (Apache-2.0)"
     if not src.is_file():
-        origin = "github.com/xiaoyuxin1002/amortized-auto-tuning, data/LCBench (from automl/LCBench, Apache-2.0)"
+        origin = (
+            "github.com/xiaoyuxin1002/amortized-auto-tuning, data/LCBench (from "
+            "automl/LCBench, Apache-2.0)"
+        )
     tasks = sorted({t for curves in profiles.values() for t in curves})
     meta = MetaDataset.build(
         space(),

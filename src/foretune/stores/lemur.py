@@ -1,15 +1,16 @@
-"""LEMUR (`nn-dataset`, MIT): real trainings of published CNNs on image datasets, accuracy per epoch, inside a wheel of
-the package index.
+"""LEMUR (`nn-dataset`, MIT): real trainings of published CNNs on image datasets, accuracy per
+epoch, inside a wheel of the package index.
 
-Source: github.com/ABrain-One/nn-dataset, release 2.1.2 (`pip download --no-deps nn-dataset==2.1.2`; later releases no
-longer carry the trials). The wheel is opened as a zip and none of its code is run.
-`ab/nn/stat/train/img-classification_DATASET_acc_MODEL/EPOCH.json` lists the trials that reached EPOCH: `{uid,
-accuracy, lr, batch, momentum, transform, ...}`.
+Source: github.com/ABrain-One/nn-dataset, release 2.1.2 (`pip download --no-deps nn-dataset==2.1.2`;
+later releases no longer carry the trials). The wheel is opened as a zip and none of its code is
+run. `ab/nn/stat/train/img-classification_DATASET_acc_MODEL/EPOCH.json` lists the trials that
+reached EPOCH: `{uid, accuracy, lr, batch, momentum, transform, ...}`.
 
-Read are the hand-written models; the thousands of generated variants (`MODEL-hash`) are architectures of their own
-that no hyperparameter describes. A configuration is the model, its image transform, learning rate, batch size,
-momentum and, for models that have it, dropout. Hardly any configuration was trained on two datasets: the table serves
-studies of one task and surrogates that generalise over configurations.
+Read are the hand-written models; the thousands of generated variants (`MODEL-hash`) are
+architectures of their own that no hyperparameter describes. A configuration is the model, its image
+transform, learning rate, batch size, momentum and, for models that have it, dropout. Hardly any
+configuration was trained on two datasets: the table serves studies of one task and surrogates that
+generalise over configurations.
 """
 
 import json
@@ -31,7 +32,9 @@ ENTRY = re.compile(r"(?:^|.*/)stat/train/img-classification_([^_/]+)_acc_([^/-]+
 NUMBERS = {"lr": float, "batch": int, "momentum": float}
 
 
-def read_trials(path: Path) -> tuple[dict[tuple[str, str, str], Config], dict[tuple[str, str, str], dict[int, float]]]:
+def read_trials(
+    path: Path,
+) -> tuple[dict[tuple[str, str, str], Config], dict[tuple[str, str, str], dict[int, float]]]:
     """Configuration and accuracy by epoch of each trial, by (dataset, model, uid).
 
     Raises `BadInput` on another file.
@@ -52,7 +55,9 @@ def read_trials(path: Path) -> tuple[dict[tuple[str, str, str], Config], dict[tu
     except (zipfile.BadZipFile, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{path} is not the nn-dataset wheel: {error!r}") from error
     if not configs:
-        raise BadInput(f"{path} holds no image-classification trials: the trials are in nn-dataset==2.1.2")
+        raise BadInput(
+            f"{path} holds no image-classification trials: the trials are in nn-dataset==2.1.2"
+        )
     return configs, curves
 
 
@@ -65,7 +70,10 @@ def as_config(model: str, trial: dict[str, Any]) -> Config:
 
 def space(configs: list[Config]) -> Space:
     """The space of these trials: models and transforms seen, dropout where the model has it."""
-    models, transforms = sorted({c["model"] for c in configs}), sorted({c["transform"] for c in configs})
+    models, transforms = (
+        sorted({c["model"] for c in configs}),
+        sorted({c["transform"] for c in configs}),
+    )
     with_dropout = sorted({c["model"] for c in configs if "dropout" in c})
     out = ConfigurationSpace(name="LEMUR")
     model = Categorical("model", models)
@@ -80,7 +88,8 @@ def space(configs: list[Config]) -> Space:
 
 
 def run(src: Path | str, dest: Path | str) -> MetaDataset:
-    """Convert the wheel `src` (or the only wheel in the folder `src`) into the meta-dataset folder `dest`.
+    """Convert the wheel `src` (or the only wheel in the folder `src`) into the meta-dataset folder
+    `dest`.
 
     Raises `BadInput`.
     """
@@ -88,7 +97,8 @@ def run(src: Path | str, dest: Path | str) -> MetaDataset:
     wheels = sorted(src.glob("nn_dataset-*.whl")) if src.is_dir() else [src]
     if len(wheels) != 1:
         raise BadInput(
-            f"{src} holds {len(wheels)} wheels named nn_dataset-*.whl; give one, such as that of nn-dataset==2.1.2"
+            f"{src} holds {len(wheels)} wheels named nn_dataset-*.whl; give one, such as that "
+            "of nn-dataset==2.1.2"
         )
     configs, curves = read_trials(wheels[0])
     with_dropout = {c["model"] for c in configs.values() if "dropout" in c}
@@ -118,7 +128,8 @@ def run(src: Path | str, dest: Path | str) -> MetaDataset:
         goal="maximize",
         name="LEMUR",
         source="nn-dataset 2.1.2 on the package index (github.com/ABrain-One/nn-dataset, MIT)",
-        note=f"hand-written models only; {len(configs) - len(kept)} trials without their model's dropout left out",
+        note=f"hand-written models only; {len(configs) - len(kept)} trials without their "
+        "model's dropout left out",
         modality="image classification",
         max_epoch=max(int(r["epoch"]) for r in rows),
     )

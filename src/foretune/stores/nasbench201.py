@@ -1,12 +1,15 @@
-"""NAS-Bench-201 in the layout of NATS-Bench's topology space: one (bz2-compressed) pickle per architecture.
+"""NAS-Bench-201 in the layout of NATS-Bench's topology space: one (bz2-compressed) pickle per
+architecture.
 
-Source: github.com/D-X-Y/NATS-Bench, folder `NATS-tss-v1_0-3ffb9-simple` with `000000.pickle.pbz2` and so on (Dong and
-Yang 2020, Dong et al. 2021; MIT). A file is `{"12": state, "200": state}`; a state has `arch_str` and `all_results:
-{(dataset, seed): {"epochs": E, "eval_acc1es": {"x-valid@0": %, ...}}}`.
+Source: github.com/D-X-Y/NATS-Bench, folder `NATS-tss-v1_0-3ffb9-simple` with `000000.pickle.pbz2`
+and so on (Dong and Yang 2020, Dong et al. 2021; MIT). A file is `{"12": state, "200": state}`; a
+state has `arch_str` and `all_results: {(dataset, seed): {"epochs": E, "eval_acc1es": {"x-valid@0":
+%, ...}}}`.
 
-Six categorical hyperparameters, one operation for each edge of the cell. Tasks are CIFAR-10 (its train half,
-`cifar10-valid`), CIFAR-100 and ImageNet16-120; the metric is validation accuracy in percent. An epoch that was not
-evaluated on validation data has no row. The published seeds (777, 888, 999) become 0, 1, 2.
+Six categorical hyperparameters, one operation for each edge of the cell. Tasks are CIFAR-10 (its
+train half, `cifar10-valid`), CIFAR-100 and ImageNet16-120; the metric is validation accuracy in
+percent. An epoch that was not evaluated on validation data has no row. The published seeds (777,
+888, 999) become 0, 1, 2.
 """
 
 import bz2
@@ -41,7 +44,9 @@ def space() -> Space:
 
 
 def config(arch: str) -> Config:
-    """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` as a configuration. Raises `BadInput` on another text."""
+    """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` as a configuration. Raises `BadInput` on
+    another text.
+    """
     found = re.findall(r"([a-z0-9_]+)~(\d)", arch)
     sources = [int(s) for _, s in found]
     if sources != [0, 0, 1, 0, 1, 2] or any(op not in OPERATIONS for op, _ in found):
@@ -58,15 +63,25 @@ def architectures(src: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         except (OSError, ValueError) as error:
             raise BadInput(f"{path} is not bz2-compressed: {error}") from error
         content = load(io.BytesIO(raw), str(path))
-        if not isinstance(content, dict) or RECIPE not in content or "all_results" not in content[RECIPE]:
+        if (
+            not isinstance(content, dict)
+            or RECIPE not in content
+            or "all_results" not in content[RECIPE]
+        ):
             raise BadInput(f"{path} has no results of the recipe of {RECIPE} epochs")
         yield int(path.name.split(".")[0]), content[RECIPE]
 
 
 def curve(result: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     """Epochs (from 1) and validation accuracy in percent of one training."""
-    found = sorted((int(k.split("@")[1]) + 1, v) for k, v in result["eval_acc1es"].items() if k.startswith("x-valid@"))
-    return np.array([e for e, _ in found], dtype=np.int16), np.array([v for _, v in found], dtype=np.float32)
+    found = sorted(
+        (int(k.split("@")[1]) + 1, v)
+        for k, v in result["eval_acc1es"].items()
+        if k.startswith("x-valid@")
+    )
+    return np.array([e for e, _ in found], dtype=np.int16), np.array(
+        [v for _, v in found], dtype=np.float32
+    )
 
 
 def run(src: Path | str, dest: Path | str) -> MetaDataset:
@@ -79,7 +94,9 @@ def run(src: Path | str, dest: Path | str) -> MetaDataset:
             if dataset in TASKS and seed in SEEDS:
                 parts.append((TASKS.index(dataset), number, SEEDS[seed], *curve(result)))
     if not parts:
-        raise BadInput(f"{src} holds no architecture files (000000.pickle.pbz2, ...) with validation results")
+        raise BadInput(
+            f"{src} holds no architecture files (000000.pickle.pbz2, ...) with validation results"
+        )
     lengths = [len(values) for *_, values in parts]
     names = np.array(TASKS, dtype=object)
     table = pd.DataFrame(

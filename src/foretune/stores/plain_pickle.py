@@ -1,9 +1,9 @@
 """Read containers and numbers out of a pickle without running any code that it names.
 
-The AT2 authors publish nested `defaultdict`s pickled with dill, whose default factories are functions: loading them
-the usual way runs code out of the file. Here every name the pickle may call is replaced: `defaultdict` by a plain
-dict, functions and code objects by `Inert`, which does nothing, and arrays by a decoder that accepts numeric bytes
-only. Any other name is an error.
+The AT2 authors publish nested `defaultdict`s pickled with dill, whose default factories are
+functions: loading them the usual way runs code out of the file. Here every name the pickle may call
+is replaced: `defaultdict` by a plain dict, functions and code objects by `Inert`, which does
+nothing, and arrays by a decoder that accepts numeric bytes only. Any other name is an error.
 """
 
 import pickle
@@ -19,7 +19,9 @@ NUMBERS = "biuf?"  # numpy kinds and type characters without pointers: bool, sig
 
 
 class Inert:
-    """What stands in for a function, a code object or a module of the pickle: takes anything, does nothing."""
+    """What stands in for a function, a code object or a module of the pickle: takes anything, does
+    nothing.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any):
         del args, kwargs
@@ -70,7 +72,9 @@ class Array:
         _, shape, dtype, fortran, raw = state
         if not isinstance(raw, bytes) or not isinstance(dtype, Bytes):
             raise BadInput("the pickle holds an array of objects; only numbers are read")
-        self.value = np.frombuffer(raw, dtype=dtype.dtype()).reshape(shape, order="F" if fortran else "C")
+        self.value = np.frombuffer(raw, dtype=dtype.dtype()).reshape(
+            shape, order="F" if fortran else "C"
+        )
 
 
 def array(*args: Any) -> Array:
@@ -80,7 +84,9 @@ def array(*args: Any) -> Array:
 
 
 def dill_array(_: Any, __: Any, state: tuple[Any, ...], *attributes: Any) -> Array:
-    """`dill._dill._create_array`: an array and its state in one call; attributes of subclasses are dropped."""
+    """`dill._dill._create_array`: an array and its state in one call; attributes of subclasses are
+    dropped.
+    """
     del attributes
     out = Array()
     out.__setstate__(state)
@@ -124,7 +130,8 @@ class PlainUnpickler(pickle.Unpickler):
             module = "__builtin__"
         if (module, name) not in ALLOWED:
             raise BadInput(
-                f"{self.where} names {module}.{name}, which is neither a container nor a number: it is not read"
+                f"{self.where} names {module}.{name}, which is neither a container nor a "
+                "number: it is not read"
             )
         return ALLOWED[module, name]
 

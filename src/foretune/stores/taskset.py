@@ -1,10 +1,11 @@
-"""TaskSet (Metz et al. 2020) as the DyHPO authors ship it: one JSON file per text task, a list of configurations.
+"""TaskSet (Metz et al. 2020) as the DyHPO authors ship it: one JSON file per text task, a list of
+configurations.
 
-Each entry is `{hp, train, valid, test}`. Source: github.com/releaunifreiburg/DyHPO, data/taskset (from
-google-research/task_set, Apache-2.0). 1,000 configurations of Adam8p, 51 values each; one "epoch" is 200 training
-iterations. The configurations are shared by the tasks, and the bounds of the space are those of the sample. A diverged
-value is NaN. As in the paper, the learning rate, l1, l2 and both decays are on the log scale, beta1, beta2 and epsilon
-are not.
+Each entry is `{hp, train, valid, test}`. Source: github.com/releaunifreiburg/DyHPO, data/taskset
+(from google-research/task_set, Apache-2.0). 1,000 configurations of Adam8p, 51 values each; one
+"epoch" is 200 training iterations. The configurations are shared by the tasks, and the bounds of
+the space are those of the sample. A diverged value is NaN. As in the paper, the learning rate, l1,
+l2 and both decays are on the log scale, beta1, beta2 and epsilon are not.
 """
 
 import json
@@ -31,7 +32,10 @@ def space(configs: list[Config]) -> Space:
         values = [c[name] for c in configs]
         low, high = min(values), max(values)
         if not low < high:
-            raise BadInput(f"hyperparameter {name!r} has the single value {low!r}: give more than one configuration")
+            raise BadInput(
+                f"hyperparameter {name!r} has the single value {low!r}: give more than one "
+                "configuration"
+            )
         out.add(
             Float(name, (low * 0.9999, high * 1.0001), log=name in LOG)
         )  # room for the rounding of a bound to 13 digits
@@ -47,7 +51,9 @@ def read_task(path: Path) -> list[dict[str, Any]]:
     except (ValueError, KeyError, TypeError) as error:
         if isinstance(error, BadInput):
             raise
-        raise BadInput(f"{path} is not a TaskSet file, a list of {{hp, train, valid, test}}: {error!r}") from error
+        raise BadInput(
+            f"{path} is not a TaskSet file, a list of {{hp, train, valid, test}}: {error!r}"
+        ) from error
     return list(entries)
 
 
@@ -71,7 +77,9 @@ def task_table(task: str, entries: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def run(src: Path | str, dest: Path | str) -> MetaDataset:
-    """Convert the JSON file or folder of JSON files `src` into the meta-dataset folder `dest`. Raises `BadInput`."""
+    """Convert the JSON file or folder of JSON files `src` into the meta-dataset folder `dest`.
+    Raises `BadInput`.
+    """
     src = Path(src)
     files = sorted(src.glob("*.json")) if src.is_dir() else [src]
     if not files or not files[0].is_file():
@@ -83,7 +91,9 @@ def run(src: Path | str, dest: Path | str) -> MetaDataset:
         own = [{k: float(v) for k, v in e["hp"].items()} for e in entries]
         configs = configs or own
         if own != configs:
-            raise BadInput(f"{path} holds other configurations than {files[0].name}: import it on its own")
+            raise BadInput(
+                f"{path} holds other configurations than {files[0].name}: import it on its own"
+            )
         tables.append(task_table(path.stem.removeprefix(PREFIX), entries))
     table = pd.concat(tables, ignore_index=True)
     losses = {c: "float32" for c in table if str(c).endswith("_loss")}
@@ -94,8 +104,10 @@ def run(src: Path | str, dest: Path | str) -> MetaDataset:
         metric="valid_loss",
         goal="minimize",
         name="TaskSet (Adam8p, text RNN tasks)",
-        source="github.com/releaunifreiburg/DyHPO, data/taskset (from google-research/task_set, Apache-2.0)",
-        note="one epoch is 200 training iterations; the bounds of the space are those of the sampled configurations",
+        source="github.com/releaunifreiburg/DyHPO, data/taskset (from "
+        "google-research/task_set, Apache-2.0)",
+        note="one epoch is 200 training iterations; the bounds of the space are those of the "
+        "sampled configurations",
         modality="text classification",
         tasks=sorted(t["task"].iloc[0] for t in tables),
     )

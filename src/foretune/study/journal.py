@@ -13,7 +13,9 @@ Event = dict[str, Any]
 
 
 def append(path: Path, events: Sequence[Mapping[str, Any]]) -> None:
-    """Write events in one go; numpy numbers become plain ones. Raises TypeError, before anything is written, for what JSON cannot hold."""
+    """Write events in one go; numpy numbers become plain ones. Raises TypeError, before anything is
+    written, for what JSON cannot hold.
+    """
     append_lines(path, [json.dumps(event, default=plain) for event in events])
 
 

@@ -9,7 +9,9 @@ from foretune.errors import BadInput
 
 @dataclass(frozen=True)
 class Step:
-    """Take configuration `config_id` from epoch `start` (so many are done) to epoch `stop`; `because` says why and by which past tasks."""
+    """Take configuration `config_id` from epoch `start` (so many are done) to epoch `stop`;
+    `because` says why and by which past tasks.
+    """
 
     config_id: int
     start: int
@@ -24,9 +26,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What defines a study and never changes, except that a budget may be raised when it is continued.
+    """What defines a study and never changes, except that a budget may be raised when it is
+    continued.
 
-    `budget` counts epochs of training; `seconds` of wall-clock, None for no limit. `open` studies may try configurations outside the pool.
+    `budget` counts epochs of training; `seconds` of wall-clock, None for no limit. `open` studies
+    may try configurations outside the pool.
     """
 
     task: str

@@ -10,8 +10,9 @@ Notation: n configurations known to the study, E = `max_epoch`.
 | `pending`       | (n,)    | epoch that a step under way will reach, 0 if none                                        |
 | `failed`        | (n,)    | diverged, out of memory, ...: no further step is taken                                   |
 
-Every change is an event, a dict that is appended to `journal.jsonl` (one write, fsynced) before it is applied, so a killed study is read back
-to the very epoch that was told last. A torn last line is dropped.
+Every change is an event, a dict that is appended to `journal.jsonl` (one write, fsynced) before it
+is applied, so a killed study is read back to the very epoch that was told last. A torn last line is
+dropped.
 """
 
 import json
@@ -45,10 +46,12 @@ class Suggests(Protocol):
 
 
 class Study:
-    """Ask a searcher for steps, tell their values; keeps the history as arrays and, given a folder, on disk.
+    """Ask a searcher for steps, tell their values; keeps the history as arrays and, given a folder,
+    on disk.
 
-    `space` is the search space, `configs` the pool of configurations; `past` holds the curves of past tasks for searchers that transfer. A `folder`
-    that holds a study already is continued, with the budget now given; raises `BadInput` if that study is another one.
+    `space` is the search space, `configs` the pool of configurations; `past` holds the curves of
+    past tasks for searchers that transfer. A `folder` that holds a study already is continued, with
+    the budget now given; raises `BadInput` if that study is another one.
     """
 
     def __init__(
@@ -77,14 +80,17 @@ class Study:
         self.elapsed = 0.0
         self.started: list[int] = []
         self.order: list[tuple[int, int]] = []
-        self.steps: list[dict[str, Any]] = []  # every step asked for, with its reason and the seconds the decision took
-        self.rows: dict[int, list[dict[str, Any]]] = {}  # the raw rows of each trial, metric in its own unit
+        # every step asked for, with its reason and the seconds the decision took
+        self.steps: list[dict[str, Any]] = []
+        # the raw rows of each trial, metric in its own unit
+        self.rows: dict[int, list[dict[str, Any]]] = {}
         self.failures: dict[int, tuple[int, str]] = {}
         self._add(list(configs))
         if self.folder is not None:
             self._open_journal(self.folder)
 
-    # -- what a searcher reads ---------------------------------------------------------------------------------------------------
+    # -- what a searcher reads
+    # ---------------------------------------------------------------------------------------------------
     @property
     def budget(self) -> int:
         """Epochs that may be spent in all."""
@@ -112,7 +118,9 @@ class Study:
 
     @property
     def available(self) -> np.ndarray:
-        """Configurations that can take a step now: not failed, not pending, not finished; (n,) bool."""
+        """Configurations that can take a step now: not failed, not pending, not finished; (n,)
+        bool.
+        """
         return ~self.failed & (self.pending == 0) & (self.epoch < self.max_epoch)
 
     @property
@@ -122,7 +130,9 @@ class Study:
 
     @property
     def incumbent(self) -> tuple[int, int, float] | None:
-        """(configuration, epoch, value) of the best observation, higher is better; None before the first."""
+        """(configuration, epoch, value) of the best observation, higher is better; None before the
+        first.
+        """
         if not np.isfinite(self.Y).any():
             return None
         where = int(np.nanargmax(self.Y))
@@ -141,10 +151,11 @@ class Study:
         return self.plan.seconds is not None and self.elapsed >= self.plan.seconds
 
     def rng(self) -> np.random.Generator:
-        """The generator of the next decision: a function of seed, task and how many decisions were made, so a resumed study repeats none.
+        """The generator of the next decision: a function of seed, task and how many decisions were
+        made, so a resumed study repeats none.
 
-        The task counts because tables are averaged over tasks, and own studies are each other's history: with one seed they all would draw the same
-        configurations.
+        The task counts because tables are averaged over tasks, and own studies are each other's
+        history: with one seed they all would draw the same configurations.
         """
         return np.random.default_rng([self.seed, self.asked, zlib.crc32(self.plan.task.encode())])
 
@@ -152,13 +163,19 @@ class Study:
         """Steps asked for and not finished: what a resumed study takes up first."""
         ids = np.flatnonzero(self.pending)
         reasons = {s["config_id"]: s["because"] for s in self.steps}
-        return [Step(int(i), int(self.epoch[i]), int(self.pending[i]), reasons.get(int(i), {})) for i in ids]
+        return [
+            Step(int(i), int(self.epoch[i]), int(self.pending[i]), reasons.get(int(i), {}))
+            for i in ids
+        ]
 
-    # -- what changes a study ----------------------------------------------------------------------------------------------------
+    # -- what changes a study
+    # ----------------------------------------------------------------------------------------------------
     def ask(self, searcher: "Suggests") -> Step | None:
-        """The next step, or None if there is nothing to do now (wait for a pending step, or the study is done).
+        """The next step, or None if there is nothing to do now (wait for a pending step, or the
+        study is done).
 
-        The step is cut to the remaining budget. Raises `BadSuggestion` if the searcher suggests what cannot be taken.
+        The step is cut to the remaining budget. Raises `BadSuggestion` if the searcher suggests
+        what cannot be taken.
         """
         if self.done or self.remaining <= 0:
             return None
@@ -169,55 +186,98 @@ class Study:
             return None
         self._check(step)
         start = int(step.start)
-        step = Step(int(step.config_id), start, min(int(step.stop), start + self.remaining), step.because)
-        self._record({"event": "ask", **asdict(step), "because": dict(step.because), "seconds": round(seconds, 6)})
+        step = Step(
+            int(step.config_id), start, min(int(step.stop), start + self.remaining), step.because
+        )
+        self._record(
+            {
+                "event": "ask",
+                **asdict(step),
+                "because": dict(step.because),
+                "seconds": round(seconds, 6),
+            }
+        )
         return step
 
     def propose(self, config: Config) -> int:
-        """Add a configuration to an open study; returns its id (that of an equal one, if known). Raises `BadInput`."""
+        """Add a configuration to an open study; returns its id (that of an equal one, if known).
+        Raises `BadInput`.
+        """
         key = config_key(config)
         if key not in self._row_of:
             if not self.open_space:
                 raise BadSuggestion(
-                    f"{config} is not in the pool of this study, which is not open to new configurations"
+                    f"{config} is not in the pool of this study, which is not open to new "
+                    "configurations"
                 )
             self.space.check(config)
             self._record({"event": "config", "config": config})
         return self._row_of[key]
 
-    def tell(self, step: Step, values: Sequence[float | Mapping[str, Any]], elapsed: float | None = None) -> None:
-        """Report the next epochs of a step: numbers in the metric's own unit, or rows with `epoch` and the metric.
+    def tell(
+        self, step: Step, values: Sequence[float | Mapping[str, Any]], elapsed: float | None = None
+    ) -> None:
+        """Report the next epochs of a step: numbers in the metric's own unit, or rows with `epoch`
+        and the metric.
 
-        A value that is not finite ends the trial as diverged; what follows it is dropped. Epochs that were told before are passed over, so that
-        telling twice is harmless. Raises `BadInput` for an unknown or failed trial, a row without its epoch or metric, or epochs out of turn.
+        A value that is not finite ends the trial as diverged; what follows it is dropped. Epochs
+        that were told before are passed over, so that telling twice is harmless. Raises `BadInput`
+        for an unknown or failed trial, a row without its epoch or metric, or epochs out of turn.
         """
         i, metric = self._known(step.config_id), self.plan.metric
         first = int(self.epoch[i])
         before = any(row["epoch"] == 0 for row in self.rows.get(i, []))
         rows: list[dict[str, Any]] = []
         for k, value in enumerate(values):
-            given = value if isinstance(value, Mapping) else {"epoch": first + 1 + k, metric: float(value)}
+            given = (
+                value
+                if isinstance(value, Mapping)
+                else {"epoch": first + 1 + k, metric: float(value)}
+            )
             row = {name: plain(entry) for name, entry in given.items()}
             if lacking := [name for name in ("epoch", metric) if name not in row]:
-                raise BadInput(f"a told row lacks {lacking[0]!r}; it has {', '.join(map(str, row))}")
+                raise BadInput(
+                    f"a told row lacks {lacking[0]!r}; it has {', '.join(map(str, row))}"
+                )
             row["epoch"] = int(row["epoch"])
             if row["epoch"] > first or (row["epoch"] == 0 and first == 0 and not before):
                 rows.append(row)
         epochs = [r["epoch"] for r in rows if r["epoch"] > 0]
         if rows and self.failed[i]:
-            raise BadInput(f"configuration {i} has failed in epoch {self.failures[i][0]}; told were epochs {epochs}")
-        if epochs != list(range(first + 1, first + 1 + len(epochs))) or first + len(epochs) > self.max_epoch:
-            raise BadInput(f"configuration {i} is at epoch {first} of {self.max_epoch}; told were epochs {epochs}")
-        bad = next((k for k, row in enumerate(rows) if row["epoch"] > 0 and not finite(row[metric])), len(rows))
-        self._record(*({"event": "epoch", "config_id": i, "row": row, "elapsed": elapsed} for row in rows[: bad + 1]))
+            raise BadInput(
+                f"configuration {i} has failed in epoch {self.failures[i][0]}; told were "
+                f"epochs {epochs}"
+            )
+        if (
+            epochs != list(range(first + 1, first + 1 + len(epochs)))
+            or first + len(epochs) > self.max_epoch
+        ):
+            raise BadInput(
+                f"configuration {i} is at epoch {first} of {self.max_epoch}; told were epochs "
+                f"{epochs}"
+            )
+        bad = next(
+            (k for k, row in enumerate(rows) if row["epoch"] > 0 and not finite(row[metric])),
+            len(rows),
+        )
+        self._record(
+            *(
+                {"event": "epoch", "config_id": i, "row": row, "elapsed": elapsed}
+                for row in rows[: bad + 1]
+            )
+        )
 
     def fail(self, step: Step, epoch: int, reason: str) -> None:
-        """End a trial: it failed in `epoch` for `reason`. An epoch that was not told counts as spent all the same."""
+        """End a trial: it failed in `epoch` for `reason`. An epoch that was not told counts as
+        spent all the same.
+        """
         i = self._known(step.config_id)
         self._record({"event": "fail", "config_id": i, "epoch": int(epoch), "reason": reason})
 
     def release(self, step: Step) -> None:
-        """Give a pending step back: it will not be finished now, and its configuration may be suggested again."""
+        """Give a pending step back: it will not be finished now, and its configuration may be
+        suggested again.
+        """
         if self.pending[step.config_id]:
             self._record({"event": "release", "config_id": step.config_id})
 
@@ -230,7 +290,8 @@ class Study:
         replace(self.plan, budget=budget, seconds=seconds)  # refused before it is written
         self._record({"event": "budget", "budget": budget, "seconds": seconds})
 
-    # -- tables ------------------------------------------------------------------------------------------------------------------
+    # -- tables
+    # ------------------------------------------------------------------------------------------------------------------
     def to_meta(self) -> "MetaDataset":
         """This study as a meta-dataset of one task."""
         from foretune.history.meta_dataset import MetaDataset
@@ -244,7 +305,13 @@ class Study:
             "tasks": [self.plan.task],
         }
         return MetaDataset.build(
-            self.space, configs, rows, metric=self.plan.metric, goal=self.plan.goal, source="foretune study", **about
+            self.space,
+            configs,
+            rows,
+            metric=self.plan.metric,
+            goal=self.plan.goal,
+            source="foretune study",
+            **about,
         )
 
     def save_tables(self) -> None:
@@ -252,22 +319,34 @@ class Study:
         if self.folder is not None and self.rows:
             self.to_meta().save(self.folder)
 
-    # -- inside ------------------------------------------------------------------------------------------------------------------
+    # -- inside
+    # ------------------------------------------------------------------------------------------------------------------
     def _check(self, step: Step) -> None:
         i = step.config_id
         if not 0 <= i < len(self.configs):
             raise BadSuggestion(f"configuration {i} is unknown: the study has {len(self.configs)}")
         if not self.available[i]:
-            state = "has failed" if self.failed[i] else "is being trained" if self.pending[i] else "is fully trained"
-            raise BadSuggestion(f"configuration {i} {state} and cannot take the suggested step to epoch {step.stop}")
+            state = (
+                "has failed"
+                if self.failed[i]
+                else "is being trained"
+                if self.pending[i]
+                else "is fully trained"
+            )
+            raise BadSuggestion(
+                f"configuration {i} {state} and cannot take the suggested step to epoch {step.stop}"
+            )
         if step.start != self.epoch[i] or not step.start < step.stop <= self.max_epoch:
             raise BadSuggestion(
-                f"configuration {i} is at epoch {self.epoch[i]} of {self.max_epoch}; suggested was {step.start} to {step.stop}"
+                f"configuration {i} is at epoch {self.epoch[i]} of {self.max_epoch}; "
+                f"suggested was {step.start} to {step.stop}"
             )
 
     def _known(self, config_id: int) -> int:
         if not 0 <= config_id < len(self.configs):
-            raise BadInput(f"configuration {config_id} is unknown: the study has {len(self.configs)}")
+            raise BadInput(
+                f"configuration {config_id} is unknown: the study has {len(self.configs)}"
+            )
         return int(config_id)
 
     def _add(self, new: list[Config]) -> None:
@@ -326,8 +405,11 @@ class Study:
                 self.plan = replace(self.plan, notes={**self.plan.notes, **event["facts"]})
 
     def _apply_epoch(self, i: int, row: dict[str, Any]) -> None:
-        value = self.plan.sign * row[self.plan.metric] if finite(row[self.plan.metric]) else math.nan
-        if i not in self.rows:  # told without having been asked for: a trial the user ran on their own
+        value = (
+            self.plan.sign * row[self.plan.metric] if finite(row[self.plan.metric]) else math.nan
+        )
+        # told without having been asked for: a trial the user ran on their own
+        if i not in self.rows:
             self.started.append(i)
         self.rows.setdefault(i, []).append(row)
         if row["epoch"] == 0:
@@ -337,7 +419,8 @@ class Study:
         self.epoch[i] = row["epoch"]
         self.spent += 1
         self.order.append((i, row["epoch"]))
-        if math.isnan(value):  # the row itself says that the trial diverged, so no kill can part the two
+        # the row itself says that the trial diverged, so no kill can part the two
+        if math.isnan(value):
             self.failed[i] = True
             self.failures[i] = (row["epoch"], f"{self.plan.metric} is {row[self.plan.metric]}")
         if self.failed[i] or self.epoch[i] >= self.pending[i]:
@@ -359,14 +442,17 @@ class Study:
                 self._apply(event)
             except (IndexError, KeyError, TypeError) as error:
                 raise BadInput(
-                    f"{journal} is damaged: its event {k + 1} cannot be applied ({type(error).__name__}: {error})"
+                    f"{journal} is damaged: its event {k + 1} cannot be applied "
+                    f"({type(error).__name__}: {error})"
                 ) from error
         if (wanted.budget, wanted.seconds) != (self.plan.budget, self.plan.seconds):
             self.raise_budget(wanted.budget, wanted.seconds)
 
     @classmethod
     def load(cls, folder: Path | str, past: "MetaDataset | None" = None) -> "Study":
-        """Read a study back from its folder, to the last epoch told. Raises `BadInput` if there is none."""
+        """Read a study back from its folder, to the last epoch told. Raises `BadInput` if there is
+        none.
+        """
         folder = Path(folder)
         try:
             header = json.loads((folder / "study.json").read_text())
@@ -383,7 +469,9 @@ class Study:
 
 
 def refuse_another(folder: Path, stored: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
-    """Raise `BadInput` if the study that `folder` holds asks another question than the one given."""
+    """Raise `BadInput` if the study that `folder` holds asks another question than the one
+    given.
+    """
     for key in ("configs", "task", "metric", "goal", "max_epoch", "seed", "open"):
         if stored.get(key) != mine[key]:
             differs = (

@@ -10,7 +10,9 @@ from foretune.tasks.pixels import SUFFIXES, check_size, decode
 from foretune.tasks.task import MIN_PER_CLASS, Task, check_memory, split_by_content
 
 
-def read_folder(path: Path | str, size: int = 64, progress: Callable[[int, int], None] | None = None) -> Task:
+def read_folder(
+    path: Path | str, size: int = 64, progress: Callable[[int, int], None] | None = None
+) -> Task:
     """Read a folder of class folders; `progress(done, total)` is called after each image.
 
     Raises:
@@ -36,10 +38,14 @@ def read_folder(path: Path | str, size: int = 64, progress: Callable[[int, int],
 
 
 def _list_folder(root: Path) -> dict[str, list[Path]]:
-    """Image files by class name, sorted, everything checked that can be checked without reading them."""
+    """Image files by class name, sorted, everything checked that can be checked without reading
+    them.
+    """
     if not root.is_dir():
         raise BadInput(
-            f"{root}: is a file, not a folder of class folders" if root.exists() else f"{root}: there is no such folder"
+            f"{root}: is a file, not a folder of class folders"
+            if root.exists()
+            else f"{root}: there is no such folder"
         )
     inside = root.resolve()
     entries = [entry for entry in sorted(root.iterdir()) if not _is_clutter(entry)]
@@ -53,9 +59,14 @@ def _list_folder(root: Path) -> dict[str, list[Path]]:
         )
         raise BadInput(f"{root}: holds images such as {loose[0].name} {beside}")
     if len(folders) < 2:
-        what = "is empty" if not entries else f"has {len(folders)} class folder{'' if len(folders) == 1 else 's'}"
+        what = (
+            "is empty"
+            if not entries
+            else f"has {len(folders)} class folder{'' if len(folders) == 1 else 's'}"
+        )
         raise BadInput(
-            f"{root}: {what}; a task is a folder with one folder of images per class, and at least 2 of them"
+            f"{root}: {what}; a task is a folder with one folder of images per class, and at "
+            "least 2 of them"
         )
     listing: dict[str, list[Path]] = {}
     for folder in folders:
@@ -64,18 +75,26 @@ def _list_folder(root: Path) -> dict[str, list[Path]]:
             if not entry.resolve().is_relative_to(inside):
                 raise BadInput(f"{entry}: is a link out of {root}; copy the file there instead")
             if entry is not folder and entry.is_dir():
-                raise BadInput(f"{entry}: is a folder inside a class folder; classes cannot be nested")
+                raise BadInput(
+                    f"{entry}: is a folder inside a class folder; classes cannot be nested"
+                )
             if entry is not folder and entry.suffix.lower() not in SUFFIXES:
                 raise BadInput(
-                    f"{entry}: is no image of a kind read here ({', '.join(sorted(SUFFIXES))}); convert or remove it"
+                    f"{entry}: is no image of a kind read here "
+                    f"({', '.join(sorted(SUFFIXES))}); convert or remove it"
                 )
         if len(found) < MIN_PER_CLASS:
             raise BadInput(
-                f"{folder}: class with {len(found)} images, at least {MIN_PER_CLASS} are needed (train, valid, test)"
+                f"{folder}: class with {len(found)} images, at least {MIN_PER_CLASS} are "
+                "needed (train, valid, test)"
             )
         listing[folder.name] = found
     return listing
 
 
 def _is_clutter(entry: Path) -> bool:
-    return entry.name.startswith(".") or entry.name.lower() in ("thumbs.db", "desktop.ini", "__macosx")
+    return entry.name.startswith(".") or entry.name.lower() in (
+        "thumbs.db",
+        "desktop.ini",
+        "__macosx",
+    )

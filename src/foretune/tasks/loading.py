@@ -18,13 +18,16 @@ def prepared(data: Path | str) -> list[str]:
 
 
 def load_task(
-    spec: str | Path, data: Path | str = "data", size: int = 64, progress: Callable[[int, int], None] | None = None
+    spec: str | Path,
+    data: Path | str = "data",
+    size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Task:
     """Load a task at `size` pixels from what the user named.
 
-    `spec` is, in this order: `torchvision:NAME` (see `foretune.tasks.torchvision`), the name of a task prepared in
-    `data`/images (write `./NAME` for a folder of the same name), a folder of class folders, or an .npz that
-    `Task.save` wrote.
+    `spec` is, in this order: `torchvision:NAME` (see `foretune.tasks.torchvision`), the name of a
+    task prepared in `data`/images (write `./NAME` for a folder of the same name), a folder of class
+    folders, or an .npz that `Task.save` wrote.
 
     Raises:
         BadInput: nothing of that name, or it cannot be used.
@@ -47,9 +50,12 @@ def load_task(
         if path.suffix.lower() == ".npz":
             return Task.load(path).resized(size)
         if path.suffix.lower() in ARCHIVES:
-            raise BadInput(f"{spec}: is an archive; unpack it and give the folder that holds the class folders")
+            raise BadInput(
+                f"{spec}: is an archive; unpack it and give the folder that holds the class folders"
+            )
         raise BadInput(
-            f"{spec}: is a file; give a folder of class folders, an .npz of foretune, or the name of a prepared task"
+            f"{spec}: is a file; give a folder of class folders, an .npz of foretune, or the "
+            "name of a prepared task"
         )
     raise BadInput(_unknown(spec, data))
 
@@ -59,8 +65,17 @@ def _unknown(spec: str, data: Path) -> str:
 
     if spec in EMBEDDED:
         out = data / "images"
-        return f"{spec}: is not prepared in {out} yet; run: python -m foretune.pipeline.tasks {spec} --out {out}"
+        return (
+            f"{spec}: is not prepared in {out} yet; run: python -m foretune.pipeline.tasks "
+            f"{spec} --out {out}"
+        )
     names = prepared(data)
     near = difflib.get_close_matches(spec, sorted({*names, *EMBEDDED}), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"prepared tasks: {', '.join(names) if names else 'none'}"
-    return f"{spec}: there is no such folder, .npz file or prepared task in {data / 'images'}; {hint}"
+    hint = (
+        f"did you mean {' or '.join(near)}?"
+        if near
+        else f"prepared tasks: {', '.join(names) if names else 'none'}"
+    )
+    return (
+        f"{spec}: there is no such folder, .npz file or prepared task in {data / 'images'}; {hint}"
+    )

@@ -1,6 +1,7 @@
 """Image tasks: labelled images with a fixed split.
 
-Shapes: N images, C classes, H = W pixels. `images` is uint8 (N, H, W, 3), `labels` int64 (N,), `split` uint8 (N,).
+Shapes: N images, C classes, H = W pixels. `images` is uint8 (N, H, W, 3), `labels` int64 (N,),
+`split` uint8 (N,).
 """
 
 import hashlib
@@ -34,8 +35,8 @@ MAX_BYTES = 4 * 2**30  # of decoded pixels: a task is held in memory as one arra
 class Task:
     """A named image-classification dataset with a fixed split (0 train, 1 valid, 2 test).
 
-    `source` names the dataset that it was cut from: tasks of one source stay on one side in leave-one-source-out
-    comparisons.
+    `source` names the dataset that it was cut from: tasks of one source stay on one side in
+    leave-one-source-out comparisons.
 
     Raises:
         BadInput: the arrays do not fit together, or a class is empty.
@@ -53,17 +54,27 @@ class Task:
         n, classes = len(self.labels), len(self.class_names)
         if self.images.ndim != 4 or self.images.shape[3] != 3 or self.images.dtype != np.uint8:
             raise BadInput(
-                f"{self.name}: images must be uint8 (N, H, W, 3), but are {self.images.dtype} {self.images.shape}"
+                f"{self.name}: images must be uint8 (N, H, W, 3), but are {self.images.dtype} "
+                f"{self.images.shape}"
             )
         if not len(self.images) == n == len(self.split):
             raise BadInput(
-                f"{self.name}: {len(self.images)} images, {n} labels, {len(self.split)} split entries must be as many"
+                f"{self.name}: {len(self.images)} images, {n} labels, {len(self.split)} split "
+                "entries must be as many"
             )
         if classes < 2:
-            raise BadInput(f"{self.name}: has {classes} class, a classification task needs at least 2")
-        counts = np.bincount(self.labels, minlength=classes) if n and self.labels.min() >= 0 else np.zeros(0)
+            raise BadInput(
+                f"{self.name}: has {classes} class, a classification task needs at least 2"
+            )
+        counts = (
+            np.bincount(self.labels, minlength=classes)
+            if n and self.labels.min() >= 0
+            else np.zeros(0)
+        )
         if len(counts) != classes or (counts == 0).any():
-            raise BadInput(f"{self.name}: labels must be 0 to {classes - 1} with every class present")
+            raise BadInput(
+                f"{self.name}: labels must be 0 to {classes - 1} with every class present"
+            )
 
     @property
     def num_classes(self) -> int:
@@ -71,7 +82,9 @@ class Task:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) over images, labels, class names and split; name, source and licence do not count."""
+        """SHA-256 (hex) over images, labels, class names and split; name, source and licence do not
+        count.
+        """
         digest = hashlib.sha256(f"{self.images.shape} {list(self.class_names)}".encode())
         for array in (self.images, self.labels.astype("<i8"), self.split):
             digest.update(np.ascontiguousarray(array).data)
@@ -88,12 +101,25 @@ class Task:
         """The same task at another edge length; the split stays, the hash changes."""
         if self.images.shape[1:3] == (check_size(size), size):
             return self
-        return replace(self, images=np.stack([square(Image.fromarray(image), size) for image in self.images]))
+        return replace(
+            self, images=np.stack([square(Image.fromarray(image), size) for image in self.images])
+        )
 
     def save(self, path: Path | str, comment: str = "") -> None:
-        """Write an .npz by rename; the same task and comment give the same bytes (entries carry a fixed date)."""
-        text = {"name": self.name, "source": self.source, "licence": self.licence, "class_names": self.class_names}
-        arrays = {"images": self.images, "labels": self.labels.astype(np.int64), "split": self.split.astype(np.uint8)}
+        """Write an .npz by rename; the same task and comment give the same bytes (entries carry a
+        fixed date).
+        """
+        text = {
+            "name": self.name,
+            "source": self.source,
+            "licence": self.licence,
+            "class_names": self.class_names,
+        }
+        arrays = {
+            "images": self.images,
+            "labels": self.labels.astype(np.int64),
+            "split": self.split.astype(np.uint8),
+        }
         arrays |= {key: np.array(value, dtype=np.str_) for key, value in text.items()}
         with files.replace(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
             archive.comment = comment.encode()
@@ -105,17 +131,28 @@ class Task:
 
     @classmethod
     def load(cls, path: Path | str) -> "Task":
-        """Read what `save` wrote; a file with `images`, `labels` and `class_names` only gets a split."""
+        """Read what `save` wrote; a file with `images`, `labels` and `class_names` only gets a
+        split.
+        """
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as stored:
                 missing = {"images", "labels", "class_names"} - set(stored.files)
                 if missing:
-                    raise BadInput(f"{path}: is no image task, it lacks {', '.join(sorted(missing))}")
+                    raise BadInput(
+                        f"{path}: is no image task, it lacks {', '.join(sorted(missing))}"
+                    )
                 found = {key: stored[key] for key in stored.files}
         except BadInput:
             raise
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError, TypeError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            zipfile.BadZipFile,
+            EOFError,
+            TypeError,
+            AttributeError,
+        ) as error:
             raise BadInput(f"{path}: cannot be read as an image task (.npz): {error}") from error
         text = {
             key: str(found.get(key, default))
@@ -123,7 +160,11 @@ class Task:
         }
         images, labels = found["images"], found["labels"].astype(np.int64)
         names = tuple(str(name) for name in found["class_names"])
-        split = found["split"].astype(np.uint8) if "split" in found else split_by_content(images, labels, names)
+        split = (
+            found["split"].astype(np.uint8)
+            if "split" in found
+            else split_by_content(images, labels, names)
+        )
         return cls(images=images, labels=labels, class_names=names, split=split, **text)
 
 
@@ -134,12 +175,12 @@ def split_by_content(
     groups: Sequence[str] | None = None,
     shares: Sequence[float] = SHARES,
 ) -> np.ndarray:
-    """Fixed stratified split (60/20/20 by default), uint8 (N,), that depends on the pixels alone, not on file names
-    or order.
+    """Fixed stratified split (60/20/20 by default), uint8 (N,), that depends on the pixels alone,
+    not on file names or order.
 
-    Images with equal pixels, and images of one group (one patient, one font), fall in the same part, so that nothing
-    leaks. Units are dealt out in the order of their SHA-256, largest first, each to the part that lacks most of its
-    classes.
+    Images with equal pixels, and images of one group (one patient, one font), fall in the same
+    part, so that nothing leaks. Units are dealt out in the order of their SHA-256, largest first,
+    each to the part that lacks most of its classes.
 
     Raises:
         BadInput: a class that cannot be in every part that has a share.
@@ -147,7 +188,8 @@ def split_by_content(
     keys = [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in images]
     units = _units(keys, groups)
     totals = np.bincount(labels)
-    target = np.maximum(np.array(shares)[:, None] * totals, 1e-9)  # (3, C); a part without a share lacks nothing
+    # (3, C); a part without a share lacks nothing
+    target = np.maximum(np.array(shares)[:, None] * totals, 1e-9)
     have = np.zeros_like(target)
     split = np.zeros(len(labels), dtype=np.uint8)
     for rows in sorted(units, key=lambda rows: (-len(rows), min(keys[row] for row in rows))):

@@ -1,9 +1,11 @@
-"""torchvision's classification datasets as tasks: `torchvision:NAME` or `torchvision:NAME:PER_CLASS`.
+"""torchvision's classification datasets as tasks: `torchvision:NAME` or
+`torchvision:NAME:PER_CLASS`.
 
-The dataset's own parts are kept where it has them: its test part (or, where that is not public, its validation part)
-is `test`, its validation part `valid`. What is missing is cut off the rest, by content: a quarter of what would be
-`train` becomes `valid`; a dataset without parts is split 60/20/20. `PER_CLASS` takes a fixed number of images of each
-class of each part, evenly spaced, for datasets too large for memory (Places365 at 64 px would need 21 GiB).
+The dataset's own parts are kept where it has them: its test part (or, where that is not public, its
+validation part) is `test`, its validation part `valid`. What is missing is cut off the rest, by
+content: a quarter of what would be `train` becomes `valid`; a dataset without parts is split
+60/20/20. `PER_CLASS` takes a fixed number of images of each class of each part, evenly spaced, for
+datasets too large for memory (Places365 at 64 px would need 21 GiB).
 """
 
 import zipfile
@@ -30,9 +32,13 @@ class Parts:
     common: Options = field(default_factory=dict)
 
 
-def _split(train: str = "train", valid: str | None = None, test: str | None = "test", **common: Any) -> Parts:
+def _split(
+    train: str = "train", valid: str | None = None, test: str | None = "test", **common: Any
+) -> Parts:
     named = {TRAIN: train, VALID: valid, TEST: test}
-    return Parts({part: {"split": name} for part, name in named.items() if name is not None}, common)
+    return Parts(
+        {part: {"split": name} for part, name in named.items() if name is not None}, common
+    )
 
 
 _TRAIN_FLAG = Parts({TRAIN: {"train": True}, TEST: {"train": False}})
@@ -76,18 +82,26 @@ def read_torchvision(spec: str, root: Path, size: int = 64) -> Task:
     name, _, count = spec.partition(":")
     if name not in DATASETS:
         raise BadInput(
-            f"torchvision:{name}: is not one of the classification datasets read here: {', '.join(DATASETS)}"
+            f"torchvision:{name}: is not one of the classification datasets read here: "
+            f"{', '.join(DATASETS)}"
         )
     if count and not (count.isdigit() and int(count) >= 3):
-        raise BadInput(f"torchvision:{spec}: {count!r} must be a number of images per class, at least 3")
+        raise BadInput(
+            f"torchvision:{spec}: {count!r} must be a number of images per class, at least 3"
+        )
     check_size(size)
     parts = {
         part: _open(name, root, {**DATASETS[name].common, **options})
         for part, options in DATASETS[name].options.items()
     }
-    rows = {part: _rows(_targets(dataset), int(count) if count else None) for part, dataset in parts.items()}
+    rows = {
+        part: _rows(_targets(dataset), int(count) if count else None)
+        for part, dataset in parts.items()
+    }
     total = sum(len(found) for found in rows.values())
-    check_memory(total, size, f"torchvision:{name} (take a part of it with torchvision:{name}:PER_CLASS)")
+    check_memory(
+        total, size, f"torchvision:{name} (take a part of it with torchvision:{name}:PER_CLASS)"
+    )
     images = np.empty((total, size, size, 3), dtype=np.uint8)
     labels, official = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.uint8)
     at = 0
@@ -115,14 +129,16 @@ def _open(name: str, root: Path, options: Options) -> Any:
     make = getattr(torchvision.datasets, name)
     try:
         return make(str(root), download=False, **options)
-    except (OSError, RuntimeError, ValueError, TypeError):  # not there yet, or a dataset whose option is its own
+    # not there yet, or a dataset whose option is its own
+    except (OSError, RuntimeError, ValueError, TypeError):
         pass
     try:
         root.mkdir(parents=True, exist_ok=True)
         return make(str(root), download=True, **options)
     except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput(
-            f"torchvision:{name}: is not in {root} and cannot be downloaded here ({_brief(error)}). "
+            f"torchvision:{name}: is not in {root} and cannot be downloaded here "
+            f"({_brief(error)}). "
             f"Run this once where there is a network, or put the dataset's files into {root}, "
             f"laid out as torchvision.datasets.{name} expects them"
         ) from error
@@ -151,15 +167,21 @@ def _rows(targets: np.ndarray, per_class: int | None) -> np.ndarray:
     taken = []
     for label in np.unique(targets[usable]):
         rows = np.flatnonzero(targets == label)
-        taken.append(rows[np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int)])
+        taken.append(
+            rows[np.linspace(0, len(rows) - 1, min(per_class, len(rows))).round().astype(int)]
+        )
     return np.sort(np.concatenate(taken))
 
 
 def _names(labels: np.ndarray, dataset: Any) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels 0 to C - 1 without gaps, and the classes' names where the dataset knows them."""
     present, dense = np.unique(labels, return_inverse=True)
-    known: Sequence[Any] = getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or ()
-    return dense.astype(np.int64), tuple(str(known[label]) if label < len(known) else str(label) for label in present)
+    known: Sequence[Any] = (
+        getattr(dataset, "classes", None) or getattr(dataset, "categories", None) or ()
+    )
+    return dense.astype(np.int64), tuple(
+        str(known[label]) if label < len(known) else str(label) for label in present
+    )
 
 
 def _complete(images: np.ndarray, labels: np.ndarray, official: np.ndarray) -> np.ndarray:

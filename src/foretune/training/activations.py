@@ -1,10 +1,12 @@
 """Images and frozen activations, held on the device and shared by the trials of a process.
 
-A frozen trunk gives the same output in every epoch and in every trial, so it is computed once and trials read it back. With
-augmentation, `VIEWS` augmented copies are kept and epochs cycle through them (epoch e sees view (e - 1) mod `VIEWS`); the views' random
-numbers depend on the view alone, so that all trials and seeds share them. A view is computed when an epoch first asks for it.
+A frozen trunk gives the same output in every epoch and in every trial, so it is computed once and
+trials read it back. With augmentation, `VIEWS` augmented copies are kept and epochs cycle through
+them (epoch e sees view (e - 1) mod `VIEWS`); the views' random numbers depend on the view alone, so
+that all trials and seeds share them. A view is computed when an epoch first asks for it.
 
-The cache is bounded in bytes and drops what was used longest ago; nothing depends on what it holds except time.
+The cache is bounded in bytes and drops what was used longest ago; nothing depends on what it holds
+except time.
 """
 
 from __future__ import annotations
@@ -23,11 +25,15 @@ from foretune.training.augmentation import augment, normalise, resize, to_float
 from foretune.training.networks import Network
 
 VIEWS = 4
-CHUNK = 128  # images that go through a frozen trunk at once: fixed, so that the activations do not depend on a trial's batch size
+# images that go through a frozen trunk at once: fixed, so that the activations do not depend on a
+# trial's batch size
+CHUNK = 128
 
 
 class Activations:
-    """Tensors by key, least recently used first out, never more than `limit` bytes together (a larger one is not kept)."""
+    """Tensors by key, least recently used first out, never more than `limit` bytes together (a
+    larger one is not kept).
+    """
 
     def __init__(self, limit: int):
         self.limit = limit
@@ -58,7 +64,9 @@ def shared() -> Activations:
 
 
 def subset(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Indices of at most `limit` labels, each class by its share, the same for every trial (0 = all). Shape (n,), ascending."""
+    """Indices of at most `limit` labels, each class by its share, the same for every trial (0 =
+    all). Shape (n,), ascending.
+    """
     if limit == 0 or limit >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng(0)
@@ -72,11 +80,29 @@ def subset(labels: np.ndarray, limit: int) -> np.ndarray:
 
 
 class Part:
-    """The images of one part of a task as a trial sees them: uint8 (N, 3, size, size) and labels (N,), on the device."""
+    """The images of one part of a task as a trial sees them: uint8 (N, 3, size, size) and labels
+    (N,), on the device.
+    """
 
-    def __init__(self, task: Task, part: str, *, limit: int, size: int, device: torch.device, cache: Activations):
+    def __init__(
+        self,
+        task: Task,
+        part: str,
+        *,
+        limit: int,
+        size: int,
+        device: torch.device,
+        cache: Activations,
+    ):
         self.cache, self.device = cache, device
-        self.key: tuple[Any, ...] = (task.hash, part, limit, size, str(device), torch.get_num_threads())
+        self.key: tuple[Any, ...] = (
+            task.hash,
+            part,
+            limit,
+            size,
+            str(device),
+            torch.get_num_threads(),
+        )
         self._task, self._part, self._limit, self._size = task, part, limit, size
         self.labels = cache.get((*self.key, "labels"), lambda: self._load()[1])
         self.images = cache.get((*self.key, "images"), lambda: self._load()[0])
@@ -88,12 +114,13 @@ class Part:
         images, labels = self._task.part(self._part)
         chosen = subset(labels, self._limit)
         pixels = torch.from_numpy(np.ascontiguousarray(images[chosen].transpose(0, 3, 1, 2)))
-        return resize(pixels, self._size).to(self.device), torch.from_numpy(labels[chosen].astype(np.int64)).to(
-            self.device
-        )
+        return resize(pixels, self._size).to(self.device), torch.from_numpy(
+            labels[chosen].astype(np.int64)
+        ).to(self.device)
 
     def at_boundary(self, network: Network, origin: Hashable, policy: str, view: int) -> Tensor:
-        """The output of `network`'s frozen stages for all images: (N, C, h, w), or (N, C) where only the head is trained.
+        """The output of `network`'s frozen stages for all images: (N, C, h, w), or (N, C) where
+        only the head is trained.
 
         `origin` names the trunk's weights (the seed of a random one), `view` the augmented copy.
         """
@@ -106,6 +133,10 @@ class Part:
         outputs = []
         for images in self.images.split(CHUNK):
             pixels = augment(to_float(images), policy, generator)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-                outputs.append(network(normalise(pixels, network.mean, network.std), stop=network.first))
+            with torch.autocast(
+                self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
+            ):
+                outputs.append(
+                    network(normalise(pixels, network.mean, network.std), stop=network.first)
+                )
         return torch.cat(outputs)

@@ -1,4 +1,5 @@
-"""Batched augmentation on tensors: the images never leave the device, and the same generator gives the same pictures.
+"""Batched augmentation on tensors: the images never leave the device, and the same generator gives
+the same pictures.
 
 | policy             | what it does to each image of a batch                                                               |
 |--------------------|-----------------------------------------------------------------------------------------------------|
@@ -35,7 +36,9 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 def augment(pixels: Tensor, policy: str, generator: torch.Generator) -> Tensor:
-    """Augment float (B, 3, H, W) in [0, 1] with fresh draws from the CPU `generator`; raises `BadInput` for an unknown policy."""
+    """Augment float (B, 3, H, W) in [0, 1] with fresh draws from the CPU `generator`; raises
+    `BadInput` for an unknown policy.
+    """
     if policy not in POLICIES:
         raise BadInput(f"augmentation must be one of {', '.join(POLICIES)}, but got {policy!r}")
     if policy == "none":
@@ -43,12 +46,19 @@ def augment(pixels: Tensor, policy: str, generator: torch.Generator) -> Tensor:
     count, device = len(pixels), pixels.device
     draws = torch.rand(count, 7, generator=generator).to(device)
     side = 0.7 + 0.3 * draws[:, 0]
-    flip = 1 - 2 * (draws[:, 3] < 0.5).float() if policy != "crop" else torch.ones(count, device=device)
-    transform = torch.zeros(count, 2, 3, device=device)  # output coordinates to input coordinates, both in [-1, 1]
+    flip = (
+        1 - 2 * (draws[:, 3] < 0.5).float()
+        if policy != "crop"
+        else torch.ones(count, device=device)
+    )
+    # output coordinates to input coordinates, both in [-1, 1]
+    transform = torch.zeros(count, 2, 3, device=device)
     transform[:, 0, 0], transform[:, 1, 1] = side * flip, side
     transform[:, :, 2] = (1 - side[:, None]) * (2 * draws[:, 1:3] - 1)
     grid = F.affine_grid(transform, list(pixels.shape), align_corners=False)
-    pixels = F.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    pixels = F.grid_sample(
+        pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False
+    )
     if policy == "crop_flip_colour":
         factor = (0.6 + 0.8 * draws[:, 4:7]).view(count, 3, 1, 1, 1)
         pixels = (pixels * factor[:, 0]).clamp(0, 1)
@@ -60,11 +70,15 @@ def augment(pixels: Tensor, policy: str, generator: torch.Generator) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """uint8 (N, 3, H, W) to uint8 (N, 3, size, size): antialiased bilinear, in chunks so that floats of all images never exist at once."""
+    """uint8 (N, 3, H, W) to uint8 (N, 3, size, size): antialiased bilinear, in chunks so that
+    floats of all images never exist at once.
+    """
     if images.shape[-2:] == (size, size):
         return images
     chunks = []
     for part in images.split(256):
-        scaled = F.interpolate(part.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+        scaled = F.interpolate(
+            part.float(), (size, size), mode="bilinear", antialias=True, align_corners=False
+        )
         chunks.append(scaled.round_().clamp_(0, 255).to(torch.uint8))
     return torch.cat(chunks)

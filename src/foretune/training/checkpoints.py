@@ -1,8 +1,9 @@
 """The file that carries a trial from one step to the next.
 
-Layout: 8 bytes `FORETUNE`, the sha256 of the rest (32 bytes), then a PyTorch archive of plain containers and tensors, which is read with
-`weights_only=True`. The digest tells a whole file from a damaged one, which a bit flipped inside a tensor would not by itself.
-Files are replaced by rename: a killed run leaves the one before.
+Layout: 8 bytes `FORETUNE`, the sha256 of the rest (32 bytes), then a PyTorch archive of plain
+containers and tensors, which is read with `weights_only=True`. The digest tells a whole file from a
+damaged one, which a bit flipped inside a tensor would not by itself. Files are replaced by rename:
+a killed run leaves the one before.
 """
 
 from __future__ import annotations
@@ -31,13 +32,18 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The content of `path`, or None where the file is missing or damaged: then the trial starts again, with the same numbers."""
+    """The content of `path`, or None where the file is missing or damaged: then the trial starts
+    again, with the same numbers.
+    """
     try:
         whole = path.read_bytes()
     except FileNotFoundError:
         return None
     payload = whole[_HEADER:]
-    if whole[: len(MAGIC)] != MAGIC or whole[len(MAGIC) : _HEADER] != hashlib.sha256(payload).digest():
+    if (
+        whole[: len(MAGIC)] != MAGIC
+        or whole[len(MAGIC) : _HEADER] != hashlib.sha256(payload).digest()
+    ):
         return None
     try:
         content = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)

@@ -1,10 +1,13 @@
-"""Convolutions that are quick on the few pixels that small images leave in the last stages of a network.
+"""Convolutions that are quick on the few pixels that small images leave in the last stages of a
+network.
 
-At 48 px a network's last blocks see 2 x 2 or 3 x 3 pixels. There, on a CPU, oneDNN has no fast weight gradient of a depthwise
-convolution and falls back to one that takes 4 to 8 times longer, and a 1 x 1 convolution is slower than the matrix product that it is.
-`quicken` replaces both; parameters, names and, up to rounding, results stay. Measured on one core, forward and backward of a batch of 32,
-milliseconds before and after: depthwise 3 x 3 of 960 channels on 2 x 2 pixels 14.0, 2.1; depthwise 5 x 5 of 672 channels, stride 2, on
-3 x 3 pixels 27.3, 3.5; pointwise 320 to 1,280 channels on 2 x 2 pixels 7.7, 4.4.
+At 48 px a network's last blocks see 2 x 2 or 3 x 3 pixels. There, on a CPU, oneDNN has no fast
+weight gradient of a depthwise convolution and falls back to one that takes 4 to 8 times longer, and
+a 1 x 1 convolution is slower than the matrix product that it is. `quicken` replaces both;
+parameters, names and, up to rounding, results stay. Measured on one core, forward and backward of a
+batch of 32, milliseconds before and after: depthwise 3 x 3 of 960 channels on 2 x 2 pixels 14.0,
+2.1; depthwise 5 x 5 of 672 channels, stride 2, on 3 x 3 pixels 27.3, 3.5; pointwise 320 to 1,280
+channels on 2 x 2 pixels 7.7, 4.4.
 """
 
 from __future__ import annotations
@@ -20,7 +23,9 @@ POINTWISE_SIDE = 6  # up to this many pixels a side, the matrix product is the f
 
 
 class _Depthwise(torch.autograd.Function):
-    """Depthwise convolution whose weight gradient is a sum of k x k shifted products, channels last."""
+    """Depthwise convolution whose weight gradient is a sum of k x k shifted products, channels
+    last.
+    """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -36,7 +41,8 @@ class _Depthwise(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             grad_x = conv2d_input(x.shape, weight, grad, stride, padding, 1, len(weight))
         if ctx.needs_input_grad[1]:
-            padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))  # (B, H + 2p, W + 2p, C)
+            # (B, H + 2p, W + 2p, C)
+            padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding))
             grad = grad.permute(0, 2, 3, 1)  # (B, h, w, C)
             down, right = stride * (grad.shape[1] - 1) + 1, stride * (grad.shape[2] - 1) + 1
             sums = [
@@ -55,11 +61,15 @@ class Pointwise(nn.Conv2d):
         """(B, in, H, W) to (B, out, H, W)."""
         if x.is_cuda or x.shape[-1] > POINTWISE_SIDE:
             return super().forward(x)
-        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+        return F.linear(x.permute(0, 2, 3, 1), self.weight.flatten(1), self.bias).permute(
+            0, 3, 1, 2
+        )
 
 
 class Depthwise(nn.Conv2d):
-    """Depthwise convolution with equal stride and padding both ways, its own weight gradient where the kernel covers the whole map."""
+    """Depthwise convolution with equal stride and padding both ways, its own weight gradient where
+    the kernel covers the whole map.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, C, h, w)."""
@@ -78,16 +88,28 @@ def _kind(conv: nn.Module) -> type[nn.Conv2d] | None:
         or isinstance(conv.padding, str)
     ):
         return None
-    if conv.kernel_size == (1, 1) and conv.stride == (1, 1) and conv.groups == 1 and conv.padding == (0, 0):
+    if (
+        conv.kernel_size == (1, 1)
+        and conv.stride == (1, 1)
+        and conv.groups == 1
+        and conv.padding == (0, 0)
+    ):
         return Pointwise
-    square = len({conv.kernel_size[0], conv.kernel_size[1]}) == len({*conv.stride}) == len({*conv.padding}) == 1
+    square = (
+        len({conv.kernel_size[0], conv.kernel_size[1]})
+        == len({*conv.stride})
+        == len({*conv.padding})
+        == 1
+    )
     if conv.groups == conv.in_channels == conv.out_channels > 1 and square and conv.bias is None:
         return Depthwise
     return None
 
 
 def quicken(module: nn.Module) -> nn.Module:
-    """Replace the convolutions inside `module` by quicker ones over the same parameters; returns `module`."""
+    """Replace the convolutions inside `module` by quicker ones over the same parameters; returns
+    `module`.
+    """
     for name, child in module.named_children():
         kind = _kind(child)
         if kind is None:

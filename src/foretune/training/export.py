@@ -1,7 +1,8 @@
 """The network of a finished trial as two files, for whoever wants to predict with it.
 
-`NAME.pt` is the state_dict, weights only; `NAME.json` says which network they belong to, the classes in the order of its outputs, the image
-size and normalisation, and where it came from (task, configuration, epoch, validation accuracy). Neither holds code.
+`NAME.pt` is the state_dict, weights only; `NAME.json` says which network they belong to, the
+classes in the order of its outputs, the image size and normalisation, and where it came from (task,
+configuration, epoch, validation accuracy). Neither holds code.
 
     probabilities = predict("best.pt", images)        # uint8 (N, H, W, 3), any H and W
 """
@@ -25,7 +26,8 @@ FORMAT = 1
 
 
 def export(checkpoint: Path, path: Path) -> None:
-    """Write the network that `checkpoint` holds to `path` (.pt), and what it is to the .json beside it; both by rename.
+    """Write the network that `checkpoint` holds to `path` (.pt), and what it is to the .json beside
+    it; both by rename.
 
     Raises `BadInput` where the checkpoint is missing or damaged.
     """
@@ -36,11 +38,17 @@ def export(checkpoint: Path, path: Path) -> None:
     chosen = recipe(state["config"], settings)
     classes = state["class_names"]
     network = networks.build(
-        chosen.network, len(classes), settings.pretrained, finetune=chosen.finetune, seed=state["network_seed"]
+        chosen.network,
+        len(classes),
+        settings.pretrained,
+        finetune=chosen.finetune,
+        seed=state["network_seed"],
     )
     network.load_state_dict(state["network"], strict=False)  # frozen stages are not in it
     with replace(path) as temporary:
-        torch.save({key: value.contiguous() for key, value in network.state_dict().items()}, temporary)
+        torch.save(
+            {key: value.contiguous() for key, value in network.state_dict().items()}, temporary
+        )
     last = state["rows"][-1]
     about = {
         "format": FORMAT,
@@ -58,29 +66,44 @@ def export(checkpoint: Path, path: Path) -> None:
 
 
 def load(path: Path | str, device: str = "cpu") -> tuple[networks.Network, dict[str, Any]]:
-    """The network in eval mode and its JSON. Needs no ImageNet weights and no network. Raises `BadInput` for files that are not such a pair."""
+    """The network in eval mode and its JSON. Needs no ImageNet weights and no network. Raises
+    `BadInput` for files that are not such a pair.
+    """
     path = Path(path)
     try:
         about = json.loads(path.with_suffix(".json").read_text())
         name, classes = about["network"], about["classes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(
-            f"{path.with_suffix('.json')} must be the JSON written beside an exported network, but: {error}"
+            f"{path.with_suffix('.json')} must be the JSON written beside an exported "
+            f"network, but: {error}"
         ) from error
     network = networks.build(name, len(classes), pretrained=False)
     try:
         network.load_state_dict(networks.read(path, str(path)))
     except RuntimeError as error:
-        raise BadInput(f"{path} does not fit the network {name} of {path.with_suffix('.json').name}") from error
+        raise BadInput(
+            f"{path} does not fit the network {name} of {path.with_suffix('.json').name}"
+        ) from error
     return network.eval().to(device), about
 
 
 def predict(path: Path | str, images: np.ndarray, device: str = "cpu") -> np.ndarray:
-    """Class probabilities, float32 (N, classes), of uint8 images (N, H, W, 3); columns in the order of the JSON's `classes`."""
+    """Class probabilities, float32 (N, classes), of uint8 images (N, H, W, 3); columns in the order
+    of the JSON's `classes`.
+    """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
-        raise BadInput(f"images must be uint8 of shape (N, H, W, 3), but got {images.dtype} of shape {images.shape}")
+        raise BadInput(
+            f"images must be uint8 of shape (N, H, W, 3), but got {images.dtype} of shape "
+            f"{images.shape}"
+        )
     network, about = load(path, device)
-    pixels = resize(torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), about["image_size"])
+    pixels = resize(
+        torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), about["image_size"]
+    )
     with torch.inference_mode():
-        parts = [network(normalise(to_float(p.to(device)), network.mean, network.std)) for p in pixels.split(256)]
+        parts = [
+            network(normalise(to_float(p.to(device)), network.mean, network.std))
+            for p in pixels.split(256)
+        ]
         return torch.cat(parts).softmax(1).cpu().numpy()

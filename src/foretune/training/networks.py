@@ -1,7 +1,9 @@
-"""The networks that trials train: one shape for all of them, ImageNet weights, and which layers a trial fine-tunes.
+"""The networks that trials train: one shape for all of them, ImageNet weights, and which layers a
+trial fine-tunes.
 
-Every network is a chain of named stages, from the stem to the head: `stages[-1]` is the classifier, everything before it is the
-trunk. A trial trains the stages from a boundary on and leaves those before it as they are:
+Every network is a chain of named stages, from the stem to the head: `stages[-1]` is the classifier,
+everything before it is the trunk. A trial trains the stages from a boundary on and leaves those
+before it as they are:
 
 | finetune      | stages trained                                                                |
 |---------------|-------------------------------------------------------------------------------|
@@ -19,7 +21,8 @@ trunk. A trial trains the stages from a boundary on and leaves those before it a
 | `resnet18/34/50`    | torchvision | the model zoo                                                        |
 | `seresnext50`       | timm        | the model zoo (32x4d)                                                |
 
-Validation accuracy and CPU seconds (one busy core) of 5 epochs on 400 images, last blocks trained (random network: all), Adam 1e-3, one seed:
+Validation accuracy and CPU seconds (one busy core) of 5 epochs on 400 images, last blocks trained
+(random network: all), Adam 1e-3, one seed:
 
 | network, weights             | letters, 26 classes: 32 px | 48 px      | 64 px       |
 |------------------------------|----------------------------|------------|-------------|
@@ -49,7 +52,9 @@ from foretune.packages import Package, fetch, member
 from foretune.training.convolutions import quicken
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FOOLBOX = Package("foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb", 2, "MIT")
+FOOLBOX = Package(
+    "foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb", 2, "MIT"
+)
 FINETUNE = ("head", "last_blocks", "most", "all")
 
 
@@ -101,15 +106,18 @@ ARCHITECTURES: dict[str, Architecture] = {
 def architecture(name: str) -> Architecture:
     """The entry of `name`; raises `BadInput` for a network that is not there."""
     if name not in ARCHITECTURES:
-        raise BadInput(f"network {name!r} is not known; one of {', '.join(ARCHITECTURES)} would be right")
+        raise BadInput(
+            f"network {name!r} is not known; one of {', '.join(ARCHITECTURES)} would be right"
+        )
     return ARCHITECTURES[name]
 
 
 class Network(nn.Module):
     """A chain of named stages; `forward` may start and stop between any two of them.
 
-    Input (B, 3, H, W) float, normalised by `mean` and `std` of pixel values in [0, 1]; output logits (B, num_classes). Stages before
-    `first` are frozen: no gradient, and their BatchNorm stays in eval mode whatever `train()` says.
+    Input (B, 3, H, W) float, normalised by `mean` and `std` of pixel values in [0, 1]; output
+    logits (B, num_classes). Stages before `first` are frozen: no gradient, and their BatchNorm
+    stays in eval mode whatever `train()` says.
     """
 
     def __init__(self, name: str, stages: Mapping[str, nn.Module]):
@@ -135,9 +143,12 @@ class Network(nn.Module):
         if finetune not in FINETUNE:
             raise BadInput(f"finetune must be one of {', '.join(FINETUNE)}, but got {finetune!r}")
         stages, chosen = len(self.stages), architecture(self.name)
-        return {"head": stages - 1, "last_blocks": stages - chosen.last_blocks, "most": chosen.early, "all": 0}[
-            finetune
-        ]
+        return {
+            "head": stages - 1,
+            "last_blocks": stages - chosen.last_blocks,
+            "most": chosen.early,
+            "all": 0,
+        }[finetune]
 
     def freeze(self, first: int) -> Network:
         """Freeze the stages before `first`, train the others; returns the network itself."""
@@ -187,7 +198,9 @@ def _torchvision(name: str, num_classes: int) -> Iterator[tuple[str, nn.Module]]
     if name.startswith("mobilenet"):
         layers = model.features  # stem, 17 inverted residuals in 7 groups, the last 1x1 convolution
         yield "stem", layers[0]
-        for i, (start, stop) in enumerate([(1, 2), (2, 4), (4, 7), (7, 11), (11, 14), (14, 17), (17, 18)]):
+        for i, (start, stop) in enumerate(
+            [(1, 2), (2, 4), (4, 7), (7, 11), (11, 14), (14, 17), (17, 18)]
+        ):
             yield f"block{i}", layers[start:stop]
         yield "top", nn.Sequential(layers[18], pool)
         yield "head", model.classifier
@@ -204,12 +217,16 @@ def _torchvision(name: str, num_classes: int) -> Iterator[tuple[str, nn.Module]]
 
 
 def _blank(name: str, num_classes: int, seed: int) -> Network:
-    """The network with the library's random initialisation, drawn from `seed`; the global generator is left as it was."""
+    """The network with the library's random initialisation, drawn from `seed`; the global generator
+    is left as it was.
+    """
     chosen = architecture(name)
     chain = {"timm": _timm, "torchvision": _torchvision}[chosen.library]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(name, {key: quicken(stage) for key, stage in chain(chosen.model, num_classes)})
+        return Network(
+            name, {key: quicken(stage) for key, stage in chain(chosen.model, num_classes)}
+        )
 
 
 def read(source: io.BytesIO | Path, origin: str) -> dict[str, Tensor]:
@@ -219,17 +236,23 @@ def read(source: io.BytesIO | Path, origin: str) -> dict[str, Tensor]:
     try:
         state = torch.load(source, map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise BadInput(f"{origin} holds no weights that can be read: {str(error).splitlines()[0]}") from error
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise BadInput(f"{origin} is not a table of tensors (a PyTorch state_dict), as weights must be")
+        raise BadInput(
+            f"{origin} holds no weights that can be read: {str(error).splitlines()[0]}"
+        ) from error
+    if not isinstance(state, Mapping) or not all(
+        isinstance(value, Tensor) for value in state.values()
+    ):
+        raise BadInput(
+            f"{origin} is not a table of tensors (a PyTorch state_dict), as weights must be"
+        )
     return dict(state)
 
 
 def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[str, Tensor], str]:
     """The ImageNet tensors of `name` in their library's order, and where they came from.
 
-    `weights` is a state_dict file of your own; without it they come from the package index or the library's model zoo. Raises `BadInput`
-    where they cannot be had.
+    `weights` is a state_dict file of your own; without it they come from the package index or the
+    library's model zoo. Raises `BadInput` where they cannot be had.
     """
     chosen = architecture(name)
     if weights is not None:
@@ -258,7 +281,8 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
             )
         except (OSError, RuntimeError) as error:
             raise BadInput(
-                f"no ImageNet weights of {name} to be had here ({error}): they come from {url}, which needs a network. Put the file into "
+                f"no ImageNet weights of {name} to be had here ({error}): they come from "
+                f"{url}, which needs a network. Put the file into "
                 f"{folder}, choose efficientnet_lite0 or mobilenet_v2, or set pretrained: false"
             ) from error
     return read(folder / file, str(folder / file)), str(url)
@@ -267,14 +291,20 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
 def load_by_order(network: Network, state: Mapping[str, Tensor], origin: str) -> None:
     """Copy `state` into `network`, tensor by tensor in order.
 
-    Stages keep their library's order of tensors, whatever their names became. Files from before PyTorch 1.0 lack BatchNorm's counters
-    (`num_batches_tracked`), which take no part in the matching. Raises `BadInput` if count or shapes differ.
+    Stages keep their library's order of tensors, whatever their names became. Files from before
+    PyTorch 1.0 lack BatchNorm's counters (`num_batches_tracked`), which take no part in the
+    matching. Raises `BadInput` if count or shapes differ.
     """
-    own = [value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")]
+    own = [
+        value
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    ]
     new = [value for key, value in state.items() if not key.endswith("num_batches_tracked")]
     if [v.shape for v in own] != [v.shape for v in new]:
         raise BadInput(
-            f"{origin} does not fit {network.name}: {len(new)} tensors, {len(own)} expected, of other shapes"
+            f"{origin} does not fit {network.name}: {len(new)} tensors, {len(own)} expected, "
+            "of other shapes"
         )
     for target, value in zip(own, new, strict=True):
         target.copy_(value)
@@ -282,10 +312,14 @@ def load_by_order(network: Network, state: Mapping[str, Tensor], origin: str) ->
 
 @lru_cache(maxsize=4)
 def _pretrained(name: str, weights: str | None, device: str = "cpu") -> Network:
-    """The ImageNet classifier, read once a process and device. All trials share its trunk: never written to, always in eval mode."""
+    """The ImageNet classifier, read once a process and device. All trials share its trunk: never
+    written to, always in eval mode.
+    """
     network = _blank(name, 1000, seed=0)
     load_by_order(network, *imagenet_state(name, weights))
-    return network.freeze(len(network.stages)).eval().to(device).to(memory_format=torch.channels_last)
+    return (
+        network.freeze(len(network.stages)).eval().to(device).to(memory_format=torch.channels_last)
+    )
 
 
 def build(
@@ -298,18 +332,25 @@ def build(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Network:
-    """A network with a fresh head for `num_classes`, the stages before `finetune`'s boundary frozen.
+    """A network with a fresh head for `num_classes`, the stages before `finetune`'s boundary
+    frozen.
 
-    `pretrained` fills the trunk with ImageNet weights (see `imagenet_state`), otherwise it is drawn from `seed`, as the head always is.
-    Frozen pretrained stages are shared between the networks of one process: do not move them to another device, build there. Without
-    ImageNet weights only `finetune="all"` makes sense: a random trunk in eval mode passes next to nothing on. Raises `BadInput` for a network or
-    `finetune` that is not known, fewer than 2 classes, or weights that cannot be had.
+    `pretrained` fills the trunk with ImageNet weights (see `imagenet_state`), otherwise it is drawn
+    from `seed`, as the head always is. Frozen pretrained stages are shared between the networks of
+    one process: do not move them to another device, build there. Without ImageNet weights only
+    `finetune="all"` makes sense: a random trunk in eval mode passes next to nothing on. Raises
+    `BadInput` for a network or `finetune` that is not known, fewer than 2 classes, or weights that
+    cannot be had.
     """
     if num_classes < 2:
         raise BadInput(f"a classifier needs 2 classes or more, but got {num_classes}")
     if not pretrained:
         network = _blank(name, num_classes, seed)
-        return network.to(device).to(memory_format=torch.channels_last).freeze(network.boundary(finetune))
+        return (
+            network.to(device)
+            .to(memory_format=torch.channels_last)
+            .freeze(network.boundary(finetune))
+        )
     template = _pretrained(name, None if weights is None else str(weights), str(device))
     first = template.boundary(finetune)
     stages: dict[str, nn.Module] = {}
@@ -320,7 +361,9 @@ def build(
 
 
 def _new_head(old: nn.Module, num_classes: int, seed: int) -> nn.Module:
-    """The classifier of `old`'s form (dropout before it, if any) for `num_classes`, drawn from `seed`."""
+    """The classifier of `old`'s form (dropout before it, if any) for `num_classes`, drawn from
+    `seed`.
+    """
     linear = next(module for module in old.modules() if isinstance(module, nn.Linear))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -333,7 +376,8 @@ def _new_head(old: nn.Module, num_classes: int, seed: int) -> nn.Module:
 
 
 def check_weights(name: str, weights: Path | str | None = None) -> tuple[int, int]:
-    """(right, of): top-1 of the ImageNet classifier on the 20 labelled ImageNet images of the package foolbox.
+    """(right, of): top-1 of the ImageNet classifier on the 20 labelled ImageNet images of the
+    package foolbox.
 
     17 of 20 for `efficientnet_lite0`, 18 for `mobilenet_v2`: a loading error gives 0 or 1.
     """
@@ -345,9 +389,14 @@ def check_weights(name: str, weights: Path | str | None = None) -> tuple[int, in
     with zipfile.ZipFile(fetch(FOOLBOX)) as archive:
         for file in sorted(m for m in archive.namelist() if m.startswith("foolbox/data/imagenet_")):
             with Image.open(io.BytesIO(member(archive, file))) as image:
-                pixels = np.asarray(image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC), dtype=np.float32)
+                pixels = np.asarray(
+                    image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC),
+                    dtype=np.float32,
+                )
             x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-            x = (x - torch.tensor(network.mean)[:, None, None]) / torch.tensor(network.std)[:, None, None]
+            x = (x - torch.tensor(network.mean)[:, None, None]) / torch.tensor(network.std)[
+                :, None, None
+            ]
             with torch.no_grad():
                 right += int(network(x).argmax()) == int(Path(file).stem.rsplit("_", 1)[-1])
             of += 1

@@ -6,10 +6,12 @@
 | `AdaS`     | Hosseini and Plataniotis, 2020 (arXiv 2006.06587)        | the rate of every layer until its weights learn |
 | `SLS`      | Vaswani et al., NeurIPS 2019, algorithm 1                | the first step that the line search tries       |
 
-`AdaS` and `SLS` set their own rates: after the first epoch (AdaS) or the first step (SLS), a schedule changes nothing. A trainer
-calls `end_epoch()` after each epoch of an optimizer that has it, and gives `SLS.step` the batch's loss as a function. Packages: `adabound`
-0.0.5 (2019) and `adas` 1.1.3 (2021) are no longer kept up, SLS has none; `tests/test_optimizers_extra.py` holds the update rules.
-State is numbers and tensors only, in `state` and `param_groups`, so it goes through a checkpoint unchanged.
+`AdaS` and `SLS` set their own rates: after the first epoch (AdaS) or the first step (SLS), a
+schedule changes nothing. A trainer calls `end_epoch()` after each epoch of an optimizer that has
+it, and gives `SLS.step` the batch's loss as a function. Packages: `adabound` 0.0.5 (2019) and
+`adas` 1.1.3 (2021) are no longer kept up, SLS has none; `tests/test_optimizers_extra.py` holds the
+update rules. State is numbers and tensors only, in `state` and `param_groups`, so it goes through a
+checkpoint unchanged.
 """
 
 from __future__ import annotations
@@ -32,9 +34,11 @@ def check(**limits: tuple[float, float, float]) -> None:
 
 
 class AdaBound(torch.optim.Optimizer):
-    """Adam whose per-weight step is clipped to a band that narrows to `final_lr`, so that it ends as SGD.
+    """Adam whose per-weight step is clipped to a band that narrows to `final_lr`, so that it ends
+    as SGD.
 
-    Step t: band [final (1 - 1 / (gamma t + 1)), final (1 + 1 / (gamma t))] around final = final_lr * (current lr / first lr).
+    Step t: band [final (1 - 1 / (gamma t + 1)), final (1 + 1 / (gamma t))] around final = final_lr
+    * (current lr / first lr).
     """
 
     def __init__(
@@ -47,8 +51,17 @@ class AdaBound(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        check(lr=(lr, 0, math.inf), final_lr=(final_lr, 0, math.inf), gamma=(gamma, 1e-12, 1), eps=(eps, 0, math.inf))
-        check(beta1=(betas[0], 0, 1 - 1e-12), beta2=(betas[1], 0, 1 - 1e-12), weight_decay=(weight_decay, 0, math.inf))
+        check(
+            lr=(lr, 0, math.inf),
+            final_lr=(final_lr, 0, math.inf),
+            gamma=(gamma, 1e-12, 1),
+            eps=(eps, 0, math.inf),
+        )
+        check(
+            beta1=(betas[0], 0, 1 - 1e-12),
+            beta2=(betas[1], 0, 1 - 1e-12),
+            weight_decay=(weight_decay, 0, math.inf),
+        )
         defaults = {
             "lr": lr,
             "betas": betas,
@@ -76,17 +89,26 @@ class AdaBound(torch.optim.Optimizer):
                 state["mean"].lerp_(grad, 1 - beta1)
                 state["square"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
                 rate = group["lr"] * math.sqrt(1 - beta2**t) / (1 - beta1**t)
-                final = group["final_lr"] * (group["lr"] / group["first_lr"] if group["first_lr"] else 1.0)
-                low, high = final * (1 - 1 / (group["gamma"] * t + 1)), final * (1 + 1 / (group["gamma"] * t))
-                p.sub_((rate / (state["square"].sqrt() + group["eps"])).clamp_(low, high) * state["mean"])
+                final = group["final_lr"] * (
+                    group["lr"] / group["first_lr"] if group["first_lr"] else 1.0
+                )
+                low, high = (
+                    final * (1 - 1 / (group["gamma"] * t + 1)),
+                    final * (1 + 1 / (group["gamma"] * t)),
+                )
+                p.sub_(
+                    (rate / (state["square"].sqrt() + group["eps"])).clamp_(low, high)
+                    * state["mean"]
+                )
 
 
 class AdaS(torch.optim.Optimizer):
     """SGD with momentum whose rate in each convolution follows that layer's knowledge gain.
 
-    After epoch t: rate <- max(beta * rate + zeta * (G_t - G_{t-1}), 0), G the mean gain of the layer's two unfoldings. A
-    layer whose gain has not yet risen keeps the first rate: it has learned nothing that could be measured. Other weights
-    (normalisation, fully connected, depthwise convolutions, which have no gain) take the rate of the convolution before them.
+    After epoch t: rate <- max(beta * rate + zeta * (G_t - G_{t-1}), 0), G the mean gain of the
+    layer's two unfoldings. A layer whose gain has not yet risen keeps the first rate: it has
+    learned nothing that could be measured. Other weights (normalisation, fully connected, depthwise
+    convolutions, which have no gain) take the rate of the convolution before them.
     """
 
     def __init__(
@@ -99,11 +121,21 @@ class AdaS(torch.optim.Optimizer):
         weight_decay: float = 0.0,
     ):
         check(
-            lr=(lr, 0, math.inf), beta=(beta, 0, 1 - 1e-12), zeta=(zeta, 0, math.inf), momentum=(momentum, 0, 1 - 1e-12)
+            lr=(lr, 0, math.inf),
+            beta=(beta, 0, 1 - 1e-12),
+            zeta=(zeta, 0, math.inf),
+            momentum=(momentum, 0, 1 - 1e-12),
         )
         check(weight_decay=(weight_decay, 0, math.inf))
         super().__init__(
-            params, {"lr": lr, "beta": beta, "zeta": zeta, "momentum": momentum, "weight_decay": weight_decay}
+            params,
+            {
+                "lr": lr,
+                "beta": beta,
+                "zeta": zeta,
+                "momentum": momentum,
+                "weight_decay": weight_decay,
+            },
         )
         self.found: list[Gain] = []  # at the end of the last epoch
 
@@ -150,7 +182,9 @@ class AdaS(torch.optim.Optimizer):
                 self.state[p]["rate"] = rate
 
     def layer_gains(self, convs: dict[str, Tensor]) -> dict[str, float]:
-        """Mean knowledge gain over a layer's unfoldings, of layers that have any; one input channel per filter is read as a depthwise layer."""
+        """Mean knowledge gain over a layer's unfoldings, of layers that have any; one input channel
+        per filter is read as a depthwise layer.
+        """
         found = gains({name: (w, len(w) if w.shape[1] == 1 else 1) for name, w in convs.items()})
         self.found += found
         sides = {g.layer: [s for s in (g.output, g.input) if s is not None] for g in found}
@@ -160,12 +194,14 @@ class AdaS(torch.optim.Optimizer):
 class SLS(torch.optim.Optimizer):
     """SGD whose step is found on each batch by backtracking until Armijo's condition holds.
 
-    loss(w - eta grad) <= loss(w) - c eta |grad|^2, from eta = the last step times gamma^(1 / batches in an epoch), times
-    `backtrack` until it holds (at most `tries` times, then `smallest` is taken). Batch normalisation sees a batch once for
-    each evaluation of its loss, as in the authors' experiments. One step size for all weights.
+    loss(w - eta grad) <= loss(w) - c eta |grad|^2, from eta = the last step times gamma^(1 /
+    batches in an epoch), times `backtrack` until it holds (at most `tries` times, then `smallest`
+    is taken). Batch normalisation sees a batch once for each evaluation of its loss, as in the
+    authors' experiments. One step size for all weights.
 
-    An epoch of fewer than `FEWEST` batches counts as that many: the authors' gamma = 2 doubles the step in the 390 batches of
-    an epoch of CIFAR-10 at 128 images; doubled within 20, it outgrows what Armijo's condition holds back.
+    An epoch of fewer than `FEWEST` batches counts as that many: the authors' gamma = 2 doubles the
+    step in the 390 batches of an epoch of CIFAR-10 at 128 images; doubled within 20, it outgrows
+    what Armijo's condition holds back.
     """
 
     FEWEST: ClassVar[int] = 390  # batches between two doublings at gamma = 2, at least
@@ -184,14 +220,33 @@ class SLS(torch.optim.Optimizer):
         smallest: float = 1e-6,
         weight_decay: float = 0.0,
     ):
-        check(lr=(lr, 0, math.inf), c=(c, 1e-12, 1), backtrack=(backtrack, 0.01, 0.999), gamma=(gamma, 1, 1e6))
-        check(batches=(batches, 1, math.inf), tries=(tries, 1, 10_000), weight_decay=(weight_decay, 0, math.inf))
-        own = {"c": c, "backtrack": backtrack, "gamma": gamma, "batches": batches, "tries": tries, "smallest": smallest}
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, **own, "eta": None, "seen": 0})
+        check(
+            lr=(lr, 0, math.inf),
+            c=(c, 1e-12, 1),
+            backtrack=(backtrack, 0.01, 0.999),
+            gamma=(gamma, 1, 1e6),
+        )
+        check(
+            batches=(batches, 1, math.inf),
+            tries=(tries, 1, 10_000),
+            weight_decay=(weight_decay, 0, math.inf),
+        )
+        own = {
+            "c": c,
+            "backtrack": backtrack,
+            "gamma": gamma,
+            "batches": batches,
+            "tries": tries,
+            "smallest": smallest,
+        }
+        super().__init__(
+            params, {"lr": lr, "weight_decay": weight_decay, **own, "eta": None, "seen": 0}
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
-        """Search along the gradients that the weights hold; `closure` returns the same batch's loss at the weights as they are.
+        """Search along the gradients that the weights hold; `closure` returns the same batch's loss
+        at the weights as they are.
 
         Weight decay counts as part of the loss. Raises ValueError without a closure.
         """
@@ -207,7 +262,9 @@ class SLS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def line(self) -> Generator[None, float, None]:
-        """The step as a dialogue: yields whenever it needs the batch's loss at the weights as they are, and is sent it."""
+        """The step as a dialogue: yields whenever it needs the batch's loss at the weights as they
+        are, and is sent it.
+        """
         settings = self.param_groups[0]
         decay = settings["weight_decay"]
         pairs = [
@@ -234,7 +291,10 @@ class SLS(torch.optim.Optimizer):
             eta = eta if attempt < settings["tries"] else settings["smallest"]
             for (p, grad), before in zip(pairs, start, strict=True):
                 torch.sub(before, grad, alpha=eta, out=p)
-            if attempt < settings["tries"] and not (yield) + penalty() <= here - settings["c"] * eta * slope:
+            if (
+                attempt < settings["tries"]
+                and not (yield) + penalty() <= here - settings["c"] * eta * slope
+            ):
                 eta *= settings["backtrack"]
                 continue
             break
@@ -246,13 +306,17 @@ class SLS(torch.optim.Optimizer):
         return float(settings["gamma"] ** (1 / max(settings["batches"], cls.FEWEST)))
 
     def end_epoch(self) -> None:
-        """Take the number of batches in an epoch, which scales the growth of the step, from the epoch that ended."""
+        """Take the number of batches in an epoch, which scales the growth of the step, from the
+        epoch that ended.
+        """
         group = self.param_groups[0]
         group["batches"], group["seen"] = group["seen"] or group["batches"], 0
 
 
 def rank_after_epoch(network: nn.Module, optimizer: torch.optim.Optimizer) -> float:
-    """Z_t (`foretune.training.spectral.network_rank`) of a network whose epoch has just ended; AdaS has decomposed its weights already."""
+    """Z_t (`foretune.training.spectral.network_rank`) of a network whose epoch has just ended; AdaS
+    has decomposed its weights already.
+    """
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
     told = all(m.groups == 1 < m.in_channels or 1 < m.groups == m.in_channels for m in convs)
     if isinstance(optimizer, AdaS) and told and len(optimizer.found) == len(convs):
@@ -260,10 +324,14 @@ def rank_after_epoch(network: nn.Module, optimizer: torch.optim.Optimizer) -> fl
     return network_rank(network)
 
 
-def stops_improving(accuracies: Sequence[float], threshold: float = 1e-3, patience: int = 10) -> int | None:
-    """AdaS's early stop: the epoch (from 1) at which the best has not risen by more than `threshold` for `patience` epochs.
+def stops_improving(
+    accuracies: Sequence[float], threshold: float = 1e-3, patience: int = 10
+) -> int | None:
+    """AdaS's early stop: the epoch (from 1) at which the best has not risen by more than
+    `threshold` for `patience` epochs.
 
-    None while it goes on. The autoHyper paper: threshold 1e-3 for beta 0.8 and 1e-4 for 0.9 and 0.95, patience 10.
+    None while it goes on. The autoHyper paper: threshold 1e-3 for beta 0.8 and 1e-4 for 0.9 and
+    0.95, patience 10.
     """
     best, since = -math.inf, 0
     for epoch, value in enumerate(accuracies, 1):

@@ -1,8 +1,9 @@
 """What a configuration asks the trainer to do, and the settings that all trials of a study share.
 
-`recipe` reads the names of the transfer space and of the HyperRec space (`foretune.space.catalogue`). A
-space with the transfer space's names may also hold options of its optimizers, `adas.beta` or `sls.c`
-(`OPTIMIZER_OPTIONS`), each on condition that the optimizer is the one that it names. Nothing here imports torch.
+`recipe` reads the names of the transfer space and of the HyperRec space
+(`foretune.space.catalogue`). A space with the transfer space's names may also hold options of its
+optimizers, `adas.beta` or `sls.c` (`OPTIMIZER_OPTIONS`), each on condition that the optimizer is
+the one that it names. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from foretune.space.space import Config
 
 @dataclass(frozen=True)
 class Settings:
-    """What all trials of a study share. Times and accuracies behind the defaults: docs/networks.md."""
+    """What all trials of a study share. Times and accuracies behind the defaults:
+    docs/networks.md.
+    """
 
     network: str = "mobilenet_v2"
     image_size: int = 48  # pixels of the side that the network sees
@@ -40,7 +43,9 @@ class Settings:
             ("valid_limit", 0),
         ]:
             if getattr(self, name) < least:
-                raise BadInput(f"setting {name} must be {least} or more, but got {getattr(self, name)}")
+                raise BadInput(
+                    f"setting {name} must be {least} or more, but got {getattr(self, name)}"
+                )
 
 
 @dataclass(frozen=True)
@@ -71,7 +76,8 @@ _TRANSFER = {
 }
 
 
-# What of each optimizer a space may tune beside rate and weight decay, and of what type it is. beta1 and beta2 are torch's betas.
+# What of each optimizer a space may tune beside rate and weight decay, and of what type it is.
+# beta1 and beta2 are torch's betas.
 OPTIMIZER_OPTIONS: dict[str, dict[str, type]] = {
     "sgd": {"momentum": float, "dampening": float, "nesterov": bool},
     "adam": {"beta1": float, "beta2": float, "eps": float, "amsgrad": bool},
@@ -85,16 +91,21 @@ _BETAS = {"beta1": 0.9, "beta2": 0.999}  # of adam and adabound, where only the 
 
 
 def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
-    """What `config`, of either space, asks the trainer to do. Raises `BadInput` for a hyperparameter missing or not known."""
+    """What `config`, of either space, asks the trainer to do. Raises `BadInput` for a
+    hyperparameter missing or not known.
+    """
     if "lr_scheduler" in config:
         return _hyperrec_recipe(config)
     options = {
-        name: value for name, value in config.items() if name.partition(".")[0] in OPTIMIZER_OPTIONS and "." in name
+        name: value
+        for name, value in config.items()
+        if name.partition(".")[0] in OPTIMIZER_OPTIONS and "." in name
     }
     unknown = set(config) - _TRANSFER - set(options)
     if unknown:
         raise BadInput(
-            f"configuration has hyperparameters the trainer does not know: {', '.join(sorted(unknown))}; it knows {sorted(_TRANSFER)}"
+            "configuration has hyperparameters the trainer does not know: "
+            f"{', '.join(sorted(unknown))}; it knows {sorted(_TRANSFER)}"
         )
     missing = {"learning_rate", "optimizer"} - set(config)
     if missing:
@@ -113,23 +124,33 @@ def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
 
 
 def _optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `given`, named as in a configuration ("adas.beta"), means to the optimizer. Raises `BadInput` for an option that is not one of it."""
+    """What `given`, named as in a configuration ("adas.beta"), means to the optimizer. Raises
+    `BadInput` for an option that is not one of it.
+    """
     out: dict[str, Any] = {}
     for full, value in given.items():
         of, _, name = full.partition(".")
         known = OPTIMIZER_OPTIONS[of]
         if name not in known:
-            raise BadInput(f"hyperparameter {full!r} is no option of {of}: {', '.join(f'{of}.{k}' for k in known)}")
+            raise BadInput(
+                f"hyperparameter {full!r} is no option of {of}: "
+                f"{', '.join(f'{of}.{k}' for k in known)}"
+            )
         if of != optimizer:
             raise BadInput(
-                f"configuration has {full!r} with the optimizer {optimizer!r}: make it conditional on optimizer = {of!r}"
+                f"configuration has {full!r} with the optimizer {optimizer!r}: make it "
+                f"conditional on optimizer = {of!r}"
             )
         try:
             out[name] = known[name](value)
         except (TypeError, ValueError) as error:
-            raise BadInput(f"hyperparameter {full!r} must be a number, but got {value!r}") from error
+            raise BadInput(
+                f"hyperparameter {full!r} must be a number, but got {value!r}"
+            ) from error
         if isinstance(value, str) or out[name] != value:
-            raise BadInput(f"hyperparameter {full!r} must be of type {known[name].__name__}, but got {value!r}")
+            raise BadInput(
+                f"hyperparameter {full!r} must be of type {known[name].__name__}, but got {value!r}"
+            )
     if out.keys() & _BETAS:
         out["betas"] = tuple(out.pop(name, default) for name, default in _BETAS.items())
     return out
@@ -139,15 +160,21 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
     try:
         if config["optimizer"] == "Adam":
             optimizer, prefix = "adam", "adam."
-            options: dict[str, Any] = {"betas": (float(config["adam.beta0"]), float(config["adam.beta1"]))}
+            options: dict[str, Any] = {
+                "betas": (float(config["adam.beta0"]), float(config["adam.beta1"]))
+            }
         elif config["optimizer"] == "Momentum":
             optimizer, prefix = "sgd", "momentum."
             options = {"momentum": float(config["momentum.momentum"])}
         else:
-            raise BadInput(f"optimizer must be Adam or Momentum in this space, but got {config['optimizer']!r}")
+            raise BadInput(
+                f"optimizer must be Adam or Momentum in this space, but got {config['optimizer']!r}"
+            )
         scheduler = str(config["lr_scheduler"])
         if scheduler not in PREFIX:
-            raise BadInput(f"lr_scheduler must be one of {', '.join(PREFIX)}, but got {scheduler!r}")
+            raise BadInput(
+                f"lr_scheduler must be one of {', '.join(PREFIX)}, but got {scheduler!r}"
+            )
         own = PREFIX[scheduler]
         return Recipe(
             network=MODELS.get(str(config["model"]), str(config["model"])),
@@ -158,7 +185,9 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
             optimizer_options=options,
             scheduler=scheduler,
             scheduler_options={
-                key.removeprefix(own): float(value) for key, value in config.items() if key.startswith(own)
+                key.removeprefix(own): float(value)
+                for key, value in config.items()
+                if key.startswith(own)
             },
         )
     except KeyError as error:
@@ -166,8 +195,15 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
 
 
 def default_config(network: str = "mobilenet_v2") -> Config:
-    """What an engineer would take without tuning: Adam at 1e-3, all but the earliest layers fine-tuned, augmentation; 3e-4 for a heavy network."""
+    """What an engineer would take without tuning: Adam at 1e-3, all but the earliest layers
+    fine-tuned, augmentation; 3e-4 for a heavy network.
+    """
     from foretune.training.networks import architecture
 
     rate = 3e-4 if architecture(network).heavy else 1e-3
-    return {"learning_rate": rate, "optimizer": "adam", "finetune": "most", "augmentation": "crop_flip_colour"}
+    return {
+        "learning_rate": rate,
+        "optimizer": "adam",
+        "finetune": "most",
+        "augmentation": "crop_flip_colour",
+    }

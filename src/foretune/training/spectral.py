@@ -1,8 +1,9 @@
-"""What the weights of a network know: low-rank part of each convolution, knowledge gain, share of layers without any.
+"""What the weights of a network know: low-rank part of each convolution, knowledge gain, share of
+layers without any.
 
-EVBMF (Nakajima, Sugiyama, Babacan and Tomioka, JMLR 2013: the global analytic solution of fully observed variational
-Bayesian matrix factorization, with priors and noise variance estimated from the matrix) splits a matrix into a low-rank
-part and noise.
+EVBMF (Nakajima, Sugiyama, Babacan and Tomioka, JMLR 2013: the global analytic solution of fully
+observed variational Bayesian matrix factorization, with priors and noise variance estimated from
+the matrix) splits a matrix into a low-rank part and noise.
 
 | symbol  | meaning                                                                                               |
 |---------|-------------------------------------------------------------------------------------------------------|
@@ -21,29 +22,35 @@ The variance minimises the free energy (divided by M, constants dropped)
     F(v) = sum_j y_j / v + L log v + sum over kept j of [log(1 + tau_j) + alpha log(1 + tau_j / alpha) - tau_j].
 
 Its slope over log v has a closed form, g(v) = L - sum_j y_j / v + sum over kept j of tau_j, because
-d(bracket)/dx = -tau / x. Between two values of v at which a singular value enters or leaves, g is concave in log v: each
-such piece has at most one minimum, and Newton's method from the piece's left end reaches it without overshooting.
-Every piece that can have a minimum is refined and F compared at all of them, so the search for the global minimum is
-exact: no grid, no ranking of pieces by an estimate. A layer of a ResNet-34 has one to four such pieces, a near-square matrix
-half of whose values are signal up to a dozen.
+d(bracket)/dx = -tau / x. Between two values of v at which a singular value enters or leaves, g is
+concave in log v: each such piece has at most one minimum, and Newton's method from the piece's left
+end reaches it without overshooting. Every piece that can have a minimum is refined and F compared
+at all of them, so the search for the global minimum is exact: no grid, no ranking of pieces by an
+estimate. A layer of a ResNet-34 has one to four such pieces, a near-square matrix half of whose
+values are signal up to a dozen.
 
-Singular values are roots of the eigenvalues of the small Gram matrix in double precision: those below 1e-7 of the largest
-are not resolved (a matrix of exactly low rank comes back with its own singular values, to 1e-6).
-Everything runs where the weights lie.
+Singular values are roots of the eigenvalues of the small Gram matrix in double precision: those
+below 1e-7 of the largest are not resolved (a matrix of exactly low rank comes back with its own
+singular values, to 1e-6). Everything runs where the weights lie.
 
-How a convolution's weights (out, in / groups, height, width) are unfolded: rows are output channels, or input channels;
-columns are all that such a channel is connected with. Where this needs a word:
+How a convolution's weights (out, in / groups, height, width) are unfolded: rows are output
+channels, or input channels; columns are all that such a channel is connected with. Where this needs
+a word:
 - 1x1: the two unfoldings are transposes of each other: one decomposition serves both.
-- grouped: an input channel meets only the filters of its own group: a row has out / groups x height x width columns.
-- depthwise: left out. Its one unfolding, channels x (height x width), holds filters side by side, not a map between channels. With
-  8 to 32 channels it stays noise up to rates far above those at which the other layers fall, so a search for the plateau of a small
-  separable network seldom ended; with hundreds of channels it falls with the others, and Z is hardly another without it
+- grouped: an input channel meets only the filters of its own group: a row has out / groups x height
+  x width columns.
+- depthwise: left out. Its one unfolding, channels x (height x width), holds filters side by side,
+  not a map between channels. With 8 to 32 channels it stays noise up to rates far above those at
+  which the other layers fall, so a search for the plateau of a small separable network seldom
+  ended; with hundreds of channels it falls with the others, and Z is hardly another without it
   (`bench/spectral.py depthwise`, docs/autohyper.md).
-- an unfolding with a side of 1 (one input channel) cannot be split into signal and noise: it is left out.
+- an unfolding with a side of 1 (one input channel) cannot be split into signal and noise: it is
+  left out.
 - all zeros: no low-rank part, gain 0. Weights that are not finite raise `BadInput`.
 
-Measured (`bench/spectral.py`): a ResNet-34 (36 convolutions, 69 decompositions) takes 1.1 s of one busy core for Gram matrices
-and eigenvalues and 0.04 to 0.06 s for all the rest; singular values of the same matrices by LAPACK take 13 s.
+Measured (`bench/spectral.py`): a ResNet-34 (36 convolutions, 69 decompositions) takes 1.1 s of one
+busy core for Gram matrices and eigenvalues and 0.04 to 0.06 s for all the rest; singular values of
+the same matrices by LAPACK take 13 s.
 """
 
 from __future__ import annotations
@@ -62,12 +69,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 ELEMENTS = 300_000  # of a work array: it should stay in the processor's cache
-SMALLEST_VARIANCE = 1e-14  # times the largest y: where a matrix has no noise at all, F falls without bound
+# times the largest y: where a matrix has no noise at all, F falls without bound
+SMALLEST_VARIANCE = 1e-14
 
 
 @dataclass(frozen=True)
 class Gain:
-    """Knowledge gain of one convolution in both unfoldings (Hosseini and Plataniotis, 2020): sum_j d_j / d_1 / channels, 0 to 1.
+    """Knowledge gain of one convolution in both unfoldings (Hosseini and Plataniotis, 2020): sum_j
+    d_j / d_1 / channels, 0 to 1.
 
     The ranks count the kept singular values of each; None for an unfolding that was left out.
     """
@@ -84,7 +93,8 @@ def evbmf(matrix: Tensor) -> Tensor: ...
 @overload
 def evbmf(matrix: np.ndarray) -> np.ndarray: ...
 def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
-    """Singular values of the low-rank part of `matrix` (any shape of two sides), descending, float64; empty where all is noise.
+    """Singular values of the low-rank part of `matrix` (any shape of two sides), descending,
+    float64; empty where all is noise.
 
     Raises `BadInput` for anything but a finite matrix of real numbers.
     """
@@ -95,13 +105,20 @@ def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
         raise BadInput(f"evbmf takes a matrix, but got an array of shape {tuple(weights.shape)}")
     weights = weights.detach().double()
     scale = float(weights.abs().max()) or 1.0  # squares neither overflow nor vanish
-    kept = low_rank(singular_values(gram(weights / scale)[None]), torch.tensor([max(weights.shape)]))[0] * scale
+    kept = (
+        low_rank(singular_values(gram(weights / scale)[None]), torch.tensor([max(weights.shape)]))[
+            0
+        ]
+        * scale
+    )
     kept = kept[kept > 0]
     return kept if isinstance(matrix, Tensor) else kept.cpu().numpy()
 
 
 def _tensor(matrix: np.ndarray) -> Tensor:
-    """`matrix` as torch takes it: native byte order, no negative strides. Raises `BadInput` for anything but real numbers."""
+    """`matrix` as torch takes it: native byte order, no negative strides. Raises `BadInput` for
+    anything but real numbers.
+    """
     import numpy as np
 
     array = np.asarray(matrix)
@@ -111,14 +128,18 @@ def _tensor(matrix: np.ndarray) -> Tensor:
 
 
 def gram(matrix: Tensor, out: Tensor | None = None) -> Tensor:
-    """The Gram matrix (L, L), float64, of the smaller side of `matrix` (rows, ...); in `out` if given."""
+    """The Gram matrix (L, L), float64, of the smaller side of `matrix` (rows, ...); in `out` if
+    given.
+    """
     flat = matrix.detach().to(torch.float64, memory_format=torch.contiguous_format).flatten(1)
     wide = flat if flat.shape[0] <= flat.shape[1] else flat.mT
     return torch.mm(wide, wide.mT, out=out)
 
 
 def singular_values(grams: Tensor) -> Tensor:
-    """Singular values (B, L), descending, float64, from Gram matrices (B, L, L). Raises `BadInput` where they are not finite."""
+    """Singular values (B, L), descending, float64, from Gram matrices (B, L, L). Raises `BadInput`
+    where they are not finite.
+    """
     if not bool(
         torch.isfinite(grams.diagonal(dim1=1, dim2=2)).all()
     ):  # a row's sum of squares: the others are no larger
@@ -127,7 +148,9 @@ def singular_values(grams: Tensor) -> Tensor:
 
 
 def low_rank(s: Tensor, m: Tensor) -> Tensor:
-    """d (B, L) for singular values `s` (B, L) of B matrices whose larger sides are `m` (B,); 0 where a value is noise."""
+    """d (B, L) for singular values `s` (B, L) of B matrices whose larger sides are `m` (B,); 0
+    where a value is noise.
+    """
     small = s.shape[1]
     m = m.to(s)[:, None]
     alpha = small / m
@@ -138,7 +161,10 @@ def low_rank(s: Tensor, m: Tensor) -> Tensor:
     y = y / peak.where(peak > 0, torch.ones_like(peak))  # F does not depend on the unit
     batch = max(1, ELEMENTS // (small * (small + 2)))
     v = torch.cat(
-        [_variance(*part) for part in zip(*(a.split(batch) for a in (y, alpha, tau_bar, x_bar)), strict=True)]
+        [
+            _variance(*part)
+            for part in zip(*(a.split(batch) for a in (y, alpha, tau_bar, x_bar)), strict=True)
+        ]
     )
     noise = v / y.clamp_min(1e-300)  # 1 / x
     half = 1 - (1 + alpha) * noise
@@ -147,7 +173,9 @@ def low_rank(s: Tensor, m: Tensor) -> Tensor:
 
 
 def threshold(alpha: Tensor) -> Tensor:
-    """tau_bar for each alpha in (0, 1] (Nakajima et al. 2013, theorem 2; the usual 2.5129 sqrt(alpha) is exact only at 1)."""
+    """tau_bar for each alpha in (0, 1] (Nakajima et al. 2013, theorem 2; the usual 2.5129
+    sqrt(alpha) is exact only at 1).
+    """
     tau = torch.full_like(
         alpha, 3.0
     )  # to the right of every root; the function is concave, so Newton's steps stay there
@@ -161,7 +189,9 @@ def threshold(alpha: Tensor) -> Tensor:
 
 
 def _tau(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x, tau (0 where not kept) and tau - alpha / tau, (B, P, most kept), at variances `v` (B, P) with the first `kept` (B, P) values kept."""
+    """x, tau (0 where not kept) and tau - alpha / tau, (B, P, most kept), at variances `v` (B, P)
+    with the first `kept` (B, P) values kept.
+    """
     width = int(kept.max())
     a = alpha[:, :, None]
     x = y[:, None, :width] / v[:, :, None]
@@ -172,7 +202,9 @@ def _tau(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Ten
 
 
 def _slope(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """g and its derivative over log v at `v` (B, P) with the first `kept` (B, P) singular values kept."""
+    """g and its derivative over log v at `v` (B, P) with the first `kept` (B, P) singular values
+    kept.
+    """
     noise = y.sum(1, keepdim=True) / v
     x, tau, root = _tau(y, v, kept, alpha)
     return y.shape[1] - noise + tau.sum(2), noise - x.mul_(tau).div_(root).sum(2)
@@ -187,7 +219,9 @@ def _free_energy(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _variance(y: Tensor, alpha: Tensor, tau_bar: Tensor, x_bar: Tensor) -> Tensor:
-    """The noise variance (B, 1) that minimises F; `y` (B, L) descending with maximum 1, the others (B, 1)."""
+    """The noise variance (B, 1) that minimises F; `y` (B, L) descending with maximum 1, the others
+    (B, 1).
+    """
     small = y.shape[1]
     place = torch.arange(small, device=y.device)
     # bounds of the minimum: Nakajima et al. 2013, theorem 3
@@ -206,11 +240,15 @@ def _variance(y: Tensor, alpha: Tensor, tau_bar: Tensor, x_bar: Tensor) -> Tenso
     g, bend = _slope(y, left, kept, alpha)
     at, go, up = left.log(), g[:, :-1], bend[:, :-1]
     right = at[:, 1:]
-    # a piece has a minimum only if F falls at its left end and Newton's first step, which is never too long, ends within it
+    # a piece has a minimum only if F falls at its left end and Newton's first step, which is never
+    # too long, ends within it
     inside = (go < 0) & (up > 0) & (at[:, :-1] - go / up.clamp_min(1e-300) <= right + 1e-12)
     row, piece = inside.nonzero(as_tuple=True)
-    u = _minima(y[row], at[row, piece, None], right[row, piece, None], kept[row, piece, None], alpha[row])
-    # F at every one of them and at the lower bound, in a table: column 0 is the bound, column p + 1 is piece p
+    u = _minima(
+        y[row], at[row, piece, None], right[row, piece, None], kept[row, piece, None], alpha[row]
+    )
+    # F at every one of them and at the lower bound, in a table: column 0 is the bound, column p + 1
+    # is piece p
     rows = torch.cat([torch.arange(len(y), device=y.device), row])
     columns = torch.cat([torch.zeros_like(first[:, 0]), piece + 1])
     found = torch.cat([lower, u.exp()])
@@ -222,7 +260,9 @@ def _variance(y: Tensor, alpha: Tensor, tau_bar: Tensor, x_bar: Tensor) -> Tenso
 
 
 def _minima(y: Tensor, u: Tensor, end: Tensor, kept: Tensor, alpha: Tensor) -> Tensor:
-    """log v (N, 1) at the minima of F in N pieces from `u` to `end`, `y` (N, L) of the matrix that each is of; `end` where there is none."""
+    """log v (N, 1) at the minima of F in N pieces from `u` to `end`, `y` (N, L) of the matrix that
+    each is of; `end` where there is none.
+    """
     u = u.clone()
     moving = torch.arange(len(u), device=u.device)
     for _ in range(100):
@@ -237,7 +277,9 @@ def _minima(y: Tensor, u: Tensor, end: Tensor, kept: Tensor, alpha: Tensor) -> T
 
 @dataclass(frozen=True)
 class _Unfolding:
-    """A matrix to decompose (rows, ...; flattened only when it is converted), and how many channels each direction that it serves has."""
+    """A matrix to decompose (rows, ...; flattened only when it is converted), and how many channels
+    each direction that it serves has.
+    """
 
     matrix: Tensor
     serves: tuple[tuple[str, str, int], ...]  # (layer, "output" or "input", channels)
@@ -253,7 +295,9 @@ def _unfold(name: str, weight: Tensor, groups: int) -> Iterable[_Unfolding]:
     out, per_group, height, width = weight.shape
     by_input = weight.transpose(0, 1)
     if groups > 1:
-        by_input = weight.reshape(groups, out // groups, per_group, -1).transpose(1, 2).flatten(0, 1)
+        by_input = (
+            weight.reshape(groups, out // groups, per_group, -1).transpose(1, 2).flatten(0, 1)
+        )
     outward, inward = (name, "output", out), (name, "input", groups * per_group)
     pairs: list[tuple[Tensor, tuple[tuple[str, str, int], ...]]]
     if per_group == 1 < groups:
@@ -269,7 +313,8 @@ def _unfold(name: str, weight: Tensor, groups: int) -> Iterable[_Unfolding]:
 
 
 def gains(weights: Mapping[str, tuple[Tensor, int]]) -> list[Gain]:
-    """The gain of convolution weights (out, in / groups, height, width), given with their groups, in order.
+    """The gain of convolution weights (out, in / groups, height, width), given with their groups,
+    in order.
 
     Raises `BadInput` where nothing can be unfolded or weights are not finite.
     """
@@ -279,11 +324,14 @@ def gains(weights: Mapping[str, tuple[Tensor, int]]) -> list[Gain]:
             alike[min(unfolding.sides)].append(unfolding)
     if not alike:
         raise BadInput(
-            "no convolution of this network is trained (depthwise ones do not count), so its weights say nothing about a learning rate"
+            "no convolution of this network is trained (depthwise ones do not count), so its "
+            "weights say nothing about a learning rate"
         )
     found: dict[tuple[str, str], tuple[float, int]] = {}
     for side, unfoldings in alike.items():
-        grams = torch.empty(len(unfoldings), side, side, dtype=torch.float64, device=unfoldings[0].matrix.device)
+        grams = torch.empty(
+            len(unfoldings), side, side, dtype=torch.float64, device=unfoldings[0].matrix.device
+        )
         for unfolding, place in zip(unfoldings, grams, strict=True):
             gram(unfolding.matrix, out=place)
         s = singular_values(grams)
@@ -304,8 +352,8 @@ def gains(weights: Mapping[str, tuple[Tensor, int]]) -> list[Gain]:
 def knowledge_gain(network: nn.Module, trained_only: bool = True) -> list[Gain]:
     """The gain of every convolution of `network` (equation 3 of the autoHyper paper), in order.
 
-    With `trained_only`, of those whose weights take gradients. Fully connected layers have none. Raises `BadInput` where
-    there is no such convolution or weights are not finite.
+    With `trained_only`, of those whose weights take gradients. Fully connected layers have none.
+    Raises `BadInput` where there is no such convolution or weights are not finite.
     """
     convs = {name: m for name, m in network.named_modules() if isinstance(m, nn.Conv2d)}
     chosen = {name: m for name, m in convs.items() if m.weight.requires_grad or not trained_only}
@@ -313,9 +361,11 @@ def knowledge_gain(network: nn.Module, trained_only: bool = True) -> list[Gain]:
 
 
 def zero_share(found: Sequence[Gain]) -> float:
-    """Z_t of the autoHyper paper: the share of layers and unfoldings whose knowledge gain is exactly zero.
+    """Z_t of the autoHyper paper: the share of layers and unfoldings whose knowledge gain is
+    exactly zero.
 
-    floor(1 - G) is 1 where G = 0 and 0 elsewhere. 1 at random initialisation (all is noise), falling as layers learn.
+    floor(1 - G) is 1 where G = 0 and 0 elsewhere. 1 at random initialisation (all is noise),
+    falling as layers learn.
     """
     known = [g for gain in found for g in (gain.output, gain.input) if g is not None]
     if not known:

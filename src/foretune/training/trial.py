@@ -1,16 +1,20 @@
-"""Training trials: epoch by epoch, resumable at every epoch, with the same numbers however often it was cut.
+"""Training trials: epoch by epoch, resumable at every epoch, with the same numbers however often it
+was cut.
 
     rows = train(task, config, 0, 3, settings=Settings(), seed=0, checkpoint=Path("trial.ckpt"))
     rows += train(task, config, 3, 10, settings=Settings(), seed=0, checkpoint=Path("trial.ckpt"))
 
-Why 1 + 1 + 1 epochs equal 3 epochs, bit for bit on a CPU: nothing is drawn from a generator that lives longer than an epoch. Order,
-augmentation and dropout of epoch e come from (seed, e), the learning rate from (e, max_epoch); what is left to carry is the trained
-tensors, the BatchNorm buffers and the optimizer's state, and the checkpoint has just these. Frozen stages are not in it: they come back
-from the ImageNet weights, or from the seed. The same seed gives the same numbers on one number of threads.
+Why 1 + 1 + 1 epochs equal 3 epochs, bit for bit on a CPU: nothing is drawn from a generator that
+lives longer than an epoch. Order, augmentation and dropout of epoch e come from (seed, e), the
+learning rate from (e, max_epoch); what is left to carry is the trained tensors, the BatchNorm
+buffers and the optimizer's state, and the checkpoint has just these. Frozen stages are not in it:
+they come back from the ImageNet weights, or from the seed. The same seed gives the same numbers on
+one number of threads.
 
-Where the time goes, and what was done about it (measured figures in docs/networks.md): images lie on the device as one uint8 tensor and
-are augmented in batches; frozen stages run once per task, not once per epoch and trial (`foretune.training.activations`); channels-last
-everywhere; bfloat16 autocast on CUDA.
+Where the time goes, and what was done about it (measured figures in docs/networks.md): images lie
+on the device as one uint8 tensor and are augmented in batches; frozen stages run once per task, not
+once per epoch and trial (`foretune.training.activations`); channels-last everywhere; bfloat16
+autocast on CUDA.
 """
 
 from __future__ import annotations
@@ -58,7 +62,9 @@ DRAWS = 50  # of a space, to see whether the trainer understands it
 
 
 class TrialFailed(RuntimeError):
-    """A trial that cannot go on: `epoch` in which it failed, `reason`, and the `rows` of the epochs before, from the step's start."""
+    """A trial that cannot go on: `epoch` in which it failed, `reason`, and the `rows` of the epochs
+    before, from the step's start.
+    """
 
     def __init__(self, epoch: int, reason: str, rows: list[Row]):
         super().__init__(f"trial failed in epoch {epoch}: {reason}")
@@ -75,7 +81,10 @@ class OutOfMemory(TrialFailed):
 
 def draw(seed: int, purpose: str, epoch: int = 0) -> int:
     """A 63-bit seed for one purpose in one epoch of a trial."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:8], "big") >> 1
+    return (
+        int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:8], "big")
+        >> 1
+    )
 
 
 def find_device(name: str) -> torch.device:
@@ -83,15 +92,21 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise BadInput(f"setting device is {name!r}, but there is no CUDA device here; auto or cpu would be right")
+        raise BadInput(
+            f"setting device is {name!r}, but there is no CUDA device here; auto or cpu would "
+            "be right"
+        )
     try:
         return torch.device(name)
     except RuntimeError as error:
-        raise BadInput(f"setting device is {name!r}; auto, cpu, cuda or cuda:N would be right") from error
+        raise BadInput(
+            f"setting device is {name!r}; auto, cpu, cuda or cuda:N would be right"
+        ) from error
 
 
 def check_trainable(settings: Settings, space: Space) -> None:
-    """Raise `BadInput` now for what would fail trials: the device, a space that the trainer does not understand, ImageNet weights.
+    """Raise `BadInput` now for what would fail trials: the device, a space that the trainer does
+    not understand, ImageNet weights.
 
     The space is tried by its default and by `DRAWS` of its configurations, each with its optimizer.
     """
@@ -100,20 +115,30 @@ def check_trainable(settings: Settings, space: Space) -> None:
     weight = [torch.nn.Parameter(torch.zeros(1))]
     for config in (space.default(), *space.sample(DRAWS, np.random.default_rng(0))):
         asked = recipe(config, settings)
-        optimizers.build(asked.optimizer, weight, asked.learning_rate, asked.weight_decay, **asked.optimizer_options)
+        optimizers.build(
+            asked.optimizer,
+            weight,
+            asked.learning_rate,
+            asked.weight_decay,
+            **asked.optimizer_options,
+        )
     if settings.pretrained:
         networks.imagenet_state(network)
 
 
 def fingerprint(task: Task, config: Mapping[str, Any], settings: Settings, seed: int) -> str:
-    """What decides a trial's numbers, as a hash: a checkpoint of another trial is not taken for this one's."""
+    """What decides a trial's numbers, as a hash: a checkpoint of another trial is not taken for
+    this one's.
+    """
     fixed = {k: v for k, v in asdict(settings).items() if k not in ("device", "threads")}
     text = json.dumps([task.hash, dict(config), fixed, seed], sort_keys=True, default=float)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Trial:
-    """One configuration on one task: its network, its optimizer and the epochs so far. With `rank`, rows hold `zero_share` too."""
+    """One configuration on one task: its network, its optimizer and the epochs so far. With `rank`,
+    rows hold `zero_share` too.
+    """
 
     def __init__(
         self,
@@ -126,7 +151,13 @@ class Trial:
     ):
         if torch.get_num_threads() != settings.threads:
             torch.set_num_threads(settings.threads)
-        self.task, self.config, self.settings, self.seed, self.rank = task, dict(config), settings, seed, rank
+        self.task, self.config, self.settings, self.seed, self.rank = (
+            task,
+            dict(config),
+            settings,
+            seed,
+            rank,
+        )
         self.recipe: Recipe = recipe(config, settings)
         self.device = find_device(settings.device)
         self.network = networks.build(
@@ -153,7 +184,14 @@ class Trial:
 
     def part(self, part: str, limit: int = 0) -> Part:
         """Images of one part of the task, on the trial's device."""
-        return Part(self.task, part, limit=limit, size=self.settings.image_size, device=self.device, cache=self._cache)
+        return Part(
+            self.task,
+            part,
+            limit=limit,
+            size=self.settings.image_size,
+            device=self.device,
+            cache=self._cache,
+        )
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
@@ -162,7 +200,9 @@ class Trial:
         return normalise(images, self.network.mean, self.network.std)
 
     def train_epoch(self) -> Row:
-        """Train the next epoch, look at the valid part, append and return the row. Raises `Diverged` or `OutOfMemory`."""
+        """Train the next epoch, look at the valid part, append and return the row. Raises
+        `Diverged` or `OutOfMemory`.
+        """
         epoch = self.epoch + 1
         began = time.perf_counter()
         try:
@@ -172,7 +212,9 @@ class Trial:
             found = self.evaluate(self._valid)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(
-                epoch, str(error).splitlines()[0] if str(error) else "out of memory", list(self.rows)
+                epoch,
+                str(error).splitlines()[0] if str(error) else "out of memory",
+                list(self.rows),
             ) from error
         except RuntimeError as error:  # the CPU allocator's complaint has no class of its own
             if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
@@ -200,11 +242,15 @@ class Trial:
         return self.rows[-1]
 
     def _zero_share(self, epoch: int) -> dict[str, float]:
-        """Z_t (`foretune.training.spectral`) of the convolutions that are trained; nothing where none is."""
+        """Z_t (`foretune.training.spectral`) of the convolutions that are trained; nothing where
+        none is.
+        """
         from foretune.training.paper_optimizers import rank_after_epoch
 
         weights = [
-            m.weight for m in self.network.modules() if isinstance(m, torch.nn.Conv2d) and m.weight.requires_grad
+            m.weight
+            for m in self.network.modules()
+            if isinstance(m, torch.nn.Conv2d) and m.weight.requires_grad
         ]
         if not all(bool(torch.isfinite(w).all()) for w in weights):
             raise Diverged(epoch, "weights are not finite", list(self.rows))
@@ -214,11 +260,17 @@ class Trial:
         """One pass over the train part: (learning rate, mean loss)."""
         chosen, network, labels = self.recipe, self.network.train(), self._train.labels
         rate = optimizers.learning_rate(
-            chosen.scheduler, chosen.learning_rate, epoch, self.settings.max_epoch, **chosen.scheduler_options
+            chosen.scheduler,
+            chosen.learning_rate,
+            epoch,
+            self.settings.max_epoch,
+            **chosen.scheduler_options,
         )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(draw(self.seed, "order", epoch)))
+        order = torch.randperm(
+            len(labels), generator=torch.Generator().manual_seed(draw(self.seed, "order", epoch))
+        )
         generator = torch.Generator().manual_seed(draw(self.seed, "augmentation", epoch))
         frozen = None
         if network.first:
@@ -232,7 +284,9 @@ class Trial:
             torch.manual_seed(draw(self.seed, "dropout", epoch))
             for batch in batches:
                 if frozen is None:
-                    x = self._normal(augment(to_float(self._train.images[batch]), chosen.augmentation, generator))
+                    x = self._normal(
+                        augment(to_float(self._train.images[batch]), chosen.augmentation, generator)
+                    )
                 else:
                     x = frozen[batch]
                 with self._autocast():
@@ -240,7 +294,8 @@ class Trial:
                 loss = F.cross_entropy(logits.float(), labels[batch])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                if getattr(self.optimizer, "line_search", False):  # such an optimizer tries several steps on a batch
+                # such an optimizer tries several steps on a batch
+                if getattr(self.optimizer, "line_search", False):
                     self.optimizer.step(partial(self._loss, x, labels[batch]))
                 else:
                     self.optimizer.step()
@@ -256,13 +311,21 @@ class Trial:
 
     @torch.inference_mode()
     def evaluate(self, part: Part) -> dict[str, float]:
-        """Loss, accuracy (top-1) and top5 (of at most as many classes as there are) on a part, without augmentation."""
+        """Loss, accuracy (top-1) and top5 (of at most as many classes as there are) on a part,
+        without augmentation.
+        """
         network = self.network.eval()
-        source = part.at_boundary(network, self._origin, "none", 0) if network.first else part.images
+        source = (
+            part.at_boundary(network, self._origin, "none", 0) if network.first else part.images
+        )
         scores = []
         for x in source.split(EVALUATION_BATCH):
             with self._autocast():
-                scores.append(network(x if network.first else self._normal(to_float(x)), start=network.first).float())
+                scores.append(
+                    network(
+                        x if network.first else self._normal(to_float(x)), start=network.first
+                    ).float()
+                )
         logits = torch.cat(scores)
         top = logits.topk(min(5, logits.shape[1]), dim=1).indices == part.labels[:, None]
         return {
@@ -309,23 +372,27 @@ def train(
 ) -> list[Row]:
     """Take a trial from epoch `start` (done) to `stop`; returns one row for each epoch in between.
 
-    A row has epoch, train_loss, valid_loss, valid_accuracy, valid_top5, learning_rate, seconds, images_per_second, and with `rank`
-    zero_share (`foretune.training.spectral`; missing where no convolution is trained). With a `checkpoint`, the
-    state is written after each epoch, epochs that it already has are returned and not trained again, and a missing or damaged one is made
-    up for by training from epoch 0 (the numbers are the same). Without one, the epochs up to `start` are always trained again. `on_epoch` gets
-    each row to be returned as soon as it is known. Raises `Diverged` or `OutOfMemory` (their `rows`: this step's epochs before the failure) and
-    `BadInput` for epochs out of range, an unknown configuration, or a checkpoint of another trial.
+    A row has epoch, train_loss, valid_loss, valid_accuracy, valid_top5, learning_rate, seconds,
+    images_per_second, and with `rank` zero_share (`foretune.training.spectral`; missing where no
+    convolution is trained). With a `checkpoint`, the state is written after each epoch, epochs that
+    it already has are returned and not trained again, and a missing or damaged one is made up for
+    by training from epoch 0 (the numbers are the same). Without one, the epochs up to `start` are
+    always trained again. `on_epoch` gets each row to be returned as soon as it is known. Raises
+    `Diverged` or `OutOfMemory` (their `rows`: this step's epochs before the failure) and `BadInput`
+    for epochs out of range, an unknown configuration, or a checkpoint of another trial.
     """
     if not 0 <= start < stop <= settings.max_epoch:
         raise BadInput(
-            f"`0 <= start < stop <= max_epoch` must hold, but got ({start=}, {stop=}, max_epoch={settings.max_epoch})"
+            f"`0 <= start < stop <= max_epoch` must hold, but got ({start=}, {stop=}, "
+            f"max_epoch={settings.max_epoch})"
         )
     report = on_epoch or (lambda row: None)
     device = find_device(settings.device)
     state = checkpoints.load(checkpoint, device) if checkpoint is not None else None
     if state is not None and state["fingerprint"] != fingerprint(task, config, settings, seed):
         raise BadInput(
-            f"checkpoint {checkpoint} is of another trial (task, configuration, settings or seed differ); delete it to start again"
+            f"checkpoint {checkpoint} is of another trial (task, configuration, settings or "
+            "seed differ); delete it to start again"
         )
     rows: list[Row] = [dict(row) for row in state["rows"]] if state is not None else []
     for row in rows[start:stop]:
@@ -349,7 +416,9 @@ def train(
 
 
 def reopen(task: Task, checkpoint: Path, device: str = "auto") -> Trial:
-    """The trial that `checkpoint` holds; raises `BadInput` where there is none or it was trained on another task."""
+    """The trial that `checkpoint` holds; raises `BadInput` where there is none or it was trained on
+    another task.
+    """
     state = checkpoints.load(checkpoint, find_device(device))
     if state is None:
         raise BadInput(f"checkpoint {checkpoint} is missing or damaged")
@@ -357,14 +426,18 @@ def reopen(task: Task, checkpoint: Path, device: str = "auto") -> Trial:
     trial = Trial(task, state["config"], settings, state["seed"])
     if state["fingerprint"] != fingerprint(task, state["config"], settings, state["seed"]):
         raise BadInput(
-            f"checkpoint {checkpoint} was trained on task {state['task']!r} with other images than task {task.name!r} has"
+            f"checkpoint {checkpoint} was trained on task {state['task']!r} with other images "
+            f"than task {task.name!r} has"
         )
     trial.restore(state)
     return trial
 
 
-def evaluate(task: Task, checkpoint: Path, part: str = "test", settings: Settings | None = None) -> dict[str, float]:
-    """Loss, accuracy and top5 of a trial on one whole part of its task: for the best trial, once, at the end.
+def evaluate(
+    task: Task, checkpoint: Path, part: str = "test", settings: Settings | None = None
+) -> dict[str, float]:
+    """Loss, accuracy and top5 of a trial on one whole part of its task: for the best trial, once,
+    at the end.
 
     `settings` may name another device; everything else comes from the checkpoint.
     """

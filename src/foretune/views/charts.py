@@ -1,7 +1,8 @@
 """Small charts as inline SVG: lines with bands, and parallel coordinates.
 
-Colours are CSS classes (`s0` .. `s7`, `muted`, `accent`, `p0` .. `p4`) that the page's style gives a light and a dark value, so one picture serves both
-and print. Text that comes from outside is escaped here. Every mark carries a `<title>`, which browsers show under the pointer.
+Colours are CSS classes (`s0` .. `s7`, `muted`, `accent`, `p0` .. `p4`) that the page's style gives
+a light and a dark value, so one picture serves both and print. Text that comes from outside is
+escaped here. Every mark carries a `<title>`, which browsers show under the pointer.
 """
 
 import math
@@ -20,7 +21,9 @@ Place = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Line:
-    """Points `x`, `y` (NaN leaves a gap), with an optional band `low` to `high`; `steps` draws stairs, `cross` marks the end with an x."""
+    """Points `x`, `y` (NaN leaves a gap), with an optional band `low` to `high`; `steps` draws
+    stairs, `cross` marks the end with an x.
+    """
 
     x: Sequence[float]
     y: Sequence[float]
@@ -70,7 +73,12 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Powers of ten between `low` and `high`, with 2 and 5 times them where there is room."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
-        found = [f * 10.0**p for p in powers for f in factors if low * (1 - 1e-9) <= f * 10.0**p <= high * (1 + 1e-9)]
+        found = [
+            f * 10.0**p
+            for p in powers
+            for f in factors
+            if low * (1 - 1e-9) <= f * 10.0**p <= high * (1 + 1e-9)
+        ]
         if len(found) <= most:
             return found
     every = -(-len(found) // most)
@@ -78,25 +86,42 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def responsive(draw: Callable[[Frame], str], frame: Frame, narrow_height: int = 300) -> str:
-    """The chart twice: as framed, and small with a legend instead of labels at the lines' ends, for phones; the page's style shows one."""
+    """The chart twice: as framed, and small with a legend instead of labels at the lines' ends, for
+    phones; the page's style shows one.
+    """
     small = replace(frame, width=380, height=narrow_height, end_labels=False)
     return f'<div class="wide">{draw(frame)}</div><div class="narrow">{draw(small)}</div>'
 
 
 def legend(lines: Sequence[Line]) -> str:
-    """Colours and names of the named lines, as HTML; for phones only where the lines' ends carry their names."""
+    """Colours and names of the named lines, as HTML; for phones only where the lines' ends carry
+    their names.
+    """
     items = [
-        f'<li><svg viewBox="0 0 24 8" width="24" height="8" aria-hidden="true"><path class="line {line.style}" d="M1 4H23"/></svg>{escape(line.label)}</li>'
+        '<li><svg viewBox="0 0 24 8" width="24" height="8" aria-hidden="true"><path '
+        f'class="line {line.style}" d="M1 4H23"/></svg>{escape(line.label)}</li>'
         for line in lines
         if line.label
     ]
-    return f'<div class="{"narrow" if len(items) <= END_LABELS else ""}"><ul class="legend">{"".join(items)}</ul></div>'
+    return (
+        f'<div class="{"narrow" if len(items) <= END_LABELS else ""}"><ul '
+        f'class="legend">{"".join(items)}</ul></div>'
+    )
 
 
 def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     """Draw `lines` in order, so the last lies on top. Empty text if no line has a finite point."""
-    xs = np.concatenate([np.asarray(line.x, dtype=float) for line in lines]) if lines else np.empty(0)
-    parts = [np.asarray(v, dtype=float) for line in lines for v in (line.y, line.low, line.high) if v is not None]
+    xs = (
+        np.concatenate([np.asarray(line.x, dtype=float) for line in lines])
+        if lines
+        else np.empty(0)
+    )
+    parts = [
+        np.asarray(v, dtype=float)
+        for line in lines
+        for v in (line.y, line.low, line.high)
+        if v is not None
+    ]
     ys = np.concatenate(parts) if parts else np.empty(0)
     ys = ys[np.isfinite(ys) & ((ys > 0) | (not frame.log_y))]
     if not len(xs) or not len(ys):
@@ -111,7 +136,11 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     if x_high <= x_low:
         x_low, x_high = (x_low / 2, x_high * 2) if frame.log_x else (x_low - 0.5, x_high + 0.5)
     y_ticks = log_ticks(low, high) if frame.log_y else ticks(low, high, 5)
-    x_ticks = log_ticks(x_low, x_high) if frame.log_x else ticks(x_low, x_high, 4 if frame.width < 500 else 8)
+    x_ticks = (
+        log_ticks(x_low, x_high)
+        if frame.log_x
+        else ticks(x_low, x_high, 4 if frame.width < 500 else 8)
+    )
     named = [line for line in lines if line.label]
     ends = frame.end_labels and 1 < len(named) <= END_LABELS
     left = 14 + 7 * max((len(frame.y_format(t)) for t in y_ticks), default=1)
@@ -121,7 +150,9 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
 
     def px(value: float) -> float:
         share = (
-            math.log(value / x_low) / math.log(x_high / x_low) if frame.log_x else (value - x_low) / (x_high - x_low)
+            math.log(value / x_low) / math.log(x_high / x_low)
+            if frame.log_x
+            else (value - x_low) / (x_high - x_low)
         )
         return left + width * share
 
@@ -135,7 +166,8 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     out = [_open(frame.width, frame.height, frame.y_label or "chart")]
     clip = f"c{frame.width}x{frame.height}x{left}x{right}"
     out.append(
-        f'<clipPath id="{clip}"><rect x="{left - 4}" y="{top - 4}" width="{width + 8}" height="{height + 8}"/></clipPath>'
+        f'<clipPath id="{clip}"><rect x="{left - 4}" y="{top - 4}" width="{width + 8}" '
+        f'height="{height + 8}"/></clipPath>'
     )
     for t in y_ticks:
         out.append(f'<path class="grid" d="M{left} {py(t):.1f}H{left + width}"/>')
@@ -158,8 +190,12 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     return "".join(out) + "</svg>"
 
 
-def spread(wanted: list[tuple[float, Line]], gap: float, low: float, high: float) -> list[tuple[float, Line]]:
-    """Move labels apart so that neighbours keep `gap`, within `low` to `high` as far as there is room."""
+def spread(
+    wanted: list[tuple[float, Line]], gap: float, low: float, high: float
+) -> list[tuple[float, Line]]:
+    """Move labels apart so that neighbours keep `gap`, within `low` to `high` as far as there is
+    room.
+    """
     placed = sorted(wanted, key=lambda pair: pair[0])
     ys = [y for y, _ in placed]
     for k in range(1, len(ys)):
@@ -173,7 +209,11 @@ def spread(wanted: list[tuple[float, Line]], gap: float, low: float, high: float
 
 def _marks(line: Line, px: Place, py: Place, log_y: bool) -> list[str]:
     title = f"<title>{escape(line.title or line.label)}</title>" if line.title or line.label else ""
-    points = [(px(x), py(y)) for x, y in zip(line.x, line.y, strict=True) if math.isfinite(y) and (y > 0 or not log_y)]
+    points = [
+        (px(x), py(y))
+        for x, y in zip(line.x, line.y, strict=True)
+        if math.isfinite(y) and (y > 0 or not log_y)
+    ]
     out = []
     if line.low is not None and line.high is not None:
         band = [
@@ -189,7 +229,8 @@ def _marks(line: Line, px: Place, py: Place, log_y: bool) -> list[str]:
     if len(points) == 1 or line.dot:
         x, y = points[-1]
         out.append(
-            f'<circle class="dot {line.style}" cx="{x:.1f}" cy="{y:.1f}" r="{4 if line.dot else 2}">{title}</circle>'
+            f'<circle class="dot {line.style}" cx="{x:.1f}" cy="{y:.1f}" '
+            f'r="{4 if line.dot else 2}">{title}</circle>'
         )
     if len(points) > 1:
         path = _path(points, line.steps)
@@ -218,7 +259,9 @@ def _path(points: Sequence[tuple[float, float]], steps: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Coordinate:
-    """An axis of parallel coordinates: where each row stands in [0, 1] (NaN: switched off), and its ticks as (position, text)."""
+    """An axis of parallel coordinates: where each row stands in [0, 1] (NaN: switched off), and its
+    ticks as (position, text).
+    """
 
     name: str
     positions: Sequence[float]
@@ -228,7 +271,9 @@ class Coordinate:
 def parallel_coordinates(
     axes: Sequence[Coordinate], styles: Sequence[str], titles: Sequence[str], height: int = 340
 ) -> str:
-    """One line per row through all axes, in the order given (the last on top); `styles` are their classes."""
+    """One line per row through all axes, in the order given (the last on top); `styles` are their
+    classes.
+    """
     if len(axes) < 2 or not titles:
         return ""
     gap = max(100, 690 // (len(axes) - 1))
@@ -244,7 +289,9 @@ def parallel_coordinates(
 
     for r, (style, title) in enumerate(zip(styles, titles, strict=True)):
         points = [(x, py(axis.positions[r])) for x, axis in zip(xs, axes, strict=True)]
-        out.append(f'<path class="line {style}" d="{_path(points)}"><title>{escape(title)}</title></path>')
+        out.append(
+            f'<path class="line {style}" d="{_path(points)}"><title>{escape(title)}</title></path>'
+        )
     for k, (x, axis) in enumerate(zip(xs, axes, strict=True)):
         out.append(f'<path class="axis" d="M{x} {top}V{floor}"/>')
         out.append(
@@ -259,12 +306,18 @@ def parallel_coordinates(
 
 
 def _open(width: int, height: int, label: str) -> str:
-    return f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}">'
+    return (
+        f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '
+        f'aria-label="{escape(label)}">'
+    )
 
 
 def _text(x: float, y: float, text: str, anchor: str, style: str = "", title: str = "") -> str:
     about = f"<title>{escape(title)}</title>" if title and title != text else ""
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{style}">{escape(text)}{about}</text>'
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" '
+        f'class="{style}">{escape(text)}{about}</text>'
+    )
 
 
 def _cut(text: str, most: int) -> str:

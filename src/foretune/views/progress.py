@@ -1,4 +1,6 @@
-"""What a study shows while it runs: a live line on a terminal, a line per new incumbent elsewhere."""
+"""What a study shows while it runs: a live line on a terminal, a line per new incumbent
+elsewhere.
+"""
 
 import sys
 import time
@@ -15,7 +17,11 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+    return (
+        f"{minutes} min {rest:02d} s"
+        if minutes < 60
+        else f"{minutes // 60} h {minutes % 60:02d} min"
+    )
 
 
 def number(value: Any) -> str:
@@ -31,7 +37,8 @@ def describe(config: dict[str, Any]) -> str:
 class Progress:
     """Trials, epochs spent, incumbent and time left of a study that is running.
 
-    On a terminal the last line is rewritten in place; elsewhere a line is printed for each new incumbent and each tenth of the budget.
+    On a terminal the last line is rewritten in place; elsewhere a line is printed for each new
+    incumbent and each tenth of the budget.
     """
 
     def __init__(self, study: Study, stream: TextIO | None = None):
@@ -47,10 +54,13 @@ class Progress:
         running, failed = int((study.pending > 0).sum()), int(study.failed.sum())
         parts = [
             f"{study.spent}/{study.budget} epochs",
-            f"{len(study.started)} trial{'s' * (len(study.started) != 1)} ({running} running{f', {failed} failed' if failed else ''})",
+            f"{len(study.started)} trial{'s' * (len(study.started) != 1)} ({running} "
+            f"running{f', {failed} failed' if failed else ''})",
         ]
         if found := study.incumbent:
-            parts.append(f"best {study.plan.sign * found[2]:.4f} (trial {found[0]}, epoch {found[1]})")
+            parts.append(
+                f"best {study.plan.sign * found[2]:.4f} (trial {found[0]}, epoch {found[1]})"
+            )
         if left := self.seconds_left(study):
             parts.append(f"about {duration(left)} left")
         return " · ".join(parts)
@@ -59,13 +69,18 @@ class Progress:
         """Estimate from the pace of this run and, if there is one, the wall-clock budget."""
         if study.done or study.spent == self._spent_before:
             return None
-        if self._first is None:  # the first epoch carries the start of the workers: the pace is taken from there
+        # the first epoch carries the start of the workers: the pace is taken from there
+        if self._first is None:
             self._first = time.monotonic(), study.spent
         began, first = self._first
         if study.spent == first:
             return None
         left = (time.monotonic() - began) / (study.spent - first) * (study.budget - study.spent)
-        return left if study.plan.seconds is None else min(left, max(0.0, study.plan.seconds - study.elapsed))
+        return (
+            left
+            if study.plan.seconds is None
+            else min(left, max(0.0, study.plan.seconds - study.elapsed))
+        )
 
     def __call__(self, study: Study) -> None:
         """Show a change."""

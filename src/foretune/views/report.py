@@ -2,7 +2,8 @@
 
     write_report(study, "report.html", extras={"baselines": {"random search": other}, "thumbnails": png})
 
-`extras`, all optional (what is missing is left out, `study.plan.notes` is asked for the accuracies):
+`extras`, all optional (what is missing is left out, `study.plan.notes` is asked for the
+accuracies):
 
 | key              | is                                                                                                             |
 |------------------|----------------------------------------------------------------------------------------------------------------|
@@ -55,14 +56,18 @@ MOST_AXES = 7
 MOST_ROWS = 500
 
 
-def write_report(study: Study, path: Path | str, *, extras: Mapping[str, Any] | None = None) -> Path:
+def write_report(
+    study: Study, path: Path | str, *, extras: Mapping[str, Any] | None = None
+) -> Path:
     """Write the study's report to `path`, by rename; returns the path."""
     write_atomic(path, study_report(study, extras=extras))
     return Path(path)
 
 
 def study_report(study: Study, *, extras: Mapping[str, Any] | None = None) -> str:
-    """The study's report as HTML. The same study gives the same text. Raises `BadInput` for thumbnails that are no pictures."""
+    """The study's report as HTML. The same study gives the same text. Raises `BadInput` for
+    thumbnails that are no pictures.
+    """
     extras = dict(extras or {})
     baselines: Mapping[str, Study] = extras.get("baselines") or {}
     weights = importance(study, np.random.default_rng(0))
@@ -88,7 +93,9 @@ def study_report(study: Study, *, extras: Mapping[str, Any] | None = None) -> st
         reasons=reasons(study).most_common(8),
         cost=plain_cost(study),
         table=config_table(study),
-        thumbnails=[(caption, data_uri(image)) for caption, image in _pictures(extras.get("thumbnails"))],
+        thumbnails=[
+            (caption, data_uri(image)) for caption, image in _pictures(extras.get("thumbnails"))
+        ],
         facts=_facts(study, extras.get("facts") or {}),
     )
 
@@ -107,32 +114,47 @@ def render(template: str, **values: Any) -> str:
     return pages.get_template(template).render(**values, show=number)
 
 
-def tiles(study: Study, baselines: Mapping[str, Study], extras: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def tiles(
+    study: Study, baselines: Mapping[str, Study], extras: Mapping[str, Any]
+) -> list[tuple[str, str, str]]:
     """The figures on top: (what, value, remark)."""
     metric, sign, found = study.plan.metric, study.plan.sign, study.incumbent
     best = None if found is None else found[2] * sign
     out = [
-        (f"best {metric}", score(metric, best), "" if found is None else f"configuration {found[0]}, epoch {found[1]}")
+        (
+            f"best {metric}",
+            score(metric, best),
+            "" if found is None else f"configuration {found[0]}, epoch {found[1]}",
+        )
     ]
     test = extras.get("test_accuracy", study.plan.notes.get("test_accuracy"))
     if test is not None:
-        out.append(("test accuracy", score("accuracy", test), "of that configuration, measured once"))
+        out.append(
+            ("test accuracy", score("accuracy", test), "of that configuration, measured once")
+        )
     for name, other in baselines.items():
         value = None if other.incumbent is None else other.incumbent[2] * sign
         remark = f"{other.spent:,} epochs"
         if value is not None and best is not None:
             lead = sign * (best - value)
-            remark += f"; this study is {gap(metric, abs(lead))} {'better' if lead >= 0 else 'worse'}"
+            remark += (
+                f"; this study is {gap(metric, abs(lead))} {'better' if lead >= 0 else 'worse'}"
+            )
         other_test = other.plan.notes.get("test_accuracy")
         out.append(
             (
                 name,
                 score(metric, value),
-                remark + (f"; test {score('accuracy', other_test)}" if other_test is not None else ""),
+                remark
+                + (f"; test {score('accuracy', other_test)}" if other_test is not None else ""),
             )
         )
     full = len(study.started) * study.max_epoch
-    saved = f"training all {len(study.started)} to the end: {full:,}" if full > study.spent else f"of {study.budget:,}"
+    saved = (
+        f"training all {len(study.started)} to the end: {full:,}"
+        if full > study.spent
+        else f"of {study.budget:,}"
+    )
     out.append(("epochs spent", f"{study.spent:,}", saved))
     return out
 
@@ -157,18 +179,25 @@ def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
     y_range = None
     if lines:
         # the first epochs of a first trial are far off and would flatten the rest
-        values = np.concatenate([np.asarray(line.y, dtype=float) for line in lines]) * study.plan.sign
+        values = (
+            np.concatenate([np.asarray(line.y, dtype=float) for line in lines]) * study.plan.sign
+        )
         low, high = float(np.quantile(values, 0.1)), float(values.max())
         y_range = _ordered(low * study.plan.sign, high * study.plan.sign) if high > low else None
     frame = Frame(
-        x_label="epochs spent", y_label=f"incumbent: {metric}", y_format=axis_format(metric, y_range), y_range=y_range
+        x_label="epochs spent",
+        y_label=f"incumbent: {metric}",
+        y_format=axis_format(metric, y_range),
+        y_range=y_range,
     )
     chart = responsive(lambda f: line_chart(lines, f), frame)
     return chart + legend(lines) if len(lines) > 1 else chart
 
 
 def curves_chart(study: Study) -> str:
-    """All learning curves (the best `MOST_CURVES`), the incumbent's on top, failed trials ending in a cross."""
+    """All learning curves (the best `MOST_CURVES`), the incumbent's on top, failed trials ending in
+    a cross.
+    """
     metric, sign, found = study.plan.metric, study.plan.sign, study.incumbent
     order = [int(i) for i in sorted(study.started, key=lambda i: -study.best[i])][:MOST_CURVES]
     lines = []
@@ -181,7 +210,10 @@ def curves_chart(study: Study) -> str:
         if not x:
             continue
         is_best, has_failed = found is not None and found[0] == i, bool(study.failed[i])
-        title = f"configuration {i} ({state(study, i)}): {describe(study.configs[i])}; best {score(metric, best_value(study, i))}"
+        title = (
+            f"configuration {i} ({state(study, i)}): {describe(study.configs[i])}; best "
+            f"{score(metric, best_value(study, i))}"
+        )
         style = "s0 thick" if is_best else "failed" if has_failed else "muted"
         label = "incumbent" if is_best else ""
         lines.append(Line(x, y, label, style, title, cross=has_failed, dot=is_best))
@@ -194,16 +226,22 @@ def curves_chart(study: Study) -> str:
             float(np.quantile(values, 0.03)), high - 6 * (high - float(np.median(values)))
         )  # a loss that explodes would flatten the rest
         y_range = _ordered(low * sign, high * sign) if high > low else None
-    frame = Frame(x_label="epoch", y_label=metric, y_format=axis_format(metric, y_range), y_range=y_range)
+    frame = Frame(
+        x_label="epoch", y_label=metric, y_format=axis_format(metric, y_range), y_range=y_range
+    )
     return responsive(lambda f: line_chart(lines, f), frame)
 
 
 def parallel_chart(study: Study, weights: Importance) -> str:
-    """Trials as lines through their hyperparameters to their best value: the better, the darker. At most `MOST_AXES`, the most important ones."""
+    """Trials as lines through their hyperparameters to their best value: the better, the darker. At
+    most `MOST_AXES`, the most important ones.
+    """
     names, _ = tuned(study)
-    rows = [int(i) for i in sorted(study.started, key=lambda i: study.best[i]) if np.isfinite(study.best[i])][
-        -MOST_CURVES:
-    ]
+    rows = [
+        int(i)
+        for i in sorted(study.started, key=lambda i: study.best[i])
+        if np.isfinite(study.best[i])
+    ][-MOST_CURVES:]
     if len(rows) < 2 or not names:
         return ""
     if len(names) > MOST_AXES:
@@ -218,11 +256,19 @@ def parallel_chart(study: Study, weights: Importance) -> str:
         (0.0, f"≤ {score(metric, low * sign)}" if sign > 0 else f"≥ {score(metric, low * sign)}"),
         (1.0, score(metric, high * sign)),
     ]
-    axes.append(Coordinate(f"best {metric}", [float(np.clip((v - low) / (high - low), 0, 1)) for v in values], marks))
+    axes.append(
+        Coordinate(
+            f"best {metric}",
+            [float(np.clip((v - low) / (high - low), 0, 1)) for v in values],
+            marks,
+        )
+    )
     styles = [f"p{min(4, 5 * r // len(rows))}" for r in range(len(rows))]
     styles[-1] = "s0 thick"
     titles = [
-        f"configuration {i}: {describe(study.configs[i])}; best {score(metric, best_value(study, i))}" for i in rows
+        f"configuration {i}: {describe(study.configs[i])}; best "
+        f"{score(metric, best_value(study, i))}"
+        for i in rows
     ]
     return parallel_coordinates(axes, styles, titles)
 
@@ -234,17 +280,25 @@ def _coordinate(study: Study, name: str, rows: Sequence[int]) -> Coordinate:
     if options:
         place = {v: k / max(1, len(options) - 1) for k, v in enumerate(options)}
         return Coordinate(
-            name, [place.get(c.get(name), math.nan) for c in configs], [(p, number(v)) for v, p in place.items()]
+            name,
+            [place.get(c.get(name), math.nan) for c in configs],
+            [(p, number(v)) for v, p in place.items()],
         )
     column = study.space.columns[name].start
     marks = [(p, number(float(f"{from_unit(p, parameter):.3g}"))) for p in (0.0, 0.5, 1.0)]
-    return Coordinate(name, [float(study.X[i, column]) if name in study.configs[i] else math.nan for i in rows], marks)
+    return Coordinate(
+        name,
+        [float(study.X[i, column]) if name in study.configs[i] else math.nan for i in rows],
+        marks,
+    )
 
 
 def config_table(study: Study) -> dict[str, Any]:
-    """The trials, best first: `columns`, `rows` of (text, sort value, class) cells, `shared` values, how many were left out.
+    """The trials, best first: `columns`, `rows` of (text, sort value, class) cells, `shared`
+    values, how many were left out.
 
-    Cells of class "screen" are not printed: on paper, many hyperparameters are one line of text, of class "paper".
+    Cells of class "screen" are not printed: on paper, many hyperparameters are one line of text, of
+    class "paper".
     """
     names, shared = tuned(study)
     metric, why, found = study.plan.metric, why_started(study), study.incumbent
@@ -267,10 +321,16 @@ def config_table(study: Study) -> dict[str, Any]:
         rows.append(
             {
                 "cells": cells,
-                "style": "best" if found is not None and found[0] == i else "failed" if study.failed[i] else "",
+                "style": "best"
+                if found is not None and found[0] == i
+                else "failed"
+                if study.failed[i]
+                else "",
             }
         )
-    columns = [(c, "") for c in ("id", f"best {metric}", "at epoch", "epochs", "state")] + [(n, where) for n in names]
+    columns = [(c, "") for c in ("id", f"best {metric}", "at epoch", "epochs", "state")] + [
+        (n, where) for n in names
+    ]
     columns += [("configuration", "paper")] * bool(where) + [("why it was tried", "screen")]
     return {
         "columns": columns,
@@ -281,11 +341,17 @@ def config_table(study: Study) -> dict[str, Any]:
 
 
 def plain_cost(study: Study) -> dict[str, Any]:
-    """What full training of every started configuration would have cost, in epochs and, where rows have `seconds`, in time on one worker."""
+    """What full training of every started configuration would have cost, in epochs and, where rows
+    have `seconds`, in time on one worker.
+    """
     trials = len(study.started)
     full = trials * study.max_epoch
     per_trial = [
-        [float(r["seconds"]) for r in rows if r["epoch"] > 0 and math.isfinite(r.get("seconds") or math.nan)]
+        [
+            float(r["seconds"])
+            for r in rows
+            if r["epoch"] > 0 and math.isfinite(r.get("seconds") or math.nan)
+        ]
         for rows in study.rows.values()
     ]
     timed = [t for t in per_trial if t]
@@ -311,7 +377,10 @@ def duration(seconds: float) -> str:
 def bars(shares: Mapping[str, float]) -> list[tuple[str, float, str]]:
     """(name, width in per cent of the widest, text) of shares."""
     most = max(shares.values(), default=0.0) or 1.0
-    return [(name, round(100 * max(value, 0.0) / most, 1), f"{100 * value:.0f} %") for name, value in shares.items()]
+    return [
+        (name, round(100 * max(value, 0.0) / most, 1), f"{100 * value:.0f} %")
+        for name, value in shares.items()
+    ]
 
 
 def axis_format(metric: str, y_range: tuple[float, float] | None) -> Any:
@@ -323,7 +392,9 @@ def axis_format(metric: str, y_range: tuple[float, float] | None) -> Any:
 
 def data_uri(image: bytes) -> str:
     """A PNG or JPEG as a data URI. Raises `BadInput` for anything else."""
-    kind = "png" if image.startswith(b"\x89PNG") else "jpeg" if image.startswith(b"\xff\xd8") else None
+    kind = (
+        "png" if image.startswith(b"\x89PNG") else "jpeg" if image.startswith(b"\xff\xd8") else None
+    )
     if kind is None:
         raise BadInput("thumbnails must be the bytes of a PNG or JPEG file")
     return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
@@ -332,7 +403,11 @@ def data_uri(image: bytes) -> str:
 def _pictures(thumbnails: Any) -> list[tuple[str, bytes]]:
     if not thumbnails:
         return []
-    return [("", bytes(thumbnails))] if isinstance(thumbnails, (bytes, bytearray)) else list(thumbnails.items())
+    return (
+        [("", bytes(thumbnails))]
+        if isinstance(thumbnails, (bytes, bytearray))
+        else list(thumbnails.items())
+    )
 
 
 def _facts(study: Study, extra: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -353,7 +428,8 @@ def _facts(study: Study, extra: Mapping[str, Any]) -> list[tuple[str, str]]:
     decisions = [float(s.get("seconds") or 0.0) for s in study.steps]
     if decisions:
         facts["time of a decision"] = (
-            f"{1000 * float(np.median(decisions)):.3g} ms in the middle, {1000 * max(decisions):.3g} ms at most"
+            f"{1000 * float(np.median(decisions)):.3g} ms in the middle, "
+            f"{1000 * max(decisions):.3g} ms at most"
         )
     facts |= {k: number(v) for k, v in (plan.notes.get("settings") or {}).items()}
     return [(k, number(v)) for k, v in {**facts, **extra}.items()]

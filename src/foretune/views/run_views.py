@@ -1,6 +1,7 @@
 """A study as runs, parameters, tags and curves: what MLflow should show, without MLflow.
 
-A study is a parent run and its trials are child runs; points come in groups, one per epoch, that are written whole or not at all.
+A study is a parent run and its trials are child runs; points come in groups, one per epoch, that
+are written whole or not at all.
 """
 
 import json
@@ -12,7 +13,14 @@ from numbers import Real
 from typing import Any
 
 from foretune.study.study import Plan, Study
-from foretune.views.summary import describe, incumbent_trace, past_shares, sentence, state, why_started
+from foretune.views.summary import (
+    describe,
+    incumbent_trace,
+    past_shares,
+    sentence,
+    state,
+    why_started,
+)
 
 RUN_STATES = {
     "training": "RUNNING",
@@ -30,7 +38,9 @@ Point = tuple[str, float, int]  # metric, value, step
 
 @dataclass(frozen=True)
 class RunView:
-    """What one run should hold: `groups` of points by the count (epochs told, or spent) that the group completes, ascending."""
+    """What one run should hold: `groups` of points by the count (epochs told, or spent) that the
+    group completes, ascending.
+    """
 
     name: str
     status: str
@@ -41,7 +51,9 @@ class RunView:
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study at one moment, so that another thread can write it; `facts` are numbers that may change: budget, test accuracy."""
+    """A study at one moment, so that another thread can write it; `facts` are numbers that may
+    change: budget, test accuracy.
+    """
 
     uid: str
     plan: Plan
@@ -52,7 +64,9 @@ class StudyView:
 
 
 class Views:
-    """Makes the views of one study; trials that did not change since the last one are not made again."""
+    """Makes the views of one study; trials that did not change since the last one are not made
+    again.
+    """
 
     def __init__(self, uid: str):
         self.uid = uid
@@ -71,14 +85,25 @@ class Views:
                 self._trials[i] = (key, trial_view(study, i, label, why.get(i, "")))
             trials[i] = self._trials[i][1]
         plan = study.plan
-        facts = {BUDGET: float(plan.budget), **{name(k): float(v) for k, v in plan.notes.items() if finite(v)}}
-        return StudyView(self.uid, plan, study.space.names, study_view(study, self.uid, stopped), trials, facts)
+        facts = {
+            BUDGET: float(plan.budget),
+            **{name(k): float(v) for k, v in plan.notes.items() if finite(v)},
+        }
+        return StudyView(
+            self.uid, plan, study.space.names, study_view(study, self.uid, stopped), trials, facts
+        )
 
 
 def study_view(study: Study, uid: str, stopped: bool) -> RunView:
     """The parent run: incumbent against epochs spent."""
     plan, found, past = study.plan, study.incumbent, study.past
-    status = "finished" if study.done and not study.pending.any() else "stopped" if stopped else "training"
+    status = (
+        "finished"
+        if study.done and not study.pending.any()
+        else "stopped"
+        if stopped
+        else "training"
+    )
     params = {
         "method": plan.method,
         "seed": plan.seed,
@@ -101,7 +126,9 @@ def study_view(study: Study, uid: str, stopped: bool) -> RunView:
         "failed_trials": len(study.failures),
     }
     if found is not None:
-        tags |= {"best_trial": found[0]} | {f"best.{k}": v for k, v in study.configs[found[0]].items()}
+        tags |= {"best_trial": found[0]} | {
+            f"best.{k}": v for k, v in study.configs[found[0]].items()
+        }
     groups = []
     for spent, value in enumerate(incumbent_trace(study), 1):
         point = [("incumbent", float(value), spent)] if math.isfinite(value) else []
@@ -111,7 +138,9 @@ def study_view(study: Study, uid: str, stopped: bool) -> RunView:
 
 
 def title(study: Study) -> str:
-    """The study's name and method; a comparison that lies in a study's folder is named after that one."""
+    """The study's name and method; a comparison that lies in a study's folder is named after that
+    one.
+    """
     method, kind = study.plan.method, study.plan.notes.get("baseline")
     if study.folder is None:
         return f"{study.plan.task} · {method}"
@@ -121,7 +150,9 @@ def title(study: Study) -> str:
 
 
 def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
-    """A child run: one trial, every finite number of its rows; `best` so far in the metric's own unit."""
+    """A child run: one trial, every finite number of its rows; `best` so far in the metric's own
+    unit.
+    """
     found = study.incumbent
     tags: dict[str, Any] = {
         "foretune.trial": i,
@@ -145,18 +176,30 @@ def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
             points.append(("best", sign * best, epoch))
         groups.append((epoch, [*points, (EPOCHS, float(epoch), epoch)]))
     return RunView(
-        f"trial {i} · {describe(study.configs[i])}", RUN_STATES[label], texts(study.configs[i]), texts(tags), groups
+        f"trial {i} · {describe(study.configs[i])}",
+        RUN_STATES[label],
+        texts(study.configs[i]),
+        texts(tags),
+        groups,
     )
 
 
 def saved_views(view: StudyView, now: int) -> dict[str, str]:
-    """Experiment tags that put two entries into the "Views" menu of MLflow's UI (3.17 and later; others pass them over), whose own start shows no metric.
+    """Experiment tags that put two entries into the "Views" menu of MLflow's UI (3.17 and later;
+    others pass them over), whose own start shows no metric.
 
-    "Studies, best first" has one for what studies differ in; "Trials, best first" one for each hyperparameter. `now` in milliseconds.
+    "Studies, best first" has one for what studies differ in; "Trials, best first" one for each
+    hyperparameter. `now` in milliseconds.
     """
-    common = {"startTime": "ALL", "lifecycleFilter": "Active", "datasetsFilter": [], "modelVersionFilter": "All Runs"}
+    common = {
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+    }
     studies = {
-        "searchFilter": "params.method != ''",  # studies alone: the UI loads 100 runs at a time, which trials would fill
+        # studies alone: the UI loads 100 runs at a time, which trials would fill
+        "searchFilter": "params.method != ''",
         "orderByKey": "metrics.`incumbent`",
         "orderByAsc": view.plan.goal == "minimize",
         "selectedColumns": [
@@ -176,8 +219,16 @@ def saved_views(view: StudyView, now: int) -> dict[str, str]:
         ],
     }
     out = {}
-    for key, shown, state_ in (("studies", "Studies, best first", studies), ("trials", "Trials, best first", trials)):
-        saved = {"name": shown, "createdAt": now, "updatedAt": now, "state": json.dumps({**common, **state_})}
+    for key, shown, state_ in (
+        ("studies", "Studies, best first", studies),
+        ("trials", "Trials, best first", trials),
+    ):
+        saved = {
+            "name": shown,
+            "createdAt": now,
+            "updatedAt": now,
+            "state": json.dumps({**common, **state_}),
+        }
         out[f"mlflow.sharedViewState.foretune-{key}"] = json.dumps(saved)
     return {key: text for key, text in out.items() if len(text) <= MOST_CHARACTERS}
 

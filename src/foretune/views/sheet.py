@@ -24,7 +24,10 @@ def sheet(task: Task, per_class: int = 8, px: int = 48, max_classes: int = 24) -
             np.linspace(0, len(found) - 1, per_class).round().astype(int)
         )  # files next to each other are alike
         for column, image in enumerate(found[spread]):
-            page.paste(Image.fromarray(square(Image.fromarray(image), px)), (margin + column * (px + gap), top))
+            page.paste(
+                Image.fromarray(square(Image.fromarray(image), px)),
+                (margin + column * (px + gap), top),
+            )
     return page
 
 

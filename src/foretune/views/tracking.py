@@ -1,4 +1,5 @@
-"""MLflow, a view of studies: the only module that imports mlflow (and only when the first study is logged).
+"""MLflow, a view of studies: the only module that imports mlflow (and only when the first study is
+logged).
 
 | in MLflow  | is                                                                                                          |
 |------------|-------------------------------------------------------------------------------------------------------------|
@@ -6,9 +7,11 @@
 | parent run | a study: `incumbent` against epochs spent, budget, method, seed, past tasks, best configuration, report    |
 | child run  | a trial: its hyperparameters, every column of its learning curve (step = epoch), `best`, epochs, why, state |
 
-The study's journal is the record. `Tracker.sync` writes what MLflow lacks and nothing twice: runs are found by tags that are set as they are created,
-and each batch of metrics, which MLflow stores whole or not at all, ends with the count of what it holds (`epochs` of a trial, `spent` of a study),
-so one question to MLflow tells where a killed process stopped. After an error nothing is assumed: the next sync asks again.
+The study's journal is the record. `Tracker.sync` writes what MLflow lacks and nothing twice: runs
+are found by tags that are set as they are created, and each batch of metrics, which MLflow stores
+whole or not at all, ends with the count of what it holds (`epochs` of a trial, `spent` of a study),
+so one question to MLflow tells where a killed process stopped. After an error nothing is assumed:
+the next sync asks again.
 """
 
 import hashlib
@@ -57,10 +60,12 @@ class Known:
 
 
 class Tracker:
-    """Logs studies to MLflow at `uri` (default: the environment's MLFLOW_TRACKING_URI, else SQLite in the current folder).
+    """Logs studies to MLflow at `uri` (default: the environment's MLFLOW_TRACKING_URI, else SQLite
+    in the current folder).
 
-    One process writes a study. No error of MLflow's leaves this class: it is told once through `warn` and tried again later. Raises `BadInput` for an
-    address of a kind that MLflow cannot store to.
+    One process writes a study. No error of MLflow's leaves this class: it is told once through
+    `warn` and tried again later. Raises `BadInput` for an address of a kind that MLflow cannot
+    store to.
     """
 
     def __init__(
@@ -74,7 +79,8 @@ class Tracker:
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
         if self.uri.partition(":")[0].partition("+")[0] not in SCHEMES:
             raise BadInput(
-                f"tracking address {self.uri!r} must be a database or a server, such as {DEFAULT_URI} or http://host:5000"
+                f"tracking address {self.uri!r} must be a database or a server, such as "
+                f"{DEFAULT_URI} or http://host:5000"
             )
         self.prefix, self.every = prefix, every
         self._warn = warn or (lambda line: warnings.warn(line, stacklevel=4))
@@ -95,15 +101,23 @@ class Tracker:
         """The command that shows what was logged."""
         if self.uri.startswith("http"):
             return f"{_shown(sys.executable)} -m webbrowser {self.uri}"
-        mlflow = "mlflow" if shutil.which("mlflow") else _shown(str(Path(sys.executable).parent / "mlflow"))
+        mlflow = (
+            "mlflow"
+            if shutil.which("mlflow")
+            else _shown(str(Path(sys.executable).parent / "mlflow"))
+        )
         return f"{mlflow} ui --workers 1 --backend-store-uri {self.uri}"
 
     def sync(self, study: Study, *, stopped: bool = False) -> bool:
-        """Write what MLflow lacks of `study`, now; True if it then has all. `stopped`: nobody works on the study any more."""
+        """Write what MLflow lacks of `study`, now; True if it then has all. `stopped`: nobody works
+        on the study any more.
+        """
         return self._write(self._views_of(study)(study, stopped))
 
     def submit(self, study: Study) -> None:
-        """The same in a thread, from a view of the study taken at most once in `every` seconds: call it as often as you like, and `close` at the end."""
+        """The same in a thread, from a view of the study taken at most once in `every` seconds:
+        call it as often as you like, and `close` at the end.
+        """
         if time.monotonic() - self._taken_at < self.every:
             return
         view = self._views_of(study)(study)
@@ -116,56 +130,90 @@ class Tracker:
             self._news.notify()
 
     def attach(self, study: Study, path: Path | str, folder: str = "") -> None:
-        """Put a file (the report, best.yaml) with the study's run at the next sync; a file of the same name is replaced."""
+        """Put a file (the report, best.yaml) with the study's run at the next sync; a file of the
+        same name is replaced.
+        """
         self._attached.setdefault(self._views_of(study).uid, {})[Path(path)] = folder
 
     def close(self, study: Study, timeout: float = 60.0) -> bool:
-        """Write the study as it stands when this process leaves it, waiting at most `timeout` seconds; True if MLflow has it all."""
+        """Write the study as it stands when this process leaves it, waiting at most `timeout`
+        seconds; True if MLflow has it all.
+        """
         self._retry_at = 0.0
         view = self._views_of(study)(study, stopped=True)
         result: list[bool] = []
         with self._news:
             self._slot = None  # older than what is written now
-        last = threading.Thread(target=lambda: result.append(self._write(view)), name="mlflow-last", daemon=True)
+        last = threading.Thread(
+            target=lambda: result.append(self._write(view)), name="mlflow-last", daemon=True
+        )
         last.start()
         last.join(timeout)
         if result != [True]:
             self._warn(
-                f"MLflow at {self._address} lacks the end of this study: continuing it, or writing its report again, logs the rest"
+                f"MLflow at {self._address} lacks the end of this study: continuing it, or "
+                "writing its report again, logs the rest"
             )
         return result == [True]
 
-    def log_report(self, title: str, series: Mapping[str, Sequence[Point]], files: Sequence[Path] = ()) -> bool:
-        """Log a report as a parent run with its `files`, and each of its lines as a child run (points: key, value, step); True if MLflow has it.
+    def log_report(
+        self, title: str, series: Mapping[str, Sequence[Point]], files: Sequence[Path] = ()
+    ) -> bool:
+        """Log a report as a parent run with its `files`, and each of its lines as a child run
+        (points: key, value, step); True if MLflow has it.
 
         The same content again logs nothing: a report that is complete is found by its fingerprint.
         """
-        content = json.dumps([title, {k: list(v) for k, v in sorted(series.items())}], default=float)
+        content = json.dumps(
+            [title, {k: list(v) for k, v in sorted(series.items())}], default=float
+        )
         mark = hashlib.sha256(content.encode()).hexdigest()[:32]
         client_of, errors = self._connect()
         try:
             client = client_of()
-            experiment = self._experiment_named(client, f"{self.prefix}/reports", "Benchmarks: a run for each line.")
+            experiment = self._experiment_named(
+                client, f"{self.prefix}/reports", "Benchmarks: a run for each line."
+            )
             where = f"tags.`foretune.views.report` = '{mark}'"
-            if client.search_runs([experiment], f"{where} and attributes.status = 'FINISHED'", max_results=1):
+            if client.search_runs(
+                [experiment], f"{where} and attributes.status = 'FINISHED'", max_results=1
+            ):
                 return True
-            parent = create(client, experiment, RunView(title, "RUNNING", {}, {"foretune.views.report": mark}, []), {})
+            parent = create(
+                client,
+                experiment,
+                RunView(title, "RUNNING", {}, {"foretune.views.report": mark}, []),
+                {},
+            )
             for name, points in series.items():
-                view = RunView(name, "FINISHED", {}, {"foretune.line": name}, list(enumerate([p] for p in points)))
-                bring_up(client, create(client, experiment, view, {"mlflow.parentRunId": parent.run_id}), view)
+                view = RunView(
+                    name,
+                    "FINISHED",
+                    {},
+                    {"foretune.line": name},
+                    list(enumerate([p] for p in points)),
+                )
+                bring_up(
+                    client,
+                    create(client, experiment, view, {"mlflow.parentRunId": parent.run_id}),
+                    view,
+                )
             for path in files:
                 client.log_artifact(parent.run_id, str(path))
             client.set_terminated(parent.run_id, "FINISHED")
         except errors as error:
             self._warn(
-                f"MLflow at {self._address} does not take the report ({_reason(error)}); writing it again logs it"
+                f"MLflow at {self._address} does not take the report ({_reason(error)}); "
+                "writing it again logs it"
             )
             return False
         return True
 
     def register(self, study: Study, name: str, files: Sequence[Path]) -> bool:
-        """Make `files` (weights and what they are, no pickle) a version of the registered model `name`, from the study's run; True if MLflow has it.
-        The same files again register nothing. Each version has a folder of its own in the run, so that no later one changes it."""
+        """Make `files` (weights and what they are, no pickle) a version of the registered model
+        `name`, from the study's run; True if MLflow has it. The same files again register nothing.
+        Each version has a folder of its own in the run, so that no later one changes it.
+        """
         mark = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:32]
         view = self._views_of(study)(study, True)
         client_of, errors = self._connect()
@@ -174,25 +222,41 @@ class Tracker:
             with self._writing:
                 self._write_study(client, view)
             if not client.search_registered_models(f"name = '{name}'"):
-                client.create_registered_model(name, description=f"Networks tuned on {study.plan.task}.")
-            if any(v.tags.get("foretune.files") == mark for v in client.search_model_versions(f"name = '{name}'")):
+                client.create_registered_model(
+                    name, description=f"Networks tuned on {study.plan.task}."
+                )
+            if any(
+                v.tags.get("foretune.files") == mark
+                for v in client.search_model_versions(f"name = '{name}'")
+            ):
                 return True
             run = client.get_run(self._known[view.uid][0].run_id)
             for path in files:
                 client.log_artifact(run.info.run_id, str(path), f"model-{mark[:8]}")
             tags = {"foretune.files": mark} | {k: f"{v:.6g}" for k, v in run.data.metrics.items()}
-            client.create_model_version(name, f"{run.info.artifact_uri}/model-{mark[:8]}", run.info.run_id, tags=tags)
+            client.create_model_version(
+                name, f"{run.info.artifact_uri}/model-{mark[:8]}", run.info.run_id, tags=tags
+            )
         except errors as error:
             self._known.pop(view.uid, None)
-            self._warn(f"MLflow at {self._address} does not register {name!r} ({_reason(error)}); doing it again does")
+            self._warn(
+                f"MLflow at {self._address} does not register {name!r} ({_reason(error)}); "
+                "doing it again does"
+            )
             return False
         return True
 
     def _views_of(self, study: Study) -> Views:
-        """The study's views, under an identity that is kept in its folder so that a later process finds its runs."""
+        """The study's views, under an identity that is kept in its folder so that a later process
+        finds its runs.
+        """
         if study not in self._views:
             path = study.folder / "mlflow.json" if study.folder else None
-            found = re.search(r'"study": "([0-9a-f]{32})"', path.read_text()) if path and path.exists() else None
+            found = (
+                re.search(r'"study": "([0-9a-f]{32})"', path.read_text())
+                if path and path.exists()
+                else None
+            )
             uid = found[1] if found else uuid.uuid4().hex
             if path and not found:
                 write_json(path, {"study": uid})
@@ -217,11 +281,15 @@ class Tracker:
             except errors as error:
                 self._known.pop(view.uid, None)  # what got through is not known: ask again
                 self._experiments.clear()
-                self._retry_at, self._wait = time.monotonic() + self._wait, min(2 * self._wait, LONGEST_WAIT)
+                self._retry_at, self._wait = (
+                    time.monotonic() + self._wait,
+                    min(2 * self._wait, LONGEST_WAIT),
+                )
                 if not self._warned:
                     self._warned = True
                     self._warn(
-                        f"MLflow at {self._address} does not take the log now ({_reason(error)}); training goes on and the log catches up later"
+                        f"MLflow at {self._address} does not take the log now "
+                        f"({_reason(error)}); training goes on and the log catches up later"
                     )
                 return False
             self._retry_at, self._wait, self._warned = 0.0, FIRST_WAIT, False
@@ -237,7 +305,8 @@ class Tracker:
             ("DISABLE_TELEMETRY", "true"),
             ("HTTP_REQUEST_MAX_RETRIES", "1"),
             ("HTTP_REQUEST_TIMEOUT", "10"),
-            ("SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),  # two lines a trial, in the middle of the progress
+            # two lines a trial, in the middle of the progress
+            ("SUPPRESS_PRINTING_URL_TO_STDOUT", "true"),
         ):
             os.environ.setdefault(
                 f"MLFLOW_{variable}", value
@@ -250,7 +319,8 @@ class Tracker:
 
         def client() -> MlflowClient:
             if self._made is None:
-                for noisy in ("alembic", "urllib3.connectionpool"):  # every migration of a new database, every retry
+                # every migration of a new database, every retry
+                for noisy in ("alembic", "urllib3.connectionpool"):
                     logging.getLogger(noisy).setLevel(logging.ERROR)
                 logging.getLogger("mlflow.store.db.utils").setLevel(
                     logging.CRITICAL
@@ -269,13 +339,20 @@ class Tracker:
 
     def _experiment(self, client: "MlflowClient", view: StudyView) -> str:
         note = (
-            f"Studies of {view.plan.task}. Views, at the top right, has columns to compare studies and to rank trials."
+            f"Studies of {view.plan.task}. Views, at the top right, has columns to compare "
+            "studies and to rank trials."
         )
         name = f"{self.prefix}/{view.plan.task}"
-        return self._experiment_named(client, name, note, lambda: saved_views(view, int(time.time() * 1000)))
+        return self._experiment_named(
+            client, name, note, lambda: saved_views(view, int(time.time() * 1000))
+        )
 
     def _experiment_named(
-        self, client: "MlflowClient", name: str, note: str, views: Callable[[], Mapping[str, str]] = dict
+        self,
+        client: "MlflowClient",
+        name: str,
+        note: str,
+        views: Callable[[], Mapping[str, str]] = dict,
     ) -> str:
         if name not in self._experiments:
             found = client.get_experiment_by_name(name)
@@ -286,11 +363,14 @@ class Tracker:
                     else None
                 )
                 tags = {
-                    "mlflow.experimentKind": "custom_model_development",  # or the UI takes it for a language model's
+                    # or the UI takes it for a language model's
+                    "mlflow.experimentKind": "custom_model_development",
                     "mlflow.note.content": note,
                     **views(),
                 }
-                self._experiments[name] = client.create_experiment(name, artifact_location=place, tags=tags)
+                self._experiments[name] = client.create_experiment(
+                    name, artifact_location=place, tags=tags
+                )
             else:
                 if found.lifecycle_stage == "deleted":
                     client.restore_experiment(found.experiment_id)
@@ -307,7 +387,11 @@ class Tracker:
                 trials[i] = create(client, experiment, trial, {"mlflow.parentRunId": parent.run_id})
             bring_up(client, trials[i], trial)
         stale = {k: "–" for k in parent.tags if k.startswith("best.") and k not in view.parent.tags}
-        facts = [(k, v, len(view.parent.groups)) for k, v in view.facts.items() if parent.metrics.get(k) != v]
+        facts = [
+            (k, v, len(view.parent.groups))
+            for k, v in view.facts.items()
+            if parent.metrics.get(k) != v
+        ]
         bring_up(client, parent, view.parent, facts, stale)
         for path, folder in list(self._attached.get(view.uid, {}).items()):
             if path.exists():
@@ -317,7 +401,9 @@ class Tracker:
 
 def ask(client: "MlflowClient", experiment: str, view: StudyView) -> tuple[Known, dict[int, Known]]:
     """What MLflow holds of the study and of its trials; creates the parent run if there is none."""
-    found = client.search_runs([experiment], f"tags.`foretune.study.study` = '{view.uid}'", max_results=1)
+    found = client.search_runs(
+        [experiment], f"tags.`foretune.study.study` = '{view.uid}'", max_results=1
+    )
     if not found:
         return create(client, experiment, view.parent, {}), {}
     parent = known(found[0], SPENT)
@@ -325,7 +411,10 @@ def ask(client: "MlflowClient", experiment: str, view: StudyView) -> tuple[Known
     token = None
     while True:
         page = client.search_runs(
-            [experiment], f"tags.`mlflow.parentRunId` = '{parent.run_id}'", max_results=1000, page_token=token
+            [experiment],
+            f"tags.`mlflow.parentRunId` = '{parent.run_id}'",
+            max_results=1000,
+            page_token=token,
         )
         trials |= {int(run.data.tags["foretune.trial"]): known(run, EPOCHS) for run in page}
         if not (token := page.token):
@@ -345,8 +434,12 @@ def known(run: Any, counter: str) -> Known:
     )
 
 
-def create(client: "MlflowClient", experiment: str, view: RunView, tags: Mapping[str, str]) -> Known:
-    """A new run; its tags, by which it is found again, are there from the start, in the same transaction."""
+def create(
+    client: "MlflowClient", experiment: str, view: RunView, tags: Mapping[str, str]
+) -> Known:
+    """A new run; its tags, by which it is found again, are there from the start, in the same
+    transaction.
+    """
     run = client.create_run(experiment, tags={**tags, **view.tags}, run_name=view.name)
     return Known(run.info.run_id, "RUNNING", tags=dict(run.data.tags))
 

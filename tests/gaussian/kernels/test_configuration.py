@@ -5,7 +5,14 @@ import pytest
 import torch
 from synthetic import synthetic_space
 
-from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS, DeepLinear, DeepPoly, Flat, Layout, Tree
+from foretune.gaussian.kernels.configuration import (
+    CONFIGURATION_KERNELS,
+    DeepLinear,
+    DeepPoly,
+    Flat,
+    Layout,
+    Tree,
+)
 from foretune.gaussian.kernels.task import positive
 
 
@@ -17,12 +24,16 @@ def layout():
 @pytest.fixture
 def X():
     space = synthetic_space()
-    return torch.as_tensor(space.encode(space.sample(12, np.random.default_rng(0))), dtype=torch.float32)
+    return torch.as_tensor(
+        space.encode(space.sample(12, np.random.default_rng(0))), dtype=torch.float32
+    )
 
 
 def test_layout_knows_choices_children_and_activity(layout):
     columns = {c.name: c for c in layout.columns}
-    assert columns["optimizer"].one_hot and columns["optimizer"].stop - columns["optimizer"].first == 3
+    assert (
+        columns["optimizer"].one_hot and columns["optimizer"].stop - columns["optimizer"].first == 3
+    )
     assert not columns["learning_rate"].one_hot and columns["learning_rate"].parent is None
     assert columns["momentum"].parent == "optimizer"
     assert columns["momentum"].activity == layout.dims - 1
@@ -56,7 +67,9 @@ def rbf(x, y, length=0.5):
 
 
 def index(x, y, v=0.5):
-    """Choices as one-hot rows under b = 1: equal 1, different 1 / (1 + v), both inactive 1, one inactive 0."""
+    """Choices as one-hot rows under b = 1: equal 1, different 1 / (1 + v), both inactive 1, one
+    inactive 0.
+    """
     both = x @ y.T + (x @ (1 - y).T) / (1 + v)
     return both + (1 - x.sum(1))[:, None] * (1 - y.sum(1))[None]
 
@@ -90,4 +103,6 @@ def test_tree_is_the_sum_product_over_the_conditions_one_hyperparameter_at_a_tim
 def test_the_polynomial_is_the_square_of_the_linear_kernel(layout, X):
     linear, square = DeepLinear(layout), DeepPoly(layout)
     scale = float(positive(linear.scale))
-    np.testing.assert_allclose(square(X, X).detach() / scale, (linear(X, X).detach() / scale) ** 2, rtol=1e-4)
+    np.testing.assert_allclose(
+        square(X, X).detach() / scale, (linear(X, X).detach() / scale) ** 2, rtol=1e-4
+    )

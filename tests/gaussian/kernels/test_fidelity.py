@@ -34,6 +34,10 @@ def test_rbf_and_matern_values():
     one, two = torch.tensor([0.2]), torch.tensor([0.5])
     rbf, matern = RBF(), Matern()
     length, scale = float(positive(rbf.length)), float(positive(rbf.scale))
-    assert float(rbf(one, two)) == pytest.approx(scale * np.exp(-0.5 * (0.3 / length) ** 2), rel=1e-5)
+    assert float(rbf(one, two)) == pytest.approx(
+        scale * np.exp(-0.5 * (0.3 / length) ** 2), rel=1e-5
+    )
     r = 5**0.5 * 0.3 / length
-    assert float(matern(one, two)) == pytest.approx(scale * (1 + r + r**2 / 3) * np.exp(-r), rel=1e-5)
+    assert float(matern(one, two)) == pytest.approx(
+        scale * (1 + r + r**2 / 3) * np.exp(-r), rel=1e-5
+    )

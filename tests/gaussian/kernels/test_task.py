@@ -44,13 +44,17 @@ def test_gamma_runs_from_u_without_matches_to_one_with_all():
     s, xi, U = positive(kernel.scale), positive(kernel.length), 1 + positive(kernel.bound)
     for share, gamma in ((0.0, U), (1.0, torch.tensor(1.0)), (0.5, U / (1 + (U - 1) * 0.5))):
         value = kernel.plain(D, torch.full((2, 2), share))[0, 1]
-        assert float(value) == pytest.approx(float(s * torch.exp(-0.3 / (xi * gamma) ** 2)), rel=1e-5)
+        assert float(value) == pytest.approx(
+            float(s * torch.exp(-0.3 / (xi * gamma) ** 2)), rel=1e-5
+        )
     assert float(U) == pytest.approx(1.5, abs=1e-4)  # the published start
 
 
 def test_the_plain_kernel_is_indefinite_on_partial_studies_and_the_repaired_one_is_not():
     rng = np.random.default_rng(1)
-    curves = rng.normal(size=(24, 30, 1)) + np.log1p(np.arange(10)) * rng.uniform(0.1, 1, size=(24, 1, 1))
+    curves = rng.normal(size=(24, 30, 1)) + np.log1p(np.arange(10)) * rng.uniform(
+        0.1, 1, size=(24, 1, 1)
+    )
     kernel, worst = OptiLand(24), 0.0
     with torch.no_grad():
         kernel.length.fill_(-2.0)
@@ -59,7 +63,9 @@ def test_the_plain_kernel_is_indefinite_on_partial_studies_and_the_repaired_one_
             Y = np.where(rng.random(curves.shape) < share, curves, np.nan)
             D, R = (torch.as_tensor(a, dtype=torch.float32) for a in landscape_distances(Y))
             with torch.no_grad():
-                worst = min(worst, float(np.linalg.eigvalsh(kernel.plain(D, R).numpy().astype(float))[0]))
+                worst = min(
+                    worst, float(np.linalg.eigvalsh(kernel.plain(D, R).numpy().astype(float))[0])
+                )
                 K = kernel(D, R).numpy().astype(float)
             assert np.linalg.eigvalsh(K)[0] > -1e-5
             np.testing.assert_allclose(np.diag(K), float(positive(kernel.scale)), rtol=1e-4)

@@ -12,13 +12,30 @@ from papers.at2.figures import calibration, figures, main
 @pytest.fixture
 def folder(tmp_path):
     rng = np.random.default_rng(0)
-    rows = [("A", method, i, 1 / i, 0.1, 50 / i, 2.0, 50 / i) for method in ("at2", "portfolio") for i in range(1, 11)]
-    columns = ["database", "method", "iteration", "regret", "regret_se", "rank", "rank_se", "rank_smoothed"]
+    rows = [
+        ("A", method, i, 1 / i, 0.1, 50 / i, 2.0, 50 / i)
+        for method in ("at2", "portfolio")
+        for i in range(1, 11)
+    ]
+    columns = [
+        "database",
+        "method",
+        "iteration",
+        "regret",
+        "regret_se",
+        "rank",
+        "rank_se",
+        "rank_smoothed",
+    ]
     pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "pairs.csv", index=False)
-    elbo = pd.DataFrame({"product": ["O-P-A", "O-T-A"], "task": "OptiLand", "elbo": [1.0, 0.2], "size": "small"})
+    elbo = pd.DataFrame(
+        {"product": ["O-P-A", "O-T-A"], "task": "OptiLand", "elbo": [1.0, 0.2], "size": "small"}
+    )
     elbo.to_csv(tmp_path / "elbo.csv", index=False)
     decile = np.arange(10.0)
-    distance = pd.DataFrame({"decile": decile, "true": decile / 10, "predicted": decile / 20, "spread": 0.01})
+    distance = pd.DataFrame(
+        {"decile": decile, "true": decile / 10, "predicted": decile / 20, "spread": 0.01}
+    )
     distance.assign(product="O-P-A", size="small").to_csv(tmp_path / "distances.csv", index=False)
     observed = rng.uniform(0, 1, 4000)
     forecast = pd.DataFrame(
@@ -54,7 +71,8 @@ def test_every_table_has_its_picture(folder):
     for text in drawn.values():
         ET.fromstring(text)
     assert "portfolio" in drawn["figure1.svg"]
-    assert "O-P-A" in drawn["figure3.svg"] and "O-T-A" not in drawn["figure3.svg"]  # the better of a task kernel's
+    # the better of a task kernel's
+    assert "O-P-A" in drawn["figure3.svg"] and "O-T-A" not in drawn["figure3.svg"]
 
 
 def test_an_empty_folder_is_an_error_in_words(tmp_path, capsys):

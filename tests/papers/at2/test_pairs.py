@@ -17,7 +17,10 @@ def meta():
 
 def paired(meta: MetaDataset) -> MetaDataset:
     """With two pairs named."""
-    about = {**meta.about, "paper_pairs": [{"test": t, "train": ["t2", "t3"]} for t in ("t0", "t1")]}
+    about = {
+        **meta.about,
+        "paper_pairs": [{"test": t, "train": ["t2", "t3"]} for t in ("t0", "t1")],
+    }
     configs = dict(zip(meta.config_ids, meta.configs, strict=True))
     return MetaDataset.build(meta.space, configs, meta.table, **about)
 
@@ -41,7 +44,14 @@ def test_regret_counts_every_epoch_of_a_long_step_and_ranks_hold_until_the_next(
 
 def test_mean_and_error_over_pairs():
     runs = pd.DataFrame(
-        {"database": "d", "method": "m", "task": ["a", "b"], "iteration": 1, "regret": [0.1, 0.3], "rank": [4.0, 8.0]}
+        {
+            "database": "d",
+            "method": "m",
+            "task": ["a", "b"],
+            "iteration": 1,
+            "regret": [0.1, 0.3],
+            "rank": [4.0, 8.0],
+        }
     )
     row = summary(runs).iloc[0]
     assert row["regret"] == pytest.approx(0.2) and row["regret_se"] == pytest.approx(0.1)

@@ -18,7 +18,8 @@ def test_the_papers_ranking_has_all_64_products_in_order():
 def test_a_product_is_scored_on_held_out_rows():
     meta = synthetic_meta(tasks=4, configs=60, epochs=9)
     row, bins = run(meta, "O-F-M", Size(600, 20, 100, 12))
-    assert row["elbo"] > 0.0 and row["distance_spearman"] > 0.1  # better than a constant's; likeness is seen
+    # better than a constant's; likeness is seen
+    assert row["elbo"] > 0.0 and row["distance_spearman"] > 0.1
     assert len(bins) == 10 and bins["true"].is_monotonic_increasing
     assert bins["predicted"].between(0, 1).all()
 
@@ -28,8 +29,16 @@ def test_runs_that_are_there_are_not_repeated_and_time_ends_it(tmp_path, monkeyp
 
     def quick(meta, product, size, seed=0):
         ran.append(product)
-        row = {"product": product, "task": "", "configuration": "", "fidelity": "", "elbo": -len(ran)}
-        bins = pd.DataFrame({"decile": [0], "true": [0.1], "predicted": [0.2], "spread": [0.0], "product": product})
+        row = {
+            "product": product,
+            "task": "",
+            "configuration": "",
+            "fidelity": "",
+            "elbo": -len(ran),
+        }
+        bins = pd.DataFrame(
+            {"decile": [0], "true": [0.1], "predicted": [0.2], "spread": [0.0], "product": product}
+        )
         return {**row, "train_elbo": 0.0, "distance_spearman": 0.0, "seconds": 0.0}, bins
 
     monkeypatch.setattr(at2_tables, "run", quick)
@@ -37,7 +46,11 @@ def test_runs_that_are_there_are_not_repeated_and_time_ends_it(tmp_path, monkeyp
     tables(meta, tmp_path, products=["O-P-A", "M-L-M"], say=print)
     done = tables(meta, tmp_path, products=["M-L-M", "O-L-A"], say=print)
     assert ran == ["O-P-A", "M-L-M", "O-L-A"]
-    assert done["product"].tolist() == ["O-P-A", "M-L-M", "O-L-A"] and done["rank"].tolist() == [1, 2, 3]
+    assert done["product"].tolist() == ["O-P-A", "M-L-M", "O-L-A"] and done["rank"].tolist() == [
+        1,
+        2,
+        3,
+    ]
     assert len(tables(meta, tmp_path, minutes=-1.0)) == 3
     assert len(pd.read_csv(tmp_path / "distances.csv")) == 3
 

@@ -1,4 +1,6 @@
-"""The published variational inference: against gpytorch, against exact inference, and its schedule."""
+"""The published variational inference: against gpytorch, against exact inference, and its
+schedule.
+"""
 
 import numpy as np
 import pytest
@@ -32,7 +34,9 @@ def test_elbo_is_that_of_gpytorch(past):
         own.m.copy_(torch.randn(10, generator=generator))
         own.C.copy_(torch.tril(0.3 * torch.randn(10, 10, generator=generator)) + torch.eye(10))
         mean, variance = own.marginals(rows)
-        q = gpytorch.distributions.MultivariateNormal(own.m, torch.tril(own.C) @ torch.tril(own.C).T)
+        q = gpytorch.distributions.MultivariateNormal(
+            own.m, torch.tril(own.C) @ torch.tril(own.C).T
+        )
         p = gpytorch.distributions.MultivariateNormal(torch.zeros(10), torch.eye(10))
         divergence = torch.distributions.kl_divergence(q, p)
         likelihood = gpytorch.likelihoods.GaussianLikelihood()
@@ -43,7 +47,9 @@ def test_elbo_is_that_of_gpytorch(past):
 
 
 def test_untouched_inducing_values_give_the_prior_and_full_ones_the_exact_posterior(past):
-    """q = p gives the prior; with Z = all rows and the optimal q(v) (Titsias 2009) the means are those of exact regression."""
+    """q = p gives the prior; with Z = all rows and the optimal q(v) (Titsias 2009) the means are
+    those of exact regression.
+    """
     layout, X, Y, D, R = past
     rows = Rows.of(Y)
     every = torch.arange(0, len(rows), 3)
@@ -68,7 +74,9 @@ def test_training_explains_held_out_rows(past):
     layout, X, Y, D, R = past
     test, rest = Rows.of(Y).split(40, torch.Generator().manual_seed(0))
     trace = []
-    process = variational(layout, X, D, R, rest, 6, schedule=QUICK, on_epoch=lambda _, value: trace.append(value))
+    process = variational(
+        layout, X, D, R, rest, 6, schedule=QUICK, on_epoch=lambda _, value: trace.append(value)
+    )
     assert len(trace) == 25 and trace[-1] > trace[0] + 0.3
     with torch.no_grad():
         held_out = float(process.elbo(test, len(rest)))
@@ -76,7 +84,8 @@ def test_training_explains_held_out_rows(past):
         constant = -0.5 - np.log(spread) - 0.5 * np.log(2 * np.pi)
         assert held_out > constant  # better than the test rows' own mean and variance
     fixed = [k for c in layout.columns if c.one_hot for k in range(c.first, c.stop)]
-    assert set(process.Z_x.detach()[:, fixed].unique().tolist()) <= {0.0, 1.0}  # choices of Z stay as drawn
+    # choices of Z stay as drawn
+    assert set(process.Z_x.detach()[:, fixed].unique().tolist()) <= {0.0, 1.0}
     before = float(process.elbo(rest, len(rest)).detach())
     refine(process, rest, QUICK, done=25)
     assert float(process.elbo(rest, len(rest)).detach()) > before - 0.05

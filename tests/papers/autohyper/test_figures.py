@@ -14,9 +14,16 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture
 def frames():
     """Two tasks, two optimizers, two networks."""
-    cells = [(t, n, o) for t in ("a", "b<c") for n in ("plain", "residual") for o in ("adam", "sls")]
-    where = [dict(zip(("task", "network", "optimizer"), c, strict=True)) | {"variant": "paper"} for c in cells]
-    rates = [{**w, "chosen": 0.01, "suggested": 0.0003, "trials": 10 + k} for k, w in enumerate(where)]
+    cells = [
+        (t, n, o) for t in ("a", "b<c") for n in ("plain", "residual") for o in ("adam", "sls")
+    ]
+    where = [
+        dict(zip(("task", "network", "optimizer"), c, strict=True)) | {"variant": "paper"}
+        for c in cells
+    ]
+    rates = [
+        {**w, "chosen": 0.01, "suggested": 0.0003, "trials": 10 + k} for k, w in enumerate(where)
+    ]
     trials = [
         {**w, "rate": rate, "z": z, "train_loss": 2 * z, "product": z / 2}
         for w in where
@@ -67,7 +74,9 @@ def test_chosen_and_suggested_rates_are_marked(frames):
 
 def test_the_map_shades_by_z(frames):
     root = ET.fromstring(af.figure_6(frames["batch_size"]))
-    shades = [float(r.get("fill-opacity")) for r in root.iter(f"{SVG}rect") if r.get("fill-opacity")]
+    shades = [
+        float(r.get("fill-opacity")) for r in root.iter(f"{SVG}rect") if r.get("fill-opacity")
+    ]
     assert shades == pytest.approx([0.19, 0.38, 0.56], abs=0.01)
 
 

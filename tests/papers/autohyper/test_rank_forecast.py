@@ -13,7 +13,9 @@ from papers.autohyper.runs import LONG, LONG_EPOCHS, LONG_NETWORKS, LONG_RATES, 
 
 @pytest.fixture
 def runs(tmp_path):
-    """Curves whose second half rises by what Z_1 .. Z_5 says, and by nothing else that is to be seen; one diverges."""
+    """Curves whose second half rises by what Z_1 .. Z_5 says, and by nothing else that is to be
+    seen; one diverges.
+    """
     rng = np.random.default_rng(0)
     runs = Runs(tmp_path / "runs.jsonl")
     made = {}
@@ -22,7 +24,10 @@ def runs(tmp_path):
             for optimizer in LONG:
                 for rate in LONG_RATES:
                     z, start = rng.uniform(0, 1), rng.uniform(0.2, 0.5)
-                    valid = [start + 0.4 * z * max(0, e - 5) / (LONG_EPOCHS - 5) for e in range(1, LONG_EPOCHS + 1)]
+                    valid = [
+                        start + 0.4 * z * max(0, e - 5) / (LONG_EPOCHS - 5)
+                        for e in range(1, LONG_EPOCHS + 1)
+                    ]
                     losses = rng.uniform(1, 2, LONG_EPOCHS).tolist()
                     made[Job("long", task, network, optimizer, rate=rate)] = {
                         "z": z,
@@ -39,14 +44,22 @@ def runs(tmp_path):
 def test_the_meta_dataset_holds_z_beside_the_curves(runs, tmp_path):
     rf.gather(runs).save(tmp_path / "spectral")
     meta = MetaDataset.load(tmp_path / "spectral")
-    assert meta.tasks == ["a", "b", "c"] and len(meta.configs) == len(LONG_NETWORKS) * len(LONG) * len(LONG_RATES)
-    config_id = meta.configs.index({"network": "plain", "optimizer": "adam", "learning_rate": LONG_RATES[-1]})
+    assert meta.tasks == ["a", "b", "c"] and len(meta.configs) == len(LONG_NETWORKS) * len(
+        LONG
+    ) * len(LONG_RATES)
+    config_id = meta.configs.index(
+        {"network": "plain", "optimizer": "adam", "learning_rate": LONG_RATES[-1]}
+    )
     lost = meta.table[(meta.table["task"] == "a") & (meta.table["config_id"] == config_id)]
     assert lost["epoch"].tolist() == [1, 2] and lost[METRIC].isna().tolist() == [False, True]
     run = runs.get(Job("long", "b", "residual", "adas", rate=LONG_RATES[0]))
-    config_id = meta.configs.index({"network": "residual", "optimizer": "adas", "learning_rate": LONG_RATES[0]})
+    config_id = meta.configs.index(
+        {"network": "residual", "optimizer": "adas", "learning_rate": LONG_RATES[0]}
+    )
     rows = meta.table[(meta.table["task"] == "b") & (meta.table["config_id"] == config_id)]
-    assert rows[METRIC].tolist() == pytest.approx(run["valid"]) and rows[RANK].tolist() == pytest.approx(run["curve"])
+    assert rows[METRIC].tolist() == pytest.approx(run["valid"]) and rows[
+        RANK
+    ].tolist() == pytest.approx(run["curve"])
     _, facts = rf.features(meta, 2, ())
     assert len(facts) == 3 * len(meta.configs) - 1  # the one that diverged has no end
 
@@ -72,7 +85,9 @@ def test_scores_are_of_the_held_out_task(runs):
     last = (table["task"] == "b") & (table["epoch"] == LONG_EPOCHS)
     table.loc[last, METRIC] = table.loc[last, METRIC] + 0.1
     about = {k: v for k, v in meta.about.items() if k not in ("metric", "goal")}
-    moved = MetaDataset.build(meta.space, dict(enumerate(meta.configs)), table, metric=METRIC, goal="maximize", **about)
+    moved = MetaDataset.build(
+        meta.space, dict(enumerate(meta.configs)), table, metric=METRIC, goal="maximize", **about
+    )
     after = rf.forecast(moved, 3, (), "ridge")
     assert after[1]["correlation"] == pytest.approx(
         before[1]["correlation"]

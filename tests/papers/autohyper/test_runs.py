@@ -23,16 +23,30 @@ def searched(path, cell=CELL, at=5e-3):
     runs = Runs(path)
     while (rate := ar.walk(runs, cell).rate) is not None:
         z = falls(rate, at)
-        runs.add({ar.job_of(cell, "start", rate): {"z": z, "curve": [z] * 5, "losses": [rate] * 5, "seconds": 0.1}})
+        runs.add(
+            {
+                ar.job_of(cell, "start", rate): {
+                    "z": z,
+                    "curve": [z] * 5,
+                    "losses": [rate] * 5,
+                    "seconds": 0.1,
+                }
+            }
+        )
     return runs
 
 
 def test_a_search_is_a_walk_over_the_starts_that_are_there(tmp_path):
     runs = searched(tmp_path / "runs.jsonl")
     chosen = ar.choices(runs, CELL)
-    assert 5e-3 < chosen["autohyper"] < 2e-2 and chosen["suggested"] == 3e-4 and "random" not in chosen
+    assert (
+        5e-3 < chosen["autohyper"] < 2e-2 and chosen["suggested"] == 3e-4 and "random" not in chosen
+    )
     again = Runs(tmp_path / "runs.jsonl")
-    assert ar.choices(again, CELL) == chosen and ar.walk(again, CELL).trained == ar.walk(runs, CELL).trained
+    assert (
+        ar.choices(again, CELL) == chosen
+        and ar.walk(again, CELL).trained == ar.walk(runs, CELL).trained
+    )
 
 
 def test_random_search_takes_the_lowest_loss_of_as_many_trials(tmp_path):
@@ -40,7 +54,9 @@ def test_random_search_takes_the_lowest_loss_of_as_many_trials(tmp_path):
     rates = ar.random_rates(CELL, len(ar.walk(runs, CELL).trained))
     assert len(set(rates)) == len(rates) and all(1e-4 <= r <= 0.1 for r in rates)
     jobs = [
-        j for j in ar.missing(runs, ["a"], 1) if j.kind == "random" and j.optimizer == "adam" and j.network == "plain"
+        j
+        for j in ar.missing(runs, ["a"], 1)
+        if j.kind == "random" and j.optimizer == "adam" and j.network == "plain"
     ]
     assert {j.rate for j in jobs} >= set(rates)
     for k, rate in enumerate(rates):
@@ -48,7 +64,9 @@ def test_random_search_takes_the_lowest_loss_of_as_many_trials(tmp_path):
         runs.add({ar.job_of(CELL, "random", rate): {"losses": [0.1, loss], "seconds": 0.1}})
     assert ar.choices(runs, CELL)["random"] == rates[4]
     full = {
-        j.rate for j in ar.missing(runs, ["a"], 3) if j.kind == "full" and (j.network, j.optimizer) == ("plain", "adam")
+        j.rate
+        for j in ar.missing(runs, ["a"], 3)
+        if j.kind == "full" and (j.network, j.optimizer) == ("plain", "adam")
     }
     assert full == set(ar.choices(runs, CELL).values())
 
@@ -56,9 +74,13 @@ def test_random_search_takes_the_lowest_loss_of_as_many_trials(tmp_path):
 def test_the_first_things_asked_for_are_the_first_networks_searches(tmp_path):
     jobs = list(ar.missing(Runs(tmp_path / "runs.jsonl"), ["a", "b"], 3))
     first = jobs[: 2 * 6]
-    assert {(j.task, j.network, j.optimizer) for j in first} == {(t, "plain", o) for t in "ab" for o in ar.OPTIMIZERS}
+    assert {(j.task, j.network, j.optimizer) for j in first} == {
+        (t, "plain", o) for t in "ab" for o in ar.OPTIMIZERS
+    }
     assert {(j.kind, j.rate) for j in first} == {("start", 1e-4)}
-    assert {j.network for j in jobs if j.kind == "start" and j.rate == 1e-4 and j.batch == 16} == set(ar.NETWORKS)
+    assert {
+        j.network for j in jobs if j.kind == "start" and j.rate == 1e-4 and j.batch == 16
+    } == set(ar.NETWORKS)
     fleet = ar.together(first)
     assert len(fleet) == 10 and "sls" not in {j.optimizer for j in fleet}
 
@@ -98,10 +120,15 @@ def test_runs_hold_what_their_kind_promises(tiny, monkeypatch):
     start = Job("start", "a", "plain", "adam", rate=0.01)
     lost = Job("start", "a", "plain", "adam", rate=1e30)
     made = ar.make([start, lost], lambda name: tiny)
-    assert made[start]["z"] == pytest.approx(np.mean(made[start]["curve"])) and len(made[start]["losses"]) == 5
+    assert (
+        made[start]["z"] == pytest.approx(np.mean(made[start]["curve"]))
+        and len(made[start]["losses"]) == 5
+    )
     assert math.isnan(made[lost]["z"])
     drawn = Job("random", "a", "plain", "adam", rate=0.01)
-    assert ar.make([drawn], lambda name: tiny)[drawn]["losses"] == pytest.approx(made[start]["losses"], rel=1e-4)
+    assert ar.make([drawn], lambda name: tiny)[drawn]["losses"] == pytest.approx(
+        made[start]["losses"], rel=1e-4
+    )
     lost = Job("random", "a", "plain", "adam", rate=1e30)
     assert ar.final_loss(rounded(ar.make([lost], lambda name: tiny)[lost])) == math.inf
     monkeypatch.setattr(ar, "LONG_EPOCHS", 7)
@@ -115,7 +142,13 @@ def test_runs_hold_what_their_kind_promises(tiny, monkeypatch):
     runs = ar.make(band, lambda name: tiny)
     for job in band:
         spent, best = zip(*runs[job]["path"], strict=True)
-        assert list(best) == sorted(best) and best[-1] > 0.5 and spent[0] > 0 and list(spent) == sorted(spent)
+        assert (
+            list(best) == sorted(best)
+            and best[-1] > 0.5
+            and spent[0] > 0
+            and list(spent) == sorted(spent)
+        )
         assert runs[job]["rank_seconds"] > 0 and runs[job]["epoch_seconds"] > 0
-    # R = 6, eta = 3: s = 1 starts 3 for 2 epochs and takes 1 to 6; s = 0 starts 2 for 6; twice, unless some diverge
+    # R = 6, eta = 3: s = 1 starts 3 for 2 epochs and takes 1 to 6; s = 0 starts 2 for 6; twice,
+    # unless some diverge
     assert runs[band[0]]["path"][-1][0] <= 2 * (3 * 2 + 4 + 2 * 6)

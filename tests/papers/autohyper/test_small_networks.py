@@ -27,7 +27,8 @@ def test_networks_have_the_stated_sizes_and_start_as_noise():
         assert sum(p.numel() for p in made.parameters()) == weights
         assert network_rank(made) == 1.0
         assert all(
-            torch.equal(a, b) for a, b in zip(made.parameters(), network(name, 5, seed=1).parameters(), strict=True)
+            torch.equal(a, b)
+            for a, b in zip(made.parameters(), network(name, 5, seed=1).parameters(), strict=True)
         )
     with pytest.raises(BadInput, match="vgg"):
         network("vgg", 5, 0)
@@ -72,22 +73,36 @@ def by_itself(trial):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize(("optimizer", "rate"), [("adam", 1e-3), ("adagrad", 0.01), ("adas", 0.02), ("sls", 0.1)])
+@pytest.mark.parametrize(
+    ("optimizer", "rate"), [("adam", 1e-3), ("adagrad", 0.01), ("adas", 0.02), ("sls", 0.1)]
+)
 def test_in_a_fleet_trials_do_what_they_do_alone(name, optimizer, rate):
     three, five = easy(), easy(classes=5)
-    trials = [SmallTrial(d, name, optimizer, r, seed=s) for d, r, s in ((three, rate, 1), (five, rate / 3, 2))]
-    alone = [SmallTrial(d, name, optimizer, r, seed=s) for d, r, s in ((three, rate, 1), (five, rate / 3, 2))]
+    trials = [
+        SmallTrial(d, name, optimizer, r, seed=s)
+        for d, r, s in ((three, rate, 1), (five, rate / 3, 2))
+    ]
+    alone = [
+        SmallTrial(d, name, optimizer, r, seed=s)
+        for d, r, s in ((three, rate, 1), (five, rate / 3, 2))
+    ]
     rows = Fleet(trials).train_epoch()
-    assert [row["train_loss"] for row in rows] == pytest.approx([by_itself(t) for t in alone], rel=2e-3)
+    assert [row["train_loss"] for row in rows] == pytest.approx(
+        [by_itself(t) for t in alone], rel=2e-3
+    )
     for together, apart in zip(trials, alone, strict=True):
-        for ours, theirs in zip(together.network.parameters(), apart.network.parameters(), strict=True):
+        for ours, theirs in zip(
+            together.network.parameters(), apart.network.parameters(), strict=True
+        ):
             assert ours.shape == theirs.shape
             assert torch.allclose(ours, theirs, atol=2e-2)
 
 
 def test_a_trial_goes_on_in_another_fleet():
     data = easy()
-    whole, parted = ([SmallTrial(data, "plain", "adam", 0.003, seed=s) for s in (0, 1)] for _ in range(2))
+    whole, parted = (
+        [SmallTrial(data, "plain", "adam", 0.003, seed=s) for s in (0, 1)] for _ in range(2)
+    )
     fleet = Fleet(whole)
     fleet.train_epoch()
     expected = fleet.train_epoch()[1]["train_loss"]
@@ -97,10 +112,14 @@ def test_a_trial_goes_on_in_another_fleet():
 
 def test_a_rate_beyond_reason_diverges_and_leaves_the_others_alone():
     data = easy()
-    fleet = Fleet([SmallTrial(data, "plain", "adam", 1e30), SmallTrial(data, "plain", "adam", 0.01)])
+    fleet = Fleet(
+        [SmallTrial(data, "plain", "adam", 1e30), SmallTrial(data, "plain", "adam", 0.01)]
+    )
     for _ in range(4):
         lost, well = fleet.train_epoch()
-    assert np.isnan(lost["train_loss"]) and np.isnan(lost["zero_share"]) and fleet.trials[0].diverged
+    assert (
+        np.isnan(lost["train_loss"]) and np.isnan(lost["zero_share"]) and fleet.trials[0].diverged
+    )
     assert well["train_loss"] < 0.5 and not fleet.trials[1].diverged
     assert fleet.trials[0].accuracy("test") == pytest.approx(1 / 3)
 

@@ -17,7 +17,9 @@ OTHER = Cell("b", "plain", "adam")
 
 @pytest.fixture
 def runs(tmp_path):
-    """Two cells with their searches, full trainings of two seeds, random search of the first, one Hyperband, a surface and a long run."""
+    """Two cells with their searches, full trainings of two seeds, random search of the first, one
+    Hyperband, a surface and a long run.
+    """
     searched(tmp_path / "runs.jsonl", OTHER, at=2e-3)
     runs = searched(tmp_path / "runs.jsonl")
     for k, rate in enumerate(ar.random_rates(CELL, len(ar.walk(runs, CELL).trained))):
@@ -30,7 +32,12 @@ def runs(tmp_path):
         rates = ar.choices(runs, cell)
         for choice, test in by_choice.items():
             for seed in range(2):
-                run = {"test": [0.1, 0.2, 0.3, test + 0.02 * seed], "valid": test, "loss": 0.1, "seconds": 1.0}
+                run = {
+                    "test": [0.1, 0.2, 0.3, test + 0.02 * seed],
+                    "valid": test,
+                    "loss": 0.1,
+                    "seconds": 1.0,
+                }
                 runs.add({ar.job_of(cell, "full", rates[choice], seed): run})
     band = {"path": [[10, 0.5], [30, 0.81], [60, 0.9]], "epoch_seconds": 0.1, "rank_seconds": 0.02}
     runs.add({Job("hyperband", "a", "plain", "adam", seed=0): band})
@@ -46,23 +53,44 @@ def runs(tmp_path):
 def test_accuracies_and_shares(runs, tmp_path):
     summary = at.tables(runs, tmp_path, ["a", "b"])
     accuracy = pd.read_csv(tmp_path / "accuracy.csv").set_index("task")
-    assert accuracy.loc["a", ["autohyper", "suggested", "random"]].tolist() == pytest.approx([0.81, 0.79, 0.87])
+    assert accuracy.loc["a", ["autohyper", "suggested", "random"]].tolist() == pytest.approx(
+        [0.81, 0.79, 0.87]
+    )
     assert accuracy.loc["a", "autohyper_std"] == pytest.approx(0.02 / 2**0.5, rel=1e-5)
-    assert accuracy.loc["b", "autohyper_seeds"] == 2 and accuracy.loc["b", "autohyper_epoch_10"] == 0.2
+    assert (
+        accuracy.loc["b", "autohyper_seeds"] == 2 and accuracy.loc["b", "autohyper_epoch_10"] == 0.2
+    )
     assert pd.isna(accuracy.loc["b", "random"])
     against = summary["against_suggested"]
-    assert (against["cases"], against["within_1_percent_or_above"], against["above"]) == (2, 1.0, 0.5)
+    assert (against["cases"], against["within_1_percent_or_above"], against["above"]) == (
+        2,
+        1.0,
+        0.5,
+    )
     assert against["mean_gap"] == pytest.approx((0.02 - 0.005) / 2)
     assert against["by_task"]["a"] == {"mean_gap": pytest.approx(0.02), "above": 1.0}
-    assert (summary["against_random"]["cases"], summary["against_random"]["within_1_percent_or_above"]) == (1, 0.0)
+    assert (
+        summary["against_random"]["cases"],
+        summary["against_random"]["within_1_percent_or_above"],
+    ) == (1, 0.0)
     assert json.loads((tmp_path / "summary.json").read_text())["against_random"]["cases"] == 1
 
 
 def test_a_gap_of_just_one_percent_counts_whatever_single_precision_makes_of_it():
-    """Nine images of 900 fewer are one percent; kept in single precision, the gap is -0.01000001."""
-    gaps = [(0.43, 0.44), (0.42999999, 0.44), (0.42888889, 0.44), (0.44000002, 0.44), (0.44111111, 0.44)]
+    """Nine images of 900 fewer are one percent; kept in single precision, the gap is
+    -0.01000001.
+    """
+    gaps = [
+        (0.43, 0.44),
+        (0.42999999, 0.44),
+        (0.42888889, 0.44),
+        (0.44000002, 0.44),
+        (0.44111111, 0.44),
+    ]
     both = [{"autohyper": a, "random": b, "autohyper_seeds": 3, "random_seeds": 3} for a, b in gaps]
-    found = at.comparison([{**r, "optimizer": "adam", "network": "plain", "task": "a"} for r in both], "random")
+    found = at.comparison(
+        [{**r, "optimizer": "adam", "network": "plain", "task": "a"} for r in both], "random"
+    )
     assert found["within_1_percent_or_above"] == 4 / 5 and found["above"] == 1 / 5
     assert found["by_task"]["a"]["above"] == 1 / 5
 
@@ -72,8 +100,12 @@ def test_rates_and_responses_are_those_of_the_walks(runs, tmp_path):
     rates = pd.read_csv(tmp_path / "learning_rates.csv")
     mine = rates[(rates["task"] == "a") & (rates["variant"] == "paper")].iloc[0]
     walk = ar.walk(runs, CELL)
-    assert mine["chosen"] == pytest.approx(walk.chosen, rel=1e-5) and mine["trials"] == len(walk.trained)
-    assert mine["epochs"] == 5 * len(walk.trained) and mine["seconds"] == pytest.approx(0.1 * len(walk.trained))
+    assert mine["chosen"] == pytest.approx(walk.chosen, rel=1e-5) and mine["trials"] == len(
+        walk.trained
+    )
+    assert mine["epochs"] == 5 * len(walk.trained) and mine["seconds"] == pytest.approx(
+        0.1 * len(walk.trained)
+    )
     responses = pd.read_csv(tmp_path / "responses.csv")
     trials = responses[(responses["task"] == "a") & (responses["variant"] == "paper")]
     assert trials["rate"].tolist() == pytest.approx(list(walk.trained), rel=1e-5)
@@ -120,16 +152,28 @@ def signed(value, digits=3):
 
 def test_the_pages_say_what_the_tables_say():
     reports = ROOT / "data/reports/autohyper"
-    page, results = ((ROOT / "docs" / name).read_text() for name in ("notes/autohyper.md", "guide/results.md"))
+    page, results = (
+        (ROOT / "docs" / name).read_text() for name in ("notes/autohyper.md", "guide/results.md")
+    )
     summary = json.loads((reports / "summary.json").read_text())
     rates = pd.read_csv(reports / "learning_rates.csv")
     converged = rates[rates["variant"] == "paper"].groupby("optimizer")["converged"].sum()
-    titles = {"rmsprop": "RMSProp", "adam": "Adam", "adabound": "AdaBound", "adagrad": "AdaGrad", "adas": "AdaS"}
+    titles = {
+        "rmsprop": "RMSProp",
+        "adam": "Adam",
+        "adabound": "AdaBound",
+        "adagrad": "AdaGrad",
+        "adas": "AdaS",
+    }
     rows = [
-        f"| {titles.get(name, 'SLS')} | {t['mean']:.0f} | {t['least']} to {t['most']} | {converged[name]} |"
+        f"| {titles.get(name, 'SLS')} | {t['mean']:.0f} | {t['least']} to {t['most']} | "
+        f"{converged[name]} |"
         for name, t in summary["trials_by_optimizer"].items()
     ]
-    for name, what in (("suggested", "the suggested rate"), ("random", "random search with as many trials")):
+    for name, what in (
+        ("suggested", "the suggested rate"),
+        ("random", "random search with as many trials"),
+    ):
         g = summary[f"against_{name}"]
         n = g["cases"]
         error = f"{g['standard_error']:.3f}".lstrip("0")
@@ -140,7 +184,9 @@ def test_the_pages_say_what_the_tables_say():
         cells = []
         for base in ("curve", "curve + loss"):
             change, se = (r[f"rmse: Z changes {base} by{end}"] for end in ("", ", se"))
-            cells.append(f"{r[f'rmse: {base}']:.3f} | {signed(change)} ({se:.3f})".replace("0.", "."))
+            cells.append(
+                f"{r[f'rmse: {base}']:.3f} | {signed(change)} ({se:.3f})".replace("0.", ".")
+            )
         forecaster = {"gp": "Gaussian process"}.get(r["forecaster"], "ridge")
         rows.append(f"| {forecaster} | {r['epochs']} | {cells[0]} | {cells[1]} |")
     assert [row for row in rows if row not in page] == []

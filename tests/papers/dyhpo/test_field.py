@@ -1,4 +1,6 @@
-"""The files of the field's evaluation, from steps small enough to count by hand and from real replays of a synthetic table."""
+"""The files of the field's evaluation, from steps small enough to count by hand and from real
+replays of a synthetic table.
+"""
 
 import numpy as np
 import pandas as pd
@@ -7,18 +9,36 @@ import pytest
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from papers.dyhpo import field
-from papers.dyhpo.field import Table, compare, complete, evaluate, main, over_epochs, read, run, summary, wall_clock
+from papers.dyhpo.field import (
+    Table,
+    compare,
+    complete,
+    evaluate,
+    main,
+    over_epochs,
+    read,
+    run,
+    summary,
+    wall_clock,
+)
 
 
 @pytest.fixture
 def steps() -> pd.DataFrame:
-    """Two methods on two tasks (`b` lacks the third): regret .4 then .2 for a, .3 for b; b thinks 5 s a step."""
+    """Two methods on two tasks (`b` lacks the third): regret .4 then .2 for a, .3 for b; b thinks 5
+    s a step.
+    """
     rows = []
-    for method, tasks, regrets, seconds in (("a", "xyz", (0.4, 0.2), 0.0), ("b", "xy", (0.3, 0.3), 5.0)):
+    for method, tasks, regrets, seconds in (
+        ("a", "xyz", (0.4, 0.2), 0.0),
+        ("b", "xy", (0.3, 0.3), 5.0),
+    ):
         for task in tasks:
             for k, regret in enumerate(regrets, 1):
                 rows.append((method, task, 0, k, 10 * k, regret, seconds))
-    return pd.DataFrame(rows, columns=["method", "task", "seed", "step", "spent", "normalized_regret", "seconds"])
+    return pd.DataFrame(
+        rows, columns=["method", "task", "seed", "step", "spent", "normalized_regret", "seconds"]
+    )
 
 
 def test_summary(steps):
@@ -31,12 +51,15 @@ def test_summary(steps):
 def test_ranks_are_on_the_tasks_that_all_have(steps):
     curves = over_epochs(steps, 20, points=200).set_index(["method", "epochs"])
     assert curves.loc[("a", 10), "rank"] == 2 and curves.loc[("a", 20), "rank"] == 1
-    assert curves.loc[("a", 1), "rank"] == 1.5 and curves.loc[("a", 1), "regret"] == 1  # nothing was found yet
+    # nothing was found yet
+    assert curves.loc[("a", 1), "rank"] == 1.5 and curves.loc[("a", 1), "regret"] == 1
 
 
 def test_wall_clock_counts_decisions(steps):
     clock = wall_clock(steps, 20, epoch_seconds=(1.0,))
-    assert clock.loc["a", "1 s, 0.6"] == pytest.approx(0.4) and clock.loc["a", "1 s, 1"] == pytest.approx(0.2)
+    assert clock.loc["a", "1 s, 0.6"] == pytest.approx(0.4) and clock.loc[
+        "a", "1 s, 1"
+    ] == pytest.approx(0.2)
     assert clock.loc["b", "1 s, 0.6"] == 1.0  # 10 epochs and 5 s of thinking are not done at 12 s
     assert clock.loc["b", "1 s, 1"] == pytest.approx(0.3)
 
@@ -54,7 +77,11 @@ def test_the_files(meta_folder, tmp_path):
     run(table, tmp_path / "traces", ["random", "asha"])
     run(table, tmp_path / "traces", ["hyperband-gp"])
     result = evaluate(table, tmp_path / "traces", tmp_path / "out")
-    assert set(result.index) == set(names) and (result["repetitions"] == 2).all() and (result["tasks"] == 5).all()
+    assert (
+        set(result.index) == set(names)
+        and (result["repetitions"] == 2).all()
+        and (result["tasks"] == 5).all()
+    )
     odd = pd.read_csv(tmp_path / "out" / "toy-odd.csv", index_col="method")
     assert set(odd.index) == set(names) and (odd["tasks"] == 2).all()
     pairs = pd.read_csv(tmp_path / "out" / "toy-tests.csv")
@@ -72,11 +99,14 @@ def test_the_family_has_pairs_of_its_own(meta_folder, tmp_path, monkeypatch):
     table = Table("toy", meta_folder, 18, "toy", (9, 18), (18,), dict.fromkeys(names, 1))
     run(table, tmp_path / "traces")
     evaluate(table, tmp_path / "traces", tmp_path / "out")
-    all_pairs, own = (pd.read_csv(tmp_path / "out" / f"toy-{name}.csv") for name in ("tests", "family"))
+    all_pairs, own = (
+        pd.read_csv(tmp_path / "out" / f"toy-{name}.csv") for name in ("tests", "family")
+    )
     assert len(all_pairs) == 6 and len(own) == 3
     assert set(own["a"]) | set(own["b"]) == {"random", "asha", "sha"}
     both = own.merge(all_pairs, on=["a", "b"], suffixes=("", "_all"))
-    assert (both["p"] == both["p_all"]).all() and (both["p_holm"] <= both["p_holm_all"]).all()  # fewer pairs cost less
+    # fewer pairs cost less
+    assert (both["p"] == both["p_all"]).all() and (both["p_holm"] <= both["p_holm_all"]).all()
 
 
 def test_a_table_that_is_being_trained_is_cut_to_what_is_complete(meta, meta_folder, tmp_path):
@@ -88,7 +118,10 @@ def test_a_table_that_is_being_trained_is_cut_to_what_is_complete(meta, meta_fol
     configs = dict(zip(meta.config_ids, meta.configs, strict=True))
     meta.build(meta.space, configs, frame, **meta.about).save(tmp_path / "part")
     with complete(Table("toy", tmp_path / "part", 40, "toy", (9,), (40,))) as whole:
-        assert whole_run not in MetaDataset.load(whole.folder).config_ids and len(MetaDataset.load(whole.folder)) == 39
+        assert (
+            whole_run not in MetaDataset.load(whole.folder).config_ids
+            and len(MetaDataset.load(whole.folder)) == 39
+        )
 
 
 def test_a_missing_table_is_skipped_in_words_and_an_unknown_one_refused(tmp_path, capsys):

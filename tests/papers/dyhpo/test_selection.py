@@ -22,7 +22,9 @@ def test_late_bloomers_are_the_good_ones_that_were_bad():
 
 @pytest.fixture
 def runs() -> pd.DataFrame:
-    """One run: configuration 0 to epoch 3, configuration 20 to epoch 1 (ids as the table fixture stores them)."""
+    """One run: configuration 0 to epoch 3, configuration 20 to epoch 1 (ids as the table fixture
+    stores them).
+    """
     rows = [(1, 0, 1, 1), (2, 20, 1, 2), (3, 0, 3, 4)]
     frame = pd.DataFrame(rows, columns=["step", "config_id", "epoch", "spent"])
     return frame.assign(method="m", task="t0", seed=0)
@@ -42,4 +44,6 @@ def test_profile(runs, table):
     np.testing.assert_allclose(out.loc["m", "precision"], [0.5, 1.0, 1.0])
     np.testing.assert_allclose(out.loc["m", "selected_regret"], [0.25, 0.0, 0.0])
     np.testing.assert_allclose(out.loc["all configurations", "precision"], [0.25] * 3)
-    np.testing.assert_allclose(out.loc["all configurations", "selected_regret"], [(0 + 0.25 + 0.5 + 1) / 4] * 3)
+    np.testing.assert_allclose(
+        out.loc["all configurations", "selected_regret"], [(0 + 0.25 + 0.5 + 1) / 4] * 3
+    )

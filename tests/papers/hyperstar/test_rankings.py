@@ -1,4 +1,6 @@
-"""The ranking table on a small made-up meta-dataset: folds, resumption, files, figures that can be recomputed."""
+"""The ranking table on a small made-up meta-dataset: folds, resumption, files, figures that can be
+recomputed.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,11 @@ CHEAP = ("random", "task-agnostic", "nearest-metadata", "tr-automl")
 
 
 def made(
-    table: Make, tmp_path: Path, recommenders: tuple[str, ...] = CHEAP, trials: int = 4, **options: object
+    table: Make,
+    tmp_path: Path,
+    recommenders: tuple[str, ...] = CHEAP,
+    trials: int = 4,
+    **options: object,
 ) -> Table:
     rng = np.random.default_rng(0)
     meta = table(rng.random((5, 14, 2)))
@@ -36,7 +42,9 @@ def made(
         )
         for name in meta.tasks
     }
-    return Table(meta, tasks, RankingsPlan(recommenders, trials, 2, 0), tmp_path / "work", **options)  # type: ignore[arg-type]
+    return Table(
+        meta, tasks, RankingsPlan(recommenders, trials, 2, 0), tmp_path / "work", **options
+    )  # type: ignore[arg-type]
 
 
 def test_tasks_of_one_source_are_held_out_together(table: Make, tmp_path: Path) -> None:
@@ -60,8 +68,12 @@ def test_the_parquet_alone_gives_the_table(table: Make, tmp_path: Path) -> None:
     again = {}
     for (name, task, _trial), part in scores.groupby(["recommender", "task", "trial"]):
         best = work.meta.best([task])[0]
-        again.setdefault((name, task), []).append(ap_at_k(part.sort_values("config_id")["score"].to_numpy(), best, 10))
-    by_task = pd.read_csv(tmp_path / "reports" / "rankings" / "tasks.csv").set_index(["recommender", "task"])
+        again.setdefault((name, task), []).append(
+            ap_at_k(part.sort_values("config_id")["score"].to_numpy(), best, 10)
+        )
+    by_task = pd.read_csv(tmp_path / "reports" / "rankings" / "tasks.csv").set_index(
+        ["recommender", "task"]
+    )
     for key, found in again.items():
         assert by_task.loc[key, "AP@10"] == pytest.approx(np.mean(found), abs=1e-4)
     column = by_task.loc["random"]["AP@10"]
@@ -71,7 +83,9 @@ def test_the_parquet_alone_gives_the_table(table: Make, tmp_path: Path) -> None:
 
 
 def test_a_held_out_task_is_never_seen(table: Make, tmp_path: Path) -> None:
-    """Poison: other values of the held-out source change no score of its own fold (Tr-AutoML's trial runs aside)."""
+    """Poison: other values of the held-out source change no score of its own fold (Tr-AutoML's
+    trial runs aside).
+    """
     first = made(table, tmp_path / "a", ("task-agnostic", "nearest-metadata"))
     second = made(table, tmp_path / "b", ("task-agnostic", "nearest-metadata"))
     rows = second.meta.table
@@ -110,7 +124,8 @@ def test_trials_differ_where_there_is_chance_and_only_there(table: Make, tmp_pat
     found = work.collect()
     assert len(np.unique(found["random"]["t2"], axis=0)) == 4
     assert len(np.unique(found["task-agnostic"]["t2"], axis=0)) == 1
-    assert len(np.unique(found["tr-automl"]["t2"], axis=0)) <= 2  # two trainings: two sets of trial runs
+    # two trainings: two sets of trial runs
+    assert len(np.unique(found["tr-automl"]["t2"], axis=0)) <= 2
 
 
 def test_trial_runs_come_first_in_the_curve(table: Make, tmp_path: Path) -> None:
@@ -138,9 +153,13 @@ def test_the_command(table: Make, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(arguments) == 0
     assert "AP@10" in capsys.readouterr().out
     for folder in (tmp_path / "out", tmp_path / "out" / "leave_one_task_out"):
-        assert (folder / "rankings.parquet").is_file() and (folder / "rankings" / "figure5a.csv").is_file()
+        assert (folder / "rankings.parquet").is_file() and (
+            folder / "rankings" / "figure5a.csv"
+        ).is_file()
     both = [
-        pd.read_csv(f / "rankings" / "tasks.csv") for f in (tmp_path / "out", tmp_path / "out" / "leave_one_task_out")
+        pd.read_csv(f / "rankings" / "tasks.csv")
+        for f in (tmp_path / "out", tmp_path / "out" / "leave_one_task_out")
     ]
-    assert not both[0].equals(both[1])  # t0 and t1 are of one source: alone, they are each other's past
+    # t0 and t1 are of one source: alone, they are each other's past
+    assert not both[0].equals(both[1])
     assert main([*arguments, "--leave=city"]) == 2

@@ -13,7 +13,15 @@ from foretune.params import RankingsPlan, TaskAwarePlan
 from foretune.recommenders.described import probes
 from foretune.searchers.registry import searcher
 from papers.hyperstar import task_aware
-from papers.hyperstar.task_aware import Rankings, best_value, by_epoch, evaluate, methods, needed, run
+from papers.hyperstar.task_aware import (
+    Rankings,
+    best_value,
+    by_epoch,
+    evaluate,
+    methods,
+    needed,
+    run,
+)
 
 PLAN = TaskAwarePlan(budgets=(20, 45), large_budgets=(60,), repetitions=2)
 
@@ -56,12 +64,19 @@ def done(grid, rankings, tmp_path_factory):
 def test_every_method_at_every_budget(done):
     folder, summary = done
     assert set(summary["method"]) == set(methods(PLAN)) and (summary["tasks"] == 5).all()
-    assert [tuple(k) for k in summary[["eta", "budget"]].drop_duplicates().to_numpy()] == [(2, 20), (2, 45), (3, 60)]
+    assert [tuple(k) for k in summary[["eta", "budget"]].drop_duplicates().to_numpy()] == [
+        (2, 20),
+        (2, 45),
+        (3, 60),
+    ]
     at = summary.pivot(index="method", columns=["eta", "budget"], values="mean")
     assert (at[(2, 45)] <= at[(2, 20)]).all()
-    assert (at.loc["task-aware Hyperband"] < 0.5 * at.loc["Hyperband"]).all()  # the ranking is nearly the truth
+    # the ranking is nearly the truth
+    assert (at.loc["task-aware Hyperband"] < 0.5 * at.loc["Hyperband"]).all()
     curves = pd.read_csv(folder / "task_aware_curves.csv")
-    assert curves.groupby(["eta", "method"])["mean"].apply(lambda c: (np.diff(c) <= 1e-9).all()).all()
+    assert (
+        curves.groupby(["eta", "method"])["mean"].apply(lambda c: (np.diff(c) <= 1e-9).all()).all()
+    )
 
 
 def test_shares_of_budget_follow_from_the_curves(done):
@@ -70,7 +85,8 @@ def test_shares_of_budget_follow_from_the_curves(done):
     assert share.shape == (3 * 8, 8)
     assert share.loc[(3, 60, "task-aware Hyperband"), "Hyperband"] <= 0.5
     assert np.isnan(share.loc[(3, 60, "Hyperband"), "task-aware Hyperband"])  # never as good
-    assert (np.diag(share.loc[(2, 45)][list(methods(PLAN))]) <= 1).all()  # its own value, by the end at the latest
+    # its own value, by the end at the latest
+    assert (np.diag(share.loc[(2, 45)][list(methods(PLAN))]) <= 1).all()
 
 
 def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, rankings, monkeypatch):
@@ -85,12 +101,16 @@ def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, ran
     monkeypatch.setattr(task_aware, "run", counted)
     assert evaluate(grid, rankings, PLAN, folder, say=lambda text: None).equals(summary) and not ran
     other = rankings.table.assign(
-        score=np.where(rankings.table["recommender"] == "hyperstar", -1.0, 1.0) * rankings.table["score"]
+        score=np.where(rankings.table["recommender"] == "hyperstar", -1.0, 1.0)
+        * rankings.table["score"]
     )
-    worse = evaluate(grid, Rankings(other, grid, rankings.plan), PLAN, folder, say=lambda text: None)
+    worse = evaluate(
+        grid, Rankings(other, grid, rankings.plan), PLAN, folder, say=lambda text: None
+    )
     assert set(ran) == {"task-aware-hyperband"} and len(ran) == 3 * 2 * 2 * 5
     at = worse.set_index(["method", "budget"])["mean"]
-    assert at["task-aware Hyperband", 20] > at["Hyperband", 20]  # a ranking turned round is worse than chance
+    # a ranking turned round is worse than chance
+    assert at["task-aware Hyperband", 20] > at["Hyperband", 20]
 
 
 def test_a_run_counts_every_epoch_and_starts_from_nothing(grid):
@@ -114,14 +134,20 @@ def test_regret_between_falls_is_the_last_one(grid):
         }
     )
     assert by_epoch(runs, range(1, 7)).loc["a"].tolist() == [1.0, 0.75, 0.4, 0.4, 0.2, 0.2]
-    assert needed(np.array([1.0, 0.4, 0.4, 0.2]), 0.4) == 2 and needed(np.array([1.0, 0.4]), 0.3) is None
+    assert (
+        needed(np.array([1.0, 0.4, 0.4, 0.2]), 0.4) == 2
+        and needed(np.array([1.0, 0.4]), 0.3) is None
+    )
 
 
 def test_rankings_are_read_by_stored_id_and_repetitions_take_trials_in_turn(grid, rankings):
     notes = rankings.notes("hyperstar", "t3", 0)
     mine = rankings.table.query("recommender == 'hyperstar' and task == 't3' and trial == 0")
     top = mine.loc[mine["score"].idxmax(), "config_id"]
-    assert grid.config_ids[notes["order"][0]] == top and notes["scores"][notes["order"][0]] == mine["score"].max()
+    assert (
+        grid.config_ids[notes["order"][0]] == top
+        and notes["scores"][notes["order"][0]] == mine["score"].max()
+    )
     assert rankings.notes("hyperstar", "t3", 2) == notes != rankings.notes("hyperstar", "t3", 1)
 
 
@@ -142,10 +168,14 @@ def test_a_table_that_lacks_something_is_refused_in_words(grid, rankings, tmp_pa
 
 def test_methods_without_a_ranking_are_left_out_and_said(grid, rankings, tmp_path):
     said = []
-    some = Rankings(rankings.table[rankings.table["recommender"] == "hyperstar"], grid, rankings.plan)
+    some = Rankings(
+        rankings.table[rankings.table["recommender"] == "hyperstar"], grid, rankings.plan
+    )
     plan = TaskAwarePlan(budgets=(10,), large_budgets=(10,), repetitions=1)
     summary = evaluate(grid, some, plan, tmp_path, say=said.append)
-    assert "Tr-AutoML list" not in set(summary["method"]) and any("tr-automl" in text for text in said)
+    assert "Tr-AutoML list" not in set(summary["method"]) and any(
+        "tr-automl" in text for text in said
+    )
 
 
 def test_the_page_names_the_leaders_at_450_epochs_as_they_were_measured():
@@ -153,7 +183,9 @@ def test_the_page_names_the_leaders_at_450_epochs_as_they_were_measured():
     measured = pd.read_csv(root / "data/reports/task_aware.csv")
     measured = measured[measured["budget"] == 450].set_index("method").sort_values("mean")
     page = " ".join((root / "docs/notes/siamese.md").read_text().split())
-    found = re.search(r"the portfolio's full trainings lead \((.+?)\) and Tr-AutoML's follow \((.+?)\)", page)
+    found = re.search(
+        r"the portfolio's full trainings lead \((.+?)\) and Tr-AutoML's follow \((.+?)\)", page
+    )
     assert found is not None
     for name, said in zip(measured.index[:2], found.groups(), strict=True):
         row = measured.loc[name]

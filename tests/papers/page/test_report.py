@@ -44,7 +44,15 @@ def given(values):
     """Steps of one method whose regret is constant in each run: {(task, seed): regret}."""
     return pd.DataFrame(
         [
-            {"method": "m", "task": t, "seed": s, "spent": 1, "epoch": 1, "normalized_regret": v, "seconds": 0.002}
+            {
+                "method": "m",
+                "task": t,
+                "seed": s,
+                "spent": 1,
+                "epoch": 1,
+                "normalized_regret": v,
+                "seconds": 0.002,
+            }
             for (t, s), v in values.items()
         ]
     )
@@ -107,15 +115,22 @@ def test_a_reports_folder_is_read_and_written(tmp_path, steps, capsys):
     folder = tmp_path / "traces" / "synthetic"
     for method in ("random", "portfolio"):
         path = folder / f"{method}.parquet"
-        _append(path, _read(path), steps[steps["method"] == method].assign(budget=12).to_dict("records"))
+        _append(
+            path, _read(path), steps[steps["method"] == method].assign(budget=12).to_dict("records")
+        )
     (folder / "about.json").write_text(
         json.dumps({"title": "Made up", "max_epoch": 6, "reference": {"paper": {"1": 0.25}}})
     )
     pd.DataFrame({"method": ["a"], "value": [0.5]}).to_csv(tmp_path / "extra.csv", index=False)
     (tmp_path / "metrics.json").write_text(json.dumps({"a": {"b": 1.5}, "c": [1, 2]}))
     sections, tables = read_sections(tmp_path)
-    assert [(s.title, s.max_epoch, dict(s.reference)) for s in sections] == [("Made up", 6, {"paper": {1: 0.25}})]
-    assert tables["metrics"].to_dict("records") == [{"key": "c", "value": "[1, 2]"}, {"key": "a.b", "value": 1.5}]
+    assert [(s.title, s.max_epoch, dict(s.reference)) for s in sections] == [
+        ("Made up", 6, {"paper": {1: 0.25}})
+    ]
+    assert tables["metrics"].to_dict("records") == [
+        {"key": "c", "value": "[1, 2]"},
+        {"key": "a.b", "value": 1.5},
+    ]
     main([str(tmp_path)])
     assert capsys.readouterr().out.strip() == str(tmp_path / "benchmark.html")
     html = (tmp_path / "benchmark.html").read_text()

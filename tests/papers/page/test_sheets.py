@@ -16,7 +16,9 @@ def test_panels_stand_side_by_side_and_wrap():
 
 
 def test_names_are_escaped():
-    root = ET.fromstring(sheet("<b>", [("a & b", panel([Line([1, 2], [0, 1])], "x", "y", log_x=False))], ["<i>"]))
+    root = ET.fromstring(
+        sheet("<b>", [("a & b", panel([Line([1, 2], [0, 1])], "x", "y", log_x=False))], ["<i>"])
+    )
     texts = {e.text for e in root.iter() if e.tag.endswith("text")}
     assert {"<b>", "a & b", "<i>"} <= texts
 

@@ -1,4 +1,6 @@
-"""The evaluation of Siamese-BHO's four variants, on five tasks of formulas with pictures of noise."""
+"""The evaluation of Siamese-BHO's four variants, on five tasks of formulas with pictures of
+noise.
+"""
 
 import json
 
@@ -14,7 +16,15 @@ from foretune.tasks.task import Task
 from papers.siamese_bho import siamese
 from papers.siamese_bho.siamese import VARIANTS, evaluate, judged, summarised
 
-TINY = {"iterations": 2, "tau": 4, "group": 4, "sub_tasks": 2, "draws": 2, "size": 16, "most_images": 24}
+TINY = {
+    "iterations": 2,
+    "tau": 4,
+    "group": 4,
+    "sub_tasks": 2,
+    "draws": 2,
+    "size": 16,
+    "most_images": 24,
+}
 PLAN = SiamesePlan(k=2, evaluations=6, repetitions=2)
 
 
@@ -55,12 +65,16 @@ def test_all_variants_are_there_at_every_number_of_evaluations(done, grid):
         and first["nearest, EI"] == first["nearest, EI, prior mean"]
     )
     assert first["any tasks, EI, prior mean"] != first["nearest, EI"] != first["portfolio"]
-    assert first["nearest, EI"] < 0.5 * first["random, EI"]  # past bests beat chance here whoever the neighbours are
+    # past bests beat chance here whoever the neighbours are
+    assert first["nearest, EI"] < 0.5 * first["random, EI"]
 
 
 def test_tasks_of_one_source_are_never_each_other_s_past(done):
     folder, _ = done
-    found = {row["task"]: row["nearest"] for row in pd.read_csv(folder / "siamese_distances.csv").to_dict("records")}
+    found = {
+        row["task"]: row["nearest"]
+        for row in pd.read_csv(folder / "siamese_distances.csv").to_dict("records")
+    }
     assert "t1" not in found["t0"] and "t0" not in found["t1"] and len(found) == 5
     assert json.loads((folder / "runs" / "t0+t1.json").read_text())["tasks"] == ["t0", "t1"]
 
@@ -97,7 +111,13 @@ def test_distances_are_judged_against_the_true_ones(grid, tasks):
 
 def test_the_standard_error_is_over_tasks_not_over_repetitions():
     rows = [
-        {"variant": "nearest, EI", "task": task, "seed": seed, "evaluation": 1, "normalized_regret": value + seed}
+        {
+            "variant": "nearest, EI",
+            "task": task,
+            "seed": seed,
+            "evaluation": 1,
+            "normalized_regret": value + seed,
+        }
         for task, value in (("a", 0.0), ("b", 2.0))
         for seed in (0, 1)
     ]

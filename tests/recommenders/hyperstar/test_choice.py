@@ -8,7 +8,9 @@ from foretune.recommenders.hyperstar.training import Lesson, Recipe
 
 
 def lesson(told: bool, tasks: int = 10, n: int = 12) -> Lesson:
-    """A task is a number u; its features show u or nothing, its scores are highest where the configuration is u."""
+    """A task is a number u; its features show u or nothing, its scores are highest where the
+    configuration is u.
+    """
     rng = np.random.default_rng(0)
     u, x = np.linspace(-1, 1, tasks), np.linspace(-1, 1, n)
     scores = -((x - u[:, None]) ** 2)
@@ -16,7 +18,9 @@ def lesson(told: bool, tasks: int = 10, n: int = 12) -> Lesson:
     shown = u if told else 0 * u
     features = [torch.tensor(rng.normal(s, 0.2, (24, 1)), dtype=torch.float32) for s in shown]
     labels = [np.arange(24) % 2 for _ in u]
-    return Lesson(features, labels, scores, scores, [f"s{i}" for i in range(tasks)], np.c_[np.eye(n), x])
+    return Lesson(
+        features, labels, scores, scores, [f"s{i}" for i in range(tasks)], np.c_[np.eye(n), x]
+    )
 
 
 def test_features_that_tell_are_believed_and_others_gain_little() -> None:

@@ -21,7 +21,9 @@ def network(residual: bool = True, tail: nn.Module | None = None) -> HyperSTARNe
 
 
 def test_performance_loss_is_the_mean_squared_error() -> None:
-    assert float(performance_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 4.0]]))) == pytest.approx(2.5)
+    assert float(
+        performance_loss(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.0, 4.0]]))
+    ) == pytest.approx(2.5)
 
 
 def test_similarity_loss_compares_cosines_with_r_off_the_diagonal() -> None:
@@ -34,7 +36,9 @@ def test_similarity_loss_compares_cosines_with_r_off_the_diagonal() -> None:
 def test_adversarial_loss_of_a_discriminator_that_knows_nothing() -> None:
     zero = torch.zeros(4)
     assert float(adversarial_loss(zero, zero)) == pytest.approx(2 * math.log(0.5))
-    assert float(adversarial_loss(torch.full((2,), 20.0), torch.full((2,), -20.0))) == pytest.approx(0, abs=1e-6)
+    assert float(
+        adversarial_loss(torch.full((2,), 20.0), torch.full((2,), -20.0))
+    ) == pytest.approx(0, abs=1e-6)
 
 
 def test_the_discriminator_raises_what_the_representation_lowers() -> None:
@@ -65,7 +69,9 @@ def test_a_representation_is_the_mean_over_the_batch_of_images() -> None:
     pooled = torch.randn(1, 8, 6)
     by_image = torch.stack([net.represent(pooled[:, i : i + 1])[0] for i in range(8)])
     assert torch.allclose(net.represent(pooled)[0], by_image.mean(dim=0), atol=1e-6)
-    assert torch.allclose(net.represent(pooled[:, torch.randperm(8)]), net.represent(pooled), atol=1e-6)
+    assert torch.allclose(
+        net.represent(pooled[:, torch.randperm(8)]), net.represent(pooled), atol=1e-6
+    )
 
 
 def test_pixels_are_averaged_after_the_tail() -> None:

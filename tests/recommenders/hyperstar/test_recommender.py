@@ -25,7 +25,9 @@ def fitted(world) -> HyperSTAR:
 
 def ap(recommender: Recommender, world) -> float:
     pairs = zip(world.new, world.values, strict=True)
-    return float(np.mean([ap_at_k(recommender.rank(task, 1).scores, values, 10) for task, values in pairs]))
+    return float(
+        np.mean([ap_at_k(recommender.rank(task, 1).scores, values, 10) for task, values in pairs])
+    )
 
 
 def test_it_reads_the_pictures(fitted: HyperSTAR, world) -> None:
@@ -37,10 +39,13 @@ def test_it_reads_the_pictures(fitted: HyperSTAR, world) -> None:
 
 
 def test_pictures_that_tell_nothing_leave_the_mean_score(world) -> None:
-    """Pictures dealt to the wrong tasks: the inner leave-sources-out sees it and keeps little of the residual."""
+    """Pictures dealt to the wrong tasks: the inner leave-sources-out sees it and keeps little of
+    the residual.
+    """
     names = list(world.past)
     shuffled = {
-        name: world.past[other] for name, other in zip(names, np.random.default_rng(3).permutation(names), strict=True)
+        name: world.past[other]
+        for name, other in zip(names, np.random.default_rng(3).permutation(names), strict=True)
     }
     found = HyperSTAR(**TINY, similarity=False, adversarial=False).fit(world.meta, shuffled)
     assert found.choice.strength < 0.35
@@ -55,17 +60,28 @@ def test_a_ranking_says_what_it_leans_on(fitted: HyperSTAR, world) -> None:
     lean = sum(weight * best_there[name] for name, weight in ranking.nearest.items())
     assert abs(lean - 0.1) < 0.2  # reddish tasks speak for a reddish one
     assert sum(ranking.nearest.values()) == pytest.approx(1)
-    assert ranking.predicted is not None and np.abs(ranking.predicted - world.values[0]).mean() < 0.15
+    assert (
+        ranking.predicted is not None and np.abs(ranking.predicted - world.values[0]).mean() < 0.15
+    )
     assert ranking.spread is not None and (ranking.spread > 0).all()
     assert ranking.supported
 
 
-def test_past_tasks_count_alike_and_what_differs_between_images_is_what_they_add(fitted: HyperSTAR, world) -> None:
-    """The score is the past tasks' mean, the same for all images, and what these images add to it."""
+def test_past_tasks_count_alike_and_what_differs_between_images_is_what_they_add(
+    fitted: HyperSTAR, world
+) -> None:
+    """The score is the past tasks' mean, the same for all images, and what these images add
+    to it.
+    """
     red, blue = (
-        fitted.rank(task, 0) for task in (world.new[0], next(world.new[k] for k in range(1, 9) if other(world, k)))
+        fitted.rank(task, 0)
+        for task in (world.new[0], next(world.new[k] for k in range(1, 9) if other(world, k)))
     )
-    assert red.leans == blue.leans == pytest.approx(dict.fromkeys(red.past.tasks, 1 / len(red.past.tasks)))
+    assert (
+        red.leans
+        == blue.leans
+        == pytest.approx(dict.fromkeys(red.past.tasks, 1 / len(red.past.tasks)))
+    )
     z = red.past.normalised
     for ranking in (red, blue):
         assert ranking.base is not None and np.allclose(ranking.base, z.mean(axis=0), atol=1e-5)
@@ -77,7 +93,10 @@ def test_past_tasks_count_alike_and_what_differs_between_images_is_what_they_add
     assert red.from_images[row] > 0 > blue.from_images[row]  # type: ignore[index]
     assert [r.task for r in red.because(row)] == [r.task for r in blue.because(row)]
     said = [(r.said, r.rank) for r in red.because(row, 4)]
-    assert said[-1] == ("worst", red.past.ranks[:, row].max()) and said[0] == ("best", red.past.ranks[:, row].min())
+    assert said[-1] == ("worst", red.past.ranks[:, row].max()) and said[0] == (
+        "best",
+        red.past.ranks[:, row].min(),
+    )
 
 
 def other(world, k: int) -> bool:
@@ -94,10 +113,14 @@ def test_an_unlike_task_is_unsupported(fitted: HyperSTAR, world) -> None:
     assert ranking.advice.tolist() == ranking.past.portfolio().tolist()
 
 
-def test_same_seed_same_network_and_files_bring_it_back(fitted: HyperSTAR, world, tmp_path: Path) -> None:
+def test_same_seed_same_network_and_files_bring_it_back(
+    fitted: HyperSTAR, world, tmp_path: Path
+) -> None:
     again = HyperSTAR(**TINY, **fitted.settled()).fit(world.meta, world.past)
     assert np.array_equal(again.rank(world.new[1], 5).scores, fitted.rank(world.new[1], 5).scores)
-    assert not np.array_equal(fitted.rank(world.new[1], 5).scores, fitted.rank(world.new[1], 6).scores)
+    assert not np.array_equal(
+        fitted.rank(world.new[1], 5).scores, fitted.rank(world.new[1], 6).scores
+    )
     fitted.save(tmp_path)
     loaded = HyperSTAR.load(tmp_path).rank(world.new[1], 5)
     assert np.array_equal(loaded.scores, fitted.rank(world.new[1], 5).scores)
@@ -130,7 +153,9 @@ def test_a_trained_tail_is_kept_as_small_whole_numbers() -> None:
 
 def test_each_variant_of_the_paper_learns(world) -> None:
     for options in ({"residual": False}, {"similarity": False}, {"adversarial": False}):
-        found = HyperSTAR(**(TINY | {"steps": 60, "inner": 0}), **options).fit(world.meta, world.past)  # type: ignore[arg-type]
+        found = HyperSTAR(**(TINY | {"steps": 60, "inner": 0}), **options).fit(
+            world.meta, world.past
+        )  # type: ignore[arg-type]
         assert ap(found, world) > 0.5, options
 
 

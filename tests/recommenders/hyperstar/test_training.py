@@ -5,7 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from foretune.recommenders.hyperstar.training import Batches, Lesson, Recipe, Trained, base_scores, folds_of
+from foretune.recommenders.hyperstar.training import (
+    Batches,
+    Lesson,
+    Recipe,
+    Trained,
+    base_scores,
+    folds_of,
+)
 
 SOURCES = ["a", "a", "b", "c"]
 
@@ -18,7 +25,9 @@ def lesson(tail: bool = False) -> Lesson:
     conv = nn.Conv2d(3, 5, 1) if tail else None
     if conv is None:
         acts = [a.mean(dim=(2, 3)) for a in acts]
-    return Lesson(acts, [np.arange(20) % 4 for _ in range(4)], scores, scores, SOURCES, np.eye(3), conv)
+    return Lesson(
+        acts, [np.arange(20) % 4 for _ in range(4)], scores, scores, SOURCES, np.eye(3), conv
+    )
 
 
 def test_the_base_of_a_task_is_the_mean_of_other_sources() -> None:
@@ -74,7 +83,9 @@ def test_the_tail_moves_only_when_it_is_told_to(tail: bool) -> None:
 
 def spread_of(alpha: float, beta: float) -> tuple[float, float]:
     """How far cosines are from r, and how far batches of a task from each other, after training."""
-    trained = Trained(lesson(), Recipe(images=4, alpha=alpha, beta=beta, dropout=0.0, steps=150), 0).run(150)
+    trained = Trained(
+        lesson(), Recipe(images=4, alpha=alpha, beta=beta, dropout=0.0, steps=150), 0
+    ).run(150)
     with torch.no_grad():
         t = torch.stack(
             [

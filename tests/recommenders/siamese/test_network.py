@@ -7,7 +7,9 @@ from foretune.recommenders.siamese.network import Wing, meta_features, pair_loss
 
 
 def sets(count=4, tau=5, size=16, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (count, tau, size, size, 3)).astype(np.uint8)
+    return (
+        np.random.default_rng(seed).integers(0, 256, (count, tau, size, size, 3)).astype(np.uint8)
+    )
 
 
 def test_a_wing_is_two_convolutions_two_linear_layers_and_a_bidirectional_lstm():
@@ -27,16 +29,26 @@ def test_both_directions_of_a_set_are_read():
     with torch.no_grad():
         states, _ = wing.sets(
             wing.images(
-                (torch.from_numpy(np.stack([one, changed])).flatten(0, 1).movedim(-1, 1).float() / 255 - 0.5) / 0.25
+                (
+                    torch.from_numpy(np.stack([one, changed])).flatten(0, 1).movedim(-1, 1).float()
+                    / 255
+                    - 0.5
+                )
+                / 0.25
             ).unflatten(0, (2, 5))
         )
-    assert torch.allclose(states[0, 0, :32], states[1, 0, :32])  # forward: the last image is not seen yet
+    # forward: the last image is not seen yet
+    assert torch.allclose(states[0, 0, :32], states[1, 0, :32])
     assert not torch.allclose(states[0, 0, 32:], states[1, 0, 32:])
 
 
 def test_pairs_are_different_and_ordered():
     found = pairs(6, 10, np.random.default_rng(0))
-    assert found.shape == (10, 2) and (found[:, 0] < found[:, 1]).all() and len({tuple(p) for p in found}) == 10
+    assert (
+        found.shape == (10, 2)
+        and (found[:, 0] < found[:, 1]).all()
+        and len({tuple(p) for p in found}) == 10
+    )
     assert len(pairs(4, 100, np.random.default_rng(0))) == 6
 
 

@@ -1,4 +1,6 @@
-"""The Siamese recommender, on a world where the pictures' statistics decide which configurations work."""
+"""The Siamese recommender, on a world where the pictures' statistics decide which configurations
+work.
+"""
 
 from functools import cache
 
@@ -8,7 +10,12 @@ import pytest
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Past
-from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance, nearness, statistics
+from foretune.recommenders.siamese.recommender import (
+    SiameseNearest,
+    mapping_distance,
+    nearness,
+    statistics,
+)
 from foretune.space.space import Space
 from foretune.tasks.task import Task
 
@@ -26,7 +33,9 @@ PLACES = np.linspace(0, 1, 25)  # of configurations
 
 
 def pictures(name: str, u: float, seed: int) -> Task:
-    """Stripes that turn from coarse to fine and from dark to bright as u goes from 0 to 1; three classes by the stripes' direction."""
+    """Stripes that turn from coarse to fine and from dark to bright as u goes from 0 to 1; three
+    classes by the stripes' direction.
+    """
     rng = np.random.default_rng(seed)
     n, size = 60, 16
     labels = np.arange(n) % 3
@@ -44,7 +53,14 @@ def space() -> Space:
         {
             "name": "line",
             "hyperparameters": [
-                {"type": "uniform_float", "name": "x", "lower": 0.0, "upper": 1.0, "default_value": 0.5, "log": False}
+                {
+                    "type": "uniform_float",
+                    "name": "x",
+                    "lower": 0.0,
+                    "upper": 1.0,
+                    "default_value": 0.5,
+                    "log": False,
+                }
             ],
             "conditions": [],
             "forbiddens": [],
@@ -71,7 +87,12 @@ def world(tasks: int = 20) -> tuple[MetaDataset, dict[str, Task], np.ndarray]:
     ]
     configs = {i: {"x": float(x)} for i, x in enumerate(PLACES)}
     meta = MetaDataset.build(
-        space(), configs, rows, metric="accuracy", goal="maximize", tasks=[f"p{t}" for t in range(tasks)]
+        space(),
+        configs,
+        rows,
+        metric="accuracy",
+        goal="maximize",
+        tasks=[f"p{t}" for t in range(tasks)],
     )
     return meta, {f"p{t}": pictures(f"p{t}", u[t], t) for t in range(tasks)}, u
 
@@ -112,7 +133,10 @@ def test_the_ranking_of_a_held_out_task_is_better_than_the_mean_over_tasks():
         aware.append(truth.max() - truth[ranking.order[0]])
         mean.append(truth.max() - truth[int(np.argmax(blind))])
         assert abs(sum(ranking.nearest.values()) - 1) < 1e-9 and set(ranking.nearest) <= set(past)
-        assert len(ranking.nearest) == 3 and list(ranking.nearest.values()) == sorted(ranking.nearest.values())[::-1]
+        assert (
+            len(ranking.nearest) == 3
+            and list(ranking.nearest.values()) == sorted(ranking.nearest.values())[::-1]
+        )
     assert np.mean(aware) < 0.5 * np.mean(mean)
 
 
@@ -132,7 +156,8 @@ def test_a_task_unlike_any_seen_is_not_supported():
     chosen, _, held = fitted()
     _, tasks, _ = world()
     rng = np.random.default_rng(0)
-    odd = rng.integers(0, 2, (60, 16, 16, 3)).astype(np.uint8) * 255  # coloured noise of full contrast
+    # coloured noise of full contrast
+    odd = rng.integers(0, 2, (60, 16, 16, 3)).astype(np.uint8) * 255
     alien = Task("alien", odd, tasks[held[0]].labels, ("a", "b", "c"), np.zeros(60, dtype=np.uint8))
     ranking = chosen.rank(alien)
     known = [chosen.rank(tasks[name]) for name in held]
@@ -152,11 +177,15 @@ def test_the_same_seed_gives_the_same_and_saving_keeps_it(tmp_path):
     first.save(tmp_path)
     again = SiameseNearest.load(tmp_path).rank(tasks["p9"], seed=1)
     assert np.array_equal(want.scores, again.scores) and want.nearest == again.nearest
-    assert not np.array_equal(first.distances(tasks["p9"], seed=1), first.distances(tasks["p9"], seed=2))
+    assert not np.array_equal(
+        first.distances(tasks["p9"], seed=1), first.distances(tasks["p9"], seed=2)
+    )
 
 
 def test_mapping_distance_is_the_mean_absolute_difference_where_both_are_known():
-    best = np.array([[1.0, 2.0, np.nan], [1.5, 2.5, 9.0], [np.nan, np.nan, 8.0], [0.0, np.nan, np.nan]])
+    best = np.array(
+        [[1.0, 2.0, np.nan], [1.5, 2.5, 9.0], [np.nan, np.nan, 8.0], [0.0, np.nan, np.nan]]
+    )
     d = mapping_distance(best)
     assert d[0, 1] == 0.5 and d[1, 2] == 1.0 and d[0, 3] == 1.0 and d[1, 3] == 1.5
     assert d[0, 2] == d[2, 3] == 1.0  # no shared configuration: the mean of the others
@@ -168,7 +197,9 @@ def test_statistics_say_what_pictures_look_like():
     stripes[:, ::2] = 255
     stripes[1] //= 5  # 51: a fifth of the contrast
     got = statistics(stripes)
-    assert np.allclose(got[:6], [0.3, 0.3, 0, 0.6, 0, 0]) and np.allclose(got[6:], [0.2, 0.2, 0, 0.4, 0, 0])
+    assert np.allclose(got[:6], [0.3, 0.3, 0, 0.6, 0, 0]) and np.allclose(
+        got[6:], [0.2, 0.2, 0, 0.4, 0, 0]
+    )
     red = np.zeros((1, 8, 8, 3), dtype=np.uint8)
     red[..., 0] = 255
     assert np.allclose(statistics(red)[:3], [1 / 3, 0, 1], atol=1e-6)

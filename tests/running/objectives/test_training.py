@@ -18,7 +18,9 @@ from foretune.training.recipe import Settings
 @pytest.fixture
 def line(table):
     """Two tasks, four configurations, five epochs; configuration 1 of t0 diverges in epoch 3."""
-    values = 0.1 * np.arange(4)[None, :, None] + 0.01 * np.arange(5)[None, None, :] + np.zeros((2, 1, 1))
+    values = (
+        0.1 * np.arange(4)[None, :, None] + 0.01 * np.arange(5)[None, None, :] + np.zeros((2, 1, 1))
+    )
     values[0, 1, 2:] = np.nan
     return table(values)
 
@@ -68,20 +70,26 @@ def test_a_missing_cell_ends_the_step_with_a_reason_and_reports_what_was_there(l
 def test_epoch_zero_comes_before_the_first_epoch_only(meta):
     objective = Replay(meta, "t1")
     first = objective.run(0, meta.configs[0], 0, 1).rows
-    assert [r["epoch"] for r in first] == [0, 1] and first[0]["valid_accuracy"] == meta.start("t1")[0]
+    assert [r["epoch"] for r in first] == [0, 1] and first[0]["valid_accuracy"] == meta.start("t1")[
+        0
+    ]
     assert [r["epoch"] for r in objective.run(0, meta.configs[0], 1, 2).rows] == [2]
 
 
 def test_configurations_are_found_by_content_where_the_id_is_another_pools(line):
     outcome = Replay(line, "t1").run(0, dict(line.configs[2]), 0, 1)
     assert outcome.rows[0]["score"] == pytest.approx(0.2)
-    assert Replay(line, "t1").run(17, {"x": 0.123}, 0, 1) == Outcome([], "the table does not have this configuration")
+    assert Replay(line, "t1").run(17, {"x": 0.123}, 0, 1) == Outcome(
+        [], "the table does not have this configuration"
+    )
 
 
 def test_equal_configurations_keep_their_own_curves(line):
     line.configs[3] = dict(line.configs[0])
     for i in (0, 3):  # as a worker process gets them: equal, not identical
-        assert Replay(line, "t1").run(i, dict(line.configs[i]), 0, 1).rows[0]["score"] == pytest.approx(0.1 * i)
+        assert Replay(line, "t1").run(i, dict(line.configs[i]), 0, 1).rows[0][
+            "score"
+        ] == pytest.approx(0.1 * i)
 
 
 def test_unknown_tasks_and_seeds_are_refused(line):
@@ -91,9 +99,12 @@ def test_unknown_tasks_and_seeds_are_refused(line):
         Replay(line, "t0", 3)
 
 
-# -- training: what is around the trainer (the trainer itself: tests/test_training.py) ------------------------------------------------
+# -- training: what is around the trainer (the trainer itself: tests/test_training.py)
+# ------------------------------------------------
 def fake_trainer(monkeypatch, values, checkpoint_of):
-    """Stand in for `foretune.training.trial`: writes a checkpoint file and reports a row per epoch; fails after the last value."""
+    """Stand in for `foretune.training.trial`: writes a checkpoint file and reports a row per epoch;
+    fails after the last value.
+    """
 
     class TrialFailed(RuntimeError):
         def __init__(self, reason, rows):
@@ -110,7 +121,11 @@ def fake_trainer(monkeypatch, values, checkpoint_of):
             on_epoch(rows[-1])
         return rows
 
-    monkeypatch.setitem(sys.modules, "foretune.training.trial", SimpleNamespace(train=train, TrialFailed=TrialFailed))
+    monkeypatch.setitem(
+        sys.modules,
+        "foretune.training.trial",
+        SimpleNamespace(train=train, TrialFailed=TrialFailed),
+    )
     monkeypatch.setattr(Training, "task", property(lambda self: None))
 
 

@@ -38,7 +38,9 @@ def test_the_best_third_of_a_rung_is_promoted_once(table):
 
 
 def test_no_worker_waits(table):
-    study, _ = replay_study(table(np.random.default_rng(0).random((1, 30, 9))), "t0", budget=200, method="asha")
+    study, _ = replay_study(
+        table(np.random.default_rng(0).random((1, 30, 9))), "t0", budget=200, method="asha"
+    )
     asked = [study.ask(ASHA()) for _ in range(20)]
     assert len({s.config_id for s in asked}) == 20
 

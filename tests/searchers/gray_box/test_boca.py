@@ -16,11 +16,18 @@ def test_the_kernel_is_a_product():
 
 
 def test_early_steps_are_cheap_and_lead_to_full_trainings(meta):
-    """In several dimensions; in one, beta stays near 1 for long and the rule of the paper asks for the last epoch at once."""
+    """In several dimensions; in one, beta stays near 1 for long and the rule of the paper asks for
+    the last epoch at once.
+    """
     study, objective = replay_study(meta, "t0", budget=90, method="boca")
     chosen, steps = BOCA(), []
     while step := study.ask(chosen):
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
         steps.append(step.stop)
     assert min(steps[3:9]) < 9 and (study.epoch == 9).sum() >= 2
 

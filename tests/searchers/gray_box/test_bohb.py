@@ -12,7 +12,8 @@ from foretune.study.study import Plan, Step, Study
 def test_a_density_is_one_in_all():
     density = Density(np.array([[0.45], [0.5], [0.55]]), np.array([False]))
     at = np.linspace(-3, 4, 70_001)[:, None]
-    total = np.exp(density.log(at)).sum() * 1e-4 / np.sqrt(2 * np.pi)  # the constant of the normal kernel is left out
+    # the constant of the normal kernel is left out
+    total = np.exp(density.log(at)).sum() * 1e-4 / np.sqrt(2 * np.pi)
     assert total == pytest.approx(1, abs=1e-3)
     binary = Density(np.array([[1.0], [1.0], [0.0]]), np.array([True]))
     both = np.exp(binary.log(np.array([[0.0], [1.0]])))
@@ -42,15 +43,21 @@ def test_the_split_takes_the_largest_budget_that_has_enough(table):
 
 def test_binary_columns(meta):
     study, _ = replay_study(meta, "t0", budget=9)
-    names = [n for n, c in meta.space.columns.items() for _ in range(c.stop - c.start)] + meta.space.conditional
+    names = [
+        n for n, c in meta.space.columns.items() for _ in range(c.stop - c.start)
+    ] + meta.space.conditional
     flat = dict(zip(names, binary_columns(study), strict=False))
     assert not flat["learning_rate"] and flat["optimizer"] and binary_columns(study)[-1]
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_an_open_space_is_searched_where_the_good_ones_were_dense(meta, seed):
-    """Neighbours that leave a configuration as it was are its densest place: they are no new configuration."""
-    plan = Plan(task="t", metric="m", goal="maximize", max_epoch=9, budget=150, open=True, seed=seed)
+    """Neighbours that leave a configuration as it was are its densest place: they are no new
+    configuration.
+    """
+    plan = Plan(
+        task="t", metric="m", goal="maximize", max_epoch=9, budget=150, open=True, seed=seed
+    )
     study = Study(meta.space, [], plan)
     chosen = BOHB(rho=0)
     while step := study.ask(chosen):

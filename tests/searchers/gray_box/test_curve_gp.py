@@ -21,7 +21,19 @@ def small():
     """Seven configurations in two columns, five levels, eleven observations."""
     rng = np.random.default_rng(0)
     x, u = rng.random((7, 2)), np.linspace(0, 1, 5)
-    points = [(0, 0), (0, 1), (0, 2), (3, 0), (3, 1), (5, 0), (5, 1), (5, 2), (5, 3), (5, 4), (6, 0)]
+    points = [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (3, 0),
+        (3, 1),
+        (5, 0),
+        (5, 1),
+        (5, 2),
+        (5, 3),
+        (5, 4),
+        (6, 0),
+    ]
     return x, u, points, rng.normal(size=len(points)), np.array([-1.0, -0.3, -0.8, -3.0, 0.1, -0.4])
 
 
@@ -80,7 +92,9 @@ def test_the_gradient_is_the_slope(small):
     _, gradient = negative_log_posterior(theta, x, data, prior.shapes(u), prior)
     for j in range(len(theta)):
         ends = [
-            negative_log_posterior(theta + d * np.eye(len(theta))[j], x, data, prior.shapes(u), prior)[0]
+            negative_log_posterior(
+                theta + d * np.eye(len(theta))[j], x, data, prior.shapes(u), prior
+            )[0]
             for d in (1e-5, -1e-5)
         ]
         assert gradient[j] == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-6)
@@ -93,16 +107,18 @@ def test_the_value_is_the_log_density_and_prior(small):
     ids, level = np.array(points).T
     prior = Prior()
     at = [i * 5 + h for i, h in points]
-    matrix = dense(x, u, theta, prior)[np.ix_(at, at)] + (np.exp(2 * theta[3]) + JITTER) * np.eye(len(at))
+    matrix = dense(x, u, theta, prior)[np.ix_(at, at)] + (np.exp(2 * theta[3]) + JITTER) * np.eye(
+        len(at)
+    )
     standard = (theta - prior.centre(2)) / prior.spread(2)
     want = (
         -multivariate_normal.logpdf(y, np.zeros(len(y)), matrix)
         - 0.5 * len(y) * np.log(2 * np.pi)
         + 0.5 * standard @ standard
     )
-    assert negative_log_posterior(theta, x, Observations(ids, level, y), prior.shapes(u), prior)[0] == pytest.approx(
-        want
-    )
+    assert negative_log_posterior(theta, x, Observations(ids, level, y), prior.shapes(u), prior)[
+        0
+    ] == pytest.approx(want)
 
 
 def test_fitting_finds_the_column_that_matters():

@@ -20,7 +20,10 @@ def test_slots_are_hyperbands_brackets():
 def test_a_number_is_crossed_as_rand_1(meta):
     space = meta.space
     rng = np.random.default_rng(0)
-    configs = [{"learning_rate": lr, "optimizer": "adam", "finetune": "all"} for lr in (1e-4, 1e-2, 1e-1, 1e-3)]
+    configs = [
+        {"learning_rate": lr, "optimizer": "adam", "finetune": "all"}
+        for lr in (1e-4, 1e-2, 1e-1, 1e-3)
+    ]
     for _ in range(50):
         child = cross(space, configs, 0.5, 1.0, rng)
         space.check(child)

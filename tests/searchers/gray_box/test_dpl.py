@@ -26,7 +26,9 @@ def test_the_gradient_is_the_slope_of_the_loss():
             laws.p[name] = value + step * direction
             ends.append(loss(laws, x, b, y))
         laws.p[name] = value
-        assert (gradient[name] * direction).sum() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-3, abs=1e-6), name
+        assert (gradient[name] * direction).sum() == pytest.approx(
+            (ends[0] - ends[1]) / 2e-6, rel=1e-3, abs=1e-6
+        ), name
 
 
 def test_it_learns_power_laws_and_extrapolates():
@@ -44,7 +46,16 @@ def test_it_learns_power_laws_and_extrapolates():
 
 def test_the_schedule_grows():
     chosen = DPL()
-    assert [chosen.scheduled(n) for n in (1, 2, 10, 11, 12, 21, 22, 24)] == [1, 2, 10, 11, 12, 20, 22, 24]
+    assert [chosen.scheduled(n) for n in (1, 2, 10, 11, 12, 21, 22, 24)] == [
+        1,
+        2,
+        10,
+        11,
+        12,
+        20,
+        22,
+        24,
+    ]
     with pytest.raises(BadInput, match="members=0"):
         DPL(members=0)
 

@@ -11,7 +11,9 @@ from foretune.study.study import Step
 
 
 def told(table, values, depths):
-    """A study of a table that was told the first `depths` epochs of each configuration, one after another."""
+    """A study of a table that was told the first `depths` epochs of each configuration, one after
+    another.
+    """
     study, _ = replay_study(table(values), "t0", budget=10_000, method="dyhpo")
     for i, depth in enumerate(depths):
         if depth:
@@ -46,7 +48,9 @@ def test_targets_are_one_step_ahead_until_the_budget_ends(table):
     model = chosen.surrogate(study)
     budgets, best = chosen.targets(study, model)
     assert budgets[:4].tolist() == [6, 3, 2, 1]
-    np.testing.assert_allclose(best[:2], model.scaling(np.array([values[0, 0, 4], values[0, 0, 2]])))
+    np.testing.assert_allclose(
+        best[:2], model.scaling(np.array([values[0, 0, 4], values[0, 0, 2]]))
+    )
     study.raise_budget(study.spent + 4)
     budgets, best = chosen.targets(study, model)
     assert budgets[:4].tolist() == [9, 6, 5, 4] and len(set(best.tolist())) == 1
@@ -75,7 +79,12 @@ def test_steps_of_several_epochs(hills):
     chosen = DyHPO(epochs=4)
     while step := study.ask(chosen):
         assert step.epochs == 4 or step.stop == 16 or study.remaining == 0
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
     assert study.spent == 30
 
 
@@ -85,7 +94,11 @@ def test_it_beats_random_search(regrets, random_regret, curve):
 
 
 def test_the_registered_variant_has_its_width():
-    assert searcher("dyhpo+").width == 10 and searcher("dyhpo+", width=2.0).width == 2 and searcher("dyhpo").width == 0
+    assert (
+        searcher("dyhpo+").width == 10
+        and searcher("dyhpo+", width=2.0).width == 2
+        and searcher("dyhpo").width == 0
+    )
 
 
 def test_widening_beats_random_search(regrets, random_regret):
@@ -99,24 +112,35 @@ def test_a_percent_metric_gives_the_same_steps(table):
         study, objective = replay_study(table(values), "t0", budget=15, method="dyhpo")
         chosen = DyHPO()
         while step := study.ask(chosen):
-            study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+            study.tell(
+                step,
+                objective.run(
+                    step.config_id, study.configs[step.config_id], step.start, step.stop
+                ).rows,
+            )
         steps.append(study.order)
     assert steps[0] == steps[1]
 
 
 def test_a_decision_takes_one_thread(table, monkeypatch):
-    """Beside training workers, threads of small matrices wait for each other; afterwards the setting is as before."""
+    """Beside training workers, threads of small matrices wait for each other; afterwards the
+    setting is as before.
+    """
     from threadpoolctl import threadpool_info
 
     seen = []
-    monkeypatch.setattr(DyHPO, "decide", lambda *_: seen.append([p["num_threads"] for p in threadpool_info()]))
+    monkeypatch.setattr(
+        DyHPO, "decide", lambda *_: seen.append([p["num_threads"] for p in threadpool_info()])
+    )
     study = told(table, rising(), [1, 1])
     DyHPO().suggest(study, study.rng())
     assert seen[0] and set(seen[0]) == {1}
 
 
 def test_widening_starts_no_more_than_its_epochs_can_follow_up(table):
-    """On a pool as large as the budget, DyHPO starts one new configuration after the other; `dyhpo+` keeps its bound at every step."""
+    """On a pool as large as the budget, DyHPO starts one new configuration after the other;
+    `dyhpo+` keeps its bound at every step.
+    """
     rng = np.random.default_rng(0)
     values = rng.uniform(0.2, 1, (1, 120, 1)) * (1 - np.exp(-0.2 * np.arange(1, 13))) + rng.normal(
         0, 0.01, (1, 120, 12)
@@ -127,7 +151,12 @@ def test_widening_starts_no_more_than_its_epochs_can_follow_up(table):
         while step := study.ask(chosen):
             bound = 4 + 3 * study.spent / 12
             assert not chosen.width or step.start > 0 or (study.epoch > 0).sum() < bound
-            study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+            study.tell(
+                step,
+                objective.run(
+                    step.config_id, study.configs[step.config_id], step.start, step.stop
+                ).rows,
+            )
         started[chosen.width] = int((study.epoch > 0).sum())
     assert started[3] <= 4 + 3 * 72 / 12 < started[0]
 
@@ -136,7 +165,12 @@ def test_widening_does_not_end_a_study_whose_started_trials_are_all_done(table):
     study, objective = replay_study(table(rising()), "t0", budget=10_000, method="dyhpo+")
     chosen = DyHPO(width=0.1, first=1, refit_steps=3, first_steps=5)
     while step := study.ask(chosen):
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
     assert (study.epoch == study.max_epoch).all()
 
 

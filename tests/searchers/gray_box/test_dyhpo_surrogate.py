@@ -26,7 +26,9 @@ def test_the_gradient_is_the_slope_of_the_loss(curve):
             slope.append(net.loss(x, curves, y)[0])
         net.p[name] = value
         want = (slope[0] - slope[1]) / 2e-5
-        assert float((gradient[name] * direction).sum()) == pytest.approx(want, rel=2e-4, abs=1e-6), name
+        assert float((gradient[name] * direction).sum()) == pytest.approx(
+            want, rel=2e-4, abs=1e-6
+        ), name
 
 
 def test_the_loss_is_the_marginal_likelihood():
@@ -35,8 +37,12 @@ def test_the_loss_is_the_marginal_likelihood():
     x, curves, y = data()
     net = DeepKernel(3, True, np.random.default_rng(0))
     phi = net.forward(x, curves)[0]
-    want = multivariate_normal.logpdf(y, np.zeros(len(y)), net.kernel(phi, phi) + net.noise * np.eye(len(y)))
-    assert net.loss(x, curves, y)[0] * len(y) == pytest.approx(-want - 0.5 * len(y) * np.log(2 * np.pi))
+    want = multivariate_normal.logpdf(
+        y, np.zeros(len(y)), net.kernel(phi, phi) + net.noise * np.eye(len(y))
+    )
+    assert net.loss(x, curves, y)[0] * len(y) == pytest.approx(
+        -want - 0.5 * len(y) * np.log(2 * np.pi)
+    )
 
 
 def test_without_the_curve_the_curve_changes_nothing():
@@ -50,7 +56,9 @@ def test_fitting_explains_a_function_of_the_configuration():
     x, curves = rng.random((80, 3)), np.zeros((80, 5))
     y = np.sin(6 * x[:, 0])
     net = DeepKernel(2, True, np.random.default_rng(0))
-    assert fit(net, x[:60], curves[:60], y[:60], steps=150, lr=0.01, batch=64, rng=np.random.default_rng(0))
+    assert fit(
+        net, x[:60], curves[:60], y[:60], steps=150, lr=0.01, batch=64, rng=np.random.default_rng(0)
+    )
     posterior = Posterior(net)
     posterior.condition(posterior.features(x[:60], curves[:60]), y[:60])
     mean, _, _ = posterior.predict(posterior.features(x[60:], curves[60:]))
@@ -73,7 +81,9 @@ def test_appending_equals_conditioning_anew():
 @pytest.mark.parametrize("factor", [1.0, 100.0, 1e4, 1e-3])
 def test_scaling_does_not_depend_on_the_unit(factor):
     values = np.array([0.1, 0.5, 0.52, 0.55, 0.6, np.nan])
-    np.testing.assert_allclose(Scaling.of(values * factor)(values * factor), Scaling.of(values)(values))
+    np.testing.assert_allclose(
+        Scaling.of(values * factor)(values * factor), Scaling.of(values)(values)
+    )
 
 
 def test_scaling_of_wild_values():

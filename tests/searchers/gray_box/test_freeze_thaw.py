@@ -33,7 +33,8 @@ def test_observations_are_running_bests_at_grid_epochs_and_failures(table):
     study.tell(Step(1, 0, 2), [0.3, float("nan")])
     curves = Curves(study, 1.25, 100, Prior())
     curves.take(study)
-    assert curves.points == [(0, h) for h in range(6)] + [(1, 0), (1, 1)]  # epochs 1 .. 6 are on the grid, 7 is not
+    # epochs 1 .. 6 are on the grid, 7 is not
+    assert curves.points == [(0, h) for h in range(6)] + [(1, 0), (1, 1)]
     assert curves.values == [0.5, 0.5, 0.6, 0.6, 0.6, 0.6, 0.3, -np.inf]
 
 
@@ -49,17 +50,29 @@ def test_steps_go_to_grid_epochs_and_no_further_than_the_budget_pays(hills):
     grid = Curves(study, 1.25, 10, Prior()).grid
     while step := study.ask(chosen):
         assert step.stop in grid or study.remaining == 0
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
     assert study.spent == 90
 
 
 def test_a_large_pool_is_sampled_anew_at_each_fit(table):
     rng = np.random.default_rng(0)
-    study, objective = replay_study(table(rng.random((1, 300, 4))), "t0", budget=40, method="freeze-thaw")
+    study, objective = replay_study(
+        table(rng.random((1, 300, 4))), "t0", budget=40, method="freeze-thaw"
+    )
     chosen = FreezeThaw(candidates=20)
     seen = set()
     while step := study.ask(chosen):
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
         seen |= set(chosen.curves.members.tolist())
         assert len(chosen.curves.members) <= 20 + len(study.started)
     assert len(seen) > 60
@@ -73,7 +86,11 @@ def test_it_beats_random_search(regrets, random_regret):
 def test_an_open_space_smaller_than_the_first_random_ones_is_trained_to_the_end(method):
     space = ConfigurationSpace()
     space.add(Categorical("a", ["x", "y"]))
-    study = Study(Space(space), [], Plan(task="t", metric="m", goal="maximize", max_epoch=4, budget=100, open=True))
+    study = Study(
+        Space(space),
+        [],
+        Plan(task="t", metric="m", goal="maximize", max_epoch=4, budget=100, open=True),
+    )
     chosen = method(first=3)
     while step := study.ask(chosen):
         study.tell(step, [0.5 + 0.1 * epoch for epoch in range(step.start, step.stop)])

@@ -7,18 +7,32 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
-from foretune.searchers.gray_box.hyperband import Bracket, Hyperband, SuccessiveHalving, brackets, top
+from foretune.searchers.gray_box.hyperband import (
+    Bracket,
+    Hyperband,
+    SuccessiveHalving,
+    brackets,
+    top,
+)
 from foretune.study.study import Step
 
 
 def test_brackets_of_table_1():
-    """Li et al. 2018, Table 1 (R = 81, eta = 3): rungs and epochs of each bracket, and the bracket s = 4 and s = 0 whole.
+    """Li et al. 2018, Table 1 (R = 81, eta = 3): rungs and epochs of each bracket, and the bracket
+    s = 4 and s = 0 whole.
 
-    The table starts s = 3, 2, 1 with 27, 9, 6 configurations, which takes the floor of (s_max + 1) / (s + 1); Algorithm 1 of the same paper takes the
-    ceiling of the whole product, 34, 15, 8. We follow Algorithm 1.
+    The table starts s = 3, 2, 1 with 27, 9, 6 configurations, which takes the floor of (s_max + 1)
+    / (s + 1); Algorithm 1 of the same paper takes the ceiling of the whole product, 34, 15, 8. We
+    follow Algorithm 1.
     """
     found = brackets(81, 3)
-    assert [b.epochs for b in found] == [(1, 3, 9, 27, 81), (3, 9, 27, 81), (9, 27, 81), (27, 81), (81,)]
+    assert [b.epochs for b in found] == [
+        (1, 3, 9, 27, 81),
+        (3, 9, 27, 81),
+        (9, 27, 81),
+        (27, 81),
+        (81,),
+    ]
     assert [b.sizes for b in found] == [(81, 27, 9, 3, 1), (34, 11, 3, 1), (15, 5, 1), (8, 2), (5,)]
     table = [81, 27, 9, 6, 5]
     assert [math.floor(5 / (s + 1)) * 3**s for s in (4, 3, 2, 1, 0)] == table
@@ -26,7 +40,9 @@ def test_brackets_of_table_1():
 
 
 def algorithm_1(R, eta):
-    """Algorithm 1, lines 1 to 8, as written: for each s, the (n_i, r_i) before rounding r_i to whole epochs; exact integers for whole eta."""
+    """Algorithm 1, lines 1 to 8, as written: for each s, the (n_i, r_i) before rounding r_i to
+    whole epochs; exact integers for whole eta.
+    """
     s_max = 0
     while eta ** (s_max + 1) <= R * (1 + 1e-12):
         s_max += 1
@@ -58,9 +74,11 @@ def test_brackets_are_those_of_algorithm_1_for_any_eta_and_R():
 
 
 def direct(values, R, eta, sampled, rounds):
-    """Algorithm 1, lines 3 to 10, on a table of values (n, E): the (configuration, epochs) evaluations in order.
+    """Algorithm 1, lines 3 to 10, on a table of values (n, E): the (configuration, epochs)
+    evaluations in order.
 
-    `sampled` gives the configurations in the order in which they are drawn. The loss at r_i is the best value up to epoch r_i.
+    `sampled` gives the configurations in the order in which they are drawn. The loss at r_i is the
+    best value up to epoch r_i.
     """
     out, at = [], 0
     for bracket in brackets(R, eta) * rounds:
@@ -77,17 +95,22 @@ def direct(values, R, eta, sampled, rounds):
 def test_the_sequence_on_a_table_is_algorithm_1s(table, R, eta):
     rng = np.random.default_rng(R)
     per_round = sum(b.sizes[0] for b in brackets(R, eta))
-    values = np.sort(rng.normal(size=(2, 2 * per_round + 3, R)), axis=2) + rng.normal(0, 0.3, (2, 2 * per_round + 3, R))
+    values = np.sort(rng.normal(size=(2, 2 * per_round + 3, R)), axis=2) + rng.normal(
+        0, 0.3, (2, 2 * per_round + 3, R)
+    )
     meta = table(values)
     study, objective = replay_study(meta, "t0", budget=10**6, seed=4)
     steps = []
     while len(study.started) <= 2 * per_round and (step := study.ask(Hyperband(eta=eta))):
-        outcome = objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop)
+        outcome = objective.run(
+            step.config_id, study.configs[step.config_id], step.start, step.stop
+        )
         study.tell(step, outcome.rows)
         steps.append((step.config_id, step.stop))
     want = direct(values[0], R, eta, list(study.started), rounds=2)
     reached, new = {}, []
-    for c, epochs in want:  # an evaluation that costs no new epoch (two rungs of equal length) is no step
+    # an evaluation that costs no new epoch (two rungs of equal length) is no step
+    for c, epochs in want:
         if epochs > reached.get(c, 0):
             new.append((c, epochs))
             reached[c] = epochs
@@ -100,7 +123,12 @@ def test_successive_halving_repeats_the_first_bracket(table):
     study, objective = replay_study(table(values), "t0", budget=10**6)
     steps = []
     while len(study.started) < 19 and (step := study.ask(SuccessiveHalving())):
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
         steps.append(step.stop)
     assert steps == ([1] * 9 + [3] * 3 + [9]) * 2 + [1]
 
@@ -125,7 +153,8 @@ def test_a_rung_waits_for_its_results_and_the_next_bracket_starts_meanwhile(tabl
     first = [study.ask(Hyperband()) for _ in range(9)]
     assert {s.stop for s in first} == {1}
     ahead = study.ask(Hyperband())
-    assert (ahead.start, ahead.stop) == (0, 3)  # of the second bracket: nothing of the first may be promoted yet
+    # of the second bracket: nothing of the first may be promoted yet
+    assert (ahead.start, ahead.stop) == (0, 3)
     for step in first[:-1]:
         study.tell(step, [0.5])
     assert study.ask(Hyperband()).stop == 3 and study.steps[-1]["start"] == 0
@@ -150,17 +179,35 @@ def test_a_shorter_R_bounds_the_epochs(table):
 
 
 def test_with_the_pool_used_up_the_best_paused_trial_goes_on(table):
-    study, objective = replay_study(table(np.arange(10.0)[None, :, None] + np.zeros((1, 1, 9))), "t0", budget=1000)
+    study, objective = replay_study(
+        table(np.arange(10.0)[None, :, None] + np.zeros((1, 1, 9))), "t0", budget=1000
+    )
     while step := study.ask(Hyperband()):
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
     assert study.spent == 90
-    finished = [s["config_id"] for s in study.steps if s["because"]["why"].startswith("the pool is used up")]
+    finished = [
+        s["config_id"] for s in study.steps if s["because"]["why"].startswith("the pool is used up")
+    ]
     assert finished == sorted(finished, reverse=True)
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"eta": 1}, {"eta": 0.5}, {"eta": math.nan}, {"eta": math.inf}, {"R": 0}, {"R": 2.5}, {"R": -1}, {"first": ["a"]}],
+    [
+        {"eta": 1},
+        {"eta": 0.5},
+        {"eta": math.nan},
+        {"eta": math.inf},
+        {"R": 0},
+        {"R": 2.5},
+        {"R": -1},
+        {"first": ["a"]},
+    ],
 )
 def test_bad_options_are_refused_before_any_study(options):
     with pytest.raises(BadInput, match=next(iter(options))):

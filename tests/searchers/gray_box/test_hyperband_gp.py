@@ -1,4 +1,6 @@
-"""Hyperband with a Gaussian process on ranks: its process, what it learns from, and that it searches better than Hyperband."""
+"""Hyperband with a Gaussian process on ranks: its process, what it learns from, and that it
+searches better than Hyperband.
+"""
 
 import numpy as np
 import pytest
@@ -16,7 +18,11 @@ def test_the_process_interpolates_and_is_unsure_far_away():
     at = np.array([[0.0625], [0.5], [6.0]])
     mean, deviation = rank_process(x, y, at, np.empty((0, 1)))
     np.testing.assert_allclose(mean[:2], np.sin(6 * at[:2, 0]), atol=0.15)
-    assert deviation[0] < 0.4 and mean[2] == pytest.approx(0, abs=1e-3) and deviation[2] == pytest.approx(1, abs=1e-3)
+    assert (
+        deviation[0] < 0.4
+        and mean[2] == pytest.approx(0, abs=1e-3)
+        and deviation[2] == pytest.approx(1, abs=1e-3)
+    )
 
 
 def test_what_is_under_way_narrows_the_deviation_and_leaves_the_mean():

@@ -28,6 +28,11 @@ def test_the_mean_regret_of_random_search_is_that_of_random_subsets(table):
     for seed in range(400):
         study, objective = replay_study(meta, "t0", budget=6, seed=seed)  # three of two epochs each
         while step := study.ask(Random()):
-            study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+            study.tell(
+                step,
+                objective.run(
+                    step.config_id, study.configs[step.config_id], step.start, step.stop
+                ).rows,
+            )
         found += study.incumbent[2] == 9.0
     assert abs(found / 400 - 0.3) < 0.09  # four standard errors

@@ -1,4 +1,6 @@
-"""Rankings inside searchers: which configurations Hyperband starts, and what comes first for others."""
+"""Rankings inside searchers: which configurations Hyperband starts, and what comes first for
+others.
+"""
 
 from collections import Counter
 
@@ -11,7 +13,12 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.recommenders.recommendation import Recommendation
 from foretune.searchers.gray_box.hyperband import brackets
-from foretune.searchers.pictures.recommended import Recommended, TaskAwareHyperband, ranking_of, standardised
+from foretune.searchers.pictures.recommended import (
+    Recommended,
+    TaskAwareHyperband,
+    ranking_of,
+    standardised,
+)
 from foretune.searchers.registry import searcher
 from foretune.study.study import Study
 
@@ -37,19 +44,31 @@ def starts(study, objective, chosen, most=100):
     while (step := study.ask(chosen)) and len(found) < most:
         if step.start == 0:
             found.append(step)
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
     return found
 
 
 def test_each_bracket_starts_the_best_of_the_ranking_that_were_not_started(table, values):
     order = np.random.default_rng(1).permutation(N).tolist()
-    study, objective = study_of(table, values, order=order, nearest={"t2": 1.0}, leans={"t1": 0.7, "t2": 0.3})
+    study, objective = study_of(
+        table, values, order=order, nearest={"t2": 1.0}, leans={"t1": 0.7, "t2": 0.3}
+    )
     found = starts(study, objective, TaskAwareHyperband())
     assert [s.config_id for s in found] == order
     sizes = [b.sizes[0] for b in brackets(EPOCHS, 3)]
     epochs = [b.epochs[0] for b in brackets(EPOCHS, 3)]
-    assert [s.stop for s in found[: sum(sizes)]] == [e for n, e in zip(sizes, epochs, strict=True) for _ in range(n)]
-    assert "place 1" in found[0].because["why"] and found[0].because["past"] == {"t1": 0.7, "t2": 0.3}
+    assert [s.stop for s in found[: sum(sizes)]] == [
+        e for n, e in zip(sizes, epochs, strict=True) for _ in range(n)
+    ]
+    assert "place 1" in found[0].because["why"] and found[0].because["past"] == {
+        "t1": 0.7,
+        "t2": 0.3,
+    }
 
 
 def test_without_a_recommendation_the_mean_rank_of_past_tasks_is_the_ranking(table, values):
@@ -57,7 +76,10 @@ def test_without_a_recommendation_the_mean_rank_of_past_tasks_is_the_ranking(tab
     study, objective = study_of(table, values)
     found = starts(study, objective, TaskAwareHyperband())
     assert [s.config_id for s in found] == list(range(N))[::-1]
-    assert "no recommendation" in found[0].because["why"] and found[0].because["past"] == {"t1": 0.5, "t2": 0.5}
+    assert "no recommendation" in found[0].because["why"] and found[0].because["past"] == {
+        "t1": 0.5,
+        "t2": 0.5,
+    }
 
 
 def test_a_random_share_is_random_and_the_rest_stays_in_order(table, values):
@@ -72,7 +94,9 @@ def test_a_random_share_is_random_and_the_rest_stays_in_order(table, values):
     study, objective = study_of(table, values, order=order)
     alike = [s.config_id for s in starts(study, objective, TaskAwareHyperband(random_share=1.0))]
     study, objective = study_of(table, values, order=order[::-1])
-    assert alike == [s.config_id for s in starts(study, objective, TaskAwareHyperband(random_share=1.0))]
+    assert alike == [
+        s.config_id for s in starts(study, objective, TaskAwareHyperband(random_share=1.0))
+    ]
 
 
 def test_proportional_sampling_follows_the_softmax_of_the_scores(table, values):
@@ -82,7 +106,9 @@ def test_proportional_sampling_follows_the_softmax_of_the_scores(table, values):
     order = np.argsort(-scores, kind="stable").tolist()
     study, _ = study_of(table, values, order=order, scores=scores.tolist())
     chosen = TaskAwareHyperband(proportional=True, temperature=1.0)
-    picked = Counter(chosen.suggest(study, np.random.default_rng(seed)).config_id for seed in range(400))
+    picked = Counter(
+        chosen.suggest(study, np.random.default_rng(seed)).config_id for seed in range(400)
+    )
     share = np.exp(z) / np.exp(z).sum()
     assert abs(picked[0] / 400 - share[0]) < 0.08 and abs(picked[1] / 400 - share[1]) < 0.08
 
@@ -97,7 +123,9 @@ def test_an_order_without_scores_ranks_by_place(table, values):
 
 def test_an_unsupported_recommendation_says_so_and_leans_on_all_alike(table, values):
     alike = {"t1": 0.5, "t2": 0.5}
-    study, _ = study_of(table, values, order=[4, 2], nearest={"t1": 1.0}, leans=alike, supported=False)
+    study, _ = study_of(
+        table, values, order=[4, 2], nearest={"t1": 1.0}, leans=alike, supported=False
+    )
     step = study.ask(TaskAwareHyperband())
     assert step.config_id == 4 and "unlike any past task" in step.because["why"]
     assert step.because["past"] == alike
@@ -150,7 +178,12 @@ def test_the_first_points_come_first_and_then_the_other_method(table, values):
     steps = []
     for _ in range(4):
         steps.append(step := study.ask(chosen))
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
     assert [(s.config_id, s.start, s.stop) for s in steps[:3]] == [(7, 0, 9), (3, 0, 9), (20, 0, 9)]
     assert steps[3].because["why"] == "random configuration"
     study, _ = study_of(table, values, order=[7, 3, 20, 1])

@@ -13,7 +13,9 @@ from foretune.study.study import Plan, Study
 
 
 def world(table, tasks=8, n=40, seed=0):
-    """Two kinds of task, best at x = 0.25 or x = 0.8; the even ones, t0 with them, are of the first kind. One epoch."""
+    """Two kinds of task, best at x = 0.25 or x = 0.8; the even ones, t0 with them, are of the first
+    kind. One epoch.
+    """
     rng = np.random.default_rng(seed)
     x = np.linspace(0, 1, n)
     values = []
@@ -84,7 +86,10 @@ def final(meta, evaluations, seed, noted, method="siamese-bo", **options):
     study, objective = replay_study(meta, "t0", budget=evaluations, seed=seed, method=method)
     if noted:
         with_notes(study, nearest=noted)
-    return [s["normalized_regret"] for s in replay(study, objective, searcher(method, **options), Score(meta, "t0"))]
+    return [
+        s["normalized_regret"]
+        for s in replay(study, objective, searcher(method, **options), Score(meta, "t0"))
+    ]
 
 
 def test_neighbours_with_prior_mean_beat_random_initial_points_and_random_search(table):
@@ -102,11 +107,16 @@ def test_neighbours_with_prior_mean_beat_random_initial_points_and_random_search
 def test_the_gaussian_process_itself_beats_random_search(regrets, acquisition):
     """On `hills`, with ten full trainings."""
     random_regret = regrets("random", 160, seeds=12)
-    assert regrets("siamese-bo", 160, init="random", prior_mean=False, acquisition=acquisition) < 0.5 * random_regret
+    assert (
+        regrets("siamese-bo", 160, init="random", prior_mean=False, acquisition=acquisition)
+        < 0.5 * random_regret
+    )
 
 
 def test_misleading_neighbours_are_overcome(table):
-    """The notes name the tasks of the other kind: the constant and the target's own results correct them."""
+    """The notes name the tasks of the other kind: the constant and the target's own results correct
+    them.
+    """
     wrong = {"t1": 0.5, "t3": 0.3, "t5": 0.2}
     found = [final(world(table, seed=s), 16, s, wrong)[-1] for s in range(4)]
     blind = [final(world(table, seed=s), 16, s, None, method="random")[-1] for s in range(4)]
@@ -114,8 +124,18 @@ def test_misleading_neighbours_are_overcome(table):
 
 
 def open_best(meta, chosen, seed, trainings=14):
-    """Best value in an open space without a pool, where nothing but the learning rate matters (best at 10^-2.6)."""
-    plan = Plan(task="t", metric=meta.metric, goal=meta.goal, max_epoch=1, budget=trainings, open=True, seed=seed)
+    """Best value in an open space without a pool, where nothing but the learning rate matters (best
+    at 10^-2.6).
+    """
+    plan = Plan(
+        task="t",
+        metric=meta.metric,
+        goal=meta.goal,
+        max_epoch=1,
+        budget=trainings,
+        open=True,
+        seed=seed,
+    )
     study = Study(meta.space, [], plan)
     while step := study.ask(chosen):
         study.tell(step, [-abs(np.log10(study.configs[step.config_id]["learning_rate"]) + 2.6)])
@@ -124,9 +144,12 @@ def open_best(meta, chosen, seed, trainings=14):
 
 def test_in_an_open_space_it_samples_its_candidates_and_beats_random_search(meta):
     """`meta` has the learning rate, optimizer, momentum (conditional) and depth."""
-    modelled = [open_best(meta, SiameseBO(init="random", prior_mean=False), seed) for seed in range(10)]
+    modelled = [
+        open_best(meta, SiameseBO(init="random", prior_mean=False), seed) for seed in range(10)
+    ]
     blind = [open_best(meta, searcher("random"), seed) for seed in range(200)]
-    assert np.mean(modelled) > 0.4 * np.mean(blind)  # values are negative: less than 0.4 of the distance
+    # values are negative: less than 0.4 of the distance
+    assert np.mean(modelled) > 0.4 * np.mean(blind)
 
 
 def test_a_study_read_back_keeps_its_neighbours(table, tmp_path):
@@ -142,7 +165,11 @@ def test_a_study_read_back_keeps_its_neighbours(table, tmp_path):
 
 def test_a_random_start_needs_no_past(table):
     study, objective = replay_study(world(table), "t0", budget=5, sources=[])
-    steps = list(replay(study, objective, SiameseBO(init="random", prior_mean=False), Score(world(table), "t0")))
+    steps = list(
+        replay(
+            study, objective, SiameseBO(init="random", prior_mean=False), Score(world(table), "t0")
+        )
+    )
     assert len(steps) == 5
 
 
@@ -164,8 +191,17 @@ def test_winsorising_raises_only_what_is_far_below_the_quartiles():
     values = np.array([-1e34, 0.0, 1.0, 2.0, 3.0, np.nan])
     low, high = np.nanquantile(values, [0.25, 0.75])
     got = winsorised(values)
-    assert got[0] == low - 3 * (high - low) and got[1:5].tolist() == [0.0, 1.0, 2.0, 3.0] and np.isnan(got[5])
+    assert (
+        got[0] == low - 3 * (high - low)
+        and got[1:5].tolist() == [0.0, 1.0, 2.0, 3.0]
+        and np.isnan(got[5])
+    )
 
 
 def test_places_in_words():
-    assert [ordinal(i) for i in range(4)] == ["nearest", "second nearest", "third nearest", "4th nearest"]
+    assert [ordinal(i) for i in range(4)] == [
+        "nearest",
+        "second nearest",
+        "third nearest",
+        "4th nearest",
+    ]

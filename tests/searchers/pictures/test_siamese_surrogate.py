@@ -28,7 +28,9 @@ def test_a_prior_mean_is_exact_where_it_is_known_and_between_its_neighbours_else
     mean = PriorMean(X, np.array([1.0, 3.0, 2.0, 2.0]), constant=0.5)
     assert at(mean, X).tolist() == [1.5, 3.5, 2.5, 2.5]
     w = np.exp(-0.5 * ((0.1 - X[:, 0]) / 0.2) ** 2)  # width = distance of neighbours
-    assert math.isclose(at(mean, [[0.1]])[0], 0.5 + w @ [1.0, 3.0, 2.0, 2.0] / w.sum(), rel_tol=1e-9)
+    assert math.isclose(
+        at(mean, [[0.1]])[0], 0.5 + w @ [1.0, 3.0, 2.0, 2.0] / w.sum(), rel_tol=1e-9
+    )
     assert at(mean, np.zeros((2, 3, 1))).shape == (2, 3)
     assert at(PriorMean(np.empty((0, 1)), np.empty(0), 0.25), [[0.3]]).tolist() == [0.25]
 
@@ -48,20 +50,26 @@ def test_the_posterior_with_a_prior_mean_is_the_closed_form():
     m, m_new = (at(PriorMean(known, values), Z) + 0.4 for Z in (X, new))
     inverse = np.linalg.inv(k(X, X) + 0.02 * np.eye(6))
     assert np.allclose(got, m_new + k(new, X) @ inverse @ (y - m), atol=1e-8)
-    assert np.allclose(deviation**2, 0.7 - np.einsum("ij,jk,ik->i", k(new, X), inverse, k(new, X)), atol=1e-8)
+    assert np.allclose(
+        deviation**2, 0.7 - np.einsum("ij,jk,ik->i", k(new, X), inverse, k(new, X)), atol=1e-8
+    )
 
 
 def test_far_from_all_observations_the_prediction_is_the_past_plus_the_constant():
     X = np.array([[0.0, 0.0], [0.05, 0.0]])
     known = np.array([[0.0, 0.0], [0.05, 0.0], [1.0, 1.0]])
     mean = PriorMean(known, np.array([0.1, 0.2, 5.0]))
-    model = gaussian_process(X, np.array([2.1, 2.2]), mean, Kernel(np.array([0.1, 0.1]), 1.0, 0.01, constant=2.0))
+    model = gaussian_process(
+        X, np.array([2.1, 2.2]), mean, Kernel(np.array([0.1, 0.1]), 1.0, 0.01, constant=2.0)
+    )
     got, deviation = predict(model, np.array([[1.0, 1.0]]))
     assert math.isclose(got[0], 7.0, abs_tol=1e-6) and math.isclose(deviation[0], 1.0, abs_tol=1e-6)
 
 
 def test_the_evidence_is_that_of_a_multivariate_student_t():
-    """s integrated out under its inverse gamma prior leaves a t distribution: compared with numerical integration over s."""
+    """s integrated out under its inverse gamma prior leaves a t distribution: compared with
+    numerical integration over s.
+    """
     rng = np.random.default_rng(1)
     X, r = rng.random((5, 2)), rng.normal(size=5)
     gaps = squared_gaps(X, [[0], [1]])
@@ -78,9 +86,12 @@ def test_the_evidence_is_that_of_a_multivariate_student_t():
     )
     direct = np.log(np.trapezoid(np.exp(log_density), np.log(s)))
     constant = math.lgamma(2 + 2.5) - 2.5 * math.log(2 * math.pi)
-    assert math.isclose(log_evidence(gaps, lengths, 0.1, r, level=0.0)[0] + constant, direct, rel_tol=1e-6)
+    assert math.isclose(
+        log_evidence(gaps, lengths, 0.1, r, level=0.0)[0] + constant, direct, rel_tol=1e-6
+    )
     with_level, _ = log_evidence(gaps, lengths, 0.1, r + 3.0, level=10.0)
-    assert with_level > log_evidence(gaps, lengths, 0.1, r + 3.0, level=0.0)[0]  # a shift costs little with a constant
+    # a shift costs little with a constant
+    assert with_level > log_evidence(gaps, lengths, 0.1, r + 3.0, level=0.0)[0]
 
 
 def test_fitting_finds_which_columns_matter_and_the_level():
@@ -103,6 +114,8 @@ def test_acquisition_functions_are_boTorch_s_in_closed_form():
     assert np.allclose(utility(model, new, "ucb", 1.0, 4.0), mean + 2 * std)
     z = (mean - 0.6) / std
     normal = torch.distributions.Normal(0.0, 1.0)
-    improvement = std * (np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi) + z * normal.cdf(torch.as_tensor(z)).numpy())
+    improvement = std * (
+        np.exp(-0.5 * z**2) / math.sqrt(2 * math.pi) + z * normal.cdf(torch.as_tensor(z)).numpy()
+    )
     assert np.allclose(utility(model, new, "ei", 0.6, 4.0), np.log(improvement), atol=1e-6)
     assert isinstance(model.mean_module, gpytorch.means.Mean)

@@ -1,4 +1,6 @@
-"""ABLR: its evidence against dense algebra, its regression, and both searchers against random search."""
+"""ABLR: its evidence against dense algebra, its regression, and both searchers against random
+search.
+"""
 
 import numpy as np
 import pytest
@@ -13,11 +15,20 @@ from foretune.searchers.transfer.past_curves import past_curves
 
 def test_evidence_equals_the_dense_gaussian():
     rng = np.random.default_rng(0)
-    Phi, y, alpha, beta = rng.normal(size=(9, 4)), rng.normal(size=(2, 9)), np.array([0.5, 2.0]), np.array([10.0, 3.0])
+    Phi, y, alpha, beta = (
+        rng.normal(size=(9, 4)),
+        rng.normal(size=(2, 9)),
+        np.array([0.5, 2.0]),
+        np.array([10.0, 3.0]),
+    )
     value = log_marginal(*(torch.as_tensor(a) for a in (Phi, y, np.log(alpha), np.log(beta))))
     for t in range(2):
         K = Phi @ Phi.T / alpha[t] + np.eye(9) / beta[t]
-        dense = -0.5 * y[t] @ np.linalg.solve(K, y[t]) - 0.5 * np.linalg.slogdet(K)[1] - 4.5 * np.log(2 * np.pi)
+        dense = (
+            -0.5 * y[t] @ np.linalg.solve(K, y[t])
+            - 0.5 * np.linalg.slogdet(K)[1]
+            - 4.5 * np.log(2 * np.pi)
+        )
         assert float(value[t]) == pytest.approx(dense)
 
 
@@ -26,7 +37,8 @@ def test_the_target_follows_its_observations():
     study, _ = replay_study(meta, "t0", budget=10)
     searcher = ABLR(steps=60)
     learned = searcher.learn(study, past_curves(study))
-    assert learned.Phi.shape == (120, WIDTH) and learned.beta > 5  # the features explain most of the past
+    # the features explain most of the past
+    assert learned.Phi.shape == (120, WIDTH) and learned.beta > 5
     Y = np.full((20, 6), np.nan)
     Y[2:10] = learned.past.Z[1][2:10]
     mean, std = searcher.predict(learned, study, Y)

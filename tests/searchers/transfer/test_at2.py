@@ -26,7 +26,9 @@ def test_beats_random_search_and_recommends_a_good_one():
     meta = synthetic_meta(seed=0)
     found = ends(meta, AT2, 12, meta.tasks[:3])
     chance = ends(meta, Random, 12, meta.tasks[:3], seeds=range(5))
-    assert np.mean([r["normalized_regret"] for r in found]) < 0.5 * np.mean([r["normalized_regret"] for r in chance])
+    assert np.mean([r["normalized_regret"] for r in found]) < 0.5 * np.mean(
+        [r["normalized_regret"] for r in chance]
+    )
     assert np.mean([r["recommended_rank"] for r in found]) < 8  # of 40
     assert all(r["epoch"] >= 1 for r in found)
 
@@ -60,7 +62,9 @@ def test_task_kernels_that_learn_their_tasks_place_the_target_by_evidence(task):
 
 @pytest.mark.parametrize("task", ["MTBO", "DeepPoly"])
 def test_a_suggestion_leans_on_the_tasks_that_the_observations_speak_for(task):
-    """Shown part of a past task's own curves, a learned kernel moves the target; the shares are those of where it is now, not of the trained mean."""
+    """Shown part of a past task's own curves, a learned kernel moves the target; the shares are
+    those of where it is now, not of the trained mean.
+    """
     meta = synthetic_meta(tasks=4, configs=20, epochs=6)
     study, _ = replay_study(meta, "t0", budget=60)
     searcher = AT2(task=task, steps=30)

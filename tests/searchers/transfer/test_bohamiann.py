@@ -26,7 +26,10 @@ def test_the_chain_learns_the_past_and_predictions_are_a_function_of_the_history
 def test_beats_random_search_on_related_tasks():
     meta, found, chance = synthetic_meta(seed=0), [], []
     for task in meta.tasks[:2]:
-        for make, seeds, out in ((lambda: Bohamiann(burn_in=600, steps=30), (0,), found), (Random, range(5), chance)):
+        for make, seeds, out in (
+            (lambda: Bohamiann(burn_in=600, steps=30), (0,), found),
+            (Random, range(5), chance),
+        ):
             for seed in seeds:
                 study, objective = replay_study(meta, task, budget=27, seed=seed)
                 *_, last = replay(study, objective, make(), Score(meta, task))

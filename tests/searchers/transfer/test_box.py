@@ -17,7 +17,9 @@ def test_the_box_spans_the_best_of_every_past_task():
     spanning = np.unique(np.argsort(-best, axis=1)[:, :2])
     assert box[spanning].all()
     low, high = meta.X[spanning].min(axis=0), meta.X[spanning].max(axis=0)
-    np.testing.assert_array_equal(box, ((low - 1e-9 <= meta.X) & (high + 1e-9 >= meta.X)).all(axis=1))
+    np.testing.assert_array_equal(
+        box, ((low - 1e-9 <= meta.X) & (high + 1e-9 >= meta.X)).all(axis=1)
+    )
     assert inside(study, 1).sum() <= box.sum() < 30
 
 

@@ -1,4 +1,6 @@
-"""The prior learned from past curves against dense algebra, and what it believes of tasks like and unlike the past."""
+"""The prior learned from past curves against dense algebra, and what it believes of tasks like and
+unlike the past.
+"""
 
 import numpy as np
 import pytest
@@ -11,11 +13,16 @@ LADDER = np.array([0, 3, 8])
 
 
 def past(seed: int = 0, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
-    """Curves (T, n, E) that rank the configurations alike, at another level and scale for each task; features (n, 3)."""
+    """Curves (T, n, E) that rank the configurations alike, at another level and scale for each
+    task; features (n, 3).
+    """
     rng = np.random.default_rng(seed)
     good = np.linspace(-1, 1, n)[:, None] + np.log1p(np.arange(E))
     tasks = [
-        1 + 0.2 * t + (0.2 + 0.05 * t) * (good + 0.2 * rng.normal(size=(n, 1)) + noise * rng.normal(size=(n, E)))
+        1
+        + 0.2 * t
+        + (0.2 + 0.05 * t)
+        * (good + 0.2 * rng.normal(size=(n, 1)) + noise * rng.normal(size=(n, E)))
         for t in range(T)
     ]
     return np.stack(tasks), rng.uniform(size=(n, 3))
@@ -23,12 +30,16 @@ def past(seed: int = 0, noise: float = 0.1) -> tuple[np.ndarray, np.ndarray]:
 
 def prior(particle: float = 0.8, **options) -> CurvePrior:
     Y, X = past()
-    return CurvePrior(comparable(Y, X, tuple("abcdef"), n), Amplitudes(), particle=particle, **options)
+    return CurvePrior(
+        comparable(Y, X, tuple("abcdef"), n), Amplitudes(), particle=particle, **options
+    )
 
 
 @pytest.mark.parametrize("particle", [0.0, 0.8])
 def test_posterior_and_evidence_equal_dense_algebra(particle):
-    p = prior(particle, hypotheses=(Hypothesis("history", 0.5, True), Hypothesis("flat", 0.5, False)))
+    p = prior(
+        particle, hypotheses=(Hypothesis("history", 0.5, True), Hypothesis("flat", 0.5, False))
+    )
     a, N = p.amplitudes, 5
     c, e = np.array([0, 0, 0, 3, 5]), np.array([0, 1, 2, 0, 4])
     y = 1.2 + 0.3 * np.random.default_rng(1).normal(size=N)
@@ -39,7 +50,9 @@ def test_posterior_and_evidence_equal_dense_algebra(particle):
     noise = np.diag((a.noise * p.by_task[e]) ** 2 + 1e-9)
     centres = p.mean[all_c, all_e] + particle * D if particle else p.mean[None, all_c, all_e]
     ranked = (1 - particle**2) * a.past**2 * D.T @ D / (T - 1) + residual
-    components = [(m, ranked, 0.5 / len(centres)) for m in centres] + [(p.flat_mean[all_e], flat, 0.5)]
+    components = [(m, ranked, 0.5 / len(centres)) for m in centres] + [
+        (p.flat_mean[all_e], flat, 0.5)
+    ]
     log_weights = []
     for k, (m, covariance, w) in enumerate(components):
         K = covariance + a.offset**2
@@ -50,9 +63,13 @@ def test_posterior_and_evidence_equal_dense_algebra(particle):
             S = B**2 * oo + a_sd**2
             r = y - a0 - B * m[:N]
             log_p.append(
-                -0.5 * r @ np.linalg.solve(S, r) - 0.5 * np.linalg.slogdet(S)[1] - 0.5 * ((np.log(B) - b0) / b_sd) ** 2
+                -0.5 * r @ np.linalg.solve(S, r)
+                - 0.5 * np.linalg.slogdet(S)[1]
+                - 0.5 * ((np.log(B) - b0) / b_sd) ** 2
             )
-        log_weights.append(np.log(w) + np.log(np.mean(np.exp(np.array(log_p) - max(log_p)))) + max(log_p))
+        log_weights.append(
+            np.log(w) + np.log(np.mean(np.exp(np.array(log_p) - max(log_p)))) + max(log_p)
+        )
         share = np.exp(np.array(log_p) - max(log_p))
         scale = np.exp((share / share.sum()) @ (b0 + b_sd * SCALES))
         variance = np.diag(K)[N:] - np.einsum("ij,ji->i", fo, np.linalg.solve(oo, fo.T))
@@ -74,7 +91,8 @@ def test_a_task_like_one_of_the_past_leans_on_it():
     p = CurvePrior(comparable(Y[1:], X, tuple("bcdef"), n), Amplitudes(residual=0.3))
     c, e = np.repeat(np.arange(0, n, 2), 3), np.tile([0, 2, 4], n // 2)
     belief = p.believe(c, e, 0.3 + 2 * Y[4][c, e], LADDER)
-    assert int(np.argmax(belief.lean)) == 3  # Y[4] is the fourth of the past; location and scale differ
+    # Y[4] is the fourth of the past; location and scale differ
+    assert int(np.argmax(belief.lean)) == 3
     assert belief.lean[3] > 0.5 * belief.lean.sum()
 
 

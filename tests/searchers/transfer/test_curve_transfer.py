@@ -1,4 +1,6 @@
-"""The default transfer searcher: better than random search on related tasks, not worse under a misleading past, mindful of its budget."""
+"""The default transfer searcher: better than random search on related tasks, not worse under a
+misleading past, mindful of its budget.
+"""
 
 import numpy as np
 import pytest
@@ -9,19 +11,32 @@ from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.gray_box.random import Random
 from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher
-from foretune.searchers.transfer.curve_transfer import CurveTransfer, concordance, leaning, observations, until_deadline
+from foretune.searchers.transfer.curve_transfer import (
+    CurveTransfer,
+    concordance,
+    leaning,
+    observations,
+    until_deadline,
+)
 from foretune.study.study import Plan, Study
 
 
-def regret(meta: MetaDataset, make, budget: int, seeds=(0,), tasks=None, past: MetaDataset | None = None) -> float:
-    """Mean normalized regret at the end of the budget; `past` stands in for the other tasks' curves."""
+def regret(
+    meta: MetaDataset, make, budget: int, seeds=(0,), tasks=None, past: MetaDataset | None = None
+) -> float:
+    """Mean normalized regret at the end of the budget; `past` stands in for the other tasks'
+    curves.
+    """
     ends = []
     for task in tasks or meta.tasks:
         for seed in seeds:
             study, objective = replay_study(meta, task, budget=budget, seed=seed)
             if past is not None:
                 study = Study(
-                    meta.space, meta.configs, study.plan, past=past.select([t for t in past.tasks if t != task])
+                    meta.space,
+                    meta.configs,
+                    study.plan,
+                    past=past.select([t for t in past.tasks if t != task]),
                 )
             *_, last = replay(study, objective, make(), Score(meta, task))
             ends.append(last["normalized_regret"])
@@ -35,7 +50,9 @@ def shuffled(meta: MetaDataset) -> MetaDataset:
         deal = dict(zip(meta.config_ids, rng.permutation(meta.config_ids), strict=True))
         own = frame["task"] == task
         frame.loc[own, "config_id"] = frame.loc[own, "config_id"].map(deal)
-    return meta.build(meta.space, dict(zip(meta.config_ids, meta.configs, strict=True)), frame, **meta.about)
+    return meta.build(
+        meta.space, dict(zip(meta.config_ids, meta.configs, strict=True)), frame, **meta.about
+    )
 
 
 def test_beats_random_search_on_related_tasks():
@@ -44,16 +61,24 @@ def test_beats_random_search_on_related_tasks():
 
 
 def test_a_misleading_past_does_no_harm_beyond_noise():
-    """Against Hyperband, which goes without: random search is so much worse that even a searcher that trusts its past would pass."""
+    """Against Hyperband, which goes without: random search is so much worse that even a searcher
+    that trusts its past would pass.
+    """
     meta = synthetic_meta(seed=1)
     plain = regret(meta, lambda: searcher(DEFAULT_WITHOUT_PAST), 45, seeds=range(3))
     assert regret(meta, CurveTransfer, 45, past=shuffled(meta)) < plain + 0.03
 
 
 def test_what_no_past_task_knows_is_not_taken_for_the_best():
-    """A past of low learning rates only: what it knows is tried first, where a conditional mean would make the untried high ones the best of all."""
+    """A past of low learning rates only: what it knows is tried first, where a conditional mean
+    would make the untried high ones the best of all.
+    """
     meta = MetaDataset.load("data/meta/light")
-    low = {k: c for k, c in zip(meta.config_ids, meta.configs, strict=True) if c["learning_rate"] < 0.005}
+    low = {
+        k: c
+        for k, c in zip(meta.config_ids, meta.configs, strict=True)
+        if c["learning_rate"] < 0.005
+    }
     assert len(low) == 54
     past = meta.build(meta.space, low, meta.table[meta.table["config_id"].isin(low)], **meta.about)
     some = meta.tasks[::2]
@@ -64,7 +89,9 @@ def test_what_no_past_task_knows_is_not_taken_for_the_best():
 
 
 def mirrored(meta: MetaDataset) -> MetaDataset:
-    """Every task's best configuration gets the curve of its worst, the second best that of the second worst, and so on."""
+    """Every task's best configuration gets the curve of its worst, the second best that of the
+    second worst, and so on.
+    """
     frame = meta.table.copy()
     for task, best in zip(meta.tasks, meta.best(), strict=True):
         order = np.argsort(np.nan_to_num(best, nan=-np.inf))
@@ -73,7 +100,9 @@ def mirrored(meta: MetaDataset) -> MetaDataset:
         frame.loc[own, "config_id"] = frame.loc[own, "config_id"].map(
             dict(zip(ids[order], ids[order[::-1]], strict=True))
         )
-    return meta.build(meta.space, dict(zip(meta.config_ids, meta.configs, strict=True)), frame, **meta.about)
+    return meta.build(
+        meta.space, dict(zip(meta.config_ids, meta.configs, strict=True)), frame, **meta.about
+    )
 
 
 def test_anti_correlated_tasks_do_no_harm_beyond_noise():
@@ -99,7 +128,9 @@ def test_controls_are_tried_after_the_first_full_training_only_and_in_number():
 
 
 def study_of(meta: MetaDataset, budget: int = 30, **more) -> Study:
-    plan = Plan(task="new", metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, budget=budget)
+    plan = Plan(
+        task="new", metric=meta.metric, goal=meta.goal, max_epoch=meta.max_epoch, budget=budget
+    )
     return Study(meta.space, meta.configs, plan, past=meta, **more)
 
 
@@ -127,7 +158,9 @@ class Fixed(Random):
 
 
 def test_the_last_epochs_go_to_what_can_still_improve():
-    """With two epochs left of a budget, a trial that is nearly done is finished; a fresh one, promising as it is, cannot get there."""
+    """With two epochs left of a budget, a trial that is nearly done is finished; a fresh one,
+    promising as it is, cannot get there.
+    """
     meta = synthetic_meta(tasks=4, configs=40, epochs=9)
     study = study_of(meta.select(["t1", "t2", "t3"]), budget=18)
     truth = meta.curves("t0")
@@ -148,7 +181,12 @@ def test_observations_keep_the_ladder_the_newest_and_failures():
     study.fail(step, 2, "out of memory")
     c, e, y = observations(study, np.array([0, 3, 8]))
     seen = dict(zip(zip(c.tolist(), e.tolist(), strict=True), y.tolist(), strict=True))
-    assert {k: v for k, v in seen.items() if k[0] == 3} == {(3, 0): 0.1, (3, 3): 0.4, (3, 4): 0.5, (3, 5): 0.6}
+    assert {k: v for k, v in seen.items() if k[0] == 3} == {
+        (3, 0): 0.1,
+        (3, 3): 0.4,
+        (3, 4): 0.5,
+        (3, 5): 0.6,
+    }
     assert seen[(5, 1)] < 0.1  # below everything seen
 
 
@@ -181,7 +219,9 @@ def test_bad_options_and_a_missing_past_are_refused():
 
 
 def test_goes_for_full_trainings_where_the_past_says_so(table):
-    """Two niches, told apart by the last epochs only: after the first winner the second one is trained to the end, without a detour."""
+    """Two niches, told apart by the last epochs only: after the first winner the second one is
+    trained to the end, without a detour.
+    """
     rng = np.random.default_rng(0)
     top = np.linspace(0, 0.6, 20)[None] + rng.normal(0, 0.005, (9, 20))
     top[::2, 3], top[1::2, 7] = 0.9, 0.9
@@ -200,7 +240,10 @@ def test_goes_for_full_trainings_where_the_past_says_so(table):
         step = study.ask(chosen)
         assert step.config_id == 7 and step.because["past"]
         study.tell(step, truth[7, step.start : step.stop])
-    assert study.incumbent[0] == 7 and sum("full training" in s["because"].get("why", "") for s in study.steps) > 3
+    assert (
+        study.incumbent[0] == 7
+        and sum("full training" in s["because"].get("why", "") for s in study.steps) > 3
+    )
 
 
 def test_no_full_trainings_before_the_first_nor_where_probing_pays():
@@ -218,8 +261,11 @@ def test_concordance_is_the_weighted_share_of_pairs_in_the_past_order():
     past = chosen.prior(study).past
     assert concordance(study, past) == 1.0
     a, b, c = np.argsort(-past.mean[:, 1])[[0, 12, 25]]
-    for config, value in ((a, 0.5), (b, 0.2), (c, 0.3)):  # only the second and third are the other way round
+    # only the second and third are the other way round
+    for config, value in ((a, 0.5), (b, 0.2), (c, 0.3)):
         study.tell(study.ask(Fixed(int(config), 2)), [0.1, value])
     m = past.mean[:, 1]
     wrong = m[b] - m[c]
-    assert concordance(study, past) == pytest.approx(1 - wrong / (m[a] - m[b] + m[a] - m[c] + wrong))
+    assert concordance(study, past) == pytest.approx(
+        1 - wrong / (m[a] - m[b] + m[a] - m[c] + wrong)
+    )

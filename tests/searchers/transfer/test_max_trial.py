@@ -1,4 +1,6 @@
-"""Max-Trial-GP-UCB over a model that is given: the choice, the recommendation, pending and failed trials."""
+"""Max-Trial-GP-UCB over a model that is given: the choice, the recommendation, pending and failed
+trials.
+"""
 
 import numpy as np
 import pytest
@@ -46,7 +48,8 @@ def test_the_largest_bound_at_any_epoch_ahead_is_taken_for_one_epoch():
     step = s2.ask(model(eta=0.0))
     assert step.config_id == 2
     s2.tell(step, [0.3])
-    assert s2.ask(model(eta=0.0)).config_id == 0  # the epoch of 0.95 is observed: what is ahead of 2 is worth 0
+    # the epoch of 0.95 is observed: what is ahead of 2 is worth 0
+    assert s2.ask(model(eta=0.0)).config_id == 0
 
 
 def test_recommended_is_the_largest_mean_over_all_epochs_but_never_a_failure():
@@ -63,7 +66,10 @@ def test_pending_steps_count_as_expected_and_failures_as_the_worst():
     s.tell(first, [0.3])
     second = s.ask(searcher)
     searcher.predicted(s)
-    assert searcher._asked[-1][second.config_id, second.stop - 1] == searcher._mean[second.config_id, second.stop - 1]
+    assert (
+        searcher._asked[-1][second.config_id, second.stop - 1]
+        == searcher._mean[second.config_id, second.stop - 1]
+    )
     s.fail(second, 1, "out of memory")
     searcher.predicted(s)
     assert searcher._asked[-1][second.config_id, 0] == 0.3
@@ -78,7 +84,9 @@ def test_max_trial_and_shares():
 
 
 TRANSFER = [
-    n for n, m in METHODS.items() if m.needs_past and m.recommender is None and n not in ("mean-rank", "portfolio")
+    n
+    for n, m in METHODS.items()
+    if m.needs_past and m.recommender is None and n not in ("mean-rank", "portfolio")
 ]
 
 
@@ -100,6 +108,8 @@ def test_support_is_larger_where_the_configuration_did_well(table):
     past = support(study, 0)
     assert past["t1"] == 1.0 and past["t2"] == 0.0  # best of t1, worst of t2
     step = Step(0, 0, 1, {"why": "x"})
-    assert sourced(step, study).because == {"why": "x", "past": past} and sourced(None, study) is None
+    assert (
+        sourced(step, study).because == {"why": "x", "past": past} and sourced(None, study) is None
+    )
     named = Step(0, 0, 1, {"why": "x", "past": {"t2": 1.0}})
     assert sourced(named, study) is named

@@ -1,4 +1,6 @@
-"""Past curves made comparable: location and scale, holes, configurations that no past task knows, bounded metrics."""
+"""Past curves made comparable: location and scale, holes, configurations that no past task knows,
+bounded metrics.
+"""
 
 import numpy as np
 import pytest
@@ -21,7 +23,9 @@ def curves(T: int = 5, n: int = 20, E: int = 8) -> tuple[np.ndarray, np.ndarray]
     rng = np.random.default_rng(0)
     X = rng.uniform(size=(n, 2))
     good = -((X - 0.5) ** 2).sum(1, keepdims=True) + 0.3 * np.log1p(np.arange(E))
-    return np.stack([t + (1 + 0.2 * t) * (good + 0.01 * rng.normal(size=(n, E))) for t in range(T)]), X
+    return np.stack(
+        [t + (1 + 0.2 * t) * (good + 0.01 * rng.normal(size=(n, E))) for t in range(T)]
+    ), X
 
 
 def test_full_tables_get_mean_zero_and_deviation_one():

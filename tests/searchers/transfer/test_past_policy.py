@@ -1,4 +1,6 @@
-"""Which of two plain policies the past recommends: against counting by hand, and on pasts made for either."""
+"""Which of two plain policies the past recommends: against counting by hand, and on pasts made for
+either.
+"""
 
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ def early(tasks=6, n=30, epochs=20, seed=0):
 
 def test_regret_of_full_trainings_by_hand():
     best = np.array([[1.0, 0.5, 0.0], [1.0, 0.5, 0.0], [0.0, 0.5, 1.0]])[:, :, None]
-    # without the first: the portfolio of (1, .5, 0) and (0, .5, 1) takes any (mean regret .5 each): the first; regrets 0, 0; the third: 1
+    # without the first: the portfolio of (1, .5, 0) and (0, .5, 1) takes any (mean regret .5 each):
+    # the first; regrets 0, 0; the third: 1
     assert full_regret(best, 1) == pytest.approx((0 + 0 + 1) / 3)
     assert full_regret(best, 2) <= full_regret(best, 1)
 

@@ -8,7 +8,13 @@ import pytest
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.history.meta_dataset import MetaDataset
-from foretune.history.ranks import alike, greedy_portfolio, mean_rank, normalized_regret, speaking_for
+from foretune.history.ranks import (
+    alike,
+    greedy_portfolio,
+    mean_rank,
+    normalized_regret,
+    speaking_for,
+)
 from foretune.searchers.transfer.portfolio import MeanRank, Portfolio
 
 
@@ -31,7 +37,12 @@ def brute_greedy(best, size):
     """Every continuation tried, by the mean regret it leaves."""
     regret = np.array(
         [
-            [np.nan if np.isnan(v) else (np.nanmax(row) - v) / ((np.nanmax(row) - np.nanmin(row)) or 1) for v in row]
+            [
+                np.nan
+                if np.isnan(v)
+                else (np.nanmax(row) - v) / ((np.nanmax(row) - np.nanmin(row)) or 1)
+                for v in row
+            ]
             for row in best
         ]
     )
@@ -39,7 +50,10 @@ def brute_greedy(best, size):
     chosen = []
     while len(chosen) < size:
         left = [c for c in range(best.shape[1]) if c not in chosen]
-        after = {c: np.mean([min([1.0, *regret[t, [*chosen, c]]]) for t in range(len(best))]) for c in left}
+        after = {
+            c: np.mean([min([1.0, *regret[t, [*chosen, c]]]) for t in range(len(best))])
+            for c in left
+        }
         now = np.mean([min([1.0, *regret[t, chosen]]) for t in range(len(best))])
         if not left or min(after.values()) >= now - 1e-12:
             break
@@ -50,7 +64,8 @@ def brute_greedy(best, size):
 def tables():
     rng = np.random.default_rng(0)
     for k in range(30):
-        best = rng.integers(0, 6, (int(rng.integers(1, 6)), int(rng.integers(2, 9)))).astype(float)  # many ties
+        # many ties
+        best = rng.integers(0, 6, (int(rng.integers(1, 6)), int(rng.integers(2, 9)))).astype(float)
         if k % 3 == 0:
             best = rng.normal(size=best.shape)
         if k % 2:
@@ -75,7 +90,10 @@ def test_the_greedy_portfolio_of_two_is_near_the_best_pair():
         regret = np.where(np.isnan(r := normalized_regret(best)), 1.0, r)
         pair = greedy_portfolio(best, 2)
         gain = 1 - regret[:, pair].min(axis=1).mean()
-        optimum = max(1 - regret[:, list(two)].min(axis=1).mean() for two in combinations(range(best.shape[1]), 2))
+        optimum = max(
+            1 - regret[:, list(two)].min(axis=1).mean()
+            for two in combinations(range(best.shape[1]), 2)
+        )
         assert gain >= (1 - 1 / np.e) * optimum - 1e-12
 
 
@@ -98,7 +116,10 @@ def test_a_mean_list_leans_on_every_task_that_knows_a_configuration_good_or_bad(
 
 @pytest.mark.parametrize(
     ("make", "first"),
-    [(MeanRank, "mean rank over past tasks: place 1"), (Portfolio, "greedy portfolio of past tasks: place 1")],
+    [
+        (MeanRank, "mean rank over past tasks: place 1"),
+        (Portfolio, "greedy portfolio of past tasks: place 1"),
+    ],
 )
 def test_the_list_is_trained_to_the_end_in_its_order(meta, make, first):
     study, objective = replay_study(meta, "t2", budget=27)
@@ -106,7 +127,12 @@ def test_the_list_is_trained_to_the_end_in_its_order(meta, make, first):
     want = make().order(best)
     steps = []
     while step := study.ask(make()):
-        study.tell(step, objective.run(step.config_id, study.configs[step.config_id], step.start, step.stop).rows)
+        study.tell(
+            step,
+            objective.run(
+                step.config_id, study.configs[step.config_id], step.start, step.stop
+            ).rows,
+        )
         steps.append(step)
     reached = [(s.config_id, s.stop) for s in steps]
     assert [c for c, _ in reached] == want[: len(reached)] and steps[0].because["why"] == first
@@ -120,7 +146,9 @@ def test_the_portfolio_goes_on_with_the_mean_rank():
     best = np.random.default_rng(1).normal(size=(3, 12))
     chosen = greedy_portfolio(best, 2)
     order = Portfolio(size=2).order(best)
-    assert order[:2] == chosen and order[2:] == [c for c in MeanRank().order(best) if c not in chosen]
+    assert order[:2] == chosen and order[2:] == [
+        c for c in MeanRank().order(best) if c not in chosen
+    ]
 
 
 def test_a_configuration_that_no_past_task_knows_comes_last(meta):
@@ -141,7 +169,8 @@ def test_without_past_tasks_it_says_what_to_do(meta):
         Portfolio(size=0)
 
 
-# Normalized regret after k = 1, 3, 5, 10 full trainings, mean over all tasks, each with all others as past.
+# Normalized regret after k = 1, 3, 5, 10 full trainings, mean over all tasks, each with all others
+# as past.
 FIGURES = {
     ("hyperrec", "portfolio"): [0.0222, 0.0037, 0.0031, 0.0010],
     ("hyperrec", "mean-rank"): [0.0222, 0.0090, 0.0080, 0.0050],
@@ -154,15 +183,18 @@ FIGURES = {
 def test_figures_on_the_published_tables(shared, name, kind):
     """Pinned to four digits.
 
-    The published figures, on the full tables (more tasks than these 25), are .029/.0035/.0029/.0009 and .024/.009/.008/.005 on HyperRec (portfolio, mean
-    rank) and .069/.044/.033/.022 on LCBench (portfolio). Ours differ where the missing tasks would move the choice: the tests above hold our lists to
-    brute force. On LCBench, lists built from and judged by the last epoch give .068/.044/.034/.023, so that the published ones are likely such.
+    The published figures, on the full tables (more tasks than these 25), are .029/.0035/.0029/.0009
+    and .024/.009/.008/.005 on HyperRec (portfolio, mean rank) and .069/.044/.033/.022 on LCBench
+    (portfolio). Ours differ where the missing tasks would move the choice: the tests above hold our
+    lists to brute force. On LCBench, lists built from and judged by the last epoch give
+    .068/.044/.034/.023, so that the published ones are likely such.
     """
     meta = MetaDataset.load(shared / "data" / "curves" / name)
     best = meta.best()
     make = {"portfolio": Portfolio, "mean-rank": MeanRank}[kind]
     regret = normalized_regret(best)
     found = [
-        [regret[t, make().order(np.delete(best, t, 0))[:k]].min() for k in (1, 3, 5, 10)] for t in range(len(best))
+        [regret[t, make().order(np.delete(best, t, 0))[:k]].min() for k in (1, 3, 5, 10)]
+        for t in range(len(best))
     ]
     assert np.mean(found, axis=0) == pytest.approx(FIGURES[name, kind], abs=6e-5)

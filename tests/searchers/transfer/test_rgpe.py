@@ -12,8 +12,11 @@ from foretune.searchers.transfer.rgpe import NOISE, RGPE, misranked, placed
 def test_misranked_counts_pairs_in_the_wrong_order():
     z = np.array([1.0, 2.0, 3.0])
     assert misranked(np.array([1.0, 2.0, 3.0]), z) == 0
-    assert misranked(np.array([3.0, 2.0, 1.0]), z) == 6  # each of three pairs, counted from both sides
-    np.testing.assert_array_equal(misranked(np.array([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]]), z), [2, 0])
+    # each of three pairs, counted from both sides
+    assert misranked(np.array([3.0, 2.0, 1.0]), z) == 6
+    np.testing.assert_array_equal(
+        misranked(np.array([[1.0, 3.0, 2.0], [1.0, 2.0, 3.0]]), z), [2, 0]
+    )
 
 
 def test_a_target_that_equals_a_past_task_is_predicted_by_it():
@@ -35,7 +38,9 @@ def test_base_models_are_exact_processes_of_their_tasks():
     learned = RGPE().learn(study, past_curves(study))
     K = np.kron(learned.C, learned.Q)
     z = learned.past.Z[0].ravel()
-    np.testing.assert_allclose(learned.mean[0].ravel(), K @ np.linalg.solve(K + NOISE * np.eye(24), z), rtol=1e-6)
+    np.testing.assert_allclose(
+        learned.mean[0].ravel(), K @ np.linalg.solve(K + NOISE * np.eye(24), z), rtol=1e-6
+    )
 
 
 def test_placing_matches_mean_and_spread():

@@ -52,7 +52,11 @@ def test_letters_join_both_cases_and_group_by_family(archive: zipfile.ZipFile):
     assert len(album.labels) == len(glyphs.FACES) * 52
     assert np.bincount(album.labels).tolist() == [32] * 26
     assert album.groups is not None
-    assert glyphs.family("trdg/fonts/latin/RobotoCondensed-Bold.ttf") == glyphs.family("Roboto-Thin.ttf") == "Roboto"
+    assert (
+        glyphs.family("trdg/fonts/latin/RobotoCondensed-Bold.ttf")
+        == glyphs.family("Roboto-Thin.ttf")
+        == "Roboto"
+    )
     assert len(set(album.groups)) == 15  # Roboto and its condensed cut are one family
     assert album.read(0).shape == (16, 16, 3)
 
@@ -70,7 +74,13 @@ def test_hangul_classes_follow_the_composition_of_unicode(archive: zipfile.ZipFi
     album = glyphs.hangul(archive, 16)
     label = dict(zip(album.keys, album.labels, strict=True))
     assert len(label) == 11_172
-    assert [album.class_names[label[syllable]] for syllable in "가나하한아"] == ["g", "n", "h", "h", "silent"]
+    assert [album.class_names[label[syllable]] for syllable in "가나하한아"] == [
+        "g",
+        "n",
+        "h",
+        "h",
+        "silent",
+    ]
 
 
 def test_radicals_follow_the_order_of_unicode(archive: zipfile.ZipFile):

@@ -10,7 +10,8 @@ from foretune.errors import BadInput
 from foretune.tasks.embedded import icons
 
 SQUARE = '<svg viewBox="0 0 24 24"><path d="M0 0h12v12H0z"/></svg>'
-RING = '<svg viewBox="0 0 24 24"><path d="M2 2H22V22H2Z M8 8V16H16V8Z"/></svg>'  # the inner square runs backwards
+# the inner square runs backwards
+RING = '<svg viewBox="0 0 24 24"><path d="M2 2H22V22H2Z M8 8V16H16V8Z"/></svg>'
 DISC = '<svg viewBox="0 0 20 20"><path d="M10 0a10 10 0 1 0 0 20a10 10 0 1 0 0-20z"/></svg>'
 
 
@@ -67,7 +68,10 @@ def test_labels_come_from_folders_and_names():
     assert families.groups is not None
     assert families.groups[3] == families.groups[4] == "file"
     subjects = icons.subjects(made, 16)
-    assert (subjects.class_names, subjects.groups) == (("account",), ["account-plus", "account-plus"])
+    assert (subjects.class_names, subjects.groups) == (
+        ("account",),
+        ["account-plus", "account-plus"],
+    )
     badges = icons.badges(made, 16)
     assert (badges.class_names, badges.groups) == (("plus",), ["account", "account"])
     assert badges.read(0).shape == (16, 16, 3)

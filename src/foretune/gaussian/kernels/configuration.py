@@ -1,7 +1,8 @@
 """Configuration kernels of AT2 (section 3.3.2), on configurations as `Space.encode` writes them.
 
-Each is built for a `Layout`, which says which columns belong to which hyperparameter and which parent choice switches it
-on; inactive hyperparameters have zeros in their columns and 0 in their activity column. Gram matrices are (m1, m2).
+Each is built for a `Layout`, which says which columns belong to which hyperparameter and which
+parent choice switches it on; inactive hyperparameters have zeros in their columns and 0 in their
+activity column. Gram matrices are (m1, m2).
 """
 
 from collections.abc import Sequence
@@ -18,7 +19,9 @@ from foretune.space.space import Space
 
 @dataclass(frozen=True)
 class Column:
-    """One hyperparameter: its columns, whether they are one-hot, and its activity column (None if always active)."""
+    """One hyperparameter: its columns, whether they are one-hot, and its activity column (None if
+    always active).
+    """
 
     name: str
     first: int
@@ -45,7 +48,11 @@ class Layout:
             activity = start + conditional.index(name) if name in conditional else None
             above = parents_of(space, name)
             one_hot = bool(choices(space.parameters[name]))
-            out.append(Column(name, where.start, where.stop, one_hot, activity, above[0] if above else None))
+            out.append(
+                Column(
+                    name, where.start, where.stop, one_hot, activity, above[0] if above else None
+                )
+            )
         return cls(tuple(out), space.dims)
 
 
@@ -55,8 +62,9 @@ def parents_of(space: Space, name: str) -> list[str]:
 
 
 class Numbers(nn.Module):
-    """RBF on numeric hyperparameters: the product of exp(-(x - x')^2 / 2 l^2) over them, as three products of matrices instead of one
-    Gram matrix for each. With `gated`, each counts only where it is active in both configurations, else its factor is 1.
+    """RBF on numeric hyperparameters: the product of exp(-(x - x')^2 / 2 l^2) over them, as three
+    products of matrices instead of one Gram matrix for each. With `gated`, each counts only where
+    it is active in both configurations, else its factor is 1.
     """
 
     def __init__(self, columns: Sequence[Column], gated: bool = False):
@@ -68,14 +76,19 @@ class Numbers(nn.Module):
     def forward(self, X1: Tensor, X2: Tensor) -> Tensor:
         """Similarity by these hyperparameters; 1 for equal values."""
         z1, z2 = X1[:, self.at] / positive(self.lengths), X2[:, self.at] / positive(self.lengths)
-        a1, a2 = (torch.ones_like(z) if self.activity is None else X[:, self.activity] for z, X in ((z1, X1), (z2, X2)))
+        a1, a2 = (
+            torch.ones_like(z) if self.activity is None else X[:, self.activity]
+            for z, X in ((z1, X1), (z2, X2))
+        )
         z1, z2 = a1 * z1, a2 * z2
         apart = (z1 * z1) @ a2.T - 2 * z1 @ z2.T + a1 @ (z2 * z2).T  # sum of a a' (z - z')^2
         return torch.exp(-0.5 * apart.clamp(min=0.0))
 
 
 class Choice(nn.Module):
-    """Index kernel of a one-hot hyperparameter: b b^T + diag v, scaled to a diagonal of 1; two inactive ones are equal."""
+    """Index kernel of a one-hot hyperparameter: b b^T + diag v, scaled to a diagonal of 1; two
+    inactive ones are equal.
+    """
 
     def __init__(self, column: Column):
         super().__init__()
@@ -86,9 +99,13 @@ class Choice(nn.Module):
     def forward(self, X1: Tensor, X2: Tensor) -> Tensor:
         """Similarity by this hyperparameter alone; 1 for equal values."""
         x1, x2 = X1[:, self.at], X2[:, self.at]
-        table = self.shared[:, None] * self.shared[None] + positive(self.own) * torch.eye(len(self.shared))
+        table = self.shared[:, None] * self.shared[None] + positive(self.own) * torch.eye(
+            len(self.shared)
+        )
         size = torch.sqrt(torch.diag(table))
-        return x1 @ (table / (size[:, None] * size[None])) @ x2.T + (1 - x1.sum(1)[:, None]) * (1 - x2.sum(1)[None])
+        return x1 @ (table / (size[:, None] * size[None])) @ x2.T + (1 - x1.sum(1)[:, None]) * (
+            1 - x2.sum(1)[None]
+        )
 
 
 def alone(column: Column) -> nn.Module:
@@ -97,7 +114,9 @@ def alone(column: Column) -> nn.Module:
 
 
 class Flat(nn.Module):
-    """s times the product over all hyperparameters, the tree ignored: an inactive one counts as the value 0."""
+    """s times the product over all hyperparameters, the tree ignored: an inactive one counts as the
+    value 0.
+    """
 
     def __init__(self, layout: Layout):
         super().__init__()
@@ -116,8 +135,9 @@ class Flat(nn.Module):
 class Tree(nn.Module):
     """Sum-product over the tree of conditions (Ma and Blaschko, ICML 2020).
 
-    Hyperparameters without a parent are multiplied; each that has children is multiplied by (its own kernel + w times the
-    product of the children that are active in both configurations), which adds likeness only where both took one branch.
+    Hyperparameters without a parent are multiplied; each that has children is multiplied by (its
+    own kernel + w times the product of the children that are active in both configurations), which
+    adds likeness only where both took one branch.
     """
 
     def __init__(self, layout: Layout):
@@ -136,11 +156,15 @@ class Tree(nn.Module):
         self.scale = parameter(1.0)
 
     def is_inner(self, column: Column) -> bool:
-        """Whether a hyperparameter has a kernel of its own instead of a share in its siblings': a choice, or one with children."""
+        """Whether a hyperparameter has a kernel of its own instead of a share in its siblings': a
+        choice, or one with children.
+        """
         return column.one_hot or column.name in self.below
 
     def level(self, parent: str, X1: Tensor, X2: Tensor) -> Tensor:
-        """The product of a parent's children, each with everything below it; an inactive one has factor 1."""
+        """The product of a parent's children, each with everything below it; an inactive one has
+        factor 1.
+        """
         leaves = key(parent)
         K = self.leaves[leaves](X1, X2) if leaves in self.leaves else torch.ones(len(X1), len(X2))
         for column in filter(self.is_inner, self.below[parent]):
@@ -148,7 +172,9 @@ class Tree(nn.Module):
             if children := self.below.get(column.name):
                 activities = [c.activity for c in children]
                 together = (X1[:, activities] @ X2[:, activities].T > 0).to(own.dtype)
-                own = own + positive(self.weights[key(column.name)]) * together * self.level(column.name, X1, X2)
+                own = own + positive(self.weights[key(column.name)]) * together * self.level(
+                    column.name, X1, X2
+                )
             if column.activity is not None:
                 both = X1[:, column.activity][:, None] * X2[:, column.activity][None]
                 own = both * own + (1 - both)
@@ -161,12 +187,16 @@ class Tree(nn.Module):
 
 
 def key(name: str) -> str:
-    """A hyperparameter's name as a key of torch's containers, which take no dots and no empty names; the roots' is "roots"."""
+    """A hyperparameter's name as a key of torch's containers, which take no dots and no empty
+    names; the roots' is "roots".
+    """
     return name.replace(".", "_") or "roots"
 
 
 class DeepLinear(nn.Module):
-    """s (z . z' + c), z = Linear(tanh(Linear(x))); a one-hot choice times the first layer is its learned embedding."""
+    """s (z . z' + c), z = Linear(tanh(Linear(x))); a one-hot choice times the first layer is its
+    learned embedding.
+    """
 
     power = 1
 

@@ -1,4 +1,6 @@
-"""Fidelity kernels of AT2 (section 3.3.3), on epochs scaled to (0, 1] by the most epochs E. Each returns (m1, m2)."""
+"""Fidelity kernels of AT2 (section 3.3.3), on epochs scaled to (0, 1] by the most epochs E. Each
+returns (m1, m2).
+"""
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,9 @@ def parameter(value: float) -> nn.Parameter:
 
 
 class AccCurve(nn.Module):
-    """s [1 + (b / (e + e' + b))^a - (b / (e + b))^a - (b / (e' + b))^a]: saturating exponentials, gamma-mixed; 0 at e = 0."""
+    """s [1 + (b / (e + e' + b))^a - (b / (e + b))^a - (b / (e' + b))^a]: saturating exponentials,
+    gamma-mixed; 0 at e = 0.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,11 +29,15 @@ class AccCurve(nn.Module):
         def decay(e: Tensor) -> Tensor:
             return (b / (e + b)) ** a
 
-        return positive(self.scale) * (1 + decay(e1[:, None] + e2[None]) - decay(e1)[:, None] - decay(e2)[None])
+        return positive(self.scale) * (
+            1 + decay(e1[:, None] + e2[None]) - decay(e1)[:, None] - decay(e2)[None]
+        )
 
 
 class Fabolas(nn.Module):
-    """phi(e)^T L L^T phi(e') with phi(e) = (1, (1 - e)^2): monotone in e (Klein et al., AISTATS 2017, for accuracies)."""
+    """phi(e)^T L L^T phi(e') with phi(e) = (1, (1 - e)^2): monotone in e (Klein et al., AISTATS
+    2017, for accuracies).
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -67,4 +75,9 @@ class Matern(RBF):
         return positive(self.scale) * (1 + r + r**2 / 3) * torch.exp(-r)
 
 
-FIDELITY_KERNELS: dict[str, type[nn.Module]] = {"AccCurve": AccCurve, "Fabolas": Fabolas, "Matern": Matern, "RBF": RBF}
+FIDELITY_KERNELS: dict[str, type[nn.Module]] = {
+    "AccCurve": AccCurve,
+    "Fabolas": Fabolas,
+    "Matern": Matern,
+    "RBF": RBF,
+}

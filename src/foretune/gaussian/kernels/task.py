@@ -1,8 +1,8 @@
 """Task kernels of AT2 (section 3.3.1): how much one tuning task says about another.
 
-Notation: S tasks, the target last; G (S, S) = the kernel's Gram matrix. `OptiLand` compares observations; the others learn
-an entry or an embedding per task and know nothing of a task that they were not trained with: its embedding starts at the
-mean of the others'.
+Notation: S tasks, the target last; G (S, S) = the kernel's Gram matrix. `OptiLand` compares
+observations; the others learn an entry or an embedding per task and know nothing of a task that
+they were not trained with: its embedding starts at the mean of the others'.
 """
 
 import numpy as np
@@ -23,10 +23,12 @@ def inverse_softplus(value: float) -> float:
 
 
 def landscape_distances(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distance D and share of matched cells R between tasks, both (S, S), from curves `Y` (S, n, E), NaN where unobserved.
+    """Distance D and share of matched cells R between tasks, both (S, S), from curves `Y` (S, n,
+    E), NaN where unobserved.
 
-    Matched cells are those that both tasks have observed; their values are min-max normalised and centred per task (equation
-    before 4). At most one matched cell gives D = 1/2; D = 0 on the diagonal.
+    Matched cells are those that both tasks have observed; their values are min-max normalised and
+    centred per task (equation before 4). At most one matched cell gives D = 1/2; D = 0 on the
+    diagonal.
     """
     S = len(Y)
     flat = Y.reshape(S, -1)
@@ -51,11 +53,13 @@ def normalised(values: np.ndarray) -> np.ndarray:
 
 
 class OptiLand(nn.Module):
-    """s exp(-D / (xi gamma)^2), gamma = U / (1 + (U - 1) R) (equation 4); xi > 0, U > 1 and s > 0 are learned.
+    """s exp(-D / (xi gamma)^2), gamma = U / (1 + (U - 1) R) (equation 4); xi > 0, U > 1 and s > 0
+    are learned.
 
-    Not a positive semi-definite function once tasks are partially observed (measured: smallest eigenvalue down to -2.7), as D
-    is then a different metric for each pair. `gram` therefore returns the nearest positive semi-definite matrix (negative
-    eigenvalues set to 0, the diagonal restored).
+    Not a positive semi-definite function once tasks are partially observed (measured: smallest
+    eigenvalue down to -2.7), as D is then a different metric for each pair. `gram` therefore
+    returns the nearest positive semi-definite matrix (negative eigenvalues set to 0, the diagonal
+    restored).
     """
 
     learns_tasks = False
@@ -73,10 +77,12 @@ class OptiLand(nn.Module):
         return positive(self.scale) * torch.exp(-D / (positive(self.length) * gamma) ** 2)
 
     def start_cold(self, D: Tensor) -> None:
-        """Set U by the past: a target without matches (D = 1/2, R = 0) is as like a past task as those, of distances D (T, T), on average are.
+        """Set U by the past: a target without matches (D = 1/2, R = 0) is as like a past task as
+        those, of distances D (T, T), on average are.
 
-        Past full grids match everywhere (R = 1, gamma = 1), so their likelihood does not depend on U: left at its start, a length scale
-        learned from their small distances would leave nothing to transfer at D = 1/2. U stays as it is for fewer than two tasks.
+        Past full grids match everywhere (R = 1, gamma = 1), so their likelihood does not depend on
+        U: left at its start, a length scale learned from their small distances would leave nothing
+        to transfer at D = 1/2. U stays as it is for fewer than two tasks.
         """
         T = len(D)
         if T < 2:
@@ -96,7 +102,9 @@ class OptiLand(nn.Module):
 
 
 class MTBO(nn.Module):
-    """A free covariance matrix, L L^T of a learned lower triangle (Swersky et al., NeurIPS 2013)."""
+    """A free covariance matrix, L L^T of a learned lower triangle (Swersky et al., NeurIPS
+    2013).
+    """
 
     learns_tasks = True
 

@@ -1,8 +1,10 @@
 """HyperSTAR: rank configurations for a task from its raw images (Mittal et al., CVPR 2020).
 
-Offline (`fit`, Algorithm 1) a network learns to predict the normalised score of a configuration from batches of a past task's images, its convolutional
-trunk included. Online (`rank`, Algorithm 2) it averages its predictions over `DRAWS` = 10 batches of 64 images of the new task. Options switch the
-regularisers (`similarity`, `adversarial`), the parametrisation (`residual`) and the encoding of configurations; docs/recommenders.md says what each is worth.
+Offline (`fit`, Algorithm 1) a network learns to predict the normalised score of a configuration
+from batches of a past task's images, its convolutional trunk included. Online (`rank`, Algorithm 2)
+it averages its predictions over `DRAWS` = 10 batches of 64 images of the new task. Options switch
+the regularisers (`similarity`, `adversarial`), the parametrisation (`residual`) and the encoding of
+configurations; docs/recommenders.md says what each is worth.
 """
 
 from collections.abc import Mapping
@@ -14,7 +16,15 @@ from torch import Tensor
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Arrays, Ranking, Recommender, equal_shares, in_unit, support_of, weights_of
+from foretune.recommenders.base import (
+    Arrays,
+    Ranking,
+    Recommender,
+    equal_shares,
+    in_unit,
+    support_of,
+    weights_of,
+)
 from foretune.recommenders.encoding import encoded
 from foretune.recommenders.hyperstar.choice import Choice, batches, choose
 from foretune.recommenders.hyperstar.network import HyperSTARNetwork
@@ -27,9 +37,11 @@ TAIL_SHARE = 0.25  # of the steps, the last ones, also train the trunk's tail
 
 
 class JointPredictor(Recommender):
-    """A task representation, a configuration embedding and a predictor on both, trained together; how a task is read is the subclass's.
+    """A task representation, a configuration embedding and a predictor on both, trained together;
+    how a task is read is the subclass's.
 
-    `members` networks of different seeds are averaged. `steps` and `strength` fix what the inner leave-one-source-out would choose.
+    `members` networks of different seeds are averaged. `steps` and `strength` fix what the inner
+    leave-one-source-out would choose.
     """
 
     defaults: ClassVar[Mapping[str, Any]] = {
@@ -43,19 +55,28 @@ class JointPredictor(Recommender):
 
     def __init__(self, **options: Any):
         if unknown := [o for o in options if o not in self.defaults]:
-            raise BadInput(f"recommender {self.name!r} has no option {unknown[0]!r}; it has {', '.join(self.defaults)}")
+            raise BadInput(
+                f"recommender {self.name!r} has no option {unknown[0]!r}; it has "
+                f"{', '.join(self.defaults)}"
+            )
         super().__init__(**{**self.defaults, **options})
-        members, inner, steps, strength = (self.options[o] for o in ("members", "inner", "steps", "strength"))
+        members, inner, steps, strength = (
+            self.options[o] for o in ("members", "inner", "steps", "strength")
+        )
         if members < 1 or inner < 0 or steps < 0 or not 0 <= strength <= 1:
             raise BadInput(
-                f"members={members} must be 1 or more, inner={inner} and steps={steps} 0 or more, strength={strength} from 0 to 1"
+                f"members={members} must be 1 or more, inner={inner} and steps={steps} 0 or "
+                f"more, strength={strength} from 0 to 1"
             )
         self.networks: list[HyperSTARNetwork] = []
-        self.tails: list[Arrays] = []  # of the networks whose trunk's tail was trained, as they are saved
+        # of the networks whose trunk's tail was trained, as they are saved
+        self.tails: list[Arrays] = []
 
     def recipe(self) -> Recipe:
         """How the networks are trained."""
-        return Recipe(residual=self.options["residual"], inner=self.options["inner"], images=self.images)
+        return Recipe(
+            residual=self.options["residual"], inner=self.options["inner"], images=self.images
+        )
 
     images: ClassVar[int] = 1  # images of a batch
 
@@ -91,7 +112,9 @@ class JointPredictor(Recommender):
         recipe = self.recipe()
         tail = self.fresh_tail()
         with torch.no_grad():
-            flat = [a.float() if tail is None else tail(a.float()).mean(dim=(2, 3)) for a, _ in read]
+            flat = [
+                a.float() if tail is None else tail(a.float()).mean(dim=(2, 3)) for a, _ in read
+            ]
         if self.options["steps"]:
             self.choice = Choice(self.options["steps"], self.options["strength"])
         else:
@@ -121,7 +144,12 @@ class JointPredictor(Recommender):
                 unpack(self.tails[-1], network.tail, self.fresh_tail())
             self.networks.append(network)
             self.representations.append(
-                np.stack([self._represent(network, a, seed).mean(dim=0).numpy() for a in lesson.activations])
+                np.stack(
+                    [
+                        self._represent(network, a, seed).mean(dim=0).numpy()
+                        for a in lesson.activations
+                    ]
+                )
             )
         self.described_past = np.stack([self.described(a) for a in lesson.activations])
         around = base_scores(self.past.normalised, sources) if recipe.residual else 0.0
@@ -143,7 +171,8 @@ class JointPredictor(Recommender):
         for network, past in zip(self.networks, self.representations, strict=True):
             t = self._represent(network, activations, seed)
             v = network.scores(t, torch.from_numpy(self.encoded).float()).mean(dim=0)
-            said.append((network.base + self.choice.strength * v).double().numpy())  # without `residual` strength is 1
+            # without `residual` strength is 1
+            said.append((network.base + self.choice.strength * v).double().numpy())
             distances.append(np.linalg.norm(past - t.mean(dim=0).numpy(), axis=1))
         scores = np.mean(said, axis=0)
         nearest = weights_of(np.mean(distances, axis=0), self.past.tasks)
@@ -158,13 +187,25 @@ class JointPredictor(Recommender):
         if np.ptp(base) == 0:  # the plain regression starts from nothing
             return Ranking(self.past, scores, nearest, support, supported, predicted, spread)
         counts = equal_shares(self.past.tasks)  # `base` is the past tasks' plain mean
-        return Ranking(self.past, scores, nearest, support, supported, predicted, spread, base, counts)
+        return Ranking(
+            self.past, scores, nearest, support, supported, predicted, spread, base, counts
+        )
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
-        arrays: Arrays = {"encoded": self.encoded, "described": self.described_past, "doubt": self.doubt}
-        for place, (network, past) in enumerate(zip(self.networks, self.representations, strict=True)):
+        arrays: Arrays = {
+            "encoded": self.encoded,
+            "described": self.described_past,
+            "doubt": self.doubt,
+        }
+        for place, (network, past) in enumerate(
+            zip(self.networks, self.representations, strict=True)
+        ):
             arrays[f"member{place}/representations"] = past
-            own = {key: value for key, value in network.state_dict().items() if not key.startswith("tail.")}
+            own = {
+                key: value
+                for key, value in network.state_dict().items()
+                if not key.startswith("tail.")
+            }
             arrays |= {f"member{place}/network/{key}": value.numpy() for key, value in own.items()}
         for place, tail in enumerate(self.tails):
             arrays |= {f"member{place}/tail/{key}": value for key, value in tail.items()}
@@ -172,12 +213,20 @@ class JointPredictor(Recommender):
 
     def restore(self, arrays: Arrays, values: dict[str, Any]) -> None:
         self.choice = Choice(values["steps"], values["strength"])
-        self.encoded, self.described_past, self.doubt = arrays["encoded"], arrays["described"], arrays["doubt"]
+        self.encoded, self.described_past, self.doubt = (
+            arrays["encoded"],
+            arrays["described"],
+            arrays["doubt"],
+        )
         self.networks, self.representations, self.tails = [], [], []
         recipe = self.recipe()
         for place in range(self.options["members"]):
             prefix = f"member{place}/network/"
-            state = {k.removeprefix(prefix): torch.from_numpy(v) for k, v in arrays.items() if k.startswith(prefix)}
+            state = {
+                k.removeprefix(prefix): torch.from_numpy(v)
+                for k, v in arrays.items()
+                if k.startswith(prefix)
+            }
             network = HyperSTARNetwork(
                 self.fresh_tail(),
                 state["transform.weight"].shape[1],
@@ -191,20 +240,31 @@ class JointPredictor(Recommender):
             prefix = f"member{place}/tail/"
             tail = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
             try:
-                found = network.load_state_dict(state, strict=False)  # the trunk's tail is not in it
-                if wrong := [k for k in (*found.missing_keys, *found.unexpected_keys) if not k.startswith("tail.")]:
-                    raise BadInput(f"the weights of {self.name} do not fit its network: {', '.join(wrong)}")
+                # the trunk's tail is not in it
+                found = network.load_state_dict(state, strict=False)
+                if wrong := [
+                    k
+                    for k in (*found.missing_keys, *found.unexpected_keys)
+                    if not k.startswith("tail.")
+                ]:
+                    raise BadInput(
+                        f"the weights of {self.name} do not fit its network: {', '.join(wrong)}"
+                    )
                 if network.tail is not None:
                     unpack(tail, network.tail, self.fresh_tail())
                     self.tails.append(tail)
             except (RuntimeError, KeyError) as error:
-                raise BadInput(f"the weights of {self.name} do not fit its network: {error}") from error
+                raise BadInput(
+                    f"the weights of {self.name} do not fit its network: {error}"
+                ) from error
             self.networks.append(network.eval().requires_grad_(False))
             self.representations.append(arrays[f"member{place}/representations"])
 
 
 class HyperSTAR(JointPredictor):
-    """HyperSTAR itself: the representation is learned from raw images, the trunk's tail included."""
+    """HyperSTAR itself: the representation is learned from raw images, the trunk's tail
+    included.
+    """
 
     name: ClassVar[str] = "hyperstar"
     images: ClassVar[int] = 64
@@ -229,31 +289,43 @@ class HyperSTAR(JointPredictor):
         )
 
     def activations(self, task: Task) -> tuple[Tensor, np.ndarray]:
-        return kept_activations(self.options["trunk"], self.options["size"], task, self.options["pool"])
+        return kept_activations(
+            self.options["trunk"], self.options["size"], task, self.options["pool"]
+        )
 
     def fresh_tail(self) -> torch.nn.Module:
         return trunk(self.options["trunk"], self.options["size"]).fresh_tail()
 
     def described(self, activations: Tensor) -> np.ndarray:
-        """Mean over images of the trunk's activations, averaged over pixels: nothing that was fitted to past tasks."""
+        """Mean over images of the trunk's activations, averaged over pixels: nothing that was
+        fitted to past tasks.
+        """
         return activations.float().mean(dim=(0, 2, 3)).double().numpy()
 
 
 def packed(tail: torch.nn.Module, start: torch.nn.Module | None) -> Arrays:
-    """What training changed about a tail, by parameter: whole numbers from -127 to 127 and, under `NAME:step`, what one of them is worth."""
+    """What training changed about a tail, by parameter: whole numbers from -127 to 127 and, under
+    `NAME:step`, what one of them is worth.
+    """
     assert start is not None
     before, out = dict(start.named_parameters()), {}
     for name, value in tail.named_parameters():
         change = value.detach() - before[name].detach()
         step = float(change.abs().max()) / 127
-        out[name] = (change / step).round().to(torch.int8).numpy() if step else np.zeros(tuple(change.shape), np.int8)
+        out[name] = (
+            (change / step).round().to(torch.int8).numpy()
+            if step
+            else np.zeros(tuple(change.shape), np.int8)
+        )
         out[f"{name}:step"] = np.array([step], np.float32)
     return out
 
 
 @torch.no_grad()
 def unpack(changes: Arrays, tail: torch.nn.Module, start: torch.nn.Module | None) -> None:
-    """Set a tail to `start` and what `packed` says changed. Raises KeyError for a parameter that is missing."""
+    """Set a tail to `start` and what `packed` says changed. Raises KeyError for a parameter that is
+    missing.
+    """
     assert start is not None
     before = dict(start.named_parameters())
     for name, value in tail.named_parameters():

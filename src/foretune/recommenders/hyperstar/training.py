@@ -1,12 +1,19 @@
-"""Offline meta-learning of HyperSTAR (Algorithm 1) and the choice of how long and how strongly, by inner leave-one-source-out.
+"""Offline meta-learning of HyperSTAR (Algorithm 1) and the choice of how long and how strongly, by
+inner leave-one-source-out.
 
-What differs from the paper, and why: it has ten data sets of up to millions of images and a GPU, we have about fifteen tasks of a few hundred images.
-- One step sees an image batch of every past task at once (the paper: one task after the other), and all configurations (the paper: ten).
-- The trunk's tail stays frozen at first; the last steps train it with the rest, each on the batches of `tail_tasks` tasks.
-- A batch may come from a sub-task, a random subset of the classes, whose scores are the parent's: nobody trained on it, an approximation.
-- `residual`: the target of a past task is its score minus the mean score of the tasks of other sources, so that g learns what tells tasks apart.
+What differs from the paper, and why: it has ten data sets of up to millions of images and a GPU, we
+have about fifteen tasks of a few hundred images.
+- One step sees an image batch of every past task at once (the paper: one task after the other), and
+  all configurations (the paper: ten).
+- The trunk's tail stays frozen at first; the last steps train it with the rest, each on the batches
+  of `tail_tasks` tasks.
+- A batch may come from a sub-task, a random subset of the classes, whose scores are the parent's:
+  nobody trained on it, an approximation.
+- `residual`: the target of a past task is its score minus the mean score of the tasks of other
+  sources, so that g learns what tells tasks apart.
 
-Shapes: T tasks, n configurations; scores Z (T, n); activations of task i (N_i, ...); image batches (T, N, ...).
+Shapes: T tasks, n configurations; scores Z (T, n); activations of task i (N_i, ...); image batches
+(T, N, ...).
 """
 
 from collections import deque
@@ -29,7 +36,9 @@ from foretune.recommenders.hyperstar.network import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. `alpha`, `beta`: weights of the similarity and adversarial losses, 0 = off; `window`: L batches of the global representation."""
+    """How a network is trained. `alpha`, `beta`: weights of the similarity and adversarial losses,
+    0 = off; `window`: L batches of the global representation.
+    """
 
     width: int = 32
     hidden: int = 64
@@ -45,12 +54,15 @@ class Recipe:
     tail_rate: float = 1e-4
     weight_decay: float = 1e-2
     subtasks: float = 0.5  # share of batches that come from a subset of the classes
-    inner: int = 4  # folds of the inner leave-sources-out; 0 = take the last step and the residual as it is
+    # folds of the inner leave-sources-out; 0 = take the last step and the residual as it is
+    inner: int = 4
 
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """The past: activations and labels by task, scores Z (T, n), true values for r_ij, sources, encoded configurations (n, c), the tail to start from."""
+    """The past: activations and labels by task, scores Z (T, n), true values for r_ij, sources,
+    encoded configurations (n, c), the tail to start from.
+    """
 
     activations: Sequence[Tensor]
     labels: Sequence[np.ndarray]
@@ -59,7 +71,8 @@ class Lesson:
     sources: Sequence[str]
     encoded: np.ndarray
     tail: nn.Module | None = None
-    pooled: Sequence[Tensor] | None = None  # what the untrained tail makes of `activations`, if it is known
+    # what the untrained tail makes of `activations`, if it is known
+    pooled: Sequence[Tensor] | None = None
 
     def only(self, rows: Sequence[int]) -> "Lesson":
         """The same of these tasks alone."""
@@ -76,36 +89,57 @@ class Lesson:
 
 
 def base_scores(scores: np.ndarray, sources: Sequence[str]) -> np.ndarray:
-    """For each task the mean score over tasks of other sources, (T, n): what is known about it without its images. All tasks where there is one source."""
+    """For each task the mean score over tasks of other sources, (T, n): what is known about it
+    without its images. All tasks where there is one source.
+    """
     own = np.array(sources)
-    return np.stack([scores[own != s].mean(axis=0) if (own != s).any() else scores.mean(axis=0) for s in sources])
+    return np.stack(
+        [
+            scores[own != s].mean(axis=0) if (own != s).any() else scores.mean(axis=0)
+            for s in sources
+        ]
+    )
 
 
 def folds_of(sources: Sequence[str], folds: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows held out by fold; tasks of one source stay together. At most as many folds as sources."""
+    """Rows held out by fold; tasks of one source stay together. At most as many folds as
+    sources.
+    """
     names = rng.permutation(sorted(set(sources)))
     parts = np.array_split(names, min(folds, len(names)))
     return [np.flatnonzero(np.isin(sources, part)) for part in parts]
 
 
 class Batches:
-    """Image batches of tasks: `images` indices into each task's activations, some of them from a random subset of the classes."""
+    """Image batches of tasks: `images` indices into each task's activations, some of them from a
+    random subset of the classes.
+    """
 
-    def __init__(self, labels: Sequence[np.ndarray], images: int, subtasks: float, rng: np.random.Generator):
+    def __init__(
+        self, labels: Sequence[np.ndarray], images: int, subtasks: float, rng: np.random.Generator
+    ):
         self.images, self.subtasks, self.rng = images, subtasks, rng
         self.labels = labels
         self.by_class = [[np.flatnonzero(own == c) for c in np.unique(own)] for own in labels]
 
     def draw(self, tasks: Sequence[int]) -> list[Tensor]:
-        """One batch for each of these tasks, (N,) indices each; with replacement where there are too few images."""
+        """One batch for each of these tasks, (N,) indices each; with replacement where there are
+        too few images.
+        """
         out = []
         for task in tasks:
             own, classes = self.labels[task], self.by_class[task]
             pool = np.arange(len(own))
             if len(classes) > 2 and self.rng.random() < self.subtasks:
                 count = int(self.rng.integers(2, len(classes)))
-                pool = np.concatenate([classes[c] for c in self.rng.choice(len(classes), count, replace=False)])
-            out.append(torch.from_numpy(self.rng.choice(pool, self.images, replace=len(pool) < self.images)))
+                pool = np.concatenate(
+                    [classes[c] for c in self.rng.choice(len(classes), count, replace=False)]
+                )
+            out.append(
+                torch.from_numpy(
+                    self.rng.choice(pool, self.images, replace=len(pool) < self.images)
+                )
+            )
         return out
 
 
@@ -138,7 +172,11 @@ class Trained:
             )
             self.discriminator = Discriminator(recipe.width)
         with torch.no_grad():
-            self.frozen = list(lesson.pooled) if lesson.pooled else [self.network.pooled(a) for a in lesson.activations]
+            self.frozen = (
+                list(lesson.pooled)
+                if lesson.pooled
+                else [self.network.pooled(a) for a in lesson.activations]
+            )
             every = torch.cat(self.frozen)
             self.network.centre.copy_(every.mean(dim=0))
             spread = every.std(dim=0, correction=0)
@@ -156,7 +194,13 @@ class Trained:
         head = [p for name, p in self.network.named_parameters() if not name.startswith("tail.")]
         groups = [{"params": head, "lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}]
         if lesson.tail is not None:
-            groups.append({"params": list(lesson.tail.parameters()), "lr": recipe.tail_rate, "weight_decay": 0.0})
+            groups.append(
+                {
+                    "params": list(lesson.tail.parameters()),
+                    "lr": recipe.tail_rate,
+                    "weight_decay": 0.0,
+                }
+            )
         self.optimizer = torch.optim.AdamW(groups)
         self.critic = torch.optim.AdamW(self.discriminator.parameters(), lr=recipe.learning_rate)
         self.recent: list[deque[Tensor]] = [deque(maxlen=recipe.window) for _ in lesson.scores]
@@ -173,16 +217,22 @@ class Trained:
         return torch.stack([torch.stack(list(self.recent[task])).mean(dim=0) for task in tasks])
 
     def step(self, *, tail: bool) -> float:
-        """One update of g, h and f on equation (4), then one of the discriminator; the regression loss."""
+        """One update of g, h and f on equation (4), then one of the discriminator; the regression
+        loss.
+        """
         recipe, net = self.recipe, self.network
         count = len(self.target)
         tasks = list(range(count))
         if tail and count > recipe.tail_tasks:
-            tasks = sorted(self.batches.rng.choice(count, recipe.tail_tasks, replace=False).tolist())
+            tasks = sorted(
+                self.batches.rng.choice(count, recipe.tail_tasks, replace=False).tolist()
+            )
         drawn = self.batches.draw(tasks)
         read = self.lesson.activations if tail else self.frozen
         rows = [read[task][chosen] for task, chosen in zip(tasks, drawn, strict=True)]
-        pooled = net.pooled(torch.cat(rows)).unflatten(0, (len(rows), -1)) if tail else torch.stack(rows)
+        pooled = (
+            net.pooled(torch.cat(rows)).unflatten(0, (len(rows), -1)) if tail else torch.stack(rows)
+        )
         net.train()
         if net.tail is not None:
             net.tail.eval()
@@ -194,14 +244,18 @@ class Trained:
         if recipe.alpha:
             loss = loss + recipe.alpha * similarity_loss(t, self.r[tasks][:, tasks])
         if recipe.beta and all(self.recent[task] for task in tasks):
-            loss = loss + recipe.beta * adversarial_loss(self.discriminator(self._global(tasks)), self.discriminator(t))
+            loss = loss + recipe.beta * adversarial_loss(
+                self.discriminator(self._global(tasks)), self.discriminator(t)
+            )
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         if recipe.beta:
             for task, own in zip(tasks, t.detach(), strict=True):
                 self.recent[task].append(own)
-            critic = -adversarial_loss(self.discriminator(self._global(tasks)), self.discriminator(t.detach()))
+            critic = -adversarial_loss(
+                self.discriminator(self._global(tasks)), self.discriminator(t.detach())
+            )
             self.critic.zero_grad()
             critic.backward()
             self.critic.step()
@@ -215,6 +269,8 @@ class Trained:
 
     @torch.no_grad()
     def predict(self, pooled: Tensor) -> np.ndarray:
-        """Scores without `base` for batches of a task, (B, N, features) to (n,), mean over the batches (Algorithm 2)."""
+        """Scores without `base` for batches of a task, (B, N, features) to (n,), mean over the
+        batches (Algorithm 2).
+        """
         self.network.eval()
         return self.network.scores(self.network.represent(pooled), self.encoded).mean(dim=0).numpy()

@@ -1,12 +1,16 @@
-"""The Siamese network of Siamese-BHO (Kim, Kim and Choi, 2017, section 3 and Figure 1) and its training (Algorithm 1).
+"""The Siamese network of Siamese-BHO (Kim, Kim and Choi, 2017, section 3 and Figure 1) and its
+training (Algorithm 1).
 
-Notation: B = sets of images (sub-tasks), tau = images of a set, m (B, 2 h) = meta-features, d = target distance.
+Notation: B = sets of images (sub-tasks), tau = images of a set, m (B, 2 h) = meta-features, d =
+target distance.
 
-A wing takes one set to its meta-feature: two convolutional and two fully-connected layers on each image, then a bidirectional LSTM over the tau
-images. Both wings share their weights, so one pass over B sets serves all pairs among them. The loss of a pair is (d_ij - ||m_i - m_j||_2)^2.
+A wing takes one set to its meta-feature: two convolutional and two fully-connected layers on each
+image, then a bidirectional LSTM over the tau images. Both wings share their weights, so one pass
+over B sets serves all pairs among them. The loss of a pair is (d_ij - ||m_i - m_j||_2)^2.
 
-The paper gives no sizes. Ours keep a training at seconds of one core: images of 32 px, 16 and 32 channels, 64 features an image, h = 32. The
-meta-feature is the mean of the LSTM's outputs over the images, which depends on their (random) order less than its last state.
+The paper gives no sizes. Ours keep a training at seconds of one core: images of 32 px, 16 and 32
+channels, 64 features an image, h = 32. The meta-feature is the mean of the LSTM's outputs over the
+images, which depends on their (random) order less than its last state.
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +25,13 @@ CENTRE, WIDTH = 0.5, 0.25  # pixels in [0, 1] are shifted and scaled by these
 class Wing(nn.Module):
     """Sets of images uint8 (B, tau, size, size, 3) to meta-features (B, 2 h)."""
 
-    def __init__(self, size: int = 32, channels: tuple[int, int] = (16, 32), features: int = 64, hidden: int = 32):
+    def __init__(
+        self,
+        size: int = 32,
+        channels: tuple[int, int] = (16, 32),
+        features: int = 64,
+        hidden: int = 32,
+    ):
         super().__init__()
         first, second = channels
         self.images = nn.Sequential(
@@ -47,7 +57,9 @@ class Wing(nn.Module):
 
 
 def pairs(count: int, beta: int, rng: np.random.Generator) -> np.ndarray:
-    """`beta` different pairs i < j of `count` sets (all of them, if there are fewer), int (pairs, 2)."""
+    """`beta` different pairs i < j of `count` sets (all of them, if there are fewer), int (pairs,
+    2).
+    """
     every = np.stack(np.triu_indices(count, 1), axis=1)
     return every[rng.permutation(len(every))[:beta]]
 
@@ -55,7 +67,8 @@ def pairs(count: int, beta: int, rng: np.random.Generator) -> np.ndarray:
 def pair_loss(m: torch.Tensor, which: np.ndarray, target: np.ndarray) -> torch.Tensor:
     """Mean over pairs of (d_ij - ||m_i - m_j||)^2; `target` (B, B) holds d."""
     i, j = which.T
-    distance = (m[i] - m[j]).square().sum(dim=1).clamp_min(1e-12).sqrt()  # its gradient is finite where two are equal
+    # its gradient is finite where two are equal
+    distance = (m[i] - m[j]).square().sum(dim=1).clamp_min(1e-12).sqrt()
     wanted = torch.as_tensor(target[i, j], dtype=distance.dtype)
     return (wanted - distance).square().mean()
 
@@ -70,7 +83,8 @@ def train(
     rate: float,
     decay: float = 1e-4,
 ) -> list[float]:
-    """Algorithm 1: `iterations` steps of AdamW (rate falling to 0 by a cosine) on `beta` pairs each; returns the losses.
+    """Algorithm 1: `iterations` steps of AdamW (rate falling to 0 by a cosine) on `beta` pairs
+    each; returns the losses.
 
     `sample()` gives B sets, uint8 (B, tau, size, size, 3), and their target distances (B, B).
     """

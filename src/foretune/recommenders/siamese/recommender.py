@@ -1,9 +1,12 @@
-"""Siamese-BHO's recommender: the past tasks whose pictures look as if the same configurations would work (Kim, Kim and Choi, 2017).
+"""Siamese-BHO's recommender: the past tasks whose pictures look as if the same configurations would
+work (Kim, Kim and Choi, 2017).
 
-A Siamese network (`foretune.recommenders.siamese.network`) learns a distance between sets of images that matches how much two tasks' mappings from
-configuration to accuracy differ. A new task is ranked by its nearest past tasks' accuracies.
+A Siamese network (`foretune.recommenders.siamese.network`) learns a distance between sets of images
+that matches how much two tasks' mappings from configuration to accuracy differ. A new task is
+ranked by its nearest past tasks' accuracies.
 
-Notation: T past tasks, n configurations, `best` (T, n) = mapping of each past task, d (T, T) = target distances, in units of their mean.
+Notation: T past tasks, n configurations, `best` (T, n) = mapping of each past task, d (T, T) =
+target distances, in units of their mean.
 """
 
 from collections.abc import Mapping
@@ -24,11 +27,15 @@ TARGETS = ("accuracy", "normalised")
 
 
 def mapping_distance(best: np.ndarray) -> np.ndarray:
-    """L1 distance of two tasks' mappings as a mean over the configurations that both know, (T, T); the overall mean for pairs that share none."""
+    """L1 distance of two tasks' mappings as a mean over the configurations that both know, (T, T);
+    the overall mean for pairs that share none.
+    """
     known = ~np.isnan(best)
     values = np.where(known, best, 0.0)
     shared = (known[:, None] & known[None]).sum(axis=2)
-    gap = np.where(known[:, None] & known[None], np.abs(values[:, None] - values[None]), 0.0).sum(axis=2)
+    gap = np.where(known[:, None] & known[None], np.abs(values[:, None] - values[None]), 0.0).sum(
+        axis=2
+    )
     distance = gap / np.maximum(shared, 1)
     apart = ~np.eye(len(best), dtype=bool)
     usual = float(distance[apart & (shared > 0)].mean()) if (apart & (shared > 0)).any() else 0.0
@@ -36,11 +43,14 @@ def mapping_distance(best: np.ndarray) -> np.ndarray:
 
 
 class SiameseNearest(Recommender):
-    """Past tasks weighted by the network's distance; a configuration's score is their weighted mean of normalised accuracies.
+    """Past tasks weighted by the network's distance; a configuration's score is their weighted mean
+    of normalised accuracies.
 
-    `k` nearest tasks count, by exp(-d / d_k) with d_k the k-th smallest distance. `target` says which mappings the distance compares: "accuracy" (the
-    paper) or "normalised" (mean 0 and deviation 1 over configurations, so that an easy and a hard task can be near). An iteration draws `group` sub-tasks
-    and trains on `beta` pairs of them, `tau` images each; a new task's meta-feature is the mean over `draws` of its own sub-tasks.
+    `k` nearest tasks count, by exp(-d / d_k) with d_k the k-th smallest distance. `target` says
+    which mappings the distance compares: "accuracy" (the paper) or "normalised" (mean 0 and
+    deviation 1 over configurations, so that an easy and a hard task can be near). An iteration
+    draws `group` sub-tasks and trains on `beta` pairs of them, `tau` images each; a new task's
+    meta-feature is the mean over `draws` of its own sub-tasks.
     """
 
     name: ClassVar[str] = "siamese"
@@ -74,32 +84,50 @@ class SiameseNearest(Recommender):
         )
         if target not in TARGETS:
             raise BadInput(f"target={target!r} must be one of {', '.join(TARGETS)}")
-        for option, least in (("k", 1), ("tau", 1), ("beta", 1), ("group", 2), ("iterations", 1), ("draws", 1)):
+        for option, least in (
+            ("k", 1),
+            ("tau", 1),
+            ("beta", 1),
+            ("group", 2),
+            ("iterations", 1),
+            ("draws", 1),
+        ):
             if self.options[option] < least:
                 raise BadInput(f"{option}={self.options[option]} must be at least {least}")
         if size % 8:
-            raise BadInput(f"size={size} must be a multiple of 8 pixels: the wing halves the edge three times")
+            raise BadInput(
+                f"size={size} must be a multiple of 8 pixels: the wing halves the edge three times"
+            )
         self.wing: Wing | None = None
         self.features = np.empty((0, 0))  # meta-features of the past tasks, (T, 2 h)
         self.looks = np.empty((0, 0))  # `statistics` of the past tasks, (T, 12)
 
     def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
-        """Train the network on pairs of sub-tasks (Algorithm 1), then take the past tasks' meta-features."""
+        """Train the network on pairs of sub-tasks (Algorithm 1), then take the past tasks'
+        meta-features.
+        """
         import torch
 
         from foretune.recommenders.siamese.network import Wing, train
 
         o = self.options
         rng = np.random.default_rng(seed)
-        galleries = [gallery(task, o["size"], o["most_images"], rng) for task in self.begin(meta, tasks)]
-        d = mapping_distance(self.past.normalised if o["target"] == "normalised" else self.past.best)
+        galleries = [
+            gallery(task, o["size"], o["most_images"], rng) for task in self.begin(meta, tasks)
+        ]
+        d = mapping_distance(
+            self.past.normalised if o["target"] == "normalised" else self.past.best
+        )
         positive = d[d > 0]
         d = d / (float(positive.mean()) if len(positive) else 1.0)
         cuts = [cut(g, o["sub_tasks"], rng) for g in galleries]
         pool = [(t, k) for t, own in enumerate(cuts) for k in range(len(own))]
 
         def sample() -> tuple[np.ndarray, np.ndarray]:
-            chosen = [pool[i] for i in rng.choice(len(pool), size=min(o["group"], len(pool)), replace=False)]
+            chosen = [
+                pool[i]
+                for i in rng.choice(len(pool), size=min(o["group"], len(pool)), replace=False)
+            ]
             parents = np.array([t for t, _ in chosen])
             sets = np.stack([draw(galleries[t], cuts[t][k], o["tau"], rng) for t, k in chosen])
             return sets, d[np.ix_(parents, parents)]
@@ -120,25 +148,34 @@ class SiameseNearest(Recommender):
 
         if self.wing is None:
             raise BadInput(f"recommender {self.name!r} is not fitted yet")
-        sets = [draw(of, part, self.options["tau"], rng) for part in cut(of, self.options["draws"], rng)]
+        sets = [
+            draw(of, part, self.options["tau"], rng) for part in cut(of, self.options["draws"], rng)
+        ]
         return np.asarray(meta_features(self.wing, sets).mean(axis=0))
 
     def distances(self, task: Task, seed: int = 0) -> np.ndarray:
-        """Predicted distances to the past tasks, in units of the mean distance between past tasks, (T,); `seed` draws the images."""
+        """Predicted distances to the past tasks, in units of the mean distance between past tasks,
+        (T,); `seed` draws the images.
+        """
         rng = np.random.default_rng(seed)
-        m = self.meta_feature(gallery(task, self.options["size"], self.options["most_images"], rng), rng)
+        m = self.meta_feature(
+            gallery(task, self.options["size"], self.options["most_images"], rng), rng
+        )
         return np.asarray(np.linalg.norm(self.features - m, axis=1))
 
     def rank(self, task: Task, seed: int = 0) -> Ranking:
         """Scores = weighted mean of the nearest tasks' normalised accuracies.
 
-        The network knows only what told past tasks apart, so pictures unlike any may still land among them. Support is therefore judged by plain image
-        statistics as well, and the smaller of the two counts.
+        The network knows only what told past tasks apart, so pictures unlike any may still land
+        among them. Support is therefore judged by plain image statistics as well, and the smaller
+        of the two counts.
         """
         rng = np.random.default_rng(seed)
         shown = gallery(task, self.options["size"], self.options["most_images"], rng)
         m = self.meta_feature(shown, rng)
-        nearest = nearness(np.linalg.norm(self.features - m, axis=1), self.past.tasks, self.options["k"])
+        nearest = nearness(
+            np.linalg.norm(self.features - m, axis=1), self.past.tasks, self.options["k"]
+        )
         weight = np.array([nearest.get(t, 0.0) for t in self.past.tasks])
         z = self.past.normalised
         scores = weight @ z
@@ -172,7 +209,11 @@ class SiameseNearest(Recommender):
         from foretune.recommenders.siamese.network import Wing
 
         self.wing = Wing(self.options["size"])
-        state = {k.removeprefix("wing/"): torch.from_numpy(v) for k, v in arrays.items() if k.startswith("wing/")}
+        state = {
+            k.removeprefix("wing/"): torch.from_numpy(v)
+            for k, v in arrays.items()
+            if k.startswith("wing/")
+        }
         self.wing.load_state_dict(state)
         self.wing.eval()
         self.features, self.looks = arrays["features"], arrays["looks"]
@@ -187,8 +228,9 @@ def nearness(distance: np.ndarray, tasks: tuple[str, ...], k: int) -> dict[str, 
 
 
 def statistics(images: np.ndarray) -> np.ndarray:
-    """What pictures (M, H, W, 3) look like, (12,): mean and standard deviation over images of brightness, contrast, colourfulness, and the mean
-    absolute difference of neighbouring pixels across, down and between blocks of four; pixels in [0, 1].
+    """What pictures (M, H, W, 3) look like, (12,): mean and standard deviation over images of
+    brightness, contrast, colourfulness, and the mean absolute difference of neighbouring pixels
+    across, down and between blocks of four; pixels in [0, 1].
     """
     pixels = images.astype(np.float32) / 255
     grey = pixels.mean(axis=3)

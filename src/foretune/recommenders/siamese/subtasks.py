@@ -1,9 +1,12 @@
-"""Many small tasks cut from a few: what the Siamese network sees of a task, in training and when it is asked.
+"""Many small tasks cut from a few: what the Siamese network sees of a task, in training and when it
+is asked.
 
-The paper trains on 80 sub-tasks (5 classes and 2,000 images each, cut from four datasets), every one of which was trained with 100
-configurations. Here a sub-task is a subset of at most 5 classes of a task and of their images, and it *inherits its parent's mapping* from
-configuration to accuracy instead of being trained. That is an approximation: fewer classes are easier, so the parent's accuracies are too low for its
-sub-tasks, and two sub-tasks of one parent count as equal. It teaches the network which pictures belong together, not how class subsets differ.
+The paper trains on 80 sub-tasks (5 classes and 2,000 images each, cut from four datasets), every
+one of which was trained with 100 configurations. Here a sub-task is a subset of at most 5 classes
+of a task and of their images, and it *inherits its parent's mapping* from configuration to accuracy
+instead of being trained. That is an approximation: fewer classes are easier, so the parent's
+accuracies are too low for its sub-tasks, and two sub-tasks of one parent count as equal. It teaches
+the network which pictures belong together, not how class subsets differ.
 
 Shapes: M images kept of a task, `size` pixels of the edge; images uint8 (M, size, size, 3).
 """
@@ -29,7 +32,9 @@ class Gallery:
 
 @dataclass(frozen=True, eq=False)
 class SubTask:
-    """A task cut from `parent`: some of its classes, and the rows of some of their images in its gallery."""
+    """A task cut from `parent`: some of its classes, and the rows of some of their images in its
+    gallery.
+    """
 
     parent: str
     classes: tuple[int, ...]
@@ -37,7 +42,9 @@ class SubTask:
 
 
 def gallery(task: Task, size: int, most: int, rng: np.random.Generator) -> Gallery:
-    """At most `most` images of the training part at `size` pixels, as many of each class as possible. Raises `BadInput` without any."""
+    """At most `most` images of the training part at `size` pixels, as many of each class as
+    possible. Raises `BadInput` without any.
+    """
     images, labels = task.part("train")
     if not len(images):
         raise BadInput(f"{task.name}: has no images in its training part")
@@ -51,7 +58,9 @@ def gallery(task: Task, size: int, most: int, rng: np.random.Generator) -> Galle
 
 
 def shrink(images: np.ndarray, size: int) -> np.ndarray:
-    """Images (M, H, W, 3) at `size` pixels: block means where that divides the edge, else resampled one by one."""
+    """Images (M, H, W, 3) at `size` pixels: block means where that divides the edge, else resampled
+    one by one.
+    """
     edge = images.shape[1]
     if images.shape[1:3] == (size, size):
         return images
@@ -63,9 +72,14 @@ def shrink(images: np.ndarray, size: int) -> np.ndarray:
 
 
 def cut(
-    source: Gallery, count: int, rng: np.random.Generator, most_classes: int = 5, most_images: int = 200
+    source: Gallery,
+    count: int,
+    rng: np.random.Generator,
+    most_classes: int = 5,
+    most_images: int = 200,
 ) -> list[SubTask]:
-    """`count` sub-tasks: 2 to `most_classes` classes at random, and a random half or more of their images, at most `most_images`.
+    """`count` sub-tasks: 2 to `most_classes` classes at random, and a random half or more of their
+    images, at most `most_images`.
 
     A task of one kept class, or of fewer classes than drawn, gives what it has.
     """
@@ -78,12 +92,18 @@ def cut(
         rows = np.flatnonzero(np.isin(source.labels, classes))
         size = min(most_images, int(rng.integers((len(rows) + 1) // 2, len(rows) + 1)))
         out.append(
-            SubTask(source.name, tuple(map(int, classes)), np.sort(rng.choice(rows, size=max(1, size), replace=False)))
+            SubTask(
+                source.name,
+                tuple(map(int, classes)),
+                np.sort(rng.choice(rows, size=max(1, size), replace=False)),
+            )
         )
     return out
 
 
 def draw(source: Gallery, sub_task: SubTask, tau: int, rng: np.random.Generator) -> np.ndarray:
-    """`tau` images of a sub-task, uint8 (tau, size, size, 3); with repetition only where it has fewer."""
+    """`tau` images of a sub-task, uint8 (tau, size, size, 3); with repetition only where it has
+    fewer.
+    """
     rows = rng.choice(sub_task.rows, size=tau, replace=len(sub_task.rows) < tau)
     return np.asarray(source.images[rows])

@@ -25,9 +25,11 @@ class Replay:
         self.meta.check_task(self.task)
         if self.seed not in (known := self.meta.seeds(self.task)):
             raise BadInput(
-                f"curve seed {self.seed} of {self.task} is not in {self.meta.name}; it has {', '.join(map(str, known))}"
+                f"curve seed {self.seed} of {self.task} is not in {self.meta.name}; it has "
+                f"{', '.join(map(str, known))}"
             )
-        self.values = self.meta.curves(self.task, self.seed) * self.meta.sign  # (n, E) in the metric's own unit
+        # (n, E) in the metric's own unit
+        self.values = self.meta.curves(self.task, self.seed) * self.meta.sign
         self.known = self.meta.failed(self.task, self.seed) | ~(self.values != self.values)
 
     def run(
@@ -38,7 +40,9 @@ class Replay:
         stop: int,
         on_epoch: Callable[[Row], None] | None = None,
     ) -> Outcome:
-        """Rows `{epoch, metric}` of epochs start + 1 .. stop, epoch 0 before the first if the table has it; ends early at NaN or a missing cell."""
+        """Rows `{epoch, metric}` of epochs start + 1 .. stop, epoch 0 before the first if the table
+        has it; ends early at NaN or a missing cell.
+        """
         i, metric = config_id, self.meta.metric
         if i >= len(self.meta.configs) or self.meta.configs[i] != config:
             i = int(self.meta.rows_of([config])[0])

@@ -13,9 +13,11 @@ from foretune.training.recipe import Settings
 
 @dataclass(frozen=True)
 class Training:
-    """A prepared task as an objective: trains for real, with a checkpoint per trial in `folder`. Can be sent to another process.
+    """A prepared task as an objective: trains for real, with a checkpoint per trial in `folder`.
+    Can be sent to another process.
 
-    Beside `trial-ID.ckpt` it keeps `trial-ID.best.ckpt`, the trial as it was after its best epoch, as a hard link: no bytes are written twice.
+    Beside `trial-ID.ckpt` it keeps `trial-ID.best.ckpt`, the trial as it was after its best epoch,
+    as a hard link: no bytes are written twice.
     """
 
     task_file: Path
@@ -85,7 +87,11 @@ class Training:
         from foretune.training import checkpoints
 
         content = checkpoints.load(best) if best.exists() else None
-        return max((row[self.metric] for row in content["rows"]), default=-math.inf) if content else -math.inf
+        return (
+            max((row[self.metric] for row in content["rows"]), default=-math.inf)
+            if content
+            else -math.inf
+        )
 
 
 def link(source: Path, target: Path) -> None:

@@ -1,14 +1,15 @@
 """ASHA: asynchronous successive halving (Li et al., MLSys 2020, Algorithm 2).
 
-Notation: r = fewest epochs, R = most, eta = reduction factor; rung k = 0, 1, ... asks for r_k = min(R, r eta^k) epochs.
+Notation: r = fewest epochs, R = most, eta = reduction factor; rung k = 0, 1, ... asks for r_k =
+min(R, r eta^k) epochs.
 
     get_job: from the highest rung down, promote a configuration that is among the best 1/eta of those that finished
     its rung and was not promoted yet;
              if there is none, start a new configuration at rung 0
 
-Nothing is stored: who finished which rung is read off the epochs told. No rung ever waits, so any number of workers
-stays busy. With the pool used up and nothing to promote, the best paused trial goes on to its next rung, so that a
-small pool does not end the search.
+Nothing is stored: who finished which rung is read off the epochs told. No rung ever waits, so any
+number of workers stays busy. With the pool used up and nothing to promote, the best paused trial
+goes on to its next rung, so that a small pool does not end the search.
 """
 
 import math
@@ -21,18 +22,24 @@ from foretune.study.study import Step, Study
 
 
 def rungs(most_epochs: int, eta: float, first: int = 1) -> list[int]:
-    """Epochs of each rung: `most_epochs` divided by powers of eta, not below `first`, in rising order."""
+    """Epochs of each rung: `most_epochs` divided by powers of eta, not below `first`, in rising
+    order.
+    """
     if not eta > 1:
         raise BadInput(f"eta={eta:g} must be above 1")
     if not 1 <= first <= most_epochs:
-        raise BadInput(f"first={first} must be from 1 to the {most_epochs} epochs of a full training")
+        raise BadInput(
+            f"first={first} must be from 1 to the {most_epochs} epochs of a full training"
+        )
     count = math.floor(math.log(most_epochs / first) / math.log(eta) + 1e-9)
-    return sorted({min(most_epochs, max(first, round(most_epochs * eta**-k))) for k in range(count + 1)})
+    return sorted(
+        {min(most_epochs, max(first, round(most_epochs * eta**-k))) for k in range(count + 1)}
+    )
 
 
 class ASHA(Searcher):
-    """Asynchronous successive halving over random configurations; `eta` as in the paper, `first` = epochs of the
-    lowest rung.
+    """Asynchronous successive halving over random configurations; `eta` as in the paper, `first` =
+    epochs of the lowest rung.
     """
 
     name = "asha"
@@ -52,7 +59,10 @@ class ASHA(Searcher):
         for k in np.flatnonzero(free & (study.epoch > 0)):
             if study.epoch[k] not in levels:  # cut short by a stop or an earlier budget
                 return Step(
-                    int(k), int(study.epoch[k]), next(r for r in levels if r > study.epoch[k]), {"why": "cut short"}
+                    int(k),
+                    int(study.epoch[k]),
+                    next(r for r in levels if r > study.epoch[k]),
+                    {"why": "cut short"},
                 )
         promoted = promotion(study, levels, self.eta)
         if promoted is not None:
@@ -60,13 +70,19 @@ class ASHA(Searcher):
             return Step(c, int(study.epoch[c]), level, {"why": why})
         fresh = self.sample(study, rng)
         if fresh is not None:
-            return Step(fresh, 0, levels[0], {"why": f"new configuration at rung 0 ({levels[0]} epochs)"})
+            return Step(
+                fresh, 0, levels[0], {"why": f"new configuration at rung 0 ({levels[0]} epochs)"}
+            )
         return next_rung(study, levels)
 
 
 def score_at(study: Study, epochs: int) -> np.ndarray:
-    """Best value up to `epochs` of each configuration, (n,); -inf for one that did not get there or failed."""
-    seen = np.where(np.isnan(study.Y[:, :epochs]), -np.inf, study.Y[:, :epochs]).max(axis=1, initial=-np.inf)
+    """Best value up to `epochs` of each configuration, (n,); -inf for one that did not get there or
+    failed.
+    """
+    seen = np.where(np.isnan(study.Y[:, :epochs]), -np.inf, study.Y[:, :epochs]).max(
+        axis=1, initial=-np.inf
+    )
     return np.where((study.epoch >= epochs) & ~study.failed, seen, -np.inf)
 
 

@@ -1,19 +1,20 @@
-"""A Gaussian process over learning curves: what is known of every configuration at every epoch, from a few epochs of
-some.
+"""A Gaussian process over learning curves: what is known of every configuration at every epoch,
+from a few epochs of some.
 
-Notation: configuration i with encoding x_i (d,), epochs on a geometric grid g_1 = 1 < ... < g_H = E with u_h = log g_h
-/ log E in [0, 1], n observations. The target is the running best of a curve, which is what regret is measured on.
+Notation: configuration i with encoding x_i (d,), epochs on a geometric grid g_1 = 1 < ... < g_H = E
+with u_h = log g_h / log E in [0, 1], n observations. The target is the running best of a curve,
+which is what regret is measured on.
 
     y_i(h) = f(h) + f_i(h) + r_i(h) + noise
     cov    = s_S^2 S[h, h'] + s_P^2 C(x_i, x_j) P[h, h'] + [i = j] s_R^2 R[h, h'] + [i = j, h = h'] s_N^2
 
-f is the trend that all curves share, f_i what the hyperparameters explain (C: Matern 5/2, a length scale per column)
-and r_i what only the curve itself tells; freeze-thaw's decomposition (Swersky et al. 2014) in one exact process. S, P,
-R are `share + (1 - share) exp(-|u - u'| / length)`.
+f is the trend that all curves share, f_i what the hyperparameters explain (C: Matern 5/2, a length
+scale per column) and r_i what only the curve itself tells; freeze-thaw's decomposition (Swersky et
+al. 2014) in one exact process. S, P, R are `share + (1 - share) exp(-|u - u'| / length)`.
 
-The hyperparameters theta = log(s_S, s_P, s_R, s_N, lengths) maximise the marginal likelihood times a log-normal prior;
-its centre was set on half of the LCBench and TaskSet tasks. The posterior on the whole grid is kept as V = L^-1 K_*,
-(n, m H), to which an observation appends a row: O(n m H).
+The hyperparameters theta = log(s_S, s_P, s_R, s_N, lengths) maximise the marginal likelihood times
+a log-normal prior; its centre was set on half of the LCBench and TaskSet tasks. The posterior on
+the whole grid is kept as V = L^-1 K_*, (n, m H), to which an observation appends a row: O(n m H).
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,9 @@ JITTER = 1e-8
 
 
 def levels(epochs: int, ratio: float = 1.25) -> np.ndarray:
-    """Epochs of the grid: 1, then each at least one more and about `ratio` times the one before, up to `epochs`."""
+    """Epochs of the grid: 1, then each at least one more and about `ratio` times the one before, up
+    to `epochs`.
+    """
     grid = [1]
     while grid[-1] < epochs:
         grid.append(min(epochs, max(grid[-1] + 1, round(grid[-1] * ratio))))
@@ -34,13 +37,17 @@ def levels(epochs: int, ratio: float = 1.25) -> np.ndarray:
 
 
 def spread_out(x: np.ndarray, finite: bool = True) -> np.ndarray:
-    """Columns of a pool as their ranks in (0, 1), ties averaged: a hyperparameter sampled on a scale that its space
-    does not declare comes out even.
+    """Columns of a pool as their ranks in (0, 1), ties averaged: a hyperparameter sampled on a
+    scale that its space does not declare comes out even.
     """
     if not finite or len(x) < 2:
         return x
     below = np.stack(
-        [np.searchsorted(np.sort(c), c) + np.searchsorted(np.sort(c), c, side="right") for c in x.T], axis=1
+        [
+            np.searchsorted(np.sort(c), c) + np.searchsorted(np.sort(c), c, side="right")
+            for c in x.T
+        ],
+        axis=1,
     )
     return below / (2 * len(x))
 
@@ -75,7 +82,9 @@ class Prior:
 
     def centre(self, d: int) -> np.ndarray:
         """Prior centre of theta, (4 + d,)."""
-        return np.log(np.concatenate([self.amplitudes, np.full(d, self.length * np.sqrt(max(d, 1)))]))
+        return np.log(
+            np.concatenate([self.amplitudes, np.full(d, self.length * np.sqrt(max(d, 1)))])
+        )
 
     def spread(self, d: int) -> np.ndarray:
         """Prior standard deviations of theta, (4 + d,)."""
@@ -83,7 +92,9 @@ class Prior:
 
 
 def matern(x: np.ndarray, y: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Matern 5/2 correlation of rows of x (k, d) and y (l, d), and the scaled distance, both (k, l)."""
+    """Matern 5/2 correlation of rows of x (k, d) and y (l, d), and the scaled distance, both (k,
+    l).
+    """
     a, b = x / lengths, y / lengths
     squared = np.maximum((a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T, 0.0)
     r = np.sqrt(squared)
@@ -100,10 +111,14 @@ class Observations:
 
 
 def negative_log_posterior(
-    theta: np.ndarray, x: np.ndarray, data: Observations, shapes: tuple[np.ndarray, ...], prior: Prior
+    theta: np.ndarray,
+    x: np.ndarray,
+    data: Observations,
+    shapes: tuple[np.ndarray, ...],
+    prior: Prior,
 ) -> tuple[float, np.ndarray]:
-    """-log p(y | theta) - log p(theta) without constants, and its gradient (4 + d,); a huge value where the matrix
-    is not positive definite.
+    """-log p(y | theta) - log p(theta) without constants, and its gradient (4 + d,); a huge value
+    where the matrix is not positive definite.
     """
     d = x.shape[1]
     variance, lengths = np.exp(2 * theta[:4]), np.exp(theta[4:])
@@ -130,19 +145,31 @@ def negative_log_posterior(
     member = np.zeros((n, len(unique)))
     member[np.arange(n), where] = 1.0
     by_pair = (
-        member.T @ (by_matrix * explained_shape * variance[1]) @ member * (5 / 3 * (1 + ROOT5 * r) * np.exp(-ROOT5 * r))
+        member.T
+        @ (by_matrix * explained_shape * variance[1])
+        @ member
+        * (5 / 3 * (1 + ROOT5 * r) * np.exp(-ROOT5 * r))
     )
     for j in range(d):
-        gradient[4 + j] = 0.5 * (by_pair * ((xu[:, None, j] - xu[None, :, j]) / lengths[j]) ** 2).sum()
+        gradient[4 + j] = (
+            0.5 * (by_pair * ((xu[:, None, j] - xu[None, :, j]) / lengths[j]) ** 2).sum()
+        )
     standard = (theta - prior.centre(d)) / prior.spread(d)
     return value + 0.5 * standard @ standard, gradient + standard / prior.spread(d)
 
 
 def fit(
-    x: np.ndarray, data: Observations, u: np.ndarray, prior: Prior, *, most: int = 300, steps: int = 30, seed: int = 0
+    x: np.ndarray,
+    data: Observations,
+    u: np.ndarray,
+    prior: Prior,
+    *,
+    most: int = 300,
+    steps: int = 30,
+    seed: int = 0,
 ) -> np.ndarray:
-    """theta at the maximum of the posterior, from the prior's centre; on a random `most` of the observations where
-    there are more.
+    """theta at the maximum of the posterior, from the prior's centre; on a random `most` of the
+    observations where there are more.
     """
     from scipy.optimize import minimize  # a fifth of a second, which the first decisions do without
 
@@ -165,8 +192,8 @@ def fit(
 class CurvePosterior:
     """The posterior of m configurations at all H grid epochs, one observation after another.
 
-    `mean(y)` gives (m, H) for the standard values of the observations in the order they were added; `variance` (m, H)
-    is of the latent curve, without noise.
+    `mean(y)` gives (m, H) for the standard values of the observations in the order they were added;
+    `variance` (m, H) is of the latent curve, without noise.
     """
 
     def __init__(self, x: np.ndarray, u: np.ndarray, theta: np.ndarray, prior: Prior):
@@ -193,13 +220,16 @@ class CurvePosterior:
         return out
 
     def add(self, i: int, level: int) -> None:
-        """Take in that configuration i was observed at a grid level; the value comes with `mean`."""
+        """Take in that configuration i was observed at a grid level; the value comes with
+        `mean`.
+        """
         n = self.n
         if n == len(self.factor):
             more = max(64, n // 2)
             self.factor = np.pad(self.factor, (0, more))
             self.v = np.vstack([self.v, np.empty((more, self.v.shape[1]))])
-        low = self.v[:n, i * self.h + level].copy()  # L^-1 k(observed, new): the new point lies on the grid
+        # L^-1 k(observed, new): the new point lies on the grid
+        low = self.v[:n, i * self.h + level].copy()
         pivot = np.sqrt(max(self.variance[i, level], 0.0) + self.amplitude[3] + JITTER)
         self.v[n] = (self.covariance(i, level).ravel() - low @ self.v[:n]) / pivot
         self.factor[n, :n], self.factor[n, n] = low, pivot
@@ -233,14 +263,19 @@ class CurvePosterior:
         return (white @ self.v[: self.n]).reshape(self.m, self.h)
 
     def deviation(self, pending: list[tuple[int, int]] | None = None) -> np.ndarray:
-        """Posterior standard deviation (m, H), with the points `pending` (configuration, level) taken as observed at
-        their mean.
+        """Posterior standard deviation (m, H), with the points `pending` (configuration, level)
+        taken as observed at their mean.
         """
         variance = self.variance
         if pending:
             columns = [i * self.h + level for i, level in pending]
             v = self.v[: self.n]
-            shared = np.stack([self.covariance(i, level).ravel() for i, level in pending]) - v[:, columns].T @ v
+            shared = (
+                np.stack([self.covariance(i, level).ravel() for i, level in pending])
+                - v[:, columns].T @ v
+            )
             among = shared[:, columns] + (self.amplitude[3] + JITTER) * np.eye(len(columns))
-            variance = variance - (shared * np.linalg.solve(among, shared)).sum(0).reshape(self.m, self.h)
+            variance = variance - (shared * np.linalg.solve(among, shared)).sum(0).reshape(
+                self.m, self.h
+            )
         return np.sqrt(np.maximum(variance, 1e-10))

@@ -1,25 +1,28 @@
-"""DEHB: Hyperband whose configurations evolve by differential evolution (Awad, Mallik and Hutter, IJCAI 2021).
+"""DEHB: Hyperband whose configurations evolve by differential evolution (Awad, Mallik and Hutter,
+IJCAI 2021).
 
-Notation: b = budget of a rung (epochs), P_b = the population at b, as many as the largest rung with budget b, F =
-mutation factor, p = crossover rate.
+Notation: b = budget of a rung (epochs), P_b = the population at b, as many as the largest rung with
+budget b, F = mutation factor, p = crossover rate.
 
-The first bracket is successive halving from random configurations. In every later slot of a bracket, at budget b:
+The first bracket is successive halving from random configurations. In every later slot of a
+bracket, at budget b:
 
     target x = the member of P_b whose turn it is; parents r1, r2, r3 from P_b, filled up from the best at any
     budget while P_b is small; mutant v = r1 + F (r2 - r3) (rand/1), cut to the box by reflection; trial u takes each
     hyperparameter from v with probability p, at least one, else from x; u is trained from 0 to b epochs and stays in
     P_b if it is among the best there
 
-P_b is read off the history as the best configurations trained to b (the published code keeps the better of x and u in
-place, which keeps nearly the same ones).
+P_b is read off the history as the best configurations trained to b (the published code keeps the
+better of x and u in place, which keeps nearly the same ones).
 
-Differs from the paper: there, above the lowest budget, r1, r2 and r3 come from the parent pool, the best of the population
-at the budget below, as many as P_b has; they carry what few epochs taught upwards. Here they are members of P_b itself, and
-those that are best at any budget fill it up to three only while it is smaller. A slot thus learns from its own budget, and from
-cheaper ones hardly at all once three configurations were trained to b.
+Differs from the paper: there, above the lowest budget, r1, r2 and r3 come from the parent pool, the
+best of the population at the budget below, as many as P_b has; they carry what few epochs taught
+upwards. Here they are members of P_b itself, and those that are best at any budget fill it up to
+three only while it is smaller. A slot thus learns from its own budget, and from cheaper ones hardly
+at all once three configurations were trained to b.
 
-The slot of the next step is the number of steps asked for so far, so nothing is stored. In a finite pool u stands for the
-nearest configuration that was not started.
+The slot of the next step is the number of steps asked for so far, so nothing is stored. In a finite
+pool u stands for the nearest configuration that was not started.
 """
 
 from collections.abc import Iterator
@@ -37,8 +40,8 @@ from foretune.study.study import Step, Study
 
 @dataclass(frozen=True)
 class Slot:
-    """One evaluation of the schedule: bracket number, rung, budget, and the budget of the rung below (0 at the
-    lowest).
+    """One evaluation of the schedule: bracket number, rung, budget, and the budget of the rung
+    below (0 at the lowest).
     """
 
     bracket: int
@@ -60,7 +63,9 @@ def slots(most_epochs: int, eta: float) -> Iterator[Slot]:
 
 
 class DEHB(Searcher):
-    """DEHB with rand/1 mutation and binomial crossover; `F` and `crossover` = 0.5 as in the paper."""
+    """DEHB with rand/1 mutation and binomial crossover; `F` and `crossover` = 0.5 as in the
+    paper.
+    """
 
     name = "dehb"
 
@@ -71,7 +76,9 @@ class DEHB(Searcher):
         self.eta, self.mutation, self.crossover = eta, F, crossover
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """The next slot of the schedule: a promotion in the first bracket, else an evolved configuration."""
+        """The next slot of the schedule: a promotion in the first bracket, else an evolved
+        configuration.
+        """
         schedule = slots(study.max_epoch, self.eta)
         slot = next(schedule)
         for _ in range(len(study.steps)):
@@ -80,19 +87,28 @@ class DEHB(Searcher):
             promoted = self.promoted(study, slot)
             if promoted is not None:
                 return Step(
-                    promoted, int(study.epoch[promoted]), slot.budget, {"why": f"promoted to {slot.budget} epochs"}
+                    promoted,
+                    int(study.epoch[promoted]),
+                    slot.budget,
+                    {"why": f"promoted to {slot.budget} epochs"},
                 )
         evolves = slot.bracket > 0 or slot.rung > 0
         chosen = self.evolve(study, rng, slot) if evolves else draw(study, rng)
         if chosen is None:
             return best_paused(study, "the pool is used up: best paused trial")
         start = int(study.epoch[chosen])
-        why = f"evolved for {slot.budget} epochs" if evolves else "random configuration of the first bracket"
+        why = (
+            f"evolved for {slot.budget} epochs"
+            if evolves
+            else "random configuration of the first bracket"
+        )
         return Step(chosen, start, max(slot.budget, start + 1), {"why": why})
 
     def promoted(self, study: Study, slot: Slot) -> int | None:
         """The best configuration that stands at the rung below; None while there is none."""
-        waiting = np.flatnonzero(study.available & (study.epoch >= slot.below) & (study.epoch < slot.budget))
+        waiting = np.flatnonzero(
+            study.available & (study.epoch >= slot.below) & (study.epoch < slot.budget)
+        )
         score = score_at(study, slot.below)[waiting]
         return int(waiting[np.argmax(score)]) if len(waiting) and np.isfinite(score.max()) else None
 
@@ -108,9 +124,11 @@ class DEHB(Searcher):
         here = [int(i) for i in np.argsort(-score, kind="stable")[:size] if np.isfinite(score[i])]
         if len(here) < 3:
             best = study.best
-            here += [int(i) for i in np.argsort(-best, kind="stable") if np.isfinite(best[i]) and int(i) not in here][
-                : 3 - len(here)
-            ]
+            here += [
+                int(i)
+                for i in np.argsort(-best, kind="stable")
+                if np.isfinite(best[i]) and int(i) not in here
+            ][: 3 - len(here)]
         return here
 
     def evolve(self, study: Study, rng: np.random.Generator, slot: Slot) -> int | None:
@@ -128,15 +146,22 @@ class DEHB(Searcher):
         trial = cross(study.space, configs, self.mutation, self.crossover, rng)
         if study.open_space:
             chosen = study.propose(trial)
-            return chosen if study.epoch[chosen] == 0 and study.available[chosen] else draw(study, rng)
-        return int(fresh[((study.X[fresh] - study.space.encode([trial])) ** 2).sum(axis=1).argmin()])
+            return (
+                chosen if study.epoch[chosen] == 0 and study.available[chosen] else draw(study, rng)
+            )
+        return int(
+            fresh[((study.X[fresh] - study.space.encode([trial])) ** 2).sum(axis=1).argmin()]
+        )
 
 
-def cross(space: Space, configs: list[Config], factor: float, rate: float, rng: np.random.Generator) -> Config:
+def cross(
+    space: Space, configs: list[Config], factor: float, rate: float, rng: np.random.Generator
+) -> Config:
     """The trial vector of target, r1, r2, r3 as a configuration.
 
-    A number mutates in its unit interval, reflected at the bounds; a choice takes r1's, or with probability `factor`
-    one of r2's and r3's. A hyperparameter that a parent lacks is taken from a parent that has it.
+    A number mutates in its unit interval, reflected at the bounds; a choice takes r1's, or with
+    probability `factor` one of r2's and r3's. A hyperparameter that a parent lacks is taken from a
+    parent that has it.
     """
     target, *parents = configs
     names = [n for n in space.names if space.parameters[n].kind != "constant"]
@@ -152,5 +177,7 @@ def cross(space: Space, configs: list[Config], factor: float, rate: float, rng: 
             position = abs(a + factor * (b - c)) % 2
             values[name] = from_unit(float(2 - position if position > 1 else position), parameter)
         elif known:
-            values[name] = known[0] if rng.random() >= factor else known[int(rng.integers(len(known)))]
+            values[name] = (
+                known[0] if rng.random() >= factor else known[int(rng.integers(len(known)))]
+            )
     return space.completed(values, space.sample(1, rng)[0])

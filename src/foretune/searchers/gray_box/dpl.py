@@ -1,18 +1,20 @@
-"""DPL: an ensemble of networks that predict power laws of learning curves (Kadra et al., NeurIPS 2023).
+"""DPL: an ensemble of networks that predict power laws of learning curves (Kadra et al., NeurIPS
+2023).
 
-Notation: x (d,) configuration, b = epoch / E, K members. Member k: a network with two hidden layers gives (alpha,
-beta, gamma) of x, and
+Notation: x (d,) configuration, b = epoch / E, K members. Member k: a network with two hidden layers
+gives (alpha, beta, gamma) of x, and
 
     y_k(x, b) = alpha + beta b^(-gamma),   gamma >= 0
 
-trained on the absolute error with Adam. Prediction: mean and standard deviation over members at b = 1. The
-configuration with the largest expected improvement of its final value over the best value so far trains for one more
-step.
+trained on the absolute error with Adam. Prediction: mean and standard deviation over members at b =
+1. The configuration with the largest expected improvement of its final value over the best value so
+far trains for one more step.
 
-The paper trains 5 members for 250 epochs at the start and 20 after each step, from scratch every 1/5 of the budget;
-here refits follow the growth of the data (as in `dyhpo`), the loss is smoothed near 0 so that its gradient is defined,
-and members are trained at once as one batched network. Values are standardised with the bad tail cut
-(`dyhpo_surrogate.Scaling`). Fits are functions of the number of observations: nothing is lost by a resume.
+The paper trains 5 members for 250 epochs at the start and 20 after each step, from scratch every
+1/5 of the budget; here refits follow the growth of the data (as in `dyhpo`), the loss is smoothed
+near 0 so that its gradient is defined, and members are trained at once as one batched network.
+Values are standardised with the bad tail cut (`dyhpo_surrogate.Scaling`). Fits are functions of the
+number of observations: nothing is lost by a resume.
 """
 
 from dataclasses import dataclass
@@ -73,7 +75,9 @@ class PowerLaws:
         batch: int,
         rng: np.random.Generator,
     ) -> None:
-        """Adam on the smoothed absolute error; every member draws batches of its own from x (n, d), b (n,), y (n,)."""
+        """Adam on the smoothed absolute error; every member draws batches of its own from x (n, d),
+        b (n,), y (n,).
+        """
         first = {k: np.zeros_like(v) for k, v in self.p.items()}
         second = {k: np.zeros_like(v) for k, v in self.p.items()}
         members = len(self.p["w1"])
@@ -109,7 +113,13 @@ class DPL(Searcher):
     name = "dpl"
 
     def __init__(
-        self, members: int = 5, epochs: int = 1, steps: int = 150, lr: float = 3e-3, batch: int = 64, first: int = 1
+        self,
+        members: int = 5,
+        epochs: int = 1,
+        steps: int = 150,
+        lr: float = 3e-3,
+        batch: int = 64,
+        first: int = 1,
     ):
         for name, value in (
             ("members", members),
@@ -140,32 +150,53 @@ class DPL(Searcher):
         return at
 
     def ensemble(self, study: Study) -> tuple[Scaling, PowerLaws]:
-        """The ensemble fitted on the first observations that the schedule names; from scratch, so that no history is
-        needed to repeat it.
+        """The ensemble fitted on the first observations that the schedule names; from scratch, so
+        that no history is needed to repeat it.
         """
         prefix = study.order[: self.scheduled(len(study.order))]
-        if self.fitted is None or self.fitted[0] != prefix or len(self.fitted[2].p["w1"][0]) != study.X.shape[1]:
+        if (
+            self.fitted is None
+            or self.fitted[0] != prefix
+            or len(self.fitted[2].p["w1"][0]) != study.X.shape[1]
+        ):
             ids, epochs = (np.array(v) for v in zip(*prefix, strict=True))
             values = study.Y[ids, epochs - 1]
             scaling = Scaling.of(values)
             rng = np.random.default_rng([study.seed, len(prefix)])
             laws = PowerLaws.new(self.members, study.X.shape[1], rng)
             b = epochs / study.max_epoch
-            laws.fit(study.X[ids], b, scaling(values), steps=self.steps, lr=self.lr, batch=self.batch, rng=rng)
+            laws.fit(
+                study.X[ids],
+                b,
+                scaling(values),
+                steps=self.steps,
+                lr=self.lr,
+                batch=self.batch,
+                rng=rng,
+            )
             self.fitted = (prefix, scaling, laws)
         return self.fitted[1], self.fitted[2]
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """One more step for the largest expected improvement at the last epoch that the budget can reach."""
+        """One more step for the largest expected improvement at the last epoch that the budget can
+        reach.
+        """
         fresh = draw(study, rng) if study.open_space or len(study.started) < self.first else None
         free = np.flatnonzero(study.available)
         if not study.order:
             chosen = fresh if fresh is not None else draw(study, rng)
-            return None if chosen is None else self.step(study, chosen, "first configurations are random")
+            return (
+                None
+                if chosen is None
+                else self.step(study, chosen, "first configurations are random")
+            )
         if not len(free):
             return None
         scaling, laws = self.ensemble(study)
-        reach = np.minimum(study.epoch[free] + max(1, study.remaining), study.max_epoch) / study.max_epoch
+        reach = (
+            np.minimum(study.epoch[free] + max(1, study.remaining), study.max_epoch)
+            / study.max_epoch
+        )
         predicted = laws.predict(study.X[free], reach)
         mean, deviation = predicted.mean(axis=0), predicted.std(axis=0) + 1e-6
         best = (
@@ -175,7 +206,10 @@ class DPL(Searcher):
         )
         k = pick(log_expected_improvement(mean, deviation, best), rng, 1e-9)
         value = study.plan.sign * (scaling.centre + scaling.spread * mean[k])
-        why = f"power laws predict {value:.4g} ± {scaling.spread * deviation[k]:.2g} at epoch {round(reach[k] * study.max_epoch)}"
+        why = (
+            f"power laws predict {value:.4g} ± {scaling.spread * deviation[k]:.2g} at epoch "
+            f"{round(reach[k] * study.max_epoch)}"
+        )
         return self.step(study, int(free[k]), why)
 
     def step(self, study: Study, config_id: int, why: str) -> Step:

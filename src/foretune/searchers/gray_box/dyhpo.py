@@ -1,5 +1,5 @@
-"""DyHPO: after every epoch, train the configuration whose next epoch promises the largest improvement (Wistuba, Kadra
-and Grabocka, NeurIPS 2022).
+"""DyHPO: after every epoch, train the configuration whose next epoch promises the largest
+improvement (Wistuba, Kadra and Grabocka, NeurIPS 2022).
 
 Algorithm 1 of the paper, on its deep-kernel surrogate (`dyhpo_surrogate`):
 
@@ -9,19 +9,23 @@ Algorithm 1 of the paper, on its deep-kernel surrogate (`dyhpo_surrogate`):
 
 What the text leaves open, and what is ours:
 
-- *Fits.* A fit from scratch at the start, then refits from the last weights: after each of the first 10 observations,
-then when the data grew by 10 %, or
-  sooner when the last five observations surprise the model (mean squared z-score above 4). From scratch again on a
-  numerical error, or after 1.2 B epochs without a better value (as published). Between refits only the posterior is
+- *Fits.* A fit from scratch at the start, then refits from the last weights: after each of the
+  first 10 observations, then when the data grew by 10 %, or sooner when the last five observations
+  surprise the model (mean squared z-score above 4). From scratch again on a numerical error, or
+  after 1.2 B epochs without a better value (as published). Between refits only the posterior is
   updated.
-- *Budget.* With less than a full training left, candidates are compared at the epoch they can still reach, against the
-best of all (`budget_aware`).
-- *Workers.* Steps under way are fantasised at their predicted mean: they lower the variance near them.
-- *Failures.* A diverged epoch counts as the worst standard value; its configuration is no candidate any more.
-- *Open spaces.* Fresh samples, then neighbours of the most promising, compete with the trials under way.
+- *Budget.* With less than a full training left, candidates are compared at the epoch they can still
+  reach, against the best of all (`budget_aware`).
+- *Workers.* Steps under way are fantasised at their predicted mean: they lower the variance near
+  them.
+- *Failures.* A diverged epoch counts as the worst standard value; its configuration is no candidate
+  any more.
+- *Open spaces.* Fresh samples, then neighbours of the most promising, compete with the trials under
+  way.
 
-A decision is a function of the history: a fresh object fits again at the same points of `study.order`, with seeds
-derived from them. A resumed study loses nothing but the seconds that this takes.
+A decision is a function of the history: a fresh object fits again at the same points of
+`study.order`, with seeds derived from them. A resumed study loses nothing but the seconds that this
+takes.
 """
 
 from dataclasses import dataclass, field
@@ -31,7 +35,14 @@ import numpy as np
 from foretune.errors import BadInput
 from foretune.gaussian.acquisition import budget_incumbent, log_expected_improvement, pick
 from foretune.searchers.base import Searcher, best_startable, draw
-from foretune.searchers.gray_box.dyhpo_surrogate import WIDTHS, DeepKernel, Posterior, Scaling, fit, one_thread
+from foretune.searchers.gray_box.dyhpo_surrogate import (
+    WIDTHS,
+    DeepKernel,
+    Posterior,
+    Scaling,
+    fit,
+    one_thread,
+)
 from foretune.study.study import Step, Study
 
 EARLY = 10  # observations after each of which the surrogate is fitted
@@ -42,13 +53,14 @@ STALL = 1.2  # times the most epochs, without a better value: fit from scratch
 
 @dataclass
 class Candidates:
-    """What the posterior says of the pool: features, V = L^-1 K_*, mean and variance, each at the budget `at`;
-    brought up to date row by row.
+    """What the posterior says of the pool: features, V = L^-1 K_*, mean and variance, each at the
+    budget `at`; brought up to date row by row.
     """
 
     posterior: Posterior
     epochs: int  # of a full training
-    at: np.ndarray  # (m, 2) budget that a column stands for, and epoch that its curve ends at; -1 = not computed
+    # (m, 2) budget that a column stands for, and epoch that its curve ends at; -1 = not computed
+    at: np.ndarray
     phi: np.ndarray  # (m, 256)
     v: np.ndarray  # (capacity, m)
     mean: np.ndarray
@@ -73,11 +85,21 @@ class Candidates:
         more = m - len(self.at)
         if more > 0:
             self.at = np.pad(self.at, ((0, more), (0, 0)), constant_values=-1)
-            self.mean, self.variance = np.pad(self.mean, (0, more)), np.pad(self.variance, (0, more))
-            self.phi, self.v = np.pad(self.phi, ((0, more), (0, 0))), np.pad(self.v, ((0, 0), (0, more)))
+            self.mean, self.variance = (
+                np.pad(self.mean, (0, more)),
+                np.pad(self.variance, (0, more)),
+            )
+            self.phi, self.v = (
+                np.pad(self.phi, ((0, more), (0, 0))),
+                np.pad(self.v, ((0, 0), (0, more))),
+            )
 
-    def update(self, budgets: np.ndarray, reached: np.ndarray, x: np.ndarray, curves: np.ndarray) -> None:
-        """Bring all columns to the posterior's present rows, to `budgets` and the epochs `reached`; x (m, d), curves (m, T) scaled."""
+    def update(
+        self, budgets: np.ndarray, reached: np.ndarray, x: np.ndarray, curves: np.ndarray
+    ) -> None:
+        """Bring all columns to the posterior's present rows, to `budgets` and the epochs `reached`;
+        x (m, d), curves (m, T) scaled.
+        """
         post = self.posterior
         self.grow(len(budgets))
         now = np.column_stack([budgets, reached])
@@ -101,7 +123,9 @@ class Candidates:
     def make_room(self, row: int) -> None:
         """Grow V to hold `row`."""
         if row >= len(self.v):
-            self.v = np.vstack([self.v, np.zeros((row + max(64, row // 4) - len(self.v), self.v.shape[1]))])
+            self.v = np.vstack(
+                [self.v, np.zeros((row + max(64, row // 4) - len(self.v), self.v.shape[1]))]
+            )
 
 
 @dataclass
@@ -124,13 +148,17 @@ class Model:
     candidates: Candidates | None = None
 
     def inputs(self, study: Study, pairs: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
-        """x with the budget (k, d + 1), and the scaled curves before that budget, zero after it (k, E)."""
+        """x with the budget (k, d + 1), and the scaled curves before that budget, zero after it (k,
+        E).
+        """
         ids, budgets = (np.array(p, dtype=int) for p in zip(*pairs, strict=True))
         curves = self.curves(study, ids, budgets)
         return np.column_stack([study.X[ids], budgets / self.epochs]), curves
 
     def curves(self, study: Study, ids: np.ndarray, budgets: np.ndarray) -> np.ndarray:
-        """Scaled curves of `ids` up to the epoch before `budgets`, zero where not observed, (k, at least 3)."""
+        """Scaled curves of `ids` up to the epoch before `budgets`, zero where not observed, (k, at
+        least 3).
+        """
         seen = study.Y[ids]
         known = (np.arange(self.epochs)[None] < budgets[:, None] - 1) & ~np.isnan(seen)
         out = np.where(known, self.scaling(seen), 0.0)
@@ -153,7 +181,11 @@ class Model:
         """Whether the data ask for a fit now."""
         n = len(self.order)
         fresh = n - self.fitted
-        surprised = len(self.surprises) >= 5 and np.mean(self.surprises[-5:]) > SURPRISE and fresh >= n // 20
+        surprised = (
+            len(self.surprises) >= 5
+            and np.mean(self.surprises[-5:]) > SURPRISE
+            and fresh >= n // 20
+        )
         return (
             self.posterior is None
             or n <= EARLY
@@ -168,11 +200,13 @@ class Model:
         phi = self.posterior.features(*self.inputs(study, [pair]))[0]
         y = float(self.scaling(np.array([value]))[0])
         low = self.posterior.append(phi, y)
-        self.surprises.append(float(self.posterior.white[self.posterior.n - 1] ** 2) if low[-1] > 0 else 0.0)
+        self.surprises.append(
+            float(self.posterior.white[self.posterior.n - 1] ** 2) if low[-1] > 0 else 0.0
+        )
 
     def refit(self, study: Study) -> None:
-        """Fit the network to all observations, from the last weights unless the search has stalled, and condition on
-        them.
+        """Fit the network to all observations, from the last weights unless the search has stalled,
+        and condition on them.
         """
         n = len(self.order)
         o = self.options
@@ -199,8 +233,8 @@ class Model:
         self.fitted, self.surprises, self.candidates = n, [], None
 
     def kept(self, study: Study) -> np.ndarray:
-        """Observations to condition on: all, or with more than `limit` the last of each trial and an even selection
-        of the others.
+        """Observations to condition on: all, or with more than `limit` the last of each trial and
+        an even selection of the others.
         """
         n, limit = len(self.order), self.options.limit
         if n <= limit:
@@ -209,26 +243,33 @@ class Model:
         must = np.array(sorted(last.values())[-limit:])
         others = np.setdiff1d(np.arange(n), must)
         return np.sort(
-            np.concatenate([must, others[np.linspace(0, len(others) - 1, max(0, limit - len(must))).astype(int)]])
+            np.concatenate(
+                [
+                    must,
+                    others[np.linspace(0, len(others) - 1, max(0, limit - len(must))).astype(int)],
+                ]
+            )
         )
 
 
 class DyHPO(Searcher):
     """DyHPO with the deep kernel of the paper.
 
-    `epochs` is the number of epochs a step takes; `curve=False` leaves the learning curve out (the paper's ablation);
-    `samples` configurations compete in an open space. `lr`, `batch`, `first_steps` and `refit_steps` are Adam's;
-    `limit` bounds the observations that the posterior holds.
+    `epochs` is the number of epochs a step takes; `curve=False` leaves the learning curve out (the
+    paper's ablation); `samples` configurations compete in an open space. `lr`, `batch`,
+    `first_steps` and `refit_steps` are Adam's; `limit` bounds the observations that the posterior
+    holds.
 
-    `width` above 0 bounds the number of configurations that are started in the first s epochs (progressive widening: Coulom, 2007, there
-    for the moves of a game tree; not in the paper):
+    `width` above 0 bounds the number of configurations that are started in the first s epochs
+    (progressive widening: Coulom, 2007, there for the moves of a game tree; not in the paper):
 
         started(s) <= first + width s / E,   E = epochs of a full training
 
-    EI_MF looks one step ahead, where a configuration that nobody has seen keeps a large variance. On a pool of as many configurations as the
-    budget has epochs, DyHPO therefore starts one after the other and trains hardly any to the end (TaskSet: 800 of 1,000). Which one is new, and which
-    paused one goes on otherwise, stays EI_MF's choice among all. The method `dyhpo+` is this with `width` = 10, chosen with `first` on the
-    even half of the tasks (`docs/gray-box.md`).
+    EI_MF looks one step ahead, where a configuration that nobody has seen keeps a large variance.
+    On a pool of as many configurations as the budget has epochs, DyHPO therefore starts one after
+    the other and trains hardly any to the end (TaskSet: 800 of 1,000). Which one is new, and which
+    paused one goes on otherwise, stays EI_MF's choice among all. The method `dyhpo+` is this with
+    `width` = 10, chosen with `first` on the even half of the tasks (`docs/gray-box.md`).
     """
 
     name = "dyhpo"
@@ -259,7 +300,12 @@ class DyHPO(Searcher):
             if value < 1:
                 raise BadInput(f"{name}={value} must be at least 1")
         self.curve, self.epochs, self.budget_aware = curve, epochs, budget_aware
-        self.lr, self.batch, self.first_steps, self.refit_steps = lr, batch, first_steps, refit_steps
+        self.lr, self.batch, self.first_steps, self.refit_steps = (
+            lr,
+            batch,
+            first_steps,
+            refit_steps,
+        )
         if not lr > 0:
             raise BadInput(f"lr={lr:g} must be positive")
         if width < 0:
@@ -269,11 +315,15 @@ class DyHPO(Searcher):
         self.model: Model | None = None
 
     def surrogate(self, study: Study) -> Model:
-        """The model, brought up to the study's last observation; made anew if this object served another history
-        before.
+        """The model, brought up to the study's last observation; made anew if this object served
+        another history before.
         """
         model = self.model
-        if model is None or model.order != study.order[: len(model.order)] or model.dims != study.X.shape[1]:
+        if (
+            model is None
+            or model.order != study.order[: len(model.order)]
+            or model.dims != study.X.shape[1]
+        ):
             model = self.model = Model(study.X.shape[1], study.max_epoch, study.seed, self)
         model.sync(study)
         return model
@@ -282,9 +332,16 @@ class DyHPO(Searcher):
         """The step with the largest expected improvement at the next budget."""
         if (
             not study.order
-        ):  # Algorithm 1 starts from one random configuration; so do further workers before its first value
+            # Algorithm 1 starts from one random configuration; so do further workers before its
+            # first
+            # value
+        ):
             first = draw(study, rng)
-            return None if first is None else self.step(study, first, "first configurations are random")
+            return (
+                None
+                if first is None
+                else self.step(study, first, "first configurations are random")
+            )
         with one_thread():
             return self.decide(study, rng)
 
@@ -302,11 +359,16 @@ class DyHPO(Searcher):
         k = int(ids[pick(utility[ids], rng, 1e-9)])
         sign, s = study.plan.sign, model.scaling
         predicted = sign * (s.centre + s.spread * mean[k])
-        why = f"largest expected improvement: epoch {budgets[k]} predicted {predicted:.4g} ± {s.spread * deviation[k]:.2g}"
+        why = (
+            f"largest expected improvement: epoch {budgets[k]} predicted {predicted:.4g} ± "
+            f"{s.spread * deviation[k]:.2g}"
+        )
         return self.step(study, k, why)
 
     def may_start(self, study: Study) -> bool:
-        """Whether a new configuration may be started: below the bound, or nothing that was started can go on."""
+        """Whether a new configuration may be started: below the bound, or nothing that was started
+        can go on.
+        """
         if not self.width:
             return True
         begun = (study.epoch > 0) | (study.pending > 0)
@@ -318,21 +380,27 @@ class DyHPO(Searcher):
         start = int(study.epoch[config_id])
         return Step(config_id, start, min(start + self.epochs, study.max_epoch), {"why": why})
 
-    def utility(self, study: Study, model: Model) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """log EI_MF, mean, standard deviation (standard units) and budget of every configuration of the pool, (n,)
-        each.
+    def utility(
+        self, study: Study, model: Model
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """log EI_MF, mean, standard deviation (standard units) and budget of every configuration of
+        the pool, (n,) each.
         """
         budgets, best = self.targets(study, model)
         assert model.posterior is not None
         if model.candidates is None:
             model.candidates = Candidates.empty(model.posterior, study.max_epoch)
         c = model.candidates
-        c.update(budgets, study.epoch, study.X, model.curves(study, np.arange(len(budgets)), budgets))
+        c.update(
+            budgets, study.epoch, study.X, model.curves(study, np.arange(len(budgets)), budgets)
+        )
         deviation = np.sqrt(np.maximum(c.variance - self.fantasised(study, model, c), 1e-12))
         return log_expected_improvement(c.mean, deviation, best), c.mean, deviation, budgets
 
     def targets(self, study: Study, model: Model) -> tuple[np.ndarray, np.ndarray]:
-        """The budget of each configuration's next step, (n,), and the incumbent there in standard values, (n,)."""
+        """The budget of each configuration's next step, (n,), and the incumbent there in standard
+        values, (n,).
+        """
         most = study.max_epoch
         if self.budget_aware and study.remaining < most:
             budgets = np.minimum(study.epoch + max(1, study.remaining), most)
@@ -341,8 +409,8 @@ class DyHPO(Searcher):
         return budgets, model.scaling(budget_incumbent(study.Y, budgets))
 
     def fantasised(self, study: Study, model: Model, c: Candidates) -> np.ndarray | float:
-        """How much the variance of each candidate falls once the steps under way are told, (n,); their mean stays by
-        construction.
+        """How much the variance of each candidate falls once the steps under way are told, (n,);
+        their mean stays by construction.
         """
         pending = [(int(i), int(study.epoch[i]) + 1) for i in np.flatnonzero(study.pending)]
         if not pending:
@@ -355,15 +423,18 @@ class DyHPO(Searcher):
         return (shared * np.linalg.solve(spread, shared)).sum(0)
 
     def propose(self, study: Study, model: Model, rng: np.random.Generator) -> None:
-        """Add the most promising configuration outside the pool of an open study: of fresh samples, then of
-        neighbours of the best eight. Those that were started compete already and are passed over.
+        """Add the most promising configuration outside the pool of an open study: of fresh samples,
+        then of neighbours of the best eight. Those that were started compete already and are passed
+        over.
         """
         assert model.posterior is not None
         configs = study.space.sample(self.samples, rng)
         for _ in range(2):
             order = np.argsort(-self.outside(study, model, configs))[:8]
             best = [configs[k] for k in order]
-            configs = best + [n for c in best for n in study.space.neighbours(c, rng, max(1, self.samples // 16))]
+            configs = best + [
+                n for c in best for n in study.space.neighbours(c, rng, max(1, self.samples // 16))
+            ]
         if best_startable(study, configs, self.outside(study, model, configs)) is None:
             draw(study, rng)
 
@@ -371,7 +442,9 @@ class DyHPO(Searcher):
         """log EI_MF of configurations that the study does not know, at their first budget, (k,)."""
         assert model.posterior is not None
         budget = min(self.epochs, study.max_epoch)
-        x = np.column_stack([study.space.encode(configs), np.full(len(configs), budget / study.max_epoch)])
+        x = np.column_stack(
+            [study.space.encode(configs), np.full(len(configs), budget / study.max_epoch)]
+        )
         curves = np.zeros((len(configs), max(3, study.max_epoch)))
         mean, variance, _ = model.posterior.predict(model.posterior.features(x, curves))
         best = model.scaling(budget_incumbent(study.Y, np.array([budget])))

@@ -1,16 +1,17 @@
-"""DyHPO's surrogate: a Gaussian process whose kernel is a network of configuration, budget and learning curve (paper,
-section 5.1).
+"""DyHPO's surrogate: a Gaussian process whose kernel is a network of configuration, budget and
+learning curve (paper, section 5.1).
 
-Notation, as in the paper: x (d,) configuration, j = budget (epoch, from 1), Y_{j-1} = the curve y_1..y_{j-1}, B = most
-epochs.
+Notation, as in the paper: x (d,) configuration, j = budget (epoch, from 1), Y_{j-1} = the curve
+y_1..y_{j-1}, B = most epochs.
 
     phi(x, Y, j) = Linear_256([LeakyReLU(Linear_128([x, j / B])), max over time of Conv_{4 channels, kernel 3}(Y)])
     k = s^2 exp(-|phi - phi'|^2 / (2 l^2)),   y ~ N(m + f, sigma^2)
 
-phi, s, l, m and sigma maximise the marginal likelihood (equation 7) with Adam on batches of 64. Two things are ours:
-curves and targets are standardised (median and spread of what was seen, the bad tail cut at 3 spreads below the
-median), since raw losses reach 1e34; and the posterior is kept up to date between fits by appending rows to the
-Cholesky factor L of K + sigma^2 I, O(n^2) an observation, instead of being computed anew, O(n^3).
+phi, s, l, m and sigma maximise the marginal likelihood (equation 7) with Adam on batches of 64. Two
+things are ours: curves and targets are standardised (median and spread of what was seen, the bad
+tail cut at 3 spreads below the median), since raw losses reach 1e34; and the posterior is kept up
+to date between fits by appending rows to the Cholesky factor L of K + sigma^2 I, O(n^2) an
+observation, instead of being computed anew, O(n^3).
 
 Shapes: n observations, m candidates; V = L^-1 K_* is (n, m).
 """
@@ -41,16 +42,16 @@ def _libraries() -> "ThreadpoolController":
 
 
 def one_thread() -> AbstractContextManager:
-    """Linear algebra on one thread meanwhile: the matrices are small, and beside training workers threads wait for each
-    other (measured on two busy cores: 97 ms instead of 2.6 ms a gradient).
+    """Linear algebra on one thread meanwhile: the matrices are small, and beside training workers
+    threads wait for each other (measured on two busy cores: 97 ms instead of 2.6 ms a gradient).
     """
     return _libraries().limit(limits=1, user_api="blas")
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Metric values to standard ones: (value - centre) / spread, not below `floor`; a value that is not finite is
-    the floor.
+    """Metric values to standard ones: (value - centre) / spread, not below `floor`; a value that is
+    not finite is the floor.
     """
 
     centre: float = 0.0
@@ -59,8 +60,8 @@ class Scaling:
 
     @classmethod
     def of(cls, values: np.ndarray) -> "Scaling":
-        """From observed values (k,): median, and the half-range that holds the better part of them; unit spread
-        where all are equal.
+        """From observed values (k,): median, and the half-range that holds the better part of them;
+        unit spread where all are equal.
         """
         finite = values[np.isfinite(values)]
         if not len(finite):
@@ -103,7 +104,10 @@ class DeepKernel:
             "log_noise": np.array(math.log(0.1)),
         }
         if curve:
-            self.p |= {"conv": uniform(KERNEL, KERNEL, CURVE_CHANNELS), "conv_b": uniform(KERNEL, CURVE_CHANNELS)}
+            self.p |= {
+                "conv": uniform(KERNEL, KERNEL, CURVE_CHANNELS),
+                "conv_b": uniform(KERNEL, CURVE_CHANNELS),
+            }
 
     @property
     def scale(self) -> float:
@@ -118,8 +122,8 @@ class DeepKernel:
     def forward(
         self, x: np.ndarray, curves: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
-        """phi / l of x (n, d + 1), budget last, and curves (n, T), zero after their end: (n, 256); with what the
-        gradient needs.
+        """phi / l of x (n, d + 1), budget last, and curves (n, T), zero after their end: (n, 256);
+        with what the gradient needs.
         """
         p = self.p
         before = x @ p["w1"] + p["b1"]
@@ -131,7 +135,9 @@ class DeepKernel:
             where = response.argmax(axis=1)  # (n, 4)
             rows = np.arange(len(x))[:, None]
             chosen = windows[rows, where]  # (n, 4, 3)
-            hidden = np.concatenate([hidden, response[rows, where, np.arange(CURVE_CHANNELS)]], axis=1)
+            hidden = np.concatenate(
+                [hidden, response[rows, where, np.arange(CURVE_CHANNELS)]], axis=1
+            )
         phi = (hidden @ p["w2"] + p["b2"]) * math.exp(-float(p["log_length"]))
         return phi, hidden, before, chosen
 
@@ -140,11 +146,13 @@ class DeepKernel:
         distance = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
         return self.scale * np.exp(-0.5 * np.maximum(distance, 0.0))
 
-    def loss(self, x: np.ndarray, curves: np.ndarray, y: np.ndarray) -> tuple[float, dict[str, np.ndarray]]:
+    def loss(
+        self, x: np.ndarray, curves: np.ndarray, y: np.ndarray
+    ) -> tuple[float, dict[str, np.ndarray]]:
         """Negative log marginal likelihood per observation, without its constant, and its gradient.
 
-        With A = K + sigma^2 I and a = A^-1 (y - m), the derivative by A is G = (A^-1 - a a^T) / 2. Raises LinAlgError
-        where A is not positive definite.
+        With A = K + sigma^2 I and a = A^-1 (y - m), the derivative by A is G = (A^-1 - a a^T) / 2.
+        Raises LinAlgError where A is not positive definite.
         """
         p, n = self.p, len(y)
         phi, hidden, before, chosen = self.forward(x, curves)
@@ -188,8 +196,8 @@ def fit(
     batch: int,
     rng: np.random.Generator,
 ) -> bool:
-    """Maximise the marginal likelihood with Adam (Kingma and Ba 2015) on random batches; stops when ten epochs bring
-    nothing.
+    """Maximise the marginal likelihood with Adam (Kingma and Ba 2015) on random batches; stops when
+    ten epochs bring nothing.
 
     Changes `net`; returns False on a numerical error.
     """
@@ -253,11 +261,15 @@ class Posterior:
 
     def solve(self, right: np.ndarray) -> np.ndarray:
         """L^-1 right."""
-        return solve_triangular(self.factor[: self.n, : self.n], right, lower=True, check_finite=False)
+        return solve_triangular(
+            self.factor[: self.n, : self.n], right, lower=True, check_finite=False
+        )
 
     def row(self, phi: np.ndarray) -> np.ndarray:
         """L^-1 k of one more point with features (256,)."""
-        return self.solve(self.kernel(self.phi[: self.n], phi[None])[:, 0]) if self.n else np.empty(0)
+        return (
+            self.solve(self.kernel(self.phi[: self.n], phi[None])[:, 0]) if self.n else np.empty(0)
+        )
 
     def append(self, phi: np.ndarray, y: float) -> np.ndarray:
         """Add one observation; returns its new row of L, diagonal last, (n + 1,)."""
@@ -277,4 +289,8 @@ class Posterior:
     def predict(self, phi: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Mean (m,), variance (m,) of the latent f at features (m, 256), and V (n, m)."""
         v = self.solve(self.kernel(self.phi[: self.n], phi))
-        return self.mean + v.T @ self.white[: self.n], np.maximum(self.scale - (v * v).sum(0), 0.0), v
+        return (
+            self.mean + v.T @ self.white[: self.n],
+            np.maximum(self.scale - (v * v).sum(0), 0.0),
+            v,
+        )

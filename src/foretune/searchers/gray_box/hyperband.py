@@ -1,12 +1,14 @@
 """Successive halving and Hyperband (Li et al., JMLR 2018, Algorithm 1).
 
-Notation: R = most epochs of a configuration, eta = share that survives a rung is 1 / eta, s = bracket, s_max = floor(log_eta R).
+Notation: R = most epochs of a configuration, eta = share that survives a rung is 1 / eta, s =
+bracket, s_max = floor(log_eta R).
 
     bracket s starts n = ceil((s_max + 1) / (s + 1) * eta^s) configurations at r = R eta^-s epochs;
     rung i = 0..s trains the n_i = floor(n eta^-i) best of the rung before to r_i = r eta^i epochs.
 
-The brackets run s = s_max, ..., 0 and begin again. Nothing is stored: the k-th configuration that the study started belongs to the bracket whose
-slot k is, so rungs and promotions are read off the history. With several workers, the next bracket starts while a rung waits for its last results.
+The brackets run s = s_max, ..., 0 and begin again. Nothing is stored: the k-th configuration that
+the study started belongs to the bracket whose slot k is, so rungs and promotions are read off the
+history. With several workers, the next bracket starts while a rung waits for its last results.
 """
 
 import math
@@ -31,7 +33,9 @@ class Bracket:
 
 
 def brackets(most_epochs: int, eta: float) -> list[Bracket]:
-    """The brackets of one round of Hyperband, s = s_max first. Raises `BadInput` for eta not above 1 or R below 1."""
+    """The brackets of one round of Hyperband, s = s_max first. Raises `BadInput` for eta not above
+    1 or R below 1.
+    """
     if not 1 < eta < math.inf:
         raise BadInput(f"eta={eta:g} must be above 1")
     if not isinstance(most_epochs, int) or most_epochs < 1:
@@ -41,7 +45,9 @@ def brackets(most_epochs: int, eta: float) -> list[Bracket]:
     for s in range(s_max, -1, -1):
         n = math.ceil((s_max + 1) / (s + 1) * eta**s - 1e-9)
         sizes = [max(1, math.floor(n * eta**-i + 1e-9)) for i in range(s + 1)]
-        epochs = [min(most_epochs, max(1, round(most_epochs * eta ** (i - s)))) for i in range(s + 1)]
+        epochs = [
+            min(most_epochs, max(1, round(most_epochs * eta ** (i - s)))) for i in range(s + 1)
+        ]
         out.append(Bracket(tuple(sizes), tuple(epochs)))
     return out
 
@@ -49,7 +55,8 @@ def brackets(most_epochs: int, eta: float) -> list[Bracket]:
 class Hyperband(Searcher):
     """Hyperband over random configurations.
 
-    `eta` and `R` as in the paper (R defaults to the study's epochs). `first` lists configuration ids to start before any random one.
+    `eta` and `R` as in the paper (R defaults to the study's epochs). `first` lists configuration
+    ids to start before any random one.
     """
 
     name = "hyperband"
@@ -69,13 +76,18 @@ class Hyperband(Searcher):
         """A configuration to start next."""
         for config_id in self.first:
             if not 0 <= config_id < len(study.configs):
-                raise BadInput(f"first={config_id} is no configuration of this study, which has {len(study.configs)}")
+                raise BadInput(
+                    f"first={config_id} is no configuration of this study, which has "
+                    f"{len(study.configs)}"
+                )
             if study.available[config_id] and study.epoch[config_id] == 0:
                 return config_id
         return draw(study, rng)
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """The first promotion that is due, else the next configuration of a bracket with free slots; None while all rungs wait."""
+        """The first promotion that is due, else the next configuration of a bracket with free
+        slots; None while all rungs wait.
+        """
         at = 0
         for bracket in self.plan(study):
             members = study.started[at : at + bracket.sizes[0]]
@@ -87,8 +99,12 @@ class Hyperband(Searcher):
             at += bracket.sizes[0]
         return None
 
-    def start(self, study: Study, rng: np.random.Generator, bracket: Bracket, waiting: bool) -> Step | None:
-        """Start a configuration in `bracket`; with the pool used up, go on with the best paused trial instead."""
+    def start(
+        self, study: Study, rng: np.random.Generator, bracket: Bracket, waiting: bool
+    ) -> Step | None:
+        """Start a configuration in `bracket`; with the pool used up, go on with the best paused
+        trial instead.
+        """
         config_id = self.sample(study, rng)
         if config_id is not None:
             because = {"why": f"bracket of {bracket.sizes[0]} from {bracket.epochs[0]} epochs"}
@@ -98,8 +114,11 @@ class Hyperband(Searcher):
         return best_paused(study, "the pool is used up: best paused trial")
 
     def promotion(self, study: Study, bracket: Bracket, members: Sequence[int]) -> Step | None:
-        """The next step that the rungs of a bracket ask for, or None if it is finished, still filling or waiting."""
-        if len(members) < bracket.sizes[0]:  # a short bracket still finishes interrupted first-rung steps
+        """The next step that the rungs of a bracket ask for, or None if it is finished, still
+        filling or waiting.
+        """
+        # a short bracket still finishes interrupted first-rung steps
+        if len(members) < bracket.sizes[0]:
             return unfinished(study, members, bracket.epochs[0])
         survivors = list(members)
         for i, epochs in enumerate(bracket.epochs):
@@ -125,7 +144,9 @@ class SuccessiveHalving(Hyperband):
 
 
 def top(study: Study, members: Sequence[int], epoch: int, size: int) -> list[int]:
-    """The `size` best of `members` by their best value up to `epoch`; failed trials last, ties by start order."""
+    """The `size` best of `members` by their best value up to `epoch`; failed trials last, ties by
+    start order.
+    """
     seen = study.Y[list(members), :epoch]
     score = np.where(np.isnan(seen), -np.inf, seen).max(axis=1, initial=-np.inf)
     score[study.failed[list(members)]] = -np.inf
@@ -137,7 +158,9 @@ def unfinished(study: Study, members: Sequence[int], epochs: int) -> Step | None
     """A step that brings the first member that can take one to `epochs`."""
     for c in members:
         if study.available[c] and study.epoch[c] < epochs:
-            return Step(int(c), int(study.epoch[c]), epochs, {"why": f"promoted to {epochs} epochs"})
+            return Step(
+                int(c), int(study.epoch[c]), epochs, {"why": f"promoted to {epochs} epochs"}
+            )
     return None
 
 

@@ -1,20 +1,23 @@
-"""Hyperband that starts what a Gaussian process on the highest informed rung expects to win: a millisecond a decision.
+"""Hyperband that starts what a Gaussian process on the highest informed rung expects to win: a
+millisecond a decision.
 
-Notation: b = epochs of a rung, D_b = configurations that reached b or failed, x (d,) encoding, r in (0, 1) = rank in
-D_b of the best value up to b.
+Notation: b = epochs of a rung, D_b = configurations that reached b or failed, x (d,) encoding, r in
+(0, 1) = rank in D_b of the best value up to b.
 
     with probability rho, or while no rung has `least` configurations: a random configuration
     else take the largest such b; fit r (standardised) with a Gaussian process, Matern 5/2 of one length scale
     l sqrt(d), on the pool's columns as ranks; l of the highest marginal likelihood among `LENGTHS`; start the
     configuration that was not started yet with the largest expected improvement
 
-Brackets and promotions are Hyperband's. On the even half of the tasks, where it was designed, it beat plain and
-asynchronous halving and forecasts of whole curves (freeze-thaw): later brackets hedge against what looks good early,
-and random starts are Hyperband's weakness. On the odd half the gain was smaller and `dyhpo` better
-(`docs/gray-box.md`). Ranks make it independent of unit, outliers and divergence. `least` = 12: with 6, the process
-misled the first brackets on spaces of many columns.
+Brackets and promotions are Hyperband's. On the even half of the tasks, where it was designed, it
+beat plain and asynchronous halving and forecasts of whole curves (freeze-thaw): later brackets
+hedge against what looks good early, and random starts are Hyperband's weakness. On the odd half the
+gain was smaller and `dyhpo` better (`docs/gray-box.md`). Ranks make it independent of unit,
+outliers and divergence. `least` = 12: with 6, the process misled the first brackets on spaces of
+many columns.
 
-Everything is read off the history; nothing is stored. Configurations under way lower the variance near them.
+Everything is read off the history; nothing is stored. Configurations under way lower the variance
+near them.
 """
 
 import numpy as np
@@ -31,11 +34,15 @@ from foretune.study.study import Study
 
 LENGTHS = (0.2, 0.5, 1.0)
 NOISE = 0.1  # variance of a standardised rank
-NEAR, SAMPLES = 4, 256  # open spaces: best configurations whose neighbours compete with fresh samples
+# open spaces: best configurations whose neighbours compete with fresh samples
+NEAR, SAMPLES = 4, 256
 
 
-def rank_process(x: np.ndarray, y: np.ndarray, at: np.ndarray, under_way: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation (k,) at points (k, d) given standardised values y (n,) at x (n, d).
+def rank_process(
+    x: np.ndarray, y: np.ndarray, at: np.ndarray, under_way: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (k,) at points (k, d) given standardised values y (n,) at x (n,
+    d).
 
     `under_way` (p, d) are points whose values are still to come: they narrow the deviation only.
     """
@@ -57,7 +64,9 @@ def rank_process(x: np.ndarray, y: np.ndarray, at: np.ndarray, under_way: np.nda
 
 
 class HyperbandGP(Hyperband):
-    """Hyperband with starts by expected improvement; `rho` random share, `least` configurations that a rung needs."""
+    """Hyperband with starts by expected improvement; `rho` random share, `least` configurations
+    that a rung needs.
+    """
 
     name = "hyperband-gp"
 
@@ -70,8 +79,13 @@ class HyperbandGP(Hyperband):
         self.rho, self.least = rho, least
 
     def informed(self, study: Study) -> tuple[np.ndarray, np.ndarray] | None:
-        """Ids (n,) and standardised ranks (n,) at the highest rung that has enough configurations; None if none has."""
-        for b in sorted({e for bracket in brackets(study.max_epoch, self.eta) for e in bracket.epochs}, reverse=True):
+        """Ids (n,) and standardised ranks (n,) at the highest rung that has enough configurations;
+        None if none has.
+        """
+        for b in sorted(
+            {e for bracket in brackets(study.max_epoch, self.eta) for e in bracket.epochs},
+            reverse=True,
+        ):
             ids = np.flatnonzero((study.epoch >= b) | (study.failed & (study.epoch > 0)))
             score = score_at(study, b)[ids]
             if np.isfinite(score).sum() >= self.least:
@@ -92,8 +106,12 @@ class HyperbandGP(Hyperband):
             share = SAMPLES // (2 * NEAR)
             near = [n for i in top for n in study.space.neighbours(study.configs[i], rng, share)]
             configs = study.space.sample(SAMPLES, rng) + near
-            mean, deviation = rank_process(study.X[ids], y, study.space.encode(configs), study.X[under_way])
-            chosen = best_startable(study, configs, log_expected_improvement(mean, deviation, y.max()))
+            mean, deviation = rank_process(
+                study.X[ids], y, study.space.encode(configs), study.X[under_way]
+            )
+            chosen = best_startable(
+                study, configs, log_expected_improvement(mean, deviation, y.max())
+            )
             return draw(study, rng) if chosen is None else chosen
         fresh = np.flatnonzero(study.available & (study.epoch == 0))
         if not len(fresh):

@@ -1,4 +1,6 @@
-"""Random search: one random configuration after another, each trained to the end (Bergstra and Bengio, JMLR 2012)."""
+"""Random search: one random configuration after another, each trained to the end (Bergstra and
+Bengio, JMLR 2012).
+"""
 
 import numpy as np
 
@@ -17,4 +19,6 @@ class Random(Searcher):
         config_id = int(paused[0]) if len(paused) else draw(study, rng)
         if config_id is None:
             return None
-        return Step(config_id, int(study.epoch[config_id]), study.max_epoch, {"why": "random configuration"})
+        return Step(
+            config_id, int(study.epoch[config_id]), study.max_epoch, {"why": "random configuration"}
+        )

@@ -1,7 +1,9 @@
-"""Siamese-BHO's search: Bayesian optimisation that starts where similar past tasks ended (Kim, Kim and Choi, 2017, Algorithm 2).
+"""Siamese-BHO's search: Bayesian optimisation that starts where similar past tasks ended (Kim, Kim
+and Choi, 2017, Algorithm 2).
 
-The k nearest past tasks give the first k points, each its best configuration that no nearer task gave, and the mean of their mappings from
-configuration to accuracy is the prior mean of the Gaussian process. Each suggestion is a full training.
+The k nearest past tasks give the first k points, each its best configuration that no nearer task
+gave, and the mean of their mappings from configuration to accuracy is the prior mean of the
+Gaussian process. Each suggestion is a full training.
 
 | variant of Figure 2                 | options                                             |
 |-------------------------------------|-----------------------------------------------------|
@@ -10,11 +12,13 @@ configuration to accuracy is the prior mean of the Gaussian process. Each sugges
 | 3 nearest, EI                       | prior_mean=False                                    |
 | 3 nearest, EI with prior mean       | (the default)                                       |
 
-Which tasks are near is read from the study's notes, `recommended.nearest` (past task -> weight), which a recommender wrote before the study began.
-Without it, or where the recommender found the pictures unlike any past task's, the distance is the L1 distance to what the target itself has shown, and
-the first points are the past tasks' greedy portfolio.
+Which tasks are near is read from the study's notes, `recommended.nearest` (past task -> weight),
+which a recommender wrote before the study began. Without it, or where the recommender found the
+pictures unlike any past task's, the distance is the L1 distance to what the target itself has
+shown, and the first points are the past tasks' greedy portfolio.
 
-Notation: T past tasks, n configurations, N observations; values are scaled so that configurations differ by about 1.
+Notation: T past tasks, n configurations, N observations; values are scaled so that configurations
+differ by about 1.
 """
 
 from typing import Any
@@ -30,7 +34,8 @@ from foretune.searchers.transfer.portfolio import past_best
 from foretune.space.space import Config
 from foretune.study.study import Step, Study
 
-SAMPLES = 128  # random configurations that an open space is searched with, beside the neighbours of the best
+# random configurations that an open space is searched with, beside the neighbours of the best
+SAMPLES = 128
 NEIGHBOURS = 32  # of each of the three best
 
 
@@ -40,7 +45,12 @@ class SiameseBO(Searcher):
     name = "siamese-bo"
 
     def __init__(
-        self, k: int = 3, init: str = "nearest", acquisition: str = "ei", prior_mean: bool = True, beta: float = 4.0
+        self,
+        k: int = 3,
+        init: str = "nearest",
+        acquisition: str = "ei",
+        prior_mean: bool = True,
+        beta: float = 4.0,
     ):
         for option, value, known in (
             ("init", init, ("nearest", "random")),
@@ -52,10 +62,18 @@ class SiameseBO(Searcher):
             raise BadInput(f"k={k} must be at least 1")
         if not beta >= 0:
             raise BadInput(f"beta={beta} must be at least 0")
-        self.k, self.init, self.acquisition, self.prior_mean, self.beta = k, init, acquisition, prior_mean, beta
+        self.k, self.init, self.acquisition, self.prior_mean, self.beta = (
+            k,
+            init,
+            acquisition,
+            prior_mean,
+            beta,
+        )
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """A paused trial to its end, else one of the first points, else the best by the acquisition function, fully."""
+        """A paused trial to its end, else one of the first points, else the best by the acquisition
+        function, fully.
+        """
         adopt_past(study)
         if self.init == "nearest" or self.prior_mean:
             best = past_best(study)  # refuses a study without past tasks
@@ -69,17 +87,31 @@ class SiameseBO(Searcher):
         seen = np.isfinite(study.best)
         if not seen.any() or (self.init == "random" and len(study.started) < self.k):
             fresh = draw(study, rng)
-            return None if fresh is None else Step(fresh, 0, study.max_epoch, {"why": "random initial point"})
+            return (
+                None
+                if fresh is None
+                else Step(fresh, 0, study.max_epoch, {"why": "random initial point"})
+            )
         return self.best_by_acquisition(study, rng)
 
-    def first_points(self, study: Study, best: np.ndarray) -> list[tuple[int, str, dict[str, float]]]:
-        """At most k configurations, none twice, with the reason and the past task that each leans on; a function of past and notes alone."""
+    def first_points(
+        self, study: Study, best: np.ndarray
+    ) -> list[tuple[int, str, dict[str, float]]]:
+        """At most k configurations, none twice, with the reason and the past task that each leans
+        on; a function of past and notes alone.
+        """
         names = self.noted(study)
         rows = study.past.tasks if study.past is not None else []
         out: list[tuple[int, str, dict[str, float]]] = []
         if not names:
-            order = [c for c in np.argsort(mean_rank(best), kind="stable") if not np.isnan(best[:, c]).all()]
-            listed = list(dict.fromkeys([*greedy_portfolio(best, self.k), *map(int, order)]))[: self.k]
+            order = [
+                c
+                for c in np.argsort(mean_rank(best), kind="stable")
+                if not np.isnan(best[:, c]).all()
+            ]
+            listed = list(dict.fromkeys([*greedy_portfolio(best, self.k), *map(int, order)]))[
+                : self.k
+            ]
             why = "no picture distances: past tasks' portfolio"
             return [(c, f"{why}, place {i + 1}", {}) for i, c in enumerate(listed)]
         taken: set[int] = set()
@@ -89,11 +121,19 @@ class SiameseBO(Searcher):
             c = int(np.argmax(values))
             if np.isfinite(values[c]):
                 taken.add(c)
-                out.append((c, f"best configuration of {name}, {ordinal(place)} by its pictures", {name: 1.0}))
+                out.append(
+                    (
+                        c,
+                        f"best configuration of {name}, {ordinal(place)} by its pictures",
+                        {name: 1.0},
+                    )
+                )
         return out
 
     def noted(self, study: Study) -> list[str]:
-        """The k nearest past tasks by the study's notes, nearest first; empty where they name none of its past, or say that it gives no support."""
+        """The k nearest past tasks by the study's notes, nearest first; empty where they name none
+        of its past, or say that it gives no support.
+        """
         noted = study.plan.notes.get("recommended") or {}
         found = (noted.get("nearest") or {}) if noted.get("supported", True) else {}
         known = [name for name in found if study.past is not None and name in study.past.tasks]
@@ -107,13 +147,17 @@ class SiameseBO(Searcher):
         seen = np.isfinite(study.best)
         both = seen & ~np.isnan(best)
         shared = both.sum(axis=1)
-        gap = np.where(both, np.abs(np.where(both, best, 0.0) - np.where(seen, study.best, 0.0)), 0.0).sum(axis=1)
+        gap = np.where(
+            both, np.abs(np.where(both, best, 0.0) - np.where(seen, study.best, 0.0)), 0.0
+        ).sum(axis=1)
         distance = np.where(shared > 0, gap / np.maximum(shared, 1), np.inf)
         order = [int(t) for t in np.argsort(distance, kind="stable")[: self.k] if shared[t]]
         return [study.past.tasks[t] for t in order], "nearest by the results so far"  # type: ignore[union-attr]
 
     def mapping(self, study: Study, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The past's encoded configurations and the mean of the tasks' best values where any of them knows one, (m, d) and (m,)."""
+        """The past's encoded configurations and the mean of the tasks' best values where any of
+        them knows one, (m, d) and (m,).
+        """
         if not names or study.past is None:
             return np.empty((0, study.X.shape[1])), np.empty(0)
         best = study.past.best(names)  # (k, n)
@@ -124,7 +168,9 @@ class SiameseBO(Searcher):
         return study.past.X[rows], mean[rows]
 
     def best_by_acquisition(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """The candidate with the highest acquisition value under the Gaussian process of the history."""
+        """The candidate with the highest acquisition value under the Gaussian process of the
+        history.
+        """
         from foretune.searchers.pictures.siamese_surrogate import utility
 
         X, fresh, drawn = self.candidates(study, rng)
@@ -143,8 +189,12 @@ class SiameseBO(Searcher):
             }
         return Step(config_id, 0, study.max_epoch, because)
 
-    def candidates(self, study: Study, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, list[Config]]:
-        """Encoded candidates: the pool's configurations that were not started and, in an open space, new ones after them."""
+    def candidates(
+        self, study: Study, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, list[Config]]:
+        """Encoded candidates: the pool's configurations that were not started and, in an open
+        space, new ones after them.
+        """
         fresh = np.flatnonzero(study.available & (study.epoch == 0))
         drawn: list[Config] = []
         if study.open_space:
@@ -152,13 +202,24 @@ class SiameseBO(Searcher):
             for c in np.argsort(-study.best, kind="stable")[:3]:
                 drawn += study.space.neighbours(study.configs[c], rng, NEIGHBOURS)
             known = {row.tobytes() for row in study.X}
-            drawn = [d for d, row in zip(drawn, study.space.encode(drawn), strict=True) if row.tobytes() not in known]
+            drawn = [
+                d
+                for d, row in zip(drawn, study.space.encode(drawn), strict=True)
+                if row.tobytes() not in known
+            ]
         new = study.space.encode(drawn) if drawn else np.empty((0, study.X.shape[1]))
         return np.vstack([study.X[fresh], new]), fresh, drawn
 
     def model(self, study: Study, names: list[str]) -> tuple[Any, float]:
-        """The Gaussian process given the history and the incumbent, both in scaled values; steps under way count as what is expected of them."""
-        from foretune.searchers.pictures.siamese_surrogate import PriorMean, fit_kernel, gaussian_process, predict
+        """The Gaussian process given the history and the incumbent, both in scaled values; steps
+        under way count as what is expected of them.
+        """
+        from foretune.searchers.pictures.siamese_surrogate import (
+            PriorMean,
+            fit_kernel,
+            gaussian_process,
+            predict,
+        )
 
         told = np.flatnonzero((study.epoch > 0) & (study.pending == 0))
         value = study.best[told]
@@ -201,7 +262,8 @@ def as_array(mean: Any, X: np.ndarray) -> np.ndarray:
 
 
 def winsorised(values: np.ndarray) -> np.ndarray:
-    """Values with the worst raised to the lower quartile minus three times the quartiles' distance: how bad the bad ones are must not bend the scale.
+    """Values with the worst raised to the lower quartile minus three times the quartiles' distance:
+    how bad the bad ones are must not bend the scale.
 
     NaN stays NaN; where more than half of the values are alike nothing is raised.
     """
@@ -213,4 +275,8 @@ def winsorised(values: np.ndarray) -> np.ndarray:
 
 def ordinal(place: int) -> str:
     """In words: nearest, second nearest, ..."""
-    return "nearest" if place == 0 else f"{('second', 'third')[place - 1] if place < 3 else f'{place + 1}th'} nearest"
+    return (
+        "nearest"
+        if place == 0
+        else f"{('second', 'third')[place - 1] if place < 3 else f'{place + 1}th'} nearest"
+    )

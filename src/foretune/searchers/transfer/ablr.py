@@ -1,9 +1,12 @@
-"""ABLR: adaptive Bayesian linear regression over features shared by all tasks (Perrone et al., NeurIPS 2018), and with Hyperband.
+"""ABLR: adaptive Bayesian linear regression over features shared by all tasks (Perrone et al.,
+NeurIPS 2018), and with Hyperband.
 
-Phi (N, 50) = features of a network (two tanh layers) of configuration and epoch; each task is a Bayesian linear regression on
-them with its own prior precision alpha_t and noise precision beta_t. Network, alphas and betas maximise the sum of the tasks'
-log marginal likelihoods (equation 4); past tasks share their cells, so Phi^T Phi is computed once. The target takes the
-geometric means of alpha and beta. `ABLRHyperband` (Valkov et al. 2018) lets Hyperband choose epochs and the model sample.
+Phi (N, 50) = features of a network (two tanh layers) of configuration and epoch; each task is a
+Bayesian linear regression on them with its own prior precision alpha_t and noise precision beta_t.
+Network, alphas and betas maximise the sum of the tasks' log marginal likelihoods (equation 4); past
+tasks share their cells, so Phi^T Phi is computed once. The target takes the geometric means of
+alpha and beta. `ABLRHyperband` (Valkov et al. 2018) lets Hyperband choose epochs and the model
+sample.
 """
 
 from dataclasses import dataclass
@@ -33,7 +36,9 @@ class Features:
 
 
 class ABLR(MaxTrial):
-    """Bayesian linear regression on trained features, under Max-Trial-GP-UCB; `steps` of Adam train the features."""
+    """Bayesian linear regression on trained features, under Max-Trial-GP-UCB; `steps` of Adam train
+    the features.
+    """
 
     name = "ablr"
 
@@ -49,14 +54,19 @@ class ABLR(MaxTrial):
         from torch import nn
 
         T, n, E = past.Z.shape
-        inputs = np.hstack([np.repeat(past.X, E, axis=0), np.tile(np.arange(1, E + 1) / E, n)[:, None]])
+        inputs = np.hstack(
+            [np.repeat(past.X, E, axis=0), np.tile(np.arange(1, E + 1) / E, n)[:, None]]
+        )
         some = np.random.default_rng(0).choice(n * E, min(n * E, CELLS), replace=False)
         generator = torch.Generator().manual_seed(0)
         layers = nn.Linear(inputs.shape[1], WIDTH), nn.Linear(WIDTH, WIDTH)
         net = nn.Sequential(layers[0], nn.Tanh(), layers[1], nn.Tanh())
         with torch.no_grad():
             for layer in layers:
-                layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator) / layer.weight.shape[1] ** 0.5)
+                layer.weight.copy_(
+                    torch.randn(layer.weight.shape, generator=generator)
+                    / layer.weight.shape[1] ** 0.5
+                )
                 layer.bias.zero_()
         x = torch.as_tensor(inputs, dtype=torch.float32)
         y = torch.as_tensor(past.Z.reshape(T, -1)[:, some], dtype=torch.float32)
@@ -81,11 +91,15 @@ class ABLR(MaxTrial):
         L = cholesky(A)
         weights = learned.beta * np.linalg.solve(A, at.T @ ((Y[seen] - location) / scale))
         variance = (whiten(L, learned.Phi.T) ** 2).sum(axis=0)
-        return location + scale * (learned.Phi @ weights).reshape(Y.shape), scale * np.sqrt(variance).reshape(Y.shape)
+        return location + scale * (learned.Phi @ weights).reshape(Y.shape), scale * np.sqrt(
+            variance
+        ).reshape(Y.shape)
 
 
 def log_marginal(Phi: Any, y: Any, log_alpha: Any, log_beta: Any) -> Any:
-    """log p(y_t) (T,) of targets `y` (T, N) on features `Phi` (N, D): weights ~ N(0, I / alpha), noise variance 1 / beta."""
+    """log p(y_t) (T,) of targets `y` (T, N) on features `Phi` (N, D): weights ~ N(0, I / alpha),
+    noise variance 1 / beta.
+    """
     import torch
 
     N, D = Phi.shape
@@ -100,7 +114,9 @@ def log_marginal(Phi: Any, y: Any, log_alpha: Any, log_beta: Any) -> Any:
 
 
 class ABLRHyperband(Hyperband):
-    """Hyperband that starts, in each bracket, the configuration with ABLR's largest upper confidence bound at the last epoch."""
+    """Hyperband that starts, in each bracket, the configuration with ABLR's largest upper
+    confidence bound at the last epoch.
+    """
 
     name = "ablr-hb"
 

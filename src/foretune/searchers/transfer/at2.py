@@ -1,13 +1,18 @@
-"""AT2: Amortized Auto-Tuning (Xiao, Xing and Neiswanger, NeurIPS 2021 meta-learning), with exact inference.
+"""AT2: Amortized Auto-Tuning (Xiao, Xing and Neiswanger, NeurIPS 2021 meta-learning), with exact
+inference.
 
-A multi-task multi-fidelity Gaussian process (`foretune.gaussian.multitask`) over task x configuration x epoch; by default OptiLand x
-DeepPoly x AccCurve as in the paper. Each step: Max-Trial-GP-UCB, the configuration with the largest mean + eta std over
-its epochs not yet observed, trained for its next epoch. Recommended is the configuration with the largest posterior mean.
+A multi-task multi-fidelity Gaussian process (`foretune.gaussian.multitask`) over task x
+configuration x epoch; by default OptiLand x DeepPoly x AccCurve as in the paper. Each step:
+Max-Trial-GP-UCB, the configuration with the largest mean + eta std over its epochs not yet
+observed, trained for its next epoch. Recommended is the configuration with the largest posterior
+mean.
 
-Differences from the paper: inference is exact instead of variational (`papers.at2.variational` has the published one); the task
-Gram matrix is repaired to be positive semi-definite; the target's constant mean starts at the past tasks' average with
-their spread as its prior, where the paper starts it at 0; OptiLand's U, which full grids do not identify, is set so that an
-unseen target is as like the past tasks as they are like each other; epoch 0 is not observed. Holes in past curves are filled first.
+Differences from the paper: inference is exact instead of variational (`papers.at2.variational` has
+the published one); the task Gram matrix is repaired to be positive semi-definite; the target's
+constant mean starts at the past tasks' average with their spread as its prior, where the paper
+starts it at 0; OptiLand's U, which full grids do not identify, is set so that an unseen target is
+as like the past tasks as they are like each other; epoch 0 is not observed. Holes in past curves
+are filled first.
 """
 
 from typing import Any
@@ -21,10 +26,12 @@ from foretune.study.study import Study
 
 
 class AT2(MaxTrial):
-    """Max-Trial-GP-UCB under the multi-task multi-fidelity process; `task`, `configuration` and `fidelity` name the kernels.
+    """Max-Trial-GP-UCB under the multi-task multi-fidelity process; `task`, `configuration` and
+    `fidelity` name the kernels.
 
-    The trained kernels are a cache: a fresh searcher trains them again from the past tasks. Task kernels that learn their tasks
-    (all but OptiLand) place the target by the evidence of its observations, from their trained mean.
+    The trained kernels are a cache: a fresh searcher trains them again from the past tasks. Task
+    kernels that learn their tasks (all but OptiLand) place the target by the evidence of its
+    observations, from their trained mean.
     """
 
     name = "at2"
@@ -69,7 +76,9 @@ class AT2(MaxTrial):
 
 
 class Trained:
-    """The process after training on past curves: standardisation, factors, and how the target is placed among the tasks."""
+    """The process after training on past curves: standardisation, factors, and how the target is
+    placed among the tasks.
+    """
 
     def __init__(self, study: Study, past: PastCurves, kernels: tuple[str, str, str], steps: int):
         import torch
@@ -79,7 +88,8 @@ class Trained:
         from foretune.gaussian.multitask import Grid, Product, train
 
         self.past, self.pool = past, past.pool
-        self.raw = past.Z * past.scale[:, None, None] + past.location[:, None, None]  # (T, n, E), holes filled
+        # (T, n, E), holes filled
+        self.raw = past.Z * past.scale[:, None, None] + past.location[:, None, None]
         T, _, E = self.raw.shape
         self.unit = float(self.raw.std()) or 1.0
         self.means = self.raw.mean(axis=(1, 2))
@@ -94,7 +104,11 @@ class Trained:
         if isinstance(self.model.task, OptiLand):
             self.model.task.start_cold(torch.as_tensor(self.D[own, own], dtype=torch.float32))
         with torch.no_grad():
-            K_C = self.model.configuration(*[torch.as_tensor(past.X, dtype=torch.float32)] * 2).numpy().astype(float)
+            K_C = (
+                self.model.configuration(*[torch.as_tensor(past.X, dtype=torch.float32)] * 2)
+                .numpy()
+                .astype(float)
+            )
             scaled = torch.arange(1, E + 1) / E
             K_E = self.model.fidelity(scaled, scaled).numpy().astype(float)
             noise = float(positive(self.model.noise) ** 2 + 1e-6)
@@ -103,7 +117,9 @@ class Trained:
         self._placed: tuple[bytes, np.ndarray] | None = None  # of the observations asked for last
 
     def gram(self, pool: np.ndarray) -> np.ndarray:
-        """The task Gram matrix (T + 1, T + 1) given the target's observations `pool` (pool, E), NaN where none."""
+        """The task Gram matrix (T + 1, T + 1) given the target's observations `pool` (pool, E), NaN
+        where none.
+        """
         import torch
 
         from foretune.gaussian.kernels.task import normalised
@@ -115,7 +131,9 @@ class Trained:
         if seen.sum() > 1:
             own = normalised(pool[seen])
             for t in range(T):
-                self.D[T, t] = self.D[t, T] = float(np.mean((own - normalised(self.raw[t, : self.pool][seen])) ** 2))
+                self.D[T, t] = self.D[t, T] = float(
+                    np.mean((own - normalised(self.raw[t, : self.pool][seen])) ** 2)
+                )
         else:
             self.D[T, :T] = self.D[:T, T] = 0.5
         with torch.no_grad():
@@ -123,7 +141,9 @@ class Trained:
             return np.asarray(self.model.task(D, R).numpy().astype(float))
 
     def posterior(self, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Posterior mean and standard deviation (pool, E) in the metric's unit, given observations `pool`, NaN where none."""
+        """Posterior mean and standard deviation (pool, E) in the metric's unit, given observations
+        `pool`, NaN where none.
+        """
         c, e, y = self.observed(pool)
         mean, std = self.grid.target(self.place(pool)).posterior(c, e, y, offset=self.spread)
         return mean[: self.pool] * self.unit + self.location, std[: self.pool] * self.unit
@@ -134,7 +154,9 @@ class Trained:
         return c, e, (pool[c, e] - self.location) / self.unit
 
     def place(self, pool: np.ndarray) -> np.ndarray:
-        """The task Gram matrix (T + 1, T + 1) with the target where its observations `pool` put it."""
+        """The task Gram matrix (T + 1, T + 1) with the target where its observations `pool`
+        put it.
+        """
         key = pool.tobytes()
         if self._placed is None or self._placed[0] != key:
             K_T, (c, e, y) = self.gram(pool), self.observed(pool)
@@ -145,14 +167,16 @@ class Trained:
 
 
 def placed(K_T: np.ndarray, grid: Any, c: np.ndarray, e: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The Gram matrix with the target's row leaning to the past task that makes its observations most probable.
+    """The Gram matrix with the target's row leaning to the past task that makes its observations
+    most probable.
 
-    Candidates: the row as trained (the average task), and half-way rows towards each past task; a convex combination of the Gram
-    matrix's own rows, so it stays positive semi-definite.
+    Candidates: the row as trained (the average task), and half-way rows towards each past task; a
+    convex combination of the Gram matrix's own rows, so it stays positive semi-definite.
     """
     T = len(K_T) - 1
     best, chosen = -np.inf, K_T
-    last = slice(max(0, len(y) - 30), None)  # the newest observations are enough to tell tasks apart
+    # the newest observations are enough to tell tasks apart
+    last = slice(max(0, len(y) - 30), None)
     for t in [-1, *range(T)]:
         B = np.eye(T + 1)
         if t >= 0:

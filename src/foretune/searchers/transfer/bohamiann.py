@@ -1,9 +1,11 @@
-"""BOHAMIANN: Bayesian optimisation with a neural network sampled by stochastic-gradient Hamiltonian Monte Carlo.
+"""BOHAMIANN: Bayesian optimisation with a neural network sampled by stochastic-gradient Hamiltonian
+Monte Carlo.
 
-Springenberg et al., NeurIPS 2016, multi-task as in their section 5: inputs are configuration, epoch and a learned embedding of
-the task; two tanh layers of 50; the chain of equation 10 (scale adaptation during burn-in). A chain over the past tasks is run
-once; each decision continues it on the past and the target's observations, half of each batch from either, and averages the
-states that it visits. Predictions are made at a ladder of epochs and interpolated.
+Springenberg et al., NeurIPS 2016, multi-task as in their section 5: inputs are configuration, epoch
+and a learned embedding of the task; two tanh layers of 50; the chain of equation 10 (scale
+adaptation during burn-in). A chain over the past tasks is run once; each decision continues it on
+the past and the target's observations, half of each batch from either, and averages the states that
+it visits. Predictions are made at a ladder of epochs and interpolated.
 """
 
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ WIDTH, EMBEDDING, BATCH = 50, 5, 64
 
 @dataclass(frozen=True)
 class Chain:
-    """The chain's state over the past (a list of tensors) and its scale estimates, inputs (cells, d), values (T, cells), the past."""
+    """The chain's state over the past (a list of tensors) and its scale estimates, inputs (cells,
+    d), values (T, cells), the past.
+    """
 
     state: list[Any]
     scales: list[Any]
@@ -31,14 +35,19 @@ class Chain:
 
 
 class Bohamiann(MaxTrial):
-    """The sampled network under Max-Trial-GP-UCB: `burn_in` steps on the past, `steps` more for each decision, every 6th kept."""
+    """The sampled network under Max-Trial-GP-UCB: `burn_in` steps on the past, `steps` more for
+    each decision, every 6th kept.
+    """
 
     name = "bohamiann"
 
     def __init__(self, eta: float = 0.25, burn_in: int = 1000, steps: int = 60, rate: float = 0.01):
         super().__init__(eta)
         if burn_in < 1 or steps < 6 or not rate > 0:
-            raise BadInput(f"burn_in={burn_in} must be at least 1, steps={steps} at least 6 and rate={rate} positive")
+            raise BadInput(
+                f"burn_in={burn_in} must be at least 1, steps={steps} at least 6 and "
+                f"rate={rate} positive"
+            )
         self.burn_in, self.steps, self.rate = burn_in, steps, rate
 
     def learn(self, study: Study, past: PastCurves) -> Chain:
@@ -46,7 +55,9 @@ class Bohamiann(MaxTrial):
         import torch
 
         T, n, E = past.Z.shape
-        inputs = np.hstack([np.repeat(past.X, E, axis=0), np.tile(np.arange(1, E + 1) / E, n)[:, None]])
+        inputs = np.hstack(
+            [np.repeat(past.X, E, axis=0), np.tile(np.arange(1, E + 1) / E, n)[:, None]]
+        )
         generator = torch.Generator().manual_seed(0)
         state = initial(inputs.shape[1], T + 1, generator)
         scales = [torch.ones_like(p) for p in state]
@@ -55,16 +66,29 @@ class Bohamiann(MaxTrial):
         list(self.walk(chain, *empty, self.burn_in, generator, adapt=True))
         return chain
 
-    def walk(self, chain: Chain, cells: np.ndarray, y: np.ndarray, steps: int, generator: Any, adapt: bool) -> Any:
-        """Move the chain's state in place; yields every 6th. Half of each batch are the target's `cells` with values `y`, if any.
+    def walk(
+        self,
+        chain: Chain,
+        cells: np.ndarray,
+        y: np.ndarray,
+        steps: int,
+        generator: Any,
+        adapt: bool,
+    ) -> Any:
+        """Move the chain's state in place; yields every 6th. Half of each batch are the target's
+        `cells` with values `y`, if any.
 
-        v <- v - rate^2 V^-1/2 grad - decay v + noise;  theta <- theta + v, V a running mean of squared gradients.
+        v <- v - rate^2 V^-1/2 grad - decay v + noise;  theta <- theta + v, V a running mean of
+        squared gradients.
         """
         import torch
 
         T = len(chain.values)
         x = torch.as_tensor(chain.inputs, dtype=torch.float32)
-        z, own = torch.as_tensor(chain.values, dtype=torch.float32), torch.as_tensor(y, dtype=torch.float32)
+        z, own = (
+            torch.as_tensor(chain.values, dtype=torch.float32),
+            torch.as_tensor(y, dtype=torch.float32),
+        )
         velocity = [torch.zeros_like(p) for p in chain.state]
         total, decay = chain.values.size + len(y), 0.05
         for k in range(steps):
@@ -89,7 +113,10 @@ class Bohamiann(MaxTrial):
                     if adapt:
                         s.mul_(0.99).add_(0.01 * g**2)
                     step = self.rate / (s.sqrt() + 1e-3)
-                    noise = torch.randn(p.shape, generator=generator) * (2 * decay * self.rate * step / total).sqrt()
+                    noise = (
+                        torch.randn(p.shape, generator=generator)
+                        * (2 * decay * self.rate * step / total).sqrt()
+                    )
                     v.mul_(1 - decay).add_(noise - self.rate * step * g)
                     p.requires_grad_(False).add_(v)
             if k % 6 == 5:
@@ -108,19 +135,28 @@ class Bohamiann(MaxTrial):
             else float(past.location.mean())
         )
         cells = np.flatnonzero(seen.ravel())
-        chain = Chain([p.clone() for p in learned.state], learned.scales, learned.inputs, learned.values, past)
+        chain = Chain(
+            [p.clone() for p in learned.state], learned.scales, learned.inputs, learned.values, past
+        )
         generator = torch.Generator().manual_seed(1 + study.spent)
         ladder = np.unique(np.geomspace(1, E, 12).round().astype(int)) - 1
         at = torch.as_tensor(
-            learned.inputs.reshape(-1, E, learned.inputs.shape[1])[: past.pool][:, ladder], dtype=torch.float32
+            learned.inputs.reshape(-1, E, learned.inputs.shape[1])[: past.pool][:, ladder],
+            dtype=torch.float32,
         )
         task = torch.full((at.shape[0] * at.shape[1],), len(learned.values))
         draws = []
-        for state in self.walk(chain, cells, (Y[seen] - location) / scale, self.steps, generator, adapt=False):
+        for state in self.walk(
+            chain, cells, (Y[seen] - location) / scale, self.steps, generator, adapt=False
+        ):
             with torch.no_grad():
-                draws.append(forward(state, at.reshape(-1, at.shape[2]), task).numpy().reshape(at.shape[:2]))
+                draws.append(
+                    forward(state, at.reshape(-1, at.shape[2]), task).numpy().reshape(at.shape[:2])
+                )
         mean, std = np.mean(draws, axis=0), np.std(draws, axis=0) + 1e-3
-        whole = [np.stack([np.interp(np.arange(E), ladder, row) for row in part]) for part in (mean, std)]
+        whole = [
+            np.stack([np.interp(np.arange(E), ladder, row) for row in part]) for part in (mean, std)
+        ]
         return location + scale * whole[0], scale * whole[1]
 
 
@@ -129,7 +165,11 @@ def initial(width: int, tasks: int, generator: Any) -> list[Any]:
     import torch
 
     sizes = [(WIDTH, width + EMBEDDING), (WIDTH, WIDTH), (1, WIDTH)]
-    layers = [t for a, b in sizes for t in (torch.randn(a, b, generator=generator) / b**0.5, torch.zeros(a))]
+    layers = [
+        t
+        for a, b in sizes
+        for t in (torch.randn(a, b, generator=generator) / b**0.5, torch.zeros(a))
+    ]
     embedding = 0.1 * torch.randn(tasks, EMBEDDING, generator=generator)
     return [*layers, embedding, torch.tensor(-2.0)]
 

@@ -1,8 +1,10 @@
-"""Box-BO and Box-BOHB: the search is confined to the box around the past tasks' best configurations (Perrone et al., NeurIPS 2019).
+"""Box-BO and Box-BOHB: the search is confined to the box around the past tasks' best configurations
+(Perrone et al., NeurIPS 2019).
 
-The box spans, per numeric hyperparameter, the values of the `top` best configurations of every past task, and holds the choices
-that they took. Of a pool, the configurations inside remain. Box-BO then runs a single-task Gaussian process with AT2's
-configuration and fidelity kernels (DeepPoly x AccCurve) under Max-Trial-GP-UCB; Box-BOHB runs BOHB.
+The box spans, per numeric hyperparameter, the values of the `top` best configurations of every past
+task, and holds the choices that they took. Of a pool, the configurations inside remain. Box-BO then
+runs a single-task Gaussian process with AT2's configuration and fidelity kernels (DeepPoly x
+AccCurve) under Max-Trial-GP-UCB; Box-BOHB runs BOHB.
 """
 
 from typing import Any
@@ -22,10 +24,15 @@ TOP = 3  # as in the AT2 paper
 
 
 def inside(study: Study, top: int) -> np.ndarray:
-    """Which configurations of the pool lie in the box of the past tasks' `top` best, (n,) bool; all if the box would be empty."""
+    """Which configurations of the pool lie in the box of the past tasks' `top` best, (n,) bool; all
+    if the box would be empty.
+    """
     best = past_best(study)
     chosen = {
-        int(c) for row in best for c in np.argsort(-np.where(np.isnan(row), -np.inf, row))[:top] if np.isfinite(row[c])
+        int(c)
+        for row in best
+        for c in np.argsort(-np.where(np.isnan(row), -np.inf, row))[:top]
+        if np.isfinite(row[c])
     }
     if not chosen:
         return np.ones(len(study.configs), dtype=bool)
@@ -35,7 +42,9 @@ def inside(study: Study, top: int) -> np.ndarray:
 
 
 class BoxBO(MaxTrial):
-    """Single-task Bayesian optimisation inside the box; `top` best configurations per past task span it."""
+    """Single-task Bayesian optimisation inside the box; `top` best configurations per past task
+    span it.
+    """
 
     name = "box-bo"
 
@@ -60,7 +69,13 @@ class BoxBO(MaxTrial):
         if not study.started and self.candidates(study).any():
             c = int(rng.choice(np.flatnonzero(self.candidates(study))))
             return Step(
-                c, 0, 1, {"why": "random in the box of past bests", "past": self.lean(self.learned(study), study, c)}
+                c,
+                0,
+                1,
+                {
+                    "why": "random in the box of past bests",
+                    "past": self.lean(self.learned(study), study, c),
+                },
             )
         return super().suggest(study, rng)
 
@@ -75,8 +90,13 @@ class BoxBO(MaxTrial):
         c, e = np.nonzero(np.isfinite(Y))
         past = learned[1]
         if not len(c):
-            return np.full(Y.shape, float(past.location.mean())), np.full(Y.shape, float(past.scale.mean()))
-        location, scale = float(Y[c, e].mean()), max(float(Y[c, e].std()), 0.1 * float(past.scale.mean()))
+            return np.full(Y.shape, float(past.location.mean())), np.full(
+                Y.shape, float(past.scale.mean())
+            )
+        location, scale = (
+            float(Y[c, e].mean()),
+            max(float(Y[c, e].std()), 0.1 * float(past.scale.mean())),
+        )
         C, E, noise = self.kernels(study, Y)
         z = (Y[c, e] - location) / scale
         gp = Exact.fit(C[np.ix_(c, c)] * E[np.ix_(e, e)] + noise * np.eye(len(c)), z)
@@ -86,7 +106,9 @@ class BoxBO(MaxTrial):
         return location + scale * mean.reshape(Y.shape), scale * np.sqrt(variance).reshape(Y.shape)
 
     def kernels(self, study: Study, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Gram matrices (pool, pool) and (E, E) and the noise variance, fitted to the first 4, 8, 16, ... observations told."""
+        """Gram matrices (pool, pool) and (E, E) and the noise variance, fitted to the first 4, 8,
+        16, ... observations told.
+        """
         used = 4
         while 2 * used <= len(study.order):
             used *= 2
@@ -97,8 +119,12 @@ class BoxBO(MaxTrial):
         return self._fitted[1]
 
 
-def fitted(study: Study, cells: list[tuple[int, int]], steps: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """DeepPoly and AccCurve after `steps` of Adam on the evidence of the study's values at `cells`."""
+def fitted(
+    study: Study, cells: list[tuple[int, int]], steps: int
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """DeepPoly and AccCurve after `steps` of Adam on the evidence of the study's values at
+    `cells`.
+    """
     import torch
 
     from foretune.gaussian.kernels.configuration import DeepPoly, Layout
@@ -112,7 +138,9 @@ def fitted(study: Study, cells: list[tuple[int, int]], steps: int) -> tuple[np.n
         c, e = (torch.as_tensor(k) for k in zip(*cells, strict=True))
         y = torch.as_tensor(study.Y[tuple(np.array(cells).T)], dtype=torch.float32)
         y = (y - y.mean()) / y.std().clamp_min(1e-6)
-        optimizer = torch.optim.Adam([*configuration.parameters(), *fidelity.parameters(), noise], lr=0.03)
+        optimizer = torch.optim.Adam(
+            [*configuration.parameters(), *fidelity.parameters(), noise], lr=0.03
+        )
         for _ in range(steps):
             optimizer.zero_grad()
             K = configuration(X[c], X[c]) * fidelity(epochs[e], epochs[e])
@@ -123,7 +151,10 @@ def fitted(study: Study, cells: list[tuple[int, int]], steps: int) -> tuple[np.n
             (0.5 * (alpha**2).sum() + torch.diagonal(L).log().sum()).backward()
             optimizer.step()
     with torch.no_grad():
-        C, E = configuration(X, X).numpy().astype(float), fidelity(epochs, epochs).numpy().astype(float)
+        C, E = (
+            configuration(X, X).numpy().astype(float),
+            fidelity(epochs, epochs).numpy().astype(float),
+        )
         return C, E, float(positive(noise) ** 2 + 1e-4)
 
 
@@ -147,7 +178,9 @@ class BoxBOHB(BOHB):
         self.top = top
 
     def sample(self, study: Study, rng: np.random.Generator) -> int | None:
-        """A fresh configuration of the box by the ratio of densities, else a random one of the box, else of the pool."""
+        """A fresh configuration of the box by the ratio of densities, else a random one of the box,
+        else of the pool.
+        """
         fresh = np.flatnonzero(study.available & (study.epoch == 0) & inside(study, self.top))
         if not len(fresh):
             return draw(study, rng)

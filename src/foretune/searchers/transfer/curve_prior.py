@@ -1,9 +1,12 @@
-"""A Gaussian-process prior over (configuration x epoch) learned from past curves, and its exact posterior on a new task.
+"""A Gaussian-process prior over (configuration x epoch) learned from past curves, and its exact
+posterior on a new task.
 
-Notation: D (T, n, E) deviations of past tasks from their mean m (n, E), all of one location and scale; S = D^T D / (T - 1);
-h(e) = spread over tasks, v(e) = spread over configurations; C (n, n) configuration kernel; Q (E, E) correlation of epochs.
+Notation: D (T, n, E) deviations of past tasks from their mean m (n, E), all of one location and
+scale; S = D^T D / (T - 1); h(e) = spread over tasks, v(e) = spread over configurations; C (n, n)
+configuration kernel; Q (E, E) correlation of epochs.
 
-A new task shows y = A + B (g(c, e) + noise), with unknown location A and scale B and g drawn from one of three hypotheses:
+A new task shows y = A + B (g(c, e) + noise), with unknown location A and scale B and g drawn from
+one of three hypotheses:
 
 | hypothesis | mean      | covariance of (c, e) and (c', e')                                              |
 |------------|-----------|---------------------------------------------------------------------------------|
@@ -12,13 +15,15 @@ A new task shows y = A + B (g(c, e) + noise), with unknown location A and scale 
 | flat       | mean_c m  | v v' (C + 1[c = c']) Q / 2: the shape of a curve, but nothing about who is good |
 | opposite   | mirrored m | as loose: m(c, e) mirrored at mean_c m(c, e), who was good is bad                  |
 
-The first two are not one Gaussian but T of them, centred at m + G D[t] with a^2 S shrunk to (1 - G^2) a^2 S: the same mean
-and covariance, but the new task may be close to one past task, which a portfolio lives on and a Gaussian has no room for.
+The first two are not one Gaussian but T of them, centred at m + G D[t] with a^2 S shrunk to (1 -
+G^2) a^2 S: the same mean and covariance, but the new task may be close to one past task, which a
+portfolio lives on and a Gaussian has no room for.
 
-U is what stays open about configurations that no past task knows. a, r, rho, Q and the noise maximise the probability of
-each past task given the others. The components are weighed by the evidence of the new task's own observations, which
-guards against a misleading history, to the power M / (M + N), as neighbouring epochs tell less than independent ones. A
-has a normal prior, B a log-normal one on a grid, both from the past tasks; predictions take their posterior means. Sample
+U is what stays open about configurations that no past task knows. a, r, rho, Q and the noise
+maximise the probability of each past task given the others. The components are weighed by the
+evidence of the new task's own observations, which guards against a misleading history, to the power
+M / (M + N), as neighbouring epochs tell less than independent ones. A has a normal prior, B a
+log-normal one on a grid, both from the past tasks; predictions take their posterior means. Sample
 covariance as a prior: empirical Bayes (as in arXiv 2602.12082); the rest is exact.
 """
 
@@ -47,7 +52,9 @@ class Amplitudes:
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One way in which the new task may relate to the past: prior weight, whether it uses the past's ranking, factor of r."""
+    """One way in which the new task may relate to the past: prior weight, whether it uses the
+    past's ranking, factor of r.
+    """
 
     name: str
     weight: float
@@ -75,7 +82,8 @@ LIMITS = {
 
 @dataclass(frozen=True)
 class Belief:
-    """The posterior over a grid: P components' weights (P,), means and standard deviations (P, pool, G), in y's own unit.
+    """The posterior over a grid: P components' weights (P,), means and standard deviations (P,
+    pool, G), in y's own unit.
 
     `lean` (T,) is how much each past task carries of the prediction.
     """
@@ -89,7 +97,10 @@ class Belief:
     @property
     def trust(self) -> dict[str, float]:
         """Posterior weight by hypothesis."""
-        return {name: float(self.weight[[n == name for n in self.names]].sum()) for name in dict.fromkeys(self.names)}
+        return {
+            name: float(self.weight[[n == name for n in self.names]].sum())
+            for name in dict.fromkeys(self.names)
+        }
 
     @property
     def expected(self) -> np.ndarray:
@@ -99,7 +110,9 @@ class Belief:
 
 @dataclass(frozen=True)
 class OnLadder:
-    """The prior at the cells of the pool's grid: deviations (T, cells), means, component centres, variances, epoch correlation (E, G)."""
+    """The prior at the cells of the pool's grid: deviations (T, cells), means, component centres,
+    variances, epoch correlation (E, G).
+    """
 
     D: np.ndarray
     mean: np.ndarray
@@ -112,7 +125,9 @@ class OnLadder:
 
 
 class CurvePrior:
-    """The prior learned from `past`; `fit` chooses the amplitudes, `believe` conditions on a new task's observations."""
+    """The prior learned from `past`; `fit` chooses the amplitudes, `believe` conditions on a new
+    task's observations.
+    """
 
     def __init__(
         self,
@@ -137,22 +152,30 @@ class CurvePrior:
         self.location_prior = float(past.location.mean()), spread
         self.amplitudes = amplitudes or self.fit()
 
-    # -- covariance ---------------------------------------------------------------------------------------------------
+    # -- covariance
+    # ---------------------------------------------------------------------------------------------------
     def residual(
         self, c1: np.ndarray, e1: np.ndarray, c2: np.ndarray, e2: np.ndarray, a: Amplitudes
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Covariance of the residual, and of the flat hypothesis, between cells (c1, e1) and (c2, e2); e counts from 0."""
+        """Covariance of the residual, and of the flat hypothesis, between cells (c1, e1) and (c2,
+        e2); e counts from 0.
+        """
         C = self.past.similarity[np.ix_(c1, c2)]
         same = c1[:, None] == c2[None]
         Q = epoch_correlation(e1 + 1.0, e2 + 1.0, a.persistent, a.length)
         tasks = self.by_task[e1][:, None] * self.by_task[e2][None]
         configs = self.by_config[e1][:, None] * self.by_config[e2][None]
         R = a.residual**2 * tasks * (a.kernel * C + (1 - a.kernel) * same) * Q
-        return R + configs * self.past.unexplained[np.ix_(c1, c2)] * Q, configs * 0.5 * (C + same) * Q
+        return R + configs * self.past.unexplained[np.ix_(c1, c2)] * Q, configs * 0.5 * (
+            C + same
+        ) * Q
 
-    # -- learning the amplitudes -----------------------------------------------------------------------------------------
+    # -- learning the amplitudes
+    # -----------------------------------------------------------------------------------------
     def fit(self, tasks: int = 12, configs: int = 24, epochs: int = 4) -> Amplitudes:
-        """Coordinate search for the amplitudes under which each of some past tasks is most probable given the others."""
+        """Coordinate search for the amplitudes under which each of some past tasks is most probable
+        given the others.
+        """
         start = Amplitudes()
         if self.T < 3:
             return start
@@ -168,7 +191,11 @@ class CurvePrior:
             held_out.append((D.T @ D / max(1, len(D) - 1), cells[t] - others.mean(axis=0)))
 
         def cost(a: Amplitudes) -> float:
-            base = self.residual(c, e, c, e, a)[0] + a.offset**2 + np.diag((a.noise * self.by_task[e]) ** 2 + 1e-9)
+            base = (
+                self.residual(c, e, c, e, a)[0]
+                + a.offset**2
+                + np.diag((a.noise * self.by_task[e]) ** 2 + 1e-9)
+            )
             total = 0.0
             for S, y in held_out:
                 L = cholesky(a.past**2 * S + base)
@@ -188,21 +215,32 @@ class CurvePrior:
             step **= 0.6
         return at
 
-    # -- a new task --------------------------------------------------------------------------------------------------------
+    # -- a new task
+    # --------------------------------------------------------------------------------------------------------
     def believe(self, c: np.ndarray, e: np.ndarray, y: np.ndarray, ladder: np.ndarray) -> Belief:
-        """Condition on values `y` (N,) at configurations `c`, epochs `e` (from 0); predict the pool at the epochs `ladder`."""
+        """Condition on values `y` (N,) at configurations `c`, epochs `e` (from 0); predict the pool
+        at the epochs `ladder`.
+        """
         a, pool, G, N = self.amplitudes, self.past.pool, self.particle, len(y)
         prior = self.on_ladder(ladder)
         D_at = self.D[:, c, e] * (a.past / np.sqrt(max(1, self.T - 1)))  # (T, N)
         noise, shift = np.diag((a.noise * self.by_task[e]) ** 2 + 1e-9), a.offset**2
         S_oo, S_of = D_at.T @ D_at, D_at.T @ prior.D * (a.past / np.sqrt(max(1, self.T - 1)))
-        (R_oo, F_oo), (R_of, F_of) = self.residual(c, e, c, e, a), self.on_grid(c, e, ladder, prior.Q)
+        (R_oo, F_oo), (R_of, F_of) = (
+            self.residual(c, e, c, e, a),
+            self.on_grid(c, e, ladder, prior.Q),
+        )
         log_weight, means, stds, leans = [], [], [], []
         for h in self.hypotheses:
             if h.ranked:
-                at_mean = self.mean[c, e] + G * self.D[:, c, e] if G else self.mean[None, c, e]  # (P, N)
+                # (P, N)
+                at_mean = self.mean[c, e] + G * self.D[:, c, e] if G else self.mean[None, c, e]
                 left, r = 1 - G**2, h.factor**2
-                K, cross, var = left * S_oo + r * R_oo, left * S_of + r * R_of, left * prior.S + r * prior.R
+                K, cross, var = (
+                    left * S_oo + r * R_oo,
+                    left * S_of + r * R_of,
+                    left * prior.S + r * prior.R,
+                )
                 centre = prior.centres if G else prior.mean[None]  # (P, cells)
             elif h.mirrored:
                 at_mean, centre = (
@@ -220,11 +258,19 @@ class CurvePrior:
             V = whiten(L, cross + shift) if N else cross
             means.append(A[:, None] + B[:, None] * (centre + rest.T @ V))
             stds.append(B[:, None] * np.sqrt(np.maximum(var + shift - (V**2).sum(axis=0), 1e-12)))
-            log_weight.append(np.log(h.weight / P) + evidence * self.tempering / (self.tempering + N))
+            log_weight.append(
+                np.log(h.weight / P) + evidence * self.tempering / (self.tempering + N)
+            )
             w = np.zeros((self.T, P))
             if h.ranked:
                 if N:
-                    w = (1 - G**2) * a.past / np.sqrt(max(1, self.T - 1)) * D_at @ np.linalg.solve(L.T, rest)
+                    w = (
+                        (1 - G**2)
+                        * a.past
+                        / np.sqrt(max(1, self.T - 1))
+                        * D_at
+                        @ np.linalg.solve(L.T, rest)
+                    )
                 w = 1.0 / self.T + w - w.mean(axis=0)
                 if G:
                     w += G * (np.eye(self.T) - 1.0 / self.T)
@@ -235,10 +281,18 @@ class CurvePrior:
         lean = np.maximum(np.concatenate(leans, axis=1) @ weight, 0.0)
         names = tuple(h.name for h, w in zip(self.hypotheses, log_weight, strict=True) for _ in w)
         shape = (len(weight), pool, len(ladder))
-        return Belief(weight, np.concatenate(means).reshape(shape), np.concatenate(stds).reshape(shape), lean, names)
+        return Belief(
+            weight,
+            np.concatenate(means).reshape(shape),
+            np.concatenate(stds).reshape(shape),
+            lean,
+            names,
+        )
 
     def on_ladder(self, ladder: np.ndarray) -> "OnLadder":
-        """What of the prior at the pool's cells does not depend on the observations; kept for the ladder asked for last."""
+        """What of the prior at the pool's cells does not depend on the observations; kept for the
+        ladder asked for last.
+        """
         key = ladder.tobytes()
         if self._ladder is None or self._ladder[0] != key:
             a, pool = self.amplitudes, self.past.pool
@@ -250,12 +304,18 @@ class CurvePrior:
             S = a.past**2 * (D**2).sum(axis=0) / max(1, self.T - 1)
             flat = np.broadcast_to(self.flat_mean[ladder], F.shape)
             Q = epoch_correlation(np.arange(1.0, self.E + 1), ladder + 1.0, a.persistent, a.length)
-            part = OnLadder(D, mean, mean + self.particle * D, flat.ravel(), S, R.ravel(), F.ravel(), Q)
+            part = OnLadder(
+                D, mean, mean + self.particle * D, flat.ravel(), S, R.ravel(), F.ravel(), Q
+            )
             self._ladder = (key, part)
         return self._ladder[1]
 
-    def on_grid(self, c: np.ndarray, e: np.ndarray, ladder: np.ndarray, Q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """`residual` between the cells (c, e) and the pool's whole grid: products of a (N, n) and a (N, G) part."""
+    def on_grid(
+        self, c: np.ndarray, e: np.ndarray, ladder: np.ndarray, Q: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """`residual` between the cells (c, e) and the pool's whole grid: products of a (N, n) and a
+        (N, G) part.
+        """
         a, pool, N = self.amplitudes, self.past.pool, len(c)
         C = self.past.similarity[c, :pool]
         same = c[:, None] == np.arange(pool)[None]
@@ -270,10 +330,11 @@ class CurvePrior:
     def placed(
         self, L: np.ndarray, mean: np.ndarray, y: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Expected location A and scale B, log evidence of y with both integrated out, and the whitened rest (N,).
+        """Expected location A and scale B, log evidence of y with both integrated out, and the
+        whitened rest (N,).
 
-        For each B of the grid, (y - A) / B - mean is normal with covariance L L^T plus (variance of A) / B^2 in every cell:
-        a rank-one change of the same factor.
+        For each B of the grid, (y - A) / B - mean is normal with covariance L L^T plus (variance of
+        A) / B^2 in every cell: a rank-one change of the same factor.
         """
         (a0, a_sd), (b0, b_sd) = self.location_prior, self.scale_prior
         P = len(mean)
@@ -288,7 +349,12 @@ class CurvePrior:
         variance = (a_sd / B) ** 2
         inflation = 1 + variance * (one @ one)
         quadratic = quadratic - variance * along**2 / inflation
-        log_p = -0.5 * quadratic - 0.5 * np.log(inflation) - len(y) * np.log(B) - 0.5 * SCALES[:, None] ** 2
+        log_p = (
+            -0.5 * quadratic
+            - 0.5 * np.log(inflation)
+            - len(y) * np.log(B)
+            - 0.5 * SCALES[:, None] ** 2
+        )
         top = log_p.max(axis=0)
         p = np.exp(log_p - top)
         evidence = top + np.log(p.mean(axis=0)) - np.log(np.diag(L)).sum()

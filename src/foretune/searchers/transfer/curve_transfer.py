@@ -1,19 +1,23 @@
-"""The default where past tasks exist: exact curve forecasts from a prior that past curves taught, spent against a deadline.
+"""The default where past tasks exist: exact curve forecasts from a prior that past curves taught,
+spent against a deadline.
 
-Each decision conditions the prior of `foretune.searchers.transfer.curve_prior` on everything observed and takes the configuration with the
-largest expected improvement that it can still reach: epochs after the deadline do not count. The deadline is the next of
-1, 2, 5, 10, 20, 50, ... full trainings, or the end of the budget, so that a study is good at any time and spends its last
-epochs on what is nearly finished. The first suggestion is the largest expected value at that deadline.
+Each decision conditions the prior of `foretune.searchers.transfer.curve_prior` on everything
+observed and takes the configuration with the largest expected improvement that it can still reach:
+epochs after the deadline do not count. The deadline is the next of 1, 2, 5, 10, 20, 50, ... full
+trainings, or the end of the budget, so that a study is good at any time and spends its last epochs
+on what is nearly finished. The first suggestion is the largest expected value at that deadline.
 
-After the first full training's worth of epochs there are two ways to go on, and the past tasks, replayed leave-one-out, say which
-(`foretune.searchers.transfer.past_policy`). Where looking at many pays, as above. Where full trainings pay, because only the last epochs tell the good
-from the best: the configuration that would most improve the past tasks' incumbents, had they spent the same epochs, weighed by
-how much the target leans on each; it is then finished unless its expected improvement vanishes. Not while the target's own
-observations speak against the history, its curves and the order of what was tried; a configuration from the end of the past's order, tried for an epoch, gives them
-the contrast to do so.
+After the first full training's worth of epochs there are two ways to go on, and the past tasks,
+replayed leave-one-out, say which (`foretune.searchers.transfer.past_policy`). Where looking at many
+pays, as above. Where full trainings pay, because only the last epochs tell the good from the best:
+the configuration that would most improve the past tasks' incumbents, had they spent the same
+epochs, weighed by how much the target leans on each; it is then finished unless its expected
+improvement vanishes. Not while the target's own observations speak against the history, its curves
+and the order of what was tried; a configuration from the end of the past's order, tried for an
+epoch, gives them the contrast to do so.
 
-Steps under way count as if they had brought what is expected of them; a trial that failed counts as the worst value seen, so
-that configurations like it are avoided.
+Steps under way count as if they had brought what is expected of them; a trial that failed counts as
+the worst value seen, so that configurations like it are avoided.
 """
 
 import math
@@ -31,15 +35,21 @@ from foretune.study.study import Step, Study
 
 LADDER = 12  # epochs at which curves are predicted, geometrically spaced
 MOST_CELLS = 400  # observations that one decision conditions on
-PERSISTENCE = 4.0  # how many times the gain of the trial under way another must promise to take its place
-NEGLIGIBLE = 0.02  # share of the largest expected improvement below which a configuration is not trained fully
-CONTRADICTED = 0.95  # trust in the hypotheses against history from which the past's favourites are left alone
-CONTROLS = 1  # configurations from the end of the past's order, each tried for an epoch after the first full training
+# how many times the gain of the trial under way another must promise to take its place
+PERSISTENCE = 4.0
+# share of the largest expected improvement below which a configuration is not trained fully
+NEGLIGIBLE = 0.02
+# trust in the hypotheses against history from which the past's favourites are left alone
+CONTRADICTED = 0.95
+# configurations from the end of the past's order, each tried for an epoch after the first full
+# training
+CONTROLS = 1
 CONTROL_SHARE = 8  # epochs before the next deadline that each of them takes
 
 
 class CurveTransfer(Searcher):
-    """Expected improvement that is reachable before the next deadline, under a prior learned from past curves.
+    """Expected improvement that is reachable before the next deadline, under a prior learned from
+    past curves.
 
     The fitted prior is a cache: it is derived again from the past tasks by a fresh searcher.
     """
@@ -49,17 +59,20 @@ class CurveTransfer(Searcher):
     def __init__(self, growth: float = 0.25):
         if not 0 <= growth <= 10:
             raise BadInput(
-                f"growth={growth} must be from 0 (one epoch per step) to 10 (steps of ten times the epochs so far)"
+                f"growth={growth} must be from 0 (one epoch per step) to 10 (steps of ten "
+                "times the epochs so far)"
             )
         self.growth = growth
         self._belief: tuple[Any, Belief] | None = None
 
-    # -- what is believed --------------------------------------------------------------------------------------------------
+    # -- what is believed
+    # --------------------------------------------------------------------------------------------------
     def prior(self, study: Study) -> CurvePrior:
         """The prior for this study's past and pool."""
         if study.past is None or not study.past.tasks:
             raise BadInput(
-                "curve-transfer starts from past tasks and there are none: give a meta-dataset, or take --method hyperband"
+                "curve-transfer starts from past tasks and there are none: give a "
+                "meta-dataset, or take --method hyperband"
             )
         return learned_from_past(study, self.name, CurvePrior)
 
@@ -69,7 +82,13 @@ class CurveTransfer(Searcher):
 
     def belief(self, study: Study) -> Belief:
         """The posterior on (configuration, ladder epoch), configurations first."""
-        key = (id(study), study.spent, len(study.configs), study.pending.tobytes(), study.failed.tobytes())
+        key = (
+            id(study),
+            study.spent,
+            len(study.configs),
+            study.pending.tobytes(),
+            study.failed.tobytes(),
+        )
         if self._belief is None or self._belief[0] != key:
             prior, ladder = self.prior(study), self.ladder(study)
             c, e, y = observations(study, ladder)
@@ -78,24 +97,40 @@ class CurveTransfer(Searcher):
             if len(waiting):
                 ends = np.searchsorted(ladder, study.pending[waiting] - 1, side="right") - 1
                 expected = belief.expected[waiting, ends]
-                belief = prior.believe(np.r_[c, waiting], np.r_[e, ladder[ends]], np.r_[y, expected], ladder)
+                belief = prior.believe(
+                    np.r_[c, waiting], np.r_[e, ladder[ends]], np.r_[y, expected], ladder
+                )
             self._belief = (key, belief)
         return self._belief[1]
 
-    # -- what is done ------------------------------------------------------------------------------------------------------
+    # -- what is done
+    # ------------------------------------------------------------------------------------------------------
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """The step with the largest expected improvement reachable before the deadline; None while nothing is available."""
+        """The step with the largest expected improvement reachable before the deadline; None while
+        nothing is available.
+        """
         adopt_past(study)
         free = study.available
         if not free.any():
             fresh = draw(study, rng)
-            return None if fresh is None else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
+            return (
+                None
+                if fresh is None
+                else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
+            )
         left = until_deadline(study)
         ladder = self.ladder(study)
         belief = self.belief(study)
         control = self.control(study)
         if control is not None:
-            return self.step(study, control, 1, belief, "control: is what was poor on past tasks poor here too", None)
+            return self.step(
+                study,
+                control,
+                1,
+                belief,
+                "control: is what was poor on past tasks poor here too",
+                None,
+            )
         reach = (ladder >= study.epoch[:, None]) & (ladder < study.epoch[:, None] + left)  # (n, G)
         short = free & ~reach.any(axis=1)
         reach[short, (ladder >= study.epoch[short, None]).argmax(axis=1)] = True
@@ -106,7 +141,9 @@ class CurveTransfer(Searcher):
             value = np.tensordot(belief.weight[heavy], gain, axes=1)
         else:
             value = belief.expected
-        ahead = np.where((ladder >= study.epoch[:, None]) & free[:, None], value, -np.inf).max(axis=1)
+        ahead = np.where((ladder >= study.epoch[:, None]) & free[:, None], value, -np.inf).max(
+            axis=1
+        )
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
         gains = self.full_gains(study, belief, left)
         worth = free & (ahead > NEGLIGIBLE * ahead.max())
@@ -120,10 +157,11 @@ class CurveTransfer(Searcher):
         return self.step(study, config_id, left, belief, f"{why}: {what}", float(value[config_id]))
 
     def control(self, study: Study) -> int | None:
-        """After the first full training: a configuration from the middle or end of the past's order, until `CONTROLS` of them were tried.
+        """After the first full training: a configuration from the middle or end of the past's
+        order, until `CONTROLS` of them were tried.
 
-        All that is tried on the past's advice alone may be equally good or equally bad: without a contrast, a misleading history
-        looks like a hard task.
+        All that is tried on the past's advice alone may be equally good or equally bad: without a
+        contrast, a misleading history looks like a hard task.
         """
         count = min(CONTROLS, until_deadline(study) // CONTROL_SHARE)
         if study.budget - study.remaining < study.max_epoch:
@@ -139,10 +177,11 @@ class CurveTransfer(Searcher):
         return fresh[0] if fresh else None
 
     def full_gains(self, study: Study, belief: Belief, left: int) -> np.ndarray | None:
-        """By how much each configuration, trained on until the deadline, would lower the past tasks' normalized regret, (n,).
+        """By how much each configuration, trained on until the deadline, would lower the past
+        tasks' normalized regret, (n,).
 
-        Their incumbents are those after the epochs that this study has spent. None in a study's first full training, where the past
-        prefers probing, or where the target contradicts it.
+        Their incumbents are those after the epochs that this study has spent. None in a study's
+        first full training, where the past prefers probing, or where the target contradicts it.
         """
         used = study.budget - study.remaining
         if used < study.max_epoch:
@@ -150,7 +189,9 @@ class CurveTransfer(Searcher):
         if contradicted(belief) and concordance(study, self.prior(study).past) <= 0.5:
             return None
         trainings = min(10, max(2, round((used + left) / study.max_epoch)))
-        if not learned_from_past(study, (self.name, trainings), lambda past: full_trainings_pay(past.Z, trainings)):
+        if not learned_from_past(
+            study, (self.name, trainings), lambda past: full_trainings_pay(past.Z, trainings)
+        ):
             return None
         best = learned_from_past(study, (self.name, "best so far"), best_so_far)  # (T, n, E)
         started = np.flatnonzero(study.epoch)
@@ -162,8 +203,12 @@ class CurveTransfer(Searcher):
             gain[study.order[-1][0]] *= PERSISTENCE
         return np.asarray(gain)
 
-    def step(self, study: Study, config_id: int, left: int, belief: Belief, why: str, gain: float | None) -> Step:
-        """A step of `config_id`, longer the longer it has trained, with the past tasks that speak for it."""
+    def step(
+        self, study: Study, config_id: int, left: int, belief: Belief, why: str, gain: float | None
+    ) -> Step:
+        """A step of `config_id`, longer the longer it has trained, with the past tasks that speak
+        for it.
+        """
         start = int(study.epoch[config_id])
         length = max(1, int(start * self.growth))
         stop = min(start + min(length, left), study.max_epoch)
@@ -175,7 +220,9 @@ class CurveTransfer(Searcher):
         return Step(config_id, start, stop, because)
 
     def final(self, study: Study) -> np.ndarray:
-        """Best value that each configuration has shown or is expected to show by its last epoch, (n,)."""
+        """Best value that each configuration has shown or is expected to show by its last epoch,
+        (n,).
+        """
         ladder = self.ladder(study)
         expected = self.belief(study).expected
         ahead = np.where(ladder >= study.epoch[:, None], expected, -np.inf).max(axis=1)
@@ -183,7 +230,9 @@ class CurveTransfer(Searcher):
         return np.maximum(ahead, study.best)
 
     def recommend(self, study: Study) -> int | None:
-        """The configuration expected to be best when fully trained; before any observation, the past's."""
+        """The configuration expected to be best when fully trained; before any observation, the
+        past's.
+        """
         return int(self.final(study).argmax()) if len(study.configs) else None
 
 
@@ -193,7 +242,8 @@ def contradicted(belief: Belief) -> bool:
 
 
 def concordance(study: Study, past: PastCurves) -> float:
-    """Share of the pairs of tried configurations that the past's mean orders as this study does, at the last epoch that both reached.
+    """Share of the pairs of tried configurations that the past's mean orders as this study does, at
+    the last epoch that both reached.
 
     Pairs weigh by how far apart the past has them; 1 without any pair.
     """
@@ -208,14 +258,18 @@ def concordance(study: Study, past: PastCurves) -> float:
 
 
 def best_so_far(past: PastCurves) -> np.ndarray:
-    """Running maxima of the pool's past curves in units of each task's spread between configurations, (T, pool, E)."""
+    """Running maxima of the pool's past curves in units of each task's spread between
+    configurations, (T, pool, E).
+    """
     best = np.maximum.accumulate(past.Z[:, : past.pool], axis=2)
     spread = np.ptp(best[:, :, -1], axis=1)
     return np.asarray(best / np.where(spread > 0, spread, 1.0)[:, None, None])
 
 
 def until_deadline(study: Study) -> int:
-    """Epochs to the next of 1, 2, 5, 10, ... full trainings, pending steps counted as spent; at most what remains, at least 1."""
+    """Epochs to the next of 1, 2, 5, 10, ... full trainings, pending steps counted as spent; at
+    most what remains, at least 1.
+    """
     used = study.budget - study.remaining
     decade = 1
     while True:
@@ -227,7 +281,8 @@ def until_deadline(study: Study) -> int:
 
 
 def observations(study: Study, ladder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells (c, e) and values to condition on: of each curve the ladder's epochs and the last two, a failure as the worst value.
+    """Cells (c, e) and values to condition on: of each curve the ladder's epochs and the last two,
+    a failure as the worst value.
 
     Beyond `MOST_CELLS` only every other, fourth, ... ladder epoch is kept besides the last.
     """

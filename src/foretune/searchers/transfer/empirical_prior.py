@@ -1,9 +1,12 @@
-"""Bayesian optimisation with a prior that is estimated from the past tasks: two plain methods, as marks to beat.
+"""Bayesian optimisation with a prior that is estimated from the past tasks: two plain methods, as
+marks to beat.
 
-`EmpiricalPrior` (Wang, Kim and Kaelbling, NeurIPS 2018; HyperBO) sees a configuration's best value only: mean and covariance
-(n, n) over past tasks, each task at location 0 and scale 1; every configuration is trained to the end, the next one is the
-one with the largest expected improvement. `TaskWeights` sees whole curves: the target is the past tasks' mean plus their
-deviations B^T w with w ~ N(0, I), whose posterior is exact; one epoch at a time by expected improvement at the last epoch.
+`EmpiricalPrior` (Wang, Kim and Kaelbling, NeurIPS 2018; HyperBO) sees a configuration's best value
+only: mean and covariance (n, n) over past tasks, each task at location 0 and scale 1; every
+configuration is trained to the end, the next one is the one with the largest expected improvement.
+`TaskWeights` sees whole curves: the target is the past tasks' mean plus their deviations B^T w with
+w ~ N(0, I), whose posterior is exact; one epoch at a time by expected improvement at the last
+epoch.
 """
 
 import numpy as np
@@ -24,35 +27,49 @@ class WithPast(Searcher):
         """The study's past. Raises `BadInput` without past tasks."""
         if study.past is None or not study.past.tasks:
             raise BadInput(
-                f"{self.name} starts from past tasks and there are none: give a meta-dataset, or take --method hyperband"
+                f"{self.name} starts from past tasks and there are none: give a meta-dataset, "
+                "or take --method hyperband"
             )
         return learned_from_past(study, "past", lambda past: past)
 
 
 class EmpiricalPrior(WithPast):
-    """Expected improvement under the past tasks' sample mean and covariance of best values; full trainings."""
+    """Expected improvement under the past tasks' sample mean and covariance of best values; full
+    trainings.
+    """
 
     name = "empirical-prior"
 
     def __init__(self, noise: float = 0.05):
         if not noise > 0:
-            raise BadInput(f"noise={noise} must be positive (in standard deviations between configurations)")
+            raise BadInput(
+                f"noise={noise} must be positive (in standard deviations between configurations)"
+            )
         self.noise = noise
 
     def posterior(self, study: Study) -> tuple[np.ndarray, np.ndarray, float, PastCurves]:
-        """Mean, standard deviation (n,) and incumbent of the standardised best values, and the past."""
+        """Mean, standard deviation (n,) and incumbent of the standardised best values, and the
+        past.
+        """
         past = self.past(study)
         best = past.Z.max(axis=2)[:, : past.pool]  # (T, n)
-        best = (best - best.mean(axis=1, keepdims=True)) / np.maximum(best.std(axis=1, keepdims=True), 1e-9)
+        best = (best - best.mean(axis=1, keepdims=True)) / np.maximum(
+            best.std(axis=1, keepdims=True), 1e-9
+        )
         mean, D = best.mean(axis=0), best - best.mean(axis=0)
         S = D.T @ D / max(1, len(D) - 1)
         S = 0.9 * S + 0.1 * np.diag(np.diag(S) + 0.1)  # few tasks: shrunk towards independence
-        done = np.flatnonzero(np.isfinite(study.best) & ((study.epoch >= study.max_epoch) | study.failed))
+        done = np.flatnonzero(
+            np.isfinite(study.best) & ((study.epoch >= study.max_epoch) | study.failed)
+        )
         if not len(done):
             return mean, np.sqrt(np.diag(S)), -np.inf, past
         y = study.best[done]
         spread = y.std() if len(y) > 2 else 0.0
-        location, scale = y.mean() - past.scale.mean() * mean[done].mean(), max(float(past.scale.mean()), 1e-9)
+        location, scale = (
+            y.mean() - past.scale.mean() * mean[done].mean(),
+            max(float(past.scale.mean()), 1e-9),
+        )
         if spread > 0 and mean[done].std() > 0.05:
             scale = spread / float(np.sqrt(mean[done].var() + np.diag(S)[done].mean()))
             location = y.mean() - scale * mean[done].mean()
@@ -62,7 +79,9 @@ class EmpiricalPrior(WithPast):
         return mean + shift, np.sqrt(variance), float(z.max()), past
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """A paused trial to its end, else the configuration with the largest expected improvement, fully."""
+        """A paused trial to its end, else the configuration with the largest expected improvement,
+        fully.
+        """
         adopt_past(study)
         paused = best_paused(study, "finish what was begun")
         if paused is not None:
@@ -73,7 +92,9 @@ class EmpiricalPrior(WithPast):
             return (
                 None
                 if fresh is None
-                else Step(fresh, 0, study.max_epoch, {"why": "no known configuration is left: random"})
+                else Step(
+                    fresh, 0, study.max_epoch, {"why": "no known configuration is left: random"}
+                )
             )
         mean, std, best, past = self.posterior(study)
         value = mean if best == -np.inf else expected_gain(mean, std, best)
@@ -83,12 +104,16 @@ class EmpiricalPrior(WithPast):
             c,
             int(study.epoch[c]),
             study.max_epoch,
-            {"why": "largest expected improvement when fully trained", "past": lean or support(study, c)},
+            {
+                "why": "largest expected improvement when fully trained",
+                "past": lean or support(study, c),
+            },
         )
 
 
 class TaskWeights(WithPast):
-    """target = mean + B^T w, w ~ N(0, I): a linear model in the past tasks' raw curves; expected improvement at the last epoch.
+    """target = mean + B^T w, w ~ N(0, I): a linear model in the past tasks' raw curves; expected
+    improvement at the last epoch.
 
     With `budgeted`, the last epoch that the remaining budget can reach counts instead.
     """
@@ -97,11 +122,17 @@ class TaskWeights(WithPast):
 
     def __init__(self, noise: float = 0.02, budgeted: bool = False):
         if not noise > 0:
-            raise BadInput(f"noise={noise} must be positive (in the metric's unit, by the past's spread)")
+            raise BadInput(
+                f"noise={noise} must be positive (in the metric's unit, by the past's spread)"
+            )
         self.noise, self.budgeted = noise, budgeted
 
-    def posterior(self, study: Study, last: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, PastCurves]:
-        """Mean and standard deviation (n,) at epochs `last` (n,), the weights (T,), and the past."""
+    def posterior(
+        self, study: Study, last: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, PastCurves]:
+        """Mean and standard deviation (n,) at epochs `last` (n,), the weights (T,), and the
+        past.
+        """
         past = self.past(study)
         raw = past.Z[:, : past.pool] * past.scale[:, None, None] + past.location[:, None, None]
         unit = float(raw.std()) or 1.0
@@ -122,15 +153,26 @@ class TaskWeights(WithPast):
         free = study.available
         if not free.any():
             fresh = draw(study, rng)
-            return None if fresh is None else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
-        reach = study.epoch + study.remaining if self.budgeted else np.full(len(study.configs), study.max_epoch)
+            return (
+                None
+                if fresh is None
+                else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
+            )
+        reach = (
+            study.epoch + study.remaining
+            if self.budgeted
+            else np.full(len(study.configs), study.max_epoch)
+        )
         last = np.clip(reach, 1, study.max_epoch) - 1
         mean, std, w, past = self.posterior(study, last)
         incumbent = study.incumbent
         value = mean if incumbent is None else expected_gain(mean, std, incumbent[2])
         c = int(np.where(free, value, -np.inf).argmax())
         start = int(study.epoch[c])
-        because = {"why": "largest expected improvement", "past": shares(1 / len(w) + w - w.mean(), past.tasks)}
+        because = {
+            "why": "largest expected improvement",
+            "past": shares(1 / len(w) + w - w.mean(), past.tasks),
+        }
         return Step(c, start, start + 1, because)
 
     def recommend(self, study: Study) -> int | None:

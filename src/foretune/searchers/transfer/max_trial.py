@@ -1,7 +1,9 @@
-"""Max-Trial-GP-UCB (AT2 paper, section 3.4) over any model of the target's curves: the paper runs all of its baselines with it.
+"""Max-Trial-GP-UCB (AT2 paper, section 3.4) over any model of the target's curves: the paper runs
+all of its baselines with it.
 
-The configuration with the largest mean + eta std over its epochs not yet observed is trained for its next epoch; recommended
-is the one with the largest mean over all epochs. A step takes one epoch.
+The configuration with the largest mean + eta std over its epochs not yet observed is trained for
+its next epoch; recommended is the one with the largest mean over all epochs. A step takes one
+epoch.
 """
 
 from dataclasses import replace
@@ -18,9 +20,11 @@ from foretune.study.study import Step, Study
 
 
 class MaxTrial(Searcher):
-    """A searcher by a model's predictions; a subclass says what `learn` makes of the past and `predict` of the observations.
+    """A searcher by a model's predictions; a subclass says what `learn` makes of the past and
+    `predict` of the observations.
 
-    What was learned and predicted last is a cache: a fresh searcher derives both again from the study.
+    What was learned and predicted last is a cache: a fresh searcher derives both again from the
+    study.
     """
 
     name: ClassVar[str] = "max-trial"
@@ -32,29 +36,44 @@ class MaxTrial(Searcher):
         self._predicted: tuple[Any, tuple[np.ndarray, np.ndarray]] | None = None
 
     def learn(self, study: Study, past: PastCurves) -> Any:
-        """Whatever the model takes from past tasks; past.Z (T, n, E) are their curves of one location and scale."""
+        """Whatever the model takes from past tasks; past.Z (T, n, E) are their curves of one
+        location and scale.
+        """
         raise TypeError(f"{type(self).__name__} does not say what it learns")
 
     def predict(self, learned: Any, study: Study, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation (pool, E) of the target given `Y` (pool, E), NaN where not observed."""
+        """Mean and standard deviation (pool, E) of the target given `Y` (pool, E), NaN where not
+        observed.
+        """
         raise TypeError(f"{type(self).__name__} does not say what it predicts")
 
     def lean(self, learned: Any, study: Study, config_id: int) -> dict[str, float]:
-        """The past tasks that a suggestion leans on, as shares; by default those that speak for the configuration."""
+        """The past tasks that a suggestion leans on, as shares; by default those that speak for the
+        configuration.
+        """
         return support(study, config_id)
 
     def learned(self, study: Study) -> Any:
         """`learn`, once per past and pool."""
         if study.past is None or not study.past.tasks:
             raise BadInput(
-                f"{self.name} starts from past tasks and there are none: give a meta-dataset, or take --method hyperband"
+                f"{self.name} starts from past tasks and there are none: give a meta-dataset, "
+                "or take --method hyperband"
             )
         key = (self.name, *sorted((k, v) for k, v in vars(self).items() if not k.startswith("_")))
         return learned_from_past(study, key, lambda past: self.learn(study, past))
 
     def predicted(self, study: Study) -> tuple[np.ndarray, np.ndarray]:
-        """`predict`, once per state of the study. Failures count as the worst value seen, steps under way as what is expected."""
-        key = (id(study), study.spent, len(study.configs), study.pending.tobytes(), study.failed.tobytes())
+        """`predict`, once per state of the study. Failures count as the worst value seen, steps
+        under way as what is expected.
+        """
+        key = (
+            id(study),
+            study.spent,
+            len(study.configs),
+            study.pending.tobytes(),
+            study.failed.tobytes(),
+        )
         if self._predicted is None or self._predicted[0] != key:
             learned, Y = self.learned(study), study.Y.copy()
             seen = np.isfinite(Y)
@@ -74,15 +93,24 @@ class MaxTrial(Searcher):
         return study.available
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """The next epoch of the configuration with the largest upper confidence bound at any epoch ahead of it."""
+        """The next epoch of the configuration with the largest upper confidence bound at any epoch
+        ahead of it.
+        """
         adopt_past(study)
         if not study.available.any():
             fresh = draw(study, rng)
-            return None if fresh is None else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
+            return (
+                None
+                if fresh is None
+                else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
+            )
         free = self.candidates(study)
         value = max_trial(*self.predicted(study), study.epoch, self.eta)
         c = int(np.where(free, value, -np.inf).argmax())
-        because = {"why": f"largest mean + {self.eta:g} std ahead", "past": self.lean(self.learned(study), study, c)}
+        because = {
+            "why": f"largest mean + {self.eta:g} std ahead",
+            "past": self.lean(self.learned(study), study, c),
+        }
         return Step(c, int(study.epoch[c]), int(study.epoch[c]) + 1, because)
 
     def recommend(self, study: Study) -> int | None:
@@ -92,7 +120,9 @@ class MaxTrial(Searcher):
 
 
 def support(study: Study, config_id: int) -> dict[str, float]:
-    """How much each past task speaks for a configuration: 1 - its normalized regret there, as shares; at most five tasks."""
+    """How much each past task speaks for a configuration: 1 - its normalized regret there, as
+    shares; at most five tasks.
+    """
     past = learned_from_past(study, "past", lambda past: past)
     best = learned_from_past(study, "best", lambda past: past.Z.max(axis=2)[:, : past.pool])
     return speaking_for(best, past.tasks, config_id)
@@ -106,8 +136,14 @@ def sourced(step: Step | None, study: Study) -> Step | None:
 
 
 def shares(weights: np.ndarray, tasks: tuple[str, ...], most: int = 5) -> dict[str, float]:
-    """The largest of the weights (T,), as shares of their sum, by task; at most five, none for weights that are all 0."""
+    """The largest of the weights (T,), as shares of their sum, by task; at most five, none for
+    weights that are all 0.
+    """
     weights = np.maximum(weights, 0.0)
     total = float(weights.sum())
     top = np.argsort(-weights, kind="stable")[:most]
-    return {tasks[k]: round(float(weights[k] / total), 3) for k in top if weights[k] > 0} if total > 0 else {}
+    return (
+        {tasks[k]: round(float(weights[k] / total), 3) for k in top if weights[k] > 0}
+        if total > 0
+        else {}
+    )

@@ -1,12 +1,15 @@
-"""Past tasks' curves on the configurations of a study, made comparable: one location and scale per task, holes filled.
+"""Past tasks' curves on the configurations of a study, made comparable: one location and scale per
+task, holes filled.
 
-Notation: T past tasks, n configurations (the study's pool first, then those that only the past knows), E epochs of the
-study. Z[t] = (Y[t] - location[t]) / scale[t]; mean = their average; D[t] = Z[t] - mean.
+Notation: T past tasks, n configurations (the study's pool first, then those that only the past
+knows), E epochs of the study. Z[t] = (Y[t] - location[t]) / scale[t]; mean = their average; D[t] =
+Z[t] - mean.
 
-Holes (never trained, stopped early, a past of fewer epochs) are filled by conditional means: along the epochs from what
-the same curve shows, else from the other configurations of the task through the configuration kernel. A cell that diverged
-counts as the task's worst value. A configuration that no task knows gets the kernel average of those known, and
-`unexplained` says how much of the spread between configurations is then left open.
+Holes (never trained, stopped early, a past of fewer epochs) are filled by conditional means: along
+the epochs from what the same curve shows, else from the other configurations of the task through
+the configuration kernel. A cell that diverged counts as the task's worst value. A configuration
+that no task knows gets the kernel average of those known, and `unexplained` says how much of the
+spread between configurations is then left open.
 """
 
 from collections.abc import Callable, Hashable
@@ -29,9 +32,11 @@ RIDGE = 0.05  # share of a configuration's value that its kernel neighbours do n
 
 @dataclass(frozen=True)
 class PastCurves:
-    """Comparable past curves: `tasks` (T), `Z` (T, n, E), `location` and `scale` (T,), `X` (n, d), `unexplained` (n, n).
+    """Comparable past curves: `tasks` (T), `Z` (T, n, E), `location` and `scale` (T,), `X` (n, d),
+    `unexplained` (n, n).
 
-    `pool` of the n configurations are the study's own. `similarity` (n, n) is the configuration kernel, 1 on its diagonal.
+    `pool` of the n configurations are the study's own. `similarity` (n, n) is the configuration
+    kernel, 1 on its diagonal.
     """
 
     tasks: tuple[str, ...]
@@ -53,8 +58,11 @@ _shelves: "WeakKeyDictionary[MetaDataset, dict[Hashable, Any]]" = WeakKeyDiction
 SHELF = 8  # results kept per past
 
 
-def learned_from_past(study: "Study", key: Hashable, make: "Callable[[PastCurves], Learned]") -> Learned:
-    """What `make` derives from the study's past curves, kept as long as the past is: the same for every study of this past and pool.
+def learned_from_past(
+    study: "Study", key: Hashable, make: "Callable[[PastCurves], Learned]"
+) -> Learned:
+    """What `make` derives from the study's past curves, kept as long as the past is: the same for
+    every study of this past and pool.
 
     `key` names the method with its options. Raises `BadInput` as `past_curves` does.
     """
@@ -83,8 +91,12 @@ def length_scale(X: np.ndarray) -> float:
     return 0.5 * float(np.sqrt(np.median(apart))) if len(apart) else 1.0
 
 
-def epoch_correlation(epochs1: np.ndarray, epochs2: np.ndarray, persistent: float, length: float) -> np.ndarray:
-    """A share that lasts over all epochs and one that wanders (Ornstein-Uhlenbeck in log(1 + epoch)); epochs count from 1."""
+def epoch_correlation(
+    epochs1: np.ndarray, epochs2: np.ndarray, persistent: float, length: float
+) -> np.ndarray:
+    """A share that lasts over all epochs and one that wanders (Ornstein-Uhlenbeck in log(1 +
+    epoch)); epochs count from 1.
+    """
     apart = np.abs(np.log1p(epochs1)[:, None] - np.log1p(epochs2)[None])
     return np.asarray(persistent + (1 - persistent) * np.exp(-apart / length))
 
@@ -110,14 +122,17 @@ def past_curves(study: "Study") -> PastCurves:
     usable = np.isfinite(Y).sum(axis=(1, 2)) > 1
     if not usable.any():
         raise BadInput(
-            f"none of the {len(usable)} past task(s) has two finite values in the first {shared} epochs: there is nothing to learn from"
+            f"none of the {len(usable)} past task(s) has two finite values in the first "
+            f"{shared} epochs: there is nothing to learn from"
         )
     tasks = tuple(t for t, ok in zip(past.tasks, usable, strict=True) if ok)
     return comparable(Y[usable], X, tasks, own)
 
 
 def comparable(Y: np.ndarray, X: np.ndarray, tasks: tuple[str, ...], pool: int) -> PastCurves:
-    """Bring curves `Y` (T, n, E), NaN where unknown, to one location and scale and fill their holes."""
+    """Bring curves `Y` (T, n, E), NaN where unknown, to one location and scale and fill their
+    holes.
+    """
     similarity = radial(X, X, length_scale(X))
     seen = np.isfinite(Y)
     location, scale = standardise(Y, seen)
@@ -129,18 +144,23 @@ def comparable(Y: np.ndarray, X: np.ndarray, tasks: tuple[str, ...], pool: int) 
     if not known.all():
         new = ~known
         A = np.linalg.solve(
-            similarity[np.ix_(known, known)] + RIDGE * np.eye(known.sum()), similarity[np.ix_(known, new)]
+            similarity[np.ix_(known, known)] + RIDGE * np.eye(known.sum()),
+            similarity[np.ix_(known, new)],
         )
-        unexplained[np.ix_(new, new)] = similarity[np.ix_(new, new)] - similarity[np.ix_(new, known)] @ A
+        unexplained[np.ix_(new, new)] = (
+            similarity[np.ix_(new, new)] - similarity[np.ix_(new, known)] @ A
+        )
         unexplained[new, new] += RIDGE
     return PastCurves(tasks, Z, location, scale, X, pool, similarity, unexplained)
 
 
 def standardise(Y: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Location and scale (T,) of each task: the moments of its cells, compared with those of the same cells on average.
+    """Location and scale (T,) of each task: the moments of its cells, compared with those of the
+    same cells on average.
 
-    For full tables this is mean and standard deviation; a task of which only some cells are known is matched to the mean of
-    the others there, so that a past of good configurations only does not look like a hard task.
+    For full tables this is mean and standard deviation; a task of which only some cells are known
+    is matched to the mean of the others there, so that a past of good configurations only does not
+    look like a hard task.
     """
     T = len(Y)
     location = np.array([np.nanmean(y) for y in Y])
@@ -162,14 +182,17 @@ def standardise(Y: np.ndarray, seen: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def filled(Z: np.ndarray, seen: np.ndarray, similarity: np.ndarray) -> np.ndarray:
-    """`Z` (T, n, E) with its holes filled by conditional means; the mean over tasks first, then each task around it."""
+    """`Z` (T, n, E) with its holes filled by conditional means; the mean over tasks first, then
+    each task around it.
+    """
     count = seen.sum(axis=0)
     mean = np.where(count > 0, np.nansum(Z, axis=0) / np.maximum(count, 1), np.nan)
     per_epoch = average_by_epoch(mean)
     mean = per_epoch + completed((mean - per_epoch)[None], (count > 0)[None], similarity)[0]
     known = seen.any(axis=(0, 2))
     if not known.all():
-        # An average, not the conditional mean: that one extrapolates. Where the past knows only low learning rates, say, it makes the highest
+        # An average, not the conditional mean: that one extrapolates. Where the past knows only low
+        # learning rates, say, it makes the highest
         # the best of all, and a search would spend itself on what nobody has tried.
         weight = similarity[np.ix_(~known, known)] + 1e-12  # far from all of them: their average
         mean[~known] = weight @ mean[known] / weight.sum(axis=1, keepdims=True)
@@ -195,12 +218,16 @@ def completed(R: np.ndarray, seen: np.ndarray, similarity: np.ndarray) -> np.nda
     for k, have in enumerate(patterns):
         if have.any() and not have.all():
             rows = np.flatnonzero(member.ravel() == k)
-            weight = np.linalg.solve(Q[np.ix_(have, have)] + 1e-3 * np.eye(have.sum()), Q[np.ix_(have, ~have)])
+            weight = np.linalg.solve(
+                Q[np.ix_(have, have)] + 1e-3 * np.eye(have.sum()), Q[np.ix_(have, ~have)]
+            )
             curves[np.ix_(rows, ~have)] = curves[np.ix_(rows, have)] @ weight
     out = curves.reshape(R.shape)
     for t in range(T):
         known = seen[t].any(axis=1)
         if known.any() and not known.all():
             gram = similarity[np.ix_(known, known)] + RIDGE * np.eye(known.sum())
-            out[t, ~known] = similarity[np.ix_(~known, known)] @ np.linalg.solve(gram, out[t, known])
+            out[t, ~known] = similarity[np.ix_(~known, known)] @ np.linalg.solve(
+                gram, out[t, known]
+            )
     return out

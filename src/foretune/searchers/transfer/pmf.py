@@ -1,9 +1,10 @@
 """PMF: probabilistic matrix factorisation for tuning (Fusi, Sheth and Elibol, NeurIPS 2018).
 
-Rows are cells (configuration, epoch), columns are tasks; every task is a Gaussian process over the rows' latent positions, so
-that cells which behaved alike on past tasks are close. Latent positions come from the past tasks' matrix by its leading
-principal components (the paper's start of its GPLVM optimisation, kept here), the epoch is a further coordinate of context,
-and the kernel's length and noise maximise the past tasks' evidence. A new task needs observations of its own: without any the
+Rows are cells (configuration, epoch), columns are tasks; every task is a Gaussian process over the
+rows' latent positions, so that cells which behaved alike on past tasks are close. Latent positions
+come from the past tasks' matrix by its leading principal components (the paper's start of its GPLVM
+optimisation, kept here), the epoch is a further coordinate of context, and the kernel's length and
+noise maximise the past tasks' evidence. A new task needs observations of its own: without any the
 prediction is its prior, the past tasks' mean.
 """
 
@@ -21,7 +22,9 @@ from foretune.study.study import Study
 
 @dataclass(frozen=True)
 class Latent:
-    """Latent positions P (pool * E, q + 1), the prior mean (pool, E), kernel length, noise variance, and the past."""
+    """Latent positions P (pool * E, q + 1), the prior mean (pool, E), kernel length, noise
+    variance, and the past.
+    """
 
     P: np.ndarray
     mean: np.ndarray
@@ -31,7 +34,9 @@ class Latent:
 
 
 class PMF(MaxTrial):
-    """Gaussian processes over latent positions of cells, under Max-Trial-GP-UCB; at most `rank` latent dimensions."""
+    """Gaussian processes over latent positions of cells, under Max-Trial-GP-UCB; at most `rank`
+    latent dimensions.
+    """
 
     name = "pmf"
 
@@ -42,7 +47,9 @@ class PMF(MaxTrial):
         self.rank = rank
 
     def learn(self, study: Study, past: PastCurves) -> Latent:
-        """Latent positions by principal components, the kernel's length and noise by the evidence of the past tasks."""
+        """Latent positions by principal components, the kernel's length and noise by the evidence
+        of the past tasks.
+        """
         T, _, E = past.Z.shape
         cells = past.Z[:, : past.pool].reshape(T, -1)  # (T, pool E)
         U, s, _ = np.linalg.svd(cells.T - cells.T.mean(axis=0), full_matrices=False)
@@ -57,7 +64,10 @@ class PMF(MaxTrial):
         for length in (0.3, 0.6, 1.2, 2.4):
             K = radial(P[some], P[some], length)
             for noise in (0.001, 0.01, 0.05):
-                held = [Exact.fit(K + noise * np.eye(len(some)), z[some] - z[some].mean()).log_marginal for z in cells]
+                held = [
+                    Exact.fit(K + noise * np.eye(len(some)), z[some] - z[some].mean()).log_marginal
+                    for z in cells
+                ]
                 best = max(best, (float(np.mean(held)), length, noise))
         return Latent(P, cells.mean(axis=0).reshape(past.pool, E), best[1], best[2], past)
 

