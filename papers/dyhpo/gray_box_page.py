@@ -1,5 +1,5 @@
-"""Renew the measured tables of docs/gray-box.md from data/reports/field, which `python -m
-papers.dyhpo.field` writes.
+"""Renew the measured tables of docs/notes/gray-box.md from data/reports/field, which
+`python -m papers.dyhpo.field` writes.
 
     python -m papers.dyhpo.gray_box_page
 
@@ -7,6 +7,7 @@ What stands between `<!-- TABLE -->` and `<!-- end of TABLE -->` is replaced; th
 written by hand.
 """
 
+import textwrap
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from foretune.files import write_atomic
 from papers.dyhpo.field import FAMILY
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE, REPORTS = ROOT / "docs" / "gray-box.md", ROOT / "data" / "reports" / "field"
+PAGE, REPORTS = ROOT / "docs" / "notes" / "gray-box.md", ROOT / "data" / "reports" / "field"
 TITLES = {
     "lcbench": "LCBench, 25 tasks x 100 configurations x 51 epochs",
     "taskset": "TaskSet, 6 text tasks x 1,000 configurations x 51 steps",
@@ -114,18 +115,14 @@ def selection(name: str) -> str:
 
 def block(name: str) -> str:
     """All that is measured of a table."""
-    return "\n".join(
-        [
-            f"**{TITLES[name]}**",
-            "",
-            *regret(name),
-            *tests(name),
-            "",
-            selection(name),
-            "",
-            odd(name),
-        ],
-    )
+    lines = [f"**{TITLES[name]}**", "", *regret(name), *tests(name), ""]
+    lines += [selection(name), "", odd(name)]
+    return "\n".join(line if line.startswith("|") else wrapped(line) for line in lines)
+
+
+def wrapped(text: str) -> str:
+    """A paragraph in lines of at most 100 characters."""
+    return textwrap.fill(text, 100, break_long_words=False, break_on_hyphens=False)
 
 
 def renewed(page: str) -> str:
