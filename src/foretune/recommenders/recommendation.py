@@ -294,7 +294,7 @@ def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recom
     """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises
     `BadInput` where it is missing or does not fit `meta`.
     """
-    from foretune.recommenders.registry import load, offered, recommender
+    from foretune.recommenders.registry import entry, load, offered, recommender
 
     offered(name)
     folder = data / "models" / name
@@ -307,14 +307,10 @@ def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recom
                 f"fit it again with: python -m foretune.pipeline.recommenders"
             )
         return fitted, Own(), ""
-    made = recommender(name)
-    try:
-        return made.fit(meta, {}), Own(), ""
-    except BadInput as error:
-        if "needs the images" not in str(error):
-            raise
+    if entry(name).reads_images:
         raise BadInput(
             f"recommender {name!r} is not fitted yet ({folder} is missing): add it to "
             "recommenders.names in params.yaml, then "
             f"python -m foretune.pipeline.recommenders fits it in minutes"
-        ) from error
+        )
+    return recommender(name).fit(meta, {}), Own(), ""
