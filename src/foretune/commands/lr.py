@@ -16,6 +16,7 @@ from foretune.files import write_atomic
 from foretune.running.learning_rate import SUGGESTED, Found, learning_rate_search
 from foretune.running.tuning import check_name
 from foretune.searchers.autohyper import Rules, narrowed
+from foretune.space.parameters import coerce
 from foretune.study.study import Study
 from foretune.tasks.loading import load_task
 from foretune.training.networks import architecture
@@ -115,14 +116,17 @@ def rules_of(given: dict[str, object]) -> Rules:
     known = Rules.__dataclass_fields__
     if unknown := [name for name in given if name not in known]:
         raise BadInput(f"--option {unknown[0]!r} is none of {', '.join(known)}")
-    for name, value in given.items():
-        like = getattr(Rules(), name)
-        if isinstance(value, bool) or not isinstance(
-            value, (int, float) if isinstance(like, float) else type(like)
-        ):
-            what = {int: "a whole number", float: "a number", str: "a name"}[type(like)]
-            raise BadInput(f"--option {name}={value} must be {what}, such as {like}")
-    return replace(Rules(), **given)  # type: ignore[arg-type]
+    like = Rules()
+    rules = {
+        name: coerce(
+            type(getattr(like, name)),
+            value,
+            f"--option {name}={value}",
+            f", such as {getattr(like, name)}",
+        )
+        for name, value in given.items()
+    }
+    return replace(like, **rules)
 
 
 def write_results(study: Study, found: Found, folder: Path) -> None:

@@ -40,9 +40,7 @@ def variant(similarity: bool, adversarial: bool) -> dict[str, Any]:
 
 
 RECOMMENDERS: dict[str, Entry] = {
-    "random": Entry(
-        "foretune.recommenders.baselines:Random", "random order", reads_images=False
-    ),
+    "random": Entry("foretune.recommenders.baselines:Random", "random order", reads_images=False),
     "task-agnostic": Entry(
         "foretune.recommenders.baselines:TaskAgnostic",
         "mean normalised score over past tasks",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, at_least
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of
 from foretune.recommenders.siamese.subtasks import Gallery, cut, draw, gallery
@@ -84,16 +84,10 @@ class SiameseNearest(Recommender):
         )
         if target not in TARGETS:
             raise BadInput(f"target={target!r} must be one of {', '.join(TARGETS)}")
-        for option, least in (
-            ("k", 1),
-            ("tau", 1),
-            ("beta", 1),
-            ("group", 2),
-            ("iterations", 1),
-            ("draws", 1),
-        ):
-            if self.options[option] < least:
-                raise BadInput(f"{option}={self.options[option]} must be at least {least}")
+        at_least(
+            1, **{name: self.options[name] for name in ("k", "tau", "beta", "iterations", "draws")}
+        )
+        at_least(2, group=self.options["group"])
         if size % 8:
             raise BadInput(
                 f"size={size} must be a multiple of 8 pixels: the wing halves the edge three times"
