@@ -137,7 +137,7 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
             }
             return DaskTaskRunner(cluster_kwargs={**here, **has})
     except ImportError as error:
-        raise BadInput(f"--runner {kind} needs an extra: pip install 'foretune[{kind}]'") from error
+        raise BadInput(f"--runner {kind} needs an extra: pip install 'foretune[serve]'") from error
     raise BadInput(f"--runner {kind!r} must be one of {', '.join(RUNNERS)}")
 
 

@@ -137,8 +137,8 @@ class Service:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             # for language models; three processes that this needs not
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{ROOT / 'mlflow.db'}",
-            "MLFLOW_ARTIFACTS_DESTINATION": str(ROOT / "mlartifacts"),
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{ROOT / 'data' / 'mlflow.db'}",
+            "MLFLOW_ARTIFACTS_DESTINATION": str(ROOT / "data" / "mlartifacts"),
             "DO_NOT_TRACK": "true",
             "OMP_NUM_THREADS": "1",  # of a trial's process; trials share the cores
         }
