@@ -13,6 +13,7 @@ included.
 import argparse
 import base64
 import hashlib
+import importlib.metadata
 import json
 import os
 import secrets
@@ -29,7 +30,7 @@ from typing import Any
 
 import psutil
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, extra
 from foretune.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -252,6 +253,8 @@ def serve(
     """Start what does not run. Raises `BadInput` where a port is taken or a server does not
     start.
     """
+    with extra("serve", "the service"):
+        importlib.metadata.version("prefect")
     folder.mkdir(parents=True, exist_ok=True)
     before = Service.load(folder)
     service = before or Service(folder, token=secrets.token_hex(16))

@@ -203,22 +203,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m foretune.running.meta_train", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument(
+        "--params", type=Path, help="default: params.yaml, if there is one, else the defaults"
+    )
     parser.add_argument("--data", type=Path, default=Path("data"))
     given = parser.parse_args(argv)
     try:
-        fit(given.params, given.data)
+        here = Path("params.yaml")
+        fit(given.params or (here if here.exists() else None), given.data)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def fit(params: Path, data: Path, say: Callable[[str], None] = print) -> list[str]:
+def fit(params: Path | None, data: Path, say: Callable[[str], None] = print) -> list[str]:
     """What the command does: the recommenders of `params.yaml`, on the meta-dataset of its name as
     `foretune tune` finds it and the studies in `data`; the past tasks that are studies.
     """
-    plan = load_params(params) if params.exists() else Params()
+    plan = Params() if params is None else load_params(params)
     meta = MetaDataset.load(need("meta", Path(plan.meta_dataset.folder).name, data))
     # the images are read only where they are needed
     names = full_grid(meta).tasks if images_of(data / "studies") else []
