@@ -235,8 +235,10 @@ def tune(
     tracker = (
         None
         if tracking == "none"
-        else Tracker(tracking, warn=lambda line: print(line, file=sys.stderr))
+        else Tracker(tracking, Path(data), warn=lambda line: print(line, file=sys.stderr))
     )
+    if line := tuning.missing_history(request):
+        print(line)
     with tuning.prepared(request) as ready:
         stored = (
             Stored.of(ready.objective, f"{storage.rstrip('/')}/{ready.folder.name}")
@@ -304,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--meta", default="light", help="meta-dataset in DATA/meta, or none")
     parser.add_argument(
         "--tracking",
-        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db), or none",
+        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DATA/mlflow.db), or none",
     )
     parser.add_argument("--runner", choices=(*RUNNERS, LOCAL), default="processes")
     parser.add_argument(
