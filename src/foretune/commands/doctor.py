@@ -119,7 +119,6 @@ def contents(data: Path) -> Iterator[Finding]:
     """Prepared tasks, meta-datasets, fitted recommenders, studies."""
     from foretune import shipped
     from foretune.history.meta_dataset import MetaDataset
-    from foretune.recommenders.recommendation import DEFAULT
     from foretune.recommenders.registry import load
     from foretune.running.tuning import all_studies
     from foretune.study.study import Study
@@ -132,7 +131,7 @@ def contents(data: Path) -> Iterator[Finding]:
         "ok" if tasks else "note",
         f"{len(tasks)} prepared in {data / 'images'}{hint}",
     )
-    for name in sorted({*shipped.names("meta", data), shipped.HISTORY}):
+    for name in sorted({*shipped.names("meta", data), *shipped.SHIPPED["meta"]}):
         try:
             folder = shipped.need("meta", name, data)
             meta = MetaDataset.load(folder)
@@ -144,7 +143,7 @@ def contents(data: Path) -> Iterator[Finding]:
             )
         except BadInput as error:
             yield f"meta-dataset {name}", "wrong", str(error)
-    for name in sorted({*shipped.names("models", data), DEFAULT}):
+    for name in sorted({*shipped.names("models", data), *shipped.SHIPPED["models"]}):
         try:
             folder = shipped.need("models", name, data)
             past = load(folder).past
