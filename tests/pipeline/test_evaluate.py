@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foretune.errors import BadInput
 from foretune.evaluation.replay import Score
-from foretune.history.grid import full_grid, past_of
+from foretune.history.grid import past_of
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import Evaluate
 from foretune.pipeline.evaluate import evaluate, fingerprint, main
@@ -41,43 +40,6 @@ def without(meta: MetaDataset, cells: set[tuple[str, int]]) -> MetaDataset:
         frame[~np.array(gone)],
         **meta.about | {"tasks": meta.tasks, "max_epoch": 3},
     )
-
-
-def test_the_full_grid_of_a_full_table_is_the_table(small: MetaDataset) -> None:
-    grid = full_grid(small)
-    assert (grid.tasks, grid.config_ids) == (small.tasks, small.config_ids)
-    np.testing.assert_array_equal(grid.Y(), small.Y())
-
-
-def test_the_full_grid_leaves_out_what_lacks_most(small: MetaDataset) -> None:
-    """t3 has 2 of 6 configurations: 3 tasks x 5 configurations beat 4 x 2; one cell of t1 is
-    missing.
-    """
-    partial = without(small, {("t3", c) for c in (0, 10, 20, 30)} | {("t1", 50)})
-    grid = full_grid(partial)
-    assert grid.tasks == ["t0", "t1", "t2"]
-    assert grid.config_ids == [0, 10, 20, 30, 40]
-    assert not np.isnan(grid.Y()).any()
-
-
-def test_a_diverged_cell_is_a_finished_one(table: Callable[..., MetaDataset]) -> None:
-    values = np.full((2, 3, 3), 0.5)
-    values[0, 1, 1:] = np.nan
-    assert full_grid(table(values)).config_ids == [0, 10, 20]
-
-
-def test_no_grid(small: MetaDataset) -> None:
-    with pytest.raises(BadInput, match="no two tasks that share"):
-        full_grid(without(small, {(t, c) for t in ("t0", "t1", "t2") for c in small.config_ids}))
-
-
-def test_tasks_of_one_source_are_never_each_others_past(small: MetaDataset) -> None:
-    assert past_of(small) == {
-        "t0": ["t2", "t3"],
-        "t1": ["t2", "t3"],
-        "t2": ["t0", "t1", "t3"],
-        "t3": ["t0", "t1", "t2"],
-    }
 
 
 def test_fingerprint_follows_curves_and_plan(small: MetaDataset) -> None:
