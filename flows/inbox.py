@@ -24,7 +24,7 @@ from foretune.errors import BadInput
 from foretune.running.tuning import Tuned
 from foretune.service.inbox import Inbox, Job
 from foretune.study.study import Study
-from foretune.views.progress import describe
+from foretune.views.summary import spelled
 from foretune.views.tracking import Tracker
 
 MACHINE = (
@@ -140,7 +140,7 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
             raise ConnectionError(*told)
     return "\n".join(
         [
-            f"best configuration  {describe(tuned.best)} (epoch {tuned.epoch})",
+            f"best configuration  {spelled(tuned.best)} (epoch {tuned.epoch})",
             f"accuracy            {tuned.valid_accuracy:.4f} (valid), "
             f"{tuned.test_accuracy:.4f} (test), after {tuned.epochs_spent} epochs",
             f"report              {tuned.folder / 'report.html'}",

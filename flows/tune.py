@@ -47,7 +47,8 @@ from foretune.running.workers import Died, Ended, Event, Objective, Processes
 from foretune.study.outcome import Outcome
 from foretune.study.plan import Step
 from foretune.study.study import Study
-from foretune.views.progress import describe, progress
+from foretune.views.progress import progress
+from foretune.views.summary import spelled
 from foretune.views.tracking import Tracker
 
 LOCAL = "local"  # beside the kinds of task runners
@@ -274,7 +275,7 @@ def tune(
             if tracker:
                 tracker.close(ready.study)
     print(
-        f"best: {describe(tuned.best)}; accuracy {tuned.valid_accuracy:.4f} (valid), "
+        f"best: {spelled(tuned.best)}; accuracy {tuned.valid_accuracy:.4f} (valid), "
         f"{tuned.test_accuracy:.4f} (test); report: {report}"
     )
     return tuned

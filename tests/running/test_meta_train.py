@@ -25,6 +25,7 @@ from foretune.running.tuning import Request, prepared, tune
 from foretune.searchers.registry import searcher
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
+from foretune.study.notes import Notes
 from foretune.study.study import Plan, Study
 from foretune.training.recipe import Settings
 
@@ -56,7 +57,7 @@ def shown(world):
 
 def finished(folder, meta, task, images, *, budget=60, seed=0, **notes):
     """A study of `task` that random search has finished, as `foretune tune` leaves it."""
-    facts = {"task_hash": images.hash, "settings": asdict(Settings()), **notes}
+    facts = Notes(**{"task_hash": images.hash, "settings": asdict(Settings()), **notes})
     plan = Plan(
         task="photos",
         metric=meta.metric,
@@ -114,7 +115,7 @@ def test_the_next_tune_on_a_like_task_starts_better(data, shown, world):
         study, objective = replay_study(
             world_of_new, "new", budget=9, sources=red, method="recommended"
         )
-        notes = {"recommended": found.in_pool(world_of_new.configs)}
+        notes = Notes(recommended=found.in_pool(world_of_new.configs))
         plan = Plan(
             task="new", metric=meta.metric, goal=meta.goal, max_epoch=3, budget=9, notes=notes
         )
@@ -242,8 +243,8 @@ def test_what_tune_leaves_counts(world, tmp_path):
             data=tmp_path,
         )
         with prepared(request) as ready:
-            noted = ready.study.plan.notes["recommended"]
-            assert noted["own_studies"] == [f"{PREFIX}mine"] * own and ranked_by(
+            noted = ready.study.plan.notes.recommended
+            assert noted.own_studies == (f"{PREFIX}mine",) * own and ranked_by(
                 noted, NAME
             ).startswith(said)
             assert ("own studies" in ranked_by(noted, NAME)) == own

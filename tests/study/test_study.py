@@ -330,9 +330,7 @@ def test_a_study_read_back_is_the_same(meta, tmp_path):
     study = eventful(meta, tmp_path)
     again = Study.load(tmp_path)
     assert state(again) == state(study)
-    assert (
-        again.budget == 55 and again.plan.seconds is None and again.plan.notes["tested"] == [0, 1]
-    )
+    assert again.budget == 55 and again.plan.seconds is None and again.plan.notes.tested == (0, 1)
     assert [(s.config_id, s.start, s.stop) for s in again.pending_steps()] == [(0, 1, 3), (5, 0, 4)]
     assert again.pending_steps()[0].because == {"why": "numpy", "past": {"a": 0.5}}
     assert again.rng().random() == study.rng().random()
