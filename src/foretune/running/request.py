@@ -1,8 +1,10 @@
-"""A tuning request: what can be asked of foretune, said once.
+"""What can be asked of foretune, said once: a tuning request, and a request to collect a
+meta-dataset.
 
 The options of `foretune tune`, the parameters of the flows `tune` and `inbox`, and those of
-`foretune.tune(...)` come from these fields (`foretune.running.options`). Nothing is imported here
-that takes time.
+`foretune.tune(...)` come from the fields of `Request`; those of `python -m
+foretune.pipeline.meta_dataset` and of the flow `meta-dataset` from `CollectionRequest`
+(`foretune.running.options`). Nothing is imported here that takes time.
 """
 
 from dataclasses import dataclass, field
@@ -153,5 +155,66 @@ class Request:
             "help": "the data folder (default: $FORETUNE_DATA, else data)",
             "metavar": "FOLDER",
             "env": "FORETUNE_DATA",
+        },
+    )
+
+
+@dataclass(frozen=True)
+class CollectionRequest:
+    """Which cells of the meta-dataset are to be trained. `None` means: as `params` has it (`minutes`:
+    no limit).
+    """
+
+    tasks: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "prepared tasks to train (default: those of params.yaml)",
+            "metavar": "A,B",
+        },
+    )
+    configurations: int | None = field(
+        default=None,
+        metadata={
+            "help": "how many of the pool, in the collector's order (default: params.yaml)",
+            "least": 1,
+        },
+    )
+    minutes: float | None = field(
+        default=None,
+        metadata={"help": "submit no new work after so long; the next run goes on", "above": 0},
+    )
+    workers: int | None = field(
+        default=None, metadata={"help": "processes (default: params.yaml)", "least": 1}
+    )
+    data: Path = field(
+        default=Path("data"),
+        metadata={"help": "folder with images/ (default: data)", "metavar": "FOLDER"},
+    )
+    out: Path | None = field(
+        default=None,
+        metadata={
+            "help": "folder of the meta-dataset (default: params.yaml)",
+            "metavar": "FOLDER",
+        },
+    )
+    params: Path = field(
+        default=Path("params.yaml"),
+        metadata={
+            "help": "file of the pipeline's parameters (default: params.yaml)",
+            "metavar": "FILE",
+        },
+    )
+    seed: int | None = field(
+        default=None,
+        metadata={
+            "help": "of the trials: another one adds curves beside those there "
+            "(default: params.yaml)",
+            "least": 0,
+        },
+    )
+    rank: bool = field(
+        default=False,
+        metadata={
+            "help": "keep zero_share, the share of layers still noise (docs/notes/autohyper.md)"
         },
     )
