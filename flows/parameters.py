@@ -20,7 +20,7 @@ from foretune.running.options import Option, options_of
 from foretune.searchers.registry import METHODS
 
 F = TypeVar("F", bound=Callable[..., Any])
-JSON = {Path: str, tuple: list[str], dict: dict[str, Any]}
+JSON: dict[type, Any] = {Path: str, tuple: list[str], dict: dict[str, Any]}
 CHOICES = {"method": list(METHODS)}  # of the form, by the field's name
 
 

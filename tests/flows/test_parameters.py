@@ -107,7 +107,9 @@ def test_python_takes_all_options() -> None:
             assert request_from("x", **{field.name: value}) == Request("x")
     for field in fields(Settings):
         value = getattr(Settings(), field.name)
-        assert request_from("x", **{field.name: value}) == Request("x", settings={field.name: value})
+        assert request_from("x", **{field.name: value}) == Request(
+            "x", settings={field.name: value}
+        )
 
 
 def test_every_field_says_what_it_is() -> None:

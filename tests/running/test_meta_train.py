@@ -21,7 +21,8 @@ from foretune.recommenders.recommendation import recommend
 from foretune.recommenders.registry import load, recommender
 from foretune.running.meta_train import finished_studies, main, train, with_studies
 from foretune.running.objectives.replay import Replay
-from foretune.running.tuning import Request, prepared, tune
+from foretune.running.request import Request
+from foretune.running.tuning import prepared, tune_request
 from foretune.searchers.registry import searcher
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
@@ -224,7 +225,9 @@ def test_what_tune_leaves_counts(world, tmp_path):
     )
     meta.save(tmp_path / "meta" / "light")
     world.new[0].save(tmp_path / "images" / "photos.npz")
-    tune(Request("photos", budget=6, method="random", workers=1, study="mine", data=tmp_path))
+    tune_request(
+        Request("photos", budget=6, method="random", workers=1, study="mine", data=tmp_path)
+    )
     assert train(meta, world.past, [NAME], tmp_path, say=lambda line: None) == [f"{PREFIX}mine"]
     found = recommend("photos", data=tmp_path, recommender=NAME)
     assert found.known_as == f"{PREFIX}mine" and len(found.own.measured[f"{PREFIX}mine"]) == 3
