@@ -208,8 +208,10 @@ def tune(
     tracker = (
         None
         if tracking == "none"
-        else Tracker(tracking, warn=lambda line: print(line, file=sys.stderr))
+        else Tracker(tracking, request.data, warn=lambda line: print(line, file=sys.stderr))
     )
+    if line := tuning.missing_history(request):
+        print(line)
     with tuning.prepared(request) as ready, ExitStack() as closing:
         tuned = trained(ready, place, tracker, closing)
         for kind in tuning.BASELINES if request.compare else ():
@@ -283,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_options(parser, Request)
     parser.add_argument(
         "--tracking",
-        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db), or none",
+        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DATA/mlflow.db), or none",
     )
     parser.add_argument(
         "--runner",

@@ -30,7 +30,7 @@ class MetaDatasetPlan:
     `held_out`.
     """
 
-    folder: str = "data/meta/light"
+    folder: str = "src/foretune/shipped/meta/light"
     tasks: tuple[str, ...] = ()
     configurations: int = 108
     seed: int = 0
@@ -91,7 +91,7 @@ class RecommendersPlan:
     """
 
     names: tuple[str, ...] = ("hyperstar",)
-    folder: str = "data/models"
+    folder: str = "src/foretune/shipped/models"
     seed: int = 0
 
 

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if (folder / "study.json").exists():
         print(f"  goes on with {folder}: {Study.load(folder).spent} epochs are there")
-    tracker = None if args.tracking == "none" else Tracker(args.tracking, warn=_warn)
+    tracker = None if args.tracking == "none" else Tracker(args.tracking, args.data, warn=_warn)
     seen: list[Study] = []
 
     def changed(study: Study) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from foretune import shipped
 from foretune.training.settings import Settings
 
 LEARNS, TRAINS = "what it learns from", "what it trains"
@@ -95,9 +96,10 @@ class Request:
         },
     )
     meta: str = field(
-        default="light",
+        default=shipped.HISTORY,
         metadata={
-            "help": "meta-dataset in DATA/meta (default: light; none: start from nothing)",
+            "help": "meta-dataset in DATA/meta, or one that comes with foretune (default: light; "
+            "none: start from nothing)",
             "metavar": "NAME",
             "group": LEARNS,
         },

@@ -11,6 +11,7 @@ are still needed, the results.
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -19,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from foretune import shipped
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.history.join import fixed
@@ -143,6 +145,8 @@ def tune_request(
     """Run the request to its end, or continue it, and write the results. Raises `BadInput` before
     anything is written if the request is at fault.
     """
+    if line := missing_history(request):
+        warnings.warn(line, stacklevel=2)
     with prepared(request) as ready:
         run(ready, workers=workers, on_change=on_change)
         tuned = finish(ready)
@@ -379,8 +383,8 @@ def check_name(name: str | None) -> None:
 # -- looking things up
 # -----------------------------------------------------------------------------------------------------------------
 def past_of(request: Request) -> MetaDataset | None:
-    """The meta-dataset that the request names, or None where there is none and the request does not
-    insist on one.
+    """The meta-dataset that the request names, or None where it wants none, or where the one that
+    comes with foretune is gone, which `missing_history` says.
     """
     if request.space == "hyperrec" or request.meta == "none":
         if request.sources is not None:
@@ -389,14 +393,20 @@ def past_of(request: Request) -> MetaDataset | None:
                 "--space hyperrec)"
             )
         return None
-    folder = request.data / "meta" / request.meta
-    if (
-        not folder.exists()
-        and (request.meta == "light" or request.space == "heavy")
-        and request.sources is None
-    ):
+    if missing_history(request) and request.sources is None:
         return None
-    return MetaDataset.load(folder)
+    return MetaDataset.load(shipped.need("meta", request.meta, request.data))
+
+
+def missing_history(request: Request) -> str | None:
+    """What to say before a study that starts without the history that comes with foretune, though
+    nobody asked for that; None where the history is there, or not wanted.
+    """
+    if request.space == "hyperrec" or request.meta != shipped.HISTORY:
+        return None
+    if shipped.find("meta", request.meta, request.data) is not None:
+        return None
+    return f"no history: {shipped.missing('meta', request.meta, request.data)}"
 
 
 def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | None) -> MetaDataset:
@@ -460,7 +470,7 @@ def method_of(request: Request, past: MetaDataset | None) -> str:
     some = past is not None and bool(past.tasks)
     name = request.method or (DEFAULT if some else DEFAULT_WITHOUT_PAST)
     if method(name).needs_past and not some:
-        where = f"{request.data / 'meta' / request.meta} has none"
+        where = missing_history(request) or f"{request.meta} has none"
         if request.meta == "none" or request.space == "hyperrec":
             where = f"{'--meta none' if request.meta == 'none' else '--space hyperrec'} gives none"
         raise BadInput(f"method {name!r} needs past tasks, and {where}: take --method hyperband")
