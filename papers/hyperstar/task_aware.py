@@ -48,6 +48,7 @@ from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import RankingsPlan, TaskAwarePlan, load
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
+from foretune.study.notes import RankingNote
 from papers.hyperstar.rankings import order_of
 
 RUN = ["eta", "task", "seed"]
@@ -120,8 +121,8 @@ class Rankings:
         mine = self.table[self.table["recommender"] == recommender]
         return mine.sort_values(["task", "trial", "config_id"], ignore_index=True)
 
-    def notes(self, recommender: str, task: str, repetition: int) -> dict[str, Any]:
-        """`Plan.notes["recommended"]` of a repetition: order and scores by row of the grid."""
+    def notes(self, recommender: str, task: str, repetition: int) -> RankingNote:
+        """The ranking of a repetition: order and scores by row of the grid."""
         mine = self.table[(self.table["recommender"] == recommender) & (self.table["task"] == task)]
         trials = sorted(mine["trial"].unique())
         if not trials:
@@ -141,7 +142,7 @@ class Rankings:
         scores = np.array([float(score[c]) for c in self.grid.config_ids])
         training = self.plan.seed + int(trial) % min(self.plan.trainings, self.plan.trials)
         order = order_of(recommender, scores, training)
-        return {"order": order.tolist(), "scores": scores.tolist()}
+        return RankingNote(order=tuple(order.tolist()), scores=tuple(scores.tolist()))
 
 
 def run(
@@ -151,13 +152,13 @@ def run(
     chosen: Searcher,
     budget: int,
     seed: int,
-    noted: dict[str, Any],
+    noted: RankingNote | None,
 ) -> pd.DataFrame:
     """One replay as the epochs at which its regret fell: rows (spent, normalized_regret), from (0,
     1).
     """
     study, objective = replay_study(grid, task, budget=budget, sources=past, seed=seed)
-    if noted:
+    if noted is not None:
         study.note(recommended=noted)
     while step := study.ask(chosen):
         outcome = objective.run(
@@ -216,7 +217,7 @@ def run_method(
         for eta, budget in ((2, max(plan.budgets)), (3, max(plan.large_budgets))):
             done = set(have.loc[(have["task"] == task) & (have["eta"] == eta), "seed"])
             for seed in (s for s in range(repetitions) if s not in done):
-                noted = rankings.notes(how.recommender, task, seed) if how.recommender else {}
+                noted = rankings.notes(how.recommender, task, seed) if how.recommender else None
                 table = run(
                     grid, task, past[task], how.make(eta), min(budget, cells(grid)), seed, noted
                 )

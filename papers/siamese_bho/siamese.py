@@ -44,6 +44,7 @@ from foretune.params import SiamesePlan, load
 from foretune.recommenders.base import Past
 from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance
 from foretune.searchers.registry import searcher
+from foretune.study.notes import RankingNote
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
 
@@ -113,7 +114,7 @@ def tune(
             seed=seed,
             method=variant.method,
         )
-        study.note(recommended={"nearest": told[variant.neighbours]})
+        study.note(recommended=RankingNote(nearest=told[variant.neighbours]))
         own = {"k": k} if variant.method == "siamese-bo" else {}
         steps = replay(
             study, objective, searcher(variant.method, **own, **variant.options), Score(grid, task)

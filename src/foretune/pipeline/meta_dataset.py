@@ -4,6 +4,7 @@ without Prefect.
 python -m foretune.pipeline.meta_dataset [--tasks A,B] [--configurations N] [--minutes M]
 """
 
+import argparse
 import multiprocessing
 import os
 import signal
@@ -14,14 +15,16 @@ from concurrent.futures.process import BrokenProcessPool
 
 from foretune.errors import BadInput
 from foretune.running.collector import (
-    arguments,
     collect,
     prepare_job,
     stop_children,
     stops_on_sigterm,
-    wish,
     worker_started,
 )
+from foretune.running.options import add_options, given
+from foretune.running.request import CollectionRequest
+
+ABOUT = "Train the missing cells of the meta-dataset; stop it at any point, and it goes on."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,10 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
+    parser = argparse.ArgumentParser(
+        prog="python -m foretune.pipeline.meta_dataset", description=ABOUT
+    )
+    add_options(parser, CollectionRequest)
+    args = parser.parse_args(argv)
     try:
-        job = prepare_job(
-            wish(arguments("python -m foretune.pipeline.meta_dataset").parse_args(argv)), say
-        )
+        job = prepare_job(CollectionRequest(**given(CollectionRequest, args)), say)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

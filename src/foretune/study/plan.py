@@ -1,10 +1,11 @@
 """What defines a study, and the step that a searcher asks for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 from foretune.errors import BadInput
+from foretune.study.notes import Notes
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Plan:
     seed: int = 0
     seconds: float | None = None
     open: bool = False
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     def __post_init__(self) -> None:
         if self.goal not in ("maximize", "minimize"):
@@ -55,6 +56,19 @@ class Plan:
             raise BadInput(f"seconds={self.seconds} must be positive")
         if self.seed < 0:
             raise BadInput(f"seed={self.seed} must be 0 or more")
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave. Raises `BadInput` for a value that is none, TypeError for a
+        field missing or unknown.
+        """
+        return cls(**{**given, "notes": Notes.from_json(given.get("notes") or {})})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "notes": self.notes.to_json()
+        }
 
     @property
     def sign(self) -> float:

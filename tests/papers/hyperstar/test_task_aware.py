@@ -145,14 +145,14 @@ def test_rankings_are_read_by_stored_id_and_repetitions_take_trials_in_turn(grid
     mine = rankings.table.query("recommender == 'hyperstar' and task == 't3' and trial == 0")
     top = mine.loc[mine["score"].idxmax(), "config_id"]
     assert (
-        grid.config_ids[notes["order"][0]] == top
-        and notes["scores"][notes["order"][0]] == mine["score"].max()
+        grid.config_ids[notes.order[0]] == top
+        and notes.scores[notes.order[0]] == mine["score"].max()
     )
     assert rankings.notes("hyperstar", "t3", 2) == notes != rankings.notes("hyperstar", "t3", 1)
 
 
 def test_tr_automl_pays_for_its_trial_runs_first(rankings):
-    first = rankings.notes("tr-automl", "t2", 1)["order"]
+    first = rankings.notes("tr-automl", "t2", 1).order
     assert first[:10] == probes(40, 10, 6).tolist() and sorted(first) == list(range(40))
 
 
