@@ -26,7 +26,7 @@ def test_the_repository_file_is_valid_and_says_everything() -> None:
     for section, kind in Params.__dataclass_fields__.items():
         assert set(given[section]) == set(getattr(params, section).__dataclass_fields__), kind
     assert params.demo.task in params.meta_dataset.held_out
-    assert params.meta_dataset.folder == "data/meta/light"
+    assert params.meta_dataset.folder == "src/foretune/shipped/meta/light"
 
 
 def test_sections_become_dataclasses(tmp_path: Path) -> None:

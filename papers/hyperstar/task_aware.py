@@ -43,15 +43,19 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay_study
 from foretune.files import replace, write_atomic
-from foretune.history.grid import LEAVE, folder_of, full_grid, past_of
-from foretune.history.meta_dataset import KEYS, MetaDataset
+from foretune.history.grid import LEAVE, content_hash, folder_of, full_grid, past_of
+from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan, TaskAwarePlan, load
+from foretune.pipeline.digests import digest_of
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
 from papers.hyperstar.rankings import order_of
 
 RUN = ["eta", "task", "seed"]
 POINTS = 60  # epochs at which curves are written, evenly on the log scale
+
+
+THEN = "mean-rank"  # what would follow a list, were it not trained to the end
 
 
 @dataclass(frozen=True)
@@ -69,10 +73,15 @@ class Method:
     def make(self, eta: int) -> Searcher:
         """The searcher; a list is trained to the end, place by place."""
         if self.searcher == "recommended":
-            return searcher("recommended", then="mean-rank", points=10_000, **self.options)
+            return searcher("recommended", then=THEN, points=10_000, **self.options)
         return searcher(
             self.searcher, **self.options, **({"eta": float(eta)} if self.has_eta else {})
         )
+
+    @property
+    def searchers(self) -> tuple[str, ...]:
+        """The methods whose code runs."""
+        return (self.searcher, THEN) if self.searcher == "recommended" else (self.searcher,)
 
 
 def methods(plan: TaskAwarePlan) -> dict[str, Method]:
@@ -176,16 +185,19 @@ def run(
     return pd.DataFrame({"spent": [0, *(falls + 1)], "normalized_regret": [1.0, *regret[falls]]})
 
 
+USED = ("foretune.searchers.registry", "foretune.evaluation.replay")
+PARTS = tuple(f"papers.hyperstar.task_aware:{name}" for name in ("Method", "Rankings", "run"))
+
+
 def fingerprint(
     grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: Rankings, leave: str = "source"
 ) -> str:
-    """What decides a method's runs: the curves, the budgets, and the rankings it reads."""
-    rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
+    """What decides a method's runs: the curves, the budgets, the rankings it reads, and its code."""
     read = rankings.of(how.recommender).to_csv(index=False) if how.recommender else ""
     budgets = (max(plan.budgets), max(plan.large_budgets))
-    return hashlib.sha256(
-        f"{rows}{grid.configs}{past_of(grid, leave)}{budgets}{how}{read}".encode()
-    ).hexdigest()
+    code = digest_of(*USED, names=how.searchers, parts=PARTS)
+    said = f"{content_hash(grid)}{leave}{budgets}{how}{read}{code}"
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def run_method(
@@ -410,6 +422,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

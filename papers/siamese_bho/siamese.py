@@ -18,8 +18,8 @@ over tasks), `siamese_tasks.csv` (the same by task: mean over repetitions) and
 `siamese_distances.csv` (by held-out task: rank correlation of predicted and true distances to the
 past tasks, and the true distance of the neighbours that were chosen, as a share of the mean one: 1
 = no better than any). Tasks held out alone have the same files in
-`data/reports/leave_one_task_out`. Runs are kept in `.cache/siamese` and not repeated while data and
-options are the same.
+`data/reports/leave_one_task_out`. Runs are kept in `.cache/siamese` and not repeated while data,
+options and code are the same.
 """
 
 import argparse
@@ -38,9 +38,10 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import replace, write_atomic
-from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
-from foretune.history.meta_dataset import KEYS, MetaDataset
+from foretune.history.grid import LEAVE, content_hash, folder_of, full_grid, held_out_together
+from foretune.history.meta_dataset import MetaDataset
 from foretune.params import SiamesePlan, load
+from foretune.pipeline.digests import digest_of
 from foretune.recommenders.base import Past
 from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance
 from foretune.searchers.registry import searcher
@@ -70,18 +71,22 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
+MODULE = "papers.siamese_bho.siamese"
+USED = ("foretune.searchers.registry", "foretune.evaluation.replay")
+PARTS = tuple(f"{MODULE}:{name}" for name in ("VARIANTS", "tune", "judged", "run_source"))
+
+
 def fingerprint(
     grid: MetaDataset, plan: SiamesePlan, past: Sequence[str], options: Mapping[str, Any]
 ) -> str:
     """What decides a source's runs: the curves, the plan but for its number of repetitions, the
-    tasks trained on, the network's options.
+    tasks trained on, the network's options, and the code.
     """
-    rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
-    network = SiameseNearest(**{**options, "k": plan.k}).options
-    chosen = {"evaluations": plan.evaluations, "seed": plan.seed, "recommender": network}
-    return hashlib.sha256(
-        f"{rows}{grid.configs}{chosen}{sorted(past)}{VARIANTS}".encode()
-    ).hexdigest()
+    network = SiameseNearest(**{**options, "k": plan.k})
+    chosen = {"evaluations": plan.evaluations, "seed": plan.seed, "recommender": network.options}
+    methods = tuple(dict.fromkeys(variant.method for variant in VARIANTS.values()))
+    code = digest_of(*USED, type(network).__module__, names=methods, parts=PARTS)
+    return hashlib.sha256(f"{content_hash(grid)}{chosen}{sorted(past)}{code}".encode()).hexdigest()
 
 
 def tune(
@@ -287,6 +292,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

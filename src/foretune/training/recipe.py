@@ -16,6 +16,10 @@ from foretune.errors import BadInput
 from foretune.space.catalogue import MODELS, PREFIX
 from foretune.space.space import Config
 
+# Raised when the trainer's numbers change for the same task, configuration, settings and seed:
+# curves of two versions are never mixed (`foretune.running.collection`).
+TRAINING_VERSION = 1
+
 
 @dataclass(frozen=True)
 class Settings:
