@@ -45,7 +45,8 @@ def test_unknown_stages_and_broken_pipelines_are_refused(pipeline: Path) -> None
         chosen("fit", pipeline)
     (pipeline / "dvc.yaml").write_text("stages: {tasks: {cmd: x, outs: [data/images]}}")
     with pytest.raises(
-        BadInput, match="no stage that writes to src/foretune/shipped/models; name the stages to run: tasks"
+        BadInput,
+        match="no stage that writes to src/foretune/shipped/models; name the stages to run: tasks",
     ):
         chosen("", pipeline)
     (pipeline / "dvc.yaml").write_text("- 1")

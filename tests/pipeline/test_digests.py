@@ -27,7 +27,7 @@ def main():
     from toy.late import limit  # heavy
     return min(make("greedy"), limit(), math.inf)
 ''',
-    "toy/registry.py": '''
+    "toy/registry.py": """
 import importlib
 from dataclasses import dataclass
 
@@ -44,7 +44,7 @@ METHODS = {
 
 def make(name):
     return importlib.import_module(METHODS[name].where)
-''',
+""",
     "toy/greedy.py": "from toy.numbers import half\nRATE = 0.5\nclass Greedy:\n    rate = half(RATE)\n",
     "toy/lazy.py": "class Lazy:\n    rate = 1\n",
     "toy/late.py": "def limit():\n    return 7\n",
@@ -152,7 +152,9 @@ def test_what_computes_something_else_has_another_digest(digest, edit) -> None:
 
 def test_same_name_from_elsewhere_where_both_modules_count(digest) -> None:
     """The set of statements is the same; which of two functions is meant is not."""
-    both = "from toy.numbers import half\nfrom toy import other\nprint(other.half(1))\nr = half(1)\n"
+    both = (
+        "from toy.numbers import half\nfrom toy import other\nprint(other.half(1))\nr = half(1)\n"
+    )
     swapped = "from toy.other import half\nfrom toy import numbers as other\nprint(other.half(1))\nr = half(1)\n"
     assert digest(late=both) != digest(late=swapped)
 
@@ -178,9 +180,7 @@ def test_the_command_names_what_is_stale_and_writes_it(
     assert main(["--check", root]) == 1 and "stale in data/code: tune" in capsys.readouterr().err
     assert not (tmp_path / FOLDER).exists()
     assert main([root]) == 0 and main(["--check", root]) == 0
-    assert re.fullmatch(
-        r"[0-9a-f]{64}  1 modules\n", (tmp_path / FOLDER / "tune.sha").read_text()
-    )
+    assert re.fullmatch(r"[0-9a-f]{64}  1 modules\n", (tmp_path / FOLDER / "tune.sha").read_text())
     (tmp_path / "papers" / "tune.py").write_text("X = 2  # two\n")
     assert main(["--check", root]) == 1
     (tmp_path / "dvc.yaml").write_text("stages: {tune: {cmd: make tune}}")
