@@ -133,7 +133,7 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     )
     if tracking != "none":
         told: list[str] = []
-        if not Tracker(tracking, warn=told.append).register(
+        if not Tracker(tracking, Path(data), warn=told.append).register(
             Study.load(tuned.folder), job.id, [tuned.folder / "best.pt", tuned.folder / "best.json"]
         ):
             replace(job, tries=0, spent=tuned.epochs_spent).save()  # MLflow's fault, however often

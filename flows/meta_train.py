@@ -100,8 +100,7 @@ def meta_train(
     the stages that had to run, and those studies.
 
     Args:
-        stages: names in dvc.yaml, separated by commas (default: all that write to
-            src/foretune/shipped/models)
+        stages: names in dvc.yaml, separated by commas (default: all that write to MODELS)
         upstream: bring the stages before them up to date too; this may train missing cells for
             hours
         own: fit the models in data/own_models, which know your own finished studies

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, extra
 from foretune.running.collector import worker_started
 from foretune.running.workers import without_interrupt
 from foretune.searchers.registry import METHODS
@@ -107,7 +107,7 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
         from prefect.task_runners import ProcessPoolTaskRunner
 
         return ProcessPoolTaskRunner(max_workers=workers, initializer=pool_worker_started)
-    try:
+    with extra("serve", f"--runner {kind}"):
         if kind == "ray":
             address = os.environ.get("RAY_ADDRESS")
             # read as ray is imported; left alone, its servers listen on all of the machine's
@@ -136,8 +136,6 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
                 "host": "127.0.0.1",
             }
             return DaskTaskRunner(cluster_kwargs={**here, **has})
-    except ImportError as error:
-        raise BadInput(f"--runner {kind} needs an extra: pip install 'foretune[{kind}]'") from error
     raise BadInput(f"--runner {kind!r} must be one of {', '.join(RUNNERS)}")
 
 

@@ -4,7 +4,7 @@ Stopped or killed, the same command continues.
     python flows/tune.py IMAGES [--budget EPOCHS] [--method M] [--workers N] [--study NAME] [--runner processes|ray|dask|local [--gpus SHARE] [--storage URL]]
 
 The study is that of `foretune tune`: either command continues what the other began. Each step is a
-task run, which costs half a second to hand over (docs/service.md); `local` runs the steps on
+task run, which costs half a second to hand over (docs/guide/service.md); `local` runs the steps on
 foretune's own processes instead, for methods that go epoch by epoch where an epoch takes a second.
 """
 
@@ -235,8 +235,10 @@ def tune(
     tracker = (
         None
         if tracking == "none"
-        else Tracker(tracking, warn=lambda line: print(line, file=sys.stderr))
+        else Tracker(tracking, Path(data), warn=lambda line: print(line, file=sys.stderr))
     )
+    if line := tuning.missing_history(request):
+        print(line)
     with tuning.prepared(request) as ready:
         stored = (
             Stored.of(ready.objective, f"{storage.rstrip('/')}/{ready.folder.name}")
@@ -304,7 +306,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--meta", default="light", help="meta-dataset in DATA/meta, or none")
     parser.add_argument(
         "--tracking",
-        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db), or none",
+        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DATA/mlflow.db), or none",
     )
     parser.add_argument("--runner", choices=(*RUNNERS, LOCAL), default="processes")
     parser.add_argument(

@@ -62,7 +62,7 @@ from foretune.tasks.task import Task
 LONGEST = 50  # configurations of Figure 5a
 BASELINE = "task-agnostic"  # to which AP@10 is compared task by task
 IMAGE_SEED = 1000  # trials' image batches are drawn from seeds from here on
-REGISTRY, MODULE = "foretune.recommenders.registry", "papers.hyperstar.rankings"
+RUNS = "papers.hyperstar.rankings:ranked"  # what decides scores
 ABOUT = "about.json"  # in the folder `rankings`: by what the scores of a recommender were made
 
 
@@ -104,7 +104,7 @@ class Table:
         of the variant whose choice it shares included.
         """
         names = tuple(filter(None, (name, entry(name).choice_of)))
-        code = digest_of(REGISTRY, names=names, parts=(f"{MODULE}:Table",))
+        code = digest_of(RUNS, names=names)
         return hashlib.sha256(f"{self.key}{name}{code}".encode()).hexdigest()
 
     def part(self, name: str, fold: Fold) -> Path:
@@ -144,25 +144,10 @@ class Table:
 
     def run(self, name: str, fold: Fold) -> None:
         """Fit, rank the held-out tasks in all trials, and keep the scores."""
-        past = self.meta.select(fold.past)
         shared = entry(name).choice_of
         options = self.settled(shared, fold) if shared else {}
-        fitted: list[Recommender] = []
-        for training in range(min(self.plan.trainings, self.plan.trials)):
-            made = recommender(name, **(fitted[0].settled() if fitted else options))
-            fitted.append(made.fit(past, self.tasks, seed=self.plan.seed + training))
-        scores = {
-            task: np.stack(
-                [self._scores(fitted[i % len(fitted)], task, i) for i in range(self.plan.trials)]
-            )
-            for task in fold.held_out
-        }
-        self.keep(name, fold, scores, fitted[0].settled())
-
-    def _scores(self, fitted: Recommender, task: str, trial: int) -> np.ndarray:
-        if isinstance(fitted, TrAutoML):
-            return fitted.rank_given(lambda rows: self.truth[task][rows]).scores
-        return fitted.rank(self.tasks[task], self.plan.seed + IMAGE_SEED + trial).scores
+        scores, choice = ranked(self, name, fold, options)
+        self.keep(name, fold, scores, choice)
 
     def collect(self) -> dict[str, dict[str, np.ndarray]]:
         """Scores (trials, n) by recommender and task, of the recommenders whose folds are all
@@ -182,6 +167,30 @@ class Table:
             "fingerprint": self.fingerprint(name),
             "chosen": {held: choice for held, choice in chosen.items() if choice},
         }
+
+
+def ranked(
+    table: Table, name: str, fold: Fold, options: Mapping[str, float]
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Fit `name` with `options` on the fold's past and rank the held-out tasks in all trials:
+    scores (trials, n) by task, and what it chose by itself.
+    """
+    past, plan = table.meta.select(fold.past), table.plan
+    fitted: list[Recommender] = []
+    for training in range(min(plan.trainings, plan.trials)):
+        made = recommender(name, **(fitted[0].settled() if fitted else options))
+        fitted.append(made.fit(past, table.tasks, seed=plan.seed + training))
+
+    def scores(task: str, trial: int) -> np.ndarray:
+        of = fitted[trial % len(fitted)]
+        if isinstance(of, TrAutoML):
+            return of.rank_given(lambda rows: table.truth[task][rows]).scores
+        return of.rank(table.tasks[task], plan.seed + IMAGE_SEED + trial).scores
+
+    return {
+        task: np.stack([scores(task, trial) for trial in range(plan.trials)])
+        for task in fold.held_out
+    }, fitted[0].settled()
 
 
 def take_up(

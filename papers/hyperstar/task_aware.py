@@ -63,25 +63,24 @@ TYPES = {"eta": "int8", "seed": "int16", "spent": "int32", "normalized_regret": 
 POINTS = 60  # epochs at which curves are written, evenly on the log scale
 
 
-THEN = "mean-rank"  # what would follow a list, were it not trained to the end
-
-
 @dataclass(frozen=True)
 class Method:
     """How a method of the comparison is made: a searcher, its options, whether it has an eta, whose
-    ranking it reads, whether seeds matter.
+    ranking it reads, whether seeds matter, and what would follow a list, were it not trained to the
+    end.
     """
 
     searcher: str
     has_eta: bool = True
     recommender: str | None = None
     random: bool = True
+    then: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, eta: int) -> Searcher:
         """The searcher; a list is trained to the end, place by place."""
-        if self.searcher == "recommended":
-            return searcher("recommended", then=THEN, points=10_000, **self.options)
+        if self.then:
+            return searcher(self.searcher, then=self.then, points=10_000, **self.options)
         return searcher(
             self.searcher, **self.options, **({"eta": float(eta)} if self.has_eta else {})
         )
@@ -89,7 +88,7 @@ class Method:
     @property
     def searchers(self) -> tuple[str, ...]:
         """The methods whose code runs."""
-        return (self.searcher, THEN) if self.searcher == "recommended" else (self.searcher,)
+        return (self.searcher, self.then) if self.then else (self.searcher,)
 
 
 def methods(plan: TaskAwarePlan) -> dict[str, Method]:
@@ -106,7 +105,9 @@ def methods(plan: TaskAwarePlan) -> dict[str, Method]:
         "mean-rank Hyperband": Method("task-aware-hyperband", random=False),
         "Hyperband": Method("hyperband"),
         "BOHB": Method("bohb"),
-        "Tr-AutoML list": Method("recommended", has_eta=False, recommender="tr-automl"),
+        "Tr-AutoML list": Method(
+            "recommended", has_eta=False, recommender="tr-automl", then="mean-rank"
+        ),
         "portfolio": Method("portfolio", has_eta=False, random=False),
     }
 
@@ -194,8 +195,8 @@ def run(
 
 
 SUFFIXES = ("", "_tasks", "_curves", "_by_task", "_share")
-USED = ("foretune.searchers.registry", "foretune.evaluation.replay")
-PARTS = tuple(f"papers.hyperstar.task_aware:{name}" for name in ("Method", "Rankings", "run"))
+# what decides runs
+RUNS = tuple(f"papers.hyperstar.task_aware:{name}" for name in ("run_task", "Method", "Rankings"))
 
 
 def fingerprint(
@@ -204,7 +205,7 @@ def fingerprint(
     """What decides a method's runs: the curves, the budgets, the rankings it reads, and its code."""
     read = rankings.of(how.recommender).to_csv(index=False) if how.recommender else ""
     budgets = (max(plan.budgets), max(plan.large_budgets))
-    code = digest_of(*USED, names=how.searchers, parts=PARTS)
+    code = digest_of(*RUNS, names=how.searchers)
     said = f"{content_hash(grid)}{leave}{budgets}{how}{read}{code}"
     return hashlib.sha256(said.encode()).hexdigest()
 

@@ -76,10 +76,8 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-MODULE = "papers.siamese_bho.siamese"
 TABLES = ("siamese.csv", "siamese_tasks.csv", "siamese_distances.csv")
-USED = ("foretune.searchers.registry", "foretune.evaluation.replay")
-PARTS = tuple(f"{MODULE}:{name}" for name in ("VARIANTS", "tune", "judged", "run_source"))
+RUNS = "papers.siamese_bho.siamese:run_source"  # what decides runs and distances
 
 
 def fingerprint(
@@ -90,8 +88,7 @@ def fingerprint(
     """
     network = SiameseNearest(**{**options, "k": plan.k})
     chosen = {"evaluations": plan.evaluations, "seed": plan.seed, "recommender": network.options}
-    methods = tuple(dict.fromkeys(variant.method for variant in VARIANTS.values()))
-    code = digest_of(*USED, type(network).__module__, names=methods, parts=PARTS)
+    code = digest_of(RUNS)
     return hashlib.sha256(f"{content_hash(grid)}{chosen}{sorted(past)}{code}".encode()).hexdigest()
 
 

@@ -242,5 +242,5 @@ def test_help_says_which_budget_and_which_history(capsys):
     )
     assert (
         "among the configurations that the task has trained" in text
-        and "meta/light beside it is history too" in text
+        and "the history that tune takes is history too" in text
     )

@@ -180,7 +180,9 @@ def test_the_command_names_what_is_stale_and_writes_it(
     assert main(["--check", root]) == 1 and "stale in data/code: tune" in capsys.readouterr().err
     assert not (tmp_path / FOLDER).exists()
     assert main([root]) == 0 and main(["--check", root]) == 0
-    assert re.fullmatch(r"[0-9a-f]{64}  1 modules\n", (tmp_path / FOLDER / "tune.sha").read_text())
+    assert re.fullmatch(
+        r"[0-9a-f]{64}  1 statements of 1 modules\n", (tmp_path / FOLDER / "tune.sha").read_text()
+    )
     (tmp_path / "papers" / "tune.py").write_text("X = 2  # two\n")
     assert main(["--check", root]) == 1
     (tmp_path / "dvc.yaml").write_text("stages: {tune: {cmd: make tune}}")
@@ -193,7 +195,7 @@ def test_the_code_of_a_method_is_its_own() -> None:
     one = {n: digest_of("foretune.searchers.registry", names=(n,)) for n in names}
     assert len(set(one.values())) == 3
     part = "foretune.searchers.gray_box.random:Random"
-    assert digest_of("foretune.errors", parts=(part,)) != digest_of("foretune.errors")
+    assert digest_of("foretune.errors", part) != digest_of("foretune.errors")
 
 
 def test_an_import_by_dots_is_refused(digest) -> None:

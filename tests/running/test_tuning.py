@@ -10,6 +10,7 @@ import yaml
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 from inline import Inline
 
+from foretune import shipped
 from foretune.errors import BadInput
 from foretune.running import tuning
 from foretune.running.objectives.training import Training
@@ -19,6 +20,7 @@ from foretune.running.tuning import (
     baseline,
     find_study,
     finish,
+    missing_history,
     open_study,
     prepared,
     run,
@@ -191,7 +193,6 @@ def test_two_runs_of_one_study_at_once_are_refused(request_of):
             {"method": "portfolio", "meta": "light", "space": "hyperrec"},
             "and --space hyperrec gives none",
         ),
-        ({"method": "portfolio", "meta": "light"}, "meta/light has none: take"),
         ({"options": {"eta": 2}}, "no option 'eta'"),
         ({"settings": {**SETTINGS, "network": "resnet19"}}, "resnet19"),
         ({"settings": {**SETTINGS, "device": "tpu"}}, "tpu"),
@@ -335,8 +336,32 @@ def test_tune_is_all_of_it(request_of, monkeypatch):
     assert seen == [1] and tuned.name == "tiny-random-0" and (tuned.folder / "best.yaml").exists()
 
 
+def test_history_that_is_gone_is_said_and_a_method_that_needs_it_refused(
+    request_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tuning, "Processes", Inline)
+    asked = request_of(meta="light", budget=1)
+    assert missing_history(asked) is None
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
+    line = missing_history(asked)
+    assert line is not None and "pip install --force-reinstall" in line and "\n" not in line
+    assert str(asked.data / "meta" / "light") in line
+    for wanted in ({"meta": "none"}, {"space": "hyperrec"}):
+        assert missing_history(replace(asked, **wanted)) is None
+    with (
+        pytest.raises(BadInput, match="needs past tasks, and no history: there is no meta-dataset"),
+        prepared(replace(asked, method="portfolio")),
+    ):
+        pass
+    with pytest.raises(BadInput, match="no meta-dataset"), prepared(replace(asked, sources=("a",))):
+        pass
+    assert not asked.data.exists()
+    with pytest.warns(UserWarning, match="no history"):
+        assert tune(asked).epochs_spent == 1
+
+
 def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_keeps_its_past(
-    finished, tmp_path
+    finished, tmp_path, monkeypatch
 ):
     request, _, _ = finished
     shutil.copytree(request.data, tmp_path / "data")
@@ -344,6 +369,7 @@ def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_kee
     plan = json.loads((own / "study.json").read_text())
     plan["notes"]["task_hash"] = "other images"
     (own / "study.json").write_text(json.dumps(plan))
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
     now = replace(request, data=tmp_path / "data", meta="light", method=None, study="next")
     with prepared(now) as ready:
         assert ready.study.past.tasks == ["studies/s"] and ready.study.plan.method == DEFAULT

@@ -99,7 +99,8 @@ def _tune(commands: Any) -> None:
         "--meta",
         default="light",
         metavar="NAME",
-        help="meta-dataset in DATA/meta (default: light; none: start from nothing)",
+        help="meta-dataset in DATA/meta, or one that comes with foretune (default: light; none: "
+        "start from nothing)",
     )
     past.add_argument("--sources", metavar="A,B", help="use these past tasks only")
     past.add_argument(
@@ -153,7 +154,10 @@ def _recommend(commands: Any) -> None:
         help="hyperstar, siamese, portfolio, mean-rank, ...",
     )
     p.add_argument(
-        "--meta", default="light", metavar="NAME", help="meta-dataset in DATA/meta (default: light)"
+        "--meta",
+        default="light",
+        metavar="NAME",
+        help="meta-dataset in DATA/meta, or one that comes with foretune (default: light)",
     )
     p.add_argument("--seed", type=int, default=0, help="draws the images that are looked at")
     p.add_argument(
@@ -211,14 +215,15 @@ def _replay(commands: Any) -> None:
     p.add_argument(
         "meta",
         metavar="META",
-        help="a meta-dataset folder, or a folder of studies such as data/studies",
+        help="a meta-dataset folder, the name of one that comes with foretune (light), or a "
+        "folder of studies such as data/studies",
     )
     p.add_argument(
         "--would-have-saved",
         action="store_true",
         help="replay every task with the others as history and without: what did, or would, "
         "history save? A replay chooses among the configurations that "
-        "the task has trained. For a folder of studies, DATA/meta/light beside it is history "
+        "the task has trained. For a folder of studies, the history that tune takes is history "
         "too where the settings are the same, as in tune",
     )
     p.add_argument("--task", help="the task to tune")
@@ -334,7 +339,7 @@ def _tracking(p: argparse.ArgumentParser) -> None:
         "--tracking",
         metavar="URI",
         help="MLflow tracking address (default: $MLFLOW_TRACKING_URI, else "
-        "sqlite:///mlflow.db; none: off)",
+        "sqlite:///DATA/mlflow.db; none: off)",
     )
 
 

@@ -24,7 +24,7 @@ from foretune.views.progress import duration
 from foretune.views.report import write_report
 from foretune.views.tracking import Tracker
 
-# in an epoch: the rate at which Z falls moves with their number (docs/autohyper.md)
+# in an epoch: the rate at which Z falls moves with their number (docs/notes/autohyper.md)
 FEW_STEPS = 100
 
 
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if (folder / "study.json").exists():
         print(f"  goes on with {folder}: {Study.load(folder).spent} epochs are there")
-    tracker = None if args.tracking == "none" else Tracker(args.tracking, warn=_warn)
+    tracker = None if args.tracking == "none" else Tracker(args.tracking, args.data, warn=_warn)
     seen: list[Study] = []
 
     def changed(study: Study) -> None:

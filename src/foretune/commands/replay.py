@@ -12,13 +12,14 @@ from foretune.files import write_atomic
 from foretune.history.join import read
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import method, searcher
+from foretune.shipped import FOLDER, HISTORY, find
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay one method on one task, one JSON line per step; or all tasks, to say what history
     saves.
     """
-    meta = read(args.meta)
+    meta = read(folder_of(args.meta))
     check_output(args.out)
     if args.would_have_saved:
         return would_have_saved(args, meta)
@@ -54,11 +55,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def folder_of(meta: str) -> Path:
+    """The folder that a command names: a path, or else a meta-dataset that comes with foretune."""
+    own = FOLDER / "meta" / meta
+    return own if not Path(meta).exists() and own.is_dir() else Path(meta)
+
+
 def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
     """Print epochs saved by task, their mean and its uncertainty; with --out also as JSON.
 
-    Own studies have the shipped table as history too, where `tune` would give it to them: it lies
-    in `meta/light` beside the folder of studies.
+    Own studies have the shipped table as history too, where `tune` would give it to them.
     """
     from foretune.evaluation import would_have_saved as saved
     from foretune.searchers.registry import DEFAULT
@@ -82,7 +88,8 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
     folder = Path(args.meta)
     shipped = None
     if not (folder / "about.json").exists():
-        shipped = saved.shipped_for(meta, folder.resolve().parent / "meta" / "light")
+        history = find("meta", HISTORY, folder.resolve().parent)
+        shipped = saved.shipped_for(meta, history) if history is not None else None
     found = saved.would_have_saved(meta, args.budget, method=name, shipped=shipped)
     beside = (
         f", and the {found.shipped} tasks of the shipped table that tune learns from"

@@ -11,7 +11,15 @@ from typing import Any
 
 from foretune.commands.cli import check_output, names, options
 from foretune.history.join import PREFIX
-from foretune.running.tuning import Prepared, Request, Tuned, baseline, finish, prepared
+from foretune.running.tuning import (
+    Prepared,
+    Request,
+    Tuned,
+    baseline,
+    finish,
+    missing_history,
+    prepared,
+)
 from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
 from foretune.study.study import Study
@@ -55,7 +63,9 @@ def run(args: argparse.Namespace) -> int:
     tracker = (
         None
         if args.tracking == "none"
-        else Tracker(args.tracking, warn=lambda line: print(f"  {line}", file=sys.stderr))
+        else Tracker(
+            args.tracking, args.data, warn=lambda line: print(f"  {line}", file=sys.stderr)
+        )
     )
     with prepared(asked) as ready:
         announce(ready)
@@ -141,6 +151,8 @@ def announce(ready: Prepared) -> None:
         f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} "
         f"· {past}"
     )
+    if line := missing_history(ready.request):
+        print(f"  {line}")
     if (wanted := method(study.plan.method).recommender) is not None:
         print(f"  {ranked_by(study.plan.notes.get('recommended'), wanted)}")
     if study.spent:

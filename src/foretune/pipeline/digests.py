@@ -3,15 +3,17 @@ has.
 
     python -m foretune.pipeline.digests [--check] [--modules STAGE]
 
-writes `data/code/STAGE.sha` (the digest, and how many modules it is of) for every stage; `--check`
-writes nothing, and ends with 1 where one is stale, naming it.
+writes `data/code/STAGE.sha` (the digest, and of how much it is) for every stage; `--check` writes
+nothing, and ends with 1 where one is stale, naming it.
 
-| what counts                                                            | what does not           |
-|------------------------------------------------------------------------|-------------------------|
-| statements of the stage's module and of all modules that it imports,   | comments, docstrings,   |
-| directly or through others, inside functions too                       | line breaks, imports for type checkers |
-| methods that its params section names, or the text of a module that makes methods by name | all other methods, and what is said about any |
-| templates beside these modules                                         | which file a statement stands in, and their order |
+What counts: the statements of the stage's module, and each function, class and constant of other
+modules that they use, directly or through others, lazily imported or not; what else such a module
+does as it is imported; templates beside it; and the methods that the stage's params section names,
+or that stand as text in a statement that makes methods by name.
+
+What does not: comments, docstrings, line breaks, imports for type checkers, the file in which a
+statement stands and its place there, definitions that nothing of the above uses, other methods, and
+what is said about any.
 
 So a function may move from one file to another, and a docstring be mended, and nothing is stale.
 Import statements are left out as such; instead every statement is digested with what its names
@@ -45,9 +47,11 @@ PLACE = re.compile(r"[A-Za-z_]\w*(\.\w+)+:\w+")  # module:Class
 
 @dataclass(frozen=True)
 class Entry:
-    """A method in a table of methods: its module, and the call that describes it."""
+    """A method in a table of methods: where it is (module, class), and the call that describes it,
+    without what is said about it.
+    """
 
-    module: str
+    place: tuple[str, str]
     call: ast.Call
 
 
@@ -59,7 +63,6 @@ class Module:
         statements: those of the top level that count.
         defined: the statement that defines a name of the top level.
         names: what imported names stand for: (module, attribute), the latter empty for a module.
-        texts: the strings that it holds.
         tables: tables of methods, by their name.
     """
 
@@ -67,7 +70,6 @@ class Module:
     statements: list[ast.stmt] = field(default_factory=list)
     defined: dict[str, ast.stmt] = field(default_factory=dict)
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
-    texts: set[str] = field(default_factory=set)
     tables: dict[str, dict[str, Entry]] = field(default_factory=dict)
 
     @property
@@ -89,7 +91,6 @@ class Code:
                 self.paths[".".join(parts).removesuffix(".__init__")] = path
         self.packages = {folder.name for folder in folders}
         self._modules: dict[str, Module] = {}
-        self._imported: dict[str, set[str]] = {}
         self._lines: dict[ast.AST, str] = {}
 
     def module(self, name: str) -> Module:
@@ -100,69 +101,59 @@ class Code:
             self._modules[name] = _parsed(self.paths[name])
         return self._modules[name]
 
-    def imported(self, name: str) -> set[str]:
-        """The modules of these packages that a module imports, or names as `module:Class` outside
-        a table of methods.
-        """
-        if name not in self._imported:
-            mine = self.module(name)
-            found = {text.partition(":")[0] for text in mine.texts if PLACE.fullmatch(text)}
-            for table in mine.tables.values():
-                found -= {entry.module for entry in table.values()}
-            for target, attribute in mine.names.values():
-                whole = f"{target}.{attribute}"
-                found.add(whole if whole in self.paths else target)
-            self._imported[name] = {
-                other for other in found if other in self.paths and other not in self.packages
-            }
-        return self._imported[name]
+    def imports(self, module: str, other: str) -> bool:
+        """Whether `module` imports `other`, wherever in it."""
+        names = self.module(module).names.values()
+        return any(other in (target, f"{target}.{attribute}") for target, attribute in names)
 
-    def closure(self, *names: str) -> set[str]:
-        """Modules and all that they import, directly or through others."""
-        found, waiting = set(names), list(names)
-        while waiting:
-            new = self.imported(waiting.pop()) - found
-            found |= new
-            waiting += new
+    def reach(self, roots: Collection[str], params: Mapping[str, Any] | None = None) -> "Reach":
+        """All that `roots` use, modules or single definitions (`module:name`), with the methods
+        that `params` name.
+        """
+        found = Reach(self)
+        for root in roots:
+            module, _, name = root.partition(":")
+            found.whole(module) if not name else found.resolve(module, name)
+        found.follow()
+        while found.add_methods(params or {}):
+            found.follow()
         return found
 
-    def digest(
-        self,
-        modules: Collection[str],
-        entries: Collection[Entry] = (),
-        parts: Collection[str] = (),
-    ) -> str:
-        """The digest of the statements and templates of `modules`, of `entries` of their tables,
-        and of single definitions, `parts`, named as `module:name`.
-        """
-        lines = set()
-        for name in modules:
-            mine = self.module(name)
-            lines |= {self._line(statement, name) for statement in mine.statements}
-            lines |= {_hash(path.read_bytes()) for path in mine.templates}
-            for table in mine.tables.values():
-                lines |= {self._line(e.call, name) for e in table.values() if e in entries}
-        for part in parts:
-            name, _, defined = part.partition(":")
-            lines.add(self._line(self.module(name).defined[defined], name))
-        return _hash("\n".join(sorted(lines)).encode())
+    def uses(self, node: ast.AST, module: str) -> Iterator[tuple[str, str, str]]:
+        """What the names in a part of `module` stand for: (as written, module, attribute).
 
-    def _line(self, node: ast.AST, module: str) -> str:
+        Annotations of a function are passed over: values come from where they are made.
+        """
+        mine = self.module(module)
+        match node:
+            case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name in mine.names:
+                target = ".".join(filter(None, mine.names[name]))
+                if target in self.paths:
+                    yield f"{name}.{attribute}", target, attribute
+                else:
+                    yield name, *mine.names[name]
+                return
+            case ast.Name(id=name) if name in mine.names:
+                yield name, *mine.names[name]
+            case ast.Name(id=name) if name in mine.defined:
+                yield name, module, name
+            case ast.Constant(value=str(text)) if PLACE.fullmatch(text):
+                place, _, attribute = text.partition(":")
+                yield text, place, attribute
+            case ast.arg():
+                return
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                for part in (node.args, *node.body, *node.decorator_list):
+                    yield from self.uses(part, module)
+                return
+        for child in ast.iter_child_nodes(node):
+            yield from self.uses(child, module)
+
+    def line(self, node: ast.AST, module: str) -> str:
         """A statement with what its names stand for, hashed."""
-        if node in self._lines:
-            return self._lines[node]
-        mine, stands_for = self.module(module), {}
-        for part in ast.walk(node):
-            match part:
-                case ast.Attribute(value=ast.Name(id=name), attr=attribute) if name in mine.names:
-                    target = ".".join(filter(None, mine.names[name]))
-                    if target in self.paths:
-                        stands_for[f"{name}.{attribute}"] = self._meaning(target, attribute)
-                case ast.Name(id=name) if name in mine.names:
-                    stands_for[name] = self._meaning(*mine.names[name])
-                case ast.Name(id=name) if name in mine.defined and name not in mine.tables:
-                    stands_for[name] = _dump_hash(mine.defined[name])
-        self._lines[node] = _hash(f"{dump(node)}{sorted(stands_for.items())}".encode())
+        if node not in self._lines:
+            stands_for = {name: self._meaning(*what) for name, *what in self.uses(node, module)}
+            self._lines[node] = _hash(f"{dump(node)}{sorted(stands_for.items())}".encode())
         return self._lines[node]
 
     def _meaning(self, module: str, attribute: str) -> str:
@@ -177,39 +168,98 @@ class Code:
         mine = self.module(module)
         if attribute in mine.names:
             return self._meaning(*mine.names[attribute])
-        return _dump_hash(mine.defined[attribute]) if attribute in mine.defined else attribute
+        if attribute in mine.tables or attribute not in mine.defined:
+            return attribute
+        return _dump_hash(mine.defined[attribute])
 
-    def entries(self, modules: Collection[str], params: Mapping[str, Any]) -> list[Entry]:
-        """The entries of tables in `modules` that `params` name (a text, or a list of texts that
-        are all in the table), or that stand as text in a module that imports the table's.
+
+class Reach:
+    """Statements that are used, growing from some of them.
+
+    Attributes:
+        statements: those found, with their module.
+        modules: those that are imported on the way.
+        methods: entries of tables of methods, with the table's module.
+    """
+
+    def __init__(self, code: Code):
+        self.code = code
+        self.statements: dict[ast.stmt, str] = {}
+        self.modules: set[str] = set()
+        self.methods: dict[ast.Call, str] = {}
+        self._waiting: list[tuple[ast.AST, str]] = []
+
+    def digest(self) -> str:
+        """Of all that was found."""
+        lines = {self.code.line(node, module) for node, module in self.statements.items()}
+        lines |= {self.code.line(call, module) for call, module in self.methods.items()}
+        for name in self.modules:
+            lines |= {_hash(path.read_bytes()) for path in self.code.module(name).templates}
+        return _hash("\n".join(sorted(lines)).encode())
+
+    def whole(self, module: str) -> None:
+        """Add all statements of a module."""
+        self.imported(module)
+        for statement in self.code.module(module).statements:
+            self.add(statement, module)
+
+    def imported(self, module: str) -> None:
+        """Add what a module does as it is imported, but for its definitions."""
+        if module not in self.modules:
+            self.modules.add(module)
+            for statement in self.code.module(module).statements:
+                if not any(_bound(statement)) and not _is_main(statement):
+                    self.add(statement, module)
+
+    def add(self, statement: ast.stmt, module: str) -> None:
+        """Add a statement, to be followed."""
+        if statement not in self.statements:
+            self.statements[statement] = module
+            self._waiting.append((statement, module))
+
+    def follow(self) -> None:
+        """Add all that the statements added since use."""
+        while self._waiting:
+            node, module = self._waiting.pop()
+            for _, *what in self.code.uses(node, module):
+                self.resolve(*what)
+
+    def resolve(self, module: str, attribute: str) -> None:
+        """Add what `attribute` of `module` is; a module whole, if it is one."""
+        whole = f"{module}.{attribute}" if attribute else module
+        if whole in self.code.paths:
+            if whole not in self.code.packages:
+                self.whole(whole)
+        elif module in self.code.paths:
+            mine = self.code.module(module)
+            self.imported(module)
+            if attribute in mine.names:
+                self.resolve(*mine.names[attribute])
+            elif attribute in mine.defined and attribute not in mine.tables:
+                self.add(mine.defined[attribute], module)
+
+    def add_methods(self, params: Mapping[str, Any]) -> bool:
+        """Add the entries of tables in the modules found that `params` name (a text, or a list of
+        texts that the table knows entirely), or that stand as text in a statement whose module
+        imports the table's; whether there were any.
         """
-        found = []
-        for name in modules:
-            for table in self.module(name).tables.values():
+        found = dict(self.methods)
+        for module in sorted(self.modules):
+            for table in self.code.module(module).tables.values():
                 named: set[str] = set()
                 for value in params.values():
                     texts = [value] if isinstance(value, str) else value
                     if isinstance(texts, (list, tuple)) and set(map(str, texts)) <= set(table):
                         named |= set(map(str, texts))
-                for other in modules:
-                    if other != name and name in self.imported(other):
-                        named |= self.module(other).texts & set(table)
-                found += [table[key] for key in sorted(named)]
-        return found
-
-    def whole(
-        self, names: Collection[str], params: Mapping[str, Any]
-    ) -> tuple[set[str], list[Entry]]:
-        """All modules that `names` use with these `params`, methods included, and the entries of
-        those methods.
-        """
-        modules, entries = self.closure(*names), []
-        while True:
-            entries = self.entries(modules, params)
-            more = self.closure(*modules, *(e.module for e in entries))
-            if more == modules:
-                return modules, entries
-            modules = more
+                for statement, other in self.statements.items():
+                    if other != module and self.code.imports(other, module):
+                        named |= set(table) & _texts(statement)
+                for name in sorted(named):
+                    found[table[name].call] = module
+                    self.resolve(*table[name].place)
+                    self._waiting.append((table[name].call, module))
+        more, self.methods = len(found) > len(self.methods), found
+        return more
 
 
 def _parsed(path: Path) -> Module:
@@ -229,9 +279,6 @@ def _parsed(path: Path) -> Module:
             case ast.ImportFrom():
                 raise BadInput(f"{path}:{node.lineno}: import by the whole name, not by dots")
     tree = _Bare().visit(tree)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            out.texts.add(node.value)
     for statement in tree.body:
         for name in _bound(statement):
             out.defined[name] = statement
@@ -285,6 +332,20 @@ def _bound(statement: ast.stmt) -> Iterator[str]:
             yield name
 
 
+def _is_main(statement: ast.stmt) -> bool:
+    """Whether a statement runs only where its module is the command."""
+    return isinstance(statement, ast.If) and "__name__" in ast.unparse(statement.test)
+
+
+def _texts(node: ast.AST) -> set[str]:
+    """The strings in a statement."""
+    return {
+        part.value
+        for part in ast.walk(node)
+        if isinstance(part, ast.Constant) and isinstance(part.value, str)
+    }
+
+
 def _table(value: ast.Dict, constants: Mapping[str, str]) -> dict[str, Entry]:
     """The entries of a table of methods; empty for any other dictionary."""
     out = {}
@@ -300,7 +361,7 @@ def _table(value: ast.Dict, constants: Mapping[str, str]) -> dict[str, Entry]:
             return {}
         module, _, kind = text.partition(":")
         bare = ast.Call(call.func, [ast.Constant(kind), *call.args[2:]], call.keywords)
-        out[name] = Entry(module, bare)
+        out[name] = Entry((module, kind), bare)
     return out
 
 
@@ -361,15 +422,15 @@ class Stages:
             out.append(Stage(name, run[1], params.get(name) or {}))
         return out
 
-    def modules(self, stage: Stage) -> set[str]:
-        """What counts for a stage, modules without a statement left out."""
-        modules, _ = self.code.whole([stage.module], stage.params)
-        return {name for name in modules if self.code.module(name).statements}
+    def reach(self, stage: Stage) -> Reach:
+        """What counts for a stage."""
+        return self.code.reach([stage.module], stage.params)
 
     def line(self, stage: Stage) -> str:
         """The content of the stage's file."""
-        modules, entries = self.code.whole([stage.module], stage.params)
-        return f"{self.code.digest(modules, entries)}  {len(self.modules(stage))} modules\n"
+        found = self.reach(stage)
+        modules = set(found.statements.values())
+        return f"{found.digest()}  {len(found.statements)} statements of {len(modules)} modules\n"
 
     def stale(self) -> dict[Path, str]:
         """Files that are not as they should be, with what they should hold."""
@@ -392,13 +453,11 @@ def running() -> Code:
 
 
 @cache
-def digest_of(*modules: str, names: tuple[str, ...] = (), parts: tuple[str, ...] = ()) -> str:
-    """The digest of `modules` and of all that they import, of the methods or recommenders `names`
-    in their tables, and of single definitions, `parts` (`module:name`): what a kept result of
-    theirs depends on.
+def digest_of(*roots: str, names: tuple[str, ...] = ()) -> str:
+    """The digest of `roots`, modules or single definitions (`module:name`), of all that they use,
+    and of the methods or recommenders `names`: what a kept result of theirs depends on.
     """
-    found, entries = running().whole(modules, {"names": names})
-    return running().digest(found, entries, parts)
+    return running().reach(roots, {"names": names}).digest()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -409,7 +468,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--check", action="store_true", help="write nothing; exit code 1 where one is stale"
     )
-    parser.add_argument("--modules", metavar="STAGE", help="list the modules that count for it")
+    parser.add_argument("--modules", metavar="STAGE", help="list what counts for it, by module")
     parser.add_argument("--root", type=Path, default=Path(), help="of the repository")
     given = parser.parse_args(argv)
     try:
@@ -418,7 +477,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             by_name = {stage.name: stage for stage in stages.all}
             if given.modules not in by_name:
                 raise BadInput(f"no stage {given.modules!r}; there are {', '.join(by_name)}")
-            print(*sorted(stages.modules(by_name[given.modules])), sep="\n")
+            found = stages.reach(by_name[given.modules])
+            for module in sorted(found.modules):
+                mine = [s for s, name in found.statements.items() if name == module]
+                print(module, *sorted({name for s in mine for name in _bound(s)}))
             return 0
         stale = stages.stale()
     except BadInput as error:

@@ -44,12 +44,13 @@ from foretune.params import Evaluate, load
 from foretune.pipeline.digests import digest_of
 
 TRAININGS = (1, 2, 5, 10)
-REPLAYS = "foretune.evaluation.benchmark"  # whose code decides every run, beside the method's
+# whose code decides every run, beside the method's
+REPLAYS = ("foretune.evaluation.benchmark:one_run", "foretune.history.grid:full_grid")
 
 
 def fingerprint(meta: MetaDataset, plan: Evaluate, name: str) -> str:
     """What decides a method's replays: the curves, the budget, and the code."""
-    code = digest_of(REPLAYS, names=(name.partition(":")[0],))
+    code = digest_of(*REPLAYS, names=(name.partition(":")[0],))
     return hashlib.sha256(f"{content_hash(meta)}{plan.trainings}{code}".encode()).hexdigest()
 
 

@@ -4,9 +4,9 @@ so, and the same as notes of a study.
     found = recommend("photos/", data=Path("data"))
     found.rows[0].config, found.rows[0].predicted
 
-Fitted recommenders lie in `data/models/NAME` (`python -m foretune.pipeline.recommenders`), and
-those that know the user's own studies too in `data/own_models/NAME` (`python -m
-foretune.running.meta_train`), which come first. One that looks at no images needs no fitting and is
+Fitted recommenders come with the package or lie in `data/models/NAME`, which comes first (`python
+-m foretune.pipeline.recommenders`); those that know the user's own studies too, in
+`data/own_models/NAME` (`python -m foretune.running.meta_train`), come before both. One that looks at no images needs no fitting and is
 made from the meta-dataset on the spot.
 """
 
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from foretune import shipped
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.own import FOLDER, Own, belongs, load_own
@@ -243,7 +244,7 @@ def recommend(
     images: str | Task,
     *,
     data: Path | str = "data",
-    meta: str = "light",
+    meta: str = shipped.HISTORY,
     recommender: str = DEFAULT,
     seed: int = 0,
     own: bool = True,
@@ -260,7 +261,7 @@ def recommend(
         raise BadInput(f"--seed {seed} must be at least 0")
     data = Path(data)
     offered(recommender)
-    known = MetaDataset.load(data / "meta" / meta)
+    known = MetaDataset.load(shipped.need("meta", meta, data))
     # before what takes seconds to load
     task = images if isinstance(images, Task) else load_task(images, data)
     fitted, mine, why = (own_recommender if own else shipped_recommender)(recommender, data, known)
@@ -291,14 +292,14 @@ def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommend
 
 
 def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
-    """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises
-    `BadInput` where it is missing or does not fit `meta`.
+    """The fitted recommender of `data/models/NAME` or of the package, or, for one that needs no
+    images, made now. Raises `BadInput` where it is missing or does not fit `meta`.
     """
     from foretune.recommenders.registry import load, offered, recommender
 
     offered(name)
-    folder = data / "models" / name
-    if folder.is_dir():
+    folder = shipped.find("models", name, data)
+    if folder is not None:
         fitted = load(folder)
         if not belongs(fitted, meta):
             raise BadInput(
@@ -314,7 +315,7 @@ def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recom
         if "needs the images" not in str(error):
             raise
         raise BadInput(
-            f"recommender {name!r} is not fitted yet ({folder} is missing): add it to "
-            "recommenders.names in params.yaml, then "
-            f"python -m foretune.pipeline.recommenders fits it in minutes"
+            f"recommender {name!r} is not fitted yet: {shipped.missing('models', name, data)}; "
+            "add it to recommenders.names in params.yaml, then "
+            "python -m foretune.pipeline.recommenders fits it in minutes"
         ) from error

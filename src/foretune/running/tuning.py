@@ -9,6 +9,7 @@ are still needed, the results.
 """
 
 import json
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -17,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from foretune import shipped
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.history.join import fixed, with_own_studies
@@ -56,7 +58,7 @@ class Request:
     seed: int = 0
     seconds: float | None = None
     data: Path = Path("data")
-    meta: str = "light"
+    meta: str = shipped.HISTORY
     sources: tuple[str, ...] | None = None
     own: bool = True  # learn from the own studies in `data` too, where their settings are the same
     # whose ranking the method gets; None: the method's own choice, if it takes one
@@ -101,6 +103,8 @@ def tune(
     """Run the request to its end, or continue it, and write the results. Raises `BadInput` before
     anything is written if the request is at fault.
     """
+    if line := missing_history(request):
+        warnings.warn(line, stacklevel=2)
     with prepared(request) as ready:
         run(ready, workers=workers, on_change=on_change)
         return finish(ready)
@@ -122,7 +126,7 @@ def prepared(request: Request) -> Iterator[Prepared]:
     space, pool = space_of(request)
     name = request.method or (DEFAULT if past is not None and past.tasks else DEFAULT_WITHOUT_PAST)
     if method(name).needs_past and (past is None or not past.tasks):
-        where = f"{request.data / 'meta' / request.meta} has none"
+        where = missing_history(request) or f"{request.meta} has none"
         if request.meta == "none" or request.space == "hyperrec":
             where = f"{'--meta none' if request.meta == 'none' else '--space hyperrec'} gives none"
         raise BadInput(f"method {name!r} needs past tasks, and {where}: take --method hyperband")
@@ -310,8 +314,8 @@ def check_name(name: str | None) -> None:
 # -- looking things up
 # -----------------------------------------------------------------------------------------------------------------
 def past_of(request: Request) -> MetaDataset | None:
-    """The meta-dataset that the request names, or None where there is none and the request does not
-    insist on one.
+    """The meta-dataset that the request names, or None where it wants none, or where the one that
+    comes with foretune is gone, which `missing_history` says.
     """
     if request.space == "hyperrec" or request.meta == "none":
         if request.sources is not None:
@@ -320,14 +324,20 @@ def past_of(request: Request) -> MetaDataset | None:
                 "--space hyperrec)"
             )
         return None
-    folder = request.data / "meta" / request.meta
-    if (
-        not folder.exists()
-        and (request.meta == "light" or request.space == "heavy")
-        and request.sources is None
-    ):
+    if missing_history(request) and request.sources is None:
         return None
-    return MetaDataset.load(folder)
+    return MetaDataset.load(shipped.need("meta", request.meta, request.data))
+
+
+def missing_history(request: Request) -> str | None:
+    """What to say before a study that starts without the history that comes with foretune, though
+    nobody asked for that; None where the history is there, or not wanted.
+    """
+    if request.space == "hyperrec" or request.meta != shipped.HISTORY:
+        return None
+    if shipped.find("meta", request.meta, request.data) is not None:
+        return None
+    return f"no history: {shipped.missing('meta', request.meta, request.data)}"
 
 
 def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | None) -> MetaDataset:

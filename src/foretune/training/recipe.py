@@ -24,7 +24,7 @@ TRAINING_VERSION = 1
 @dataclass(frozen=True)
 class Settings:
     """What all trials of a study share. Times and accuracies behind the defaults:
-    docs/networks.md.
+    docs/guide/networks.md.
     """
 
     network: str = "mobilenet_v2"

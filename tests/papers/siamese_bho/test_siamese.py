@@ -80,6 +80,11 @@ def test_tasks_of_one_source_are_never_each_other_s_past(done):
     assert json.loads((folder / "runs" / "t0+t1.json").read_text())["tasks"] == ["t0", "t1"]
 
 
+def same(table, other):
+    """Equal in what is written: the file holds five digits."""
+    pd.testing.assert_frame_equal(table, other, check_dtype=False, atol=1e-6)
+
+
 def test_what_is_done_is_not_done_again_until_something_changes(done, grid, tasks, monkeypatch):
     folder, summary = done
     before = (folder / "siamese.csv").read_bytes()
@@ -89,7 +94,8 @@ def test_what_is_done_is_not_done_again_until_something_changes(done, grid, task
 
     monkeypatch.setattr(siamese, "run_source", refuse)
     again = evaluate(grid, tasks, PLAN, folder, say=lambda text: None, options=TINY)
-    assert again.equals(summary) and (folder / "siamese.csv").read_bytes() == before
+    same(again, summary)
+    assert (folder / "siamese.csv").read_bytes() == before
     with pytest.raises(AssertionError, match="ran again"):
         evaluate(grid, tasks, SiamesePlan(k=3, evaluations=6, repetitions=2), folder, options=TINY)
     with pytest.raises(AssertionError, match="ran again"):
@@ -108,7 +114,8 @@ def test_tables_stand_without_their_runs_until_the_code_is_another(
     given = (grid, tasks, PLAN, tmp_path)
     said: list[str] = []
     more = {"say": said.append, "options": TINY}
-    assert evaluate(*given, **more).equals(done[1]) and not ran
+    same(evaluate(*given, **more), done[1])
+    assert not ran
     monkeypatch.setattr(siamese, "digest_of", lambda *modules, **named: "other code")
     evaluate(*given, **more, compare=1)
     assert len(ran) == 1 and any("1 of" in line and "equal" in line for line in said)
