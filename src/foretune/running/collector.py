@@ -206,6 +206,18 @@ class Job:
     workers: int
     seconds: float
 
+    @property
+    def changed_images(self) -> list[str]:
+        """Tasks whose images decode to other pixels here than those the curves were trained on."""
+        from foretune.tasks.task import Task
+
+        known = self.collection.about["hashes"]
+        return [
+            name
+            for name, file in self.files.items()
+            if known.get(name) not in (None, Task.load(file).hash)
+        ]
+
 
 def prepare_job(request: CollectionRequest, say: Callable[[str], None]) -> Job:
     """Read parameters, tasks and what is already collected. Raises `BadInput`."""

@@ -17,6 +17,10 @@ from foretune.space.catalogue import MODELS, PREFIX
 from foretune.space.space import Config
 from foretune.training.settings import Settings
 
+# Raised when the trainer's numbers change for the same task, configuration, settings and seed:
+# curves of two versions are never mixed (`foretune.running.collection`).
+TRAINING_VERSION = 1
+
 
 @dataclass(frozen=True)
 class Recipe:
