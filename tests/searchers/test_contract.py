@@ -8,11 +8,13 @@ of its own (`laws.SPECIAL`).
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Integer
-from laws import PLAIN, SPECIAL, WITHOUT_PAST, each, outcome, quick, run
+from laws import PLAIN, SPECIAL, WITHOUT_PAST, each, outcome, quick, rising, run
+from synthetic import synthetic_space
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
@@ -223,6 +225,50 @@ def test_values_that_are_all_alike(name, table):
         study, objective = small(table, name, np.full((3, 6, 3), value))
         run(study, objective, quick(name))
         assert study.done and study.spent == 18, value
+
+
+@each(*WITHOUT_PAST)
+def test_the_unit_of_the_metric_does_not_matter(name, table):
+    """Shares, or hundreds to a thousand: a power of two, since fits amplify differences in the last
+    digit.
+    """
+    orders = []
+    for factor in (1.0, 1024.0):
+        study, objective = replay_study(table(rising() * factor), "t0", budget=30, method=name)
+        run(study, objective, quick(name))
+        orders.append(study.order)
+    assert orders[0] == orders[1]
+
+
+@each(*WITHOUT_PAST)
+def test_a_budget_below_one_step(name, table):
+    longer = {"epochs": 5} if name in ("dyhpo", "dyhpo+", "dpl") else {}
+    for budget in (1, 2):
+        study, objective = replay_study(table(rising()), "t0", budget=budget, method=name)
+        run(study, objective, quick(name, **longer))
+        assert study.spent == budget
+
+
+@pytest.fixture(scope="module")
+def huge():
+    """Ten thousand configurations and their space."""
+    space = synthetic_space()
+    return space, space.sample(10_000, np.random.default_rng(0))
+
+
+@each(*WITHOUT_PAST)
+def test_ten_thousand_candidates(name, huge):
+    """Thirty decisions, half of them under a second."""
+    space, configs = huge
+    plan = Plan(task="t", metric="accuracy", goal="maximize", max_epoch=9, budget=1000, method=name)
+    study, chosen, seconds = Study(space, configs, plan), quick(name), []
+    for _ in range(30):
+        began = time.process_time()
+        step = study.ask(chosen)
+        seconds.append(time.process_time() - began)
+        distance = abs(np.log10(configs[step.config_id]["learning_rate"]) + 2)
+        study.tell(step, [1 / (1 + distance)] * step.epochs)
+    assert np.median(seconds) < 1.0
 
 
 @each(*PLAIN)
