@@ -75,6 +75,7 @@ stop: env ## end what `make serve` started
 	@$(BIN)/python flows/service.py stop
 
 repro: env ## reproduce the pipeline: tasks, meta-dataset, evaluation, report
+	$(BIN)/python -m foretune.pipeline.digests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 clean: ## remove the environment and caches (not data)

@@ -18,7 +18,6 @@ from pydantic import Field
 from foretune.errors import BadInput, extra
 from foretune.running.collector import worker_started
 from foretune.running.workers import without_interrupt
-from foretune.searchers.registry import METHODS
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -26,13 +25,9 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 RUNNERS = ("processes", "ray", "dask")
-# types of flows' parameters, so that a form in Prefect's UI refuses what cannot be meant;
+# type of flows' parameters, so that a form in Prefect's UI refuses what cannot be meant;
 # descriptions are in the flows' docstrings
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0)]
-Method = Annotated[str, Field(json_schema_extra={"enum": list(METHODS)})]
 AWAY_SECONDS = 300.0  # that a server may take to come back, before a flow gives up
 # 15 to 20 on two idle cores, most of it the first migration of the server's database
 START_SECONDS = 120

@@ -20,10 +20,12 @@ from foretune.recommenders.own import FOLDER, Own, load_own, settings_of
 from foretune.recommenders.recommendation import recommend
 from foretune.recommenders.registry import load, recommender
 from foretune.running.meta_train import finished_studies, main, train, with_studies
-from foretune.running.tuning import Request, prepared, tune
+from foretune.running.request import Request
+from foretune.running.tuning import prepared, tune_request
 from foretune.searchers.registry import searcher
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
+from foretune.study.notes import Notes
 from foretune.study.study import Plan, Study
 from foretune.training.recipe import Settings
 
@@ -57,7 +59,7 @@ def test_the_next_tune_on_a_like_task_starts_better(data, shown, world):
         study, objective = replay_study(
             world_of_new, "new", budget=9, sources=red, method="recommended"
         )
-        notes = {"recommended": found.in_pool(world_of_new.configs)}
+        notes = Notes(recommended=found.in_pool(world_of_new.configs))
         plan = Plan(
             task="new", metric=meta.metric, goal=meta.goal, max_epoch=3, budget=9, notes=notes
         )
@@ -167,7 +169,9 @@ def test_what_tune_leaves_counts(world, tmp_path):
     )
     meta.save(tmp_path / "meta" / "light")
     world.new[0].save(tmp_path / "images" / "photos.npz")
-    tune(Request("photos", budget=6, method="random", workers=1, study="mine", data=tmp_path))
+    tune_request(
+        Request("photos", budget=6, method="random", workers=1, study="mine", data=tmp_path)
+    )
     assert train(meta, world.past, [NAME], tmp_path, say=lambda line: None) == [f"{PREFIX}mine"]
     found = recommend("photos", data=tmp_path, recommender=NAME)
     assert found.known_as == f"{PREFIX}mine" and len(found.own.measured[f"{PREFIX}mine"]) == 3
@@ -186,8 +190,8 @@ def test_what_tune_leaves_counts(world, tmp_path):
             data=tmp_path,
         )
         with prepared(request) as ready:
-            noted = ready.study.plan.notes["recommended"]
-            assert noted["own_studies"] == [f"{PREFIX}mine"] * own and ranked_by(
+            noted = ready.study.plan.notes.recommended
+            assert noted.own_studies == (f"{PREFIX}mine",) * own and ranked_by(
                 noted, NAME
             ).startswith(said)
             assert ("own studies" in ranked_by(noted, NAME)) == own

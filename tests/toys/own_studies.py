@@ -10,6 +10,7 @@ from foretune.recommenders.registry import recommender
 from foretune.running.meta_train import train
 from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import searcher
+from foretune.study.notes import Notes
 from foretune.study.study import Plan, Study
 from foretune.training.recipe import Settings
 
@@ -40,7 +41,7 @@ def shown_of(world):
 
 def finished(folder, meta, task, images, *, budget=60, seed=0, **notes):
     """A study of `task` that random search has finished, as `foretune tune` leaves it."""
-    facts = {"task_hash": images.hash, "settings": asdict(Settings()), **notes}
+    facts = Notes(**{"task_hash": images.hash, "settings": asdict(Settings()), **notes})
     plan = Plan(
         task="photos",
         metric=meta.metric,

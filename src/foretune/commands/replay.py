@@ -5,14 +5,15 @@ import json
 import sys
 from pathlib import Path
 
-from foretune.commands.cli import check_output, names, options
+from foretune.commands.cli import check_output
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import write_atomic
-from foretune.history.join import read
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.options import assignments
 from foretune.searchers.registry import method, searcher
 from foretune.shipped import FOLDER, HISTORY, find
+from foretune.study.own_studies import read
 
 
 def run(args: argparse.Namespace) -> int:
@@ -28,9 +29,9 @@ def run(args: argparse.Namespace) -> int:
             known = ", ".join(meta.tasks) if option == "task" else "see: foretune methods"
             raise BadInput(f"--{option} is missing ({known})")
     meta.check_task(args.task)
-    chosen = searcher(args.method, **options(args.option))
+    chosen = searcher(args.method, **assignments(args.options))
     budget = 10 * meta.max_epoch if args.budget is None else args.budget
-    sources = names(args.sources)
+    sources = args.sources
     study, objective = replay_study(
         meta,
         args.task,
@@ -74,7 +75,7 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
             "--would-have-saved replays every task with all others as history: leave out "
             "--task and --sources"
         )
-    if args.option or args.seed or args.curve_seed:
+    if args.options or args.seed or args.curve_seed:
         raise BadInput(
             "--would-have-saved replays each task with three seeds: leave out --option, "
             "--seed and --curve-seed"

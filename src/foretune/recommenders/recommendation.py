@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -25,6 +25,7 @@ from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.own import FOLDER, Own, belongs, load_own
 from foretune.space.space import Config, config_key
+from foretune.study.notes import RankingNote
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
 
@@ -181,63 +182,47 @@ class Recommendation:
         ]
 
     @property
-    def notes(self) -> dict[str, Any]:
-        """As plain values, for `Plan.notes`; `configs` go with `scores` and `images` and are in the
-        order to try them (see `in_pool`).
-
-        `leans` and `images` are what the suggestions of a study say that they lean on, the same as
-        `reasons` and `from_images` say here.
+    def scores(self) -> list[float]:
+        """Scores in the order to try them, falling; a portfolio has an order and no scores, so the
+        place gives them.
         """
-        n = len(self.rows)
-        falling = [1.0 - k / n for k in range(n)]  # a portfolio has an order and no scores
-        scores = (
-            [float(self.ranking.scores[r.row]) for r in self.rows]
-            if self.ranking.supported
-            else falling
-        )
         if self.known_as is not None:
-            scores = [float(self.known[r.row]) for r in self.rows]
-        images = self.ranking.from_images is not None and self.known_as is None
-        return {
-            "recommender": self.recommender,
-            "supported": self.ranking.supported or self.known_as is not None,
-            "known_as": self.known_as,
-            "own_studies": list(self.own.measured),
-            "nearest": {k: round(float(v), 4) for k, v in self.ranking.nearest.items()},
-            "leans": {k: round(float(v), 4) for k, v in (self.leans or {}).items()},
-            "images": [r.from_images for r in self.rows] if images else None,
-            "configs": [r.config for r in self.rows],
-            "scores": scores,
-        }
+            return [float(self.known[r.row]) for r in self.rows]
+        if self.ranking.supported:
+            return [float(self.ranking.scores[r.row]) for r in self.rows]
+        return [1.0 - k / len(self.rows) for k in range(len(self.rows))]
 
-    def in_pool(self, pool: Sequence[Config]) -> dict[str, Any]:
-        """The notes for a study's pool: `order`, ids of the configurations that the ranking knows,
-        best first, and `scores` and `images` of all ids.
+    def in_pool(self, pool: Sequence[Config]) -> RankingNote:
+        """The same for a study's pool: `leans` and `images` are what its suggestions say that they
+        lean on, as `reasons` and `from_images` say here.
 
         A configuration that the ranking does not know scores as far below the last as that is below
-        the first.
+        the first, and its images add nothing.
         """
-        notes = self.notes
-        configs, scores, images = notes.pop("configs"), notes.pop("scores"), notes.pop("images")
         ids = {config_key(c): i for i, c in reversed(list(enumerate(pool)))}
-        known = {
-            ids[config_key(c)]: s
-            for c, s in zip(configs, scores, strict=True)
-            if config_key(c) in ids
-        }
+        scores = self.scores
+        found = [
+            (ids[key], row, score)
+            for row, score in zip(self.rows, scores, strict=True)
+            if (key := config_key(row.config)) in ids
+        ]
         unknown = 2 * min(scores) - max(scores)
-        out = notes | {
-            "order": list(known),
-            "scores": [round(known.get(i, unknown), 5) for i in range(len(pool))],
-        }
-        if images is not None:
-            added = {
-                ids[config_key(c)]: a
-                for c, a in zip(configs, images, strict=True)
-                if config_key(c) in ids
-            }
-            out["images"] = [round(added.get(i, 0.0), 5) for i in range(len(pool))]
-        return out
+        known = {i: score for i, _, score in found}
+        images = None
+        if self.ranking.from_images is not None and self.known_as is None:
+            added = {i: row.from_images or 0.0 for i, row, _ in found}
+            images = tuple(round(added.get(i, 0.0), 5) for i in range(len(pool)))
+        return RankingNote(
+            recommender=self.recommender,
+            supported=self.ranking.supported or self.known_as is not None,
+            known_as=self.known_as,
+            own_studies=tuple(self.own.measured),
+            nearest={k: round(float(v), 4) for k, v in self.ranking.nearest.items()},
+            leans={k: round(float(v), 4) for k, v in (self.leans or {}).items()},
+            order=tuple(known),
+            scores=tuple(round(known.get(i, unknown), 5) for i in range(len(pool))),
+            images=images,
+        )
 
 
 def recommend(

@@ -16,7 +16,6 @@ Shapes: T tasks, n configurations of the meta-dataset's grid, E epochs.
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -30,7 +29,7 @@ from filelock import FileLock
 from foretune.errors import BadInput
 from foretune.history.curve_table import CurveTable
 from foretune.history.grid import full_grid
-from foretune.history.join import alike, join, own_studies
+from foretune.history.join import alike, join
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import Params
 from foretune.params import load as load_params
@@ -39,6 +38,8 @@ from foretune.recommenders.registry import load, recommender
 from foretune.searchers.transfer.past_curves import past_curves
 from foretune.shipped import find, need
 from foretune.space.space import config_key
+from foretune.study.notes import notes_of
+from foretune.study.own_studies import own_studies
 from foretune.study.study import Plan, Study
 from foretune.tasks.task import Task
 
@@ -52,10 +53,11 @@ def images_of(studies: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in sorted(studies.glob("*/study.json")):
         try:
-            images = str(json.loads(file.read_text())["notes"]["task_hash"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            images = notes_of(file).task_hash
+        except BadInput:
             continue  # `foretune doctor` names it; one damaged study must not stop the others
-        if file.with_name("best.yaml").is_file() and (kept := file.with_name("task.npz")).is_file():
+        kept = file.with_name("task.npz")
+        if images is not None and file.with_name("best.yaml").is_file() and kept.is_file():
             found.setdefault(images, kept)
     return found
 

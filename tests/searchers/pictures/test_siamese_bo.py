@@ -160,7 +160,7 @@ def test_a_study_read_back_keeps_its_neighbours(table, tmp_path):
     with_notes(kept, nearest={"t2": 0.9, "t6": 0.1})
     want = kept.ask(SiameseBO(k=2))
     again = Study.load(tmp_path, study.past)
-    assert again.plan.notes["recommended"]["nearest"] == {"t2": 0.9, "t6": 0.1}
+    assert again.plan.notes.recommended.nearest == {"t2": 0.9, "t6": 0.1}
     assert again.pending_steps() == [want]
 
 
