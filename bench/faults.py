@@ -1,5 +1,6 @@
-"""Do harm to a study at random moments and count what it cost: survived, epochs repeated, epochs
-lost, points that MLflow has twice or not at all.
+"""Do harm to a study at random moments and count what it cost.
+
+Survived, epochs repeated, epochs lost, points that MLflow has twice or not at all.
 
     python bench/faults.py [--kills 100] [--kinds worker,flow,...] [--seed 0] [--out data/reports/faults.csv]
 
@@ -93,8 +94,9 @@ class Count:
 
 
 class Victim:
-    """The study in a folder as a process, started anew as often as needed; `seen` are the epochs
-    that were ever found in its journal.
+    """The study in a folder as a process, started anew as often as needed.
+
+    `seen` are the epochs that were ever found in its journal.
     """
 
     def __init__(self, folder: Path, aside: Path, uri: str, kind: str, environment: dict[str, str]):
@@ -356,8 +358,9 @@ def strike(count: Count, victim: Victim, server: Server | None, rng: random.Rand
 
 
 def stops(victim: Victim, message: str, harm: object) -> None:
-    """Do harm until the study has stopped, which has to be with one line that says why. Raises
-    `RuntimeError` where it is not.
+    """Do harm until the study has stopped, which has to be with one line that says why.
+
+    Raises `RuntimeError` where it is not.
     """
     assert victim.process is not None
     assert callable(harm)
@@ -390,8 +393,9 @@ def fill(path: Path) -> None:
 
 
 def remount(folder: Path, how: str) -> None:
-    """Make a mounted folder read-only (`ro`) or not (`rw`); while a file is being written, the
-    kernel says that it is busy.
+    """Make a mounted folder read-only (`ro`) or not (`rw`).
+
+    While a file is being written, the kernel says that it is busy.
     """
     until = time.monotonic() + 30
     while not mount("-o", f"remount,{how}", str(folder), check=False):
@@ -426,8 +430,9 @@ def wait_for(condition: object) -> None:
 
 
 def finish(victim: Victim, count: Count) -> None:
-    """Let the study end, call it once more as a user would, and compare all records. Raises
-    `RuntimeError` where it does not end as it should.
+    """Let the study end, call it once more as a user would, and compare all records.
+
+    Raises `RuntimeError` where it does not end as it should.
     """
     for _ in range(2):  # the second call logs what MLflow could not take at the end of the first
         code = victim.start().wait(timeout=PATIENCE)

@@ -146,9 +146,7 @@ def overhead(folder: Path) -> dict[str, Any]:
 
 
 def lengths(folder: Path) -> dict[str, Any]:
-    """Share of the ideal time, by kind and number of epochs in a step, after both workers have
-    started.
-    """
+    """Share of the ideal time by kind and epochs in a step, once both workers have started."""
     from prefect_api import prefect_api
 
     out: dict[str, Any] = {}
@@ -169,8 +167,9 @@ def lengths(folder: Path) -> dict[str, Any]:
 
 
 def drive(workers: Workers, count: int, epochs: int = 1) -> None:
-    """Run `count` steps of so many epochs, as many at a time as there are workers. Raises
-    `RuntimeError` for one that does not end well.
+    """Run `count` steps of so many epochs, as many at a time as there are workers.
+
+    Raises `RuntimeError` for one that does not end well.
     """
     asked = over = 0
     while over < count:
@@ -216,8 +215,9 @@ def teller(folder: Path) -> None:
 
 
 def tell(folder: Path) -> dict[str, Any]:
-    """Tellers at once; what they told has to be there when it is read back. Raises `RuntimeError`
-    where it is not.
+    """Tellers at once; what they told has to be there when it is read back.
+
+    Raises `RuntimeError` where it is not.
     """
     context = get_context("spawn")
     places = [folder / str(k) for k in range(TELLERS)]

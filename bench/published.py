@@ -1,5 +1,6 @@
-"""The tables of `data/reports/published` from the steps that are kept: mean normalized regret after
-1, 2, 5 and 10 full trainings, its error over tasks.
+"""The tables of `data/reports/published` from the steps that are kept.
+
+Mean normalized regret after 1, 2, 5 and 10 full trainings, its error over tasks.
 
     python bench/published.py [--traces data/reports/traces] [--peers data/reports/at2] [--out data/reports/published]
 

@@ -1,5 +1,4 @@
-"""Other libraries side by side with foretune's searchers, on the same tables, with the same
-accounting of epochs.
+"""Other libraries beside foretune's searchers, on the same tables, epochs counted alike.
 
     python bench/run.py [--peers optuna,smac,dehb,neps] [--methods random,hyperband,...] [--table FOLDER] [--tasks 3] [--seeds 3] [--budget 255]
 
@@ -45,8 +44,9 @@ Trace = list[tuple[int, float, float]]  # epochs spent, best value, seconds of t
 
 
 def environment(peer: str) -> Path | None:
-    """The Python of a peer's environment, made if need be; None if its packages cannot be
-    installed.
+    """The Python of a peer's environment, made if need be.
+
+    None if its packages cannot be installed.
     """
     folder = CACHE / peer
     python = folder / "bin" / "python"
@@ -92,8 +92,9 @@ def pool_file(meta: MetaDataset, task: str) -> Path:
 
 
 def peer_run(peer: str, pool: Path, seed: int, budget: int) -> Trace | None:
-    """The trace of one run of a peer, from the cache if it was made before; None if it failed (its
-    last words are printed).
+    """The trace of one run of a peer, from the cache if it was made before.
+
+    None if it failed (its last words are printed).
     """
     kept = CACHE / "runs" / f"{peer}-{pool.stem}-{seed}-{budget}.json"
     if kept.exists():

@@ -28,8 +28,9 @@ NORMAL_90 = 1.645  # half of the central 90 % interval, in standard deviations
 
 
 def calibration(forecast: pd.DataFrame) -> pd.DataFrame:
-    """By database and iteration, over cells not yet observed: root mean squared error, mean
-    standard deviation, share within the 90 % interval.
+    """Root mean squared error, mean deviation and share within the 90 % interval.
+
+    By database and iteration, over cells not yet observed.
     """
     later = forecast[~forecast["queried"] & forecast["observed"].notna()]
     wrong = later["mean"] - later["observed"]
@@ -77,8 +78,9 @@ def figure_1(pairs: pd.DataFrame) -> str:
 
 
 def figure_3(distances: pd.DataFrame, elbo: pd.DataFrame) -> str:
-    """Predicted against true distance of the best product of each task kernel, by decile of the
-    true distance.
+    """Predicted against true distance of the best product of each task kernel.
+
+    By decile of the true distance.
     """
     small = elbo[elbo["size"] == "small"].sort_values("elbo", ascending=False)
     chosen = small.drop_duplicates("task")
@@ -106,8 +108,9 @@ def figure_3(distances: pd.DataFrame, elbo: pd.DataFrame) -> str:
 
 
 def figure_5(forecast: pd.DataFrame, database: str) -> str:
-    """Forecasts (dots, with a central 90 % interval) against what was observed later; on the
-    diagonal they are right.
+    """Forecasts (dots, with a central 90 % interval) against what was observed later.
+
+    On the diagonal they are right.
     """
     rows = forecast[
         (forecast["database"] == database) & ~forecast["queried"] & forecast["observed"].notna()
@@ -147,8 +150,9 @@ def figure_5(forecast: pd.DataFrame, database: str) -> str:
 
 
 def figures(folder: Path) -> dict[str, str]:
-    """All pictures whose tables are in `folder`, by file name. Raises `BadInput` if there is
-    none.
+    """All pictures whose tables are in `folder`, by file name.
+
+    Raises `BadInput` if there is none.
     """
     tables = {p.stem: pd.read_csv(p) for p in sorted(folder.glob("*.csv"))}
     out = {}

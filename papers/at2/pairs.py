@@ -59,8 +59,7 @@ def paper_pairs(meta: MetaDataset) -> dict[str, list[str]]:
 def by_iteration(
     steps: pd.DataFrame, meta: MetaDataset, iterations: int = ITERATIONS
 ) -> pd.DataFrame:
-    """Simple regret and final performance ranking after each epoch of one run, from its steps and
-    the table.
+    """Simple regret and final performance ranking after each epoch of one run's steps.
 
     Before the first recommendation the ranking is that of the first one; a step of several epochs
     recommends at its end.
@@ -92,8 +91,9 @@ def smoothed(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over pairs of `by_iteration`s with `database, method, task` in
-    front.
+    """Mean and standard error over pairs of `by_iteration`s.
+
+    They come with `database, method, task` in front.
     """
     grouped = runs.groupby(["database", "method", "iteration"])[["regret", "rank"]]
     out = pd.concat([grouped.mean(), grouped.sem().add_suffix("_se")], axis=1)
@@ -106,8 +106,9 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 def forecasts(
     meta: MetaDataset, iterations: Sequence[int] = (1, 10, 25, 50, 100), configs: int = 10
 ) -> pd.DataFrame:
-    """AT2 on the first pair: predictions for some configurations after each of the given
-    iterations, every fifth epoch.
+    """AT2 on the first pair: forecasts of some configurations after given iterations.
+
+    Of every fifth epoch.
     """
     from foretune.searchers.transfer.at2 import AT2
 

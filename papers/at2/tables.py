@@ -1,5 +1,6 @@
-"""AT2's tables 2 and 8 to 15 in small: held-out ELBO of the 64 kernel products, beside the paper's;
-resumable.
+"""AT2's tables 2 and 8 to 15 in small: held-out ELBO of the 64 kernel products, beside the paper's.
+
+Resumable.
 
     python -m papers.at2.tables META [--minutes M] [--size small|middle|full] [--products O-P-A,M-T-F] [--out data/reports/at2]
 
@@ -155,8 +156,9 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """With ranks within each size, ours and the paper's (among the products that are there), best
-    first.
+    """With ranks within each size, ours and the paper's, best first.
+
+    Only among the products that are there.
     """
     table = table.assign(paper_elbo=table["product"].map(PAPER))
     by_size = table.groupby("size")
@@ -173,8 +175,9 @@ def tables(
     minutes: float = 60.0,
     say: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Run the products that are missing, the paper's best first, until the time is up; returns the
-    table as far as it is there.
+    """Run the products that are missing, the paper's best first, until the time is up.
+
+    Returns the table as far as it is there.
     """
     if size not in SIZES:
         raise BadInput(f"unknown size {size!r}; there are {', '.join(SIZES)}")

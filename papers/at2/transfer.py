@@ -1,5 +1,6 @@
-"""How the transfer searchers' cost grows: seconds to fit, milliseconds per decision and peak
-memory, each case in a process of its own.
+"""How the transfer searchers' cost grows: fitting, a decision, peak memory.
+
+Each case runs in a process of its own.
 
     python -m papers.at2.transfer [--methods at2,curve-transfer] [--steps 100] [--out data/reports/at2/growth.csv]
 
@@ -36,9 +37,7 @@ CASES = [
 
 
 def case(method: str, tasks: int, configs: int, epochs: int, steps: int) -> dict[str, float]:
-    """One method on one made-up study: the first decision (which learns from the past), then
-    `steps` more.
-    """
+    """One method on one made-up study: the first decision, which learns, then `steps` more."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "toys"))
     from synthetic import synthetic_space
 

@@ -1,5 +1,4 @@
-"""The autoHyper paper's figures 1 to 4 and 6 to 8, drawn from the small experiments' tables
-(`autohyper_tables`), as SVG files.
+"""The autoHyper paper's figures 1 to 4 and 6 to 8 from the small experiments, as SVG files.
 
 | picture                | shows                                                                                                     |
 |------------------------|-----------------------------------------------------------------------------------------------------------|

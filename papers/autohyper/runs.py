@@ -1,5 +1,4 @@
-"""The trainings behind autoHyper's tables and figures in small: which are missing, and how they are
-made, many at a time.
+"""The trainings behind autoHyper's tables in small: which are missing, how they are made.
 
 A run is one line of `runs.jsonl`, a function of its key (`KEY`) up to rounding:
 
@@ -80,8 +79,9 @@ class Job:
 
     @property
     def kin(self) -> tuple[Any, ...]:
-        """Jobs of equal kin can train in one fleet: line searches apart, for they look at a batch
-        several times.
+        """Jobs of equal kin can train in one fleet.
+
+        Line searches stand apart, for they look at a batch several times.
         """
         return self.kind, self.network, self.batch, self.optimizer == "sls"
 
@@ -171,8 +171,9 @@ def random_rates(cell: Cell, trials: int) -> list[float]:
 
 
 def choices(runs: Runs, cell: Cell) -> dict[str, float]:
-    """The rates that are known so far: autoHyper's, its authors' suggestion, and random search's
-    with as many trials (lowest training loss after 5 epochs).
+    """The rates known so far: autoHyper's, its authors' suggestion, and random search's.
+
+    Random search has as many trials; lowest training loss after 5 epochs wins.
     """
     found = {"suggested": plain(SUGGESTED[cell.optimizer])}
     decision, have = walk(runs, cell), {r["rate"]: r for r in runs.of("random", cell)}
@@ -232,9 +233,7 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
 
 
 def together(jobs: Sequence[Job]) -> list[Job]:
-    """The first job, and those that are best made with it: a fleet's worth of the same kin, each
-    once.
-    """
+    """The first job and those best made with it: a fleet of the same kin, each once."""
     first = jobs[0]
     most = len(jobs) if first.kind == "hyperband" else LANES
     return list(
@@ -301,8 +300,9 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
 
 
 def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
-    """Hyperband (eta 3) over log-uniform rates from 1e-4 to 0.1, for each job's seed; rungs of all
-    seeds train together.
+    """Hyperband (eta 3) over log-uniform rates from 1e-4 to 0.1, for each job's seed.
+
+    Rungs of all seeds train together.
 
     `epoch_seconds` and `rank_seconds` are what an epoch of one network alone costs, and its Z_t.
     """

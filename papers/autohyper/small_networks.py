@@ -1,5 +1,4 @@
-"""Three convolutional networks that train in well under a second, many at a time, for experiments
-of thousands of trainings on a CPU.
+"""Three convolutional networks that train in well under a second, many at a time on a CPU.
 
 | name        | layers (3 x 3 unless said; batch normalisation and ReLU after each)                                 | weights |
 |-------------|------------------------------------------------------------------------------------------------------|---------|
@@ -75,8 +74,9 @@ class Block(nn.Module):
 
 
 def body(name: str, lanes: int = 1) -> nn.Sequential:
-    """`lanes` networks of this name side by side, without classifiers: (B, lanes * 3, S, S) to (B,
-    lanes * width). Raises `BadInput` for another name.
+    """`lanes` networks of this name side by side, without classifiers.
+
+    (B, lanes * 3, S, S) to (B, lanes * width). Raises `BadInput` for another name.
     """
     match name:
         case "plain":
@@ -105,8 +105,9 @@ def body(name: str, lanes: int = 1) -> nn.Sequential:
 
 
 def network(name: str, classes: int, seed: int) -> nn.Sequential:
-    """The network of this name with weights drawn from `seed`. Raises `BadInput` for another
-    name.
+    """The network of this name with weights drawn from `seed`.
+
+    Raises `BadInput` for another name.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -115,8 +116,9 @@ def network(name: str, classes: int, seed: int) -> nn.Sequential:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A task at 12 px: images float32 (N, 3, 12, 12), labels int64 (N,), by part; normalised by the
-    train part.
+    """A task at 12 px: images float32 (N, 3, 12, 12), labels int64 (N,), by part.
+
+    Normalised by the train part.
     """
 
     name: str
@@ -126,9 +128,7 @@ class Data:
 
     @classmethod
     def of(cls, task: Task, train_limit: int = 320, other_limit: int = 500) -> Data:
-        """The first images of each part in a fixed shuffled order, so that every class is drawn by
-        its share.
-        """
+        """The first images of each part in a fixed shuffled order: classes by their share."""
         images, labels = {}, {}
         for part, limit in (("train", train_limit), ("valid", other_limit), ("test", other_limit)):
             pixels, classes = task.part(part)
@@ -154,8 +154,9 @@ def draw(*what: Any) -> int:
 
 
 class SmallTrial:
-    """One network, optimizer and rate (held constant) on one task; a `Fleet` trains it. `z` asks
-    for Z_t after each epoch.
+    """One network, optimizer and rate (held constant) on one task; a `Fleet` trains it.
+
+    `z` asks for Z_t after each epoch.
     """
 
     def __init__(
@@ -185,8 +186,9 @@ class SmallTrial:
 
     @torch.no_grad()
     def accuracy(self, part: str) -> float:
-        """Share of images of `part` that are classified right; a network that diverged gets the
-        share of one class in all.
+        """Share of images of `part` that are classified right.
+
+        A network that diverged gets the share of one class in all.
         """
         if self.diverged:
             return 1 / self.data.classes
@@ -196,8 +198,9 @@ class SmallTrial:
 
 
 class Fleet:
-    """Trials of one architecture, trained together. A trial may be in one fleet after another, but
-    only in the last one made.
+    """Trials of one architecture, trained together.
+
+    A trial may be in one fleet after another, but only in the last one made.
 
     Raises `BadInput` for trials of several networks or batch sizes, or with different numbers of
     images.
@@ -255,8 +258,9 @@ class Fleet:
         )
 
     def train_epoch(self) -> list[dict[str, Any]]:
-        """Train an epoch: a row for each trial as `foretune.training.trial` gives, with Z_t; NaN
-        where a trial has diverged. Rows are kept in `trial.rows`.
+        """Train an epoch: a row for each trial as `foretune.training.trial` gives, with Z_t.
+
+        NaN where a trial has diverged. Rows are kept in `trial.rows`.
         """
         for t in self.trials:
             t.epoch += 1
@@ -287,9 +291,7 @@ class Fleet:
         return rows
 
     def ranks(self) -> list[float]:
-        """Z_t of every trial that asks for it and has not diverged (else NaN), all decomposed
-        together.
-        """
+        """Z_t of every trial that asks for it and has not diverged (else NaN), all together."""
         asking = {lane: t for lane, t in enumerate(self.trials) if t.z and not t.diverged}
         known = {
             lane: t.optimizer.found for lane, t in asking.items() if isinstance(t.optimizer, AdaS)

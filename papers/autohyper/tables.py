@@ -1,5 +1,6 @@
-"""autoHyper's tables and figures in small: rates, trials, accuracies against the suggested rate,
-random search and Hyperband.
+"""autoHyper's tables and figures in small: accuracies of its rates against others', trials.
+
+The others are the suggested rate, random search and Hyperband.
 
     python -m papers.autohyper.tables [--data data] [--out data/reports/autohyper] [--minutes M]
 
@@ -102,8 +103,9 @@ def searches(runs: Runs, cells: Sequence[Cell]) -> tuple[Rows, Rows]:
 
 
 def accuracies(runs: Runs, cells: Sequence[Cell]) -> Rows:
-    """Rows of `accuracy.csv`: test accuracy (mean and deviation over seeds) of each choice, after
-    20 epochs and on the way.
+    """Rows of `accuracy.csv`: test accuracy of each choice, after 20 epochs and on the way.
+
+    Mean and deviation over seeds.
     """
     out: Rows = []
     for cell in cells:
@@ -123,8 +125,9 @@ def accuracies(runs: Runs, cells: Sequence[Cell]) -> Rows:
 
 
 def bands(runs: Runs) -> Rows:
-    """Rows of `hyperband.csv`: what Hyperband spends until a trial of it is as good on the valid
-    part as autoHyper's rate after its full training.
+    """Rows of `hyperband.csv`: what Hyperband spends until it is as good as autoHyper.
+
+    A trial of it must reach, on the valid part, what autoHyper's rate does after its full training.
 
     The mean over seeds of full trainings is what must be reached. Seconds are those of one network
     trained alone.
@@ -183,8 +186,9 @@ def long(runs: Runs, tasks: Sequence[str]) -> Rows:
 
 
 def tables(runs: Runs, out: Path, tasks: Sequence[str] = TASKS) -> dict[str, Any]:
-    """Write the CSV files, the pictures and the summary from the runs there are; returns the
-    summary.
+    """Write the CSV files, the pictures and the summary from the runs there are.
+
+    Returns the summary.
     """
     cells = [Cell(t, n, o) for t, n, o in product(tasks, NETWORKS, OPTIMIZERS)]
     rates, responses = searches(runs, cells)
@@ -212,8 +216,9 @@ def tables(runs: Runs, out: Path, tasks: Sequence[str] = TASKS) -> dict[str, Any
 
 
 def summarise(accuracy: Rows, rates: Rows, bands: Rows) -> dict[str, Any]:
-    """Shares of cases in which the chosen rate is within 1 % of the other (or above), and above it;
-    trials by optimizer, task and network.
+    """Shares of cases in which the chosen rate is within 1 % of the other (or above), and above it.
+
+    Trials by optimizer, task and network.
     """
     out: dict[str, Any] = {"searches": len(rates), "converged": sum(r["converged"] for r in rates)}
     for by in ("optimizer", "task", "network"):
@@ -231,8 +236,9 @@ def summarise(accuracy: Rows, rates: Rows, bands: Rows) -> dict[str, Any]:
 
 
 def comparison(both: Rows, other: str) -> dict[str, Any]:
-    """The chosen rate against another over cases that have both. Gaps of equal rates are 0, and
-    counted.
+    """The chosen rate against another over cases that have both.
+
+    Gaps of equal rates are 0, and counted.
     """
     gaps = np.array([r["autohyper"] - r[other] for r in both])
     found: dict[str, Any] = {
@@ -274,9 +280,7 @@ def against_hyperband(bands: Rows) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make missing runs for some minutes, then write the tables and pictures and print the
-    summary.
-    """
+    """Make missing runs for some minutes, write tables and pictures, print the summary."""
     parser = argparse.ArgumentParser(
         prog="python -m papers.autohyper.tables", description=main.__doc__
     )

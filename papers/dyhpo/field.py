@@ -1,5 +1,6 @@
-"""The gray-box field side by side: regret, ranks, tests and what the epochs were spent on, from the
-steps that the benchmark keeps.
+"""The gray-box field side by side: regret, ranks, tests, what the epochs were spent on.
+
+All from the steps that the benchmark keeps.
 
     python -m papers.dyhpo.field [lcbench taskset light] [--run] [--published ../shared/data/curves] [--out data/reports/field]
 
@@ -49,8 +50,9 @@ SHARES = (0.2, 0.6, 1.0)  # of the wall-clock that the budget takes
 
 @dataclass(frozen=True)
 class Table:
-    """A meta-dataset and how the field runs on it: `repetitions` of each method; the model-based
-    ones, which are slow, have fewer.
+    """A meta-dataset and how the field runs on it: `repetitions` of each method.
+
+    The model-based ones, which are slow, have fewer.
     """
 
     name: str
@@ -65,8 +67,9 @@ class Table:
 
 
 def tables(published: Path, own: Path) -> dict[str, Table]:
-    """The tables by name. Repetitions: ten of what costs nothing; of the others what two cores do
-    in minutes.
+    """The tables by name.
+
+    Repetitions: ten of what costs nothing; of the others what two cores do in minutes.
     """
     cheap = dict.fromkeys(CHEAP, 10)
     slow = {"freeze-thaw": 10, "boca": 10, "dyhpo": 10, "dyhpo+": 10, "dyhpo:no-curve": 5}
@@ -86,9 +89,7 @@ def tables(published: Path, own: Path) -> dict[str, Table]:
 
 @contextmanager
 def complete(table: Table) -> Iterator[Table]:
-    """The table, or while some of its cells are still to be trained, the full grid within it
-    (`leave_one_out.full_grid`).
-    """
+    """The table, or its full grid while some cells are still to be trained."""
     meta = MetaDataset.load(table.folder)
     curves = meta.Y()
     if (
@@ -129,8 +130,9 @@ def read(traces: Path, methods: Sequence[str], budget: int) -> pd.DataFrame:
 
 
 def summary(steps: pd.DataFrame, marks: Sequence[int]) -> pd.DataFrame:
-    """Mean regret at each budget, its standard error over tasks, the numbers of tasks and
-    repetitions; best at the last budget first.
+    """Mean regret at each budget, its standard error, numbers of tasks and repetitions.
+
+    Best at the last budget first; the error is over tasks.
     """
     regret = regret_at(steps, marks)
     per_task = regret.groupby(["method", "task"]).mean()
@@ -155,8 +157,9 @@ def common(regret: pd.DataFrame) -> list[str]:
 
 
 def over_epochs(steps: pd.DataFrame, budget: int, points: int = 50) -> pd.DataFrame:
-    """Mean regret and average rank against epochs, on the tasks that all methods have: columns
-    method, epochs, regret, rank.
+    """Mean regret and average rank against epochs, on the tasks that all methods have.
+
+    Columns method, epochs, regret, rank.
 
     Repetitions are ranked by their mean per task, as in the tests.
     """
@@ -178,8 +181,9 @@ def over_epochs(steps: pd.DataFrame, budget: int, points: int = 50) -> pd.DataFr
 def wall_clock(
     steps: pd.DataFrame, budget: int, epoch_seconds: Sequence[float] = EPOCH_SECONDS
 ) -> pd.DataFrame:
-    """Mean regret at shares of the time that `budget` epochs take, decisions included: rows method,
-    columns (seconds per epoch, share).
+    """Mean regret at shares of the time that `budget` epochs take, decisions included.
+
+    Rows method, columns (seconds per epoch, share).
 
     1 means the time of all epochs without a decision, so a method that thinks long does not get to
     its last epochs.
@@ -196,9 +200,7 @@ def wall_clock(
 
 
 def compare(steps: pd.DataFrame, budget: int) -> tuple[Comparison, int]:
-    """The methods compared at a budget on the tasks that all of them have, and the number of these
-    tasks.
-    """
+    """The methods compared at a budget on the tasks that all have, and how many these are."""
     regret = regret_at(steps, [budget])
     tasks = common(regret)
     return Comparison.of(

@@ -1,5 +1,6 @@
-"""How high AP@10 can be on the shipped meta-dataset: what the noise of the truth leaves, and what
-lists that do not look at the task reach.
+"""How high AP@10 can be on the shipped meta-dataset.
+
+What the noise of the truth leaves, and what lists that do not look at the task reach.
 
     python -m papers.hyperstar.ceiling [--draws 200]
 
@@ -81,8 +82,9 @@ def main() -> None:
 
 
 def seeds(meta: MetaDataset, again: MetaDataset, truth: dict[str, np.ndarray]) -> float:
-    """Print what a second seed changes; the deviation between seeds among the better half of each
-    task's configurations.
+    """Print what a second seed changes.
+
+    The deviation between seeds among the better half of each task's configurations.
     """
     rows = [meta.config_ids.index(c) for c in again.config_ids]
     second = dict(zip(again.tasks, best_over_seeds(again), strict=True))

@@ -1,5 +1,6 @@
-"""How good the forecasts of recommenders are: error, and how often the truth lies within one and
-two spreads, on tasks of sources held out in turn.
+"""How good the forecasts of recommenders are, on tasks of sources held out in turn.
+
+Their error, and how often the truth lies within one and two spreads.
 
     python -m papers.hyperstar.forecast [--recommenders task-agnostic,siamese,hyperstar]
 

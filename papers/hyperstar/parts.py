@@ -1,5 +1,6 @@
-"""What the parts of HyperSTAR are worth, and whether its capacity or its training is at fault: one
-training a held-out source, on the shipped meta-dataset.
+"""What the parts of HyperSTAR are worth, and whether capacity or training is at fault.
+
+One training a held-out source, on the shipped meta-dataset.
 
     python -m papers.hyperstar.parts [--meta data/meta/light] [--images data/images] [--only NAMES]
 

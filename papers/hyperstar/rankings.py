@@ -1,5 +1,4 @@
-"""The ranking table: how well each recommender ranks the configurations of a task that it has not
-seen.
+"""The ranking table: how well each recommender ranks configurations of an unseen task.
 
     python -m papers.hyperstar.rankings [--params params.yaml] [--minutes M] [--leave source,task]
 
@@ -64,8 +63,9 @@ class Fold:
 
 
 def folds(meta: MetaDataset, leave: str = "source") -> list[Fold]:
-    """Folds by source, or one a task. Raises `BadInput` for another word or where a fold would have
-    no past.
+    """Folds by source, or one a task.
+
+    Raises `BadInput` for another word or where a fold would have no past.
     """
     return [Fold(held, tuple(past)) for held, past in held_out_together(meta, leave).items()]
 
@@ -92,8 +92,9 @@ class Table:
         ]
 
     def part(self, name: str, fold: Fold) -> Path:
-        """Where a finished fold is kept; its name changes with the curves, the images, the plan and
-        the recommender's options.
+        """Where a finished fold is kept.
+
+        Its name changes with the curves, the images, the plan and the recommender's options.
         """
         about = f"{self.key}{entry(name)}{fold}"
         return self.work / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}.npz"
@@ -129,9 +130,7 @@ class Table:
         return fitted.rank(self.tasks[task], self.plan.seed + IMAGE_SEED + trial).scores
 
     def collect(self) -> dict[str, dict[str, np.ndarray]]:
-        """Scores (trials, n) by recommender and task, of the recommenders whose folds are all
-        done.
-        """
+        """Scores (trials, n) by recommender and task, of those whose folds are all done."""
         out: dict[str, dict[str, np.ndarray]] = {}
         for name in self.plan.recommenders:
             parts = [self.part(name, fold) for fold in self.folds]
@@ -173,8 +172,9 @@ def order_of(name: str, scores: np.ndarray, training: int) -> np.ndarray:
 def judged(
     table: Table, found: Mapping[str, Mapping[str, np.ndarray]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """By recommender and task, means over trials: the three figures, and the regret after k
-    configurations (long form).
+    """By recommender and task, means over trials of the three figures and of the regrets.
+
+    Regrets after k configurations are in long form.
     """
     rows, curves = [], []
     k = min(10, len(table.meta))
@@ -222,8 +222,9 @@ def over_tasks(frame: pd.DataFrame, by: Sequence[str], order: Sequence[str]) -> 
 
 
 def write(table: Table, reports: Path) -> pd.DataFrame:
-    """Write the reports of what is complete; returns the summary. Raises `BadInput` where no
-    recommender is complete.
+    """Write the reports of what is complete; returns the summary.
+
+    Raises `BadInput` where no recommender is complete.
     """
     found = table.collect()
     if not found:

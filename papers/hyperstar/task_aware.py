@@ -1,5 +1,4 @@
-"""Figures 3, 4 and 5b of HyperSTAR: what Hyperband gains when a recommender says which
-configurations to start.
+"""Figures 3, 4 and 5b of HyperSTAR: what Hyperband gains when a recommender says what to start.
 
     python -m papers.hyperstar.task_aware [--params params.yaml] [--minutes M] [--leave source,task]
 
@@ -56,8 +55,9 @@ POINTS = 60  # epochs at which curves are written, evenly on the log scale
 
 @dataclass(frozen=True)
 class Method:
-    """How a method of the comparison is made: a searcher, its options, whether it has an eta, whose
-    ranking it reads, whether seeds matter.
+    """How a method of the comparison is made.
+
+    A searcher, its options, whether it has an eta, whose ranking it reads, whether seeds matter.
     """
 
     searcher: str
@@ -96,6 +96,7 @@ def methods(plan: TaskAwarePlan) -> dict[str, Method]:
 
 class Rankings:
     """The table of `papers.hyperstar.rankings`, made by `plan`, as notes for studies of a grid.
+
     Raises `BadInput` where it lacks what is asked for.
 
     Tr-AutoML's ranking leans on ten trial runs of the new task: those come first in its order, so
@@ -153,8 +154,9 @@ def run(
     seed: int,
     noted: dict[str, Any],
 ) -> pd.DataFrame:
-    """One replay as the epochs at which its regret fell: rows (spent, normalized_regret), from (0,
-    1).
+    """One replay as the epochs at which its regret fell.
+
+    Rows (spent, normalized_regret), from (0, 1).
     """
     study, objective = replay_study(grid, task, budget=budget, sources=past, seed=seed)
     if noted:
@@ -197,8 +199,9 @@ def run_method(
     until: float,
     leave: str = "source",
 ) -> pd.DataFrame | None:
-    """All runs of a method, task by task, continued from `traces`; None if `until` (monotonic
-    seconds) came first.
+    """All runs of a method, task by task, continued from `traces`.
+
+    None if `until` (monotonic seconds) came first.
     """
     how = methods(plan)[name]
     path = traces / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.parquet"
@@ -263,9 +266,7 @@ def needed(curve: np.ndarray, value: float) -> int | None:
 
 
 def best_value(score: Score, regret: Any) -> Any:
-    """A normalized regret (a number or an array of them) as the best value found, in the metric's
-    own unit.
-    """
+    """Normalized regrets (a number or an array) as best values in the metric's own unit."""
     return (score.best - regret * (score.best - score.worst)) * score.sign
 
 
@@ -347,8 +348,9 @@ def evaluate(
     work: Path | None = None,
     leave: str = "source",
 ) -> pd.DataFrame:
-    """Run what is missing for at most `seconds` and write the tables of the methods that are
-    complete; returns the summary.
+    """Run what is missing for at most `seconds`, write the tables of complete methods.
+
+    Returns the summary.
 
     `work` is where finished runs are kept (default: `runs` in `reports`).
     """

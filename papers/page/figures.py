@@ -1,5 +1,4 @@
-"""The figures and tables of the reports folder beyond regret against epochs: where each lies, and
-how it is drawn.
+"""Figures and tables of the reports folder beyond regret: where each lies, how it is drawn.
 
 A figure is a CSV file with a row for each point of each line; a table is a CSV file shown as it is.
 What is not there is left out.
@@ -20,8 +19,9 @@ FLOOR = 1e-4  # of logarithmic axes
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture of `file`: a line for each value of `line`, `y` against `x` with a band of `error`
-    (empty: none).
+    """A picture of `file`: a line for each value of `line`, `y` against `x`.
+
+    With a band of `error` (empty: none).
 
     `where` is a column and the value that rows must have there, None: a picture for each value;
     `keep` names the lines to draw, in this order (none: all).
@@ -44,8 +44,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of `file`; MLflow has the numbers of each row under its name in column `line` (empty:
-    the table is for the page alone).
+    """A table of `file`.
+
+    MLflow has the numbers of each row under its name in column `line` (empty: the table is for the
+    page alone).
     """
 
     file: str
@@ -288,8 +290,9 @@ SHOWN = frozenset(f.file for f in FIGURES) | frozenset(t.file for t in TABLES) |
 
 
 def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
-    """The file of a figure or table; None where there is none. Raises `BadInput` for one that
-    cannot be read or lacks a column.
+    """The file of a figure or table; None where there is none.
+
+    Raises `BadInput` for one that cannot be read or lacks a column.
     """
     path = reports / entry.file
     if not path.is_file():
@@ -313,8 +316,9 @@ def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
 
 
 def figures(reports: Path) -> Iterator[tuple[Figure, pd.DataFrame]]:
-    """Every figure that there is with its rows, those with a picture for each value as one entry a
-    value.
+    """Every figure that there is with its rows.
+
+    Those with a picture for each value are one entry a value.
     """
     for figure in FIGURES:
         frame = read(reports, figure)
@@ -373,8 +377,9 @@ def drawn(reports: Path) -> Iterator[tuple[Figure, str]]:
 
 
 def diagrams(reports: Path) -> Iterator[tuple[str, str]]:
-    """Every critical-difference diagram that there is: its title and SVG. Raises `BadInput` for a
-    file that is none.
+    """Every critical-difference diagram that there is: its title and SVG.
+
+    Raises `BadInput` for a file that is none.
     """
     for file, title in DIAGRAMS:
         if (path := reports / file).is_file():
@@ -392,8 +397,9 @@ def tables(reports: Path) -> Iterator[tuple[Table, pd.DataFrame]]:
 
 
 def points(reports: Path) -> dict[str, list[tuple[str, float, int]]]:
-    """Every line, and every row of the tables that name their rows, as points (metric, value, step)
-    for MLflow, by "file: line".
+    """Every line, and every row of the tables that name their rows, as points for MLflow.
+
+    Points are (metric, value, step), by "file: line".
     """
     out: dict[str, list[tuple[str, float, int]]] = {}
     for figure, frame in figures(reports):

@@ -1,6 +1,4 @@
-"""Pictures of the reports folder that stand on the benchmark page as they are: SVG files with a
-style of their own.
-"""
+"""Pictures that stand on the benchmark page as they are: SVG files with their own style."""
 
 from base64 import b64encode
 from collections.abc import Iterator
@@ -32,8 +30,9 @@ PICTURES = (
 
 
 def pictures(reports: Path) -> Iterator[tuple[str, str]]:
-    """Title and `data:` address of every picture that there is. Raises `BadInput` for a file that
-    is none.
+    """Title and `data:` address of every picture that there is.
+
+    Raises `BadInput` for a file that is none.
 
     As images they keep their styles to themselves, and nothing in them can run.
     """

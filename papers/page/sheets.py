@@ -1,6 +1,4 @@
-"""Sheets of small panels as SVG files with a style of their own, for figures that stand on a page
-as they are.
-"""
+"""Sheets of small panels as SVG files with a style of their own."""
 
 from collections.abc import Sequence
 from html import escape

@@ -1,5 +1,4 @@
-"""Figure 2 of Siamese-BHO: regret against evaluations for its four variants, on tasks that the
-network has not seen.
+"""Figure 2 of Siamese-BHO: regret against evaluations of four variants, on unseen tasks.
 
     python -m papers.siamese_bho.siamese [--params params.yaml] [--minutes M] [--leave source,task]
 
@@ -50,8 +49,9 @@ from foretune.tasks.task import Task
 
 @dataclass(frozen=True)
 class Variant:
-    """A searcher with its options, and which neighbours its study is told: those by pictures, tasks
-    drawn by chance, or none.
+    """A searcher with its options, and which neighbours its study has.
+
+    Those by pictures, tasks drawn by chance, or none.
     """
 
     method: str = "siamese-bo"
@@ -73,8 +73,10 @@ VARIANTS: dict[str, Variant] = {
 def fingerprint(
     grid: MetaDataset, plan: SiamesePlan, past: Sequence[str], options: Mapping[str, Any]
 ) -> str:
-    """What decides a source's runs: the curves, the plan but for its number of repetitions, the
-    tasks trained on, the network's options.
+    """A hash of what decides a source's runs.
+
+    The curves, the plan but for its number of repetitions, the tasks trained on, the network's
+    options.
     """
     rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
     network = SiameseNearest(**{**options, "k": plan.k}).options
@@ -94,8 +96,9 @@ def tune(
     seed: int,
     evaluations: int,
 ) -> list[dict[str, Any]]:
-    """Rows (variant, task, seed, evaluation, normalized_regret) of one repetition of all
-    variants.
+    """One repetition of all variants.
+
+    Rows (variant, task, seed, evaluation, normalized_regret).
     """
     rows = []
     chance = [past[i] for i in np.random.default_rng(seed).permutation(len(past))[:k]]
@@ -137,8 +140,9 @@ def tune(
 def judged(
     fitted: SiameseNearest, grid: MetaDataset, task: str, distance: np.ndarray
 ) -> dict[str, Any]:
-    """How well predicted distances (T,) of a held-out task agree with the true ones, by the target
-    that the network learned.
+    """How well predicted distances (T,) of a held-out task agree with the true ones.
+
+    By the target that the network learned.
     """
     every = Past.of(grid)
     mapping = every.normalised if fitted.options["target"] == "normalised" else every.best
@@ -188,8 +192,9 @@ def evaluate(
     work: Path | None = None,
     leave: str = "source",
 ) -> pd.DataFrame:
-    """Run what is missing, source by source, for at most `seconds` (a source that was begun is
-    finished), and write the tables; returns the summary.
+    """Run what is missing, source by source, for at most `seconds`, and write the tables.
+
+    A source that was begun is finished. Returns the summary.
 
     `options` are the network's (`SiameseNearest`), where they are not its defaults; `work` is where
     runs are kept (default: `runs` in `reports`).
@@ -236,8 +241,9 @@ def evaluate(
 
 
 def summarised(runs: pd.DataFrame) -> pd.DataFrame:
-    """Rows (variant, evaluations, mean, se, tasks): mean over tasks of the mean over repetitions,
-    and its standard error over tasks.
+    """Mean over tasks of the mean over repetitions, and its standard error over tasks.
+
+    Rows (variant, evaluations, mean, se, tasks).
     """
     by_task = runs.groupby(["variant", "evaluation", "task"])["normalized_regret"].mean()
     grouped = by_task.groupby(["variant", "evaluation"])

@@ -1,5 +1,6 @@
-"""Which mapping Siamese-BHO should compare tasks by: the paper's accuracies, or accuracies at mean
-0 and deviation 1 over configurations.
+"""Which mapping Siamese-BHO should compare tasks by.
+
+The paper's accuracies, or accuracies at mean 0 and deviation 1 over configurations.
 
     python -m papers.siamese_bho.targets [--seeds 3]
 

@@ -1,6 +1,4 @@
-"""`foretune lr`: autoHyper's initial learning rate, as a study that resumes and as a search space
-for the other methods.
-"""
+"""`foretune lr`: autoHyper's initial learning rate, as a resumable study and a search space."""
 
 import argparse
 import math
@@ -29,8 +27,9 @@ FEW_STEPS = 100
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, print Z of every rate and the rate chosen, write the results; exit code 1 if Z did
-    not respond to the rate.
+    """Search, print Z of every rate and the rate chosen, write the results.
+
+    Exit code 1 if Z did not respond to the rate.
     """
     from foretune.training.trial import find_device
 
@@ -126,8 +125,9 @@ def rules_of(given: dict[str, object]) -> Rules:
 
 
 def write_results(study: Study, found: Found, folder: Path) -> None:
-    """`learning_rate.yaml`, and, where the search told something, `narrowed.json`: the learning
-    rate from a tenth to ten times the one found.
+    """Write `learning_rate.yaml` and, where the search found a rate, `narrowed.json`.
+
+    The latter has the learning rate from a tenth to ten times the one found.
     """
     result = {
         "task": study.plan.task,

@@ -1,6 +1,4 @@
-"""`foretune recommend`: the ranking on the screen, as JSON, and as a page with thumbnails of the
-nearest past tasks.
-"""
+"""`foretune recommend`: the ranking on the screen, as JSON, and as a page with thumbnails."""
 
 import argparse
 import json
@@ -157,8 +155,9 @@ def support_text(found: Recommendation) -> str:
 
 
 def forecast(row: Row, metric: str) -> str:
-    """The predicted value and its spread; or the measured one, without, and what stands between
-    those.
+    """The predicted value and its spread.
+
+    Or the measured one, without, and what stands between those.
     """
     if row.predicted is None:
         return ""
@@ -180,9 +179,7 @@ def forecast_of(found: Recommendation) -> str:
 
 
 def reasons(row: Row, found: Recommendation) -> list[str]:
-    """What a suggestion leans on: the past tasks' list, a line for each past run that is named, and
-    what the images add.
-    """
+    """What a suggestion leans on: past tasks, past runs, and what the images add."""
     ranking, metric = found.ranking, found.meta.metric
     n, tasks = len(ranking.past.config_ids), len(ranking.past.tasks)
     if found.known_as is not None:

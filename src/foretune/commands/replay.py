@@ -15,8 +15,9 @@ from foretune.searchers.registry import method, searcher
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay one method on one task, one JSON line per step; or all tasks, to say what history
-    saves.
+    """Replay one method on one task, one JSON line per step.
+
+    Or all tasks, to say what history saves.
     """
     meta = read(args.meta)
     check_output(args.out)

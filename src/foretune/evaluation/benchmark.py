@@ -1,5 +1,6 @@
-"""Run methods over the tasks of a meta-dataset, leave-one-task-out, and keep every step; continued
-where it stopped.
+"""Run methods over the tasks of a meta-dataset, leave-one-task-out, and keep every step.
+
+Continued where it stopped.
 
     python -m foretune.evaluation.benchmark META --methods random,portfolio --budget 750 --seeds 10 --out data/reports/traces/NAME
 
@@ -53,8 +54,9 @@ def one_run(
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Processes started meanwhile use one thread each: runs are parallel already, and it must be
-    set before numpy or torch load in the worker.
+    """Processes started meanwhile use one thread each.
+
+    Runs are parallel already, and it must be set before numpy or torch load in the worker.
     """
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
@@ -81,8 +83,9 @@ def run_all(
     options: dict[str, dict[str, Any]] | None = None,
     jobs: int = 2,
 ) -> pd.DataFrame:
-    """Replay every method on every task and seed that `out` does not hold yet; returns all steps of
-    the methods asked for.
+    """Replay every method on every task and seed that `out` does not hold yet.
+
+    Returns all steps of the methods asked for.
 
     A run that `out` holds with another budget is made again: a searcher that knows its budget
     spends a small one differently. `sources` restricts the past of a task (default: all others);
@@ -166,8 +169,7 @@ def regret_at(
     column: str = "normalized_regret",
     nothing: float = 1.0,
 ) -> pd.DataFrame:
-    """The value of `column` once each budget (in epochs) is spent: rows (method, task, seed), a
-    column per budget.
+    """`column` once each budget (epochs) is spent: rows (method, task, seed), a column each.
 
     A step that ends beyond a budget does not count for it; before the first finished step the value
     is `nothing`.
@@ -185,16 +187,18 @@ def regret_at(
 
 
 def error_of(regret: pd.DataFrame) -> pd.DataFrame:
-    """Standard error over tasks of each method's mean over seeds: seeds of one task are no
-    independent evidence.
+    """Standard error over tasks of each method's mean over seeds.
+
+    Seeds of one task are no independent evidence.
     """
     per_task = regret.groupby(["method", "task"]).mean().groupby("method")
     return per_task.std(ddof=1).div(np.sqrt(per_task.size()), axis=0).rename(columns=str)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run from the command line; prints the mean normalized regret of each method at 1, 2, 5 and 10
-    full trainings.
+    """Run from the command line and print each method's mean normalized regret.
+
+    It is given at 1, 2, 5 and 10 full trainings.
     """
     parser = argparse.ArgumentParser(
         prog="python -m foretune.evaluation.benchmark", description=main.__doc__

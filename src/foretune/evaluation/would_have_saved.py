@@ -1,5 +1,4 @@
-"""What history would have saved: the user's own past studies replayed leave-one-out, with and
-without the others as history.
+"""What history would have saved: own past studies replayed, each with and without the others.
 
 For each task of a meta-dataset: the epochs that the searcher with history needs until its incumbent
 is as good as what history-free search has after its whole budget, against the epochs that the
@@ -34,8 +33,9 @@ DRAWS = 2000  # bootstrap samples of the tasks
 
 @dataclass(frozen=True)
 class Saved:
-    """Epochs saved by task (averaged over seeds), their mean with a 90 % interval over tasks; by
-    task also the budget of each run and the configurations that it chose among; how many of the
+    """Epochs saved by task (averaged over seeds), their mean with a 90 % interval over tasks.
+
+    By task also the budget of each run and the configurations that it chose among; how many of the
     tasks are history from `shipped`.
 
     A task on which history never got as far counts the whole budget as needed: its saving is a
@@ -80,8 +80,9 @@ def trained(meta: MetaDataset, task: str) -> MetaDataset:
 
 
 def shipped_for(meta: MetaDataset, folder: Path) -> MetaDataset | None:
-    """The meta-dataset in `folder`, if it can stand beside these studies and they were trained with
-    its settings, as `foretune tune` asks; else None.
+    """The meta-dataset in `folder` if it can stand beside these studies, else None.
+
+    As `foretune tune` asks, it must have been trained with their settings.
     """
     from foretune.recommenders.own import settings_of
 
@@ -94,9 +95,7 @@ def shipped_for(meta: MetaDataset, folder: Path) -> MetaDataset | None:
 def incumbents(
     own: MetaDataset, past: MetaDataset | None, name: str, budget: int, seed: int
 ) -> np.ndarray:
-    """Incumbent after each epoch spent on the one task of `own`, higher is better, (epochs
-    spent,).
-    """
+    """Incumbent after each epoch spent on the only task of `own`, higher is better, (epochs,)."""
     (task,) = own.tasks
     objective = Replay(own, task)
     plan = Plan(
@@ -129,8 +128,9 @@ def would_have_saved(
     without: str = DEFAULT_WITHOUT_PAST,
     shipped: MetaDataset | None = None,
 ) -> Saved:
-    """Replay every task of `meta` with the others (and those of `shipped`, except of the very same
-    images) as history and without.
+    """Replay every task of `meta` with history and without.
+
+    History is the others and the tasks of `shipped`, except those of the very same images.
 
     `budget` defaults to five full trainings, and is never more than the epochs that `meta` holds of
     a task. Raises `BadInput` for fewer than two tasks and no `shipped`: there would be no history.
@@ -180,9 +180,7 @@ def would_have_saved(
 
 
 def shipped_tasks(shipped: MetaDataset | None, meta: MetaDataset, task: str) -> list[str]:
-    """The shipped tasks that may be history of `task`: all but those of its name or its very
-    images.
-    """
+    """The shipped tasks that may be history of `task`: all of other names and images."""
     if shipped is None:
         return []
     images, hashes = meta.about.get("hashes", {}).get(task), shipped.about.get("hashes", {})

@@ -1,5 +1,4 @@
-"""What a new study can learn from: the shipped meta-dataset and the user's own studies, as one
-meta-dataset.
+"""What a study can learn from: the shipped meta-dataset and the user's studies, joined.
 
 A study's folder holds the four files of a meta-dataset, so that nothing is copied or converted:
 what was trained is history as soon as its first epochs are written. Studies of the same images are
@@ -24,8 +23,9 @@ FREE = ("device", "threads")  # settings that do not change what a trial learns
 
 
 def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
-    """Meta-datasets of one space, metric and length as one: configurations by content, tasks by
-    name; of a cell known twice the first counts.
+    """Meta-datasets of one space, metric and length as one.
+
+    Configurations are matched by content, tasks by name; of a cell known twice the first counts.
 
     Ids of the first part are kept. Raises `BadInput` without parts, or where they do not fit
     together.
@@ -78,8 +78,9 @@ def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
 
 
 def stacked(tables: Sequence[CurveTable], metric: str) -> CurveTable:
-    """The rows of all tables below each other, with the columns that all have; the first row of a
-    (task, configuration, seed, epoch) is kept.
+    """The rows of all tables below each other, with the columns that all have.
+
+    The first row of a (task, configuration, seed, epoch) is kept.
     """
     names = list(dict.fromkeys(t for table in tables for t in table.tasks))
     place = {t: k for k, t in enumerate(names)}
@@ -101,8 +102,9 @@ def stacked(tables: Sequence[CurveTable], metric: str) -> CurveTable:
 
 
 def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list[MetaDataset]:
-    """The studies under `folder` that have been trained, with the baselines inside them: one
-    meta-dataset for each set of images, oldest first.
+    """The trained studies under `folder` and the baselines inside them, oldest first.
+
+    There is one meta-dataset for each set of images.
 
     With `settings`, only those trained with the same. A study that cannot be read is passed over:
     history must not stop a new study (`foretune doctor` names it).
@@ -159,8 +161,9 @@ def alike(one: MetaDataset, other: MetaDataset) -> bool:
 def with_own_studies(
     past: MetaDataset | None, folder: Path, settings: Mapping[str, Any]
 ) -> MetaDataset | None:
-    """`past` and, after it, the user's own studies of the same settings that can stand beside it;
-    without `past`, these alone (None: there are none).
+    """`past` and, after it, the user's own studies of the same settings that can stand beside it.
+
+    Without `past`, these alone (None: there are none).
     """
     parts = [] if past is None else [past]
     for study in own_studies(folder, settings):
@@ -170,8 +173,10 @@ def with_own_studies(
 
 
 def read(folder: Path | str) -> MetaDataset:
-    """A meta-dataset folder; or a folder of studies, as one: the largest group that can stand side
-    by side. Raises `BadInput` for anything else.
+    """The meta-dataset of a folder: its own, or that of the studies in it.
+
+    Of studies it is the largest group that can stand side by side. Raises `BadInput` for anything
+    else.
     """
     folder = Path(folder)
     if (

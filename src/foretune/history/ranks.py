@@ -17,8 +17,9 @@ def normalized_regret(best: np.ndarray) -> np.ndarray:
 
 
 def mean_rank(best: np.ndarray) -> np.ndarray:
-    """Mean over tasks of the rank (0 = best, as a share of the task's known configurations), (n,);
-    inf where no task knows it.
+    """Mean over tasks of the rank (0 = best, as a share of the task's known configurations), (n,).
+
+    Inf where no task knows it.
     """
     known = ~np.isnan(best)
     share = np.zeros(best.shape)
@@ -36,8 +37,9 @@ def mean_rank(best: np.ndarray) -> np.ndarray:
 
 
 def greedy_portfolio(best: np.ndarray, size: int) -> list[int]:
-    """Configurations in the order in which each lowers the mean regret of the best so far most;
-    ends early when none does.
+    """Configurations in the order in which each lowers the mean regret of the best so far most.
+
+    Ends early when none does.
     """
     known = ~np.isnan(best).all(axis=1)
     if not known.any():
@@ -67,8 +69,9 @@ def alike(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, f
 
 
 def speaking_for(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, float]:
-    """How much each past task speaks for a configuration: 1 - normalized regret, as shares; at most
-    five tasks.
+    """How much each past task speaks for a configuration: 1 - normalized regret, as shares.
+
+    At most five tasks.
     """
     known = ~np.isnan(best[:, config_id])
     if not known.any():

@@ -1,5 +1,4 @@
-"""What every recommender is: fitted once on past tasks, it ranks the configurations for a new task
-before anything is trained on it.
+"""What every recommender is: fitted once on past tasks, it ranks configurations for a new one.
 
 Notation: T past tasks, n configurations; `best` (T, n) = best value over epochs, higher is better,
 mean over seeds. A configuration is named by its row in the meta-dataset's `configs`, as in a
@@ -31,8 +30,10 @@ ABOUT, WEIGHTS = "recommender.json", "weights.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Past:
-    """The past tasks as recommenders see them: `best` (T, n) by row of `config_ids`, NaN where
-    unknown or diverged at once; `sign` turns it back.
+    """The past tasks as recommenders see them.
+
+    `best` (T, n) by row of `config_ids`, NaN where unknown or diverged at once; `sign` turns it
+    back.
     """
 
     tasks: tuple[str, ...]
@@ -59,8 +60,9 @@ class Past:
 
     @property
     def filled(self) -> np.ndarray:
-        """`best` with its task's worst value where nothing is known: a configuration that diverged
-        is no good.
+        """`best` with a task's worst value where nothing is known.
+
+        A configuration that diverged is no good.
         """
         low = np.nanmin(
             np.where(np.isnan(self.best).all(axis=1, keepdims=True), 0.0, self.best),
@@ -71,29 +73,33 @@ class Past:
 
     @property
     def normalised(self) -> np.ndarray:
-        """Scores with mean 0 and standard deviation 1 over each task's configurations (HyperSTAR,
-        section 3.1), (T, n).
+        """Scores with mean 0 and deviation 1 over configurations, by task, (T, n).
+
+        HyperSTAR, section 3.1.
         """
         return (self.filled - self.level[0][:, None]) / self.level[1][:, None]
 
     @property
     def level(self) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and standard deviation over configurations by task, (T,) each; 1 for the latter
-        where all are alike.
+        """Mean and standard deviation over configurations by task, (T,) each.
+
+        1 for the latter where all are alike.
         """
         spread = self.filled.std(axis=1)
         return self.filled.mean(axis=1), np.where(spread > 1e-12, spread, 1.0)
 
     @property
     def ranks(self) -> np.ndarray:
-        """Place of each configuration on each task, 0 = best, (T, n) int; equal values keep the
-        pool's order.
+        """Place of each configuration on each task, 0 = best, (T, n) int.
+
+        Equal values keep the pool's order.
         """
         return np.argsort(np.argsort(-self.filled, axis=1, kind="stable"), axis=1, kind="stable")
 
     def portfolio(self) -> np.ndarray:
-        """All rows in the order to try them without knowing the task: the greedy portfolio, then
-        the mean rank.
+        """All rows in the order to try them without knowing the task.
+
+        First the greedy portfolio, then the mean rank.
         """
         chosen = greedy_portfolio(self.best, self.best.shape[1])
         rest = [
@@ -106,8 +112,10 @@ class Past:
 
 @dataclass(frozen=True)
 class Reason:
-    """One past run of a suggested configuration: the task, its place there (0 = best), its best
-    value in the metric's unit, the task's share in the score.
+    """One past run of a suggested configuration.
+
+    The task, its place there (0 = best), its best value in the metric's unit, the task's share in
+    the score.
 
     `said` is why this run is named: `leans` (its task counts more than others), `best` or `worst`
     (among tasks that count alike, and of which all count), or `measured` (on the very images that
@@ -161,8 +169,9 @@ class Ranking:
 
     @property
     def places_without_images(self) -> np.ndarray | None:
-        """The place of each row, 0 = first, had the images not been looked at, (n,); None where
-        nothing but they decides.
+        """The place of each row, 0 = first, had the images not been looked at, (n,).
+
+        None where nothing but they decides.
         """
         return (
             None
@@ -172,15 +181,17 @@ class Ranking:
 
     @property
     def advice(self) -> np.ndarray:
-        """Rows in the order to try them: the ranking where the past supports it, else the greedy
-        portfolio, (n,).
+        """Rows in the order to try them, (n,).
+
+        The ranking where the past supports it, else the greedy portfolio.
         """
         return self.order if self.supported else self.past.portfolio()
 
     @property
     def leans(self) -> dict[str, float] | None:
-        """What `advice` leans on: past task -> its share in the list, heaviest first, None where no
-        past task has a share.
+        """What `advice` leans on: past task -> its share in the list, heaviest first.
+
+        None where no past task has a share.
 
         It is the same for all configurations, what images add apart (`from_images`): a list in
         which all past tasks count alike leans on those where a configuration did badly as much as
@@ -202,8 +213,9 @@ class Ranking:
 
     @property
     def from_images(self) -> np.ndarray | None:
-        """What the images add to `base`, signed and in the metric's own unit, at the range of the
-        nearest past tasks (as `in_unit`), (n,).
+        """What the images add to `base`, signed and in the metric's own unit, (n,).
+
+        At the range of the nearest past tasks, as in `in_unit`.
         """
         if self.base is None or not self.supported:
             return None
@@ -258,8 +270,9 @@ class Recommender(ABC):
 
     @abstractmethod
     def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
-        """Learn from the past tasks alone: `meta` holds no other, `tasks` their images by name
-        (more than those are ignored).
+        """Learn from the past tasks alone: `meta` holds no other.
+
+        `tasks` are their images by name; more than those are ignored.
         """
 
     @abstractmethod
@@ -279,8 +292,9 @@ class Recommender(ABC):
         return {}
 
     def begin(self, meta: MetaDataset, tasks: Mapping[str, Task]) -> list[Task]:
-        """Set `past` and return the past tasks in its order. Raises `BadInput` that names those
-        without images.
+        """Set `past` and return the past tasks in its order.
+
+        Raises `BadInput` that names those without images.
         """
         self.past = Past.of(meta)
         if missing := [name for name in self.past.tasks if name not in tasks]:
@@ -291,8 +305,9 @@ class Recommender(ABC):
         return [tasks[name] for name in self.past.tasks]
 
     def save(self, folder: Path | str) -> None:
-        """Write `recommender.json` and `weights.safetensors`, each by rename; equal content gives
-        equal files.
+        """Write `recommender.json` and `weights.safetensors`, each by rename.
+
+        Equal content gives equal files.
         """
         from safetensors.numpy import save
 
@@ -318,8 +333,9 @@ class Recommender(ABC):
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
-        """Read what `save` wrote. Raises `BadInput` for a folder that holds another recommender or
-        cannot be read.
+        """Read what `save` wrote.
+
+        Raises `BadInput` for a folder that holds another recommender or cannot be read.
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -357,8 +373,9 @@ class Recommender(ABC):
 
 
 def digest_of(meta: MetaDataset, config_ids: Sequence[int]) -> str:
-    """A hash of what the configurations of these ids are, in their order: equal ids of two tables
-    may mean different things.
+    """A hash of the configurations of these ids, in their order.
+
+    Equal ids of two tables may mean different things.
     """
     place = {config_id: row for row, config_id in enumerate(meta.config_ids)}
     keys = [config_key(meta.configs[place[i]]) for i in config_ids]
@@ -366,8 +383,9 @@ def digest_of(meta: MetaDataset, config_ids: Sequence[int]) -> str:
 
 
 def best_over_seeds(meta: MetaDataset) -> np.ndarray:
-    """Best value over epochs, mean over the seeds that a cell was trained with, (T, n); NaN where
-    there is none.
+    """Best value over epochs, mean over the seeds that a cell was trained with, (T, n).
+
+    NaN where there is none.
     """
     out = np.full((len(meta.tasks), len(meta)), np.nan)
     for row, task in zip(out, meta.tasks, strict=True):
@@ -399,8 +417,9 @@ def support_of(new: np.ndarray, past: np.ndarray) -> tuple[float, bool]:
 
 
 def weights_of(distances: np.ndarray, tasks: Sequence[str], k: int = 5) -> dict[str, float]:
-    """Past tasks by nearness: shares exp(-(d - nearest) / (median - nearest)) of the `k` nearest,
-    largest first; sums to 1.
+    """Past tasks by nearness: shares of the `k` nearest, largest first, that sum to 1.
+
+    A share is exp(-(d - nearest) / (median - nearest)), scaled.
     """
     nearest = np.argsort(distances, kind="stable")[:k]
     scale = float(np.median(distances) - distances[nearest[0]]) or 1.0
@@ -410,8 +429,9 @@ def weights_of(distances: np.ndarray, tasks: Sequence[str], k: int = 5) -> dict[
 
 
 def further(weight: np.ndarray, values: np.ndarray, prior: float = PRIOR) -> float:
-    """Variance of a new task's value around the weighted mean of past ones, `weight` (T,) summing
-    to 1 and `values` (T,).
+    """Variance of a new task's value around the weighted mean of past ones.
+
+    `weight` (T,) sums to 1, `values` are (T,).
 
     The weighted variance of few tasks is too small twice over: it is measured around their own
     mean, and that mean is uncertain. Both factors are those of n = 1 / sum w^2 equal tasks, (1 +
@@ -427,8 +447,9 @@ def further(weight: np.ndarray, values: np.ndarray, prior: float = PRIOR) -> flo
 def in_unit(
     past: Past, z: np.ndarray, nearest: Mapping[str, float], doubt: np.ndarray | float = 0.0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Normalised scores `z` (n,) with standard deviation `doubt` as best values and spread in the
-    metric's own unit, (n,) each.
+    """Normalised scores `z` (n,) as best values and spread in the metric's own unit, (n,) each.
+
+    `doubt` is the standard deviation of `z`.
 
     A new task's level and range are not in a normalised score; they are taken from the nearest past
     tasks, and how much a further task may differ from those is part of the spread (`further`).

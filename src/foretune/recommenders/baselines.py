@@ -74,9 +74,7 @@ class TaskAgnostic(Blind):
 
 
 class MeanRank(Blind):
-    """Mean rank over past tasks, as a score: minus the mean share of configurations that are
-    better.
-    """
+    """Mean rank over past tasks as a score: minus the mean share of better configurations."""
 
     name: ClassVar[str] = "mean-rank"
 

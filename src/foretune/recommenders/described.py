@@ -1,5 +1,4 @@
-"""Task-aware baselines: tasks described by hand-made metadata or by frozen ImageNet features, and
-Tr-AutoML's nearest task by trial runs.
+"""Task-aware baselines: tasks by metadata, by frozen ImageNet features, by trial runs.
 
 | class             | task described by                                     | ranking                                                        |
 |-------------------|-------------------------------------------------------|----------------------------------------------------------------|
@@ -79,8 +78,9 @@ class Described(Recommender):
 
 
 class RandomForest(Described):
-    """A random forest over metadata and one-hot configuration; it is grown again from its data
-    where it is loaded.
+    """A random forest over metadata and one-hot configuration.
+
+    It is grown again from its data where it is loaded.
     """
 
     name: ClassVar[str] = "random-forest"
@@ -130,8 +130,9 @@ class MetadataNetwork(JointPredictor):
 
 
 class GlobalMean(JointPredictor):
-    """HyperSTAR's predictor on one point per task: the mean over images of the frozen ImageNet
-    network's last features.
+    """HyperSTAR's predictor on one point per task.
+
+    That is the mean over images of the frozen ImageNet network's last features.
     """
 
     name: ClassVar[str] = "global-mean"
@@ -155,8 +156,9 @@ def probes(n: int, count: int, seed: int) -> np.ndarray:
 
 
 class TrAutoML(Recommender):
-    """Runs `probes` configurations on the new task and takes the ranking of the past task with the
-    most similar results (HyperSTAR, section 4.3).
+    """Tr-AutoML: the ranking of the past task with the most similar results of `probes` runs.
+
+    HyperSTAR, section 4.3.
     """
 
     name: ClassVar[str] = "tr-automl"
@@ -178,8 +180,9 @@ class TrAutoML(Recommender):
         )
 
     def rank_given(self, evaluate: Callable[[Sequence[int]], np.ndarray]) -> Ranking:
-        """The ranking after `evaluate` gave the best values (higher is better) of the probed rows
-        on the new task.
+        """The ranking given the probed rows' best values on the new task.
+
+        `evaluate` returns them, higher is better.
         """
         rows = probes(len(self.past.config_ids), self.options["count"], self.seed)
         here = np.asarray(evaluate(rows.tolist()), dtype=float)

@@ -31,8 +31,9 @@ def metadata(task: Task) -> np.ndarray:
 
 
 def measured(task: Task) -> np.ndarray:
-    """Features of `NAMES`, (15,): entropy in nats; colours and deviations of pixels in [0, 1];
-    roughness = mean absolute step between neighbours.
+    """Features of `NAMES`, (15,): entropy in nats; colours and deviations of pixels in [0, 1].
+
+    Roughness = mean absolute step between neighbours.
     """
     labels = task.labels[task.split == 0]
     labels = labels if len(labels) else task.labels
@@ -59,8 +60,9 @@ def measured(task: Task) -> np.ndarray:
 
 
 def standardise(past: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and scale of features (T, p), (p,) each; a feature that all tasks share has scale 1
-    and says nothing.
+    """Centre and scale of features (T, p), (p,) each.
+
+    A feature that all tasks share has scale 1 and says nothing.
     """
     scale = past.std(axis=0)
     return past.mean(axis=0), np.where(scale > 1e-9, scale, 1.0)

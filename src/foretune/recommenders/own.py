@@ -1,5 +1,4 @@
-"""Recommenders that were fitted on the user's own finished studies too: what is known of them, and
-whether one can be used.
+"""Recommenders fitted on the user's finished studies too: what is known of them and their use.
 
 A model of one's own lies in `data/own_models/NAME` and is preferred to the shipped one. Which
 values were measured is kept in `own.json`, so that no forecast is shown as a result.
@@ -24,8 +23,10 @@ NOTES = "own.json"  # beside the recommender's own files
 
 @dataclass(frozen=True)
 class Own:
-    """What a recommender took from the user's studies: by past task the hash of its images and the
-    ids of the configurations trained to the end; the settings.
+    """What a recommender took from the user's studies.
+
+    By past task the hash of its images and the ids of the configurations trained to the end; the
+    settings.
     """
 
     hashes: dict[str, str] = field(default_factory=dict)
@@ -33,8 +34,9 @@ class Own:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def saw(self, task: str, config_id: int) -> bool:
-        """Whether the value of a configuration on a past task was measured; always so on those of
-        the meta-dataset.
+        """Whether the value of a configuration on a past task was measured.
+
+        Always so on those of the meta-dataset.
         """
         return task not in self.measured or config_id in self.measured[task]
 
@@ -58,8 +60,9 @@ class Own:
 
 
 def settings_of(meta: MetaDataset) -> dict[str, Any]:
-    """The settings of a meta-dataset that change what a trial learns; what it does not name is the
-    default.
+    """The settings of a meta-dataset that change what a trial learns.
+
+    What it does not name is the default.
     """
     known = asdict(Settings())
     return fixed(
@@ -68,8 +71,9 @@ def settings_of(meta: MetaDataset) -> dict[str, Any]:
 
 
 def load_own(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own]:
-    """The recommender of `data/own_models/NAME`. Raises `BadInput` that says why where it cannot be
-    used for `meta`.
+    """The recommender of `data/own_models/NAME`.
+
+    Raises `BadInput` that says why where it cannot be used for `meta`.
     """
     folder = data / FOLDER / name
     own, fitted = Own.load(folder), load(folder)
@@ -90,8 +94,9 @@ def load_own(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own
 def belongs(
     fitted: Recommender, meta: MetaDataset, own: set[str] | frozenset[str] = frozenset()
 ) -> bool:
-    """Whether a recommender was fitted on `meta`, beside the past tasks `own`: its tasks,
-    configurations and metric.
+    """Whether a recommender was fitted on `meta`, beside the past tasks `own`.
+
+    Its tasks, configurations and metric must be those.
     """
     past = fitted.past
     return (

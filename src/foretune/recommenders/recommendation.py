@@ -1,5 +1,6 @@
-"""Ask a fitted recommender about a dataset: what to try, how good it may be, which past runs say
-so, and the same as notes of a study.
+"""What a fitted recommender says about a dataset.
+
+What to try, how good it may be, which past runs say so, and the same as notes of a study.
 
     found = recommend("photos/", data=Path("data"))
     found.rows[0].config, found.rows[0].predicted
@@ -36,8 +37,9 @@ REASONS = 4  # past runs that a suggestion names
 
 @dataclass(frozen=True)
 class Row:
-    """A suggestion: the configuration, its row in the meta-dataset, forecast and spread in the
-    metric's unit (None: no forecast), its reasons.
+    """A suggestion: a configuration, its row in the meta-dataset, its forecast and reasons.
+
+    Forecast and spread are in the metric's unit, None where there is no forecast.
 
     `without_images` is the place, 0 = first, that it would have in a list that does not look at the
     task, and `from_images` what the images add to that list's forecast, signed, in the metric's
@@ -57,9 +59,10 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class Recommendation:
-    """What a recommender says about `task`, on top of the past tasks in `meta`. `known_as` names
-    the past task with the very same images: then the order is that of its results, and the
-    recommender only parts equal ones.
+    """What a recommender says about `task`, on top of the past tasks in `meta`.
+
+    `known_as` names the past task with the very same images: then the order is that of its results,
+    and the recommender only parts equal ones.
 
     `own` is what it took from the user's studies; `passed_over` why a model that knows them was not
     taken, where there is one.
@@ -109,9 +112,10 @@ class Recommendation:
 
     @property
     def order(self) -> np.ndarray:
-        """Rows in the order to try them, (n,): the recommender's; on images that are a past task,
-        by what was measured on them (what an own study has not tried, by the forecast from what it
-        has), equal values in the recommender's order.
+        """Rows in the order to try them, (n,): the recommender's.
+
+        On images that are a past task, by what was measured on them (what an own study has not
+        tried, by the forecast from what it has), equal values in the recommender's order.
         """
         advice = self.ranking.advice
         if self.known_as is None:
@@ -120,8 +124,9 @@ class Recommendation:
 
     @property
     def known(self) -> np.ndarray:
-        """Normalised scores of the past task with the very same images, (n,), in the unit of a
-        recommender's.
+        """Normalised scores (n,) of the past task with the very same images.
+
+        In the unit of a recommender's scores.
         """
         assert self.known_as is not None
         past = self.ranking.past
@@ -129,8 +134,9 @@ class Recommendation:
 
     @property
     def leans(self) -> dict[str, float] | None:
-        """What the order leans on, past task -> share: the very images' own task where there is
-        one, else as the ranking has it.
+        """What the order leans on, past task -> share.
+
+        The very images' own task where there is one, else as the ranking has it.
         """
         return self.ranking.leans if self.known_as is None else {self.known_as: 1.0}
 
@@ -141,8 +147,9 @@ class Recommendation:
         return len(nearest) < len(self.ranking.past.tasks) or len(set(nearest.values())) > 1
 
     def reasons(self, row: int) -> list[Reason]:
-        """The past runs behind a suggestion, as `Ranking.because` has them, none that is only a
-        forecast, and none at random.
+        """The past runs behind a suggestion, as `Ranking.because` has them.
+
+        None that is only a forecast, and none at random.
 
         On images that are a past task it is the run there, where it was measured.
         """
@@ -162,8 +169,9 @@ class Recommendation:
         return self.ranking.because(row, REASONS, forecast)
 
     def worked_on(self, past_task: str, k: int = 3) -> list[tuple[Config, float]]:
-        """The `k` best configurations of a past task that were trained there, and their best
-        values, in the metric's unit.
+        """The `k` best configurations that were trained on a past task, and their best values.
+
+        Values are in the metric's unit.
         """
         past = self.ranking.past
         saw = [self.own.saw(past_task, config_id) for config_id in past.config_ids]
@@ -181,8 +189,9 @@ class Recommendation:
 
     @property
     def notes(self) -> dict[str, Any]:
-        """As plain values, for `Plan.notes`; `configs` go with `scores` and `images` and are in the
-        order to try them (see `in_pool`).
+        """As plain values, for `Plan.notes`.
+
+        `configs` go with `scores` and `images` and are in the order to try them (see `in_pool`).
 
         `leans` and `images` are what the suggestions of a study say that they lean on, the same as
         `reasons` and `from_images` say here.
@@ -210,8 +219,10 @@ class Recommendation:
         }
 
     def in_pool(self, pool: Sequence[Config]) -> dict[str, Any]:
-        """The notes for a study's pool: `order`, ids of the configurations that the ranking knows,
-        best first, and `scores` and `images` of all ids.
+        """The notes for a study's pool.
+
+        `order`, ids of the configurations that the ranking knows, best first, and `scores` and
+        `images` of all ids.
 
         A configuration that the ranking does not know scores as far below the last as that is below
         the first.
@@ -248,8 +259,9 @@ def recommend(
     seed: int = 0,
     own: bool = True,
 ) -> Recommendation:
-    """Rank the configurations of a meta-dataset for `images` (anything that `foretune tune` takes)
-    without training any. Raises `BadInput`.
+    """Rank the configurations of a meta-dataset for `images` without training any.
+
+    Images are anything that `foretune tune` takes. Raises `BadInput`.
 
     With `own`, a recommender fitted on the user's own studies too comes before the shipped one,
     where it is there and fits the meta-dataset.
@@ -270,8 +282,9 @@ def recommend(
 
 
 def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
-    """The recommender that knows the own studies, if there is one that fits `meta`, else the
-    shipped one and why. Raises `BadInput` as that does.
+    """The recommender that knows the own studies if one fits `meta`, else the shipped one.
+
+    With the latter comes the reason. Raises `BadInput` as that does.
     """
     from foretune.recommenders.registry import offered
 
@@ -291,8 +304,9 @@ def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommend
 
 
 def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
-    """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises
-    `BadInput` where it is missing or does not fit `meta`.
+    """The recommender of `data/models/NAME`, or, for one that needs no images, made now.
+
+    Raises `BadInput` where it is missing or does not fit `meta`.
     """
     from foretune.recommenders.registry import load, offered, recommender
 

@@ -15,9 +15,7 @@ from foretune.recommenders.base import ABOUT, Recommender
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a recommender lives (`module:Class`), what it does in a line, and the options that make
-    this variant of it.
-    """
+    """Where a recommender lives (`module:Class`), what it does, and its variant's options."""
 
     where: str
     about: str
@@ -108,8 +106,9 @@ def unknown(name: str, known: Collection[str]) -> BadInput:
 
 
 def offered(name: str) -> Entry:
-    """The recommender of this name, for a recommendation: nothing is trained for one. Raises
-    `BadInput` for one that would have to, and as `entry`.
+    """The recommender of this name, for a recommendation: nothing is trained for one.
+
+    Raises `BadInput` for one that would have to, and as `entry`.
     """
     known = [other for other, its in RECOMMENDERS.items() if not its.trains]
     if name not in RECOMMENDERS:
@@ -130,8 +129,9 @@ def kind(name: str) -> type[Recommender]:
 
 
 def recommender(name: str, **options: Any) -> Recommender:
-    """Make the recommender of this name, not fitted; `options` replace the entry's own. Raises
-    `BadInput` on an unknown name or option.
+    """Make the recommender of this name, not fitted; `options` replace the entry's own.
+
+    Raises `BadInput` on an unknown name or option.
     """
     cls = kind(name)
     known = getattr(cls, "defaults", inspect.signature(cls).parameters)
@@ -144,8 +144,9 @@ def recommender(name: str, **options: Any) -> Recommender:
 
 
 def load(folder: Path | str) -> Recommender:
-    """The fitted recommender that was saved in `folder`, whichever it is. Raises `BadInput` where
-    there is none.
+    """The fitted recommender that was saved in `folder`, whichever it is.
+
+    Raises `BadInput` where there is none.
     """
     try:
         saved = json.loads((Path(folder) / ABOUT).read_text())["name"]

@@ -1,5 +1,4 @@
-"""The inbox: datasets that are dropped into a folder to be tuned, each once, whatever is killed on
-the way.
+"""The inbox: datasets dropped into a folder to be tuned, each once, whatever is killed.
 
 | path below `data/inbox`  | holds                                                                                                       |
 |--------------------------|-------------------------------------------------------------------------------------------------------------|
@@ -39,8 +38,10 @@ DEEPEST = 8  # folders in folders around the class folders of an archive
 
 @dataclass(frozen=True)
 class Job:
-    """A dataset that was taken: its folder in `.work`, the name that was dropped, what was asked
-    for, starts in a row without progress.
+    """A dataset that was taken.
+
+    Its folder in `.work`, the name that was dropped, what was asked for, starts in a row without
+    progress.
     """
 
     folder: Path
@@ -63,8 +64,9 @@ class Job:
 
 
 class Inbox:
-    """The inbox at `folder` of the studies in `studies`. `quiet` is the number of seconds after
-    which a dataset counts as complete.
+    """The inbox at `folder` of the studies in `studies`.
+
+    `quiet` is the number of seconds after which a dataset counts as complete.
     """
 
     def __init__(
@@ -79,8 +81,9 @@ class Inbox:
 
     @contextmanager
     def watching(self) -> Iterator[bool]:
-        """Hold the inbox; False if another watch holds it. Makes the folders, and sweeps what a
-        kill left of taking and unpacking.
+        """Hold the inbox; False if another watch holds it.
+
+        Makes the folders, and sweeps what a kill left of taking and unpacking.
         """
         from filelock import FileLock, Timeout
 
@@ -99,8 +102,9 @@ class Inbox:
             yield False
 
     def dropped(self) -> list[Path]:
-        """What was dropped and is complete, oldest first: all but hidden names, unfinished copies,
-        and what changed in the last `quiet` seconds.
+        """What was dropped and is complete, oldest first.
+
+        All but hidden names, unfinished copies, and what changed in the last `quiet` seconds.
         """
         now, out = time.time(), []
         for entry in self.folder.iterdir():
@@ -126,8 +130,9 @@ class Inbox:
         return job
 
     def jobs(self) -> list[Job]:
-        """What was taken and is not finished, fewest tries first: one that kills its machine must
-        not keep the others waiting.
+        """What was taken and is not finished, fewest tries first.
+
+        One that kills its machine must not keep the others waiting.
         """
         found = []
         for folder in sorted((self.folder / WORK).iterdir()):
@@ -149,8 +154,9 @@ class Inbox:
         return sorted(found, key=lambda job: job.tries)
 
     def start(self, job: Job, spent: int) -> Job:
-        """Count a start; `spent` epochs of its study are done. Raises `BadInput` after `TRIES` of
-        them that got nowhere.
+        """Count a start; `spent` epochs of its study are done.
+
+        Raises `BadInput` after `TRIES` of them that got nowhere.
         """
         tries = 0 if spent > job.spent else job.tries
         if tries >= TRIES:
@@ -164,8 +170,10 @@ class Inbox:
         return job
 
     def check(self, job: Job) -> Path:
-        """What was dropped. Raises `BadInput` for what a look tells to be no dataset: neither
-        folder nor archive, or a folder without class folders.
+        """What was dropped.
+
+        Raises `BadInput` for what a look tells to be no dataset: neither folder nor archive, or a
+        folder without class folders.
         """
         source = job.folder / job.dropped
         if source.is_symlink():
@@ -187,8 +195,9 @@ class Inbox:
         return source
 
     def images(self, job: Job) -> Path:
-        """The folder of class folders of a job, unpacked if it is not yet. Raises `BadInput` for
-        what cannot be used.
+        """The folder of class folders of a job, unpacked if it is not yet.
+
+        Raises `BadInput` for what cannot be used.
         """
         source = self.check(job)
         if source.is_dir():
@@ -205,14 +214,16 @@ class Inbox:
         return out
 
     def finish(self, job: Job, told: str) -> Path:
-        """Move a tuned dataset to `done` and write beside it what `told` says of the results; what
-        was unpacked is deleted, the archive kept.
+        """Move a tuned dataset to `done` and write beside it what `told` says of the results.
+
+        What was unpacked is deleted, the archive kept.
         """
         return self._move(job, DONE, f"{job.dropped} was tuned:\n\n{told}\n")
 
     def set_aside(self, job: Job, reason: str) -> Path:
-        """Move a dataset that cannot be used to `failed` and write why beside it. The file that
-        says so.
+        """Move a dataset that cannot be used to `failed` and write why beside it.
+
+        The file that says so.
         """
         shown = reason.replace(f"{job.folder}{os.sep}", "")
         where = f"It is in {FAILED}/{job.id}. Mend it and drop it into the inbox again."
@@ -240,8 +251,10 @@ class Inbox:
 
 
 def changed(entry: Path) -> float:
-    """When anything of `entry` last changed: the newest change time, which copies cannot set to the
-    original's as they do with modification times.
+    """When anything of `entry` last changed.
+
+    It is the newest change time, which copies cannot set to the original's as they do with
+    modification times.
     """
     newest = entry.lstat().st_ctime
     if entry.is_dir() and not entry.is_symlink():
@@ -252,8 +265,9 @@ def changed(entry: Path) -> float:
 
 
 def check_plain(folder: Path) -> None:
-    """Raise `BadInput` where a folder holds something that is no file: a pipe with the name of an
-    image would be waited for.
+    """Raise `BadInput` where a folder holds something that is no file.
+
+    A pipe with the name of an image would be waited for.
     """
     for place, _, names in os.walk(folder):
         for name in names:
@@ -263,9 +277,7 @@ def check_plain(folder: Path) -> None:
 
 
 def inner(folder: Path) -> Path:
-    """The folder of class folders in what was unpacked: below folders that hold nothing but one
-    folder.
-    """
+    """The folder of class folders in what was unpacked, however deep alone in folders."""
     for _ in range(DEEPEST):
         entries = list(folder.iterdir())
         if len(entries) != 1 or not entries[0].is_dir():

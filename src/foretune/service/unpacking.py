@@ -1,5 +1,6 @@
-"""Unpack an archive that nobody vouches for: inside its folder, files only, within limits of size,
-number, memory and time.
+"""Unpack an archive that nobody vouches for.
+
+Inside its folder, files only, within limits of size, number, memory and time.
 
     unpack(archive, folder)                          # in a process of its own, whose memory and time are limited
     python -m foretune.service.unpacking ARCHIVE FOLDER         # that process
@@ -74,8 +75,9 @@ def stem(path: Path | str) -> str:
 
 
 def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> None:
-    """Unpack `archive` into `folder`, which must not exist, in a process of limited memory. Raises
-    `BadInput`, or `OSError` where the disk is at fault; then the folder is gone again.
+    """Unpack `archive` into `folder`, which must not exist, in a process of limited memory.
+
+    Raises `BadInput`, or `OSError` where the disk is at fault; then the folder is gone again.
     """
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True)
@@ -111,8 +113,9 @@ def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> 
 
 
 def extract(archive: Path, folder: Path, limits: Limits = LIMITS) -> None:
-    """Write the files of `archive` below `folder`; in the calling process, so that only sizes and
-    numbers are limited. Raises `BadInput`.
+    """Write the files of `archive` below `folder`.
+
+    In the calling process, so that only sizes and numbers are limited. Raises `BadInput`.
     """
     entries = _zip if archive.suffix.lower() == ".zip" else _tar
     written, count = 0, 0
@@ -141,8 +144,9 @@ def extract(archive: Path, folder: Path, limits: Limits = LIMITS) -> None:
 
 
 def safe(name: str, archive: str) -> PurePosixPath | None:
-    """An entry's path inside the folder; None for clutter. Raises `BadInput` for one that would
-    leave it.
+    """An entry's path inside the folder; None for clutter.
+
+    Raises `BadInput` for one that would leave it.
     """
     path = PurePosixPath(name)
     bad = path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name or "\0" in name
@@ -200,8 +204,10 @@ def _size(count: int) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """The limited process: ARCHIVE FOLDER and the five numbers of `Limits`. Writes one line `error:
-    ...` and returns 2 where it refuses, `DISK_FAULT` where the disk is at fault.
+    """The limited process: ARCHIVE FOLDER and the five numbers of `Limits`.
+
+    Writes one line `error: ...` and returns 2 where it refuses, `DISK_FAULT` where the disk is at
+    fault.
     """
     import lzma
     import resource

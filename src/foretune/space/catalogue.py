@@ -36,9 +36,7 @@ PREFIX = {
 
 
 def transfer_space() -> ConfigurationSpace:
-    """HyperSTAR's four dimensions of transfer learning, the learning rate continuous on the log
-    scale.
-    """
+    """HyperSTAR's four dimensions of transfer learning, the learning rate on the log scale."""
     from ConfigSpace import Categorical, ConfigurationSpace, Float, OrdinalHyperparameter
 
     space = ConfigurationSpace(name="transfer")
@@ -62,22 +60,25 @@ def _grid(
 
 
 def transfer_pool() -> list[Config]:
-    """The 108 configurations for light networks: 6 learning rates x 3 optimizers x 3 depths x 2
-    augmentations.
+    """The 108 configurations for light networks.
+
+    6 learning rates x 3 optimizers x 3 depths x 2 augmentations.
     """
     return _grid(LEARNING_RATES, OPTIMIZERS, DEPTHS)
 
 
 def heavy_pool() -> list[Config]:
-    """The 40 configurations for heavy networks: 5 learning rates x 2 optimizers x 2 depths x 2
-    augmentations.
+    """The 40 configurations for heavy networks.
+
+    5 learning rates x 2 optimizers x 2 depths x 2 augmentations.
     """
     return _grid(LEARNING_RATES[:5], OPTIMIZERS[:2], DEPTHS[1:])
 
 
 def hyperrec_space() -> ConfigurationSpace:
-    """The nested space of the AT2 paper (appendix B.2, tables 5 to 7), with the names of its
-    published database.
+    """The nested space of the AT2 paper (appendix B.2, tables 5 to 7).
+
+    Names are those of its published database.
 
     Momentum stops at 0.999, where the paper has 1: a momentum of 1 never forgets a gradient.
     """

@@ -25,8 +25,10 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A hyperparameter. A numeric one has `lower`, `upper`, `log`, `integer`; the others have
-    `options` (a constant: its one value).
+    """A hyperparameter.
+
+    A numeric one has `lower`, `upper`, `log`, `integer`; the others have `options` (a constant: its
+    one value).
     """
 
     name: str
@@ -54,8 +56,9 @@ class Parameter:
 
 
 def parameter(item: Mapping[str, Any]) -> Parameter:
-    """Read one entry of `hyperparameters`. Raises `BadInput` for a kind or bounds that make none,
-    KeyError for a missing key.
+    """Read one entry of `hyperparameters`.
+
+    Raises `BadInput` for a kind or bounds that make none, KeyError for a missing key.
     """
     name, kind = str(item["name"]), item["type"]
     if kind in NUMERIC:
@@ -90,9 +93,7 @@ def unit(values: np.ndarray, parameter: Parameter) -> np.ndarray:
 
 
 def from_unit(position: float, parameter: Parameter) -> Any:
-    """The value at `position` in [0, 1] between the bounds of a numeric hyperparameter: the inverse
-    of `unit`.
-    """
+    """The value at `position` in [0, 1] of a numeric hyperparameter: inverse of `unit`."""
     lower, upper = float(parameter.lower), float(parameter.upper)
     value = (
         math.exp(math.log(lower) + position * math.log(upper / lower))
@@ -115,8 +116,9 @@ def parents(condition: Mapping[str, Any]) -> Iterator[str]:
 def holds(
     condition: Mapping[str, Any], values: Mapping[str, Any], known: Mapping[str, Parameter]
 ) -> bool:
-    """Whether a condition is met by the decided `values`; an inactive parent meets none. Raises
-    `BadInput` for an unknown type.
+    """Whether a condition is met by the decided `values`; an inactive parent meets none.
+
+    Raises `BadInput` for an unknown type.
     """
     kind = condition["type"]
     if kind in ("AND", "OR"):

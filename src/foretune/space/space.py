@@ -53,8 +53,9 @@ def config_key(config: Mapping[str, Any]) -> str:
 
 
 class Space:
-    """A search space, its encoding, sampling and checks: a ConfigSpace `ConfigurationSpace`, or the
-    dict that its JSON holds.
+    """A search space, its encoding, sampling and checks.
+
+    It is made of a ConfigSpace `ConfigurationSpace`, or of the dict that its JSON holds.
 
     Raises `BadInput` for a dict that describes no space.
     """
@@ -138,8 +139,9 @@ class Space:
         return max((s.stop for s in self.columns.values()), default=0) + len(self.conditional)
 
     def encode(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Encode configurations to (n, dims) numbers in [0, 1]; see the module's table. Raises
-        `BadInput` on an unknown choice.
+        """Encode configurations to (n, dims) numbers in [0, 1]; see the module's table.
+
+        Raises `BadInput` on an unknown choice.
         """
         out = np.zeros((len(configs), self.dims))
         for name, columns in self.columns.items():
@@ -178,8 +180,9 @@ class Space:
     def neighbours(
         self, config: Mapping[str, Any], rng: np.random.Generator, n: int, scale: float = 0.1
     ) -> list[Config]:
-        """`n` configurations near `config`: one to three hyperparameters moved, numbers by a normal
-        step of `scale` in the unit interval.
+        """`n` configurations near `config`, one to three hyperparameters moved.
+
+        Numbers move by a normal step of `scale` in the unit interval.
 
         A parent that moves switches its children on at random values. Where the move is forbidden,
         a random configuration takes its place.
@@ -207,8 +210,9 @@ class Space:
         return out
 
     def completed(self, config: Mapping[str, Any], filler: Mapping[str, Any]) -> Config:
-        """`config` with inactive hyperparameters dropped and missing active ones taken from
-        `filler`, else from the defaults.
+        """`config` without inactive hyperparameters, missing active ones filled in.
+
+        They come from `filler`, else from the defaults.
         """
         values: Config = {}
         remaining = list(self.names)
@@ -242,9 +246,7 @@ class Space:
         return False
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Raise `BadInput`, naming the value and the bounds, if `config` is not a legal
-        configuration of this space.
-        """
+        """Raise `BadInput`, naming value and bounds, for an illegal configuration."""
         for name, value in config.items():
             if name not in self.parameters:
                 raise BadInput(
@@ -289,9 +291,7 @@ def as_dict(configuration: "Configuration") -> Config:
 
 
 def _essence(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two spaces the same: not which version of ConfigSpace wrote them, nor the order of
-    conditions.
-    """
+    """What makes two spaces the same: neither ConfigSpace's version nor conditions' order."""
     conditions = sorted(json.dumps(c, sort_keys=True) for c in described.get("conditions", []))
     forbiddens = sorted(json.dumps(f, sort_keys=True) for f in described.get("forbiddens", []))
     return {

@@ -67,15 +67,17 @@ def space() -> Space:
 
 
 def config(raw: dict[str, Any]) -> Config:
-    """The hyperparameters of a published configuration; constants (optimizer, schedule, shape) are
-    left out.
+    """The hyperparameters of a published configuration.
+
+    Constants (optimizer, schedule, shape) are left out.
     """
     return {n: int(raw[n]) if n in INTEGERS else float(raw[n]) for n in NAMES}
 
 
 def keep_curve(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of a log only the validation curve is kept, as float32, so that the release's
-    2 GB do not all become Python floats.
+    """A JSON object; of a log only the validation curve is kept, as float32.
+
+    Otherwise the release's 2 GB would all become Python floats.
     """
     values = dict(pairs)
     return {LOGGED: np.asarray(values[LOGGED], dtype=np.float32)} if LOGGED in values else values
@@ -109,8 +111,7 @@ def read_json(
 
 
 def run(src: Path | str, dest: Path | str) -> MetaDataset:
-    """Convert `src` (the AT2 authors' folder or LCBench's JSON file) into the meta-dataset folder
-    `dest`.
+    """Convert `src` (the AT2 authors' folder or LCBench's JSON) into the folder `dest`.
 
     Raises `BadInput`.
     """

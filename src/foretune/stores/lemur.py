@@ -1,5 +1,4 @@
-"""LEMUR (`nn-dataset`, MIT): real trainings of published CNNs on image datasets, accuracy per
-epoch, inside a wheel of the package index.
+"""LEMUR (`nn-dataset`, MIT): trainings of published CNNs on image datasets, inside a wheel.
 
 Source: github.com/ABrain-One/nn-dataset, release 2.1.2 (`pip download --no-deps nn-dataset==2.1.2`;
 later releases no longer carry the trials). The wheel is opened as a zip and none of its code is
@@ -88,8 +87,7 @@ def space(configs: list[Config]) -> Space:
 
 
 def run(src: Path | str, dest: Path | str) -> MetaDataset:
-    """Convert the wheel `src` (or the only wheel in the folder `src`) into the meta-dataset folder
-    `dest`.
+    """Convert the wheel `src` (or the only wheel in that folder) into the folder `dest`.
 
     Raises `BadInput`.
     """

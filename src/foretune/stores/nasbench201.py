@@ -1,5 +1,4 @@
-"""NAS-Bench-201 in the layout of NATS-Bench's topology space: one (bz2-compressed) pickle per
-architecture.
+"""NAS-Bench-201 as NATS-Bench's topology space lays it out: one pickle per architecture.
 
 Source: github.com/D-X-Y/NATS-Bench, folder `NATS-tss-v1_0-3ffb9-simple` with `000000.pickle.pbz2`
 and so on (Dong and Yang 2020, Dong et al. 2021; MIT). A file is `{"12": state, "200": state}`; a
@@ -44,8 +43,9 @@ def space() -> Space:
 
 
 def config(arch: str) -> Config:
-    """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` as a configuration. Raises `BadInput` on
-    another text.
+    """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` as a configuration.
+
+    Raises `BadInput` on another text.
     """
     found = re.findall(r"([a-z0-9_]+)~(\d)", arch)
     sources = [int(s) for _, s in found]

@@ -1,6 +1,4 @@
-"""The published tables that `foretune import` can read: name -> module, each with `run(src, dest)
--> MetaDataset`.
-"""
+"""The tables that `foretune import` reads: name -> module with `run(src, dest) -> MetaDataset`."""
 
 import importlib
 from pathlib import Path
@@ -21,8 +19,9 @@ IMPORTERS: dict[str, str] = {
 
 
 def import_table(name: str, src: Path | str, dest: Path | str) -> "MetaDataset":
-    """Read the published table `name` from `src` and write it as a meta-dataset to `dest`. Raises
-    `BadInput`.
+    """Read the published table `name` from `src` and write it as a meta-dataset to `dest`.
+
+    Raises `BadInput`.
     """
     if name not in IMPORTERS:
         raise BadInput(f"no importer {name!r}; there are {', '.join(IMPORTERS)}")

@@ -38,9 +38,7 @@ def read_folder(
 
 
 def _list_folder(root: Path) -> dict[str, list[Path]]:
-    """Image files by class name, sorted, everything checked that can be checked without reading
-    them.
-    """
+    """Image files by class name, sorted, checked as far as it goes without reading them."""
     if not root.is_dir():
         raise BadInput(
             f"{root}: is a file, not a folder of class folders"

@@ -82,8 +82,9 @@ class Task:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) over images, labels, class names and split; name, source and licence do not
-        count.
+        """SHA-256 (hex) over images, labels, class names and split.
+
+        Name, source and licence do not count.
         """
         digest = hashlib.sha256(f"{self.images.shape} {list(self.class_names)}".encode())
         for array in (self.images, self.labels.astype("<i8"), self.split):
@@ -106,8 +107,9 @@ class Task:
         )
 
     def save(self, path: Path | str, comment: str = "") -> None:
-        """Write an .npz by rename; the same task and comment give the same bytes (entries carry a
-        fixed date).
+        """Write an .npz by rename.
+
+        The same task and comment give the same bytes (entries carry a fixed date).
         """
         text = {
             "name": self.name,
@@ -131,8 +133,9 @@ class Task:
 
     @classmethod
     def load(cls, path: Path | str) -> "Task":
-        """Read what `save` wrote; a file with `images`, `labels` and `class_names` only gets a
-        split.
+        """Read what `save` wrote.
+
+        A file with `images`, `labels` and `class_names` only gets a split.
         """
         path = Path(path)
         try:
@@ -175,8 +178,9 @@ def split_by_content(
     groups: Sequence[str] | None = None,
     shares: Sequence[float] = SHARES,
 ) -> np.ndarray:
-    """Fixed stratified split (60/20/20 by default), uint8 (N,), that depends on the pixels alone,
-    not on file names or order.
+    """Fixed stratified split (60/20/20 by default), uint8 (N,), by the pixels alone.
+
+    Neither file names nor order change it.
 
     Images with equal pixels, and images of one group (one patient, one font), fall in the same
     part, so that nothing leaks. Units are dealt out in the order of their SHA-256, largest first,

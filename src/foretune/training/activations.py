@@ -31,8 +31,9 @@ CHUNK = 128
 
 
 class Activations:
-    """Tensors by key, least recently used first out, never more than `limit` bytes together (a
-    larger one is not kept).
+    """Tensors by key, at most `limit` bytes together, the least recently used dropped first.
+
+    A tensor larger than `limit` is not kept.
     """
 
     def __init__(self, limit: int):
@@ -64,8 +65,9 @@ def shared() -> Activations:
 
 
 def subset(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Indices of at most `limit` labels, each class by its share, the same for every trial (0 =
-    all). Shape (n,), ascending.
+    """Indices (n,), ascending, of at most `limit` labels (0 = all), each class by its share.
+
+    They are the same for every trial.
     """
     if limit == 0 or limit >= len(labels):
         return np.arange(len(labels))
@@ -80,8 +82,9 @@ def subset(labels: np.ndarray, limit: int) -> np.ndarray:
 
 
 class Part:
-    """The images of one part of a task as a trial sees them: uint8 (N, 3, size, size) and labels
-    (N,), on the device.
+    """Images and labels of one part of a task as a trial sees them, on the device.
+
+    Images are uint8 (N, 3, size, size), labels int64 (N,).
     """
 
     def __init__(
@@ -119,8 +122,9 @@ class Part:
         ).to(self.device)
 
     def at_boundary(self, network: Network, origin: Hashable, policy: str, view: int) -> Tensor:
-        """The output of `network`'s frozen stages for all images: (N, C, h, w), or (N, C) where
-        only the head is trained.
+        """The output of `network`'s frozen stages for all images, (N, C, h, w).
+
+        (N, C) where only the head is trained.
 
         `origin` names the trunk's weights (the seed of a random one), `view` the augmented copy.
         """

@@ -1,5 +1,6 @@
-"""Batched augmentation on tensors: the images never leave the device, and the same generator gives
-the same pictures.
+"""Batched augmentation on tensors that never leave the device.
+
+The same generator gives the same pictures.
 
 | policy             | what it does to each image of a batch                                                               |
 |--------------------|-----------------------------------------------------------------------------------------------------|
@@ -36,8 +37,9 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 def augment(pixels: Tensor, policy: str, generator: torch.Generator) -> Tensor:
-    """Augment float (B, 3, H, W) in [0, 1] with fresh draws from the CPU `generator`; raises
-    `BadInput` for an unknown policy.
+    """Augment float (B, 3, H, W) in [0, 1] with fresh draws from the CPU `generator`.
+
+    Raises `BadInput` for an unknown policy.
     """
     if policy not in POLICIES:
         raise BadInput(f"augmentation must be one of {', '.join(POLICIES)}, but got {policy!r}")
@@ -70,8 +72,9 @@ def augment(pixels: Tensor, policy: str, generator: torch.Generator) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """uint8 (N, 3, H, W) to uint8 (N, 3, size, size): antialiased bilinear, in chunks so that
-    floats of all images never exist at once.
+    """uint8 (N, 3, H, W) to uint8 (N, 3, size, size) by antialiased bilinear interpolation.
+
+    It goes in chunks, so that floats of all images never exist at once.
     """
     if images.shape[-2:] == (size, size):
         return images

@@ -1,5 +1,4 @@
-"""The networks that trials train: one shape for all of them, ImageNet weights, and which layers a
-trial fine-tunes.
+"""The networks that trials train, their ImageNet weights, and which stages are fine-tuned.
 
 Every network is a chain of named stages, from the stem to the head: `stages[-1]` is the classifier,
 everything before it is the trunk. A trial trains the stages from a boundary on and leaves those
@@ -217,8 +216,9 @@ def _torchvision(name: str, num_classes: int) -> Iterator[tuple[str, nn.Module]]
 
 
 def _blank(name: str, num_classes: int, seed: int) -> Network:
-    """The network with the library's random initialisation, drawn from `seed`; the global generator
-    is left as it was.
+    """The network with the library's random initialisation, drawn from `seed`.
+
+    The global generator is left as it was.
     """
     chosen = architecture(name)
     chain = {"timm": _timm, "torchvision": _torchvision}[chosen.library]
@@ -312,8 +312,9 @@ def load_by_order(network: Network, state: Mapping[str, Tensor], origin: str) ->
 
 @lru_cache(maxsize=4)
 def _pretrained(name: str, weights: str | None, device: str = "cpu") -> Network:
-    """The ImageNet classifier, read once a process and device. All trials share its trunk: never
-    written to, always in eval mode.
+    """The ImageNet classifier, read once a process and device.
+
+    All trials share its trunk: never written to, always in eval mode.
     """
     network = _blank(name, 1000, seed=0)
     load_by_order(network, *imagenet_state(name, weights))
@@ -332,8 +333,7 @@ def build(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Network:
-    """A network with a fresh head for `num_classes`, the stages before `finetune`'s boundary
-    frozen.
+    """A network with a new head for `num_classes`, frozen before `finetune`'s boundary.
 
     `pretrained` fills the trunk with ImageNet weights (see `imagenet_state`), otherwise it is drawn
     from `seed`, as the head always is. Frozen pretrained stages are shared between the networks of
@@ -361,9 +361,7 @@ def build(
 
 
 def _new_head(old: nn.Module, num_classes: int, seed: int) -> nn.Module:
-    """The classifier of `old`'s form (dropout before it, if any) for `num_classes`, drawn from
-    `seed`.
-    """
+    """A classifier of `old`'s form (dropout, if any) for `num_classes`, drawn from `seed`."""
     linear = next(module for module in old.modules() if isinstance(module, nn.Linear))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -39,8 +39,9 @@ def build(
     weight_decay: float = 0.0,
     **options: Any,
 ) -> torch.optim.Optimizer:
-    """An optimizer over `params`; `options` go to it as they are (momentum for sgd, betas for
-    adam).
+    """An optimizer over `params`.
+
+    `options` go to it as they are (momentum for sgd, betas for adam).
 
     `sgd` has momentum 0.9 unless told otherwise; `adam` with weight decay has it in the gradient,
     as in the papers. Raises `BadInput` for an unknown name and for values that the optimizer
@@ -83,8 +84,9 @@ def build(
 
 
 def learning_rate(scheduler: str, lr: float, epoch: int, max_epoch: int, **options: float) -> float:
-    """The learning rate of epoch `epoch` (from 1); raises `BadInput` for an unknown scheduler or a
-    missing option.
+    """The learning rate of epoch `epoch` (from 1).
+
+    Raises `BadInput` for an unknown scheduler or a missing option.
     """
     t = epoch - 1
     for option in {"step_size", "step_size_up", "T_0", "T_mult"} & options.keys():

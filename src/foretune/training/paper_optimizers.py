@@ -34,8 +34,7 @@ def check(**limits: tuple[float, float, float]) -> None:
 
 
 class AdaBound(torch.optim.Optimizer):
-    """Adam whose per-weight step is clipped to a band that narrows to `final_lr`, so that it ends
-    as SGD.
+    """Adam with each weight's step clipped to a band that narrows to `final_lr` (SGD).
 
     Step t: band [final (1 - 1 / (gamma t + 1)), final (1 + 1 / (gamma t))] around final = final_lr
     * (current lr / first lr).
@@ -182,8 +181,9 @@ class AdaS(torch.optim.Optimizer):
                 self.state[p]["rate"] = rate
 
     def layer_gains(self, convs: dict[str, Tensor]) -> dict[str, float]:
-        """Mean knowledge gain over a layer's unfoldings, of layers that have any; one input channel
-        per filter is read as a depthwise layer.
+        """Mean knowledge gain over a layer's unfoldings, of layers that have any.
+
+        One input channel per filter is read as a depthwise layer.
         """
         found = gains({name: (w, len(w) if w.shape[1] == 1 else 1) for name, w in convs.items()})
         self.found += found
@@ -245,8 +245,9 @@ class SLS(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
-        """Search along the gradients that the weights hold; `closure` returns the same batch's loss
-        at the weights as they are.
+        """Search along the gradients that the weights hold.
+
+        `closure` returns the same batch's loss at the weights as they are.
 
         Weight decay counts as part of the loss. Raises ValueError without a closure.
         """
@@ -306,16 +307,15 @@ class SLS(torch.optim.Optimizer):
         return float(settings["gamma"] ** (1 / max(settings["batches"], cls.FEWEST)))
 
     def end_epoch(self) -> None:
-        """Take the number of batches in an epoch, which scales the growth of the step, from the
-        epoch that ended.
-        """
+        """Take the number of batches of the epoch that ended; it scales the step's growth."""
         group = self.param_groups[0]
         group["batches"], group["seen"] = group["seen"] or group["batches"], 0
 
 
 def rank_after_epoch(network: nn.Module, optimizer: torch.optim.Optimizer) -> float:
-    """Z_t (`foretune.training.spectral.network_rank`) of a network whose epoch has just ended; AdaS
-    has decomposed its weights already.
+    """Z_t (`foretune.training.spectral.network_rank`) of a network whose epoch has just ended.
+
+    AdaS has decomposed its weights already.
     """
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
     told = all(m.groups == 1 < m.in_channels or 1 < m.groups == m.in_channels for m in convs)

@@ -19,8 +19,9 @@ from foretune.space.space import Config
 
 @dataclass(frozen=True)
 class Settings:
-    """What all trials of a study share. Times and accuracies behind the defaults:
-    docs/networks.md.
+    """What all trials of a study share.
+
+    Times and accuracies behind the defaults: docs/networks.md.
     """
 
     network: str = "mobilenet_v2"
@@ -91,8 +92,9 @@ _BETAS = {"beta1": 0.9, "beta2": 0.999}  # of adam and adabound, where only the 
 
 
 def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
-    """What `config`, of either space, asks the trainer to do. Raises `BadInput` for a
-    hyperparameter missing or not known.
+    """What `config`, of either space, asks the trainer to do.
+
+    Raises `BadInput` for a hyperparameter missing or not known.
     """
     if "lr_scheduler" in config:
         return _hyperrec_recipe(config)
@@ -124,8 +126,9 @@ def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
 
 
 def _optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `given`, named as in a configuration ("adas.beta"), means to the optimizer. Raises
-    `BadInput` for an option that is not one of it.
+    """What `given`, named as in a configuration ("adas.beta"), means to the optimizer.
+
+    Raises `BadInput` for an option that is not one of it.
     """
     out: dict[str, Any] = {}
     for full, value in given.items():
@@ -195,8 +198,9 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
 
 
 def default_config(network: str = "mobilenet_v2") -> Config:
-    """What an engineer would take without tuning: Adam at 1e-3, all but the earliest layers
-    fine-tuned, augmentation; 3e-4 for a heavy network.
+    """What an engineer would take without tuning.
+
+    Adam at 1e-3 (3e-4 for a heavy network), all but the earliest layers fine-tuned, augmentation.
     """
     from foretune.training.networks import architecture
 

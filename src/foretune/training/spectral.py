@@ -1,5 +1,4 @@
-"""What the weights of a network know: low-rank part of each convolution, knowledge gain, share of
-layers without any.
+"""What a network's weights know: low-rank parts, knowledge gain, share of layers without any.
 
 EVBMF (Nakajima, Sugiyama, Babacan and Tomioka, JMLR 2013: the global analytic solution of fully
 observed variational Bayesian matrix factorization, with priors and noise variance estimated from
@@ -75,8 +74,9 @@ SMALLEST_VARIANCE = 1e-14
 
 @dataclass(frozen=True)
 class Gain:
-    """Knowledge gain of one convolution in both unfoldings (Hosseini and Plataniotis, 2020): sum_j
-    d_j / d_1 / channels, 0 to 1.
+    """Knowledge gain of one convolution in both unfoldings (Hosseini and Plataniotis, 2020).
+
+    It is sum_j d_j / d_1 / channels, from 0 to 1.
 
     The ranks count the kept singular values of each; None for an unfolding that was left out.
     """
@@ -93,8 +93,9 @@ def evbmf(matrix: Tensor) -> Tensor: ...
 @overload
 def evbmf(matrix: np.ndarray) -> np.ndarray: ...
 def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
-    """Singular values of the low-rank part of `matrix` (any shape of two sides), descending,
-    float64; empty where all is noise.
+    """Singular values of the low-rank part of a matrix, descending, float64.
+
+    None are left where all is noise.
 
     Raises `BadInput` for anything but a finite matrix of real numbers.
     """
@@ -116,8 +117,9 @@ def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
 
 
 def _tensor(matrix: np.ndarray) -> Tensor:
-    """`matrix` as torch takes it: native byte order, no negative strides. Raises `BadInput` for
-    anything but real numbers.
+    """`matrix` as torch takes it: native byte order, no negative strides.
+
+    Raises `BadInput` for anything but real numbers.
     """
     import numpy as np
 
@@ -128,8 +130,9 @@ def _tensor(matrix: np.ndarray) -> Tensor:
 
 
 def gram(matrix: Tensor, out: Tensor | None = None) -> Tensor:
-    """The Gram matrix (L, L), float64, of the smaller side of `matrix` (rows, ...); in `out` if
-    given.
+    """The Gram matrix (L, L), float64, of the smaller side of `matrix` (rows, ...).
+
+    In `out` if given.
     """
     flat = matrix.detach().to(torch.float64, memory_format=torch.contiguous_format).flatten(1)
     wide = flat if flat.shape[0] <= flat.shape[1] else flat.mT
@@ -137,8 +140,9 @@ def gram(matrix: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def singular_values(grams: Tensor) -> Tensor:
-    """Singular values (B, L), descending, float64, from Gram matrices (B, L, L). Raises `BadInput`
-    where they are not finite.
+    """Singular values (B, L), descending, float64, from Gram matrices (B, L, L).
+
+    Raises `BadInput` where they are not finite.
     """
     if not bool(
         torch.isfinite(grams.diagonal(dim1=1, dim2=2)).all()
@@ -148,8 +152,9 @@ def singular_values(grams: Tensor) -> Tensor:
 
 
 def low_rank(s: Tensor, m: Tensor) -> Tensor:
-    """d (B, L) for singular values `s` (B, L) of B matrices whose larger sides are `m` (B,); 0
-    where a value is noise.
+    """d (B, L) for singular values `s` (B, L) of B matrices whose larger sides are `m` (B,).
+
+    0 where a value is noise.
     """
     small = s.shape[1]
     m = m.to(s)[:, None]
@@ -173,8 +178,9 @@ def low_rank(s: Tensor, m: Tensor) -> Tensor:
 
 
 def threshold(alpha: Tensor) -> Tensor:
-    """tau_bar for each alpha in (0, 1] (Nakajima et al. 2013, theorem 2; the usual 2.5129
-    sqrt(alpha) is exact only at 1).
+    """tau_bar for each alpha in (0, 1] (Nakajima et al. 2013, theorem 2).
+
+    The usual 2.5129 sqrt(alpha) is exact only at alpha = 1.
     """
     tau = torch.full_like(
         alpha, 3.0
@@ -189,8 +195,9 @@ def threshold(alpha: Tensor) -> Tensor:
 
 
 def _tau(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x, tau (0 where not kept) and tau - alpha / tau, (B, P, most kept), at variances `v` (B, P)
-    with the first `kept` (B, P) values kept.
+    """x, tau (0 where not kept) and tau - alpha / tau, each (B, P, most kept).
+
+    They are taken at variances `v` (B, P) with the first `kept` (B, P) values kept.
     """
     width = int(kept.max())
     a = alpha[:, :, None]
@@ -202,9 +209,7 @@ def _tau(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Ten
 
 
 def _slope(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """g and its derivative over log v at `v` (B, P) with the first `kept` (B, P) singular values
-    kept.
-    """
+    """g and dg / d log v at `v` (B, P) with the first `kept` (B, P) values kept."""
     noise = y.sum(1, keepdim=True) / v
     x, tau, root = _tau(y, v, kept, alpha)
     return y.shape[1] - noise + tau.sum(2), noise - x.mul_(tau).div_(root).sum(2)
@@ -219,8 +224,9 @@ def _free_energy(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _variance(y: Tensor, alpha: Tensor, tau_bar: Tensor, x_bar: Tensor) -> Tensor:
-    """The noise variance (B, 1) that minimises F; `y` (B, L) descending with maximum 1, the others
-    (B, 1).
+    """The noise variance (B, 1) that minimises F.
+
+    `y` (B, L) descending with maximum 1, the others (B, 1).
     """
     small = y.shape[1]
     place = torch.arange(small, device=y.device)
@@ -260,8 +266,9 @@ def _variance(y: Tensor, alpha: Tensor, tau_bar: Tensor, x_bar: Tensor) -> Tenso
 
 
 def _minima(y: Tensor, u: Tensor, end: Tensor, kept: Tensor, alpha: Tensor) -> Tensor:
-    """log v (N, 1) at the minima of F in N pieces from `u` to `end`, `y` (N, L) of the matrix that
-    each is of; `end` where there is none.
+    """log v (N, 1) at the minima of F in N pieces from `u` to `end`; `end` where there is none.
+
+    `y` (N, L) are the values of the matrix that each piece is of.
     """
     u = u.clone()
     moving = torch.arange(len(u), device=u.device)
@@ -277,8 +284,9 @@ def _minima(y: Tensor, u: Tensor, end: Tensor, kept: Tensor, alpha: Tensor) -> T
 
 @dataclass(frozen=True)
 class _Unfolding:
-    """A matrix to decompose (rows, ...; flattened only when it is converted), and how many channels
-    each direction that it serves has.
+    """A matrix to decompose, and how many channels each direction that it serves has.
+
+    It is (rows, ...) and flattened only when it is converted.
     """
 
     matrix: Tensor
@@ -313,8 +321,9 @@ def _unfold(name: str, weight: Tensor, groups: int) -> Iterable[_Unfolding]:
 
 
 def gains(weights: Mapping[str, tuple[Tensor, int]]) -> list[Gain]:
-    """The gain of convolution weights (out, in / groups, height, width), given with their groups,
-    in order.
+    """The gain of convolution weights (out, in / groups, height, width), in order.
+
+    Each comes with its number of groups.
 
     Raises `BadInput` where nothing can be unfolded or weights are not finite.
     """
@@ -361,8 +370,7 @@ def knowledge_gain(network: nn.Module, trained_only: bool = True) -> list[Gain]:
 
 
 def zero_share(found: Sequence[Gain]) -> float:
-    """Z_t of the autoHyper paper: the share of layers and unfoldings whose knowledge gain is
-    exactly zero.
+    """Z_t of the autoHyper paper: the share of layers and unfoldings without knowledge gain.
 
     floor(1 - G) is 1 where G = 0 and 0 elsewhere. 1 at random initialisation (all is noise),
     falling as layers learn.

@@ -1,5 +1,4 @@
-"""Training trials: epoch by epoch, resumable at every epoch, with the same numbers however often it
-was cut.
+"""Training trials, resumable at every epoch, with the same numbers however often they are cut.
 
     rows = train(task, config, 0, 3, settings=Settings(), seed=0, checkpoint=Path("trial.ckpt"))
     rows += train(task, config, 3, 10, settings=Settings(), seed=0, checkpoint=Path("trial.ckpt"))
@@ -62,8 +61,10 @@ DRAWS = 50  # of a space, to see whether the trainer understands it
 
 
 class TrialFailed(RuntimeError):
-    """A trial that cannot go on: `epoch` in which it failed, `reason`, and the `rows` of the epochs
-    before, from the step's start.
+    """A trial that cannot go on.
+
+    `epoch` in which it failed, `reason`, and the `rows` of the epochs before, from the step's
+    start.
     """
 
     def __init__(self, epoch: int, reason: str, rows: list[Row]):
@@ -105,8 +106,9 @@ def find_device(name: str) -> torch.device:
 
 
 def check_trainable(settings: Settings, space: Space) -> None:
-    """Raise `BadInput` now for what would fail trials: the device, a space that the trainer does
-    not understand, ImageNet weights.
+    """Raise `BadInput` now for what would fail trials later.
+
+    That is the device, a space that the trainer does not understand, ImageNet weights.
 
     The space is tried by its default and by `DRAWS` of its configurations, each with its optimizer.
     """
@@ -127,17 +129,16 @@ def check_trainable(settings: Settings, space: Space) -> None:
 
 
 def fingerprint(task: Task, config: Mapping[str, Any], settings: Settings, seed: int) -> str:
-    """What decides a trial's numbers, as a hash: a checkpoint of another trial is not taken for
-    this one's.
-    """
+    """A hash of what decides a trial, so that no other checkpoint is taken for its own."""
     fixed = {k: v for k, v in asdict(settings).items() if k not in ("device", "threads")}
     text = json.dumps([task.hash, dict(config), fixed, seed], sort_keys=True, default=float)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Trial:
-    """One configuration on one task: its network, its optimizer and the epochs so far. With `rank`,
-    rows hold `zero_share` too.
+    """One configuration on one task: its network, its optimizer and the epochs so far.
+
+    With `rank`, rows hold `zero_share` too.
     """
 
     def __init__(
@@ -200,8 +201,9 @@ class Trial:
         return normalise(images, self.network.mean, self.network.std)
 
     def train_epoch(self) -> Row:
-        """Train the next epoch, look at the valid part, append and return the row. Raises
-        `Diverged` or `OutOfMemory`.
+        """Train the next epoch, look at the valid part, append and return the row.
+
+        Raises `Diverged` or `OutOfMemory`.
         """
         epoch = self.epoch + 1
         began = time.perf_counter()
@@ -242,8 +244,9 @@ class Trial:
         return self.rows[-1]
 
     def _zero_share(self, epoch: int) -> dict[str, float]:
-        """Z_t (`foretune.training.spectral`) of the convolutions that are trained; nothing where
-        none is.
+        """Z_t (`foretune.training.spectral`) of the convolutions that are trained.
+
+        Nothing where none is.
         """
         from foretune.training.paper_optimizers import rank_after_epoch
 
@@ -311,8 +314,9 @@ class Trial:
 
     @torch.inference_mode()
     def evaluate(self, part: Part) -> dict[str, float]:
-        """Loss, accuracy (top-1) and top5 (of at most as many classes as there are) on a part,
-        without augmentation.
+        """Loss, accuracy (top-1) and top5 on a part, without augmentation.
+
+        With fewer than five classes, top5 is of all of them.
         """
         network = self.network.eval()
         source = (
@@ -416,8 +420,9 @@ def train(
 
 
 def reopen(task: Task, checkpoint: Path, device: str = "auto") -> Trial:
-    """The trial that `checkpoint` holds; raises `BadInput` where there is none or it was trained on
-    another task.
+    """The trial that `checkpoint` holds.
+
+    Raises `BadInput` where there is none or it was trained on another task.
     """
     state = checkpoints.load(checkpoint, find_device(device))
     if state is None:
@@ -436,8 +441,7 @@ def reopen(task: Task, checkpoint: Path, device: str = "auto") -> Trial:
 def evaluate(
     task: Task, checkpoint: Path, part: str = "test", settings: Settings | None = None
 ) -> dict[str, float]:
-    """Loss, accuracy and top5 of a trial on one whole part of its task: for the best trial, once,
-    at the end.
+    """Loss, accuracy and top5 of a trial on a whole part of its task: the best one, at the end.
 
     `settings` may name another device; everything else comes from the checkpoint.
     """

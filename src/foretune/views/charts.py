@@ -21,8 +21,9 @@ Place = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Line:
-    """Points `x`, `y` (NaN leaves a gap), with an optional band `low` to `high`; `steps` draws
-    stairs, `cross` marks the end with an x.
+    """Points `x`, `y` (NaN leaves a gap), with an optional band `low` to `high`.
+
+    `steps` draws stairs, `cross` marks the end with an x.
     """
 
     x: Sequence[float]
@@ -86,16 +87,18 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def responsive(draw: Callable[[Frame], str], frame: Frame, narrow_height: int = 300) -> str:
-    """The chart twice: as framed, and small with a legend instead of labels at the lines' ends, for
-    phones; the page's style shows one.
+    """The chart twice, for wide screens and for phones; the page's style shows one of them.
+
+    For phones it is small, with a legend instead of labels at the lines' ends.
     """
     small = replace(frame, width=380, height=narrow_height, end_labels=False)
     return f'<div class="wide">{draw(frame)}</div><div class="narrow">{draw(small)}</div>'
 
 
 def legend(lines: Sequence[Line]) -> str:
-    """Colours and names of the named lines, as HTML; for phones only where the lines' ends carry
-    their names.
+    """Colours and names of the named lines, as HTML.
+
+    For phones only where the lines' ends carry their names.
     """
     items = [
         '<li><svg viewBox="0 0 24 8" width="24" height="8" aria-hidden="true"><path '
@@ -193,9 +196,7 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
 def spread(
     wanted: list[tuple[float, Line]], gap: float, low: float, high: float
 ) -> list[tuple[float, Line]]:
-    """Move labels apart so that neighbours keep `gap`, within `low` to `high` as far as there is
-    room.
-    """
+    """Move labels apart to keep `gap`, within `low` to `high` as far as there is room."""
     placed = sorted(wanted, key=lambda pair: pair[0])
     ys = [y for y, _ in placed]
     for k in range(1, len(ys)):
@@ -259,8 +260,9 @@ def _path(points: Sequence[tuple[float, float]], steps: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Coordinate:
-    """An axis of parallel coordinates: where each row stands in [0, 1] (NaN: switched off), and its
-    ticks as (position, text).
+    """An axis of parallel coordinates: each row's place in [0, 1], ticks (position, text).
+
+    NaN where a row's value is switched off.
     """
 
     name: str
@@ -271,8 +273,9 @@ class Coordinate:
 def parallel_coordinates(
     axes: Sequence[Coordinate], styles: Sequence[str], titles: Sequence[str], height: int = 340
 ) -> str:
-    """One line per row through all axes, in the order given (the last on top); `styles` are their
-    classes.
+    """One line per row through all axes, in the order given (the last on top).
+
+    `styles` are their classes.
     """
     if len(axes) < 2 or not titles:
         return ""

@@ -1,6 +1,4 @@
-"""What a study shows while it runs: a live line on a terminal, a line per new incumbent
-elsewhere.
-"""
+"""What a study shows while it runs: a live line on a terminal, else a line per incumbent."""
 
 import sys
 import time

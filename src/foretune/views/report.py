@@ -65,8 +65,9 @@ def write_report(
 
 
 def study_report(study: Study, *, extras: Mapping[str, Any] | None = None) -> str:
-    """The study's report as HTML. The same study gives the same text. Raises `BadInput` for
-    thumbnails that are no pictures.
+    """The study's report as HTML.
+
+    The same study gives the same text. Raises `BadInput` for thumbnails that are no pictures.
     """
     extras = dict(extras or {})
     baselines: Mapping[str, Study] = extras.get("baselines") or {}
@@ -195,9 +196,7 @@ def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
 
 
 def curves_chart(study: Study) -> str:
-    """All learning curves (the best `MOST_CURVES`), the incumbent's on top, failed trials ending in
-    a cross.
-    """
+    """The best `MOST_CURVES` learning curves, incumbent on top, failed ones ending in a cross."""
     metric, sign, found = study.plan.metric, study.plan.sign, study.incumbent
     order = [int(i) for i in sorted(study.started, key=lambda i: -study.best[i])][:MOST_CURVES]
     lines = []
@@ -233,8 +232,9 @@ def curves_chart(study: Study) -> str:
 
 
 def parallel_chart(study: Study, weights: Importance) -> str:
-    """Trials as lines through their hyperparameters to their best value: the better, the darker. At
-    most `MOST_AXES`, the most important ones.
+    """Trials as lines through their hyperparameters to their best value: the better, the darker.
+
+    At most `MOST_AXES`, the most important ones.
     """
     names, _ = tuned(study)
     rows = [
@@ -294,8 +294,9 @@ def _coordinate(study: Study, name: str, rows: Sequence[int]) -> Coordinate:
 
 
 def config_table(study: Study) -> dict[str, Any]:
-    """The trials, best first: `columns`, `rows` of (text, sort value, class) cells, `shared`
-    values, how many were left out.
+    """The trials, best first: `columns` and `rows` of (text, sort value, class) cells.
+
+    Beside them the values that all share (`shared`), and how many trials were left out.
 
     Cells of class "screen" are not printed: on paper, many hyperparameters are one line of text, of
     class "paper".
@@ -341,8 +342,9 @@ def config_table(study: Study) -> dict[str, Any]:
 
 
 def plain_cost(study: Study) -> dict[str, Any]:
-    """What full training of every started configuration would have cost, in epochs and, where rows
-    have `seconds`, in time on one worker.
+    """What full training of every started configuration would have cost, in epochs.
+
+    Where rows have `seconds`, in time on one worker too.
     """
     trials = len(study.started)
     full = trials * study.max_epoch

@@ -38,8 +38,9 @@ Point = tuple[str, float, int]  # metric, value, step
 
 @dataclass(frozen=True)
 class RunView:
-    """What one run should hold: `groups` of points by the count (epochs told, or spent) that the
-    group completes, ascending.
+    """What one run should hold.
+
+    `groups` are points by the count (epochs told, or spent) that the group completes, ascending.
     """
 
     name: str
@@ -51,8 +52,9 @@ class RunView:
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study at one moment, so that another thread can write it; `facts` are numbers that may
-    change: budget, test accuracy.
+    """A study at one moment, so that another thread can write it.
+
+    `facts` are numbers that may change: budget, test accuracy.
     """
 
     uid: str
@@ -64,8 +66,9 @@ class StudyView:
 
 
 class Views:
-    """Makes the views of one study; trials that did not change since the last one are not made
-    again.
+    """Makes the views of one study.
+
+    Trials that did not change since the last one are not made again.
     """
 
     def __init__(self, uid: str):
@@ -138,8 +141,9 @@ def study_view(study: Study, uid: str, stopped: bool) -> RunView:
 
 
 def title(study: Study) -> str:
-    """The study's name and method; a comparison that lies in a study's folder is named after that
-    one.
+    """The study's name and method.
+
+    A comparison that lies in a study's folder is named after that one.
     """
     method, kind = study.plan.method, study.plan.notes.get("baseline")
     if study.folder is None:
@@ -150,8 +154,9 @@ def title(study: Study) -> str:
 
 
 def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
-    """A child run: one trial, every finite number of its rows; `best` so far in the metric's own
-    unit.
+    """A child run: one trial, every finite number of its rows.
+
+    `best` so far in the metric's own unit.
     """
     found = study.incumbent
     tags: dict[str, Any] = {
@@ -185,8 +190,9 @@ def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
 
 
 def saved_views(view: StudyView, now: int) -> dict[str, str]:
-    """Experiment tags that put two entries into the "Views" menu of MLflow's UI (3.17 and later;
-    others pass them over), whose own start shows no metric.
+    """Experiment tags that put two entries into the "Views" menu of MLflow's page.
+
+    From 3.17 on; others pass them over. The page's own start shows no metric.
 
     "Studies, best first" has one for what studies differ in; "Trials, best first" one for each
     hyperparameter. `now` in milliseconds.

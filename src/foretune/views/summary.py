@@ -24,8 +24,9 @@ STATES = ("training", "paused", "finished", "stopped", "failed")
 
 
 def incumbent_trace(study: Study) -> np.ndarray:
-    """Incumbent after each epoch spent, (spent,), in the metric's own unit; NaN before the first
-    finite value.
+    """Incumbent after each epoch spent, (spent,), in the metric's own unit.
+
+    NaN before the first finite value.
     """
     values = np.array([study.Y[i, epoch - 1] for i, epoch in study.order], dtype=float)
     best = (
@@ -43,9 +44,7 @@ def best_value(study: Study, config_id: int) -> float | None:
 
 
 def state(study: Study, config_id: int) -> str:
-    """One of `STATES`: paused while the study may go on with the trial, stopped once the study is
-    done.
-    """
+    """One of `STATES`: paused while the study may go on with it, stopped once it is done."""
     if study.failed[config_id]:
         return "failed"
     if study.epoch[config_id] >= study.max_epoch:
@@ -64,16 +63,18 @@ def why_started(study: Study) -> dict[int, str]:
 
 
 def reasons(study: Study) -> Counter[str]:
-    """How often each kind of reason led to a step; details after a colon, numbers replaced by n,
-    are put together.
+    """How often each kind of reason led to a step.
+
+    Details after a colon, numbers replaced by n, are put together.
     """
     kinds = (str(s["because"].get("why", "")).partition(":")[0] for s in study.steps)
     return Counter(re.sub(r"\d+(\.\d+)?", "n", kind).strip() or "no reason given" for kind in kinds)
 
 
 def past_shares(study: Study, config_id: int | None = None) -> dict[str, float]:
-    """Share of each past task in the suggestions, largest first: the weights that steps give (each
-    scaled to 1), by the epochs they asked for.
+    """Share of each past task in the suggestions, largest first.
+
+    The weights that steps give, each step's scaled to 1, by the epochs they asked for.
 
     `config_id` restricts it to one trial. Empty where no step names a past task.
     """
@@ -94,8 +95,9 @@ def past_shares(study: Study, config_id: int | None = None) -> dict[str, float]:
 
 
 def tuned(study: Study) -> tuple[list[str], dict[str, Any]]:
-    """Names of the hyperparameters that differ between the started trials, in the space's order,
-    and the values that all of them share.
+    """Hyperparameters that differ between the started trials, and the values that all share.
+
+    Names are in the space's order.
     """
     started = [study.configs[i] for i in study.started]
     differing, shared = [], {}
@@ -123,9 +125,7 @@ def number(value: Any) -> str:
 
 
 def is_share(metric: str, value: float | None = None) -> bool:
-    """Whether a metric is a share of 1 that reads better in per cent: an accuracy or error rate
-    within [0, 1].
-    """
+    """Whether a metric reads better in per cent: an accuracy or error rate within [0, 1]."""
     named = any(
         word in metric.lower() for word in ("acc", "top1", "top5", "top_1", "top_5", "error_rate")
     )
@@ -133,8 +133,9 @@ def is_share(metric: str, value: float | None = None) -> bool:
 
 
 def score(metric: str, value: float | None) -> str:
-    """A value of the metric for people: accuracies in per cent, the rest in four digits; a dash for
-    none.
+    """A value of the metric for people: accuracies in per cent, the rest in four digits.
+
+    A dash for none.
     """
     if value is None or not math.isfinite(value):
         return "–"
@@ -142,8 +143,9 @@ def score(metric: str, value: float | None) -> str:
 
 
 def describe(config: Mapping[str, Any], most: int = 70) -> str:
-    """A configuration in one short line: numbers with their short name, choices by their value
-    alone; cut at `most` characters.
+    """A configuration in one short line, cut at `most` characters.
+
+    Numbers come with their short name, choices by their value alone.
     """
     words = []
     for name, value in config.items():

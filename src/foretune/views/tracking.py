@@ -1,5 +1,4 @@
-"""MLflow, a view of studies: the only module that imports mlflow (and only when the first study is
-logged).
+"""MLflow, a view of studies: the only module that imports mlflow, at the first study logged.
 
 | in MLflow  | is                                                                                                          |
 |------------|-------------------------------------------------------------------------------------------------------------|
@@ -60,8 +59,9 @@ class Known:
 
 
 class Tracker:
-    """Logs studies to MLflow at `uri` (default: the environment's MLFLOW_TRACKING_URI, else SQLite
-    in the current folder).
+    """Logs studies to MLflow at `uri`.
+
+    Default: the environment's MLFLOW_TRACKING_URI, else SQLite in the current folder.
 
     One process writes a study. No error of MLflow's leaves this class: it is told once through
     `warn` and tried again later. Raises `BadInput` for an address of a kind that MLflow cannot
@@ -109,14 +109,16 @@ class Tracker:
         return f"{mlflow} ui --workers 1 --backend-store-uri {self.uri}"
 
     def sync(self, study: Study, *, stopped: bool = False) -> bool:
-        """Write what MLflow lacks of `study`, now; True if it then has all. `stopped`: nobody works
-        on the study any more.
+        """Write what MLflow lacks of `study`, now; True if it then has all.
+
+        `stopped`: nobody works on the study any more.
         """
         return self._write(self._views_of(study)(study, stopped))
 
     def submit(self, study: Study) -> None:
-        """The same in a thread, from a view of the study taken at most once in `every` seconds:
-        call it as often as you like, and `close` at the end.
+        """The same in a thread, from a view taken at most once in `every` seconds.
+
+        Call it as often as you like, and `close` at the end.
         """
         if time.monotonic() - self._taken_at < self.every:
             return
@@ -130,14 +132,16 @@ class Tracker:
             self._news.notify()
 
     def attach(self, study: Study, path: Path | str, folder: str = "") -> None:
-        """Put a file (the report, best.yaml) with the study's run at the next sync; a file of the
-        same name is replaced.
+        """Put a file (the report, best.yaml) with the study's run at the next sync.
+
+        A file of the same name is replaced.
         """
         self._attached.setdefault(self._views_of(study).uid, {})[Path(path)] = folder
 
     def close(self, study: Study, timeout: float = 60.0) -> bool:
-        """Write the study as it stands when this process leaves it, waiting at most `timeout`
-        seconds; True if MLflow has it all.
+        """Write the study as this process leaves it; True if MLflow has it all.
+
+        Waits at most `timeout` seconds.
         """
         self._retry_at = 0.0
         view = self._views_of(study)(study, stopped=True)
@@ -159,8 +163,9 @@ class Tracker:
     def log_report(
         self, title: str, series: Mapping[str, Sequence[Point]], files: Sequence[Path] = ()
     ) -> bool:
-        """Log a report as a parent run with its `files`, and each of its lines as a child run
-        (points: key, value, step); True if MLflow has it.
+        """Log a report as a parent run with its `files`; True if MLflow has it.
+
+        Each of its lines is a child run (points: key, value, step).
 
         The same content again logs nothing: a report that is complete is found by its fingerprint.
         """
@@ -210,9 +215,11 @@ class Tracker:
         return True
 
     def register(self, study: Study, name: str, files: Sequence[Path]) -> bool:
-        """Make `files` (weights and what they are, no pickle) a version of the registered model
-        `name`, from the study's run; True if MLflow has it. The same files again register nothing.
-        Each version has a folder of its own in the run, so that no later one changes it.
+        """Make `files` a version of the registered model `name`; True if MLflow has it.
+
+        They are weights and what they are, no pickle, from the study's run. The same files again
+        register nothing. Each version has a folder of its own in the run, so that no later one
+        changes it.
         """
         mark = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:32]
         view = self._views_of(study)(study, True)
@@ -247,9 +254,7 @@ class Tracker:
         return True
 
     def _views_of(self, study: Study) -> Views:
-        """The study's views, under an identity that is kept in its folder so that a later process
-        finds its runs.
-        """
+        """The study's views, by an identity in its folder that later processes find too."""
         if study not in self._views:
             path = study.folder / "mlflow.json" if study.folder else None
             found = (
@@ -437,9 +442,7 @@ def known(run: Any, counter: str) -> Known:
 def create(
     client: "MlflowClient", experiment: str, view: RunView, tags: Mapping[str, str]
 ) -> Known:
-    """A new run; its tags, by which it is found again, are there from the start, in the same
-    transaction.
-    """
+    """A new run; the tags by which it is found again come in the same transaction."""
     run = client.create_run(experiment, tags={**tags, **view.tags}, run_name=view.name)
     return Known(run.info.run_id, "RUNNING", tags=dict(run.data.tags))
 

@@ -37,8 +37,9 @@ TAIL_SHARE = 0.25  # of the steps, the last ones, also train the trunk's tail
 
 
 class JointPredictor(Recommender):
-    """A task representation, a configuration embedding and a predictor on both, trained together;
-    how a task is read is the subclass's.
+    """A task representation, a configuration embedding and a predictor on both, trained together.
+
+    How a task is read is the subclass's.
 
     `members` networks of different seeds are averaged. `steps` and `strength` fix what the inner
     leave-one-source-out would choose.
@@ -262,9 +263,7 @@ class JointPredictor(Recommender):
 
 
 class HyperSTAR(JointPredictor):
-    """HyperSTAR itself: the representation is learned from raw images, the trunk's tail
-    included.
-    """
+    """HyperSTAR itself: the representation is learned from raw images, the tail included."""
 
     name: ClassVar[str] = "hyperstar"
     images: ClassVar[int] = 64
@@ -297,15 +296,17 @@ class HyperSTAR(JointPredictor):
         return trunk(self.options["trunk"], self.options["size"]).fresh_tail()
 
     def described(self, activations: Tensor) -> np.ndarray:
-        """Mean over images of the trunk's activations, averaged over pixels: nothing that was
-        fitted to past tasks.
+        """Mean over images of the trunk's activations, averaged over pixels.
+
+        Nothing in it was fitted to past tasks.
         """
         return activations.float().mean(dim=(0, 2, 3)).double().numpy()
 
 
 def packed(tail: torch.nn.Module, start: torch.nn.Module | None) -> Arrays:
-    """What training changed about a tail, by parameter: whole numbers from -127 to 127 and, under
-    `NAME:step`, what one of them is worth.
+    """What training changed about a tail, by parameter, in whole numbers from -127 to 127.
+
+    Under `NAME:step` stands what one of them is worth.
     """
     assert start is not None
     before, out = dict(start.named_parameters()), {}
@@ -323,8 +324,9 @@ def packed(tail: torch.nn.Module, start: torch.nn.Module | None) -> Arrays:
 
 @torch.no_grad()
 def unpack(changes: Arrays, tail: torch.nn.Module, start: torch.nn.Module | None) -> None:
-    """Set a tail to `start` and what `packed` says changed. Raises KeyError for a parameter that is
-    missing.
+    """Set a tail to `start` and what `packed` says changed.
+
+    Raises KeyError for a parameter that is missing.
     """
     assert start is not None
     before = dict(start.named_parameters())

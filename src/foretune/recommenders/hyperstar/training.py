@@ -1,5 +1,6 @@
-"""Offline meta-learning of HyperSTAR (Algorithm 1) and the choice of how long and how strongly, by
-inner leave-one-source-out.
+"""Offline meta-learning of HyperSTAR (Algorithm 1), and how long and strongly to train.
+
+The latter is chosen by inner leave-one-source-out.
 
 What differs from the paper, and why: it has ten data sets of up to millions of images and a GPU, we
 have about fifteen tasks of a few hundred images.
@@ -36,8 +37,10 @@ from foretune.recommenders.hyperstar.network import (
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a network is trained. `alpha`, `beta`: weights of the similarity and adversarial losses,
-    0 = off; `window`: L batches of the global representation.
+    """How a network is trained.
+
+    `alpha`, `beta`: weights of the similarity and adversarial losses, 0 = off; `window`: L batches
+    of the global representation.
     """
 
     width: int = 32
@@ -60,8 +63,10 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """The past: activations and labels by task, scores Z (T, n), true values for r_ij, sources,
-    encoded configurations (n, c), the tail to start from.
+    """The past, as training takes it.
+
+    Activations and labels by task, scores Z (T, n), true values for r_ij, sources, encoded
+    configurations (n, c), the tail to start from.
     """
 
     activations: Sequence[Tensor]
@@ -89,8 +94,9 @@ class Lesson:
 
 
 def base_scores(scores: np.ndarray, sources: Sequence[str]) -> np.ndarray:
-    """For each task the mean score over tasks of other sources, (T, n): what is known about it
-    without its images. All tasks where there is one source.
+    """For each task the mean score over tasks of other sources, (T, n).
+
+    It is what is known about a task without its images; over all tasks where there is one source.
     """
     own = np.array(sources)
     return np.stack(
@@ -102,8 +108,9 @@ def base_scores(scores: np.ndarray, sources: Sequence[str]) -> np.ndarray:
 
 
 def folds_of(sources: Sequence[str], folds: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows held out by fold; tasks of one source stay together. At most as many folds as
-    sources.
+    """Rows held out by fold; tasks of one source stay together.
+
+    At most as many folds as sources.
     """
     names = rng.permutation(sorted(set(sources)))
     parts = np.array_split(names, min(folds, len(names)))
@@ -111,8 +118,9 @@ def folds_of(sources: Sequence[str], folds: int, rng: np.random.Generator) -> li
 
 
 class Batches:
-    """Image batches of tasks: `images` indices into each task's activations, some of them from a
-    random subset of the classes.
+    """Image batches of tasks, `images` indices into each task's activations.
+
+    Some of them are from a random subset of the classes.
     """
 
     def __init__(
@@ -123,8 +131,9 @@ class Batches:
         self.by_class = [[np.flatnonzero(own == c) for c in np.unique(own)] for own in labels]
 
     def draw(self, tasks: Sequence[int]) -> list[Tensor]:
-        """One batch for each of these tasks, (N,) indices each; with replacement where there are
-        too few images.
+        """One batch for each of these tasks, (N,) indices each.
+
+        With replacement where there are too few images.
         """
         out = []
         for task in tasks:
@@ -217,8 +226,9 @@ class Trained:
         return torch.stack([torch.stack(list(self.recent[task])).mean(dim=0) for task in tasks])
 
     def step(self, *, tail: bool) -> float:
-        """One update of g, h and f on equation (4), then one of the discriminator; the regression
-        loss.
+        """One update of g, h and f on equation (4), then one of the discriminator.
+
+        Returns the regression loss.
         """
         recipe, net = self.recipe, self.network
         count = len(self.target)
@@ -269,8 +279,9 @@ class Trained:
 
     @torch.no_grad()
     def predict(self, pooled: Tensor) -> np.ndarray:
-        """Scores without `base` for batches of a task, (B, N, features) to (n,), mean over the
-        batches (Algorithm 2).
+        """Scores without `base` for batches of a task, (B, N, features) to (n,).
+
+        The mean over the batches (Algorithm 2).
         """
         self.network.eval()
         return self.network.scores(self.network.represent(pooled), self.encoded).mean(dim=0).numpy()

@@ -1,5 +1,6 @@
-"""Siamese-BHO's recommender: the past tasks whose pictures look as if the same configurations would
-work (Kim, Kim and Choi, 2017).
+"""Siamese-BHO's recommender (Kim, Kim and Choi, 2017).
+
+It finds the past tasks whose pictures look as if the same configurations would work.
 
 A Siamese network (`foretune.recommenders.siamese.network`) learns a distance between sets of images
 that matches how much two tasks' mappings from configuration to accuracy differ. A new task is
@@ -27,8 +28,9 @@ TARGETS = ("accuracy", "normalised")
 
 
 def mapping_distance(best: np.ndarray) -> np.ndarray:
-    """L1 distance of two tasks' mappings as a mean over the configurations that both know, (T, T);
-    the overall mean for pairs that share none.
+    """L1 distance of two tasks' mappings as a mean over the configurations that both know, (T, T).
+
+    The overall mean for pairs that share none.
     """
     known = ~np.isnan(best)
     values = np.where(known, best, 0.0)
@@ -43,8 +45,9 @@ def mapping_distance(best: np.ndarray) -> np.ndarray:
 
 
 class SiameseNearest(Recommender):
-    """Past tasks weighted by the network's distance; a configuration's score is their weighted mean
-    of normalised accuracies.
+    """Past tasks weighted by the network's distance.
+
+    A configuration's score is their weighted mean of normalised accuracies.
 
     `k` nearest tasks count, by exp(-d / d_k) with d_k the k-th smallest distance. `target` says
     which mappings the distance compares: "accuracy" (the paper) or "normalised" (mean 0 and
@@ -103,9 +106,7 @@ class SiameseNearest(Recommender):
         self.looks = np.empty((0, 0))  # `statistics` of the past tasks, (T, 12)
 
     def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
-        """Train the network on pairs of sub-tasks (Algorithm 1), then take the past tasks'
-        meta-features.
-        """
+        """Train the network on pairs of sub-tasks (Algorithm 1), then embed the past tasks."""
         import torch
 
         from foretune.recommenders.siamese.network import Wing, train
@@ -154,8 +155,9 @@ class SiameseNearest(Recommender):
         return np.asarray(meta_features(self.wing, sets).mean(axis=0))
 
     def distances(self, task: Task, seed: int = 0) -> np.ndarray:
-        """Predicted distances to the past tasks, in units of the mean distance between past tasks,
-        (T,); `seed` draws the images.
+        """Predicted distances to the past tasks, (T,), in units of their mean distance.
+
+        `seed` draws the images.
         """
         rng = np.random.default_rng(seed)
         m = self.meta_feature(
@@ -228,9 +230,10 @@ def nearness(distance: np.ndarray, tasks: tuple[str, ...], k: int) -> dict[str, 
 
 
 def statistics(images: np.ndarray) -> np.ndarray:
-    """What pictures (M, H, W, 3) look like, (12,): mean and standard deviation over images of
-    brightness, contrast, colourfulness, and the mean absolute difference of neighbouring pixels
-    across, down and between blocks of four; pixels in [0, 1].
+    """What pictures (M, H, W, 3) look like, (12,), from pixels in [0, 1].
+
+    Mean and standard deviation over images of brightness, contrast, colourfulness, and the mean
+    absolute difference of neighbouring pixels across, down and between blocks of four.
     """
     pixels = images.astype(np.float32) / 255
     grey = pixels.mean(axis=3)

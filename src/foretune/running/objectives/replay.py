@@ -40,8 +40,9 @@ class Replay:
         stop: int,
         on_epoch: Callable[[Row], None] | None = None,
     ) -> Outcome:
-        """Rows `{epoch, metric}` of epochs start + 1 .. stop, epoch 0 before the first if the table
-        has it; ends early at NaN or a missing cell.
+        """Rows `{epoch, metric}` of epochs start + 1 .. stop.
+
+        Epoch 0 comes before the first if the table has it; it ends early at NaN or a missing cell.
         """
         i, metric = config_id, self.meta.metric
         if i >= len(self.meta.configs) or self.meta.configs[i] != config:

@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 
 
 def subset(labels: np.ndarray, keys: Sequence[str], most: int = MAX_IMAGES) -> np.ndarray:
-    """Rows of a stratified subset of at most `most` images, sorted; which ones depends on their
-    keys alone.
+    """Rows of a stratified subset of at most `most` images, sorted.
+
+    Which ones depends on their keys alone.
 
     Each class keeps its share, but at least `FEWEST_PER_CLASS` images where it has them.
     """

@@ -1,5 +1,4 @@
-"""The table of embedded tasks: what each is cut from, how it is read, under which licence its
-images stand.
+"""The table of embedded tasks: their sources, how they are read, their images' licences.
 
 `source` is the dataset behind the images: tasks that share it show the same pictures under other
 labels (or, for the two sets of handwritten digits, look alike) and belong on one side of a
