@@ -2,25 +2,30 @@
 
 Survived, epochs repeated, epochs lost, points that MLflow has twice or not at all.
 
-    python bench/faults.py [--kills 100] [--kinds worker,flow,...] [--seed 0] [--out data/reports/faults.csv]
+    python bench/faults.py [--kills 100] [--kinds worker,flow,...] [--seed 0]
+        [--out data/reports/faults.csv]
 
 Trials sleep instead of training (`bench/victim.py`), so that processor cores do not limit, and
 write down each epoch that they really execute. Two workers.
 
-| kind         | what happens                                                                                                                  |
-|--------------|-------------------------------------------------------------------------------------------------------------------------------|
-| `study`      | SIGKILL for the process that tunes; its workers end by themselves                                                             |
-| `worker`     | SIGKILL for the older of the processes that run trials; the study goes on                                                     |
-| `machine`    | SIGKILL for the tuning process and all its workers, at once                                                                   |
-| `flow`       | SIGKILL for a Prefect flow that runs the study, its steps as task runs                                                        |
-| `prefect`    | SIGKILL for the Prefect server of such a flow; started again after up to two seconds                                          |
-| `mlflow`     | SIGKILL for the MLflow server that the study logs to; started again after up to two seconds                                   |
-| `disk`       | the disk of the study, and of MLflow's database, is full; the study is to stop with a clear line; then there is room again    |
-| `readonly`   | the study's folder becomes read-only; the same                                                                                |
-| `checkpoint` | the machine is killed, and the newest checkpoint is cut short or has a bit turned over                                        |
-| `parquet`    | the study is stopped, and one of its tables is cut short                                                                      |
-| `clock`      | the wall clock goes back by an hour under a running study                                                                     |
-| `memory`     | a trial runs out of memory, in a process with a limit                                                                         |
+| kind         | what happens                                                                      |
+|--------------|-----------------------------------------------------------------------------------|
+| `study`      | SIGKILL for the process that tunes; its workers end by themselves                 |
+| `worker`     | SIGKILL for the older of the processes that run trials; the study goes on         |
+| `machine`    | SIGKILL for the tuning process and all its workers, at once                       |
+| `flow`       | SIGKILL for a Prefect flow that runs the study, its steps as task runs            |
+| `prefect`    | SIGKILL for the Prefect server of such a flow; started again after up to two      |
+|              | seconds                                                                           |
+| `mlflow`     | SIGKILL for the MLflow server that the study logs to; started again after up to   |
+|              | two seconds                                                                       |
+| `disk`       | the disk of the study, and of MLflow's database, is full; the study is to stop    |
+|              | with a clear line; then there is room again                                       |
+| `readonly`   | the study's folder becomes read-only; the same                                    |
+| `checkpoint` | the machine is killed, and the newest checkpoint is cut short or has a bit turned |
+|              | over                                                                              |
+| `parquet`    | the study is stopped, and one of its tables is cut short                          |
+| `clock`      | the wall clock goes back by an hour under a running study                         |
+| `memory`     | a trial runs out of memory, in a process with a limit                             |
 
 Each fourth kill of the kinds `study`, `machine` and `mlflow` comes while things start, the others
 after the study has made progress. A study that ends before its share of harm is done is followed by

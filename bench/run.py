@@ -1,6 +1,7 @@
 """Other libraries beside foretune's searchers, on the same tables, epochs counted alike.
 
-    python bench/run.py [--peers optuna,smac,dehb,neps] [--methods random,hyperband,...] [--table FOLDER] [--tasks 3] [--seeds 3] [--budget 255]
+    python bench/run.py [--peers optuna,smac,dehb,neps] [--methods random,hyperband,...]
+        [--table FOLDER] [--tasks 3] [--seeds 3] [--budget 255]
 
 Each peer runs in an environment of its own under `.cache/bench` (made with uv at the first run; the
 user's own package index), as a process that reads the pool of a task as JSON (`bench/peers/`). A

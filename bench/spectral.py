@@ -171,7 +171,11 @@ def small(data: Path) -> None:
         ends, gaps = [], []
         for row in found:
             z = (own * row[:, 0] + 10 * row[:, 1]) / (own + 10)
-            ends.append(search(lambda rate, z=z: float(np.interp(np.log(rate), np.log(rates), z))))  # type: ignore[misc]
+
+            def response(rate: float, z: np.ndarray = z) -> float:
+                return float(np.interp(np.log(rate), np.log(rates), z))
+
+            ends.append(search(response))
             gaps.append(
                 row[:, 2].max()
                 - np.interp(np.log(ends[-1].chosen or np.nan), np.log(rates), row[:, 2])

@@ -59,8 +59,8 @@ class Pool:
     def train(self, i: int, epochs: float) -> float:
         """Train configuration i to `epochs`.
 
-        Returns its last value there (not a number is the worst of the pool). Raises `Spent` with the
-        budget.
+        Returns its last value there (not a number is the worst of the pool). Raises `Spent` with
+        the budget.
         """
         now = time.perf_counter()
         to = int(min(self.epochs, max(1, round(epochs))))

@@ -1,12 +1,15 @@
-"""AT2's figures, drawn from the tables of `at2_pairs` and `at2_tables`, as SVG files.
+"""AT2's figures, drawn from the tables of `pairs` and `tables` beside this file, as SVG files.
 
     python -m papers.at2.figures [--reports data/reports/at2]
 
-| picture          | paper              | shows                                                                                          |
-|------------------|--------------------|------------------------------------------------------------------------------------------------|
-| figure1          | figures 1, 4, 15   | simple regret and final performance ranking against iterations, with standard errors over pairs   |
-| figure3          | figures 3, 6 to 13 | predicted against true distance of pairs of observations, a line per kernel product (best of each) |
-| figure5-DATABASE | figures 5, 14      | AT2's forecast beside what was observed later, after each of some iterations                      |
+| picture          | paper              | shows                                                    |
+|------------------|--------------------|----------------------------------------------------------|
+| figure1          | figures 1, 4, 15   | simple regret and final performance ranking against      |
+|                  |                    | iterations, with standard errors over pairs              |
+| figure3          | figures 3, 6 to 13 | predicted against true distance of pairs of              |
+|                  |                    | observations, a line per kernel product (best of each)   |
+| figure5-DATABASE | figures 5, 14      | AT2's forecast beside what was observed later, after     |
+|                  |                    | each of some iterations                                  |
 
 `calibration` says how far those forecasts' standard deviations can be trusted.
 """
@@ -165,7 +168,7 @@ def figures(folder: Path) -> dict[str, str]:
             out[f"figure5-{database}.svg"] = figure_5(tables["forecast"], database)
     if not out:
         raise BadInput(
-            f"{folder} holds none of AT2's tables: run papers.at2.pairs or at2_tables first"
+            f"{folder} holds none of AT2's tables: run papers.at2.pairs or papers.at2.tables first"
         )
     return out
 

@@ -7,11 +7,14 @@ A method runs 100 iterations (epochs) on each; steps are kept per method in OUT/
 runs are not repeated. Mean and standard error are over pairs; the ranking is also smoothed by a
 Hamming window of 10 as in the paper.
 
-| file         | paper              | rows                                                                                         |
-|--------------|--------------------|----------------------------------------------------------------------------------------------|
-| pairs.csv    | figures 1, 4 and 15 | database, method, iteration: simple regret (metric's unit), final performance ranking; means, errors |
-| summary.csv  |                    | the same at iterations 10, 25, 50 and 100, with milliseconds per decision and seconds per run  |
-| forecast.csv | figures 5 and 14   | AT2's mean and standard deviation beside the observed curve, 10 configurations of the first pair |
+| file         | paper               | rows                                                        |
+|--------------|---------------------|-------------------------------------------------------------|
+| pairs.csv    | figures 1, 4 and 15 | database, method, iteration: simple regret (metric's unit), |
+|              |                     | final performance ranking; means, errors                    |
+| summary.csv  |                     | the same at iterations 10, 25, 50 and 100, with             |
+|              |                     | milliseconds per decision and seconds per run               |
+| forecast.csv | figures 5 and 14    | AT2's mean and standard deviation beside the observed       |
+|              |                     | curve, 10 configurations of the first pair                  |
 """
 
 import argparse

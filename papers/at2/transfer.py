@@ -2,7 +2,8 @@
 
 Each case runs in a process of its own.
 
-    python -m papers.at2.transfer [--methods at2,curve-transfer] [--steps 100] [--out data/reports/at2/growth.csv]
+    python -m papers.at2.transfer [--methods at2,curve-transfer] [--steps 100]
+        [--out data/reports/at2/growth.csv]
 
 Past tasks are full tables of rising noisy curves in the synthetic space. Cases: one pair of the AT2
 paper's size (4 past tasks, 100 configurations, 75 epochs), then tasks to 100, configurations to

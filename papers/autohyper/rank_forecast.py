@@ -2,9 +2,10 @@
 
 A meta-dataset whose curves hold Z, and forecasts with and without it.
 
-    python -m papers.autohyper.rank_forecast [--runs data/reports/autohyper/runs.jsonl] [--meta data/meta/spectral] [--out data/reports/autohyper]
+    python -m papers.autohyper.rank_forecast [--runs data/reports/autohyper/runs.jsonl]
+        [--meta data/meta/spectral] [--out data/reports/autohyper]
 
-The meta-dataset is made of the long runs of `autohyper_runs`: networks x optimizers x learning
+The meta-dataset is made of the long runs of `papers.autohyper.runs`: networks x optimizers x learning
 rates on embedded tasks, 15 epochs from random weights, with `zero_share` beside the validation
 accuracy and the training loss of every epoch.
 
@@ -16,10 +17,10 @@ length scale for each kind of feature, chosen by the evidence) learn the gain of
 k from the other tasks' curves: leave-one-task-out. `forecast.csv` has a row for each task, k,
 forecaster and set of features:
 
-| column      | meaning                                                                       |
+| column      | meaning                                                                        |
 |-------------|--------------------------------------------------------------------------------|
-| rmse        | root of the mean squared error of the forecast accuracy                       |
-| correlation | Spearman's, of forecasts and truth over configurations                        |
+| rmse        | root of the mean squared error of the forecast accuracy                        |
+| correlation | Spearman's, of forecasts and truth over configurations                         |
 | regret      | best accuracy at the end minus that of the configuration that is forecast best |
 """
 

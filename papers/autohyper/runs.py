@@ -2,13 +2,18 @@
 
 A run is one line of `runs.jsonl`, a function of its key (`KEY`) up to rounding:
 
-| kind      | what                                                        | holds                                                   |
-|-----------|-------------------------------------------------------------|---------------------------------------------------------|
-| start     | 5 epochs at a rate of a search                              | z (None if it diverged), curve (Z_t), losses, seconds     |
-| random    | 5 epochs at a rate that random search draws, without Z_t    | losses (None once it diverged), seconds                 |
-| long      | 15 epochs at a rate, with Z_t                               | the same, and valid accuracy after every epoch          |
-| full      | 20 epochs at a rate, without                                | test after 5, 10, 15, 20 epochs, valid, loss, seconds      |
-| hyperband | two rounds of Hyperband (R = 20, eta = 3) over the rate     | path: [epochs spent, best valid accuracy] after every rung |
+| kind      | what                                     | holds                                     |
+|-----------|------------------------------------------|-------------------------------------------|
+| start     | 5 epochs at a rate of a search           | z (None if it diverged), curve (Z_t),     |
+|           |                                          | losses, seconds                           |
+| random    | 5 epochs at a rate that random search    | losses (None once it diverged), seconds   |
+|           | draws, without Z_t                       |                                           |
+| long      | 15 epochs at a rate, with Z_t            | the same, and valid accuracy after every  |
+|           |                                          | epoch                                     |
+| full      | 20 epochs at a rate, without             | test after 5, 10, 15, 20 epochs, valid,   |
+|           |                                          | loss, seconds                             |
+| hyperband | two rounds of Hyperband (R = 20, eta =   | path: [epochs spent, best valid accuracy] |
+|           | 3) over the rate                         | after every rung                          |
 
 `seconds` is processor time, for a trial in a fleet its share. Searches keep nothing of their own: a
 search is a walk over the starts that are there (`foretune.searchers.autohyper.decide`), so it asks
@@ -311,7 +316,8 @@ def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
         np.random.default_rng(draw(first.task, first.network, first.optimizer, "hyperband", j.seed))
         for j in jobs
     ]
-    spent, best, paths = [0] * len(jobs), [0.0] * len(jobs), [[] for _ in jobs]  # type: ignore[var-annotated]
+    spent, best = [0] * len(jobs), [0.0] * len(jobs)
+    paths: list[list[list[float]]] = [[] for _ in jobs]
     for bracket in brackets(FULL, 3.0) * 2:
         alive = [
             [

@@ -1,10 +1,12 @@
 """Three convolutional networks that train in well under a second, many at a time on a CPU.
 
-| name        | layers (3 x 3 unless said; batch normalisation and ReLU after each)                                 | weights |
-|-------------|------------------------------------------------------------------------------------------------------|---------|
-| `plain`     | 8 (stride 2), 16, 16, 32 (stride 2), 32, as VGG                                                        | 18,000  |
-| `residual`  | 8 (stride 2), then basic blocks of 8, 16 and 32 (stride 2) with 1 x 1 shortcuts, as ResNet             | 20,000  |
-| `separable` | 8 (stride 2), then depthwise and 1 x 1 to 16, 32, 32, 64 (stride 2), as MobileNet                      | 5,500   |
+| name        | layers (3 x 3 unless said; batch normalisation and ReLU after each)      | weights |
+|-------------|--------------------------------------------------------------------------|---------|
+| `plain`     | 8 (stride 2), 16, 16, 32 (stride 2), 32, as VGG                          | 18,000  |
+| `residual`  | 8 (stride 2), then basic blocks of 8, 16 and 32 (stride 2) with 1 x 1    | 20,000  |
+|             | shortcuts, as ResNet                                                     |         |
+| `separable` | 8 (stride 2), then depthwise and 1 x 1 to 16, 32, 32, 64 (stride 2), as  | 5,500   |
+|             | MobileNet                                                                |         |
 
 All see images of 12 px (maps of 6 and 3 px) and end in a mean over pixels and a linear classifier.
 Weights start from PyTorch's own initialisation.

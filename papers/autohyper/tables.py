@@ -6,20 +6,25 @@ The others are the suggested rate, random search and Hyperband.
 
 The paper trains ResNet-34 and others on CIFAR-10 for 250 epochs; here are three small networks
 (`small_networks`) on embedded tasks at 12 px, 320 training images, batches of 16, 20 epochs,
-constant rates. The trainings are lines of `runs.jsonl` (`autohyper_runs`): those that are there are
-not repeated, and a stopped script goes on where it was. The tables are made of the lines that are
-there:
+constant rates. The trainings are lines of `runs.jsonl` (`papers.autohyper.runs`): those that are
+there are not repeated, and a stopped script goes on where it was. The tables are made of the lines
+that are there:
 
-| file                | paper                 | rows                                                                                       |
-|---------------------|-----------------------|---------------------------------------------------------------------------------------------|
-| learning_rates.csv  | tables 1 to 4         | chosen and suggested rate, trials, Z at the choice, per task, network, optimizer, variant      |
-| accuracy.csv        | tables 5 to 8, 9      | test accuracy after 5, 10, 15, 20 epochs with the chosen, suggested and random-search rate     |
-| responses.csv       | figures 1, 2, 4       | Z, Z per epoch, training loss of every trial of every search, the running product of Z         |
-| long.csv            | figures 7, 8          | Z_t over 15 epochs by rate                                                                   |
-| batch_size.csv      | figure 6              | Z and training loss over rate and batch size                                                  |
-| hyperband.csv       | (not in the paper)    | epochs and seconds that Hyperband over the rate alone needs for the same valid accuracy        |
-| summary.json        |                       | shares within 1 % and above, mean differences, trials by optimizer, task and network           |
-| *.svg               | figures 1 to 4, 6 to 8 | see `autohyper_figures`                                                                      |
+| file               | paper                  | rows                                               |
+|--------------------|------------------------|----------------------------------------------------|
+| learning_rates.csv | tables 1 to 4          | chosen and suggested rate, trials, Z at the        |
+|                    |                        | choice, per task, network, optimizer, variant      |
+| accuracy.csv       | tables 5 to 8, 9       | test accuracy after 5, 10, 15, 20 epochs with the  |
+|                    |                        | chosen, suggested and random-search rate           |
+| responses.csv      | figures 1, 2, 4        | Z, Z per epoch, training loss of every trial of    |
+|                    |                        | every search, the running product of Z             |
+| long.csv           | figures 7, 8           | Z_t over 15 epochs by rate                         |
+| batch_size.csv     | figure 6               | Z and training loss over rate and batch size       |
+| hyperband.csv      | (not in the paper)     | epochs and seconds that Hyperband over the rate    |
+|                    |                        | alone needs for the same valid accuracy            |
+| summary.json       |                        | shares within 1 % and above, mean differences,     |
+|                    |                        | trials by optimizer, task and network              |
+| *.svg              | figures 1 to 4, 6 to 8 | see `papers.autohyper.figures`                     |
 """
 
 import argparse

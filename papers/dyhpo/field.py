@@ -2,22 +2,29 @@
 
 All from the steps that the benchmark keeps.
 
-    python -m papers.dyhpo.field [lcbench taskset light] [--run] [--published ../shared/data/curves] [--out data/reports/field]
+    python -m papers.dyhpo.field [lcbench taskset light] [--run]
+        [--published ../shared/data/curves] [--out data/reports/field]
 
 Published tables are looked for in `--published`; one that is missing is skipped, saying so. With
 `--run` the runs that are missing are made first (`evaluation.benchmark.run_all`: what is there is
 not repeated). For each TABLE it writes into `--out`:
 
-| file                  | rows                                                                                                            |
-|-----------------------|-----------------------------------------------------------------------------------------------------------------|
-| `TABLE-regret.csv`    | method: mean normalized regret at each budget, its standard error over tasks, tasks, repetitions                 |
-| `TABLE-odd.csv`       | as `regret`, on the tasks at odd places of the alphabet alone: on the others the methods of our own were chosen     |
-| `TABLE-curves.csv`    | method, epochs: mean regret, and average rank among the methods on the tasks that all of them ran                |
-| `TABLE-clock.csv`     | method: regret at shares of the time that the whole budget takes without any decision, by seconds an epoch takes |
-| `TABLE-tests.csv`     | budget, pair of methods: mean difference, Wilcoxon p, Holm's p; the Friedman test of the budget                  |
-| `TABLE-family.csv`    | the same for `FAMILY` alone, DyHPO's claim: six pairs instead of all                                                |
-| `TABLE-BUDGET.svg`    | the critical-difference diagram at a budget                                                                     |
-| `TABLE-selection.csv` | method, epoch: configurations trained so far, precision of the top 1 %, their mean regret, late bloomers           |
+| file                  | rows                                                                     |
+|-----------------------|--------------------------------------------------------------------------|
+| `TABLE-regret.csv`    | method: mean normalized regret at each budget, its standard error over   |
+|                       | tasks, tasks, repetitions                                                |
+| `TABLE-odd.csv`       | as `regret`, on the tasks at odd places of the alphabet alone: on the    |
+|                       | others the methods of our own were chosen                                |
+| `TABLE-curves.csv`    | method, epochs: mean regret, and average rank among the methods on the   |
+|                       | tasks that all of them ran                                               |
+| `TABLE-clock.csv`     | method: regret at shares of the time that the whole budget takes without |
+|                       | any decision, by seconds an epoch takes                                  |
+| `TABLE-tests.csv`     | budget, pair of methods: mean difference, Wilcoxon p, Holm's p; the      |
+|                       | Friedman test of the budget                                              |
+| `TABLE-family.csv`    | the same for `FAMILY` alone, DyHPO's claim: six pairs instead of all     |
+| `TABLE-BUDGET.svg`    | the critical-difference diagram at a budget                              |
+| `TABLE-selection.csv` | method, epoch: configurations trained so far, precision of the top 1 %,  |
+|                       | their mean regret, late bloomers                                         |
 
 Our own table is cut to the configurations that every task has finished.
 Methods that lack a task are compared on the tasks that all have (their number is in the files).

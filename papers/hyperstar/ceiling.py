@@ -65,7 +65,7 @@ def main() -> None:
         )
 
     def of_list(past: list[str], task: str) -> float:
-        return ap_at_k(TaskAgnostic().fit(meta.select(past), {}).rank(None).scores, truth[task])  # type: ignore[arg-type]
+        return ap_at_k(agnostic_scores(meta, past), truth[task])
 
     folds = [(task, list(past)) for held, past in held_out_together(meta).items() for task in held]
     best = np.mean(
@@ -120,10 +120,7 @@ def seeds(meta: MetaDataset, again: MetaDataset, truth: dict[str, np.ndarray]) -
     folds = {task: list(past) for held, past in held_out_together(meta).items() for task in held}
     for k in (3, 10):
         repeat = [ap_at_k(second[t], truth[t][rows], k) for t in again.tasks]
-        lists = [
-            TaskAgnostic().fit(meta.select(folds[t]), {}).rank(None).scores[rows]  # type: ignore[arg-type]
-            for t in again.tasks
-        ]
+        lists = [agnostic_scores(meta, folds[t])[rows] for t in again.tasks]
         agnostic = [ap_at_k(s, truth[t][rows], k) for s, t in zip(lists, again.tasks, strict=True)]
         chance = np.random.default_rng(0)
         luck = [

@@ -122,7 +122,8 @@ class Table:
             for task in fold.held_out
         }
         with replace(self.part(name, fold)) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, settled=np.array(json.dumps(fitted[0].settled())), **scores)  # type: ignore[arg-type]
+            settled = np.array(json.dumps(fitted[0].settled()))
+            np.savez(stream, settled=settled, **scores)  # type: ignore[arg-type]
 
     def _scores(self, fitted: Recommender, task: str, trial: int) -> np.ndarray:
         if isinstance(fitted, TrAutoML):

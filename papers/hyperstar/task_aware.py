@@ -15,13 +15,17 @@ epochs; 100, 200 and 450 epochs are shown as well, and instead of 1,600 the 1,08
 of 108 configurations holds in all (a budget beyond the pool is cut to it). A method's run at a
 small budget is the beginning of its run at a larger one, so each runs once for each eta.
 
-| file in `data/reports`   | rows                                                                                                             |
-|--------------------------|------------------------------------------------------------------------------------------------------------------|
-| `task_aware.csv`         | eta, budget, method: normalized regret (mean, se over tasks), best value in the metric's unit                       |
-| `task_aware_tasks.csv`   | eta, budget, method, task: the same by task, mean over repetitions                                               |
-| `task_aware_curves.csv`  | eta, method, epochs: normalized regret and best value after each of so many epochs, mean over tasks               |
-| `task_aware_by_task.csv` | task, method, epochs (eta = 2): best value after each of so many epochs                                           |
-| `task_aware_share.csv`   | eta, budget, method: share of the budget after which its mean curve is as good as each method's at the budget's end, empty: never |
+| file in `data/reports`   | rows                                                                  |
+|--------------------------|-----------------------------------------------------------------------|
+| `task_aware.csv`         | eta, budget, method: normalized regret (mean, se over tasks), best    |
+|                          | value in the metric's unit                                            |
+| `task_aware_tasks.csv`   | eta, budget, method, task: the same by task, mean over repetitions    |
+| `task_aware_curves.csv`  | eta, method, epochs: normalized regret and best value after each of   |
+|                          | so many epochs, mean over tasks                                       |
+| `task_aware_by_task.csv` | task, method, epochs (eta = 2): best value after each of so many      |
+|                          | epochs                                                                |
+| `task_aware_share.csv`   | eta, budget, method: share of the budget after which its mean curve   |
+|                          | is as good as each method's at the budget's end, empty: never         |
 """
 
 import argparse

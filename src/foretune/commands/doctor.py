@@ -69,7 +69,8 @@ def packages() -> Iterator[Finding]:
             yield name, "wrong", "not installed; `make env` installs everything"
     yield "packages", "ok", ", ".join(found)
     try:
-        import torchvision.ops  # noqa: F401  (loads its compiled operators, which fail beside a torch of another build)
+        # loads its compiled operators, which fail beside a torch of another build
+        import torchvision.ops  # noqa: F401
     except (ImportError, RuntimeError, OSError) as error:
         yield (
             "torchvision",

@@ -2,7 +2,8 @@
 
 Continued where it stopped.
 
-    python -m foretune.evaluation.benchmark META --methods random,portfolio --budget 750 --seeds 10 --out data/reports/traces/NAME
+    python -m foretune.evaluation.benchmark META --methods random,portfolio --budget 750
+        --seeds 10 --out data/reports/traces/NAME
 
 One parquet file per method holds the steps of `foretune replay` with `method, task, seed` in front
 (`config_id` as stored in the table). A run is a function of (method, task, seed), so files are

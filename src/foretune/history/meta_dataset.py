@@ -3,12 +3,14 @@
 A published benchmark, the meta-dataset that foretune trains and every finished study are the same
 four files in a folder:
 
-| file              | content                                                                                         |
-|-------------------|-------------------------------------------------------------------------------------------------|
-| `space.json`      | the ConfigSpace JSON of the search space                                                        |
-| `configs.parquet` | `config_id`, then a column per hyperparameter, empty where inactive                             |
-| `curves.parquet`  | long form: `task, config_id, seed, epoch, <metric>, ...`; epoch 0 is before training            |
-| `about.json`      | `name`, `source`, `metric`, `goal` (`maximize` or `minimize`), `max_epoch`, `tasks`, notes       |
+| file              | content                                                                      |
+|-------------------|------------------------------------------------------------------------------|
+| `space.json`      | the ConfigSpace JSON of the search space                                     |
+| `configs.parquet` | `config_id`, then a column per hyperparameter, empty where inactive          |
+| `curves.parquet`  | long form: `task, config_id, seed, epoch, <metric>, ...`; epoch 0 is before  |
+|                   | training                                                                     |
+| `about.json`      | `name`, `source`, `metric`, `goal` (`maximize` or `minimize`), `max_epoch`,  |
+|                   | `tasks`, notes                                                               |
 
 A row that is missing was never trained; a row whose metric is NaN diverged at that epoch.
 

@@ -1,12 +1,16 @@
 """Task-aware baselines: tasks by metadata, by frozen ImageNet features, by trial runs.
 
-| class             | task described by                                     | ranking                                                        |
-|-------------------|-------------------------------------------------------|----------------------------------------------------------------|
-| `RandomForest`    | metadata                                              | regression over (metadata, one-hot) (Feurer et al. [12])        |
-| `NearestMetadata` | metadata                                              | that of the nearest past task (Feurer et al. [10])              |
-| `MetadataNetwork` | metadata                                              | HyperSTAR's predictor                                           |
-| `GlobalMean`      | mean ImageNet feature over the images, nothing learned | HyperSTAR's predictor (Wong et al. [44])                        |
-| `TrAutoML`        | results of ten configurations on the task itself      | that of the past task with the most similar results (Xue et al. [47]) |
+| class             | task described by                    | ranking                               |
+|-------------------|--------------------------------------|---------------------------------------|
+| `RandomForest`    | metadata                             | regression over (metadata, one-hot)   |
+|                   |                                      | (Feurer et al. [12])                  |
+| `NearestMetadata` | metadata                             | that of the nearest past task (Feurer |
+|                   |                                      | et al. [10])                          |
+| `MetadataNetwork` | metadata                             | HyperSTAR's predictor                 |
+| `GlobalMean`      | mean ImageNet feature over the       | HyperSTAR's predictor (Wong et al.    |
+|                   | images, nothing learned              | [44])                                 |
+| `TrAutoML`        | results of ten configurations on the | that of the past task with the most   |
+|                   | task itself                          | similar results (Xue et al. [47])     |
 
 The numbers in brackets are the references of the HyperSTAR paper.
 """

@@ -1,11 +1,12 @@
 """The inbox: datasets dropped into a folder to be tuned, each once, whatever is killed.
 
-| path below `data/inbox`  | holds                                                                                                       |
-|--------------------------|-------------------------------------------------------------------------------------------------------------|
-| `NAME/`, `NAME.zip`      | dropped: a folder of class folders, or an archive of one; taken when it has not changed for some seconds    |
-| `.work/ID/`              | taken: what was dropped, and `.job.json`, what is to be done with it                                        |
-| `done/ID/`, `ID.txt`     | the same, tuned, and where the results are                                                                  |
-| `failed/ID/`, `ID.txt`   | the same, set aside, and why                                                                                |
+| path below `data/inbox` | holds                                                                  |
+|-------------------------|------------------------------------------------------------------------|
+| `NAME/`, `NAME.zip`     | dropped: a folder of class folders, or an archive of one; taken when   |
+|                         | it has not changed for some seconds                                    |
+| `.work/ID/`             | taken: what was dropped, and `.job.json`, what is to be done with it   |
+| `done/ID/`, `ID.txt`    | the same, tuned, and where the results are                             |
+| `failed/ID/`, `ID.txt`  | the same, set aside, and why                                           |
 
 A dataset changes its state by one rename, so that after a kill it is in exactly one of these
 places, and the next watch goes on from there. `ID` is NAME in plain characters, numbered where

@@ -2,8 +2,8 @@
 
 Inside its folder, files only, within limits of size, number, memory and time.
 
-    unpack(archive, folder)                          # in a process of its own, whose memory and time are limited
-    python -m foretune.service.unpacking ARCHIVE FOLDER         # that process
+    unpack(archive, folder)  # in a process of its own, whose memory and time are limited
+    python -m foretune.service.unpacking ARCHIVE FOLDER  # that process
 
 What is written is counted as it is written: sizes that an archive states about itself are not
 believed. A limited process also holds what the formats' own readers would take for a header, a list
@@ -240,12 +240,8 @@ def main(argv: list[str]) -> int:
                 file=sys.stderr,
             )
             return DISK_FAULT
-        print(
-            f"error: {archive.name}: is damaged, or no archive of a kind read here ({error})".splitlines()[
-                0
-            ],
-            file=sys.stderr,
-        )
+        reason = f"is damaged, or no archive of a kind read here ({error})".splitlines()[0]
+        print(f"error: {archive.name}: {reason}", file=sys.stderr)
     else:
         return 0
     return 2

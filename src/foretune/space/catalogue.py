@@ -1,12 +1,15 @@
 """The search spaces that come with foretune, and their pools of configurations.
 
-| space              | hyperparameters                                                           | pool |
-|--------------------|---------------------------------------------------------------------------|------|
-| `transfer_space()` | learning_rate, optimizer, finetune, augmentation (HyperSTAR, section 5)     | `transfer_pool()`: 108, `heavy_pool()`: 40 |
-| `hyperrec_space()` | batch_size, model, optimizer and scheduler with their own parameters (AT2, appendix B.2) | sample it |
+| space              | hyperparameters                      | pool                                 |
+|--------------------|--------------------------------------|--------------------------------------|
+| `transfer_space()` | learning_rate, optimizer, finetune,  | `transfer_pool()`: 108,              |
+|                    | augmentation (HyperSTAR, section 5)  | `heavy_pool()`: 40                   |
+| `hyperrec_space()` | batch_size, model, optimizer and     | sample it                            |
+|                    | scheduler with their own parameters  |                                      |
+|                    | (AT2, appendix B.2)                  |                                      |
 
 HyperSTAR names the dimensions and the sizes 108 and 40 but no values; the grids here are ours,
-chosen so that tuning matters (docs/networks.md has the spread and the best configuration by task).
+chosen so that tuning matters (docs/guide/networks.md has the spread and each task's best).
 A configuration is a plain dict; `foretune.training.recipe` reads both spaces' names. Nothing here
 imports torch.
 """

@@ -5,12 +5,14 @@ parent switches off.
 
 Columns of the encoding, in this order (n configurations give a float64 array of shape (n, dims)):
 
-| hyperparameter          | columns                                                                    |
-|-------------------------|----------------------------------------------------------------------------|
-| float, integer          | 1: position in [0, 1] between the bounds, on the log scale if declared so   |
-| ordinal                 | 1: rank / (choices - 1)                                                     |
-| categorical, constant   | one per choice: one-hot                                                     |
-| conditional (any of the above) | one more, at the end: 1 where active, 0 where a parent switches it off |
+| hyperparameter                 | columns                                                         |
+|--------------------------------|-----------------------------------------------------------------|
+| float, integer                 | 1: position in [0, 1] between the bounds, on the log scale if   |
+|                                | declared so                                                     |
+| ordinal                        | 1: rank / (choices - 1)                                         |
+| categorical, constant          | one per choice: one-hot                                         |
+| conditional (any of the above) | one more, at the end: 1 where active, 0 where a parent switches |
+|                                | it off                                                          |
 
 Inactive hyperparameters have zeros in their own columns.
 """

@@ -1,9 +1,12 @@
 """LCBench (Zimmer et al. 2021): learning curves of funnel-shaped networks on tabular data.
 
 Two layouts are read: the AT2 authors' folder (configs.pkl, profiles.pkl: 100 configurations) and
-LCBench's own release, one JSON file of `{dataset: {config: {"config": ..., "log": {metric:
-[values]}}}}` (github.com/automl/LCBench, Apache-2.0; 35 datasets x 2,000 configurations). 7
-hyperparameters, epochs 0 to 51: element 0 of a curve is the value before any training.
+LCBench's own release (github.com/automl/LCBench, Apache-2.0), one JSON file of 35 datasets x 2,000
+configurations:
+
+    {dataset: {config: {"config": ..., "log": {metric: [values]}}}}
+
+7 hyperparameters, epochs 0 to 51: element 0 of a curve is the value before any training.
 """
 
 import json

@@ -1,9 +1,10 @@
 """NAS-Bench-201 as NATS-Bench's topology space lays it out: one pickle per architecture.
 
 Source: github.com/D-X-Y/NATS-Bench, folder `NATS-tss-v1_0-3ffb9-simple` with `000000.pickle.pbz2`
-and so on (Dong and Yang 2020, Dong et al. 2021; MIT). A file is `{"12": state, "200": state}`; a
-state has `arch_str` and `all_results: {(dataset, seed): {"epochs": E, "eval_acc1es": {"x-valid@0":
-%, ...}}}`.
+and so on (Dong and Yang 2020, Dong et al. 2021; MIT). A file is `{"12": state, "200": state}`, bz2
+compressed; a state has `arch_str` and `all_results`:
+
+    {(dataset, seed): {"epochs": E, "eval_acc1es": {"x-valid@0": %, ...}}}
 
 Six categorical hyperparameters, one operation for each edge of the cell. Tasks are CIFAR-10 (its
 train half, `cifar10-valid`), CIFAR-100 and ImageNet16-120; the metric is validation accuracy in

@@ -89,11 +89,10 @@ def _check_pixels(image: Image.Image, name: str) -> None:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode as RGB.
 
-    16-bit is scaled down, transparency laid on white, palettes and CMYK are resolved.
-
-    16-bit samples are divided by 257, the same for every image, so that brightness stays
-    comparable; 32-bit integers beyond 16 bit and floats beyond [0, 1] have no common white, so each
-    such image is stretched between its own least and greatest value.
+    Transparency is laid on white, palettes and CMYK are resolved. 16-bit samples are divided by
+    257, the same for every image, so that brightness stays comparable; 32-bit integers beyond 16
+    bit and floats beyond [0, 1] have no common white, so each such image is stretched between its
+    own least and greatest value.
     """
     orientation = image.getexif().get(0x0112)
     if image.mode.startswith(("I", "F")):

@@ -2,12 +2,13 @@
 
 The same generator gives the same pictures.
 
-| policy             | what it does to each image of a batch                                                               |
-|--------------------|-----------------------------------------------------------------------------------------------------|
-| `none`             | nothing                                                                                             |
-| `crop`             | a window of 70 to 100 % of the side, anywhere, scaled back                                          |
-| `crop_flip`        | the same, and mirrored left to right half of the time                                               |
-| `crop_flip_colour` | the same, then brightness, contrast and saturation each scaled by a factor between 0.6 and 1.4       |
+| policy             | what it does to each image of a batch                                       |
+|--------------------|-----------------------------------------------------------------------------|
+| `none`             | nothing                                                                     |
+| `crop`             | a window of 70 to 100 % of the side, anywhere, scaled back                  |
+| `crop_flip`        | the same, and mirrored left to right half of the time                       |
+| `crop_flip_colour` | the same, then brightness, contrast and saturation each scaled by a factor  |
+|                    | between 0.6 and 1.4                                                         |
 
 Random numbers are drawn on the CPU, so that an epoch's augmentation does not depend on the device.
 """

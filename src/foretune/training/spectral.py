@@ -4,13 +4,14 @@ EVBMF (Nakajima, Sugiyama, Babacan and Tomioka, JMLR 2013: the global analytic s
 observed variational Bayesian matrix factorization, with priors and noise variance estimated from
 the matrix) splits a matrix into a low-rank part and noise.
 
-| symbol  | meaning                                                                                               |
-|---------|-------------------------------------------------------------------------------------------------------|
-| L, M    | sides of the matrix, L <= M (a tall one is transposed); alpha = L / M                                 |
-| s_j     | singular values, descending; y_j = s_j^2 / M                                                          |
-| v       | noise variance; x_j = y_j / v                                                                         |
-| tau(x)  | larger root of (1 + tau)(1 + alpha / tau) = x                                                         |
-| tau_bar | root of log(1 + tau) + alpha log(1 + tau / alpha) = tau; x_bar = (1 + tau_bar)(1 + alpha / tau_bar)   |
+| symbol  | meaning                                                                                |
+|---------|----------------------------------------------------------------------------------------|
+| L, M    | sides of the matrix, L <= M (a tall one is transposed); alpha = L / M                  |
+| s_j     | singular values, descending; y_j = s_j^2 / M                                           |
+| v       | noise variance; x_j = y_j / v                                                          |
+| tau(x)  | larger root of (1 + tau)(1 + alpha / tau) = x                                          |
+| tau_bar | root of log(1 + tau) + alpha log(1 + tau / alpha) = tau; x_bar = (1 + tau_bar)(1 +     |
+|         | alpha / tau_bar)                                                                       |
 
 s_j is kept where x_j > x_bar, and becomes
 
@@ -18,7 +19,8 @@ s_j is kept where x_j > x_bar, and becomes
 
 The variance minimises the free energy (divided by M, constants dropped)
 
-    F(v) = sum_j y_j / v + L log v + sum over kept j of [log(1 + tau_j) + alpha log(1 + tau_j / alpha) - tau_j].
+    F(v) = sum_j y_j / v + L log v
+           + sum over kept j of [log(1 + tau_j) + alpha log(1 + tau_j / alpha) - tau_j].
 
 Its slope over log v has a closed form, g(v) = L - sum_j y_j / v + sum over kept j of tau_j, because
 d(bracket)/dx = -tau / x. Between two values of v at which a singular value enters or leaves, g is
@@ -35,6 +37,7 @@ singular values, to 1e-6). Everything runs where the weights lie.
 How a convolution's weights (out, in / groups, height, width) are unfolded: rows are output
 channels, or input channels; columns are all that such a channel is connected with. Where this needs
 a word:
+
 - 1x1: the two unfoldings are transposes of each other: one decomposition serves both.
 - grouped: an input channel meets only the filters of its own group: a row has out / groups x height
   x width columns.
@@ -42,7 +45,7 @@ a word:
   not a map between channels. With 8 to 32 channels it stays noise up to rates far above those at
   which the other layers fall, so a search for the plateau of a small separable network seldom
   ended; with hundreds of channels it falls with the others, and Z is hardly another without it
-  (`bench/spectral.py depthwise`, docs/autohyper.md).
+  (`bench/spectral.py depthwise`, docs/notes/autohyper.md).
 - an unfolding with a side of 1 (one input channel) cannot be split into signal and noise: it is
   left out.
 - all zeros: no low-rank part, gain 0. Weights that are not finite raise `BadInput`.

@@ -1,16 +1,19 @@
 """The report of a study: one HTML file that needs nothing else, for screens, phones and paper.
 
-    write_report(study, "report.html", extras={"baselines": {"random search": other}, "thumbnails": png})
+    extras = {"baselines": {"random search": other}, "thumbnails": png}
+    write_report(study, "report.html", extras)
 
 `extras`, all optional (what is missing is left out, `study.plan.notes` is asked for the
 accuracies):
 
-| key              | is                                                                                                             |
-|------------------|----------------------------------------------------------------------------------------------------------------|
-| `baselines`      | name -> `Study` on the same task (random search, the default configuration), drawn and tabled beside this one   |
-| `test_accuracy`  | of the incumbent; a baseline's own is in its `plan.notes`                                                       |
-| `thumbnails`     | PNG or JPEG bytes of a sheet of the task's images, or caption -> bytes                                          |
-| `facts`          | name -> text for the table at the end, such as the network or where the images came from                       |
+| key             | is                                                                             |
+|-----------------|--------------------------------------------------------------------------------|
+| `baselines`     | name -> `Study` on the same task (random search, the default configuration),   |
+|                 | drawn and tabled beside this one                                               |
+| `test_accuracy` | of the incumbent; a baseline's own is in its `plan.notes`                      |
+| `thumbnails`    | PNG or JPEG bytes of a sheet of the task's images, or caption -> bytes         |
+| `facts`         | name -> text for the table at the end, such as the network or where the images |
+|                 | came from                                                                      |
 """
 
 import base64

@@ -1,10 +1,12 @@
 """MLflow, a view of studies: the only module that imports mlflow, at the first study logged.
 
-| in MLflow  | is                                                                                                          |
-|------------|-------------------------------------------------------------------------------------------------------------|
-| experiment | a task                                                                                                      |
-| parent run | a study: `incumbent` against epochs spent, budget, method, seed, past tasks, best configuration, report    |
-| child run  | a trial: its hyperparameters, every column of its learning curve (step = epoch), `best`, epochs, why, state |
+| in MLflow  | is                                                                                  |
+|------------|-------------------------------------------------------------------------------------|
+| experiment | a task                                                                              |
+| parent run | a study: `incumbent` against epochs spent, budget, method, seed, past tasks, best   |
+|            | configuration, report                                                               |
+| child run  | a trial: its hyperparameters, every column of its learning curve (step = epoch),    |
+|            | `best`, epochs, why, state                                                          |
 
 The study's journal is the record. `Tracker.sync` writes what MLflow lacks and nothing twice: runs
 are found by tags that are set as they are created, and each batch of metrics, which MLflow stores

@@ -4,6 +4,7 @@ The latter is chosen by inner leave-one-source-out.
 
 What differs from the paper, and why: it has ten data sets of up to millions of images and a GPU, we
 have about fifteen tasks of a few hundred images.
+
 - One step sees an image batch of every past task at once (the paper: one task after the other), and
   all configurations (the paper: ten).
 - The trunk's tail stays frozen at first; the last steps train it with the rest, each on the batches

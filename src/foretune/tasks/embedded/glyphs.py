@@ -25,13 +25,13 @@ SOURCE_HAN = "trdg/fonts/cn/SourceHanSans-Normal.ttf"
 # One upright text face of each family; DroidSans and OpenSans are by one designer and hard to tell
 # apart
 FACES = (
-    "Aller_Rg", "AmaticSC-Regular", "BEBAS___", "Capture_it", "CaviarDreams", "DroidSans", "FFF_Tusj", "Lato-Regular",
-    "OpenSans-Regular", "Pacifico", "Raleway-Regular", "Roboto-Regular", "RobotoCondensed-Regular", "SEASRN__",
-    "Sansation-Regular", "Walkway_Bold",
+    "Aller_Rg", "AmaticSC-Regular", "BEBAS___", "Capture_it", "CaviarDreams", "DroidSans",
+    "FFF_Tusj", "Lato-Regular", "OpenSans-Regular", "Pacifico", "Raleway-Regular", "Roboto-Regular",
+    "RobotoCondensed-Regular", "SEASRN__", "Sansation-Regular", "Walkway_Bold",
 )  # fmt: skip
 FONT_FAMILIES = (
-    "Aller", "Amatic", "BEBAS", "Capture", "Caviar", "Droid", "FFF", "Lato", "OpenSans", "Pacifico", "Raleway",
-    "Roboto", "SEASRN", "Sansation", "Walkway",
+    "Aller", "Amatic", "BEBAS", "Capture", "Caviar", "Droid", "FFF", "Lato", "OpenSans", "Pacifico",
+    "Raleway", "Roboto", "SEASRN", "Sansation", "Walkway",
 )  # fmt: skip
 
 # Unicode ranges

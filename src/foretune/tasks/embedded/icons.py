@@ -28,8 +28,8 @@ FAMILIES = {
     "simple": "simple icons",
 }
 SUBJECTS = (
-    "account", "arrow", "battery", "book", "calendar", "car", "clipboard", "cloud", "file", "folder", "format", "home",
-    "message", "phone", "printer", "shield",
+    "account", "arrow", "battery", "book", "calendar", "car", "clipboard", "cloud", "file",
+    "folder", "format", "home", "message", "phone", "printer", "shield",
 )  # fmt: skip
 BADGES = (
     "alert",
