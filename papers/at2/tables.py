@@ -51,9 +51,7 @@ P-F-A 1.0389, P-L-F 0.9881, L-P-F 0.9880, O-T-F 0.9224, O-F-F 0.9170, P-F-R 0.91
 M-F-M 0.1406, P-P-F 0.1350, O-L-F 0.1350, L-F-F 0.1349, L-T-F 0.1349, L-L-F 0.1349, P-F-F
 0.1349, P-T-F 0.1349, M-L-F 0.1342, M-F-F 0.1342, M-P-F 0.1342, M-T-F 0.1342
 """
-PAPER = {
-    product: float(elbo) for product, elbo in (row.split() for row in _RANKING.split(","))
-}
+PAPER = {product: float(elbo) for product, elbo in (row.split() for row in _RANKING.split(","))}
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from foretune.errors import BadInput
 from foretune.searchers.autohyper import RESPONSE
 from foretune.tasks.task import Task
 from foretune.training import optimizers
-from foretune.training.paper_optimizers import AdaS
+from foretune.training.paper_optimizers import SLS, AdaS, SelfTuning
 from foretune.training.spectral import Gain, gains, zero_share
 
 SIZE = 12  # pixels of the edge
@@ -296,7 +296,7 @@ class Fleet:
         """Z_t of every trial that asks for it and has not diverged (else NaN), all together."""
         asking = {lane: t for lane, t in enumerate(self.trials) if t.z and not t.diverged}
         known = {
-            lane: t.optimizer.found for lane, t in asking.items() if isinstance(t.optimizer, AdaS)
+            lane: t.optimizer.gains for lane, t in asking.items() if isinstance(t.optimizer, AdaS)
         }
         layers = {
             f"{lane}.{name}": (m.weight, m.groups)
@@ -315,22 +315,22 @@ class Fleet:
         ]
 
     def _step(self, x: Tensor, y: Tensor, now: Sequence[float]) -> None:
-        lines = {}
+        searches = {}
         for lane, t in enumerate(self.trials):
             if t.diverged:
                 continue
-            if hasattr(t.optimizer, "line"):  # line searches look at their batch together
-                lines[lane] = t.optimizer.line()
-                next(lines[lane])
+            if isinstance(t.optimizer, SLS):  # line searches look at their batch together
+                searches[lane] = t.optimizer.search()
+                next(searches[lane])
             else:
                 t.optimizer.step()
-        while lines:
-            for lane in list(lines):
+        while searches:
+            for lane in list(searches):
                 try:
-                    lines[lane].send(now[lane])
+                    searches[lane].send(now[lane])
                 except StopIteration:
-                    del lines[lane]
-            if lines:
+                    del searches[lane]
+            if searches:
                 now = self._look(x, y)
 
     @torch.no_grad()
@@ -351,7 +351,7 @@ class Fleet:
             "train_loss": math.nan if trial.diverged else loss,
             RESPONSE: math.nan,
         }
-        if not trial.diverged and hasattr(trial.optimizer, "end_epoch"):
+        if not trial.diverged and isinstance(trial.optimizer, SelfTuning):
             trial.optimizer.end_epoch()
         trial.rows.append(row)
         return row

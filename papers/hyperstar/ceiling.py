@@ -14,6 +14,7 @@ too low. No network is trained here; seconds of one core.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,7 @@ import pandas as pd
 from foretune.history.average_precision import ap_at_k
 from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import best_over_seeds
-from foretune.recommenders.baselines import TaskAgnostic
+from foretune.recommenders.base import Past, best_over_seeds
 
 IMAGES = 300  # of the validation part: `valid_limit` of the settings
 
@@ -79,6 +79,11 @@ def main() -> None:
             for _ in range(20)
         ]
         print(f"  mean list of {size:2} past tasks drawn by chance: {np.mean(drawn):.3f}")
+
+
+def agnostic_scores(meta: MetaDataset, past: Sequence[str]) -> np.ndarray:
+    """Scores (n,) of the list that is made of these past tasks and looks at no images."""
+    return Past.of(meta.select(list(past))).normalised.mean(axis=0)
 
 
 def seeds(meta: MetaDataset, again: MetaDataset, truth: dict[str, np.ndarray]) -> float:

@@ -163,7 +163,8 @@ def test_bad_settings(name: str, value: int) -> None:
 
 def test_no_torch_is_imported() -> None:
     code = (
-        "import sys, foretune.space.catalogue as s; s.Settings(); s.transfer_pool(); "
+        "import sys; from foretune.training.recipe import Settings; Settings(); "
+        "from foretune.space.catalogue import transfer_pool; transfer_pool(); "
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

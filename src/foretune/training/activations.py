@@ -72,12 +72,11 @@ def subset(labels: np.ndarray, limit: int) -> np.ndarray:
     if limit == 0 or limit >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng(0)
-    position = np.empty(
-        len(labels)
-    )  # quantile of each image within its own class: the lowest ones are a stratified sample
+    # quantile of each image within its own class: the lowest ones are a stratified sample
+    position = np.empty(len(labels))
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        position[rng.permutation(own)] = (np.arange(len(own)) + 0.5) / len(own)
+        members = np.flatnonzero(labels == label)
+        position[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
     return np.sort(np.argsort(position, kind="stable")[:limit])
 
 
@@ -98,14 +97,8 @@ class Part:
         cache: Activations,
     ):
         self.cache, self.device = cache, device
-        self.key: tuple[Any, ...] = (
-            task.hash,
-            part,
-            limit,
-            size,
-            str(device),
-            torch.get_num_threads(),
-        )
+        threads = torch.get_num_threads()
+        self.key: tuple[Any, ...] = (task.hash, part, limit, size, str(device), threads)
         self._task, self._part, self._limit, self._size = task, part, limit, size
         self.labels = cache.get((*self.key, "labels"), lambda: self._load()[1])
         self.images = cache.get((*self.key, "images"), lambda: self._load()[0])
@@ -117,9 +110,8 @@ class Part:
         images, labels = self._task.part(self._part)
         chosen = subset(labels, self._limit)
         pixels = torch.from_numpy(np.ascontiguousarray(images[chosen].transpose(0, 3, 1, 2)))
-        return resize(pixels, self._size).to(self.device), torch.from_numpy(
-            labels[chosen].astype(np.int64)
-        ).to(self.device)
+        kept = torch.from_numpy(labels[chosen].astype(np.int64))
+        return resize(pixels, self._size).to(self.device), kept.to(self.device)
 
     def at_boundary(self, network: Network, origin: Hashable, policy: str, view: int) -> Tensor:
         """The output of `network`'s frozen stages for all images, (N, C, h, w).
@@ -137,10 +129,8 @@ class Part:
         outputs = []
         for images in self.images.split(CHUNK):
             pixels = augment(to_float(images), policy, generator)
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
-            ):
-                outputs.append(
-                    network(normalise(pixels, network.mean, network.std), stop=network.first)
-                )
+            pixels = normalise(pixels, network.mean, network.std)
+            kind = self.device.type
+            with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+                outputs.append(network(pixels, stop=network.first))
         return torch.cat(outputs)

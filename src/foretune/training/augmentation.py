@@ -49,11 +49,9 @@ def augment(pixels: Tensor, policy: str, generator: torch.Generator) -> Tensor:
     count, device = len(pixels), pixels.device
     draws = torch.rand(count, 7, generator=generator).to(device)
     side = 0.7 + 0.3 * draws[:, 0]
-    flip = (
-        1 - 2 * (draws[:, 3] < 0.5).float()
-        if policy != "crop"
-        else torch.ones(count, device=device)
-    )
+    flip = torch.ones(count, device=device)
+    if policy != "crop":
+        flip = 1 - 2 * (draws[:, 3] < 0.5).float()
     # output coordinates to input coordinates, both in [-1, 1]
     transform = torch.zeros(count, 2, 3, device=device)
     transform[:, 0, 0], transform[:, 1, 1] = side * flip, side

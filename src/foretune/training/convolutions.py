@@ -93,15 +93,9 @@ def _kind(conv: nn.Module) -> type[nn.Conv2d] | None:
         and conv.padding == (0, 0)
     ):
         return Pointwise
-    square = (
-        len({conv.kernel_size[0], conv.kernel_size[1]})
-        == len({*conv.stride})
-        == len({*conv.padding})
-        == 1
-    )
-    if conv.groups == conv.in_channels == conv.out_channels > 1 and square and conv.bias is None:
-        return Depthwise
-    return None
+    square = all(a == b for a, b in (conv.kernel_size, conv.stride, conv.padding))
+    depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
+    return Depthwise if depthwise and square and conv.bias is None else None
 
 
 def quicken(module: nn.Module) -> nn.Module:

@@ -82,7 +82,7 @@ def load(path: Path | str, device: str = "cpu") -> tuple[networks.Network, dict[
         ) from error
     network = networks.build(name, len(classes), pretrained=False)
     try:
-        network.load_state_dict(networks.read(path, str(path)))
+        network.load_state_dict(networks.read_tensors(path, str(path)))
     except RuntimeError as error:
         raise BadInput(
             f"{path} does not fit the network {name} of {path.with_suffix('.json').name}"

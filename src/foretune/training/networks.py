@@ -53,9 +53,6 @@ from foretune.packages import Package, fetch, member
 from foretune.training.convolutions import quicken
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FOOLBOX = Package(
-    "foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb", 2, "MIT"
-)
 FINETUNE = ("head", "last_blocks", "most", "all")
 
 
@@ -74,10 +71,8 @@ class Architecture:
     heavy: bool = False  # meant for a GPU
 
 
-_HALF = (
-    (0.498, 0.498, 0.498),
-    (0.502, 0.502, 0.502),
-)  # (x - 127) / 128 of 8-bit values: how EfficientNet-Lite was trained
+# (x - 127) / 128 of 8-bit values: how EfficientNet-Lite was trained
+_HALF = ((0.498, 0.498, 0.498), (0.502, 0.502, 0.502))
 ARCHITECTURES: dict[str, Architecture] = {
     "efficientnet_lite0": Architecture(
         "timm", "efficientnet_lite0", 4, 3, *_HALF,
@@ -231,7 +226,7 @@ def _blank(name: str, num_classes: int, seed: int) -> Network:
         )
 
 
-def read(source: io.BytesIO | Path, origin: str) -> dict[str, Tensor]:
+def read_tensors(source: io.BytesIO | Path, origin: str) -> dict[str, Tensor]:
     """The tensors of a state_dict file; raises `BadInput` for anything else, code above all."""
     import pickle  # for the name of its error: torch refuses anything but tensors with it
 
@@ -261,16 +256,16 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
         path = Path(weights)
         if not path.is_file():
             raise BadInput(f"weights file {path} does not exist")
-        return read(path, str(path)), str(path)
+        return read_tensors(path, str(path)), str(path)
     if chosen.package is not None:
         with zipfile.ZipFile(fetch(chosen.package)) as archive:
             content = io.BytesIO(member(archive, chosen.member))
-        return read(content, chosen.package.pin), chosen.package.pin
+        return read_tensors(content, chosen.package.pin), chosen.package.pin
     if chosen.library == "timm":
         import timm
 
-        found = timm.get_pretrained_cfg(chosen.model)
-        url = found.url if found is not None else None
+        pretrained = timm.get_pretrained_cfg(chosen.model)
+        url = pretrained.url if pretrained is not None else None
     else:
         import torchvision
 
@@ -287,7 +282,7 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
                 f"{url}, which needs a network. Put the file into "
                 f"{folder}, choose efficientnet_lite0 or mobilenet_v2, or set pretrained: false"
             ) from error
-    return read(folder / file, str(folder / file)), str(url)
+    return read_tensors(folder / file, str(folder / file)), str(url)
 
 
 def load_by_order(network: Network, state: Mapping[str, Tensor], origin: str) -> None:
@@ -297,18 +292,16 @@ def load_by_order(network: Network, state: Mapping[str, Tensor], origin: str) ->
     PyTorch 1.0 lack BatchNorm's counters (`num_batches_tracked`), which take no part in the
     matching. Raises `BadInput` if count or shapes differ.
     """
-    own = [
-        value
-        for key, value in network.state_dict().items()
-        if not key.endswith("num_batches_tracked")
-    ]
-    new = [value for key, value in state.items() if not key.endswith("num_batches_tracked")]
-    if [v.shape for v in own] != [v.shape for v in new]:
+    targets, values = (
+        [v for key, v in tensors.items() if not key.endswith("num_batches_tracked")]
+        for tensors in (network.state_dict(), state)
+    )
+    if [v.shape for v in targets] != [v.shape for v in values]:
         raise BadInput(
-            f"{origin} does not fit {network.name}: {len(new)} tensors, {len(own)} expected, "
-            "of other shapes"
+            f"{origin} does not fit {network.name}: {len(values)} tensors, {len(targets)} "
+            "expected, of other shapes"
         )
-    for target, value in zip(own, new, strict=True):
+    for target, value in zip(targets, values, strict=True):
         target.copy_(value)
 
 
@@ -320,9 +313,8 @@ def _pretrained(name: str, weights: str | None, device: str = "cpu") -> Network:
     """
     network = _blank(name, 1000, seed=0)
     load_by_order(network, *imagenet_state(name, weights))
-    return (
-        network.freeze(len(network.stages)).eval().to(device).to(memory_format=torch.channels_last)
-    )
+    network.freeze(len(network.stages)).eval()
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def build(
@@ -347,12 +339,8 @@ def build(
     if num_classes < 2:
         raise BadInput(f"a classifier needs 2 classes or more, but got {num_classes}")
     if not pretrained:
-        network = _blank(name, num_classes, seed)
-        return (
-            network.to(device)
-            .to(memory_format=torch.channels_last)
-            .freeze(network.boundary(finetune))
-        )
+        network = _blank(name, num_classes, seed).to(device).to(memory_format=torch.channels_last)
+        return network.freeze(network.boundary(finetune))
     template = _pretrained(name, None if weights is None else str(weights), str(device))
     first = template.boundary(finetune)
     stages: dict[str, nn.Module] = {}
@@ -368,36 +356,6 @@ def _new_head(old: nn.Module, num_classes: int, seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         new = nn.Linear(linear.in_features, num_classes)
-    return (
-        nn.Sequential(*(copy.deepcopy(m) for m in old if not isinstance(m, nn.Linear)), new)
-        if isinstance(old, nn.Sequential)
-        else new
-    )
-
-
-def check_weights(name: str, weights: Path | str | None = None) -> tuple[int, int]:
-    """(right, of): top-1 of the ImageNet classifier on the 20 labelled ImageNet images of the
-    package foolbox.
-
-    17 of 20 for `efficientnet_lite0`, 18 for `mobilenet_v2`: a loading error gives 0 or 1.
-    """
-    import numpy as np
-    from PIL import Image
-
-    network = _pretrained(name, None if weights is None else str(weights))
-    right, of = 0, 0
-    with zipfile.ZipFile(fetch(FOOLBOX)) as archive:
-        for file in sorted(m for m in archive.namelist() if m.startswith("foolbox/data/imagenet_")):
-            with Image.open(io.BytesIO(member(archive, file))) as image:
-                pixels = np.asarray(
-                    image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC),
-                    dtype=np.float32,
-                )
-            x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-            x = (x - torch.tensor(network.mean)[:, None, None]) / torch.tensor(network.std)[
-                :, None, None
-            ]
-            with torch.no_grad():
-                right += int(network(x).argmax()) == int(Path(file).stem.rsplit("_", 1)[-1])
-            of += 1
-    return right, of
+    if not isinstance(old, nn.Sequential):
+        return new
+    return nn.Sequential(*(copy.deepcopy(m) for m in old if not isinstance(m, nn.Linear)), new)

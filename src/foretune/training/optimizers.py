@@ -110,10 +110,8 @@ def learning_rate(scheduler: str, lr: float, epoch: int, max_epoch: int, **optio
             case "CyclicLR":
                 up = int(options["step_size_up"])
                 height = 1 - abs(t % (2 * up) / up - 1)
-                return (
-                    lr
-                    + (min(1.0, lr * options["max_lr_ratio"]) - lr) * height * options["gamma"] ** t
-                )
+                reach = min(1.0, lr * options["max_lr_ratio"]) - lr
+                return lr + reach * height * options["gamma"] ** t
             case "CAWR":
                 period, low = int(options["T_0"]), lr * options["eta_min_ratio"]
                 while t >= period:

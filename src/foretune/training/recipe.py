@@ -178,7 +178,7 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
             raise BadInput(
                 f"lr_scheduler must be one of {', '.join(PREFIX)}, but got {scheduler!r}"
             )
-        own = PREFIX[scheduler]
+        scheduler_prefix = PREFIX[scheduler]
         return Recipe(
             network=MODELS.get(str(config["model"]), str(config["model"])),
             batch_size=int(config["batch_size"]),
@@ -188,9 +188,9 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
             optimizer_options=options,
             scheduler=scheduler,
             scheduler_options={
-                key.removeprefix(own): float(value)
+                key.removeprefix(scheduler_prefix): float(value)
                 for key, value in config.items()
-                if key.startswith(own)
+                if key.startswith(scheduler_prefix)
             },
         )
     except KeyError as error:

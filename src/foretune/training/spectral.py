@@ -109,12 +109,8 @@ def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
         raise BadInput(f"evbmf takes a matrix, but got an array of shape {tuple(weights.shape)}")
     weights = weights.detach().double()
     scale = float(weights.abs().max()) or 1.0  # squares neither overflow nor vanish
-    kept = (
-        low_rank(singular_values(gram(weights / scale)[None]), torch.tensor([max(weights.shape)]))[
-            0
-        ]
-        * scale
-    )
+    longer = torch.tensor([max(weights.shape)])
+    kept = low_rank(singular_values(gram(weights / scale)[None]), longer)[0] * scale
     kept = kept[kept > 0]
     return kept if isinstance(matrix, Tensor) else kept.cpu().numpy()
 
@@ -147,9 +143,8 @@ def singular_values(grams: Tensor) -> Tensor:
 
     Raises `BadInput` where they are not finite.
     """
-    if not bool(
-        torch.isfinite(grams.diagonal(dim1=1, dim2=2)).all()
-    ):  # a row's sum of squares: the others are no larger
+    # the diagonal is each row's sum of squares: no other element is larger
+    if not bool(torch.isfinite(grams.diagonal(dim1=1, dim2=2)).all()):
         raise BadInput("weights hold values that are not finite: the network has diverged")
     return torch.linalg.eigvalsh(grams).flip(-1).clamp_min(0).sqrt()
 
@@ -168,12 +163,8 @@ def low_rank(s: Tensor, m: Tensor) -> Tensor:
     peak = y[:, :1]
     y = y / peak.where(peak > 0, torch.ones_like(peak))  # F does not depend on the unit
     batch = max(1, ELEMENTS // (small * (small + 2)))
-    v = torch.cat(
-        [
-            _variance(*part)
-            for part in zip(*(a.split(batch) for a in (y, alpha, tau_bar, x_bar)), strict=True)
-        ]
-    )
+    parts = zip(*(a.split(batch) for a in (y, alpha, tau_bar, x_bar)), strict=True)
+    v = torch.cat([_variance(*part) for part in parts])
     noise = v / y.clamp_min(1e-300)  # 1 / x
     half = 1 - (1 + alpha) * noise
     d = s / 2 * (half + (half**2 - 4 * alpha * noise**2).clamp_min(0).sqrt())
@@ -185,9 +176,8 @@ def threshold(alpha: Tensor) -> Tensor:
 
     The usual 2.5129 sqrt(alpha) is exact only at alpha = 1.
     """
-    tau = torch.full_like(
-        alpha, 3.0
-    )  # to the right of every root; the function is concave, so Newton's steps stay there
+    # to the right of every root; the function is concave, so Newton's steps stay there
+    tau = torch.full_like(alpha, 3.0)
     for _ in range(100):
         gap = torch.log1p(tau) + alpha * torch.log1p(tau / alpha) - tau
         step = gap / (1 / (1 + tau) + alpha / (alpha + tau) - 1)
@@ -306,9 +296,8 @@ def _unfold(name: str, weight: Tensor, groups: int) -> Iterable[_Unfolding]:
     out, per_group, height, width = weight.shape
     by_input = weight.transpose(0, 1)
     if groups > 1:
-        by_input = (
-            weight.reshape(groups, out // groups, per_group, -1).transpose(1, 2).flatten(0, 1)
-        )
+        grouped = weight.reshape(groups, out // groups, per_group, -1)
+        by_input = grouped.transpose(1, 2).flatten(0, 1)
     outward, inward = (name, "output", out), (name, "input", groups * per_group)
     pairs: list[tuple[Tensor, tuple[tuple[str, str, int], ...]]]
     if per_group == 1 < groups:
@@ -330,17 +319,17 @@ def gains(weights: Mapping[str, tuple[Tensor, int]]) -> list[Gain]:
 
     Raises `BadInput` where nothing can be unfolded or weights are not finite.
     """
-    alike: dict[int, list[_Unfolding]] = defaultdict(list)
+    by_side: dict[int, list[_Unfolding]] = defaultdict(list)
     for name, (weight, groups) in weights.items():
         for unfolding in _unfold(name, weight, groups):
-            alike[min(unfolding.sides)].append(unfolding)
-    if not alike:
+            by_side[min(unfolding.sides)].append(unfolding)
+    if not by_side:
         raise BadInput(
             "no convolution of this network is trained (depthwise ones do not count), so its "
             "weights say nothing about a learning rate"
         )
     found: dict[tuple[str, str], tuple[float, int]] = {}
-    for side, unfoldings in alike.items():
+    for side, unfoldings in by_side.items():
         grams = torch.empty(
             len(unfoldings), side, side, dtype=torch.float64, device=unfoldings[0].matrix.device
         )
@@ -372,13 +361,13 @@ def knowledge_gain(network: nn.Module, trained_only: bool = True) -> list[Gain]:
     return gains({name: (m.weight, m.groups) for name, m in chosen.items()})
 
 
-def zero_share(found: Sequence[Gain]) -> float:
+def zero_share(layers: Sequence[Gain]) -> float:
     """Z_t of the autoHyper paper: the share of layers and unfoldings without knowledge gain.
 
     floor(1 - G) is 1 where G = 0 and 0 elsewhere. 1 at random initialisation (all is noise),
     falling as layers learn.
     """
-    known = [g for gain in found for g in (gain.output, gain.input) if g is not None]
+    known = [g for gain in layers for g in (gain.output, gain.input) if g is not None]
     if not known:
         raise BadInput("no convolution has an unfolding that can be split into signal and noise")
     return sum(g == 0 for g in known) / len(known)

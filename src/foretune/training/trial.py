@@ -40,6 +40,7 @@ from foretune.training import checkpoints, networks, optimizers
 from foretune.training.activations import VIEWS, Activations, Part, shared
 from foretune.training.augmentation import augment, normalise, to_float
 from foretune.training.export import export
+from foretune.training.paper_optimizers import SelfTuning, rank_after_epoch
 from foretune.training.recipe import Recipe, Settings, recipe
 
 __all__ = [
@@ -80,12 +81,10 @@ class OutOfMemory(TrialFailed):
     """The device has not enough memory for this configuration."""
 
 
-def draw(seed: int, purpose: str, epoch: int = 0) -> int:
+def seed_for(seed: int, purpose: str, epoch: int = 0) -> int:
     """A 63-bit seed for one purpose in one epoch of a trial."""
-    return (
-        int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:8], "big")
-        >> 1
-    )
+    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def find_device(name: str) -> torch.device:
@@ -152,13 +151,8 @@ class Trial:
     ):
         if torch.get_num_threads() != settings.threads:
             torch.set_num_threads(settings.threads)
-        self.task, self.config, self.settings, self.seed, self.rank = (
-            task,
-            dict(config),
-            settings,
-            seed,
-            rank,
-        )
+        self.task, self.config, self.settings = task, dict(config), settings
+        self.seed, self.rank = seed, rank
         self.recipe: Recipe = recipe(config, settings)
         self.device = find_device(settings.device)
         self.network = networks.build(
@@ -166,10 +160,10 @@ class Trial:
             task.num_classes,
             settings.pretrained,
             finetune=self.recipe.finetune,
-            seed=draw(seed, "network"),
+            seed=seed_for(seed, "network"),
             device=self.device,
         )
-        self.optimizer: Any = optimizers.build(
+        self.optimizer = optimizers.build(
             self.recipe.optimizer,
             self.network.trained_parameters(),
             self.recipe.learning_rate,
@@ -211,7 +205,7 @@ class Trial:
             rate, loss = self._pass(epoch)
             if not math.isfinite(loss):
                 raise Diverged(epoch, f"training loss is {loss}", list(self.rows))
-            found = self.evaluate(self._valid)
+            scores = self.evaluate(self._valid)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(
                 epoch,
@@ -222,23 +216,22 @@ class Trial:
             if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
                 raise
             raise OutOfMemory(epoch, str(error).splitlines()[0], list(self.rows)) from error
-        if not math.isfinite(found["loss"]):
-            raise Diverged(epoch, f"validation loss is {found['loss']}", list(self.rows))
-        if self.rank:
-            found |= self._zero_share(epoch)
+        if not math.isfinite(scores["loss"]):
+            raise Diverged(epoch, f"validation loss is {scores['loss']}", list(self.rows))
+        share = self._zero_share(epoch) if self.rank else {}
         seconds = time.perf_counter() - began
         self.epoch = epoch
         self.rows.append(
             {
                 "epoch": epoch,
                 "train_loss": loss,
-                "valid_loss": found["loss"],
-                "valid_accuracy": found["accuracy"],
-                "valid_top5": found["top5"],
+                "valid_loss": scores["loss"],
+                "valid_accuracy": scores["accuracy"],
+                "valid_top5": scores["top5"],
                 "learning_rate": rate,
                 "seconds": seconds,
                 "images_per_second": len(self._train) / seconds,
-                **{k: v for k, v in found.items() if k == "zero_share"},
+                **share,
             }
         )
         return self.rows[-1]
@@ -248,7 +241,6 @@ class Trial:
 
         Nothing where none is.
         """
-        from foretune.training.paper_optimizers import rank_after_epoch
 
         weights = [
             m.weight
@@ -272,9 +264,10 @@ class Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         order = torch.randperm(
-            len(labels), generator=torch.Generator().manual_seed(draw(self.seed, "order", epoch))
+            len(labels),
+            generator=torch.Generator().manual_seed(seed_for(self.seed, "order", epoch)),
         )
-        generator = torch.Generator().manual_seed(draw(self.seed, "augmentation", epoch))
+        generator = torch.Generator().manual_seed(seed_for(self.seed, "augmentation", epoch))
         frozen = None
         if network.first:
             view = (epoch - 1) % VIEWS if chosen.augmentation != "none" else 0
@@ -284,7 +277,7 @@ class Trial:
             batches[-2:] = [torch.cat(batches[-2:])]
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(draw(self.seed, "dropout", epoch))
+            torch.manual_seed(seed_for(self.seed, "dropout", epoch))
             for batch in batches:
                 if frozen is None:
                     x = self._normal(
@@ -297,13 +290,12 @@ class Trial:
                 loss = F.cross_entropy(logits.float(), labels[batch])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                # such an optimizer tries several steps on a batch
-                if getattr(self.optimizer, "line_search", False):
+                if isinstance(self.optimizer, SelfTuning) and self.optimizer.needs_loss:
                     self.optimizer.step(partial(self._loss, x, labels[batch]))
                 else:
                     self.optimizer.step()
                 total += loss.detach() * len(batch)
-        if hasattr(self.optimizer, "end_epoch"):
+        if isinstance(self.optimizer, SelfTuning):
             self.optimizer.end_epoch()
         return rate, float(total) / len(labels)
 
@@ -319,17 +311,13 @@ class Trial:
         With fewer than five classes, top5 is of all of them.
         """
         network = self.network.eval()
-        source = (
-            part.at_boundary(network, self._origin, "none", 0) if network.first else part.images
-        )
+        frozen = network.first > 0
+        source = part.at_boundary(network, self._origin, "none", 0) if frozen else part.images
         scores = []
-        for x in source.split(EVALUATION_BATCH):
+        for batch in source.split(EVALUATION_BATCH):
+            x = batch if frozen else self._normal(to_float(batch))
             with self._autocast():
-                scores.append(
-                    network(
-                        x if network.first else self._normal(to_float(x)), start=network.first
-                    ).float()
-                )
+                scores.append(network(x, start=network.first).float())
         logits = torch.cat(scores)
         top = logits.topk(min(5, logits.shape[1]), dim=1).indices == part.labels[:, None]
         return {
@@ -348,7 +336,7 @@ class Trial:
             "config": self.config,
             "settings": asdict(self.settings),
             "seed": self.seed,
-            "network_seed": draw(self.seed, "network"),
+            "network_seed": seed_for(self.seed, "network"),
             "rows": self.rows,
             "network": self.network.trained_state(),
             "optimizer": self.optimizer.state_dict(),
