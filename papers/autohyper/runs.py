@@ -37,7 +37,7 @@ from foretune.files import append_lines
 from foretune.running.learning_rate import SUGGESTED
 from foretune.searchers.autohyper import EPOCHS, RESPONSE, Decision, Rules, decide
 from foretune.searchers.gray_box.hyperband import brackets
-from papers.autohyper.small_networks import NETWORKS, Data, Fleet, SmallTrial, draw
+from papers.autohyper.small_networks import NETWORKS, Data, Fleet, SmallTrial, random_seed
 
 OPTIMIZERS = ("adam", "adagrad", "rmsprop", "adabound", "adas", "sls")
 FULL = 20  # epochs of a full training
@@ -71,7 +71,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Job:
+class Training:
     """The key of a run."""
 
     kind: str
@@ -91,9 +91,9 @@ class Job:
         return self.kind, self.network, self.batch, self.optimizer == "sls"
 
 
-def job_of(cell: Cell, kind: str, rate: float, seed: int = 0) -> Job:
+def job_of(cell: Cell, kind: str, rate: float, seed: int = 0) -> Training:
     """A job for a cell."""
-    return Job(kind, cell.task, cell.network, cell.optimizer, seed=seed, rate=rate)
+    return Training(kind, cell.task, cell.network, cell.optimizer, seed=seed, rate=rate)
 
 
 def plain(rate: float) -> float:
@@ -118,11 +118,11 @@ class Runs:
                 line["kind"], Cell(line["task"], line["network"], line["optimizer"])
             ].append(line)
 
-    def get(self, job: Job) -> Run | None:
+    def get(self, job: Training) -> Run | None:
         """The run of a job, if it has been made."""
         return self.by_key.get(key(job))
 
-    def add(self, made: Mapping[Job, Run]) -> None:
+    def add(self, made: Mapping[Training, Run]) -> None:
         """Keep what has been made."""
         lines = [
             json.dumps(rounded({**dict(zip(KEY, key(job), strict=True)), **run}))
@@ -139,7 +139,7 @@ class Runs:
         return [r for r in self.by_key.values() if r["kind"] == kind]
 
 
-def key(job: Job) -> tuple[Any, ...]:
+def key(job: Training) -> tuple[Any, ...]:
     """The key of a job's line."""
     return *astuple(job)[:-1], plain(job.rate) if math.isfinite(job.rate) else None
 
@@ -171,7 +171,7 @@ def walk(runs: Runs, cell: Cell, variant: str = "paper") -> Decision:
 
 def random_rates(cell: Cell, trials: int) -> list[float]:
     """The rates of random search (appendix D), log-uniform from 1e-4 to 0.1."""
-    rng = np.random.default_rng(draw(*astuple(cell), "random"))
+    rng = np.random.default_rng(random_seed(*astuple(cell), "random"))
     return [plain(r) for r in 10 ** rng.uniform(-4, -1, size=trials)]
 
 
@@ -197,7 +197,7 @@ def final_loss(run: Run) -> float:
     return math.inf if last is None else float(last)
 
 
-def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
+def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Training]:
     """Jobs that can be made now, the most wanted first.
 
     One network after another: its searches, full trainings of the first seed, random searches, long
@@ -206,7 +206,7 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
     """
     cells = [Cell(t, n, o) for n, t, o in product(NETWORKS, tasks, OPTIMIZERS)]
     walks, chosen = {c: walk(runs, c) for c in cells}, {c: choices(runs, c) for c in cells}
-    wanted: list[Job] = []
+    wanted: list[Training] = []
     for name in NETWORKS:
         mine = [c for c in cells if c.network == name]
         wanted += [job_of(c, "start", rate) for c in mine if (rate := walks[c].rate) is not None]
@@ -218,7 +218,7 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
             for rate in random_rates(c, len(walks[c].trained))
         ]
         wanted += [
-            Job("long", task, name, optimizer, rate=rate)
+            Training("long", task, name, optimizer, rate=rate)
             for task, optimizer, rate in product(tasks, LONG, LONG_RATES)
             if name in LONG_NETWORKS
         ]
@@ -228,16 +228,16 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
         for rate in chosen[c].values()
     ]
     for size, task, rate in product(SIZES, tasks[:SHOWN], np.geomspace(1e-4, 0.1, 13)):
-        wanted.append(Job("start", task, "plain", "adam", batch=size, rate=plain(rate)))
+        wanted.append(Training("start", task, "plain", "adam", batch=size, rate=plain(rate)))
     for optimizer, task, seed in product(BANDS, tasks, range(seeds)):
-        wanted.append(Job("hyperband", task, "plain", optimizer, seed=seed))
+        wanted.append(Training("hyperband", task, "plain", optimizer, seed=seed))
     for cell in cells:
         if cell.task == tasks[0] and (rate := walk(runs, cell, "published").rate) is not None:
             wanted.append(job_of(cell, "start", rate))
     yield from (job for job in wanted if runs.get(job) is None)
 
 
-def together(jobs: Sequence[Job]) -> list[Job]:
+def together(jobs: Sequence[Training]) -> list[Training]:
     """The first job and those best made with it: a fleet of the same kin, each once."""
     first = jobs[0]
     most = len(jobs) if first.kind == "hyperband" else LANES
@@ -246,12 +246,12 @@ def together(jobs: Sequence[Job]) -> list[Job]:
     )[:most]
 
 
-def same_band(job: Job, other: Job) -> bool:
+def same_band(job: Training, other: Training) -> bool:
     """Whether two jobs are seeds of one Hyperband (true for jobs of another kind)."""
     return job.kind != "hyperband" or (job.task, job.optimizer) == (other.task, other.optimizer)
 
 
-def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
+def make(jobs: Sequence[Training], data: Callable[[str], Data]) -> dict[Training, Run]:
     """Train the jobs of one fleet."""
     if jobs[0].kind == "hyperband":
         return hyperband(jobs, data(jobs[0].task))
@@ -279,7 +279,7 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
             for trial, row in zip(fleet.trials, accuracies, strict=True):
                 row.append(trial.accuracy("valid" if long else "test"))
     seconds = round((time.process_time() - began) / len(jobs), 3)
-    out: dict[Job, Run] = {}
+    out: dict[Training, Run] = {}
     for job, trial, seen in zip(jobs, fleet.trials, accuracies, strict=True):
         losses = [row["train_loss"] for row in trial.rows]
         if full:
@@ -304,7 +304,7 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
     return out
 
 
-def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
+def hyperband(jobs: Sequence[Training], data: Data) -> dict[Training, Run]:
     """Hyperband (eta 3) over log-uniform rates from 1e-4 to 0.1, for each job's seed.
 
     Rungs of all seeds train together.
@@ -313,7 +313,9 @@ def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
     """
     first = jobs[0]
     draws = [
-        np.random.default_rng(draw(first.task, first.network, first.optimizer, "hyperband", j.seed))
+        np.random.default_rng(
+            random_seed(first.task, first.network, first.optimizer, "hyperband", j.seed)
+        )
         for j in jobs
     ]
     spent, best = [0] * len(jobs), [0.0] * len(jobs)
@@ -352,7 +354,7 @@ def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
     return {j: {"path": path, **cost} for j, path in zip(jobs, paths, strict=True)}
 
 
-def epoch_cost(data: Data, job: Job) -> dict[str, float]:
+def epoch_cost(data: Data, job: Training) -> dict[str, float]:
     """Processor seconds of an epoch of one network alone, and of its Z_t; medians of five."""
     fleet = Fleet([SmallTrial(data, job.network, job.optimizer, 1e-3, z=False)])
     times: dict[str, list[float]] = {"epoch_seconds": [], "rank_seconds": []}

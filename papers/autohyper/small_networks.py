@@ -150,7 +150,7 @@ class Data:
         return cls(task.name, task.num_classes, normal, labels)
 
 
-def draw(*what: Any) -> int:
+def random_seed(*what: Any) -> int:
     """A 63-bit seed from a description."""
     return int.from_bytes(hashlib.sha256(repr(what).encode()).digest()[:8], "big") >> 1
 
@@ -173,7 +173,7 @@ class SmallTrial:
         z: bool = True,
     ):
         self.data, self.name, self.batch, self.seed, self.z = data, name, batch, seed, z
-        self.network = network(name, data.classes, draw(seed, "network"))
+        self.network = network(name, data.classes, random_seed(seed, "network"))
         self.optimizer = optimizers.build(optimizer, self.network.parameters(), rate)
         self.epoch = 0
         self.rows: list[dict[str, Any]] = []
@@ -182,7 +182,7 @@ class SmallTrial:
 
     def order(self) -> tuple[Tensor, ...]:
         """The images of this epoch's batches."""
-        generator = torch.Generator().manual_seed(draw(self.seed, "order", self.epoch))
+        generator = torch.Generator().manual_seed(random_seed(self.seed, "order", self.epoch))
         order = torch.randperm(len(self.data.labels["train"]), generator=generator)
         return tuple(rows for rows in order.split(self.batch) if len(rows) > 1)
 

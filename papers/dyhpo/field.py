@@ -41,7 +41,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.benchmark import error_of, label, regret_at, run_all
+from foretune.evaluation.benchmark import error_of, file_name, regret_at, run_all
 from foretune.evaluation.statistics import Comparison, diagram, ranks
 from foretune.files import write_atomic
 from foretune.history.grid import full_grid
@@ -56,7 +56,7 @@ SHARES = (0.2, 0.6, 1.0)  # of the wall-clock that the budget takes
 
 
 @dataclass(frozen=True)
-class Table:
+class FieldTable:
     """A meta-dataset and how the field runs on it: `repetitions` of each method.
 
     The model-based ones, which are slow, have fewer.
@@ -73,7 +73,7 @@ class Table:
     repetitions: Mapping[str, int] = field(default_factory=dict)
 
 
-def tables(published: Path, own: Path) -> dict[str, Table]:
+def tables(published: Path, own: Path) -> dict[str, FieldTable]:
     """The tables by name.
 
     Repetitions: ten of what costs nothing; of the others what two cores do in minutes.
@@ -82,20 +82,20 @@ def tables(published: Path, own: Path) -> dict[str, Table]:
     slow = {"freeze-thaw": 10, "boca": 10, "dyhpo": 10, "dyhpo+": 10, "dyhpo:no-curve": 5}
     marks, tests = (51, 102, 255, 510, 1000), (200, 600, 1000)
     return {
-        "lcbench": Table(
+        "lcbench": FieldTable(
             "lcbench", published / "lcbench", 1000, "lcbench", marks, tests, cheap | slow
         ),
-        "taskset": Table(
+        "taskset": FieldTable(
             "taskset", published / "taskset", 1000, "taskset", marks, tests, cheap | slow
         ),
-        "light": Table(
+        "light": FieldTable(
             "light", own, 200, "light-field", (10, 20, 50, 100, 200), (50, 100, 200), cheap | slow
         ),
     }
 
 
 @contextmanager
-def complete(table: Table) -> Iterator[Table]:
+def complete(table: FieldTable) -> Iterator[FieldTable]:
     """The table, or its full grid while some cells are still to be trained."""
     meta = MetaDataset.load(table.folder)
     curves = meta.Y()
@@ -109,7 +109,7 @@ def complete(table: Table) -> Iterator[Table]:
         yield replace(table, folder=Path(folder))
 
 
-def run(table: Table, traces: Path, methods: Sequence[str] | None = None) -> None:
+def run(table: FieldTable, traces: Path, methods: Sequence[str] | None = None) -> None:
     """Make the runs of a table that `traces` lacks."""
     for name, seeds in table.repetitions.items():
         if methods is None or name in methods:
@@ -128,7 +128,7 @@ def read(traces: Path, methods: Sequence[str], budget: int) -> pd.DataFrame:
     """The steps of these methods' runs with this budget. Raises `BadInput` if there are none."""
     frames = []
     for name in methods:
-        path = traces / f"{label(name)}.parquet"
+        path = traces / f"{file_name(name)}.parquet"
         if path.is_file():
             frames.append(pd.read_parquet(path, filters=[("budget", "==", budget)]))
     if not frames or not sum(map(len, frames)):
@@ -226,7 +226,7 @@ def tests_of(comparison: Comparison, budget: int, tasks: int) -> pd.DataFrame:
 
 
 def evaluate(
-    table: Table, traces: Path, out: Path, methods: Sequence[str] | None = None
+    table: FieldTable, traces: Path, out: Path, methods: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """Write all files of a table; returns the summary. Raises `BadInput` if there are no runs."""
     names = [m for m in table.repetitions if methods is None or m in methods]

@@ -23,7 +23,7 @@ import pandas as pd
 from foretune.history.average_precision import ap_at_k
 from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Past, best_over_seeds
+from foretune.recommenders.past import Past, best_over_seeds
 
 IMAGES = 300  # of the validation part: `valid_limit` of the settings
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import best_over_seeds
+from foretune.recommenders.past import best_over_seeds
 from foretune.recommenders.registry import recommender
 from foretune.tasks.task import Task
 

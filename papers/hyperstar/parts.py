@@ -21,10 +21,10 @@ import numpy as np
 from foretune.history.average_precision import ap_at_k
 from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import best_over_seeds
 from foretune.recommenders.baselines import TaskAgnostic
 from foretune.recommenders.hyperstar.recommender import HyperSTAR
 from foretune.recommenders.hyperstar.training import Recipe
+from foretune.recommenders.past import best_over_seeds
 from foretune.tasks.task import Task
 
 DRAWS = 3

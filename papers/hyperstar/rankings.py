@@ -44,9 +44,10 @@ from foretune.history.average_precision import (
 from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import RankingsPlan, load
-from foretune.recommenders.base import Recommender, best_over_seeds
+from foretune.recommenders.base import Recommender
 from foretune.recommenders.described import TrAutoML, probes
-from foretune.recommenders.registry import entry, kind, recommender
+from foretune.recommenders.past import best_over_seeds
+from foretune.recommenders.registry import class_of, entry, recommender
 from foretune.tasks.task import Task
 
 LONGEST = 50  # configurations of Figure 5a
@@ -71,7 +72,7 @@ def folds(meta: MetaDataset, leave: str = "source") -> list[Fold]:
 
 
 @dataclass(eq=False)
-class Table:
+class RankingTable:
     """The work: every recommender on every fold, kept in `work` as it is done."""
 
     meta: MetaDataset
@@ -143,7 +144,7 @@ class Table:
         return out
 
 
-def fill(table: Table, minutes: float = np.inf, say: Callable[[str], None] = print) -> bool:
+def fill(table: RankingTable, minutes: float = np.inf, say: Callable[[str], None] = print) -> bool:
     """Do what is missing, for at most about that many minutes; whether the table is complete."""
     started = time.monotonic()
     for name in table.plan.recommenders:
@@ -164,14 +165,14 @@ def fill(table: Table, minutes: float = np.inf, say: Callable[[str], None] = pri
 def order_of(name: str, scores: np.ndarray, training: int) -> np.ndarray:
     """Rows in the order in which they would be trained: Tr-AutoML's trial runs come first."""
     order = ordered(scores)
-    if kind(name) is not TrAutoML:
+    if class_of(name) is not TrAutoML:
         return order
     first = probes(len(scores), 10, training)
     return np.concatenate([first, order[~np.isin(order, first)]])
 
 
 def judged(
-    table: Table, found: Mapping[str, Mapping[str, np.ndarray]]
+    table: RankingTable, found: Mapping[str, Mapping[str, np.ndarray]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """By recommender and task, means over trials of the three figures and of the regrets.
 
@@ -222,7 +223,7 @@ def over_tasks(frame: pd.DataFrame, by: Sequence[str], order: Sequence[str]) -> 
     return both.loc[list(order)].round(4)
 
 
-def write(table: Table, reports: Path) -> pd.DataFrame:
+def write(table: RankingTable, reports: Path) -> pd.DataFrame:
     """Write the reports of what is complete; returns the summary.
 
     Raises `BadInput` where no recommender is complete.
@@ -290,7 +291,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tasks = {name: Task.load(given.images / f"{name}.npz") for name in meta.tasks}
         complete = True
         for leave in given.leave.split(","):
-            table = Table(meta, tasks, params.rankings, given.work, leave)
+            table = RankingTable(meta, tasks, params.rankings, given.work, leave)
             print(
                 f"{len(meta.tasks)} tasks x {len(meta)} configurations, leave one {leave} "
                 f"out: {len(table.folds)} folds"

@@ -58,7 +58,7 @@ POINTS = 60  # epochs at which curves are written, evenly on the log scale
 
 
 @dataclass(frozen=True)
-class Method:
+class Contender:
     """How a method of the comparison is made.
 
     A searcher, its options, whether it has an eta, whose ranking it reads, whether seeds matter.
@@ -79,22 +79,22 @@ class Method:
         )
 
 
-def methods(plan: TaskAwarePlan) -> dict[str, Method]:
+def methods(plan: TaskAwarePlan) -> dict[str, Contender]:
     """The methods compared, by name."""
     own = plan.recommender
     return {
-        "task-aware Hyperband": Method("task-aware-hyperband", recommender=own),
-        "task-aware Hyperband, a third random": Method(
+        "task-aware Hyperband": Contender("task-aware-hyperband", recommender=own),
+        "task-aware Hyperband, a third random": Contender(
             "task-aware-hyperband", recommender=own, options={"random_share": 1 / 3}
         ),
-        "task-aware Hyperband, proportional": Method(
+        "task-aware Hyperband, proportional": Contender(
             "task-aware-hyperband", recommender=own, options={"proportional": True}
         ),
-        "mean-rank Hyperband": Method("task-aware-hyperband", random=False),
-        "Hyperband": Method("hyperband"),
-        "BOHB": Method("bohb"),
-        "Tr-AutoML list": Method("recommended", has_eta=False, recommender="tr-automl"),
-        "portfolio": Method("portfolio", has_eta=False, random=False),
+        "mean-rank Hyperband": Contender("task-aware-hyperband", random=False),
+        "Hyperband": Contender("hyperband"),
+        "BOHB": Contender("bohb"),
+        "Tr-AutoML list": Contender("recommended", has_eta=False, recommender="tr-automl"),
+        "portfolio": Contender("portfolio", has_eta=False, random=False),
     }
 
 
@@ -149,7 +149,7 @@ class Rankings:
         return {"order": order.tolist(), "scores": scores.tolist()}
 
 
-def run(
+def replayed(
     grid: MetaDataset,
     task: str,
     past: Sequence[str],
@@ -183,7 +183,11 @@ def run(
 
 
 def fingerprint(
-    grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: Rankings, leave: str = "source"
+    grid: MetaDataset,
+    plan: TaskAwarePlan,
+    how: Contender,
+    rankings: Rankings,
+    leave: str = "source",
 ) -> str:
     """What decides a method's runs: the curves, the budgets, and the rankings it reads."""
     rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
@@ -224,7 +228,7 @@ def run_method(
             done = set(have.loc[(have["task"] == task) & (have["eta"] == eta), "seed"])
             for seed in (s for s in range(repetitions) if s not in done):
                 noted = rankings.notes(how.recommender, task, seed) if how.recommender else {}
-                table = run(
+                table = replayed(
                     grid, task, past[task], how.make(eta), min(budget, cells(grid)), seed, noted
                 )
                 rows.append(table.assign(eta=eta, task=task, seed=seed))

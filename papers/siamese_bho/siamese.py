@@ -40,7 +40,7 @@ from foretune.files import replace, write_atomic
 from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import SiamesePlan, load
-from foretune.recommenders.base import Past
+from foretune.recommenders.past import Past
 from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance
 from foretune.searchers.registry import searcher
 from foretune.tasks.loading import load_task

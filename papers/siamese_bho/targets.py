@@ -18,7 +18,7 @@ import pandas as pd
 
 from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Past, best_over_seeds
+from foretune.recommenders.past import Past, best_over_seeds
 from foretune.recommenders.siamese.recommender import TARGETS, SiameseNearest, mapping_distance
 from foretune.tasks.task import Task
 

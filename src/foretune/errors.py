@@ -1,4 +1,9 @@
-"""The errors that foretune raises on purpose."""
+"""The errors that foretune raises on purpose, and a word for their texts."""
+
+
+def plural(noun: str, count: int) -> str:
+    """`noun` as it stands behind `count`, for nouns that take an s."""
+    return noun if count == 1 else f"{noun}s"
 
 
 class BadInput(ValueError):
@@ -10,6 +15,4 @@ class BadInput(ValueError):
 
 
 class BadSuggestion(RuntimeError):
-    """A searcher suggested a step that its study cannot take (a defect of the searcher, not of the
-    user's input).
-    """
+    """A searcher suggested a step that its study cannot take: its fault, not the user's."""

@@ -10,7 +10,7 @@ from PIL import Image
 
 from foretune.errors import BadInput
 from foretune.tasks.folder import read_folder
-from foretune.tasks.loading import load_task, prepared
+from foretune.tasks.loading import load_task, prepared_tasks
 from foretune.tasks.task import MAX_BYTES, Task, check_memory, split_by_content
 from foretune.views.sheet import sheet, sheet_png
 
@@ -272,7 +272,7 @@ def test_memory_limit_tells_how_many_fit():
 
 def test_load_task_finds_folders_files_and_prepared_tasks(folder: Path, tmp_path: Path):
     make_task().save(tmp_path / "data" / "images" / "stored.npz")
-    assert prepared(tmp_path / "data") == ["stored"]
+    assert prepared_tasks(tmp_path / "data") == ["stored"]
     assert load_task("stored", tmp_path / "data", 8).hash == make_task().hash
     assert load_task("stored", tmp_path / "data", 12).images.shape[1] == 12
     assert (

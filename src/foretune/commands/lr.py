@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from foretune.commands.cli import options
-from foretune.errors import BadInput
+from foretune.errors import BadInput, plural
 from foretune.files import write_atomic
 from foretune.running.learning_rate import SUGGESTED, Found, learning_rate_search
 from foretune.running.tuning import check_name
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     Exit code 1 if Z did not respond to the rate.
     """
-    from foretune.training.trial import find_device
+    from foretune.training.trial import device_of
 
     if args.optimizer not in SUGGESTED:
         raise BadInput(f"--optimizer {args.optimizer!r} must be one of {', '.join(SUGGESTED)}")
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         Settings(pretrained=False), **{k: v for k, v in given.items() if v is not None}
     )
     architecture(settings.network)  # refuses an unknown one now, as the next line does a device
-    find_device(settings.device)
+    device_of(settings.device)
     task = load_task(args.images, args.data)
     folder = args.data / "studies" / (args.study or f"{task.name}-lr-{args.optimizer}")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     have = len(task.part("train")[1])
     used = min(settings.train_limit or have, have)
     steps = -(-used // settings.batch_size)
-    print(f"  {used} of {have} training images, {steps} step{'s' * (steps > 1)} an epoch")
+    print(f"  {used} of {have} training images, {steps} {plural('step', steps)} an epoch")
     if steps < FEW_STEPS:
         _warn(
             f"with fewer than {FEW_STEPS} steps an epoch (the paper has 390) the rate found "

@@ -9,7 +9,7 @@ from foretune.commands.cli import check_output, names, options
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import write_atomic
-from foretune.history.join import read
+from foretune.history.join import read_history
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import method, searcher
 
@@ -19,7 +19,7 @@ def run(args: argparse.Namespace) -> int:
 
     Or all tasks, to say what history saves.
     """
-    meta = read(args.meta)
+    meta = read_history(args.meta)
     check_output(args.out)
     if args.would_have_saved:
         return would_have_saved(args, meta)

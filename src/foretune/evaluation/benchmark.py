@@ -98,7 +98,7 @@ def run_all(
         method(name.partition(":")[0])
     for task in [*(tasks or ()), *(sources or {})]:
         meta.check_task(task)
-    done = {name: _read(out / f"{label(name)}.parquet") for name in methods}
+    done = {name: _read(out / f"{file_name(name)}.parquet") for name in methods}
     jobs_left = []
     for seed in range(seeds):
         for task in tasks or meta.tasks:
@@ -126,22 +126,21 @@ def run_all(
                 fresh[futures[future][1]] += future.result()
                 if k % 20 == 0 or k == len(futures):
                     for name in methods:
-                        done[name] = _append(
-                            out / f"{label(name)}.parquet", done[name], fresh[name]
-                        )
+                        path = out / f"{file_name(name)}.parquet"
+                        done[name] = _append(path, done[name], fresh[name])
                         fresh[name] = []
     return pd.concat([done[m] for m in methods], ignore_index=True)
 
 
-def label(name: str) -> str:
+def file_name(name: str) -> str:
     """The file name of a method's steps."""
     return name.replace(":", "-")
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return (
-        pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=[*RUN, "budget", "step"])
-    )
+    if path.exists():
+        return pd.read_parquet(path)
+    return pd.DataFrame(columns=[*RUN, "budget", "step"])
 
 
 def _append(path: Path, have: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay
 from foretune.history.curve_table import CurveTable
 from foretune.history.grid import past_of
-from foretune.history.join import alike, join
+from foretune.history.join import join, joinable
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, searcher
@@ -32,7 +32,7 @@ DRAWS = 2000  # bootstrap samples of the tasks
 
 
 @dataclass(frozen=True)
-class Saved:
+class Savings:
     """Epochs saved by task (averaged over seeds), their mean with a 90 % interval over tasks.
 
     By task also the budget of each run and the configurations that it chose among; how many of the
@@ -89,7 +89,9 @@ def shipped_for(meta: MetaDataset, folder: Path) -> MetaDataset | None:
     if not (folder / "about.json").is_file():
         return None
     shipped = MetaDataset.load(folder)
-    return shipped if alike(shipped, meta) and settings_of(shipped) == settings_of(meta) else None
+    return (
+        shipped if joinable(shipped, meta) and settings_of(shipped) == settings_of(meta) else None
+    )
 
 
 def incumbents(
@@ -114,7 +116,7 @@ def incumbents(
     return np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
 
 
-def needed(trace: np.ndarray, target: float, budget: int) -> int:
+def epochs_needed(trace: np.ndarray, target: float, budget: int) -> int:
     """Epochs until `trace` reaches `target`; the budget if it never does."""
     reached = np.flatnonzero(trace >= target - 1e-12)
     return int(reached[0]) + 1 if len(reached) else budget
@@ -127,7 +129,7 @@ def would_have_saved(
     method: str = DEFAULT,
     without: str = DEFAULT_WITHOUT_PAST,
     shipped: MetaDataset | None = None,
-) -> Saved:
+) -> Savings:
     """Replay every task of `meta` with history and without.
 
     History is the others and the tasks of `shipped`, except those of the very same images.
@@ -153,7 +155,9 @@ def would_have_saved(
             plain = incumbents(own, None, without, most, seed)
             helped = incumbents(own, history, method, most, seed)
             if len(plain) and np.isfinite(plain[-1]):
-                differences.append(needed(plain, plain[-1], most) - needed(helped, plain[-1], most))
+                differences.append(
+                    epochs_needed(plain, plain[-1], most) - epochs_needed(helped, plain[-1], most)
+                )
         if differences:
             by_task[task] = float(np.mean(differences))
             budgets[task], configurations[task] = most, len(own)
@@ -166,7 +170,7 @@ def would_have_saved(
     means = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(axis=1)
     low, high = np.percentile(means, [5, 95])
     of_shipped = 0 if shipped is None else len(shipped.tasks)
-    return Saved(
+    return Savings(
         by_task,
         float(values.mean()),
         float(low),

@@ -18,8 +18,8 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.space.space import Config, config_key
 
 PREFIX = "studies/"  # of a past task that is one of the user's own studies
-SAME = ("metric", "goal", "max_epoch")
-FREE = ("device", "threads")  # settings that do not change what a trial learns
+SHARED_FACTS = ("metric", "goal", "max_epoch")
+MACHINE_SETTINGS = ("device", "threads")  # settings that do not change what a trial learns
 
 
 def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
@@ -34,7 +34,7 @@ def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
         raise BadInput("there is nothing to join: no meta-dataset was given")
     first = parts[0]
     for other in parts[1:]:
-        for what in SAME:
+        for what in SHARED_FACTS:
             if getattr(other, what) != getattr(first, what):
                 raise BadInput(
                     f"{other.name} has {what} {getattr(other, what)!r}, but {first.name} has "
@@ -73,11 +73,11 @@ def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
         "tasks": list(dict.fromkeys(t for p in parts for t in p.tasks)),
     }
     return MetaDataset(
-        first.space, list(configs), list(configs.values()), stacked(tables, first.metric), about
+        first.space, list(configs), list(configs.values()), stack(tables, first.metric), about
     )
 
 
-def stacked(tables: Sequence[CurveTable], metric: str) -> CurveTable:
+def stack(tables: Sequence[CurveTable], metric: str) -> CurveTable:
     """The rows of all tables below each other, with the columns that all have.
 
     The first row of a (task, configuration, seed, epoch) is kept.
@@ -118,16 +118,16 @@ def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list
             plan = json.loads(file.read_text())
             study, notes = MetaDataset.load(file.parent), plan["notes"]
             images = str(notes.get("task_hash") or plan["task"])
-            trained = fixed(notes.get("settings") or {})
+            trained = learning_settings(notes.get("settings") or {})
         except (BadInput, OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
-        if settings is not None and trained != fixed(settings):
+        if settings is not None and trained != learning_settings(settings):
             continue
         shape = (
             images,
             sorted(trained.items()),
             study.space.names,
-            *(getattr(study, what) for what in SAME),
+            *(getattr(study, what) for what in SHARED_FACTS),
         )
         known = found.setdefault(repr(shape), [])
         task = known[0].tasks[0] if known else PREFIX + file.parent.relative_to(folder).as_posix()
@@ -145,15 +145,15 @@ def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list
     return [join(studies, studies[0].name) for studies in found.values()]
 
 
-def fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
+def learning_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that change what a trial learns."""
-    return {k: v for k, v in settings.items() if k not in FREE}
+    return {k: v for k, v in settings.items() if k not in MACHINE_SETTINGS}
 
 
-def alike(one: MetaDataset, other: MetaDataset) -> bool:
+def joinable(one: MetaDataset, other: MetaDataset) -> bool:
     """Whether two tables can be joined."""
     return (
-        all(getattr(one, what) == getattr(other, what) for what in SAME)
+        all(getattr(one, what) == getattr(other, what) for what in SHARED_FACTS)
         and one.space.names == other.space.names
     )
 
@@ -167,12 +167,12 @@ def with_own_studies(
     """
     parts = [] if past is None else [past]
     for study in own_studies(folder, settings):
-        if not parts or alike(study, parts[0]):
+        if not parts or joinable(study, parts[0]):
             parts.append(study)
     return join(parts, parts[0].name) if len(parts) > 1 else parts[0] if parts else None
 
 
-def read(folder: Path | str) -> MetaDataset:
+def read_history(folder: Path | str) -> MetaDataset:
     """The meta-dataset of a folder: its own, or that of the studies in it.
 
     Of studies it is the largest group that can stand side by side. Raises `BadInput` for anything
@@ -197,7 +197,7 @@ def read(folder: Path | str) -> MetaDataset:
         shape = (
             study.about["settings"],
             study.space.names,
-            *(getattr(study, what) for what in SAME),
+            *(getattr(study, what) for what in SHARED_FACTS),
         )
         groups.setdefault(repr(shape), []).append(study)
     largest = max(groups.values(), key=len)

@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from foretune.recommenders.trunk import draw
+from foretune.recommenders.trunk import image_rows
 from foretune.tasks.task import Task
 
 LIMIT = 400  # images whose pixels are looked at, the same ones each time
@@ -26,11 +26,11 @@ _KNOWN: WeakKeyDictionary[Task, np.ndarray] = WeakKeyDictionary()
 def metadata(task: Task) -> np.ndarray:
     """`measured`, once per task object."""
     if task not in _KNOWN:
-        _KNOWN[task] = measured(task)
+        _KNOWN[task] = measure(task)
     return _KNOWN[task]
 
 
-def measured(task: Task) -> np.ndarray:
+def measure(task: Task) -> np.ndarray:
     """Features of `NAMES`, (15,): entropy in nats; colours and deviations of pixels in [0, 1].
 
     Roughness = mean absolute step between neighbours.
@@ -39,7 +39,7 @@ def measured(task: Task) -> np.ndarray:
     labels = labels if len(labels) else task.labels
     share = np.bincount(labels, minlength=task.num_classes) / len(labels)
     entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
-    pixels = task.images[draw(task, LIMIT)].astype(np.float32) / 255.0
+    pixels = task.images[image_rows(task, LIMIT)].astype(np.float32) / 255.0
     grey = pixels.mean(axis=3)
     return np.array(
         [

@@ -11,9 +11,10 @@ from typing import Any
 
 from foretune.errors import BadInput
 from foretune.files import write_json
-from foretune.history.join import PREFIX, fixed
+from foretune.history.join import PREFIX, learning_settings
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Recommender, digest_of
+from foretune.recommenders.base import Recommender
+from foretune.recommenders.past import digest_of
 from foretune.recommenders.registry import load
 from foretune.training.recipe import Settings
 
@@ -33,7 +34,7 @@ class Own:
     measured: dict[str, tuple[int, ...]] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
 
-    def saw(self, task: str, config_id: int) -> bool:
+    def was_measured(self, task: str, config_id: int) -> bool:
         """Whether the value of a configuration on a past task was measured.
 
         Always so on those of the meta-dataset.
@@ -46,7 +47,7 @@ class Own:
 
     @classmethod
     def load(cls, folder: Path) -> "Own":
-        """Read it. Raises `BadInput`."""
+        """Read `own.json`. Raises `BadInput` where it is missing or no such file."""
         try:
             about = json.loads((folder / NOTES).read_text())
             measured = {str(t): tuple(int(i) for i in ids) for t, ids in about["measured"].items()}
@@ -65,7 +66,7 @@ def settings_of(meta: MetaDataset) -> dict[str, Any]:
     What it does not name is the default.
     """
     known = asdict(Settings())
-    return fixed(
+    return learning_settings(
         {**known, **{k: v for k, v in meta.about.get("settings", {}).items() if k in known}}
     )
 
@@ -78,12 +79,12 @@ def load_own(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own
     folder = data / FOLDER / name
     own, fitted = Own.load(folder), load(folder)
     past = fitted.past
-    mine = {task for task in past.tasks if task.startswith(PREFIX)}
-    if past.best.shape != (len(past.tasks), len(past.config_ids)) or mine != set(own.measured):
+    studies = {task for task in past.tasks if task.startswith(PREFIX)}
+    if past.best.shape != (len(past.tasks), len(past.config_ids)) or studies != set(own.measured):
         raise BadInput("its files are not of one fit")
     if own.settings != settings_of(meta):
         raise BadInput(f"it was fitted with other settings than those of {meta.name}")
-    if not belongs(fitted, meta, mine):
+    if not belongs(fitted, meta, studies):
         raise BadInput(f"it was fitted on another meta-dataset than {meta.name}")
     shipped = data / "models" / name
     if shipped.is_dir() and set(load(shipped).past.tasks) - set(past.tasks):

@@ -37,13 +37,15 @@ def variant(similarity: bool, adversarial: bool) -> dict[str, Any]:
 
 
 RECOMMENDERS: dict[str, Entry] = {
-    "random": Entry("foretune.recommenders.baselines:Random", "random order"),
+    "random": Entry("foretune.recommenders.baselines:RandomOrder", "random order"),
     "task-agnostic": Entry(
         "foretune.recommenders.baselines:TaskAgnostic", "mean normalised score over past tasks"
     ),
-    "mean-rank": Entry("foretune.recommenders.baselines:MeanRank", "mean rank over past tasks"),
+    "mean-rank": Entry(
+        "foretune.recommenders.baselines:MeanRankOrder", "mean rank over past tasks"
+    ),
     "portfolio": Entry(
-        "foretune.recommenders.baselines:Portfolio",
+        "foretune.recommenders.baselines:PortfolioOrder",
         "greedy portfolio of past tasks, then mean rank",
     ),
     "random-forest": Entry(
@@ -92,7 +94,7 @@ RECOMMENDERS: dict[str, Entry] = {
 
 
 def entry(name: str) -> Entry:
-    """The recommender of this name. Raises `BadInput` that suggests near names."""
+    """The entry of a recommender. Raises `BadInput` that suggests near names."""
     if name not in RECOMMENDERS:
         raise unknown(name, RECOMMENDERS)
     return RECOMMENDERS[name]
@@ -110,7 +112,7 @@ def offered(name: str) -> Entry:
 
     Raises `BadInput` for one that would have to, and as `entry`.
     """
-    known = [other for other, its in RECOMMENDERS.items() if not its.trains]
+    known = [other for other, row in RECOMMENDERS.items() if not row.trains]
     if name not in RECOMMENDERS:
         raise unknown(name, known)
     if trains := RECOMMENDERS[name].trains:
@@ -122,7 +124,7 @@ def offered(name: str) -> Entry:
     return RECOMMENDERS[name]
 
 
-def kind(name: str) -> type[Recommender]:
+def class_of(name: str) -> type[Recommender]:
     """The class behind a name."""
     module, _, cls = entry(name).where.partition(":")
     return getattr(importlib.import_module(module), cls)
@@ -133,7 +135,7 @@ def recommender(name: str, **options: Any) -> Recommender:
 
     Raises `BadInput` on an unknown name or option.
     """
-    cls = kind(name)
+    cls = class_of(name)
     known = getattr(cls, "defaults", inspect.signature(cls).parameters)
     if unknown := [o for o in options if o not in known]:
         raise BadInput(
@@ -153,8 +155,8 @@ def load(folder: Path | str) -> Recommender:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder} holds no recommender: {error}") from error
     for name in RECOMMENDERS:
-        if name == saved or kind(name).name == saved:
-            return kind(name).load(folder)
+        if name == saved or class_of(name).name == saved:
+            return class_of(name).load(folder)
     raise BadInput(
         f"{folder} holds the recommender {saved!r}, which is not known; there are "
         f"{', '.join(RECOMMENDERS)}"

@@ -104,7 +104,7 @@ def trunk(name: str = "mobilenet_v2", size: int = 48) -> Trunk:
     )
 
 
-def draw(task: Task, limit: int, generator: np.random.Generator | None = None) -> np.ndarray:
+def image_rows(task: Task, limit: int, generator: np.random.Generator | None = None) -> np.ndarray:
     """Indices of at most `limit` images of the train part, ascending.
 
     Without a generator the same ones for everybody.
@@ -127,7 +127,7 @@ def kept_activations(name: str, size: int, task: Task, limit: int) -> tuple[Tens
 
     Computed once per task and process.
     """
-    rows = draw(task, limit)
+    rows = image_rows(task, limit)
     key = (name, task.hash, size, limit)
     if key not in _KEPT:
         while len(_KEPT) >= KEPT_TASKS:

@@ -19,7 +19,7 @@ import yaml
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.history.join import fixed, with_own_studies
+from foretune.history.join import learning_settings, with_own_studies
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
 from foretune.running.runner import delete_checkpoints, run_study, sweep
@@ -217,7 +217,7 @@ def open_study(
             json.loads(json.dumps(p.notes.get(key))) for p in (before, now)
         )  # tuples and lists are the same to JSON
         if key == "settings":
-            old, new = fixed(old), fixed(new)
+            old, new = learning_settings(old), learning_settings(new)
         if old != new:
             differ.append("other images" if key == "task_hash" else f"{key} {old}, now {new}")
     if differ:

@@ -130,7 +130,7 @@ def config(raw: Mapping[str, Any]) -> Config:
     return values | {f"{scheduler.lower()}.{k}": v for k, v in own.items()}
 
 
-def run(src: Path | str, dest: Path | str) -> MetaDataset:
+def convert(src: Path | str, dest: Path | str) -> MetaDataset:
     """Convert the folder `src` (configs.pkl, profiles.pkl) into the meta-dataset folder `dest`.
 
     Raises `BadInput`.

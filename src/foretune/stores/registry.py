@@ -1,4 +1,4 @@
-"""The tables that `foretune import` reads: name -> module with `run(src, dest) -> MetaDataset`."""
+"""The tables that `foretune import` reads: name -> module with `convert(src, dest)`."""
 
 import importlib
 from pathlib import Path
@@ -27,4 +27,4 @@ def import_table(name: str, src: Path | str, dest: Path | str) -> "MetaDataset":
         raise BadInput(f"no importer {name!r}; there are {', '.join(IMPORTERS)}")
     if not Path(src).exists():
         raise BadInput(f"{src} does not exist")
-    return importlib.import_module(IMPORTERS[name]).run(src, dest)
+    return importlib.import_module(IMPORTERS[name]).convert(src, dest)

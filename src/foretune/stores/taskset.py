@@ -75,7 +75,7 @@ def task_table(task: str, entries: list[dict[str, Any]]) -> pd.DataFrame:
     return table
 
 
-def run(src: Path | str, dest: Path | str) -> MetaDataset:
+def convert(src: Path | str, dest: Path | str) -> MetaDataset:
     """Convert the JSON file or folder of JSON files `src` into the meta-dataset folder `dest`.
 
     Raises `BadInput`.

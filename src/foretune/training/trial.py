@@ -87,7 +87,7 @@ def seed_for(seed: int, purpose: str, epoch: int = 0) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def find_device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     """`auto` is CUDA where there is one. Raises `BadInput` for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -111,7 +111,7 @@ def check_trainable(settings: Settings, space: Space) -> None:
 
     The space is tried by its default and by `DRAWS` of its configurations, each with its optimizer.
     """
-    find_device(settings.device)
+    device_of(settings.device)
     network = recipe(space.default(), settings).network
     weight = [torch.nn.Parameter(torch.zeros(1))]
     for config in (space.default(), *space.sample(DRAWS, np.random.default_rng(0))):
@@ -154,7 +154,7 @@ class Trial:
         self.task, self.config, self.settings = task, dict(config), settings
         self.seed, self.rank = seed, rank
         self.recipe: Recipe = recipe(config, settings)
-        self.device = find_device(settings.device)
+        self.device = device_of(settings.device)
         self.network = networks.build(
             self.recipe.network,
             task.num_classes,
@@ -379,7 +379,7 @@ def train(
             f"max_epoch={settings.max_epoch})"
         )
     report = on_epoch or (lambda row: None)
-    device = find_device(settings.device)
+    device = device_of(settings.device)
     state = checkpoints.load(checkpoint, device) if checkpoint is not None else None
     if state is not None and state["fingerprint"] != fingerprint(task, config, settings, seed):
         raise BadInput(
@@ -412,7 +412,7 @@ def reopen(task: Task, checkpoint: Path, device: str = "auto") -> Trial:
 
     Raises `BadInput` where there is none or it was trained on another task.
     """
-    state = checkpoints.load(checkpoint, find_device(device))
+    state = checkpoints.load(checkpoint, device_of(device))
     if state is None:
         raise BadInput(f"checkpoint {checkpoint} is missing or damaged")
     settings = Settings(**{**state["settings"], "device": device})

@@ -188,12 +188,12 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     if ends:
         last = [(line, [float(v) for v in line.y if math.isfinite(v)]) for line in named]
         wanted = [(min(max(py(v[-1]), top), top + height), line) for line, v in last if v]
-        for y, line in spread(wanted, 14.0, top, top + height):
+        for y, line in spread_labels(wanted, 14.0, top, top + height):
             out.append(_text(left + width + 8, y + 4, line.label, "start", f"label {line.style}"))
     return "".join(out) + "</svg>"
 
 
-def spread(
+def spread_labels(
     wanted: list[tuple[float, Line]], gap: float, low: float, high: float
 ) -> list[tuple[float, Line]]:
     """Move labels apart to keep `gap`, within `low` to `high` as far as there is room."""

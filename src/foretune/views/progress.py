@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from foretune.errors import plural
 from foretune.study.study import Study
 
 
@@ -15,21 +16,17 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     minutes, rest = divmod(whole, 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
-
-
-def number(value: Any) -> str:
-    """A hyperparameter's value, short."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def describe(config: dict[str, Any]) -> str:
-    """A configuration on one line."""
-    return ", ".join(f"{k} {number(v)}" for k, v in config.items())
+    """A configuration on one line, names in full (`summary.describe` cuts them short)."""
+    return ", ".join(
+        f"{name} {f'{value:.3g}' if isinstance(value, float) else value}"
+        for name, value in config.items()
+    )
 
 
 class Progress:
@@ -52,13 +49,12 @@ class Progress:
         running, failed = int((study.pending > 0).sum()), int(study.failed.sum())
         parts = [
             f"{study.spent}/{study.budget} epochs",
-            f"{len(study.started)} trial{'s' * (len(study.started) != 1)} ({running} "
+            f"{len(study.started)} {plural('trial', len(study.started))} ({running} "
             f"running{f', {failed} failed' if failed else ''})",
         ]
-        if found := study.incumbent:
-            parts.append(
-                f"best {study.plan.sign * found[2]:.4f} (trial {found[0]}, epoch {found[1]})"
-            )
+        if study.incumbent:
+            trial, epoch, value = study.incumbent
+            parts.append(f"best {study.plan.sign * value:.4f} (trial {trial}, epoch {epoch})")
         if left := self.seconds_left(study):
             parts.append(f"about {duration(left)} left")
         return " · ".join(parts)
@@ -74,11 +70,9 @@ class Progress:
         if study.spent == first:
             return None
         left = (time.monotonic() - began) / (study.spent - first) * (study.budget - study.spent)
-        return (
-            left
-            if study.plan.seconds is None
-            else min(left, max(0.0, study.plan.seconds - study.elapsed))
-        )
+        if study.plan.seconds is None:
+            return left
+        return min(left, max(0.0, study.plan.seconds - study.elapsed))
 
     def __call__(self, study: Study) -> None:
         """Show a change."""

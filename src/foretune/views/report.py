@@ -397,22 +397,18 @@ def axis_format(metric: str, y_range: tuple[float, float] | None) -> Any:
 
 def data_uri(image: bytes) -> str:
     """A PNG or JPEG as a data URI. Raises `BadInput` for anything else."""
-    kind = (
-        "png" if image.startswith(b"\x89PNG") else "jpeg" if image.startswith(b"\xff\xd8") else None
-    )
-    if kind is None:
-        raise BadInput("thumbnails must be the bytes of a PNG or JPEG file")
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+    for kind, start in (("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")):
+        if image.startswith(start):
+            return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+    raise BadInput("thumbnails must be the bytes of a PNG or JPEG file")
 
 
 def _pictures(thumbnails: Any) -> list[tuple[str, bytes]]:
     if not thumbnails:
         return []
-    return (
-        [("", bytes(thumbnails))]
-        if isinstance(thumbnails, (bytes, bytearray))
-        else list(thumbnails.items())
-    )
+    if isinstance(thumbnails, (bytes, bytearray)):
+        return [("", bytes(thumbnails))]
+    return list(thumbnails.items())
 
 
 def _facts(study: Study, extra: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -43,7 +43,7 @@ class RunView:
     `groups` are points by the count (epochs told, or spent) that the group completes, ascending.
     """
 
-    name: str
+    valid_name: str
     status: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
@@ -90,7 +90,7 @@ class Views:
         plan = study.plan
         facts = {
             BUDGET: float(plan.budget),
-            **{name(k): float(v) for k, v in plan.notes.items() if finite(v)},
+            **{valid_name(k): float(v) for k, v in plan.notes.items() if finite(v)},
         }
         return StudyView(
             self.uid, plan, study.space.names, study_view(study, self.uid, stopped), trials, facts
@@ -174,7 +174,9 @@ def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
     groups = []
     for row in list(study.rows[i]):
         epoch = int(row["epoch"])
-        points = [(name(k), float(v), epoch) for k, v in row.items() if k != "epoch" and finite(v)]
+        points = [
+            (valid_name(k), float(v), epoch) for k, v in row.items() if k != "epoch" and finite(v)
+        ]
         if epoch > 0 and finite(row[metric]):
             best = max(best, sign * float(row[metric]))
         if math.isfinite(best):
@@ -220,7 +222,7 @@ def saved_views(view: StudyView, now: int) -> dict[str, str]:
         "orderByAsc": view.plan.goal == "minimize",
         "selectedColumns": [
             *(f"metrics.`{k}`" for k in ("best", EPOCHS)),
-            *(f"params.`{name(k)}`" for k in view.hyperparameters),
+            *(f"params.`{valid_name(k)}`" for k in view.hyperparameters),
             *(f"tags.`{k}`" for k in ("study", "status", "why", "leaned_on", "failure")),
         ],
     }
@@ -249,11 +251,11 @@ def shares(weights: Mapping[str, float]) -> str:
     return ", ".join(f"{task} {share:.0%}" for task, share in list(weights.items())[:5]) or "none"
 
 
-def name(key: Any) -> str:
+def valid_name(key: Any) -> str:
     """A key with the characters that MLflow allows."""
     return re.sub(r"[^\w\-. :/]", "_", str(key))[:250]
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Parameters or tags as MLflow takes them."""
-    return {name(k): str(v)[:MOST_CHARACTERS] for k, v in values.items()}
+    return {valid_name(k): str(v)[:MOST_CHARACTERS] for k, v in values.items()}

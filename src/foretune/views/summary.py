@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from foretune.errors import plural
 from foretune.study.study import Study
 
 SHORT_NAMES = {
@@ -29,11 +30,7 @@ def incumbent_trace(study: Study) -> np.ndarray:
     NaN before the first finite value.
     """
     values = np.array([study.Y[i, epoch - 1] for i, epoch in study.order], dtype=float)
-    best = (
-        np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
-        if len(values)
-        else values
-    )
+    best = np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
     return np.where(np.isfinite(best), best * study.plan.sign, np.nan)
 
 
@@ -150,26 +147,24 @@ def describe(config: Mapping[str, Any], most: int = 70) -> str:
     words = []
     for name, value in config.items():
         parent, _, last = name.rpartition(".")
-        plain = isinstance(value, str) and not parent
-        words.append(
-            str(value)
-            if plain
-            else f"{SHORT_NAMES.get(last or name, last or name)} {number(value)}"
-        )
+        if isinstance(value, str) and not parent:
+            words.append(value)
+        else:
+            words.append(f"{SHORT_NAMES.get(last or name, last or name)} {number(value)}")
     line = " ".join(words)
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
 def sentence(study: Study) -> str:
     """The study's result in one sentence."""
+    trials = len(study.started)
     spent = (
-        f"{study.spent:,} of {study.budget:,} epochs and {len(study.started):,} "
-        f"configuration{'s'[: len(study.started) != 1]}"
+        f"{study.spent:,} of {study.budget:,} epochs and {trials:,} "
+        f"{plural('configuration', trials)}"
     )
-    found = study.incumbent
-    if found is None:
+    if study.incumbent is None:
         return f"After {spent}, no configuration has given a value yet."
-    i, epoch, value = found
+    i, epoch, value = study.incumbent
     text = score(study.plan.metric, value * study.plan.sign)
     return (
         f"After {spent}, the best {study.plan.metric} is {text}: configuration {i} at "

@@ -49,7 +49,7 @@ FIRST_WAIT, LONGEST_WAIT = 5.0, 60.0  # seconds between tries while MLflow does 
 
 
 @dataclass
-class Known:
+class KnownRun:
     """What MLflow is known to hold of a run; `last` is the newest count of its points."""
 
     run_id: str
@@ -88,7 +88,7 @@ class Tracker:
         self._warn = warn or (lambda line: warnings.warn(line, stacklevel=4))
         self._made: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
-        self._known: dict[str, tuple[Known, dict[int, Known]]] = {}
+        self._known: dict[str, tuple[KnownRun, dict[int, KnownRun]]] = {}
         self._views: WeakKeyDictionary[Study, Views] = WeakKeyDictionary()
         self._attached: dict[str, dict[Path, str]] = {}  # study -> file -> folder in the run
         self._retry_at, self._wait, self._warned = 0.0, FIRST_WAIT, False
@@ -186,7 +186,7 @@ class Tracker:
                 [experiment], f"{where} and attributes.status = 'FINISHED'", max_results=1
             ):
                 return True
-            parent = create(
+            parent = create_run(
                 client,
                 experiment,
                 RunView(title, "RUNNING", {}, {"foretune.views.report": mark}, []),
@@ -200,9 +200,9 @@ class Tracker:
                     {"foretune.line": name},
                     list(enumerate([p] for p in points)),
                 )
-                bring_up(
+                update_run(
                     client,
-                    create(client, experiment, view, {"mlflow.parentRunId": parent.run_id}),
+                    create_run(client, experiment, view, {"mlflow.parentRunId": parent.run_id}),
                     view,
                 )
             for path in files:
@@ -387,34 +387,38 @@ class Tracker:
     def _write_study(self, client: "MlflowClient", view: StudyView) -> None:
         experiment = self._experiment(client, view)
         if view.uid not in self._known:
-            self._known[view.uid] = ask(client, experiment, view)
+            self._known[view.uid] = find_runs(client, experiment, view)
         parent, trials = self._known[view.uid]
         for i, trial in view.trials.items():
             if i not in trials:
-                trials[i] = create(client, experiment, trial, {"mlflow.parentRunId": parent.run_id})
-            bring_up(client, trials[i], trial)
+                trials[i] = create_run(
+                    client, experiment, trial, {"mlflow.parentRunId": parent.run_id}
+                )
+            update_run(client, trials[i], trial)
         stale = {k: "–" for k in parent.tags if k.startswith("best.") and k not in view.parent.tags}
         facts = [
             (k, v, len(view.parent.groups))
             for k, v in view.facts.items()
             if parent.metrics.get(k) != v
         ]
-        bring_up(client, parent, view.parent, facts, stale)
+        update_run(client, parent, view.parent, facts, stale)
         for path, folder in list(self._attached.get(view.uid, {}).items()):
             if path.exists():
                 client.log_artifact(parent.run_id, str(path), folder or None)
             del self._attached[view.uid][path]
 
 
-def ask(client: "MlflowClient", experiment: str, view: StudyView) -> tuple[Known, dict[int, Known]]:
+def find_runs(
+    client: "MlflowClient", experiment: str, view: StudyView
+) -> tuple[KnownRun, dict[int, KnownRun]]:
     """What MLflow holds of the study and of its trials; creates the parent run if there is none."""
     found = client.search_runs(
         [experiment], f"tags.`foretune.study.study` = '{view.uid}'", max_results=1
     )
     if not found:
-        return create(client, experiment, view.parent, {}), {}
-    parent = known(found[0], SPENT)
-    trials: dict[int, Known] = {}
+        return create_run(client, experiment, view.parent, {}), {}
+    parent = known_run(found[0], SPENT)
+    trials: dict[int, KnownRun] = {}
     token = None
     while True:
         page = client.search_runs(
@@ -423,15 +427,15 @@ def ask(client: "MlflowClient", experiment: str, view: StudyView) -> tuple[Known
             max_results=1000,
             page_token=token,
         )
-        trials |= {int(run.data.tags["foretune.trial"]): known(run, EPOCHS) for run in page}
+        trials |= {int(run.data.tags["foretune.trial"]): known_run(run, EPOCHS) for run in page}
         if not (token := page.token):
             return parent, trials
 
 
-def known(run: Any, counter: str) -> Known:
+def known_run(run: Any, counter: str) -> KnownRun:
     """What a run that MLflow returned holds."""
     data = run.data
-    return Known(
+    return KnownRun(
         run.info.run_id,
         run.info.status,
         int(data.metrics.get(counter, -1)),
@@ -441,17 +445,17 @@ def known(run: Any, counter: str) -> Known:
     )
 
 
-def create(
+def create_run(
     client: "MlflowClient", experiment: str, view: RunView, tags: Mapping[str, str]
-) -> Known:
+) -> KnownRun:
     """A new run; the tags by which it is found again come in the same transaction."""
     run = client.create_run(experiment, tags={**tags, **view.tags}, run_name=view.name)
-    return Known(run.info.run_id, "RUNNING", tags=dict(run.data.tags))
+    return KnownRun(run.info.run_id, "RUNNING", tags=dict(run.data.tags))
 
 
-def bring_up(
+def update_run(
     client: "MlflowClient",
-    run: Known,
+    run: KnownRun,
     view: RunView,
     facts: Sequence[Point] = (),
     stale: Mapping[str, str] | None = None,

@@ -8,7 +8,7 @@ import pytest
 
 from papers.autohyper import runs as ar
 from papers.autohyper import tables as at
-from papers.autohyper.runs import Cell, Job
+from papers.autohyper.runs import Cell, Training
 from tests.papers.autohyper.test_runs import CELL, searched
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -40,13 +40,13 @@ def runs(tmp_path):
                 }
                 runs.add({ar.job_of(cell, "full", rates[choice], seed): run})
     band = {"path": [[10, 0.5], [30, 0.81], [60, 0.9]], "epoch_seconds": 0.1, "rank_seconds": 0.02}
-    runs.add({Job("hyperband", "a", "plain", "adam", seed=0): band})
+    runs.add({Training("hyperband", "a", "plain", "adam", seed=0): band})
     never = {"path": [[10, 0.5], [60, 0.6]], "epoch_seconds": 0.1, "rank_seconds": 0.02}
-    runs.add({Job("hyperband", "a", "plain", "adam", seed=1): never})
+    runs.add({Training("hyperband", "a", "plain", "adam", seed=1): never})
     one = {"z": 0.7, "curve": [0.9, 0.7], "losses": [2.0, 1.0], "seconds": 0.1}
     for batch in (8, 16):
-        runs.add({Job("start", "a", "plain", "adam", batch=batch, rate=0.02): one})
-    runs.add({Job("long", "a", "plain", "adam", rate=0.02): one})
+        runs.add({Training("start", "a", "plain", "adam", batch=batch, rate=0.02): one})
+    runs.add({Training("long", "a", "plain", "adam", rate=0.02): one})
     return runs
 
 

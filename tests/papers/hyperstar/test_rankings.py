@@ -16,7 +16,7 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan
 from foretune.recommenders.described import probes
 from foretune.tasks.task import Task
-from papers.hyperstar.rankings import Fold, Table, fill, folds, judged, main, order_of, write
+from papers.hyperstar.rankings import Fold, RankingTable, fill, folds, judged, main, order_of, write
 
 Make = Callable[..., MetaDataset]
 CHEAP = ("random", "task-agnostic", "nearest-metadata", "tr-automl")
@@ -28,7 +28,7 @@ def made(
     recommenders: tuple[str, ...] = CHEAP,
     trials: int = 4,
     **options: object,
-) -> Table:
+) -> RankingTable:
     rng = np.random.default_rng(0)
     meta = table(rng.random((5, 14, 2)))
     meta.about["sources"] = {"t0": "one", "t1": "one", "t2": "two", "t3": "three", "t4": "four"}
@@ -42,7 +42,7 @@ def made(
         )
         for name in meta.tasks
     }
-    return Table(
+    return RankingTable(
         meta, tasks, RankingsPlan(recommenders, trials, 2, 0), tmp_path / "work", **options
     )  # type: ignore[arg-type]
 

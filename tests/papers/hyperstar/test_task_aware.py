@@ -20,7 +20,7 @@ from papers.hyperstar.task_aware import (
     evaluate,
     methods,
     needed,
-    run,
+    replayed,
 )
 
 PLAN = TaskAwarePlan(budgets=(20, 45), large_budgets=(60,), repetitions=2)
@@ -92,7 +92,7 @@ def test_shares_of_budget_follow_from_the_curves(done):
 def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, rankings, monkeypatch):
     folder, summary = done
     ran = []
-    real = task_aware.run
+    real = task_aware.replayed
 
     def counted(grid_, task, past, chosen, *more):
         ran.append(chosen.name)
@@ -114,7 +114,7 @@ def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, ran
 
 
 def test_a_run_counts_every_epoch_and_starts_from_nothing(grid):
-    table = run(grid, "t0", ["t2"], searcher("random"), 18, 0, {})
+    table = replayed(grid, "t0", ["t2"], searcher("random"), 18, 0, {})
     best = grid.best(["t0"])[0]
     assert table["spent"].tolist()[0] == 0 and table["normalized_regret"].tolist()[0] == 1.0
     assert (np.diff(table["spent"]) > 0).all() and (np.diff(table["normalized_regret"]) < 0).all()

@@ -72,7 +72,7 @@ def pair_loss(m: torch.Tensor, which: np.ndarray, target: np.ndarray) -> torch.T
     return (wanted - distance).square().mean()
 
 
-def train(
+def train_wing(
     wing: Wing,
     sample: Callable[[], tuple[np.ndarray, np.ndarray]],
     rng: np.random.Generator,

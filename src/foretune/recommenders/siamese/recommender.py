@@ -17,8 +17,10 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of
-from foretune.recommenders.siamese.subtasks import Gallery, cut, draw, gallery
+from foretune.recommenders.base import Arrays, Recommender
+from foretune.recommenders.past import support_of
+from foretune.recommenders.ranking import Ranking, in_unit
+from foretune.recommenders.siamese.subtasks import Gallery, cut_subtasks, gallery, images_of
 from foretune.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -109,7 +111,7 @@ class SiameseNearest(Recommender):
         """Train the network on pairs of sub-tasks (Algorithm 1), then embed the past tasks."""
         import torch
 
-        from foretune.recommenders.siamese.network import Wing, train
+        from foretune.recommenders.siamese.network import Wing, train_wing
 
         o = self.options
         rng = np.random.default_rng(seed)
@@ -121,7 +123,7 @@ class SiameseNearest(Recommender):
         )
         positive = d[d > 0]
         d = d / (float(positive.mean()) if len(positive) else 1.0)
-        cuts = [cut(g, o["sub_tasks"], rng) for g in galleries]
+        cuts = [cut_subtasks(g, o["sub_tasks"], rng) for g in galleries]
         pool = [(t, k) for t, own in enumerate(cuts) for k in range(len(own))]
 
         def sample() -> tuple[np.ndarray, np.ndarray]:
@@ -130,13 +132,13 @@ class SiameseNearest(Recommender):
                 for i in rng.choice(len(pool), size=min(o["group"], len(pool)), replace=False)
             ]
             parents = np.array([t for t, _ in chosen])
-            sets = np.stack([draw(galleries[t], cuts[t][k], o["tau"], rng) for t, k in chosen])
+            sets = np.stack([images_of(galleries[t], cuts[t][k], o["tau"], rng) for t, k in chosen])
             return sets, d[np.ix_(parents, parents)]
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
             self.wing = Wing(o["size"])
-            self.losses = train(
+            self.losses = train_wing(
                 self.wing, sample, rng, iterations=o["iterations"], beta=o["beta"], rate=o["rate"]
             )  # of each iteration
         self.features = np.stack([self.meta_feature(g, rng) for g in galleries])
@@ -150,7 +152,8 @@ class SiameseNearest(Recommender):
         if self.wing is None:
             raise BadInput(f"recommender {self.name!r} is not fitted yet")
         sets = [
-            draw(of, part, self.options["tau"], rng) for part in cut(of, self.options["draws"], rng)
+            images_of(of, part, self.options["tau"], rng)
+            for part in cut_subtasks(of, self.options["draws"], rng)
         ]
         return np.asarray(meta_features(self.wing, sets).mean(axis=0))
 

@@ -70,7 +70,7 @@ def shrink(images: np.ndarray, size: int) -> np.ndarray:
     return np.stack([square(Image.fromarray(image), size) for image in images])
 
 
-def cut(
+def cut_subtasks(
     source: Gallery,
     count: int,
     rng: np.random.Generator,
@@ -101,7 +101,7 @@ def cut(
     return out
 
 
-def draw(source: Gallery, sub_task: SubTask, tau: int, rng: np.random.Generator) -> np.ndarray:
+def images_of(source: Gallery, sub_task: SubTask, tau: int, rng: np.random.Generator) -> np.ndarray:
     """`tau` images of a sub-task, uint8 (tau, size, size, 3).
 
     With repetition only where it has fewer.

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.study.outcome import Outcome, Row
@@ -30,7 +32,7 @@ class Replay:
             )
         # (n, E) in the metric's own unit
         self.values = self.meta.curves(self.task, self.seed) * self.meta.sign
-        self.known = self.meta.failed(self.task, self.seed) | ~(self.values != self.values)
+        self.known = self.meta.failed(self.task, self.seed) | ~np.isnan(self.values)
 
     def run(
         self,

@@ -47,7 +47,7 @@ BADGES = (
 )
 
 
-def draw(svg: str, canvas: int = CANVAS) -> Image.Image:
+def rasterise(svg: str, canvas: int = CANVAS) -> Image.Image:
     """The filled paths of an SVG as a grey mask (255 = filled).
 
     The longer side of its view box is as wide as the canvas.
@@ -132,7 +132,7 @@ def _album(
     keys = [key for key, _, _ in rows]
 
     def read(row: int) -> np.ndarray:
-        return ink(draw(member(archive, keys[row]).decode()), generator(keys[row]), size)
+        return ink(rasterise(member(archive, keys[row]).decode()), generator(keys[row]), size)
 
     labels = np.array([names.index(label) for _, label, _ in rows], dtype=np.int64)
     return Album(names, labels, keys, read, [group for _, _, group in rows])
