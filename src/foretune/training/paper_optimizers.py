@@ -45,6 +45,10 @@ class SelfTuning(torch.optim.Optimizer):
     needs_loss: ClassVar[bool] = False
 
     @abstractmethod
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
+        """One update of every weight that has a gradient."""
+
+    @abstractmethod
     def end_epoch(self) -> None:
         """Take notice that an epoch has ended."""
 
