@@ -25,6 +25,7 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.views.charts import Line, series_style
+from papers.command import command
 from papers.page.sheets import panel, sheet
 
 NORMAL_90 = 1.645  # half of the central 90 % interval, in standard deviations
@@ -173,25 +174,21 @@ def figures(folder: Path) -> dict[str, str]:
     return out
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """Draw the figures and write `calibration.csv`."""
     parser = argparse.ArgumentParser(prog="python -m papers.at2.figures", description=main.__doc__)
     parser.add_argument(
         "--reports", type=Path, default=Path("data/reports/at2"), help="folder of the tables"
     )
     given = parser.parse_args(argv)
-    try:
-        drawn = figures(given.reports)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    drawn = figures(given.reports)
     for name, text in drawn.items():
         write_atomic(given.reports / name, text)
     if (given.reports / "forecast.csv").is_file():
         table = calibration(pd.read_csv(given.reports / "forecast.csv"))
         write_atomic(given.reports / "calibration.csv", table.to_csv(index=False))
         print(table.to_string(index=False))
-    return 0
 
 
 if __name__ == "__main__":

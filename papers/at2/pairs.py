@@ -30,6 +30,7 @@ from foretune.evaluation.benchmark import run_all
 from foretune.evaluation.replay import replay_study
 from foretune.files import write_atomic
 from foretune.history.meta_dataset import MetaDataset
+from papers.command import command
 
 METHODS = (
     "at2",
@@ -43,6 +44,7 @@ METHODS = (
     "portfolio",
     "curve-transfer",
 )
+
 ITERATIONS = 100
 SHOWN = (10, 25, 50, 100)
 WINDOW = 10  # of the paper's smoothing
@@ -201,7 +203,8 @@ def pairs(
     return wide
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m papers.at2.pairs", description=main.__doc__)
     parser.add_argument(
@@ -211,13 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("data/reports/at2"))
     parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args(argv)
-    try:
-        table = pairs(given.meta, given.methods.split(","), given.out, given.jobs)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    table = pairs(given.meta, given.methods.split(","), given.out, given.jobs)
     print(table.to_string())
-    return 0
 
 
 if __name__ == "__main__":

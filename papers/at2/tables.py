@@ -33,6 +33,7 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.history.meta_dataset import MetaDataset
+from papers.command import command
 
 TASK = {"O": "OptiLand", "M": "MTBO", "L": "DeepLinear", "P": "DeepPoly"}
 CONFIGURATION = {"T": "Tree", "F": "Flat", "L": "DeepLinear", "P": "DeepPoly"}
@@ -205,7 +206,8 @@ def tables(
     return done
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m papers.at2.tables", description=main.__doc__)
     parser.add_argument(
@@ -220,19 +222,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("data/reports/at2"))
     given = parser.parse_args(argv)
-    try:
-        products = given.products.split(",") if given.products else None
-        done = tables(MetaDataset.load(given.meta), given.out, given.size, products, given.minutes)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    products = given.products.split(",") if given.products else None
+    done = tables(MetaDataset.load(given.meta), given.out, given.size, products, given.minutes)
     own = done[done["size"] == given.size]
     if len(own) > 2:
         print(
             f"{len(own)} products; Spearman with the paper's order "
             f"{own['rank'].corr(own['paper_rank']):.2f}"
         )
-    return 0
 
 
 if __name__ == "__main__":

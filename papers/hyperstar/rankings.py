@@ -20,7 +20,6 @@ standard error over tasks; Tr-AutoML's ten trial runs come first). Tasks held ou
 same files in `data/reports/leave_one_task_out`.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -41,7 +40,7 @@ from foretune.history.average_precision import (
     regret_after,
     top_regret,
 )
-from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
+from foretune.history.grid import folder_of, full_grid, held_out_together
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import RankingsPlan, load
 from foretune.recommenders.base import Recommender
@@ -49,6 +48,7 @@ from foretune.recommenders.described import TrAutoML, probes
 from foretune.recommenders.past import best_over_seeds
 from foretune.recommenders.registry import class_of, entry, recommender
 from foretune.tasks.task import Task
+from papers.command import command, resumable
 
 LONGEST = 50  # configurations of Figure 5a
 BASELINE = "task-agnostic"  # to which AP@10 is compared task by task
@@ -266,41 +266,30 @@ def write(table: RankingTable, reports: Path) -> pd.DataFrame:
     return summary
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """The command of the DVC stage `rankings`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m papers.hyperstar.rankings", description=main.__doc__
+    work = Path(".cache/rankings")
+    parser = resumable(
+        "papers.hyperstar.rankings",
+        main.__doc__,
+        work,
+        "stop after about this time; run again to go on",
     )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--reports", type=Path, default=Path("data/reports"))
     parser.add_argument("--images", type=Path, default=Path("data/images"))
-    parser.add_argument("--work", type=Path, default=Path(".cache/rankings"))
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=np.inf,
-        help="stop after about this time; run again to go on",
-    )
-    parser.add_argument(
-        "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
-    )
     given = parser.parse_args(argv)
-    try:
-        params = load(given.params)
-        meta = full_grid(MetaDataset.load(params.meta_dataset.folder))
-        tasks = {name: Task.load(given.images / f"{name}.npz") for name in meta.tasks}
-        complete = True
-        for leave in given.leave.split(","):
-            table = RankingTable(meta, tasks, params.rankings, given.work, leave)
-            print(
-                f"{len(meta.tasks)} tasks x {len(meta)} configurations, leave one {leave} "
-                f"out: {len(table.folds)} folds"
-            )
-            complete &= fill(table, given.minutes)
-            print(write(table, given.reports).to_string())
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    params = load(given.params)
+    meta = full_grid(MetaDataset.load(params.meta_dataset.folder))
+    tasks = {name: Task.load(given.images / f"{name}.npz") for name in meta.tasks}
+    complete = True
+    for leave in given.leave.split(","):
+        table = RankingTable(meta, tasks, params.rankings, given.work, leave)
+        print(
+            f"{len(meta.tasks)} tasks x {len(meta)} configurations, leave one {leave} "
+            f"out: {len(table.folds)} folds"
+        )
+        complete &= fill(table, given.minutes)
+        print(write(table, given.reports).to_string())
     return 0 if complete else 3
 
 

@@ -28,7 +28,6 @@ small budget is the beginning of its run at a larger one, so each runs once for 
 |                          | is as good as each method's at the budget's end, empty: never         |
 """
 
-import argparse
 import hashlib
 import json
 import math
@@ -46,11 +45,12 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay_study
 from foretune.files import replace, write_atomic
-from foretune.history.grid import LEAVE, folder_of, full_grid, past_of
+from foretune.history.grid import folder_of, full_grid, past_of
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import RankingsPlan, TaskAwarePlan, load
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
+from papers.command import command, resumable
 from papers.hyperstar.rankings import order_of
 
 RUN = ["eta", "task", "seed"]
@@ -383,44 +383,28 @@ def evaluate(
     return made[""]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """The command of the DVC stage `task_aware`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m papers.hyperstar.task_aware", description=main.__doc__
-    )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--reports", type=Path, default=Path("data/reports"))
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=math.inf,
-        help="stop after so long; the same command goes on",
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path(".cache/task_aware"), help="where finished runs are kept"
-    )
-    parser.add_argument(
-        "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
+    work = Path(".cache/task_aware")
+    parser = resumable(
+        "papers.hyperstar.task_aware",
+        main.__doc__,
+        work,
+        "stop after so long; the same command goes on",
     )
     given = parser.parse_args(argv)
-    try:
-        params = load(given.params)
-        grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
-        for leave in given.leave.split(","):
-            file = folder_of(given.reports, leave) / "rankings.parquet"
-            rankings, seconds = Rankings.read(file, grid, params.rankings), 60 * given.minutes
-            plan, work = params.task_aware, given.work
-            summary = evaluate(
-                grid, rankings, plan, given.reports, seconds=seconds, work=work, leave=leave
-            )
-            print(f"leave one {leave} out")
-            print(
-                summary.pivot(index="method", columns=["eta", "budget"], values="mean").to_string()
-            )
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    params = load(given.params)
+    grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
+    for leave in given.leave.split(","):
+        file = folder_of(given.reports, leave) / "rankings.parquet"
+        rankings, seconds = Rankings.read(file, grid, params.rankings), 60 * given.minutes
+        plan, work = params.task_aware, given.work
+        summary = evaluate(
+            grid, rankings, plan, given.reports, seconds=seconds, work=work, leave=leave
+        )
+        print(f"leave one {leave} out")
+        print(summary.pivot(index="method", columns=["eta", "budget"], values="mean").to_string())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ past tasks, and the true distance of the neighbours that were chosen, as a share
 options are the same.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -37,7 +36,7 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import replace, write_atomic
-from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
+from foretune.history.grid import folder_of, full_grid, held_out_together
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.params import SiamesePlan, load
 from foretune.recommenders.past import Past
@@ -45,6 +44,7 @@ from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_di
 from foretune.searchers.registry import searcher
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
+from papers.command import command, resumable
 
 
 @dataclass(frozen=True)
@@ -257,43 +257,26 @@ def summarised(runs: pd.DataFrame) -> pd.DataFrame:
     return out.rename(columns={"evaluation": "evaluations"})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """The command of the DVC stage `siamese`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m papers.siamese_bho.siamese", description=main.__doc__
+    work = Path(".cache/siamese")
+    parser = resumable(
+        "papers.siamese_bho.siamese", main.__doc__, work, "stop beginning new sources after so long"
     )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--reports", type=Path, default=Path("data/reports"))
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=float("inf"),
-        help="stop beginning new sources after so long",
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path(".cache/siamese"), help="where finished runs are kept"
-    )
-    parser.add_argument(
-        "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
-    )
     given = parser.parse_args(argv)
-    try:
-        params = load(given.params)
-        grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
-        tasks = {name: load_task(name, given.data, params.tasks.size) for name in grid.tasks}
-        for leave in given.leave.split(","):
-            plan, seconds = params.siamese, 60 * given.minutes
-            summary = evaluate(
-                grid, tasks, plan, given.reports, seconds=seconds, work=given.work, leave=leave
-            )
-            shown = summary[summary["evaluations"].isin([1, 3, 5, 10, 20, 30])]
-            print(f"leave one {leave} out")
-            print(shown.pivot(index="variant", columns="evaluations", values="mean").to_string())
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    params = load(given.params)
+    grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
+    tasks = {name: load_task(name, given.data, params.tasks.size) for name in grid.tasks}
+    for leave in given.leave.split(","):
+        plan, seconds = params.siamese, 60 * given.minutes
+        summary = evaluate(
+            grid, tasks, plan, given.reports, seconds=seconds, work=given.work, leave=leave
+        )
+        shown = summary[summary["evaluations"].isin([1, 3, 5, 10, 20, 30])]
+        print(f"leave one {leave} out")
+        print(shown.pivot(index="variant", columns="evaluations", values="mean").to_string())
 
 
 if __name__ == "__main__":
