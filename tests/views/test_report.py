@@ -14,7 +14,7 @@ from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import searcher
 from foretune.study.study import Plan, Step, Study
-from foretune.views.report import duration, plain_cost, study_report, write_report
+from foretune.views.report import plain_cost, rough_duration, study_report, write_report
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 
@@ -165,7 +165,7 @@ def test_plain_cost_counts_epochs_and_time():
 
 
 def test_durations():
-    assert [duration(s) for s in (0.5, 45, 600, 7200)] == ["0.5 s", "45 s", "10 min", "2.0 h"]
+    assert [rough_duration(s) for s in (0.5, 45, 600, 7200)] == ["0.5 s", "45 s", "10 min", "2.0 h"]
 
 
 @pytest.mark.parametrize(("table", "task"), [("hyperrec", "CIFAR100"), ("taskset", None)])

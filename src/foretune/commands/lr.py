@@ -66,20 +66,15 @@ def run(args: argparse.Namespace) -> int:
     if (folder / "study.json").exists():
         print(f"  goes on with {folder}: {Study.load(folder).spent} epochs are there")
     tracker = None if args.tracking == "none" else Tracker(args.tracking, warn=_warn)
-    seen: list[Study] = []
+    running: Study | None = None  # once it has started a trial
+    trials = 0  # of those started, how many were looked at
 
     def changed(study: Study) -> None:
-        if study.started:
-            i = study.started[-1]
-            if not study.pending[i] and len(study.started) > len(seen):
-                z = [row["zero_share"] for row in study.rows[i] if "zero_share" in row]
-                shown = "diverged" if study.failed[i] else f"Z {sum(z) / len(z):.3f}" if z else ""
-                print(
-                    f"  {len(study.started):>2}. rate "
-                    f"{study.configs[i]['learning_rate']:.4g}: {shown}",
-                    flush=True,
-                )
-        seen.extend([study] * (len(study.started) - len(seen)))
+        nonlocal running, trials
+        if len(study.started) > trials:
+            running, trials = study, len(study.started)
+            if not study.pending[study.started[-1]]:
+                print(f"  {trials:>2}. {trial_line(study, study.started[-1])}", flush=True)
         if tracker:
             tracker.submit(study)
 
@@ -100,13 +95,22 @@ def run(args: argparse.Namespace) -> int:
         )
         return 130
     finally:
-        if tracker and seen:
-            tracker.close(seen[0])
+        if tracker and running is not None:
+            tracker.close(running)
     study = Study.load(folder)
     report = write_report(study, folder / "report.html", extras={})
     write_results(study, found, folder)
     summarise(found, folder, report, tracker)
     return 0 if found.informative else 1
+
+
+def trial_line(study: Study, config_id: int) -> str:
+    """The rate of a trial and how the weights responded to it."""
+    z = [row["zero_share"] for row in study.rows[config_id] if "zero_share" in row]
+    response = f"Z {sum(z) / len(z):.3f}" if z else ""
+    if study.failed[config_id]:
+        response = "diverged"
+    return f"rate {study.configs[config_id]['learning_rate']:.4g}: {response}"
 
 
 def rules_of(given: dict[str, object]) -> Rules:
@@ -115,12 +119,11 @@ def rules_of(given: dict[str, object]) -> Rules:
     if unknown := [name for name in given if name not in known]:
         raise BadInput(f"--option {unknown[0]!r} is none of {', '.join(known)}")
     for name, value in given.items():
-        like = getattr(Rules(), name)
-        if isinstance(value, bool) or not isinstance(
-            value, (int, float) if isinstance(like, float) else type(like)
-        ):
-            what = {int: "a whole number", float: "a number", str: "a name"}[type(like)]
-            raise BadInput(f"--option {name}={value} must be {what}, such as {like}")
+        default = getattr(Rules(), name)
+        allowed = (int, float) if isinstance(default, float) else type(default)
+        if isinstance(value, bool) or not isinstance(value, allowed):
+            kind = {int: "a whole number", float: "a number", str: "a name"}[type(default)]
+            raise BadInput(f"--option {name}={value} must be {kind}, such as {default}")
     return replace(Rules(), **given)  # type: ignore[arg-type]
 
 

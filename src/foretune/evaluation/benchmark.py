@@ -104,20 +104,10 @@ def run_all(
         for task in tasks or meta.tasks:
             for name in methods:
                 have = done[name]
-                if not (
-                    (have["task"] == task) & (have["seed"] == seed) & (have["budget"] == budget)
-                ).any():
-                    jobs_left.append(
-                        (
-                            str(folder),
-                            name,
-                            task,
-                            seed,
-                            budget,
-                            (sources or {}).get(task),
-                            (options or {}).get(name, {}),
-                        )
-                    )
+                same = (have["task"] == task) & (have["seed"] == seed) & (have["budget"] == budget)
+                if not same.any():
+                    past, own = (sources or {}).get(task), (options or {}).get(name, {})
+                    jobs_left.append((str(folder), name, task, seed, budget, past, own))
     fresh: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
     if jobs_left:
         with one_thread(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:

@@ -34,11 +34,11 @@ def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
         raise BadInput("there is nothing to join: no meta-dataset was given")
     first = parts[0]
     for other in parts[1:]:
-        for what in SHARED_FACTS:
-            if getattr(other, what) != getattr(first, what):
+        for fact in SHARED_FACTS:
+            if getattr(other, fact) != getattr(first, fact):
                 raise BadInput(
-                    f"{other.name} has {what} {getattr(other, what)!r}, but {first.name} has "
-                    f"{getattr(first, what)!r}"
+                    f"{other.name} has {fact} {getattr(other, fact)!r}, but {first.name} has "
+                    f"{getattr(first, fact)!r}"
                 )
         if other.space.names != first.space.names:
             raise BadInput(
@@ -109,7 +109,7 @@ def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list
     With `settings`, only those trained with the same. A study that cannot be read is passed over:
     history must not stop a new study (`foretune doctor` names it).
     """
-    found: dict[str, list[MetaDataset]] = {}
+    by_kind: dict[str, list[MetaDataset]] = {}
     tops = sorted(folder.glob("*/study.json"), key=lambda f: (f.stat().st_mtime, f.parent.name))
     for file in [
         f for top in tops for f in (top, *sorted(top.parent.glob("compare-*/study.json")))
@@ -123,13 +123,7 @@ def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list
             continue
         if settings is not None and trained != learning_settings(settings):
             continue
-        shape = (
-            images,
-            sorted(trained.items()),
-            study.space.names,
-            *(getattr(study, what) for what in SHARED_FACTS),
-        )
-        known = found.setdefault(repr(shape), [])
+        known = by_kind.setdefault(repr((images, *kind_of(study, trained))), [])
         task = known[0].tasks[0] if known else PREFIX + file.parent.relative_to(folder).as_posix()
         about = {
             **study.about,
@@ -142,7 +136,13 @@ def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list
             study.space, study.config_ids, study.configs, rows, {**about, "settings": trained}
         )
         known.append(part)
-    return [join(studies, studies[0].name) for studies in found.values()]
+    return [join(studies, studies[0].name) for studies in by_kind.values()]
+
+
+def kind_of(study: MetaDataset, settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What studies that can be joined agree on, with `settings` those that they were trained by."""
+    facts = (getattr(study, fact) for fact in SHARED_FACTS)
+    return sorted(settings.items()), study.space.names, *facts
 
 
 def learning_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,10 +152,8 @@ def learning_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def joinable(one: MetaDataset, other: MetaDataset) -> bool:
     """Whether two tables can be joined."""
-    return (
-        all(getattr(one, what) == getattr(other, what) for what in SHARED_FACTS)
-        and one.space.names == other.space.names
-    )
+    same = all(getattr(one, fact) == getattr(other, fact) for fact in SHARED_FACTS)
+    return same and one.space.names == other.space.names
 
 
 def with_own_studies(
@@ -179,11 +177,8 @@ def read_history(folder: Path | str) -> MetaDataset:
     else.
     """
     folder = Path(folder)
-    if (
-        (folder / "about.json").exists()
-        or not folder.is_dir()
-        or (folder / "curves.parquet").exists()
-    ):
+    is_table = (folder / "about.json").exists() or (folder / "curves.parquet").exists()
+    if is_table or not folder.is_dir():
         return MetaDataset.load(folder)
     studies = own_studies(folder)
     if not studies:
@@ -194,16 +189,9 @@ def read_history(folder: Path | str) -> MetaDataset:
         )
     groups: dict[str, list[MetaDataset]] = {}
     for study in studies:
-        shape = (
-            study.about["settings"],
-            study.space.names,
-            *(getattr(study, what) for what in SHARED_FACTS),
-        )
-        groups.setdefault(repr(shape), []).append(study)
+        groups.setdefault(repr(kind_of(study, study.about["settings"])), []).append(study)
     largest = max(groups.values(), key=len)
-    return join(
-        largest,
-        f"{folder.name} ({len(largest)} of {len(studies)} tasks: the others have other settings)"
-        if len(groups) > 1
-        else folder.name,
-    )
+    name = folder.name
+    if len(groups) > 1:
+        name += f" ({len(largest)} of {len(studies)} tasks: the others have other settings)"
+    return join(largest, name)

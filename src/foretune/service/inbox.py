@@ -46,7 +46,7 @@ class Job:
     """
 
     folder: Path
-    dropped: str
+    name: str
     request: Mapping[str, Any] = field(default_factory=dict)
     tries: int = 0
     spent: int = 0  # epochs at the last start: more of them is progress
@@ -58,10 +58,8 @@ class Job:
 
     def save(self) -> None:
         """Write what is known of it."""
-        write_json(
-            self.folder / JOB,
-            {k: getattr(self, k) for k in ("dropped", "request", "tries", "spent")},
-        )
+        content = {"dropped": self.name, "request": self.request}
+        write_json(self.folder / JOB, {**content, "tries": self.tries, "spent": self.spent})
 
 
 class Inbox:
@@ -73,12 +71,8 @@ class Inbox:
     def __init__(
         self, folder: Path | str, studies: Path | str, quiet: float = 20.0, limits: Limits = LIMITS
     ):
-        self.folder, self.studies, self.quiet, self.limits = (
-            Path(folder),
-            Path(studies),
-            quiet,
-            limits,
-        )
+        self.folder, self.studies = Path(folder), Path(studies)
+        self.quiet, self.limits = quiet, limits
 
     @contextmanager
     def watching(self) -> Iterator[bool]:
@@ -94,9 +88,8 @@ class Inbox:
             with FileLock(self.folder / ".lock", timeout=0):
                 for folder in (self.folder / WORK).iterdir():
                     shutil.rmtree(folder / ".unpacking", ignore_errors=True)
-                    if not any(
-                        entry.name != JOB for entry in folder.iterdir()
-                    ):  # killed before anything was moved here
+                    # killed before anything was moved here
+                    if all(entry.name == JOB for entry in folder.iterdir()):
                         shutil.rmtree(folder)
                 yield True
         except Timeout:
@@ -109,11 +102,8 @@ class Inbox:
         """
         now, out = time.time(), []
         for entry in self.folder.iterdir():
-            if (
-                entry.name.startswith(".")
-                or entry.name in (DONE, FAILED)
-                or entry.suffix.lower() in UNFINISHED
-            ):
+            ours = entry.name.startswith(".") or entry.name in (DONE, FAILED)
+            if ours or entry.suffix.lower() in UNFINISHED:
                 continue
             with suppress(FileNotFoundError):  # it changes right now
                 newest = changed(entry)
@@ -135,24 +125,17 @@ class Inbox:
 
         One that kills its machine must not keep the others waiting.
         """
-        found = []
+        jobs = []
         for folder in sorted((self.folder / WORK).iterdir()):
             try:
-                told = json.loads((folder / JOB).read_text())
-                found.append(
-                    Job(
-                        folder,
-                        told["dropped"],
-                        told["request"],
-                        int(told["tries"]),
-                        int(told["spent"]),
-                    )
-                )
+                kept = json.loads((folder / JOB).read_text())
+                tries, spent = int(kept["tries"]), int(kept["spent"])
+                jobs.append(Job(folder, kept["dropped"], kept["request"], tries, spent))
             # a lost file system: what was dropped is still there
             except (OSError, ValueError, KeyError, TypeError):
                 names = [e.name for e in folder.iterdir() if not e.name.startswith(".")]
-                found.append(Job(folder, names[0] if names else "", {}))
-        return sorted(found, key=lambda job: job.tries)
+                jobs.append(Job(folder, names[0] if names else "", {}))
+        return sorted(jobs, key=lambda job: job.tries)
 
     def start(self, job: Job, spent: int) -> Job:
         """Count a start; `spent` epochs of its study are done.
@@ -162,9 +145,9 @@ class Inbox:
         tries = 0 if spent > job.spent else job.tries
         if tries >= TRIES:
             raise BadInput(
-                f"tuning {job.dropped} was started {tries} times and never got further: it "
-                "was killed each time (too little memory?), or the machine "
-                f"failed; the worker's log has more. To try again, move it back into the inbox"
+                f"tuning {job.name} was started {tries} times and never got further: it was killed "
+                "each time (too little memory?), or the machine failed; the worker's log has more. "
+                "To try again, move it back into the inbox"
             )
         job = replace(job, tries=tries + 1, spent=spent)
         job.save()
@@ -176,21 +159,20 @@ class Inbox:
         Raises `BadInput` for what a look tells to be no dataset: neither folder nor archive, or a
         folder without class folders.
         """
-        source = job.folder / job.dropped
+        source = job.folder / job.name
         if source.is_symlink():
-            raise BadInput(f"{job.dropped}: is a link; drop the folder or archive itself")
+            raise BadInput(f"{job.name}: is a link; drop the folder or archive itself")
         if source.is_dir():
             if not any(entry.is_dir() for entry in source.iterdir()):
                 raise BadInput(
-                    f"{job.dropped}: holds no class folders: put the images into one folder "
-                    "per class"
+                    f"{job.name}: holds no class folders: put the images into one folder per class"
                 )
             return source
         if not source.is_file():
-            raise BadInput(f"{job.dropped}: is neither a file nor a folder")
+            raise BadInput(f"{job.name}: is neither a file nor a folder")
         if not is_archive(source):
             raise BadInput(
-                f"{job.dropped}: drop a folder of class folders, or an archive of one "
+                f"{job.name}: drop a folder of class folders, or an archive of one "
                 f"({', '.join(SUFFIXES)})"
             )
         return source
@@ -214,21 +196,18 @@ class Inbox:
             shutil.rmtree(temporary, ignore_errors=True)
         return out
 
-    def finish(self, job: Job, told: str) -> Path:
-        """Move a tuned dataset to `done` and write beside it what `told` says of the results.
+    def finish(self, job: Job, results: str) -> Path:
+        """Move a tuned dataset to `done` and write the results beside it; the file with them.
 
         What was unpacked is deleted, the archive kept.
         """
-        return self._move(job, DONE, f"{job.dropped} was tuned:\n\n{told}\n")
+        return self._move(job, DONE, f"{job.name} was tuned:\n\n{results}\n")
 
     def set_aside(self, job: Job, reason: str) -> Path:
-        """Move a dataset that cannot be used to `failed` and write why beside it.
-
-        The file that says so.
-        """
+        """Move a dataset that cannot be used to `failed` and write why; the file that says so."""
         shown = reason.replace(f"{job.folder}{os.sep}", "")
         where = f"It is in {FAILED}/{job.id}. Mend it and drop it into the inbox again."
-        return self._move(job, FAILED, f"{job.dropped} was not tuned:\n\n{shown}\n\n{where}\n")
+        return self._move(job, FAILED, f"{job.name} was not tuned:\n\n{shown}\n\n{where}\n")
 
     def _move(self, job: Job, to: str, text: str) -> Path:
         shutil.rmtree(job.folder / UNPACKED, ignore_errors=True)

@@ -20,7 +20,7 @@ import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -64,14 +64,10 @@ def is_archive(path: Path | str) -> bool:
 def stem(path: Path | str) -> str:
     """A file's name without the archive's suffix."""
     name = Path(path).name
-    return next(
-        (
-            name[: -len(s)]
-            for s in sorted(SUFFIXES, key=len, reverse=True)
-            if name.lower().endswith(s)
-        ),
-        name,
-    )
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
 
 
 def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> None:
@@ -81,32 +77,17 @@ def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> 
     """
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True)
-    numbers = [
-        limits.unpacked_bytes,
-        limits.entries,
-        limits.memory_bytes,
-        limits.cpu_seconds,
-        limits.spare_bytes,
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "foretune.service.unpacking",
-        str(archive),
-        str(folder),
-        *map(str, numbers),
-    ]
+    command = [sys.executable, "-m", "foretune.service.unpacking", str(archive), str(folder)]
+    command += [str(number) for number in astuple(limits)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode == 0:
         return
     shutil.rmtree(folder, ignore_errors=True)
-    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    reason = (
-        said[-1].removeprefix("error: ")
-        if said
-        else f"{archive.name}: unpacking it was killed, since it takes too much time or memory"
-    )
+    reason = f"{archive.name}: unpacking it was killed, since it takes too much time or memory"
+    for line in done.stderr.splitlines():
+        if line.startswith("error: "):
+            reason = line.removeprefix("error: ")
     if done.returncode == DISK_FAULT:
         raise OSError(reason)
     raise BadInput(reason)

@@ -74,16 +74,12 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Powers of ten between `low` and `high`, with 2 and 5 times them where there is room."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
-        found = [
-            f * 10.0**p
-            for p in powers
-            for f in factors
-            if low * (1 - 1e-9) <= f * 10.0**p <= high * (1 + 1e-9)
-        ]
-        if len(found) <= most:
-            return found
-    every = -(-len(found) // most)
-    return found[::every]
+        values = [f * 10.0**p for p in powers for f in factors]
+        inside = [v for v in values if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
+        if len(inside) <= most:
+            return inside
+    every = -(-len(inside) // most)
+    return inside[::every]
 
 
 def responsive(draw: Callable[[Frame], str], frame: Frame, narrow_height: int = 300) -> str:
@@ -106,26 +102,15 @@ def legend(lines: Sequence[Line]) -> str:
         for line in lines
         if line.label
     ]
-    return (
-        f'<div class="{"narrow" if len(items) <= END_LABELS else ""}"><ul '
-        f'class="legend">{"".join(items)}</ul></div>'
-    )
+    width = "narrow" if len(items) <= END_LABELS else ""
+    return f'<div class="{width}"><ul class="legend">{"".join(items)}</ul></div>'
 
 
 def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     """Draw `lines` in order, so the last lies on top. Empty text if no line has a finite point."""
-    xs = (
-        np.concatenate([np.asarray(line.x, dtype=float) for line in lines])
-        if lines
-        else np.empty(0)
-    )
-    parts = [
-        np.asarray(v, dtype=float)
-        for line in lines
-        for v in (line.y, line.low, line.high)
-        if v is not None
-    ]
-    ys = np.concatenate(parts) if parts else np.empty(0)
+    xs = np.array([x for line in lines for x in line.x], dtype=float)
+    columns = [v for line in lines for v in (line.y, line.low, line.high) if v is not None]
+    ys = np.array([y for column in columns for y in column], dtype=float)
     ys = ys[np.isfinite(ys) & ((ys > 0) | (not frame.log_y))]
     if not len(xs) or not len(ys):
         return ""
@@ -139,11 +124,10 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     if x_high <= x_low:
         x_low, x_high = (x_low / 2, x_high * 2) if frame.log_x else (x_low - 0.5, x_high + 0.5)
     y_ticks = log_ticks(low, high) if frame.log_y else ticks(low, high, 5)
-    x_ticks = (
-        log_ticks(x_low, x_high)
-        if frame.log_x
-        else ticks(x_low, x_high, 4 if frame.width < 500 else 8)
-    )
+    if frame.log_x:
+        x_ticks = log_ticks(x_low, x_high)
+    else:
+        x_ticks = ticks(x_low, x_high, 4 if frame.width < 500 else 8)
     named = [line for line in lines if line.label]
     ends = frame.end_labels and 1 < len(named) <= END_LABELS
     left = 14 + 7 * max((len(frame.y_format(t)) for t in y_ticks), default=1)
@@ -152,11 +136,10 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     width, height = frame.width - left - right, frame.height - top - bottom
 
     def px(value: float) -> float:
-        share = (
-            math.log(value / x_low) / math.log(x_high / x_low)
-            if frame.log_x
-            else (value - x_low) / (x_high - x_low)
-        )
+        if frame.log_x:
+            share = math.log(value / x_low) / math.log(x_high / x_low)
+        else:
+            share = (value - x_low) / (x_high - x_low)
         return left + width * share
 
     def py(value: float) -> float:

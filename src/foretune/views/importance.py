@@ -77,11 +77,10 @@ def importance(study: Study, rng: np.random.Generator) -> Importance:
             "seen: too little to tell",
         )
     space = study.space
-    population = (
-        space.encode(space.sample(ROWS, rng))
-        if study.open_space
-        else study.X[rng.permutation(len(study.X))[:ROWS]]
-    )
+    if study.open_space:
+        population = space.encode(space.sample(ROWS, rng))
+    else:
+        population = study.X[rng.permutation(len(study.X))[:ROWS]]
     a = np.hstack([population, np.full((len(population), 1), np.log(study.max_epoch))])
     before = forest.predict(a)
     variance = float(before.var()) or 1.0

@@ -122,15 +122,11 @@ def tiles(
     study: Study, baselines: Mapping[str, Study], extras: Mapping[str, Any]
 ) -> list[tuple[str, str, str]]:
     """The figures on top: (what, value, remark)."""
-    metric, sign, found = study.plan.metric, study.plan.sign, study.incumbent
-    best = None if found is None else found[2] * sign
-    out = [
-        (
-            f"best {metric}",
-            score(metric, best),
-            "" if found is None else f"configuration {found[0]}, epoch {found[1]}",
-        )
-    ]
+    metric, sign, best, remark = study.plan.metric, study.plan.sign, None, ""
+    if study.incumbent is not None:
+        config_id, epoch, value = study.incumbent
+        best, remark = value * sign, f"configuration {config_id}, epoch {epoch}"
+    out = [(f"best {metric}", score(metric, best), remark)]
     test = extras.get("test_accuracy", study.plan.notes.get("test_accuracy"))
     if test is not None:
         out.append(
@@ -141,25 +137,17 @@ def tiles(
         remark = f"{other.spent:,} epochs"
         if value is not None and best is not None:
             lead = sign * (best - value)
-            remark += (
-                f"; this study is {gap(metric, abs(lead))} {'better' if lead >= 0 else 'worse'}"
-            )
+            word = "better" if lead >= 0 else "worse"
+            remark += f"; this study is {gap(metric, abs(lead))} {word}"
         other_test = other.plan.notes.get("test_accuracy")
-        out.append(
-            (
-                name,
-                score(metric, value),
-                remark
-                + (f"; test {score('accuracy', other_test)}" if other_test is not None else ""),
-            )
-        )
+        if other_test is not None:
+            remark += f"; test {score('accuracy', other_test)}"
+        out.append((name, score(metric, value), remark))
     full = len(study.started) * study.max_epoch
-    saved = (
-        f"training all {len(study.started)} to the end: {full:,}"
-        if full > study.spent
-        else f"of {study.budget:,}"
-    )
-    out.append(("epochs spent", f"{study.spent:,}", saved))
+    remark = f"of {study.budget:,}"
+    if full > study.spent:
+        remark = f"training all {len(study.started)} to the end: {full:,}"
+    out.append(("epochs spent", f"{study.spent:,}", remark))
     return out
 
 
@@ -183,9 +171,7 @@ def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
     y_range = None
     if lines:
         # the first epochs of a first trial are far off and would flatten the rest
-        values = (
-            np.concatenate([np.asarray(line.y, dtype=float) for line in lines]) * study.plan.sign
-        )
+        values = np.array([y for line in lines for y in line.y], dtype=float) * study.plan.sign
         low, high = float(np.quantile(values, 0.1)), float(values.max())
         y_range = _ordered(low * study.plan.sign, high * study.plan.sign) if high > low else None
     frame = Frame(
@@ -200,7 +186,8 @@ def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
 
 def curves_chart(study: Study) -> str:
     """The best `MOST_CURVES` learning curves, incumbent on top, failed ones ending in a cross."""
-    metric, sign, found = study.plan.metric, study.plan.sign, study.incumbent
+    metric, sign = study.plan.metric, study.plan.sign
+    best = None if study.incumbent is None else study.incumbent[0]
     order = [int(i) for i in sorted(study.started, key=lambda i: -study.best[i])][:MOST_CURVES]
     lines = []
     for i in reversed(order):
@@ -211,7 +198,7 @@ def curves_chart(study: Study) -> str:
             x, y = [0, *x], [float(study.start_value[i] * sign), *y]
         if not x:
             continue
-        is_best, has_failed = found is not None and found[0] == i, bool(study.failed[i])
+        is_best, has_failed = i == best, bool(study.failed[i])
         title = (
             f"configuration {i} ({state(study, i)}): {describe(study.configs[i])}; best "
             f"{score(metric, best_value(study, i))}"
@@ -222,11 +209,10 @@ def curves_chart(study: Study) -> str:
     lines.sort(key=lambda line: line.label != "")  # the incumbent last, on top
     y_range = None
     if lines:
-        values = np.concatenate([np.asarray(line.y, dtype=float) for line in lines]) * sign
+        values = np.array([y for line in lines for y in line.y], dtype=float) * sign
         high = float(values.max())
-        low = max(
-            float(np.quantile(values, 0.03)), high - 6 * (high - float(np.median(values)))
-        )  # a loss that explodes would flatten the rest
+        # a loss that explodes would flatten the rest
+        low = max(float(np.quantile(values, 0.03)), high - 6 * (high - float(np.median(values))))
         y_range = _ordered(low * sign, high * sign) if high > low else None
     frame = Frame(
         x_label="epoch", y_label=metric, y_format=axis_format(metric, y_range), y_range=y_range
@@ -240,11 +226,8 @@ def parallel_chart(study: Study, weights: Importance) -> str:
     At most `MOST_AXES`, the most important ones.
     """
     names, _ = tuned(study)
-    rows = [
-        int(i)
-        for i in sorted(study.started, key=lambda i: study.best[i])
-        if np.isfinite(study.best[i])
-    ][-MOST_CURVES:]
+    finite = [int(i) for i in study.started if np.isfinite(study.best[i])]
+    rows = sorted(finite, key=lambda i: study.best[i])[-MOST_CURVES:]
     if len(rows) < 2 or not names:
         return ""
     if len(names) > MOST_AXES:
@@ -259,13 +242,8 @@ def parallel_chart(study: Study, weights: Importance) -> str:
         (0.0, f"≤ {score(metric, low * sign)}" if sign > 0 else f"≥ {score(metric, low * sign)}"),
         (1.0, score(metric, high * sign)),
     ]
-    axes.append(
-        Coordinate(
-            f"best {metric}",
-            [float(np.clip((v - low) / (high - low), 0, 1)) for v in values],
-            marks,
-        )
-    )
+    positions = np.clip((values - low) / (high - low), 0, 1).tolist()
+    axes.append(Coordinate(f"best {metric}", positions, marks))
     styles = [f"p{min(4, 5 * r // len(rows))}" for r in range(len(rows))]
     styles[-1] = "s0 thick"
     titles = [
@@ -367,12 +345,12 @@ def plain_cost(study: Study) -> dict[str, Any]:
         "full": full,
         "spent": study.spent,
         "share": study.spent / full if full else 0.0,
-        "spent_time": duration(spent_seconds) if timed else "",
-        "full_time": duration(full_seconds) if timed else "",
+        "spent_time": rough_duration(spent_seconds) if timed else "",
+        "full_time": rough_duration(full_seconds) if timed else "",
     }
 
 
-def duration(seconds: float) -> str:
+def rough_duration(seconds: float) -> str:
     """Seconds for people: 45 s, 12 min, 3.4 h."""
     if seconds < 90:
         return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
@@ -425,7 +403,7 @@ def _facts(study: Study, extra: Mapping[str, Any]) -> list[tuple[str, str]]:
         "configurations known": len(study.configs),
     }
     if study.elapsed:
-        facts["time the study ran"] = duration(study.elapsed)
+        facts["time the study ran"] = rough_duration(study.elapsed)
     decisions = [float(s.get("seconds") or 0.0) for s in study.steps]
     if decisions:
         facts["time of a decision"] = (

@@ -13,7 +13,7 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.gaussian.gp import max_trial
-from foretune.history.ranks import speaking_for
+from foretune.history.ranks import support_by_task
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
 from foretune.study.study import Step, Study
@@ -125,7 +125,7 @@ def support(study: Study, config_id: int) -> dict[str, float]:
     """
     past = learned_from_past(study, "past", lambda past: past)
     best = learned_from_past(study, "best", lambda past: past.Z.max(axis=2)[:, : past.pool])
-    return speaking_for(best, past.tasks, config_id)
+    return support_by_task(best, past.tasks, config_id)
 
 
 def sourced(step: Step | None, study: Study) -> Step | None:

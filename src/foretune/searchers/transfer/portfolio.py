@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.history.ranks import alike, greedy_portfolio, mean_rank
+from foretune.history.ranks import equal_support, greedy_portfolio, mean_rank
 from foretune.searchers.base import Searcher, adopt_past, draw
 from foretune.study.study import Step, Study
 
@@ -71,7 +71,7 @@ class MeanRank(Searcher):
             if free[c]:
                 because = {
                     "why": f"{self.why}: place {place + 1}",
-                    "past": alike(best, past, c),
+                    "past": equal_support(best, past, c),
                 }
                 return Step(c, int(study.epoch[c]), study.max_epoch, because)
         fresh = draw(study, rng)
