@@ -79,13 +79,8 @@ def pool_file(meta: MetaDataset, task: str) -> Path:
     x = (x - low)[:, high > low] / (high - low)[high > low]
     curves = [[None if np.isnan(v) else float(v) for v in row] for row in meta.curves(task)]
     text = json.dumps({"x": x.tolist(), "curves": curves})
-    path = (
-        CACHE
-        / "pools"
-        / f"{meta.name}-{task}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json".replace(
-            " ", "-"
-        )
-    )
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    path = CACHE / "pools" / f"{meta.name}-{task}-{digest}.json".replace(" ", "-")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)

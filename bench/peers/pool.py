@@ -32,12 +32,10 @@ class Pool:
     def __init__(self, path: str, seed: int, budget: int):
         data = json.loads(Path(path).read_text())
         self.x, self.curves = np.array(data["x"]), np.array(data["curves"], dtype=float)
-        self.seed, self.budget, self.epochs, self.dims = (
-            seed,
-            budget,
-            self.curves.shape[1],
-            self.x.shape[1],
-        )
+        self.seed = seed
+        self.budget = budget
+        self.epochs = self.curves.shape[1]
+        self.dims = self.x.shape[1]
         self.reached = np.zeros(len(self.x), dtype=int)
         self.spent, self.free, self.best = 0, 0, -np.inf
         self.trace: list[tuple[int, float, float]] = []

@@ -79,15 +79,8 @@ def figure_1a(rates: pd.DataFrame, responses: pd.DataFrame) -> str:
             height = 1.0 if top else float(responses[column].max())
             lines.insert(0, upright(float(rates["suggested"].iloc[0]), height, "suggested rate"))
             panels.append((label, panel(lines, "learning rate", label, top=top)))
-    return (
-        sheet(
-            "Adam on the residual network: Z beside the training loss; dots: chosen rates",
-            panels,
-            tasks,
-        )
-        if panels
-        else ""
-    )
+    title = "Adam on the residual network: Z beside the training loss; dots: chosen rates"
+    return sheet(title, panels, tasks) if panels else ""
 
 
 def figure_1b(responses: pd.DataFrame) -> str:

@@ -140,10 +140,8 @@ class Data:
                 x, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
             )
             labels[part] = torch.from_numpy(classes[order])
-        mean, std = (
-            images["train"].mean((0, 2, 3), keepdim=True),
-            images["train"].std((0, 2, 3), keepdim=True),
-        )
+        mean = images["train"].mean((0, 2, 3), keepdim=True)
+        std = images["train"].std((0, 2, 3), keepdim=True)
         normal = {
             part: ((x - mean) / std.clamp_min(1e-3)).contiguous() for part, x in images.items()
         }
@@ -219,10 +217,8 @@ class Fleet:
         self.body = body(self.trials[0].name, len(self.trials))
         self.joint: list[Tensor] = []
         pieces = [list(t.network.children()) for t in self.trials]
-        bodies, heads = (
-            [nn.Sequential(*p[:-1]) for p in pieces],
-            [list(p[-1].parameters()) for p in pieces],
-        )
+        bodies = [nn.Sequential(*p[:-1]) for p in pieces]
+        heads = [list(p[-1].parameters()) for p in pieces]
         for joint, *own in zip(
             *(chain(b.parameters(), b.buffers()) for b in (self.body, *bodies)), strict=True
         ):

@@ -55,10 +55,10 @@ from papers.autohyper.runs import (
     SHOWN,
     Cell,
     Runs,
+    as_kept,
     choices,
     make,
     missing,
-    plain,
     rounded,
     starts,
     together,
@@ -82,7 +82,7 @@ def searches(runs: Runs, cells: Sequence[Cell]) -> tuple[Rows, Rows]:
         if decision.chosen is None:
             continue
         where = {**asdict(cell), "variant": variant}
-        trained = [have[plain(rate)] for rate in decision.trained]
+        trained = [have[as_kept(rate)] for rate in decision.trained]
         at = min(trained, key=lambda r: abs(math.log(r["rate"] / decision.chosen)))
         facts = {
             "chosen": decision.chosen,

@@ -218,10 +218,8 @@ def compare(steps: pd.DataFrame, budget: int) -> tuple[Comparison, int]:
 def tests_of(comparison: Comparison, budget: int, tasks: int) -> pd.DataFrame:
     """The pairs of a comparison as rows, with the Friedman test beside them."""
     pairs = comparison.pairs.assign(budget=budget, tasks=tasks, friedman_p=comparison.p)
-    pairs["rank_a"], pairs["rank_b"] = (
-        pairs["a"].map(comparison.ranks),
-        pairs["b"].map(comparison.ranks),
-    )
+    pairs["rank_a"] = pairs["a"].map(comparison.ranks)
+    pairs["rank_b"] = pairs["b"].map(comparison.ranks)
     return pairs
 
 

@@ -36,10 +36,8 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     given = parser.parse_args()
     rng = np.random.default_rng(0)
-    meta, again = (
-        full_grid(MetaDataset.load(given.meta)),
-        full_grid(MetaDataset.load(given.again), seed=1),
-    )
+    meta = full_grid(MetaDataset.load(given.meta))
+    again = full_grid(MetaDataset.load(given.again), seed=1)
     truth = dict(zip(meta.tasks, best_over_seeds(meta), strict=True))  # (n,) by task
     sigma = seeds(meta, again, truth)
 

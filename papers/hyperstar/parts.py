@@ -23,7 +23,7 @@ from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.baselines import TaskAgnostic
 from foretune.recommenders.hyperstar.recommender import HyperSTAR
-from foretune.recommenders.hyperstar.training import Recipe
+from foretune.recommenders.hyperstar.training import NetworkRecipe
 from foretune.recommenders.past import best_over_seeds
 from foretune.tasks.task import Task
 
@@ -57,7 +57,7 @@ class Changed(HyperSTAR):
         super().__init__(members=1, similarity=False, adversarial=False, **options)
         self.changes = changes
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> NetworkRecipe:
         return replace(super().recipe(), **self.changes)
 
 

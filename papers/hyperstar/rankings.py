@@ -172,7 +172,7 @@ def order_of(name: str, scores: np.ndarray, training: int) -> np.ndarray:
 
 
 def judged(
-    table: RankingTable, found: Mapping[str, Mapping[str, np.ndarray]]
+    table: RankingTable, collected: Mapping[str, Mapping[str, np.ndarray]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """By recommender and task, means over trials of the three figures and of the regrets.
 
@@ -180,7 +180,7 @@ def judged(
     """
     rows, curves = [], []
     k = min(10, len(table.meta))
-    for name, by_task in found.items():
+    for name, by_task in collected.items():
         for task in table.meta.tasks:
             truth, scores = table.truth[task], by_task[task]
             rows.append(
@@ -236,10 +236,8 @@ def write(table: RankingTable, reports: Path) -> pd.DataFrame:
     if BASELINE in found:
         gap = by_task.pivot(index="task", columns="recommender", values="AP@10")
         gap = gap.sub(gap[BASELINE], axis=0)
-        summary[f"over {BASELINE}"], summary[f"over {BASELINE} se"] = (
-            gap.mean().round(4),
-            gap.sem().round(4),
-        )
+        summary[f"over {BASELINE}"] = gap.mean().round(4)
+        summary[f"over {BASELINE} se"] = gap.sem().round(4)
     reports = folder_of(reports, table.leave)
     folder = reports / "rankings"
     ids = np.asarray(table.meta.config_ids, dtype=np.int32)

@@ -216,11 +216,10 @@ def run_method(
     about = path.with_suffix(".json")
     want = {"fingerprint": fingerprint(grid, plan, how, rankings, leave)}
     fresh = not (path.is_file() and about.is_file() and json.loads(about.read_text()) == want)
-    have = (
-        pd.DataFrame(columns=[*RUN, "spent", "normalized_regret"])
-        if fresh
-        else pd.read_parquet(path)
-    )
+    if fresh:
+        have = pd.DataFrame(columns=[*RUN, "spent", "normalized_regret"])
+    else:
+        have = pd.read_parquet(path)
     past, repetitions = past_of(grid, leave), plan.repetitions if how.random else 1
     for task in grid.tasks:
         rows = []

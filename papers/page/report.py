@@ -119,9 +119,10 @@ def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.Data
         if path.name in SHOWN:
             continue
         try:
-            tables[path.stem] = (
-                pd.read_csv(path) if path.suffix == ".csv" else _flat(json.loads(path.read_text()))
-            )
+            if path.suffix == ".csv":
+                tables[path.stem] = pd.read_csv(path)
+            else:
+                tables[path.stem] = _flat(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise BadInput(f"{path} cannot be read: {error}") from error
     return sections, tables
@@ -180,9 +181,8 @@ def reaches(steps: pd.DataFrame) -> pd.Series:
 def regret_chart(section: Section, column: str = "normalized_regret") -> str:
     """Mean of `column` against epochs spent, on log axes, with a band of one standard error."""
     ends = section.steps.groupby(["method", "task", "seed"])["spent"].max()
-    reach = ends.groupby(
-        "method"
-    ).min()  # beyond its shortest run a method's mean would be over other tasks than before
+    # beyond its shortest run a method's mean would be over other tasks than before
+    reach = ends.groupby("method").min()
     most = int(ends.max())
     budgets = sorted(
         {round(v) for v in np.geomspace(1, most, POINTS)}

@@ -84,32 +84,28 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
     shipped = None
     if not (folder / "about.json").exists():
         shipped = saved.shipped_for(meta, folder.resolve().parent / "meta" / "light")
-    found = saved.would_have_saved(meta, args.budget, method=name, shipped=shipped)
-    beside = (
-        f", and the {found.shipped} tasks of the shipped table that tune learns from"
-        if found.shipped
-        else ""
-    )
+    savings = saved.would_have_saved(meta, args.budget, method=name, shipped=shipped)
     others = "the other studies" if shipped is not None else "the other tasks"
-    print(f"history: {others}{beside}")
-    width = max(4, *map(len, found.by_task))
+    if savings.shipped:
+        others += f", and the {savings.shipped} tasks of the shipped table that tune learns from"
+    print(f"history: {others}")
+    width = max(4, *map(len, savings.by_task))
     print(f"{'task':<{width}}  epochs saved  of at most  choosing among")
-    for task, value in sorted(found.by_task.items(), key=lambda item: -item[1]):
-        trained = f"{found.configurations[task]} that it trained"
-        print(f"{task:<{width}}  {value:>+12.1f}  {found.budgets[task]:>10}  {trained}")
-    print(f"\n{found.sentence}")
+    for task, value in sorted(savings.by_task.items(), key=lambda item: -item[1]):
+        trained = f"{savings.configurations[task]} that it trained"
+        print(f"{task:<{width}}  {value:>+12.1f}  {savings.budgets[task]:>10}  {trained}")
+    print(f"\n{savings.sentence}")
     if args.out is not None:
         facts = {
-            "by_task": dict(found.by_task),
-            "mean": found.mean,
-            "low": found.low,
-            "high": found.high,
-        }
-        facts |= {"budgets": dict(found.budgets), "configurations": dict(found.configurations)}
-        facts |= {
-            "with_history": found.with_history,
-            "without": found.without,
-            "shipped_tasks": found.shipped,
+            "by_task": dict(savings.by_task),
+            "mean": savings.mean,
+            "low": savings.low,
+            "high": savings.high,
+            "budgets": dict(savings.budgets),
+            "configurations": dict(savings.configurations),
+            "with_history": savings.with_history,
+            "without": savings.without,
+            "shipped_tasks": savings.shipped,
         }
         write_atomic(args.out, json.dumps(facts, indent=1))
     return 0

@@ -54,7 +54,7 @@ def one_run(
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread_each() -> Iterator[None]:
     """Processes started meanwhile use one thread each.
 
     Runs are parallel already, and it must be set before numpy or torch load in the worker.
@@ -110,7 +110,7 @@ def run_all(
                     jobs_left.append((str(folder), name, task, seed, budget, past, own))
     fresh: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
     if jobs_left:
-        with one_thread(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        with one_thread_each(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             futures = {pool.submit(one_run, *job): job for job in jobs_left}
             for k, future in enumerate(as_completed(futures), 1):
                 fresh[futures[future][1]] += future.result()

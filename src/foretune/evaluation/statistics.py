@@ -31,12 +31,8 @@ def blocks(
 
     Raises `BadInput` for incomplete blocks.
     """
-    table = (
-        regret_at(steps, [budget], column, nothing)[budget]
-        .groupby(["task", "method"])
-        .mean()
-        .unstack("method")
-    )
+    values = regret_at(steps, [budget], column, nothing)[budget]
+    table = values.groupby(["task", "method"]).mean().unstack("method")
     missing = np.argwhere(table.isna().to_numpy())
     if len(missing):
         task, method = table.index[missing[0][0]], table.columns[missing[0][1]]

@@ -89,9 +89,9 @@ def shipped_for(meta: MetaDataset, folder: Path) -> MetaDataset | None:
     if not (folder / "about.json").is_file():
         return None
     shipped = MetaDataset.load(folder)
-    return (
-        shipped if joinable(shipped, meta) and settings_of(shipped) == settings_of(meta) else None
-    )
+    if not joinable(shipped, meta) or settings_of(shipped) != settings_of(meta):
+        return None
+    return shipped
 
 
 def incumbents(

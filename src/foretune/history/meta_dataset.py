@@ -85,11 +85,10 @@ class MetaDataset:
         """
         import pandas as pd
 
-        frame = (
-            rows
-            if isinstance(rows, pd.DataFrame)
-            else pd.DataFrame(rows, columns=None if len(rows) else [*KEYS, metric])
-        )
+        if isinstance(rows, pd.DataFrame):
+            frame = rows
+        else:
+            frame = pd.DataFrame(rows, columns=None if len(rows) else [*KEYS, metric])
         return cls(
             space,
             list(configs),
@@ -275,11 +274,9 @@ class MetaDataset:
                     f"{', '.join(c for c in self.rows.columns if c not in KEYS)}"
                 )
             n, epochs = len(self.configs), self.max_epoch
-            curves, start, failed = (
-                np.full((n, epochs), np.nan),
-                np.full(n, np.nan),
-                np.zeros((n, epochs), dtype=bool),
-            )
+            curves = np.full((n, epochs), np.nan)
+            start = np.full(n, np.nan)
+            failed = np.zeros((n, epochs), dtype=bool)
             part = self.rows.rows(task, seed)
             epoch = self.rows.columns["epoch"][part].astype(int)
             place = self._place_of(self.rows.columns["config_id"][part])

@@ -18,7 +18,6 @@ Inactive hyperparameters have zeros in their own columns.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
@@ -262,17 +261,10 @@ class Space:
                         f"{'one of ' if len(p.options) > 1 else ''}{', '.join(map(str, p.options))}"
                     )
                 continue
-            number = (
-                isinstance(value, (int, float, np.number))
-                and not isinstance(value, bool)
-                and math.isfinite(value)
-            )
+            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
             slack = 1e-9 * max(abs(p.lower), abs(p.upper))
-            if (
-                not number
-                or not p.lower - slack <= value <= p.upper + slack
-                or (p.integer and value != round(value))
-            ):
+            inside = number and p.lower - slack <= value <= p.upper + slack  # no NaN is
+            if not inside or (p.integer and value != round(value)):
                 kind = "a whole number" if p.integer else "a number"
                 raise BadInput(f"{name}={value!r} must be {kind} from {p.lower:g} to {p.upper:g}")
         expected = self.completed(config, {})

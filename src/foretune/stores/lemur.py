@@ -69,10 +69,8 @@ def as_config(model: str, trial: dict[str, Any]) -> Config:
 
 def space(configs: list[Config]) -> Space:
     """The space of these trials: models and transforms seen, dropout where the model has it."""
-    models, transforms = (
-        sorted({c["model"] for c in configs}),
-        sorted({c["transform"] for c in configs}),
-    )
+    models = sorted({c["model"] for c in configs})
+    transforms = sorted({c["transform"] for c in configs})
     with_dropout = sorted({c["model"] for c in configs if "dropout" in c})
     out = ConfigurationSpace(name="LEMUR")
     model = Categorical("model", models)

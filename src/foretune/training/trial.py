@@ -35,6 +35,7 @@ from torch.nn import functional as F
 
 from foretune.errors import BadInput
 from foretune.space.space import Space
+from foretune.study.outcome import Row
 from foretune.tasks.task import Task
 from foretune.training import checkpoints, networks, optimizers
 from foretune.training.activations import VIEWS, Activations, Part, shared
@@ -56,7 +57,6 @@ __all__ = [
     "train",
 ]
 
-Row = dict[str, Any]
 EVALUATION_BATCH = 256
 DRAWS = 50  # of a space, to see whether the trainer understands it
 

@@ -100,13 +100,9 @@ class Views:
 def study_view(study: Study, uid: str, stopped: bool) -> RunView:
     """The parent run: incumbent against epochs spent."""
     plan, found, past = study.plan, study.incumbent, study.past
-    status = (
-        "finished"
-        if study.done and not study.pending.any()
-        else "stopped"
-        if stopped
-        else "training"
-    )
+    status = "stopped" if stopped else "training"
+    if study.done and not study.pending.any():
+        status = "finished"
     params = {
         "method": plan.method,
         "seed": plan.seed,

@@ -103,11 +103,9 @@ class Tracker:
         """The command that shows what was logged."""
         if self.uri.startswith("http"):
             return f"{_shown(sys.executable)} -m webbrowser {self.uri}"
-        mlflow = (
-            "mlflow"
-            if shutil.which("mlflow")
-            else _shown(str(Path(sys.executable).parent / "mlflow"))
-        )
+        mlflow = "mlflow"
+        if not shutil.which(mlflow):
+            mlflow = _shown(str(Path(sys.executable).parent / "mlflow"))
         return f"{mlflow} ui --workers 1 --backend-store-uri {self.uri}"
 
     def sync(self, study: Study, *, stopped: bool = False) -> bool:
@@ -259,13 +257,10 @@ class Tracker:
         """The study's views, by an identity in its folder that later processes find too."""
         if study not in self._views:
             path = study.folder / "mlflow.json" if study.folder else None
-            found = (
-                re.search(r'"study": "([0-9a-f]{32})"', path.read_text())
-                if path and path.exists()
-                else None
-            )
-            uid = found[1] if found else uuid.uuid4().hex
-            if path and not found:
+            text = path.read_text() if path and path.exists() else ""
+            kept = re.search(r'"study": "([0-9a-f]{32})"', text)
+            uid = kept[1] if kept else uuid.uuid4().hex
+            if path and not kept:
                 write_json(path, {"study": uid})
             self._views[study] = Views(uid)
         return self._views[study]
@@ -364,11 +359,9 @@ class Tracker:
         if name not in self._experiments:
             found = client.get_experiment_by_name(name)
             if found is None:
-                place = (
-                    (ARTIFACTS / re.sub(r"[^\w.-]+", "_", name)).absolute().as_uri()
-                    if self.uri.startswith("sqlite")
-                    else None
-                )
+                place = None
+                if self.uri.startswith("sqlite"):
+                    place = (ARTIFACTS / re.sub(r"[^\w.-]+", "_", name)).absolute().as_uri()
                 tags = {
                     # or the UI takes it for a language model's
                     "mlflow.experimentKind": "custom_model_development",

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foretune.recommenders.hyperstar.training import Lesson, Recipe, Trained, folds_of
+from foretune.recommenders.hyperstar.training import Lesson, NetworkRecipe, Trained, folds_of
 
 CHECKPOINTS = (10, 20, 40)  # and the recipe's `steps`
 DRAWS = 10  # image batches of a held-out task, B_img
@@ -45,7 +45,7 @@ def batches(pooled: Tensor, images: int, seed: int) -> Tensor:
     return pooled[torch.from_numpy(rows)]
 
 
-def choose(lesson: Lesson, recipe: Recipe, pooled: Sequence[Tensor], seed: int) -> Choice:
+def choose(lesson: Lesson, recipe: NetworkRecipe, pooled: Sequence[Tensor], seed: int) -> Choice:
     """The choice for `lesson`, whose images went through the untrained tail as `pooled`.
 
     The tail stays frozen here.
@@ -73,11 +73,9 @@ def choose(lesson: Lesson, recipe: Recipe, pooled: Sequence[Tensor], seed: int) 
     found = []
     for count, rows in zip(steps, said, strict=True):
         r = np.stack(rows)
-        slope = (
-            float(np.clip((r * e).sum() / max((r * r).sum(), 1e-12), 0.0, 1.0))
-            if recipe.residual
-            else 1.0
-        )
+        slope = 1.0
+        if recipe.residual:
+            slope = float(np.clip((r * e).sum() / max((r * r).sum(), 1e-12), 0.0, 1.0))
         found.append(
             Choice(count, slope, float(((e - slope * r) ** 2).mean()), float((e**2).mean()))
         )

@@ -21,7 +21,7 @@ from foretune.recommenders.base import Arrays, Recommender
 from foretune.recommenders.encoding import encoded
 from foretune.recommenders.hyperstar.choice import Choice, batches, choose
 from foretune.recommenders.hyperstar.network import HyperSTARNetwork
-from foretune.recommenders.hyperstar.training import Lesson, Recipe, Trained, base_scores
+from foretune.recommenders.hyperstar.training import Lesson, NetworkRecipe, Trained, base_scores
 from foretune.recommenders.past import equal_shares, support_of, weights_of
 from foretune.recommenders.ranking import Ranking, in_unit
 from foretune.recommenders.trunk import kept_activations, trunk
@@ -67,9 +67,9 @@ class JointPredictor(Recommender):
         # of the networks whose trunk's tail was trained, as they are saved
         self.tails: list[Arrays] = []
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> NetworkRecipe:
         """How the networks are trained."""
-        return Recipe(
+        return NetworkRecipe(
             residual=self.options["residual"], inner=self.options["inner"], images=self.images
         )
 
@@ -255,9 +255,9 @@ class HyperSTAR(JointPredictor):
         "pool": 384,
     }
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> NetworkRecipe:
         """With the regularisers that the options switch on."""
-        return Recipe(
+        return NetworkRecipe(
             residual=self.options["residual"],
             inner=self.options["inner"],
             images=self.images,

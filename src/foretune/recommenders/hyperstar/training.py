@@ -37,7 +37,7 @@ from foretune.recommenders.hyperstar.network import (
 
 
 @dataclass(frozen=True)
-class Recipe:
+class NetworkRecipe:
     """How a network is trained.
 
     `alpha`, `beta`: weights of the similarity and adversarial losses, 0 = off; `window`: L batches
@@ -158,7 +158,7 @@ class Trained:
     """A network in training: `step` is Algorithm 1's inner loop for all tasks at once."""
 
     lesson: Lesson
-    recipe: Recipe
+    recipe: NetworkRecipe
     seed: int
     network: HyperSTARNetwork = field(init=False)
 
@@ -182,11 +182,7 @@ class Trained:
             )
             self.discriminator = Discriminator(recipe.width)
         with torch.no_grad():
-            self.frozen = (
-                list(lesson.pooled)
-                if lesson.pooled
-                else [self.network.pooled(a) for a in lesson.activations]
-            )
+            self.frozen = list(lesson.pooled or map(self.network.pooled, lesson.activations))
             every = torch.cat(self.frozen)
             self.network.centre.copy_(every.mean(dim=0))
             spread = every.std(dim=0, correction=0)
@@ -235,15 +231,15 @@ class Trained:
         count = len(self.target)
         tasks = list(range(count))
         if tail and count > recipe.tail_tasks:
-            tasks = sorted(
-                self.batches.rng.choice(count, recipe.tail_tasks, replace=False).tolist()
-            )
+            chosen_tasks = self.batches.rng.choice(count, recipe.tail_tasks, replace=False)
+            tasks = sorted(chosen_tasks.tolist())
         drawn = self.batches.draw(tasks)
         read = self.lesson.activations if tail else self.frozen
         rows = [read[task][chosen] for task, chosen in zip(tasks, drawn, strict=True)]
-        pooled = (
-            net.pooled(torch.cat(rows)).unflatten(0, (len(rows), -1)) if tail else torch.stack(rows)
-        )
+        if tail:
+            pooled = net.pooled(torch.cat(rows)).unflatten(0, (len(rows), -1))
+        else:
+            pooled = torch.stack(rows)
         net.train()
         if net.tail is not None:
             net.tail.eval()

@@ -89,14 +89,8 @@ class SiameseNearest(Recommender):
         )
         if target not in TARGETS:
             raise BadInput(f"target={target!r} must be one of {', '.join(TARGETS)}")
-        for option, least in (
-            ("k", 1),
-            ("tau", 1),
-            ("beta", 1),
-            ("group", 2),
-            ("iterations", 1),
-            ("draws", 1),
-        ):
+        for option in ("k", "tau", "beta", "group", "iterations", "draws"):
+            least = 2 if option == "group" else 1
             if self.options[option] < least:
                 raise BadInput(f"{option}={self.options[option]} must be at least {least}")
         if size % 8:

@@ -180,23 +180,21 @@ def chest_xray(causes: bool) -> Reader:
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
         rows, groups = [], []
         for name in sorted(_opened(archive).namelist()):
-            found = re.fullmatch(
+            match = re.fullmatch(
                 r"sofiimg/datasets/pneumonia/\w+/(NORMAL|PNEUMONIA)/(.+)\.jpeg", name
             )
-            if found is None:
+            if match is None:
                 continue
-            cause = re.search(r"bacteria|virus", found[2])
-            if found[1] == "NORMAL":
-                label, patient = "normal", re.sub(r".*(IM-\d+).*", r"\1", found[2])
+            cause = re.search(r"bacteria|virus", match[2])
+            if match[1] == "NORMAL":
+                label, patient = "normal", re.sub(r".*(IM-\d+).*", r"\1", match[2])
             else:
-                label, patient = (
-                    (cause[0] if causes and cause else "pneumonia"),
-                    found[2].split("_")[0],
-                )
+                label = cause[0] if causes and cause else "pneumonia"
+                patient = match[2].split("_")[0]
             if label == "pneumonia" and causes:
                 continue  # a cause is not recorded for this one
             rows.append((name, label))
-            groups.append(f"{found[1]} {patient}")
+            groups.append(f"{match[1]} {patient}")
         return files(_opened(archive), rows, size, groups)
 
     return read
