@@ -1,13 +1,6 @@
-"""What a study can learn from: the shipped meta-dataset and the user's studies, joined.
+"""Meta-datasets of one space, metric and length as one, and when two can stand side by side."""
 
-A study's folder holds the four files of a meta-dataset, so that nothing is copied or converted:
-what was trained is history as soon as its first epochs are written. Studies of the same images are
-one past task, with the trials of all of them.
-"""
-
-import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -101,50 +94,6 @@ def stack(tables: Sequence[CurveTable], metric: str) -> CurveTable:
     return CurveTable(tuple(names), task[keep], {c: v[keep] for c, v in columns.items()})
 
 
-def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list[MetaDataset]:
-    """The trained studies under `folder` and the baselines inside them, oldest first.
-
-    There is one meta-dataset for each set of images.
-
-    With `settings`, only those trained with the same. A study that cannot be read is passed over:
-    history must not stop a new study (`foretune doctor` names it).
-    """
-    by_kind: dict[str, list[MetaDataset]] = {}
-    tops = sorted(folder.glob("*/study.json"), key=lambda f: (f.stat().st_mtime, f.parent.name))
-    for file in [
-        f for top in tops for f in (top, *sorted(top.parent.glob("compare-*/study.json")))
-    ]:
-        try:
-            plan = json.loads(file.read_text())
-            study, notes = MetaDataset.load(file.parent), plan["notes"]
-            images = str(notes.get("task_hash") or plan["task"])
-            trained = learning_settings(notes.get("settings") or {})
-        except (BadInput, OSError, ValueError, KeyError, TypeError, AttributeError):
-            continue
-        if settings is not None and trained != learning_settings(settings):
-            continue
-        known = by_kind.setdefault(repr((images, *kind_of(study, trained))), [])
-        task = known[0].tasks[0] if known else PREFIX + file.parent.relative_to(folder).as_posix()
-        about = {
-            **study.about,
-            "tasks": [task],
-            "hashes": {task: notes.get("task_hash")},
-            "sources": {task: task},
-        }
-        rows = CurveTable((task,), np.zeros(len(study.rows), dtype=int), study.rows.columns)
-        part = MetaDataset(
-            study.space, study.config_ids, study.configs, rows, {**about, "settings": trained}
-        )
-        known.append(part)
-    return [join(studies, studies[0].name) for studies in by_kind.values()]
-
-
-def kind_of(study: MetaDataset, settings: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What studies that can be joined agree on, with `settings` those that they were trained by."""
-    facts = (getattr(study, fact) for fact in SHARED_FACTS)
-    return sorted(settings.items()), study.space.names, *facts
-
-
 def learning_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that change what a trial learns."""
     return {k: v for k, v in settings.items() if k not in MACHINE_SETTINGS}
@@ -152,46 +101,7 @@ def learning_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def joinable(one: MetaDataset, other: MetaDataset) -> bool:
     """Whether two tables can be joined."""
-    same = all(getattr(one, fact) == getattr(other, fact) for fact in SHARED_FACTS)
-    return same and one.space.names == other.space.names
-
-
-def with_own_studies(
-    past: MetaDataset | None, folder: Path, settings: Mapping[str, Any]
-) -> MetaDataset | None:
-    """`past` and, after it, the user's own studies of the same settings that can stand beside it.
-
-    Without `past`, these alone (None: there are none).
-    """
-    parts = [] if past is None else [past]
-    for study in own_studies(folder, settings):
-        if not parts or joinable(study, parts[0]):
-            parts.append(study)
-    return join(parts, parts[0].name) if len(parts) > 1 else parts[0] if parts else None
-
-
-def read_history(folder: Path | str) -> MetaDataset:
-    """The meta-dataset of a folder: its own, or that of the studies in it.
-
-    Of studies it is the largest group that can stand side by side. Raises `BadInput` for anything
-    else.
-    """
-    folder = Path(folder)
-    is_table = (folder / "about.json").exists() or (folder / "curves.parquet").exists()
-    if is_table or not folder.is_dir():
-        return MetaDataset.load(folder)
-    studies = own_studies(folder)
-    if not studies:
-        if folder.name != "studies":
-            return MetaDataset.load(folder)  # says what is missing
-        raise BadInput(
-            f"{folder} holds no study that was trained; start one with: foretune tune IMAGES"
-        )
-    groups: dict[str, list[MetaDataset]] = {}
-    for study in studies:
-        groups.setdefault(repr(kind_of(study, study.about["settings"])), []).append(study)
-    largest = max(groups.values(), key=len)
-    name = folder.name
-    if len(groups) > 1:
-        name += f" ({len(largest)} of {len(studies)} tasks: the others have other settings)"
-    return join(largest, name)
+    return (
+        all(getattr(one, what) == getattr(other, what) for what in SHARED_FACTS)
+        and one.space.names == other.space.names
+    )

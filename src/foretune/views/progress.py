@@ -8,25 +8,7 @@ from typing import Any, TextIO
 
 from foretune.errors import plural
 from foretune.study.study import Study
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def describe(config: dict[str, Any]) -> str:
-    """A configuration on one line, names in full (`summary.describe` cuts them short)."""
-    return ", ".join(
-        f"{name} {f'{value:.3g}' if isinstance(value, float) else value}"
-        for name, value in config.items()
-    )
+from foretune.views.summary import duration
 
 
 class Progress:

@@ -42,6 +42,7 @@ from foretune.views.importance import Importance, importance
 from foretune.views.summary import (
     best_value,
     describe,
+    duration,
     incumbent_trace,
     is_share,
     number,
@@ -127,7 +128,7 @@ def tiles(
         config_id, epoch, value = study.incumbent
         best, remark = value * sign, f"configuration {config_id}, epoch {epoch}"
     out = [(f"best {metric}", score(metric, best), remark)]
-    test = extras.get("test_accuracy", study.plan.notes.get("test_accuracy"))
+    test = extras.get("test_accuracy", study.plan.notes.test_accuracy)
     if test is not None:
         out.append(
             ("test accuracy", score("accuracy", test), "of that configuration, measured once")
@@ -139,7 +140,7 @@ def tiles(
             lead = sign * (best - value)
             word = "better" if lead >= 0 else "worse"
             remark += f"; this study is {gap(metric, abs(lead))} {word}"
-        other_test = other.plan.notes.get("test_accuracy")
+        other_test = other.plan.notes.test_accuracy
         if other_test is not None:
             remark += f"; test {score('accuracy', other_test)}"
         out.append((name, score(metric, value), remark))
@@ -345,16 +346,9 @@ def plain_cost(study: Study) -> dict[str, Any]:
         "full": full,
         "spent": study.spent,
         "share": study.spent / full if full else 0.0,
-        "spent_time": rough_duration(spent_seconds) if timed else "",
-        "full_time": rough_duration(full_seconds) if timed else "",
+        "spent_time": duration(spent_seconds) if timed else "",
+        "full_time": duration(full_seconds) if timed else "",
     }
-
-
-def rough_duration(seconds: float) -> str:
-    """Seconds for people: 45 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def bars(shares: Mapping[str, float]) -> list[tuple[str, float, str]]:
@@ -403,14 +397,14 @@ def _facts(study: Study, extra: Mapping[str, Any]) -> list[tuple[str, str]]:
         "configurations known": len(study.configs),
     }
     if study.elapsed:
-        facts["time the study ran"] = rough_duration(study.elapsed)
+        facts["time the study ran"] = duration(study.elapsed)
     decisions = [float(s.get("seconds") or 0.0) for s in study.steps]
     if decisions:
         facts["time of a decision"] = (
             f"{1000 * float(np.median(decisions)):.3g} ms in the middle, "
             f"{1000 * max(decisions):.3g} ms at most"
         )
-    facts |= {k: number(v) for k, v in (plan.notes.get("settings") or {}).items()}
+    facts |= {k: number(v) for k, v in plan.notes.settings.items()}
     return [(k, number(v)) for k, v in {**facts, **extra}.items()]
 
 
