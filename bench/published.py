@@ -5,8 +5,8 @@ Mean normalized regret after 1, 2, 5 and 10 full trainings, its error over tasks
     python bench/published.py [--traces data/reports/traces] [--peers data/reports/at2]
         [--out data/reports/published]
 
-Steps are made by `python -m foretune.evaluation.benchmark` and `python -m papers.dyhpo.field --run`,
-TPE's rows (`tpe_TABLE.csv`) by
+Steps are made by `python -m foretune.evaluation.benchmark` and
+`python -m papers.dyhpo.field --run`, TPE's rows (`tpe_TABLE.csv`) by
 
     python bench/run.py --peers optuna --methods "" --table FOLDER --tasks 25 --budget EPOCHS
         --out FILE

@@ -5,9 +5,9 @@ A meta-dataset whose curves hold Z, and forecasts with and without it.
     python -m papers.autohyper.rank_forecast [--runs data/reports/autohyper/runs.jsonl]
         [--meta data/meta/spectral] [--out data/reports/autohyper]
 
-The meta-dataset is made of the long runs of `papers.autohyper.runs`: networks x optimizers x learning
-rates on embedded tasks, 15 epochs from random weights, with `zero_share` beside the validation
-accuracy and the training loss of every epoch.
+The meta-dataset is made of the long runs of `papers.autohyper.runs`: networks x optimizers x
+learning rates on embedded tasks, 15 epochs from random weights, with `zero_share` beside the
+validation accuracy and the training loss of every epoch.
 
 A forecast: from the first k epochs of a configuration on a task whose other curves are unknown, its
 accuracy after the last epoch. What a forecaster knows is the configuration (network and optimizer

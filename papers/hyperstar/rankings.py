@@ -11,8 +11,8 @@ Ablations of HyperSTAR share the choice of steps and strength that the plain one
 
 What is done is kept in `.cache/rankings` by recommender and past: a run that was cut short goes on
 where it stopped, and `--minutes` ends one early. Kept scores belong to the curves, the images, the
-plan, and the recommender's code (`foretune.pipeline.digests`). Where there is no such cache, as in a
-fresh clone, a recommender's scores are taken from the tables themselves if `rankings/about.json`
+plan, and the recommender's code (`foretune.pipeline.digests`). Where there is no such cache, as in
+a fresh clone, a recommender's scores are taken from the tables themselves if `rankings/about.json`
 says that they were made so. `--compare N` does it also for scores that other code made, if those of
 N of the recommender's folds, drawn by chance, are equal when they are made again.
 
@@ -101,8 +101,9 @@ class RankingTable:
         self.key = f"{content_hash(self.meta)}{images}{plan}{self.leave}"
 
     def fingerprint(self, name: str) -> str:
-        """What decides a recommender's scores: the curves, the images, the plan, and the code, that
-        of the variant whose choice it shares included.
+        """What decides a recommender's scores: curves, images, plan, and code.
+
+        The code of the variant whose choice it shares is included.
         """
         names = tuple(filter(None, (name, entry(name).choice_of)))
         code = digest_of(RUNS, names=names)
@@ -171,8 +172,9 @@ class RankingTable:
 def ranked(
     table: RankingTable, name: str, fold: Fold, options: Mapping[str, float]
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Fit `name` with `options` on the fold's past and rank the held-out tasks in all trials:
-    scores (trials, n) by task, and what it chose by itself.
+    """Fit `name` with `options` on the fold's past and rank the held-out tasks in all trials.
+
+    Returns scores (trials, n) by task, and what it chose by itself.
     """
     past, plan = table.meta.select(fold.past), table.plan
     fitted: list[Recommender] = []
@@ -195,8 +197,10 @@ def ranked(
 def take_up(
     table: RankingTable, reports: Path, compare: int = 0, say: Callable[[str], None] = print
 ) -> dict[str, str]:
-    """Put into the work folder the scores of `reports` that are still valid and not there: how many
-    folds were compared, by recommender, where other code made the scores (see the module).
+    """Put into the work folder the scores of `reports` that are valid and not there yet.
+
+    Returns how many folds were compared, by recommender, where other code made the scores (see the
+    module).
     """
     folder, said = folder_of(reports, table.leave), {}
     about = folder / "rankings" / ABOUT
@@ -230,8 +234,9 @@ def take_up(
 
 
 def scores_of(written: pd.DataFrame, table: RankingTable) -> dict[str, np.ndarray] | None:
-    """A recommender's rows of the table as scores (trials, n) by task; None where they are not
-    those of this table's tasks, configurations and trials.
+    """A recommender's rows of the table as scores (trials, n) by task.
+
+    None where they are not those of this table's tasks, configurations and trials.
     """
     out = {}
     for task in table.meta.tasks:
@@ -246,8 +251,9 @@ def scores_of(written: pd.DataFrame, table: RankingTable) -> dict[str, np.ndarra
 
 
 def differing(table: RankingTable, name: str, scores: Mapping[str, np.ndarray], count: int) -> str:
-    """Make `count` of a recommender's folds again; the first task whose scores are others, in
-    words, empty where there is none.
+    """Make `count` of a recommender's folds again; the first task with other scores, in words.
+
+    Empty where there is none.
     """
     rng = np.random.default_rng(int(table.fingerprint(name)[:16], 16))
     with tempfile.TemporaryDirectory() as folder:

@@ -203,7 +203,8 @@ def replayed(
 
 SUFFIXES = ("", "_tasks", "_curves", "_by_task", "_share")
 # what decides runs
-RUNS = tuple(f"papers.hyperstar.task_aware:{name}" for name in ("run_task", "Method", "Rankings"))
+HERE = "papers.hyperstar.task_aware"
+RUNS = (f"{HERE}:run_task", f"{HERE}:Contender", f"{HERE}:Rankings")
 
 
 def fingerprint(
@@ -213,7 +214,7 @@ def fingerprint(
     rankings: Rankings,
     leave: str = "source",
 ) -> str:
-    """What decides a method's runs: the curves, the budgets, the rankings it reads, and its code."""
+    """What decides a method's runs: curves, budgets, the rankings it reads, and its code."""
     read = rankings.of(how.recommender).to_csv(index=False) if how.recommender else ""
     budgets = (max(plan.budgets), max(plan.large_budgets))
     code = digest_of(*RUNS, names=how.searchers)
@@ -249,8 +250,9 @@ def differing(
     count: int,
     leave: str,
 ) -> str:
-    """Make a method's runs again on `count` pairs of task and eta, drawn by its fingerprint; the
-    first whose lines in the `written` table by task are others, in words.
+    """Make a method's runs again on `count` pairs of task and eta, drawn by its fingerprint.
+
+    Returns the first pair whose lines in the `written` table by task are others, in words.
     """
     how, past = methods(plan)[name], past_of(grid, leave)
     pairs = [

@@ -23,8 +23,9 @@ FLOOR = 1e-4  # of logarithmic axes
 class Figure:
     """A picture of `file`: a line for each value of `line`, `y` against `x`.
 
-    It has a band of `error` (empty: none). `where` is a column and the value that rows must have there, None: a picture for each value;
-    `keep` names the lines to draw, in this order (none: all).
+    It has a band of `error` (empty: none). `where` is a column and the value that rows must have
+    there, None: a picture for each value; `keep` names the lines to draw, in this order (none:
+    all).
     """
 
     file: str

@@ -44,8 +44,9 @@ def full_grid(meta: MetaDataset, seed: int = 0) -> MetaDataset:
 
 
 def content_hash(meta: MetaDataset) -> str:
-    """What a table says, whatever order its rows have: curves by the metric, configurations, and
-    which tasks share a source.
+    """What a table says, whatever order its rows have, as a hash.
+
+    Curves by the metric, configurations, and which tasks share a source.
     """
     rows = meta.table.sort_values(KEYS)[[*KEYS, meta.metric]].to_csv(index=False)
     sources = {task: meta.about.get("sources", {}).get(task, task) for task in meta.tasks}

@@ -1,4 +1,4 @@
-"""What is said about a ranking: what it leans on, what the images change, which past runs back it."""
+"""What is said about a ranking: what it leans on, what images change, which past runs back it."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

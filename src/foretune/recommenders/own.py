@@ -14,7 +14,7 @@ from foretune.files import write_json
 from foretune.history.join import PREFIX, learning_settings
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Recommender
-from foretune.recommenders.past import digest_of
+from foretune.recommenders.past import configs_digest
 from foretune.recommenders.registry import load
 from foretune.shipped import find
 from foretune.training.recipe import Settings
@@ -104,6 +104,6 @@ def belongs(
     return (
         set(past.config_ids) <= set(meta.config_ids)
         and set(past.tasks) - own <= set(meta.tasks)
-        and digest_of(meta, past.config_ids) == past.digest
+        and configs_digest(meta, past.config_ids) == past.digest
         and past.metric == meta.metric
     )

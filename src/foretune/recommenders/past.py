@@ -38,7 +38,7 @@ class Past:
         if not meta.tasks or not len(meta):
             raise BadInput(f"{meta.name} has no past tasks to learn from")
         tasks, config_ids = tuple(meta.tasks), tuple(meta.config_ids)
-        digest = digest_of(meta, config_ids)
+        digest = configs_digest(meta, config_ids)
         return cls(tasks, config_ids, best_over_seeds(meta), meta.metric, meta.sign, digest)
 
     @property
@@ -87,7 +87,7 @@ class Past:
         return np.array(chosen + rest, dtype=int)
 
 
-def digest_of(meta: MetaDataset, config_ids: Sequence[int]) -> str:
+def configs_digest(meta: MetaDataset, config_ids: Sequence[int]) -> str:
     """A hash of the configurations of these ids, in their order.
 
     Equal ids of two tables may mean different things.

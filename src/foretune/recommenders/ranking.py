@@ -1,6 +1,7 @@
 """What a recommender computes for one task: scores of all configurations, and a forecast.
 
-What is said about it to people, and which past runs stand behind it: `foretune.recommenders.explanation`.
+What is said about it to people, and which past runs stand behind it, is
+`foretune.recommenders.explanation`.
 """
 
 from collections.abc import Mapping
@@ -94,8 +95,8 @@ def in_unit(
     `doubt` is the standard deviation of `z`.
 
     A new task's level and range are not in a normalised score; they are taken from the nearest past
-    tasks, and how much a further task may differ from those is part of the spread (`variance_of_new`).
-    Predictions stay inside what past tasks reached.
+    tasks, and how much a further task may differ from those is part of the spread
+    (`variance_of_new`). Predictions stay inside what past tasks reached.
     """
     weight = np.array([nearest.get(task, 0.0) for task in past.tasks])
     weight = weight / weight.sum()

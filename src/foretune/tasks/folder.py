@@ -55,8 +55,8 @@ def _list_folder(root: Path) -> dict[str, list[Path]]:
     if len(folders) < 2:
         content = f"has {len(folders)} {plural('class folder', len(folders))}"
         raise BadInput(
-            f"{root}: {content if entries else 'is empty'}; a task is a folder with one folder of images per class, and at "
-            "least 2 of them"
+            f"{root}: {content if entries else 'is empty'}; a task is a folder with one folder of "
+            "images per class, and at least 2 of them"
         )
     listing: dict[str, list[Path]] = {}
     for folder in folders:
