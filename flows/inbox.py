@@ -76,7 +76,7 @@ def inbox(
             return []
         while True:
             for entry in box.dropped():
-                print(f"taken: {box.take(entry, asked).dropped}")
+                print(f"taken: {box.take(entry, asked).name}")
             jobs = [job for job in box.jobs() if job.id not in trouble]
             if not jobs:
                 break
@@ -84,11 +84,11 @@ def inbox(
             try:
                 told = work(box, job, data, tracking)
                 finished.append(job.id)
-                print(f"done: {job.dropped}; {box.finish(job, told)}")
+                print(f"done: {job.name}; {box.finish(job, told)}")
             except BadInput as error:
                 print(f"set aside: {error}; {box.set_aside(job, str(error))}")
             except MACHINE as error:
-                trouble[job.id] = f"{job.dropped}: {type(error).__name__}: {error}"
+                trouble[job.id] = f"{job.name}: {type(error).__name__}: {error}"
                 print(f"waits for the next watch: {trouble[job.id]}")
     skip_late()
     if trouble:
