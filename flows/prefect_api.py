@@ -6,17 +6,21 @@ which would otherwise each start one of their own.
 """
 
 import os
+import re
+import secrets
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from foretune.errors import BadInput
-from foretune.running.collector import worker_started
+from foretune.running.collector import stop_children, worker_started
 from foretune.running.workers import without_interrupt
 from foretune.searchers.registry import METHODS
 
@@ -36,12 +40,18 @@ Method = Annotated[str, Field(json_schema_extra={"enum": list(METHODS)})]
 AWAY_SECONDS = 300.0  # that a server may take to come back, before a flow gives up
 # 15 to 20 on two idle cores, most of it the first migration of the server's database
 START_SECONDS = 120
+# that a run may be without a server on another machine. Its heartbeats come each 30 s, and it counts
+# as gone after 120 s without one, 90 s after it was cut off: it has to have given up by then
+LEASE_SECONDS = 70.0
+LOOK_SECONDS = 5.0  # between two looks of a lease; also how long one may take
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @contextmanager
 def prefect_api() -> Iterator[str]:
     """The address of the server in use, started and stopped here if there is none."""
     from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,
         PREFECT_SERVER_ANALYTICS_ENABLED,
         temporary_settings,
@@ -54,19 +64,33 @@ def prefect_api() -> Iterator[str]:
         return
     from prefect.server.api.server import SubprocessASGIServer
 
-    with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}):
-        server = SubprocessASGIServer()
-        # Ctrl-C must not end the server before the flow has said that it stops
-        with without_interrupt():
-            server.start(timeout=START_SECONDS)
-        os.environ["PREFECT_API_URL"] = server.api_url  # for worker processes of any kind
-        try:
-            with temporary_settings({PREFECT_API_URL: server.api_url}):
-                yield server.api_url
-                drain()
-        finally:
-            del os.environ["PREFECT_API_URL"]
-            server.stop()
+    # any page of a browser, and any user of this machine, can reach its port
+    login = f"foretune:{secrets.token_urlsafe(24)}"
+    own = {
+        "PREFECT_SERVER_API_AUTH_STRING": login,
+        "PREFECT_API_AUTH_STRING": login,  # for worker processes of any kind, as the address below
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",
+    }
+    os.environ.update(own)
+    try:
+        with temporary_settings(
+            {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_API_AUTH_STRING: login}
+        ):
+            server = SubprocessASGIServer()
+            # Ctrl-C must not end the server before the flow has said that it stops
+            with without_interrupt():
+                server.start(timeout=START_SECONDS)
+            os.environ["PREFECT_API_URL"] = server.api_url
+            try:
+                with temporary_settings({PREFECT_API_URL: server.api_url}):
+                    yield server.api_url
+                    drain()
+            finally:
+                del os.environ["PREFECT_API_URL"]
+                server.stop()
+    finally:
+        for name in own:
+            del os.environ[name]
 
 
 def drain() -> None:
@@ -76,6 +100,95 @@ def drain() -> None:
 
     for worker in (APILogWorker, EventsWorker):
         worker.drain_all(timeout=5)
+
+
+class Lost(RuntimeError):
+    """This process's flow run is another's now, or nobody can know whose it is."""
+
+
+class Lease:
+    """What lets this process work on its flow run: that Prefect's server says it runs, and says so
+    again within `seconds`.
+    """
+
+    def __init__(self, run: str, count: int, seconds: float):
+        self.run, self.count, self.seconds = run, count, seconds
+        self.heard = time.monotonic()
+
+    def look(self) -> None:
+        """Ask the server. Raises `Lost` where the run ended, or began again, without this process,
+        and where the server has not answered for too long.
+        """
+        import httpx
+        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+
+        secret = PREFECT_API_AUTH_STRING.value()
+        user, _, password = (secret.get_secret_value() if secret else "").partition(":")
+        try:
+            answer = httpx.get(
+                f"{PREFECT_API_URL.value()}/flow_runs/{self.run}",
+                auth=(user, password),
+                timeout=LOOK_SECONDS,
+            ).raise_for_status()
+        except httpx.HTTPError as error:
+            silent = time.monotonic() - self.heard
+            if silent > self.seconds:
+                raise Lost(f"no word from Prefect's server for {silent:.0f} s ({error})") from error
+            return
+        self.heard = time.monotonic()
+        found = answer.json()
+        state = (found.get("state") or {}).get("type")
+        if state not in ("RUNNING", "CANCELLING") or found["run_count"] != self.count:
+            raise Lost(f"Prefect has it as {state}, run {found['run_count']} times")
+
+
+@contextmanager
+def leased() -> Iterator[None]:
+    """Hold the lease of a deployment's flow run, which ends this process where it is lost: another
+    machine goes on with the study, and two would do everything twice.
+
+    The process ends at once, as if the machine had failed, and with exit code 0, since its worker
+    reports any other as the crash of a run that is no longer its own. A journal is whole at all
+    times.
+    """
+    from prefect.runtime import deployment, flow_run
+    from prefect.settings import PREFECT_API_URL
+
+    if not deployment.id or flow_run.parent_flow_run_id:
+        yield  # nobody else starts it again; or the run that started it holds the lease
+        return
+    remote = urlsplit(str(PREFECT_API_URL.value())).hostname not in LOOPBACK
+    lease = Lease(flow_run.id, flow_run.run_count, LEASE_SECONDS if remote else AWAY_SECONDS)
+    over = threading.Event()
+
+    def hold() -> None:
+        while not over.wait(LOOK_SECONDS):
+            try:
+                lease.look()
+            except Lost as error:
+                if not over.is_set():
+                    print(f"this process ends: {error}", file=sys.stderr, flush=True)
+                    stop_children()
+                    os._exit(0)
+
+    holder = threading.Thread(target=hold, name="lease", daemon=True)
+    holder.start()
+    try:
+        yield
+    finally:
+        over.set()
+        holder.join()  # the run's last state is still to be told
+
+
+def show(key: str, markdown: str, about: str) -> None:
+    """Put a page of markdown beside the flow run in Prefect's pages; nothing outside a run."""
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.runtime import flow_run
+
+    if flow_run.id:
+        # all that Prefect lets a key have
+        plain = re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-") or "study"
+        create_markdown_artifact(markdown, key=plain, description=about)
 
 
 def find_flows() -> None:
