@@ -59,7 +59,7 @@ bench: env ## run other libraries side by side, each in an environment of its ow
 ui: env ## open the MLflow page of all studies
 	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
 
-serve: env ## run as a service: Prefect, MLflow and a worker on this machine (docs/service.md); options in SERVE="..."
+serve: env ## run as a service: Prefect, MLflow and a worker on this machine (docs/guide/service.md); options in SERVE="..."
 	@$(BIN)/python flows/service.py serve $(SERVE)
 
 stop: env ## end what `make serve` started

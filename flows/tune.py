@@ -4,7 +4,7 @@ Stopped or killed, the same command continues.
     python flows/tune.py IMAGES [--budget EPOCHS] [--method M] [--workers N] [--study NAME] [--runner processes|ray|dask|local [--gpus SHARE] [--storage URL]]
 
 The study is that of `foretune tune`: either command continues what the other began. Each step is a
-task run, which costs half a second to hand over (docs/service.md); `local` runs the steps on
+task run, which costs half a second to hand over (docs/guide/service.md); `local` runs the steps on
 foretune's own processes instead, for methods that go epoch by epoch where an epoch takes a second.
 """
 

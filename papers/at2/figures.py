@@ -1,4 +1,4 @@
-"""AT2's figures, drawn from the tables of `at2_pairs` and `at2_tables`, as SVG files.
+"""AT2's figures, drawn from the tables of `papers.at2.pairs` and `papers.at2.tables`, as SVG files.
 
     python -m papers.at2.figures [--reports data/reports/at2]
 
@@ -161,7 +161,7 @@ def figures(folder: Path) -> dict[str, str]:
             out[f"figure5-{database}.svg"] = figure_5(tables["forecast"], database)
     if not out:
         raise BadInput(
-            f"{folder} holds none of AT2's tables: run papers.at2.pairs or at2_tables first"
+            f"{folder} holds none of AT2's tables: run papers.at2.pairs or papers.at2.tables first"
         )
     return out
 

@@ -1,5 +1,5 @@
 """The autoHyper paper's figures 1 to 4 and 6 to 8, drawn from the small experiments' tables
-(`autohyper_tables`), as SVG files.
+(`papers.autohyper.tables`), as SVG files.
 
 | picture                | shows                                                                                                     |
 |------------------------|-----------------------------------------------------------------------------------------------------------|

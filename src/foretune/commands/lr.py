@@ -24,7 +24,7 @@ from foretune.views.progress import duration
 from foretune.views.report import write_report
 from foretune.views.tracking import Tracker
 
-# in an epoch: the rate at which Z falls moves with their number (docs/autohyper.md)
+# in an epoch: the rate at which Z falls moves with their number (docs/notes/autohyper.md)
 FEW_STEPS = 100
 
 

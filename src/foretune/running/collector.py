@@ -244,7 +244,7 @@ def arguments(prog: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--rank",
         action="store_true",
-        help="keep zero_share, the share of layers still noise (docs/autohyper.md)",
+        help="keep zero_share, the share of layers still noise (docs/notes/autohyper.md)",
     )
     return parser
 

@@ -10,7 +10,7 @@ reports and tables.
 
 What it can say something about: networks that start from random weights. At random weights all
 singular values are noise and Z is 1; ImageNet weights have Z near 0 from the start whatever the
-rate (docs/autohyper.md has the figures), so a search with `pretrained` is refused unless forced.
+rate (docs/notes/autohyper.md has the figures), so a search with `pretrained` is refused unless forced.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@
 | `hyperrec_space()` | batch_size, model, optimizer and scheduler with their own parameters (AT2, appendix B.2) | sample it |
 
 HyperSTAR names the dimensions and the sizes 108 and 40 but no values; the grids here are ours,
-chosen so that tuning matters (docs/networks.md has the spread and the best configuration by task).
+chosen so that tuning matters (docs/guide/networks.md has the spread and the best configuration by task).
 A configuration is a plain dict; `foretune.training.recipe` reads both spaces' names. Nothing here
 imports torch.
 """

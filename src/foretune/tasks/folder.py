@@ -16,7 +16,7 @@ def read_folder(
     """Read a folder of class folders; `progress(done, total)` is called after each image.
 
     Raises:
-        BadInput: naming the file or folder that cannot be used, and why (see docs/tasks.md).
+        BadInput: naming the file or folder that cannot be used, and why (see docs/guide/tasks.md).
     """
     root = Path(path)
     check_size(size)

@@ -30,7 +30,7 @@ Validation accuracy and CPU seconds (one busy core) of 5 epochs on 400 images, l
 | efficientnet_lite0, ImageNet | .28, 3.4 s                 | .48, 8.7 s | .45, 11.5 s |
 | shufflenet_v2_x1, random     | .05, 4.7 s                 | .07, 7.7 s | .05, 10.9 s |
 
-More, and how it was measured: docs/networks.md.
+More, and how it was measured: docs/guide/networks.md.
 """
 
 from __future__ import annotations

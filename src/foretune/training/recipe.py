@@ -20,7 +20,7 @@ from foretune.space.space import Config
 @dataclass(frozen=True)
 class Settings:
     """What all trials of a study share. Times and accuracies behind the defaults:
-    docs/networks.md.
+    docs/guide/networks.md.
     """
 
     network: str = "mobilenet_v2"

@@ -43,7 +43,7 @@ a word:
   not a map between channels. With 8 to 32 channels it stays noise up to rates far above those at
   which the other layers fall, so a search for the plateau of a small separable network seldom
   ended; with hundreds of channels it falls with the others, and Z is hardly another without it
-  (`bench/spectral.py depthwise`, docs/autohyper.md).
+  (`bench/spectral.py depthwise`, docs/notes/autohyper.md).
 - an unfolding with a side of 1 (one input channel) cannot be split into signal and noise: it is
   left out.
 - all zeros: no low-rank part, gain 0. Weights that are not finite raise `BadInput`.

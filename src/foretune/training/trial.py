@@ -11,7 +11,7 @@ buffers and the optimizer's state, and the checkpoint has just these. Frozen sta
 they come back from the ImageNet weights, or from the seed. The same seed gives the same numbers on
 one number of threads.
 
-Where the time goes, and what was done about it (measured figures in docs/networks.md): images lie
+Where the time goes, and what was done about it (measured figures in docs/guide/networks.md): images lie
 on the device as one uint8 tensor and are augmented in batches; frozen stages run once per task, not
 once per epoch and trial (`foretune.training.activations`); channels-last everywhere; bfloat16
 autocast on CUDA.

@@ -4,7 +4,7 @@ Offline (`fit`, Algorithm 1) a network learns to predict the normalised score of
 from batches of a past task's images, its convolutional trunk included. Online (`rank`, Algorithm 2)
 it averages its predictions over `DRAWS` = 10 batches of 64 images of the new task. Options switch
 the regularisers (`similarity`, `adversarial`), the parametrisation (`residual`) and the encoding of
-configurations; docs/recommenders.md says what each is worth.
+configurations; docs/notes/recommenders.md says what each is worth.
 """
 
 from collections.abc import Mapping

@@ -4,7 +4,7 @@
 
 writes one .npz per task. Packages are read as data, from the archive (`foretune.packages`); no
 image is shipped with foretune, each stays under its own licence. `EMBEDDED` is the table of tasks;
-docs/tasks.md describes them.
+docs/guide/tasks.md describes them.
 """
 
 import hashlib
