@@ -8,6 +8,7 @@ and what a kill leaves: `foretune.service.inbox`.
 """
 
 import argparse
+import inspect
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,14 +16,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+if __name__ == "__main__":
+    # what follows takes seconds to import
+    print("starting the watch", file=sys.stderr, flush=True)
+
 from prefect import flow
-from prefect_api import Count, Method, Positive, prefect_api
-from pydantic import Field
+from prefect_api import Count, Method, Positive, leased, prefect_api, write_artifact
+from pydantic import Field, TypeAdapter, ValidationError
 from tune import tune
 
 from foretune.errors import BadInput
 from foretune.running.tuning import Tuned
-from foretune.service.inbox import Inbox, Job
+from foretune.service.inbox import SETTINGS, Inbox, Job
 from foretune.study.study import Study
 from foretune.views.progress import describe
 from foretune.views.tracking import Tracker
@@ -34,13 +39,24 @@ MACHINE = (
 )  # faults of a machine, tried again by the next watch; RuntimeError: torch's, CUDA's among them
 
 
+# parameters of `tune` that are the watch's or the machine's, not a dataset's
+OURS = ("images", "study", "data", "tracking", "runner", "workers", "gpus", "storage")
+
+
 class Unfinished(RuntimeError):
     """Some datasets could not be finished for a fault of the machine; they wait for the next
     watch.
     """
 
 
-@flow(name="inbox", persist_result=False, log_prints=True)
+def run_name() -> str:
+    """What Prefect's pages call a run."""
+    from prefect.runtime import flow_run
+
+    return f"watch of {flow_run.parameters['inbox']}"
+
+
+@flow(name="inbox", flow_run_name=run_name, persist_result=False, log_prints=True)
 def inbox(
     inbox: str = "data/inbox",
     quiet: Annotated[float, Field(ge=0)] = 20.0,
@@ -59,7 +75,7 @@ def inbox(
 
     Args:
         inbox: folder to watch, on the worker's machine
-        quiet: seconds without a change after which a dataset is complete
+        quiet: seconds without a change after which a dataset without a marker READY is complete
         budget: epochs for each dataset (default: ten full trainings)
         method: see `foretune methods` (default: the best for the past there is)
         workers: trials at a time; one for each GPU, or for each processor core
@@ -83,7 +99,8 @@ def inbox(
     box = Inbox(inbox, Path(data) / "studies", quiet)
     finished: list[str] = []
     trouble: dict[str, str] = {}
-    with box.watching() as mine:
+    shown: list[str] = []
+    with leased(), box.watching() as mine:
         if not mine:
             print("another watch is at work on this inbox")
             return []
@@ -97,12 +114,17 @@ def inbox(
             try:
                 told = work(box, job, data, tracking)
                 finished.append(job.id)
+                shown.append(f"## {job.id}: tuned\n\n```\n{told}\n```")
                 print(f"done: {job.dropped}; {box.finish(job, told)}")
             except BadInput as error:
+                shown.append(f"## {job.id}: set aside\n\n```\n{error}\n```")
                 print(f"set aside: {error}; {box.set_aside(job, str(error))}")
             except MACHINE as error:
                 trouble[job.id] = f"{job.dropped}: {type(error).__name__}: {error}"
+                shown.append(f"## {job.id}: waits\n\n```\n{trouble[job.id]}\n```")
                 print(f"waits for the next watch: {trouble[job.id]}")
+    if shown:
+        write_artifact("inbox", "\n\n".join(shown), "what became of each dataset")
     skip_late()
     if trouble:
         raise Unfinished("; ".join(trouble.values()))
@@ -127,7 +149,7 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     """
     folder = Path(data) / "studies" / job.id
     job = box.start(job, spent(folder))
-    request: Mapping[str, Any] = job.request
+    request = {**job.request, **own_settings(box.settings(job))}
     tuned: Tuned = tune(
         images=str(box.images(job)), study=job.id, data=data, tracking=tracking, **request
     )
@@ -151,9 +173,28 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     )
 
 
+def own_settings(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a dataset's own settings say, each as the parameter of `tune` that it names. Raises
+    `BadInput` for one that `tune` does not have, or that is not a dataset's to say, or whose value
+    is at fault.
+    """
+    parameters = inspect.signature(tune.fn, eval_str=True).parameters
+    known = [name for name in parameters if name not in OURS]
+    out: dict[str, Any] = {}
+    for name, value in found.items():
+        if name not in known:
+            raise BadInput(f"{SETTINGS}: no setting {name!r}; there are {', '.join(known)}")
+        try:
+            out[name] = TypeAdapter(parameters[name].annotation).validate_python(value)
+        except ValidationError as error:
+            reasons = "; ".join(reason["msg"] for reason in error.errors())
+            raise BadInput(f"{SETTINGS}: {name}: {value!r}: {reasons}") from error
+    return out
+
+
 def skip_late() -> int:
-    """Cancel the watches that came due meanwhile, and waited for a slot to say that they find
-    nothing; how many there were.
+    """Cancel the scheduled watches that came due meanwhile, and waited for a slot to say that they
+    find nothing; how many there were. One that somebody asked for has its turn.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
@@ -169,6 +210,7 @@ def skip_late() -> int:
     of = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=late, deployment_filter=of)
+        runs = [run for run in runs if run.auto_scheduled]
         for run in runs:
             client.set_flow_run_state(
                 run.id, Cancelled(message="a watch before it did its work"), force=True

@@ -14,9 +14,22 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    # what follows takes seconds to import
+    print("starting the collection", file=sys.stderr, flush=True)
+
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect_api import RUNNERS, Count, Positive, Seed, machine_fault, prefect_api, task_runner
+from prefect_api import (
+    RUNNERS,
+    Count,
+    Positive,
+    Seed,
+    leased,
+    machine_fault,
+    prefect_api,
+    task_runner,
+)
 
 from foretune.errors import BadInput
 from foretune.running import collector as collect
@@ -47,6 +60,7 @@ def train_cells(
 
 
 @flow(name="meta-dataset", persist_result=False)
+@leased()
 def meta_dataset(
     tasks: str = "",
     configurations: Count | None = None,

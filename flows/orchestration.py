@@ -8,6 +8,9 @@ itself gives up earlier, after `prefect_api.LEASE_SECONDS` without the server: a
 runs at work on it.
 """
 
+import argparse
+import os
+import sys
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -200,3 +203,19 @@ def _event(event: str, match: Mapping[str, Any], *related: Mapping[str, str]) ->
         "threshold": 1,
         "within": 0,
     }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Make the work pool and the automations of the server that PREFECT_API_URL names."""
+    parser = argparse.ArgumentParser(prog="python -m orchestration", description=main.__doc__)
+    parser.add_argument("--slots", type=int, default=1, help="of the pool, where there is none yet")
+    given = parser.parse_args(argv)
+    api = Api(os.environ["PREFECT_API_URL"], os.environ.get("PREFECT_API_AUTH_STRING", ""))
+    if api.slots() is None:
+        api.set_pool(given.slots)
+    api.set_automations()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
+import psutil
 from pydantic import Field
 
 from foretune.errors import BadInput
-from foretune.running.collector import stop_children, worker_started
+from foretune.running.collector import worker_started
 from foretune.running.workers import without_interrupt
 from foretune.searchers.registry import METHODS
 
@@ -83,8 +84,10 @@ def prefect_api() -> Iterator[str]:
             os.environ["PREFECT_API_URL"] = server.api_url
             try:
                 with temporary_settings({PREFECT_API_URL: server.api_url}):
-                    yield server.api_url
-                    drain()
+                    try:
+                        yield server.api_url
+                    finally:
+                        drain()  # after an error too, or the process waits a minute for its logs
             finally:
                 del os.environ["PREFECT_API_URL"]
                 server.stop()
@@ -111,9 +114,10 @@ class Lease:
     again within `seconds`.
     """
 
-    def __init__(self, run: str, count: int, seconds: float):
-        self.run, self.count, self.seconds = run, count, seconds
+    def __init__(self, run: str, seconds: float):
+        self.run, self.seconds = run, seconds
         self.heard = time.monotonic()
+        self.count: int | None = None  # starts of the run, this one included; known once heard
 
     def look(self) -> None:
         """Ask the server. Raises `Lost` where the run ended, or began again, without this process,
@@ -122,8 +126,8 @@ class Lease:
         import httpx
         from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
-        secret = PREFECT_API_AUTH_STRING.value()
-        user, _, password = (secret.get_secret_value() if secret else "").partition(":")
+        login = PREFECT_API_AUTH_STRING.value() or ""
+        user, _, password = login.partition(":")
         try:
             answer = httpx.get(
                 f"{PREFECT_API_URL.value()}/flow_runs/{self.run}",
@@ -138,6 +142,7 @@ class Lease:
         self.heard = time.monotonic()
         found = answer.json()
         state = (found.get("state") or {}).get("type")
+        self.count = self.count or found["run_count"]
         if state not in ("RUNNING", "CANCELLING") or found["run_count"] != self.count:
             raise Lost(f"Prefect has it as {state}, run {found['run_count']} times")
 
@@ -158,7 +163,8 @@ def leased() -> Iterator[None]:
         yield  # nobody else starts it again; or the run that started it holds the lease
         return
     remote = urlsplit(str(PREFECT_API_URL.value())).hostname not in LOOPBACK
-    lease = Lease(flow_run.id, flow_run.run_count, LEASE_SECONDS if remote else AWAY_SECONDS)
+    lease = Lease(flow_run.id, LEASE_SECONDS if remote else AWAY_SECONDS)
+    lease.look()
     over = threading.Event()
 
     def hold() -> None:
@@ -168,7 +174,9 @@ def leased() -> Iterator[None]:
             except Lost as error:
                 if not over.is_set():
                     print(f"this process ends: {error}", file=sys.stderr, flush=True)
-                    stop_children()
+                    for child in psutil.Process().children(recursive=True):
+                        with suppress(psutil.Error):
+                            child.terminate()
                     os._exit(0)
 
     holder = threading.Thread(target=hold, name="lease", daemon=True)
@@ -180,7 +188,7 @@ def leased() -> Iterator[None]:
         holder.join()  # the run's last state is still to be told
 
 
-def show(key: str, markdown: str, about: str) -> None:
+def write_artifact(key: str, markdown: str, about: str) -> None:
     """Put a page of markdown beside the flow run in Prefect's pages; nothing outside a run."""
     from prefect.artifacts import create_markdown_artifact
     from prefect.runtime import flow_run

@@ -27,6 +27,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+if __name__ == "__main__":
+    # what follows takes seconds to import on a busy machine
+    print("looking at what runs", file=sys.stderr, flush=True)
+
 import httpx
 import psutil
 from orchestration import HEARTBEAT_SECONDS, POOL, RUNNING, UNFINISHED, Api
@@ -332,7 +336,9 @@ def serve(
                 "prefect", ["prefect_server", *place, *called], **service.server_environment()
             )
         service.wait("prefect", f"{service.prefect}/api/health")
-        service.api.set_pool(max(slots, service.api.slots() or 0) if service.open else slots)
+        there = service.api.slots()
+        if there is None or not service.open:  # or the workers of other machines are counted in it
+            service.api.set_pool(max(slots, 1))
         service.api.set_automations()
         works = any(p.name not in SERVERS and p.running for p in service.processes)
         # a worker may be about to start what is pending
@@ -515,7 +521,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--gpus",
         type=int,
         default=max(1, gpus()),
-        help="a worker each (default: all; 1 without any)",
+        help="a worker each (default: all; 1 without any); 0: servers alone",
     )
     parser.add_argument("--deployments", type=Path, default=ROOT / "prefect.yaml")
     given = parser.parse_args(argv)
@@ -527,7 +533,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             given.host,
             given.prefect_port,
             given.mlflow_port,
-            max(1, given.gpus),
+            max(0, given.gpus),
             given.deployments,
             given.name,
             say,
