@@ -39,7 +39,8 @@ MACHINE = (
 )  # faults of a machine, tried again by the next watch; RuntimeError: torch's, CUDA's among them
 
 
-# parameters of `tune` that are the watch's or the machine's, not a dataset's
+PARAMETERS = inspect.signature(tune.fn, eval_str=True).parameters
+# those that are the watch's or the machine's, not a dataset's
 OURS = ("images", "study", "data", "tracking", "runner", "workers", "gpus", "storage")
 
 
@@ -178,14 +179,13 @@ def own_settings(found: Mapping[str, Any]) -> dict[str, Any]:
     `BadInput` for one that `tune` does not have, or that is not a dataset's to say, or whose value
     is at fault.
     """
-    parameters = inspect.signature(tune.fn, eval_str=True).parameters
-    known = [name for name in parameters if name not in OURS]
+    known = [name for name in PARAMETERS if name not in OURS]
     out: dict[str, Any] = {}
     for name, value in found.items():
         if name not in known:
             raise BadInput(f"{SETTINGS}: no setting {name!r}; there are {', '.join(known)}")
         try:
-            out[name] = TypeAdapter(parameters[name].annotation).validate_python(value)
+            out[name] = TypeAdapter(PARAMETERS[name].annotation).validate_python(value)
         except ValidationError as error:
             reasons = "; ".join(reason["msg"] for reason in error.errors())
             raise BadInput(f"{SETTINGS}: {name}: {value!r}: {reasons}") from error
