@@ -13,6 +13,7 @@ get it by environment.
 
 import argparse
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -30,6 +31,8 @@ from pathlib import Path
 if __name__ == "__main__":
     # what follows takes seconds to import on a busy machine
     print("looking at what runs", file=sys.stderr, flush=True)
+    if importlib.util.find_spec("httpx") is None:
+        sys.exit("error: the service needs packages of an extra: pip install 'foretune[serve]'")
 
 import httpx
 import psutil
@@ -37,7 +40,7 @@ from orchestration import HEARTBEAT_SECONDS, POOL, RUNNING, UNFINISHED, Api
 from prefect_server import ANY, LOOPBACK, hosts, names, origins
 from processes import Process, children, end, environment, runs_flow
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, extra
 from foretune.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,8 +161,8 @@ class Service:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             # for language models; three processes that this needs not
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{ROOT / 'mlflow.db'}",
-            "MLFLOW_ARTIFACTS_DESTINATION": str(ROOT / "mlartifacts"),
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{ROOT / 'data' / 'mlflow.db'}",
+            "MLFLOW_ARTIFACTS_DESTINATION": str(ROOT / "data" / "mlartifacts"),
             "DO_NOT_TRACK": "true",
             "OMP_NUM_THREADS": "1",  # of a trial's process; trials share the cores
         }
@@ -306,6 +309,8 @@ def serve(
     Raises `BadInput` where a port is taken, a server does not start, or the network would reach it
     without a login.
     """
+    with extra("serve", "the service"):
+        importlib.metadata.version("prefect")
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)  # the login, Prefect's database, the logs of studies
     before = Service.load(folder)
