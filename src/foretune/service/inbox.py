@@ -3,7 +3,11 @@
 | path below `data/inbox` | holds                                                                  |
 |-------------------------|------------------------------------------------------------------------|
 | `NAME/`, `NAME.zip`     | dropped: a folder of class folders, or an archive of one; taken when   |
-|                         | it has not changed for some seconds                                    |
+|                         | its copy has ended (below)                                             |
+| `NAME/foretune.yaml`    | its own settings, beside the class folders, in an archive too; they    |
+|                         | come before those of the watch                                         |
+| `NAME/READY`,           | the copy has ended: taken at once                                      |
+| `NAME.zip.READY`        |                                                                        |
 | `.work/ID/`             | taken: what was dropped, and `.job.json`, what is to be done with it   |
 | `done/ID/`, `ID.txt`    | the same, tuned, and where the results are                             |
 | `failed/ID/`, `ID.txt`  | the same, set aside, and why                                           |
@@ -13,6 +17,7 @@ places, and the next watch goes on from there. `ID` is NAME in plain characters,
 there has been one of that name; it names the study too.
 """
 
+import itertools
 import json
 import os
 import re
@@ -29,6 +34,8 @@ from foretune.files import write_atomic, write_json
 from foretune.service.unpacking import LIMITS, SUFFIXES, Limits, is_archive, stem, unpack
 
 WORK, DONE, FAILED = ".work", "done", "failed"
+SETTINGS, READY = "foretune.yaml", "READY"
+LONGEST = 30.0  # times `quiet`: without a change for that long, any copy has ended
 # hidden names are never taken, so that no dataset can have one
 JOB, UNPACKED = ".job.json", ".unpacked"
 TRIES = 4  # starts in a row that get nowhere, before a dataset is taken for the reason
@@ -98,17 +105,18 @@ class Inbox:
     def dropped(self) -> list[Path]:
         """What was dropped and is complete, oldest first.
 
-        All but hidden names, unfinished copies, and what changed in the last `quiet` seconds.
+        All but hidden names, markers, unfinished copies, and what is still being copied.
         """
         now, out = time.time(), []
         for entry in self.folder.iterdir():
             ours = entry.name.startswith(".") or entry.name in (DONE, FAILED)
-            if ours or entry.suffix.lower() in UNFINISHED:
+            if ours or entry.suffix.lower() in UNFINISHED or entry.suffix == f".{READY}":
                 continue
             with suppress(FileNotFoundError):  # it changes right now
-                newest = changed(entry)
+                newest, pause = changed(entry)
+                quiet = max(self.quiet, min(2 * pause, LONGEST * self.quiet))
                 # a clock that was set back must not hide it for hours
-                if abs(now - newest) >= self.quiet:
+                if marker(entry) or abs(now - newest) >= quiet:
                     out.append((newest, entry))
         return [entry for _, entry in sorted(out)]
 
@@ -117,8 +125,35 @@ class Inbox:
         job = Job(self.folder / WORK / self._new_id(entry), entry.name, dict(request))
         job.folder.mkdir()
         job.save()
+        beside = entry.with_name(f"{entry.name}.{READY}")
         os.rename(entry, job.folder / entry.name)  # the moment at which it is taken
+        beside.unlink(missing_ok=True)  # or the next of that name would be taken half copied
         return job
+
+    def settings(self, job: Job) -> dict[str, Any]:
+        """What a dataset's own `foretune.yaml` says, unpacked if it is not yet; empty without one.
+        Raises `BadInput` for what is no YAML mapping of texts.
+        """
+        import yaml
+
+        path = self.images(job) / SETTINGS
+        if path.is_symlink():
+            raise BadInput(f"{path}: is a link; write the settings into the file itself")
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            # a text of a kilobyte can name itself until it fills the memory
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+                raise BadInput(f"{path}: has aliases (*name), which settings do not need")
+            found = yaml.safe_load(text)
+        except FileNotFoundError:
+            return {}
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise BadInput(f"{path}: is no YAML text: {' '.join(str(error).split())}") from error
+        if found is None:
+            return {}
+        if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+            raise BadInput(f"{path}: must say `name: value` for each setting, such as budget: 20")
+        return found
 
     def jobs(self) -> list[Job]:
         """What was taken and is not finished, fewest tries first.
@@ -230,18 +265,28 @@ class Inbox:
             number += 1
 
 
-def changed(entry: Path) -> float:
-    """When anything of `entry` last changed.
+def changed(entry: Path) -> tuple[float, float]:
+    """When anything of `entry` last changed, and its longest pause between two changes, in seconds.
 
-    It is the newest change time, which copies cannot set to the original's as they do with
-    modification times.
+    By change times, which copies cannot set to the original's as they do with modification times.
+    A folder that was moved here whole has paused since its last file: that is no pause of a copy.
     """
-    newest = entry.lstat().st_ctime
+    own, inside = entry.lstat().st_ctime, []
     if entry.is_dir() and not entry.is_symlink():
         for folder, folders, names in os.walk(entry):
             for name in (*folders, *names):
-                newest = max(newest, os.lstat(os.path.join(folder, name)).st_ctime)
-    return newest
+                inside.append(os.lstat(os.path.join(folder, name)).st_ctime)
+    if not inside:
+        return own, 0.0
+    inside.sort()
+    moved = own - inside[-1] > 1  # a copy changes the folder itself before what is inside
+    pauses = [later - earlier for earlier, later in itertools.pairwise(inside)]
+    return max(own, inside[-1]), 0.0 if moved else max(pauses, default=0.0)
+
+
+def marker(entry: Path) -> bool:
+    """Whether the one who copies says that the copy has ended."""
+    return (entry / READY).is_file() or entry.with_name(f"{entry.name}.{READY}").is_file()
 
 
 def check_plain(folder: Path) -> None:

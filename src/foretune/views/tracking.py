@@ -171,6 +171,17 @@ class Tracker:
             )
         return result == [True]
 
+    def pages(self, study: Study) -> tuple[str, str] | None:
+        """The addresses in MLflow's pages of `study`'s experiment and of its report, once they are
+        logged to a server (its first page shows neither); None for a database without one.
+        """
+        experiment = self._experiments.get(f"{self.prefix}/{study.plan.task}")
+        known = self._known.get(self._views_of(study).uid)
+        if not self.uri.startswith("http") or experiment is None or known is None:
+            return None
+        runs = f"{self._address}/#/experiments/{experiment}/runs"
+        return runs, f"{runs}/{known[0].run_id}/artifacts/report.html"
+
     def log_report(
         self, title: str, series: Mapping[str, Sequence[Point]], files: Sequence[Path] = ()
     ) -> bool:
