@@ -19,10 +19,6 @@ Arrays = dict[str, np.ndarray]
 ABOUT, WEIGHTS = "recommender.json", "weights.safetensors"
 
 
-class NeedsImages(BadInput):
-    """A recommender is to learn from past tasks whose images are not there."""
-
-
 class Recommender(ABC):
     """Ranks configurations for a new task from its images and the past tasks' results.
 
@@ -63,11 +59,11 @@ class Recommender(ABC):
     def begin(self, meta: MetaDataset, tasks: Mapping[str, Task]) -> list[Task]:
         """Set `past` and return the past tasks in its order.
 
-        Raises `NeedsImages` that names those without images.
+        Raises `BadInput` that names those without images.
         """
         self.past = Past.of(meta)
         if missing := [name for name in self.past.tasks if name not in tasks]:
-            raise NeedsImages(
+            raise BadInput(
                 f"recommender {self.name!r} needs the images of all past tasks; missing: "
                 f"{', '.join(missing)}"
             )

@@ -300,8 +300,7 @@ def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recom
     One that needs no images is made now. Raises `BadInput` where it is missing or does not fit
     `meta`.
     """
-    from foretune.recommenders.base import NeedsImages
-    from foretune.recommenders.registry import load, offered, recommender
+    from foretune.recommenders.registry import entry, load, offered, recommender
 
     offered(name)
     folder = shipped.find("models", name, data)
@@ -314,12 +313,10 @@ def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recom
                 f"fit it again with: python -m foretune.pipeline.recommenders"
             )
         return fitted, Own(), ""
-    made = recommender(name)
-    try:
-        return made.fit(meta, {}), Own(), ""
-    except NeedsImages as error:
+    if entry(name).reads_images:
         raise BadInput(
             f"recommender {name!r} is not fitted yet: {shipped.missing('models', name, data)}; "
             "add it to recommenders.names in params.yaml, then "
             "python -m foretune.pipeline.recommenders fits it in minutes"
-        ) from error
+        )
+    return recommender(name).fit(meta, {}), Own(), ""

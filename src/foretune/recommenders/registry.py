@@ -24,6 +24,7 @@ class Entry:
     # what it must train on the new task first: it is compared with others, and cannot be asked for
     # a recommendation
     trains: str = ""
+    reads_images: bool = True  # of the past tasks: it must be fitted before it can be asked
 
 
 HYPERSTAR = "foretune.recommenders.hyperstar.recommender:HyperSTAR"
@@ -37,16 +38,23 @@ def variant(similarity: bool, adversarial: bool) -> dict[str, Any]:
 
 
 RECOMMENDERS: dict[str, Entry] = {
-    "random": Entry("foretune.recommenders.baselines:RandomOrder", "random order"),
+    "random": Entry(
+        "foretune.recommenders.baselines:RandomOrder", "random order", reads_images=False
+    ),
     "task-agnostic": Entry(
-        "foretune.recommenders.baselines:TaskAgnostic", "mean normalised score over past tasks"
+        "foretune.recommenders.baselines:TaskAgnostic",
+        "mean normalised score over past tasks",
+        reads_images=False,
     ),
     "mean-rank": Entry(
-        "foretune.recommenders.baselines:MeanRankOrder", "mean rank over past tasks"
+        "foretune.recommenders.baselines:MeanRankOrder",
+        "mean rank over past tasks",
+        reads_images=False,
     ),
     "portfolio": Entry(
         "foretune.recommenders.baselines:PortfolioOrder",
         "greedy portfolio of past tasks, then mean rank",
+        reads_images=False,
     ),
     "random-forest": Entry(
         "foretune.recommenders.described:RandomForest",
@@ -67,6 +75,7 @@ RECOMMENDERS: dict[str, Entry] = {
         "foretune.recommenders.described:TrAutoML",
         "the past task nearest by ten trial runs on the new one",
         trains="ten configurations",
+        reads_images=False,
     ),
     "hyperstar": Entry(
         HYPERSTAR, "HyperSTAR with both regularisers, three networks averaged", choice_of=PLAIN
