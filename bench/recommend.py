@@ -1,5 +1,6 @@
-"""Seconds of HyperSTAR: fitting it on the shipped meta-dataset, and ranking all configurations for
-a new task once its images are read.
+"""Seconds of HyperSTAR: fitting it, and ranking all configurations for a new task.
+
+On the shipped meta-dataset, once the new task's images are read.
 
     python bench/recommend.py [--threads 2] [--repeats 20] [--no-fit]
 
@@ -20,6 +21,7 @@ from foretune.history.grid import full_grid
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders import trunk
 from foretune.recommenders.hyperstar.recommender import HyperSTAR
+from foretune.shipped import LIGHT
 from foretune.tasks.task import Task
 
 
@@ -28,7 +30,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--meta", type=Path, default=LIGHT)
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     parser.add_argument(
         "--no-fit",

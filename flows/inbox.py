@@ -15,16 +15,30 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+if __name__ == "__main__":
+    # what follows takes seconds to import
+    print("starting the watch", file=sys.stderr, flush=True)
+
+from parameters import present, takes
 from prefect import flow
-from prefect_api import Count, Method, Positive, prefect_api
+from prefect_api import leased, prefect_api, write_artifact
 from pydantic import Field
 from tune import tune
 
 from foretune.errors import BadInput
+from foretune.running.options import (
+    add_options,
+    filled,
+    given,
+    options_of,
+    out_of_range,
+    refuse_unknown,
+)
+from foretune.running.request import Request
 from foretune.running.tuning import Tuned
-from foretune.service.inbox import Inbox, Job
+from foretune.service.inbox import SETTINGS, Inbox, Job
 from foretune.study.study import Study
-from foretune.views.progress import describe
+from foretune.views.summary import spelled
 from foretune.views.tracking import Tracker
 
 MACHINE = (
@@ -33,6 +47,10 @@ MACHINE = (
     RuntimeError,
 )  # faults of a machine, tried again by the next watch; RuntimeError: torch's, CUDA's among them
 
+GIVEN = ("images", "study")  # of a request, for the inbox to say: what was dropped, and its name
+# for the watch or its machine to say, not for a dataset's own settings
+OURS = (*GIVEN, "data", "workers")
+
 
 class Unfinished(RuntimeError):
     """Some datasets could not be finished for a fault of the machine; they wait for the next
@@ -40,48 +58,39 @@ class Unfinished(RuntimeError):
     """
 
 
-@flow(name="inbox", persist_result=False, log_prints=True)
+def run_name() -> str:
+    """What Prefect's pages call a run."""
+    from prefect.runtime import flow_run
+
+    return f"watch of {flow_run.parameters['inbox']}"
+
+
+@flow(name="inbox", flow_run_name=run_name, persist_result=False, log_prints=True)
+@leased()
+@takes(Request, leave=GIVEN)
 def inbox(
     inbox: str = "data/inbox",
     quiet: Annotated[float, Field(ge=0)] = 20.0,
-    budget: Count | None = None,
-    method: Method | None = None,
-    workers: Count = 2,
-    seconds: Positive | None = None,
     data: str = "data",
-    meta: str = "light",
-    settings: dict[str, Any] | None = None,
     tracking: str | None = None,
     runner: Literal["processes", "local"] = "processes",
+    **asked: Any,
 ) -> list[str]:
     """Tune what is complete in the inbox, one dataset after another; the names of those that were
-    finished.
+    finished. What is asked for holds for the datasets that this watch takes.
 
     Args:
         inbox: folder to watch, on the worker's machine
-        quiet: seconds without a change after which a dataset is complete
-        budget: epochs for each dataset (default: ten full trainings)
-        method: see `foretune methods` (default: the best for the past there is)
-        workers: trials at a time; one for each GPU, or for each processor core
-        seconds: wall-clock limit of each study
+        quiet: seconds without a change after which a dataset without a marker READY is complete
         data: folder with images, meta and studies, on the worker's machine
-        meta: meta-dataset in DATA/meta to learn from, or none
-        settings: training settings that differ, such as {"max_epoch": 20, "device": "cuda"}
         tracking: MLflow's address, or none (default: the worker's own)
         runner: processes with a task run for each step, or local: without, for epochs of a second
             or less
     """
-    asked: dict[str, Any] = {
-        "runner": runner,
-        "budget": budget,
-        "method": method,
-        "workers": workers,
-        "seconds": seconds,
-        "meta": meta,
-    }
-    asked = {k: v for k, v in {**asked, "settings": settings}.items() if v is not None}
+    asked = {"runner": runner, **present(asked)}
     box = Inbox(inbox, Path(data) / "studies", quiet)
     finished: list[str] = []
+    shown: list[str] = []
     trouble: dict[str, str] = {}
     with box.watching() as mine:
         if not mine:
@@ -89,7 +98,7 @@ def inbox(
             return []
         while True:
             for entry in box.dropped():
-                print(f"taken: {box.take(entry, asked).dropped}")
+                print(f"taken: {box.take(entry, asked).name}")
             jobs = [job for job in box.jobs() if job.id not in trouble]
             if not jobs:
                 break
@@ -97,12 +106,17 @@ def inbox(
             try:
                 told = work(box, job, data, tracking)
                 finished.append(job.id)
-                print(f"done: {job.dropped}; {box.finish(job, told)}")
+                shown.append(f"## {job.id}: tuned\n\n```\n{told}\n```")
+                print(f"done: {job.name}; {box.finish(job, told)}")
             except BadInput as error:
+                shown.append(f"## {job.id}: set aside\n\n```\n{error}\n```")
                 print(f"set aside: {error}; {box.set_aside(job, str(error))}")
             except MACHINE as error:
-                trouble[job.id] = f"{job.dropped}: {type(error).__name__}: {error}"
+                trouble[job.id] = f"{job.name}: {type(error).__name__}: {error}"
+                shown.append(f"## {job.id}: waits\n\n```\n{trouble[job.id]}\n```")
                 print(f"waits for the next watch: {trouble[job.id]}")
+    if shown:
+        write_artifact("inbox", "\n\n".join(shown), "what became of each dataset")
     skip_late()
     if trouble:
         raise Unfinished("; ".join(trouble.values()))
@@ -127,20 +141,20 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     """
     folder = Path(data) / "studies" / job.id
     job = box.start(job, spent(folder))
-    request: Mapping[str, Any] = job.request
+    request = {**job.request, **own_settings(box.settings(job))}
     tuned: Tuned = tune(
         images=str(box.images(job)), study=job.id, data=data, tracking=tracking, **request
     )
     if tracking != "none":
         told: list[str] = []
-        if not Tracker(tracking, warn=told.append).register(
+        if not Tracker(tracking, Path(data), warn=told.append).register(
             Study.load(tuned.folder), job.id, [tuned.folder / "best.pt", tuned.folder / "best.json"]
         ):
             replace(job, tries=0, spent=tuned.epochs_spent).save()  # MLflow's fault, however often
             raise ConnectionError(*told)
     return "\n".join(
         [
-            f"best configuration  {describe(tuned.best)} (epoch {tuned.epoch})",
+            f"best configuration  {spelled(tuned.best)} (epoch {tuned.epoch})",
             f"accuracy            {tuned.valid_accuracy:.4f} (valid), "
             f"{tuned.test_accuracy:.4f} (test), after {tuned.epochs_spent} epochs",
             f"report              {tuned.folder / 'report.html'}",
@@ -151,9 +165,25 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     )
 
 
+def own_settings(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a dataset's own settings say, as parameters of `tune`. Raises `BadInput` for one that is
+    not a request's, or not a dataset's to say, or whose value cannot be meant.
+    """
+    known = [option.name for option in options_of(Request, OURS)]
+    try:
+        for name in found:
+            refuse_unknown(name, known, "setting")
+        request = filled(Request, {"images": "", **found})
+        for reason in out_of_range(request):
+            raise BadInput(reason)
+    except BadInput as error:
+        raise BadInput(f"{SETTINGS}: {error}") from error
+    return present({name: getattr(request, name) for name in found})
+
+
 def skip_late() -> int:
-    """Cancel the watches that came due meanwhile, and waited for a slot to say that they find
-    nothing; how many there were.
+    """Cancel the scheduled watches that came due meanwhile, and waited for a slot to say that they
+    find nothing; how many there were. One that somebody asked for has its turn.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
@@ -169,6 +199,7 @@ def skip_late() -> int:
     of = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=late, deployment_filter=of)
+        runs = [run for run in runs if run.auto_scheduled]
         for run in runs:
             client.set_flow_run_state(
                 run.id, Cancelled(message="a watch before it did its work"), force=True
@@ -192,18 +223,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--quiet", type=float, default=20.0, help="seconds without a change (default: 20)"
     )
-    parser.add_argument("--budget", type=int, metavar="EPOCHS", help="for each dataset")
-    parser.add_argument("--method", help="see: foretune methods")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--data", default="data")
-    parser.add_argument("--meta", default="light", help="meta-dataset in DATA/meta, or none")
+    add_options(parser, Request, leave=GIVEN)
     parser.add_argument(
         "--tracking", help="MLflow's address (default: $MLFLOW_TRACKING_URI), or none"
     )
-    given = parser.parse_args(argv)
+    parser.add_argument(
+        "--runner",
+        choices=("processes", "local"),
+        default="processes",
+        help="local: without a task run for each step (default: processes)",
+    )
+    args = parser.parse_args(argv)
     try:
+        asked = present(given(Request, args, leave=GIVEN))
+        where = {k: getattr(args, k) for k in ("inbox", "quiet", "tracking", "runner")}
         with prefect_api():
-            inbox(**vars(given))
+            inbox(**asked, **where)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

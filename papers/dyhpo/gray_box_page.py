@@ -1,5 +1,6 @@
-"""Renew the measured tables of docs/notes/gray-box.md from data/reports/field, which
-`python -m papers.dyhpo.field` writes.
+"""Renew the measured tables of docs/notes/gray-box.md from data/reports/field.
+
+`python -m papers.dyhpo.field` writes those.
 
     python -m papers.dyhpo.gray_box_page
 
@@ -20,7 +21,7 @@ PAGE, REPORTS = ROOT / "docs" / "notes" / "gray-box.md", ROOT / "data" / "report
 TITLES = {
     "lcbench": "LCBench, 25 tasks x 100 configurations x 51 epochs",
     "taskset": "TaskSet, 6 text tasks x 1,000 configurations x 51 steps",
-    "light": "data/meta/light, 16 tasks x 108 configurations x 10 epochs",
+    "light": "the shipped meta-dataset, 16 tasks x 108 configurations x 10 epochs",
 }
 
 
@@ -67,9 +68,7 @@ def plain(p: float) -> str:
 
 
 def tests(name: str) -> list[str]:
-    """A paragraph for each budget: ranks, the pairs that differ among all methods, and all pairs of
-    the family.
-    """
+    """A paragraph for each budget: ranks, pairs that differ, and all pairs of the family."""
     pairs, family = (pd.read_csv(REPORTS / f"{name}-{kind}.csv") for kind in ("tests", "family"))
     out = []
     for budget, block in pairs.groupby("budget"):

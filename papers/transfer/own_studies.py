@@ -1,5 +1,7 @@
-"""What own studies are worth as history: the default searcher on the shipped meta-dataset, with few
-full tasks behind it and short studies beside them.
+"""What own studies are worth as history.
+
+The default searcher on the shipped meta-dataset, with few full tasks behind it and short studies
+beside them.
 
     python -m papers.transfer.own_studies [--full 5] [--trainings 3]
     python -m papers.transfer.own_studies --recommender hyperstar
@@ -30,6 +32,7 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.registry import load, recommender
 from foretune.running.meta_train import with_studies
 from foretune.searchers.registry import DEFAULT, searcher
+from foretune.shipped import LIGHT, find
 from foretune.study.study import Study
 from foretune.tasks.task import Task
 
@@ -37,8 +40,9 @@ TRAININGS = (1, 2, 5)
 
 
 def short_study(meta: MetaDataset, task: str, sources: list[str], trainings: int) -> MetaDataset:
-    """What the default searcher learns about a task in so many full trainings, as a meta-dataset of
-    that task.
+    """What the default searcher learns about a task in so many full trainings.
+
+    As a meta-dataset of that task.
     """
     study, objective = replay_study(
         meta, task, budget=trainings * meta.max_epoch, sources=sources, method=DEFAULT
@@ -76,9 +80,7 @@ def ranked(
 ) -> None:
     """Print a recommender's three rows."""
     images = {task: Task.load(Path("data/images") / f"{task}.npz") for task in meta.tasks}
-    chosen = (
-        load(Path("data/models") / name).settled() if (Path("data/models") / name).is_dir() else {}
-    )
+    chosen = load(fitted).settled() if (fitted := find("models", name, Path("data"))) else {}
     rows: dict[str, list[list[float]]] = {"full": [], "own": [], "all": []}
     for task in meta.tasks:
         first, others = sources[task][:full], sources[task][full:]
@@ -118,7 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--meta", type=Path, default=LIGHT)
     parser.add_argument(
         "--full", type=int, default=5, help="past tasks with all their curves (default: 5)"
     )

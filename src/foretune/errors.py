@@ -1,4 +1,12 @@
-"""The errors that foretune raises on purpose."""
+"""The errors that foretune raises on purpose, and a word for their texts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def plural(noun: str, count: int) -> str:
+    """`noun` as it stands behind `count`, for nouns that take an s."""
+    return noun if count == 1 else f"{noun}s"
 
 
 class BadInput(ValueError):
@@ -9,10 +17,22 @@ class BadInput(ValueError):
     """
 
 
-class BadSuggestion(RuntimeError):
-    """A searcher suggested a step that its study cannot take (a defect of the searcher, not of the
-    user's input).
+@contextmanager
+def extra(name: str, purpose: str) -> Iterator[None]:
+    """Import the packages of an optional extra inside; raises `BadInput` that says what to install
+    where one is missing.
     """
+    try:
+        yield
+    except ImportError as error:
+        raise BadInput(
+            f"{purpose} needs a package that is not installed ({error.name or error}): "
+            f"pip install 'foretune[{name}]'"
+        ) from error
+
+
+class BadSuggestion(RuntimeError):
+    """A searcher suggested a step that its study cannot take: its fault, not the user's."""
 
 
 def at_least(least: float, /, **values: float) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, plural
 
 LEAST_PYTHON = (3, 11)
 # GiB: checkpoints and the images' packages; a network, its gradients and a batch
@@ -23,9 +23,8 @@ PACKAGES = (
     "pandas",
     "ConfigSpace",
     "mlflow",
-    "prefect",
-    "dvc",
 )
+EXTRAS = {"prefect": ("serve", "flows and the service"), "dvc": ("pipeline", "dvc repro")}
 
 Finding = tuple[str, str, str]  # what, how it is (ok, note, wrong), the detail
 
@@ -37,12 +36,11 @@ def run(args: argparse.Namespace) -> int:
         mark = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[state]
         print(f"{mark} {what}: {detail}")
         wrong += state == "wrong"
-    print(
-        "everything that foretune needs is here"
-        if not wrong
-        else f"{wrong} thing{'s' if wrong > 1 else ''} to mend"
-    )
-    return 1 if wrong else 0
+    if not wrong:
+        print("everything that foretune needs is here")
+        return 0
+    print(f"{wrong} {plural('thing', wrong)} to mend")
+    return 1
 
 
 def findings(data: Path) -> Iterator[Finding]:
@@ -56,26 +54,32 @@ def findings(data: Path) -> Iterator[Finding]:
     yield from packages()
     yield from machine(data)
     yield from contents(data)
-    yield from services()
+    yield from services(data)
 
 
 def packages() -> Iterator[Finding]:
     """Installed versions, and whether torch and torchvision fit together."""
     found: list[str] = []
-    for name in PACKAGES:
+    for name in (*PACKAGES, *EXTRAS):
         try:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            yield name, "wrong", "not installed; `make env` installs everything"
+            if name in EXTRAS:
+                extra, purpose = EXTRAS[name]
+                how = f"not installed; for {purpose}: pip install 'foretune[{extra}]'"
+                yield name, "note", how
+            else:
+                yield name, "wrong", "not installed; pip install foretune brings it"
     yield "packages", "ok", ", ".join(found)
     try:
-        import torchvision.ops  # noqa: F401  (loads its compiled operators, which fail beside a torch of another build)
+        # loads its compiled operators, which fail beside a torch of another build
+        import torchvision.ops  # noqa: F401
     except (ImportError, RuntimeError, OSError) as error:
         yield (
             "torchvision",
             "wrong",
-            f"does not load beside this torch ({str(error).splitlines()[0]}); `make env` "
-            "installs the two that fit",
+            f"does not load beside this torch ({str(error).splitlines()[0]}); install "
+            "the two together, from one index, in the versions of requirements.lock",
         )
 
 
@@ -112,32 +116,40 @@ def machine(data: Path) -> Iterator[Finding]:
 
 
 def contents(data: Path) -> Iterator[Finding]:
-    """Prepared tasks, meta-datasets, studies."""
+    """Prepared tasks, meta-datasets, fitted recommenders, studies."""
+    from foretune import shipped
     from foretune.history.meta_dataset import MetaDataset
+    from foretune.recommenders.registry import load
     from foretune.running.tuning import all_studies
     from foretune.study.study import Study
-    from foretune.tasks.loading import prepared
+    from foretune.tasks.loading import prepared_tasks
 
-    tasks = prepared(data)
+    tasks = prepared_tasks(data)
     hint = "" if tasks else "; prepare the embedded ones with: foretune tasks --prepare"
     yield (
         "image tasks",
         "ok" if tasks else "note",
         f"{len(tasks)} prepared in {data / 'images'}{hint}",
     )
-    folders = sorted(p.parent for p in (data / "meta").glob("*/about.json"))
-    if not folders:
-        yield "meta-dataset", "note", f"none in {data / 'meta'}: studies start from nothing"
-    for folder in folders:
+    for name in sorted({*shipped.names("meta", data), *shipped.SHIPPED["meta"]}):
         try:
+            folder = shipped.need("meta", name, data)
             meta = MetaDataset.load(folder)
             yield (
-                f"meta-dataset {folder.name}",
+                f"meta-dataset {name}",
                 "ok",
-                f"{len(meta.tasks)} tasks, {len(meta)} configurations, {len(meta.table)} epochs",
+                f"{len(meta.tasks)} tasks, {len(meta)} configurations, {len(meta.table)} epochs "
+                f"({folder})",
             )
         except BadInput as error:
-            yield f"meta-dataset {folder.name}", "wrong", str(error)
+            yield f"meta-dataset {name}", "wrong", str(error)
+    for name in sorted({*shipped.names("models", data), *shipped.SHIPPED["models"]}):
+        try:
+            folder = shipped.need("models", name, data)
+            past = load(folder).past
+            yield f"recommender {name}", "ok", f"fitted on {len(past.tasks)} tasks ({folder})"
+        except BadInput as error:
+            yield f"recommender {name}", "wrong", str(error)
     for folder in all_studies(data):
         try:
             Study.load(folder)
@@ -145,14 +157,11 @@ def contents(data: Path) -> Iterator[Finding]:
             yield f"study {folder.name}", "wrong", str(error)
 
 
-def services() -> Iterator[Finding]:
+def services(data: Path) -> Iterator[Finding]:
     """Where MLflow and Prefect would be spoken to, without speaking to them."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    yield (
-        "MLflow",
-        "ok",
-        f"logs to {uri}" if uri else "logs to sqlite:///mlflow.db in the current folder",
-    )
+    from foretune.views.tracking import default_uri
+
+    yield "MLflow", "ok", f"logs to {default_uri(data)}"
     api = os.environ.get("PREFECT_API_URL")
     yield (
         "Prefect",

@@ -1,11 +1,12 @@
 """What defines a study, what a searcher suggests, and the step that becomes of it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 from foretune.errors import BadInput, at_least
 from foretune.space.space import Config
+from foretune.study.notes import Notes
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Plan:
     seed: int = 0
     seconds: float | None = None
     open: bool = False
-    notes: Mapping[str, Any] = field(default_factory=dict)
+    notes: Notes = field(default_factory=Notes)
 
     def __post_init__(self) -> None:
         if self.goal not in ("maximize", "minimize"):
@@ -72,6 +73,19 @@ class Plan:
         at_least(0, seed=self.seed)
         if self.seconds is not None and not self.seconds > 0:
             raise BadInput(f"seconds={self.seconds} must be positive")
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Self:
+        """From what `to_json` gave. Raises `BadInput` for a value that is none, TypeError for a
+        field missing or unknown.
+        """
+        return cls(**{**given, "notes": Notes.from_json(given.get("notes") or {})})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)} | {
+            "notes": self.notes.to_json()
+        }
 
     @property
     def sign(self) -> float:

@@ -31,9 +31,12 @@ from foretune.errors import BadInput, BadSuggestion
 from foretune.files import write_json
 from foretune.space.space import Config, Space, config_key, plain
 from foretune.study.journal import append, finite, read_journal
+from foretune.study.notes import as_json
 from foretune.study.plan import Plan, Step, Suggestion
 
 __all__ = ["Plan", "Step", "Study", "Suggestion"]
+
+CLOCK = 10.0  # seconds of a run that a kill may take from the wall-clock's record
 
 if TYPE_CHECKING:
     from foretune.history.meta_dataset import MetaDataset
@@ -78,7 +81,8 @@ class Study:
         self.past_ids = np.empty(0, dtype=int)
         self.asked = 0
         self.spent = 0
-        self.elapsed = 0.0
+        self.elapsed = 0.0  # seconds that the study has run, over all its runs
+        self._kept_elapsed = 0.0
         self.started: list[int] = []
         self.order: list[tuple[int, int]] = []
         # every step asked for, with its reason and the seconds the decision took
@@ -293,9 +297,23 @@ class Study:
         if self.pending[step.config_id]:
             self._record({"event": "release", "config_id": step.config_id})
 
+    def clock(self, seconds: float) -> None:
+        """Say for how long the study has run, over all its runs. The journal keeps it with every
+        told epoch, each `CLOCK` seconds, and when the wall-clock budget is used up.
+        """
+        limit = self.plan.seconds
+        used_up = limit is not None and seconds >= limit > self._kept_elapsed
+        if used_up or seconds - self._kept_elapsed >= CLOCK:
+            self._record({"event": "clock", "elapsed": seconds})
+        self.elapsed = max(self.elapsed, seconds)
+
     def note(self, **facts: Any) -> None:
-        """Keep facts with the study (`plan.notes`), such as the test accuracy at its end."""
-        self._record({"event": "note", "facts": facts})
+        """Keep facts with the study (`plan.notes`), such as the test accuracy at its end. Raises
+        `BadInput` for one of another shape than `Notes` has it.
+        """
+        values = {name: as_json(value) for name, value in facts.items()}
+        self.plan.notes.noting(values)  # refused before it is written
+        self._record({"event": "note", "facts": values})
 
     def raise_budget(self, budget: int, seconds: float | None = None) -> None:
         """Change the budget of a study that is continued. Raises `BadInput` as `Plan` does."""
@@ -432,7 +450,9 @@ class Study:
                 self.steps.append(event)
             case "epoch":
                 self._apply_epoch(i, event["row"])
-                self.elapsed = max(self.elapsed, event.get("elapsed") or 0.0)
+                self._apply_clock(event.get("elapsed") or 0.0)
+            case "clock":
+                self._apply_clock(event["elapsed"])
             case "fail":
                 if i not in self.rows:
                     self.started.append(i)
@@ -451,7 +471,10 @@ class Study:
             case "budget":
                 self.plan = replace(self.plan, budget=event["budget"], seconds=event["seconds"])
             case "note":
-                self.plan = replace(self.plan, notes={**self.plan.notes, **event["facts"]})
+                self.plan = replace(self.plan, notes=self.plan.notes.noting(event["facts"]))
+
+    def _apply_clock(self, seconds: float) -> None:
+        self.elapsed = self._kept_elapsed = max(self.elapsed, seconds)
 
     def _apply_epoch(self, i: int, row: dict[str, Any]) -> None:
         value = (
@@ -476,7 +499,7 @@ class Study:
             self.pending[i] = 0
 
     def _open_journal(self, folder: Path) -> None:
-        header = {**asdict(self.plan), "configs": self.configs}
+        header = {**self.plan.to_json(), "configs": self.configs}
         path, journal = folder / "study.json", folder / "journal.jsonl"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -485,7 +508,7 @@ class Study:
             return
         stored, wanted = json.loads(path.read_text()), self.plan
         refuse_another(folder, stored, json.loads(json.dumps(header, default=plain)))
-        self.plan = Plan(**{k: v for k, v in stored.items() if k != "configs"})
+        self.plan = Plan.from_json({k: v for k, v in stored.items() if k != "configs"})
         for k, event in enumerate(read_journal(journal)):
             try:
                 self._apply(event)
@@ -506,7 +529,7 @@ class Study:
         try:
             header = json.loads((folder / "study.json").read_text())
             configs = header.pop("configs")
-            plan = Plan(**header)
+            plan = Plan.from_json(header)
             for event in read_journal(folder / "journal.jsonl"):
                 if event["event"] == "budget":
                     plan = replace(plan, budget=event["budget"], seconds=event["seconds"])

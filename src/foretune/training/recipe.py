@@ -1,4 +1,4 @@
-"""What a configuration asks the trainer to do, and the settings that all trials of a study share.
+"""What a configuration asks the trainer to do.
 
 `recipe` reads the names of the transfer space and of the HyperRec space
 (`foretune.space.catalogue`). A space with the transfer space's names may also hold options of its
@@ -16,37 +16,11 @@ from foretune.errors import BadInput
 from foretune.space.catalogue import MODELS, PREFIX
 from foretune.space.parameters import coerce
 from foretune.space.space import Config
+from foretune.training.settings import Settings
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What all trials of a study share. Times and accuracies behind the defaults:
-    docs/networks.md.
-    """
-
-    network: str = "mobilenet_v2"
-    image_size: int = 48  # pixels of the side that the network sees
-    pretrained: bool = True  # start from ImageNet weights
-    batch_size: int = 32  # unless the configuration has its own
-    train_limit: int = 400  # images of the train part used, stratified; 0 = all
-    valid_limit: int = 300  # images of the valid part used, stratified; 0 = all
-    max_epoch: int = 10  # full fidelity; schedules that end, end here
-    device: str = "auto"  # auto, cpu, cuda, cuda:1
-    threads: int = 1  # CPU threads of a trial; same seed, same result holds for one value of it
-
-    def __post_init__(self) -> None:
-        for name, least in [
-            ("image_size", 16),
-            ("batch_size", 2),
-            ("max_epoch", 1),
-            ("threads", 1),
-            ("train_limit", 0),
-            ("valid_limit", 0),
-        ]:
-            if getattr(self, name) < least:
-                raise BadInput(
-                    f"setting {name} must be {least} or more, but got {getattr(self, name)}"
-                )
+# Raised when the trainer's numbers change for the same task, configuration, settings and seed:
+# curves of two versions are never mixed (`foretune.running.collection`).
+TRAINING_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -92,8 +66,9 @@ _BETAS = {"beta1": 0.9, "beta2": 0.999}  # of adam and adabound, where only the 
 
 
 def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
-    """What `config`, of either space, asks the trainer to do. Raises `BadInput` for a
-    hyperparameter missing or not known.
+    """What `config`, of either space, asks the trainer to do.
+
+    Raises `BadInput` for a hyperparameter missing or not known.
     """
     if "lr_scheduler" in config:
         return _hyperrec_recipe(config)
@@ -125,8 +100,9 @@ def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
 
 
 def _optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `given`, named as in a configuration ("adas.beta"), means to the optimizer. Raises
-    `BadInput` for an option that is not one of it.
+    """What `given`, named as in a configuration ("adas.beta"), means to the optimizer.
+
+    Raises `BadInput` for an option that is not one of it.
     """
     out: dict[str, Any] = {}
     for full, value in given.items():
@@ -167,7 +143,7 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
             raise BadInput(
                 f"lr_scheduler must be one of {', '.join(PREFIX)}, but got {scheduler!r}"
             )
-        own = PREFIX[scheduler]
+        scheduler_prefix = PREFIX[scheduler]
         return Recipe(
             network=MODELS.get(str(config["model"]), str(config["model"])),
             batch_size=int(config["batch_size"]),
@@ -177,9 +153,9 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
             optimizer_options=options,
             scheduler=scheduler,
             scheduler_options={
-                key.removeprefix(own): float(value)
+                key.removeprefix(scheduler_prefix): float(value)
                 for key, value in config.items()
-                if key.startswith(own)
+                if key.startswith(scheduler_prefix)
             },
         )
     except KeyError as error:
@@ -187,8 +163,9 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
 
 
 def default_config(network: str = "mobilenet_v2") -> Config:
-    """What an engineer would take without tuning: Adam at 1e-3, all but the earliest layers
-    fine-tuned, augmentation; 3e-4 for a heavy network.
+    """What an engineer would take without tuning.
+
+    Adam at 1e-3 (3e-4 for a heavy network), all but the earliest layers fine-tuned, augmentation.
     """
     from foretune.training.networks import architecture
 

@@ -77,4 +77,4 @@ def test_every_table_has_its_picture(folder):
 
 def test_an_empty_folder_is_an_error_in_words(tmp_path, capsys):
     assert main(["--reports", str(tmp_path)]) == 2
-    assert "at2_pairs" in capsys.readouterr().err
+    assert "papers.at2.pairs" in capsys.readouterr().err

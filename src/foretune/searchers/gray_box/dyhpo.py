@@ -288,7 +288,7 @@ class DyHPO(Searcher):
     On a pool of as many configurations as the budget has epochs, DyHPO therefore starts one after
     the other and trains hardly any to the end (TaskSet: 800 of 1,000). Which one is new, and which
     paused one goes on otherwise, stays EI_MF's choice among all. The method `dyhpo+` is this with
-    `width` = 10, chosen with `first` on the even half of the tasks (`docs/gray-box.md`).
+    `width` = 10, chosen with `first` on the even half of the tasks (`docs/notes/gray-box.md`).
     """
 
     name = "dyhpo"

@@ -12,7 +12,7 @@ Notation: b = epochs of a rung, D_b = configurations that reached b or failed, x
 Brackets and promotions are Hyperband's. On the even half of the tasks, where it was designed, it
 beat plain and asynchronous halving and forecasts of whole curves (freeze-thaw): later brackets
 hedge against what looks good early, and random starts are Hyperband's weakness. On the odd half the
-gain was smaller and `dyhpo` better (`docs/gray-box.md`). Ranks make it independent of unit,
+gain was smaller and `dyhpo` better (`docs/notes/gray-box.md`). Ranks make it independent of unit,
 outliers and divergence. `least` = 12: with 6, the process misled the first brackets on spaces of
 many columns.
 

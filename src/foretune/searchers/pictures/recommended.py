@@ -1,14 +1,8 @@
 """A recommender's ranking inside a searcher: task-aware Hyperband (HyperSTAR, section 3.6) and
 initial points for any other searcher.
 
-The ranking is read from the study's notes, which a recommender wrote before the study began:
-
-    notes["recommended"] = {
-        "order": [configuration ids, best first],
-        "scores": [score of configuration 0, 1, ...],
-        "leans": {past task: share in the list},
-        "images": [what the images add to the list's forecast of configuration 0, 1, ..., in the metric's unit],
-    }
+The ranking is read from the study's notes (`foretune.study.notes.RankingNote`), which a recommender
+wrote before the study began.
 
 Without notes the past tasks' mean rank is the ranking, and suggestions say so. With an order but no
 scores, minus the place in the order is the score. What a suggestion leans on is what the
@@ -23,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput, at_least, positive, within
-from foretune.history.ranks import alike, mean_rank
+from foretune.history.ranks import equal_support, mean_rank
 from foretune.searchers.base import PerStudy, Searcher, adopting, draw
 from foretune.searchers.gray_box.hyperband import Bracket, Hyperband
 from foretune.searchers.transfer.portfolio import past_best
@@ -59,7 +53,7 @@ class Ranked:
             )
         leans = self.leans
         if self.best is not None and study.past is not None:
-            leans = alike(self.best, study.past.tasks, config_id)
+            leans = equal_support(self.best, study.past.tasks, config_id)
         return {"why": why, "past": leans}
 
 
@@ -67,34 +61,33 @@ def ranking_of(study: Study) -> Ranked:
     """The study's ranking: its notes', else the past tasks' mean rank. Raises `BadInput` where
     there is neither, or notes that do not fit.
     """
-    noted = study.plan.notes.get("recommended") or {}
+    noted = study.plan.notes.recommended
     n = len(study.configs)
-    if "order" not in noted:
+    if noted is None or noted.order is None:
         best = past_best(study)
         rank = mean_rank(best)
         order = [int(c) for c in np.argsort(rank, kind="stable") if np.isfinite(rank[c])]
         why = "mean rank over past tasks (the study has no recommendation)"
         return Ranked(order, standardised(-rank), why, {}, best=best)
-    order = [int(c) for c in noted["order"]]
+    order = list(noted.order)
     if wrong := [c for c in order if not 0 <= c < n]:
         raise BadInput(
             f"the study's recommendation names configuration {wrong[0]}, but the study has {n}"
         )
     scores = np.full(n, -np.inf)
-    given = noted.get("scores")
-    if given is None:
+    if noted.scores is None:
         scores[order] = -np.arange(len(order), dtype=float)
     else:
-        scores[: len(given)] = given[:n]
-    leans = {str(task): float(share) for task, share in (noted.get("leans") or {}).items()}
-    if not noted.get("supported", True):
+        scores[: len(noted.scores)] = noted.scores[:n]
+    leans = dict(noted.leans)
+    if not noted.supported:
         return Ranked(
             order,
             standardised(scores),
             "its pictures are unlike any past task's: the portfolio instead",
             leans,
         )
-    if (same := noted.get("known_as")) is not None:
+    if (same := noted.known_as) is not None:
         return Ranked(
             order,
             standardised(scores),
@@ -102,9 +95,9 @@ def ranking_of(study: Study) -> Ranked:
             leans,
         )
     images = None
-    if noted.get("images") is not None:
+    if noted.images is not None:
         images = np.zeros(n)
-        images[: len(noted["images"])] = noted["images"][:n]
+        images[: len(noted.images)] = noted.images[:n]
     return Ranked(order, standardised(scores), "recommended for this task", leans, images)
 
 

@@ -128,8 +128,8 @@ class SiameseBO(Searcher):
         """The k nearest past tasks by the study's notes, nearest first; empty where they name none
         of its past, or say that it gives no support.
         """
-        noted = study.plan.notes.get("recommended") or {}
-        found = (noted.get("nearest") or {}) if noted.get("supported", True) else {}
+        noted = study.plan.notes.recommended
+        found = noted.nearest if noted is not None and noted.supported else {}
         known = [name for name in found if study.past is not None and name in study.past.tasks]
         return sorted(known, key=lambda name: -found[name])[: self.k]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from foretune.errors import BadInput, at_least
 from foretune.gaussian.acquisition import max_trial_ucb
-from foretune.history.ranks import speaking_for
+from foretune.history.ranks import support_by_task
 from foretune.searchers.base import (
     USED_UP,
     PerStudy,
@@ -122,7 +122,7 @@ def support(study: Study, config_id: int) -> dict[str, float]:
     """
     past = learned_from_past(study, "past", lambda past: past)
     best = learned_from_past(study, "best", lambda past: past.Z.max(axis=2)[:, : past.pool])
-    return speaking_for(best, past.tasks, config_id)
+    return support_by_task(best, past.tasks, config_id)
 
 
 def sourced(suggestion: Suggestion | None, study: Study) -> Suggestion | None:
