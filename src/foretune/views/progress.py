@@ -40,7 +40,7 @@ class Progress:
                 f"best {study.plan.sign * found[2]:.4f} (trial {found[0]}, epoch {found[1]})"
             )
         if left := self.seconds_left(study):
-            parts.append(f"about {duration(left)} left")
+            parts.append(f"about {duration(round(left))} left")
         return " · ".join(parts)
 
     def seconds_left(self, study: Study) -> float | None:
