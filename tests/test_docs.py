@@ -111,7 +111,7 @@ def test_the_readme_is_short_and_its_test_command_is_what_ci_calls():
 def test_the_rooms_stand_in_the_order_that_their_test_holds():
     page = (ROOT / "docs" / "architecture.md").read_text()
     tree = page[page.index("src/foretune/\n") : page.index("\npapers/")]
-    shown = re.findall(r"^  ([a-z]+)(?:/|\.py)|  ([a-z]+)(?:/|\.py)  ", tree, re.MULTILINE)
+    shown = re.findall(r"^  ([a-z]+)(?:/|\.py)|  ([a-z]+)\.py", tree, re.MULTILINE)
     rooms = next(
         ast.literal_eval(node.value)
         for node in ast.parse((ROOT / "tests" / "test_architecture.py").read_text()).body

@@ -12,6 +12,7 @@ _PUBLIC = {
     "Space": "foretune.space.space",
     "Step": "foretune.study.plan",
     "Study": "foretune.study.study",
+    "Suggestion": "foretune.study.plan",
     "Task": "foretune.tasks.task",
     "load_task": "foretune.tasks.loading",
     "recommend": "foretune.recommenders.recommendation",

@@ -1,7 +1,12 @@
-"""The errors that foretune raises on purpose."""
+"""The errors that foretune raises on purpose, and a word for their texts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def plural(noun: str, count: int) -> str:
+    """`noun` as it stands behind `count`, for nouns that take an s."""
+    return noun if count == 1 else f"{noun}s"
 
 
 class BadInput(ValueError):
@@ -27,6 +32,26 @@ def extra(name: str, purpose: str) -> Iterator[None]:
 
 
 class BadSuggestion(RuntimeError):
-    """A searcher suggested a step that its study cannot take (a defect of the searcher, not of the
-    user's input).
-    """
+    """A searcher suggested a step that its study cannot take: its fault, not the user's."""
+
+
+def at_least(least: float, /, **values: float) -> None:
+    """Raise `BadInput` for the first of the named `values` that is below `least` (or NaN)."""
+    for name, value in values.items():
+        if not value >= least:
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise BadInput(f"{name}={shown} must be at least {least:g}")
+
+
+def positive(**values: float) -> None:
+    """Raise `BadInput` for the first of the named `values` that is not above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise BadInput(f"{name}={value:g} must be positive")
+
+
+def within(low: float, high: float, /, **values: float) -> None:
+    """Raise `BadInput` for the first of the named `values` that is not from `low` to `high`."""
+    for name, value in values.items():
+        if not low <= value <= high:
+            raise BadInput(f"{name}={value:g} must be from {low:g} to {high:g}")

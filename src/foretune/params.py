@@ -96,6 +96,13 @@ class RecommendersPlan:
 
 
 @dataclass(frozen=True)
+class ReportPlan:
+    """The page of all benchmarks: the MLflow store that its lines are logged to, or `none`."""
+
+    tracking: str = "none"
+
+
+@dataclass(frozen=True)
 class Demo:
     """What `make demo` tunes, and for how many epochs."""
 
@@ -115,6 +122,7 @@ class Params:
     task_aware: TaskAwarePlan = field(default_factory=TaskAwarePlan)
     rankings: RankingsPlan = field(default_factory=RankingsPlan)
     recommenders: RecommendersPlan = field(default_factory=RecommendersPlan)
+    report: ReportPlan = field(default_factory=ReportPlan)
     demo: Demo = field(default_factory=Demo)
 
     def __post_init__(self) -> None:

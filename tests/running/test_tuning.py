@@ -544,6 +544,7 @@ def test_optimizer_options_that_cannot_be_are_refused_before_any_trial(
     assert not list(tmp_path.glob("**/study.json"))
 
 
+@pytest.mark.slow
 def test_a_space_may_hold_every_optimizer(request_of, tmp_path):
     """Random search over all of them and options of two, with an epoch for each trial: every curve
     is there and the best network is handed over.

@@ -11,6 +11,8 @@ hold to the same laws as long ones.
 import inspect
 from collections.abc import Callable
 
+import numpy as np
+
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import METHODS, searcher
 
@@ -42,16 +44,22 @@ def each(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Turn a test of one method, given as `name`, into one test of all `names`."""
 
     def decorated(law: Callable[..., None]) -> Callable[..., None]:
-        def test(subtests, **fixtures):
+        own = [p for p in inspect.signature(law).parameters if p != "name"]
+
+        def test(**fixtures):
+            subtests = fixtures["subtests"]
+            given = {p: fixtures[p] for p in own}
             for name in names:
                 with subtests.test(method=name):
-                    law(name, **fixtures)
+                    law(name, **given)
 
         test.__name__, test.__doc__, test.__module__ = law.__name__, law.__doc__, law.__module__
-        own = [p for p in inspect.signature(law).parameters if p not in ("name", "subtests")]
-        keyword = inspect.Parameter.KEYWORD_ONLY
+        # pytest reads from the signature which fixtures to hand over
         test.__signature__ = inspect.Signature(
-            [inspect.Parameter(p, keyword) for p in ("subtests", *own)]
+            [
+                inspect.Parameter(p, inspect.Parameter.KEYWORD_ONLY)
+                for p in dict.fromkeys(("subtests", *own))
+            ]
         )
         return test
 
@@ -83,3 +91,10 @@ def run(study, objective, chosen, limit=10_000):
             study.fail(step, int(study.epoch[step.config_id]) + 1, done.failed)
         steps.append((step.config_id, step.start, step.stop))
     return steps
+
+
+def rising(configs=24, epochs=9):
+    """Curves (1, configs, epochs) with a best region at two thirds of the line."""
+    x = np.linspace(0, 1, configs)
+    top = 0.9 - (x - 0.66) ** 2
+    return (top[:, None] * (1 - np.exp(-0.5 * np.arange(1, epochs + 1))))[None]

@@ -1,5 +1,5 @@
-"""The DVC stage `meta_dataset`: train the missing cells of the meta-dataset on a process pool,
-without Prefect.
+"""The DVC stage `meta_dataset`: see that the trainer still gives the curves that are there
+(`foretune.pipeline.retraining`), then train the missing cells on a process pool, without Prefect.
 
 python -m foretune.pipeline.meta_dataset [--tasks A,B] [--configurations N] [--minutes M]
 """
@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from foretune.errors import BadInput
+from foretune.pipeline.retraining import check
 from foretune.running.collector import (
     collect,
     prepare_job,
@@ -43,6 +44,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    try:
+        wrong = check(job.collection, job.files, job.changed_images, say)
+    except KeyboardInterrupt:
+        return 130
+    if wrong:
+        print(f"error: {wrong}", file=sys.stderr)
+        return 1
     if not job.blocks:
         return 0
     stops_on_sigterm()

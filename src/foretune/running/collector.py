@@ -167,10 +167,10 @@ def find_tasks(
     """Files of the prepared tasks to collect, described in the collection; raises `BadInput` for a
     name that is not there or held out.
     """
-    from foretune.tasks.loading import prepared
+    from foretune.tasks.loading import prepared_tasks
     from foretune.tasks.task import Task
 
-    names = prepared(data)
+    names = prepared_tasks(data)
     for name in wanted:
         if name in held_out:
             raise BadInput(
@@ -205,6 +205,18 @@ class Job:
     blocks: Sequence[Block]
     workers: int
     seconds: float
+
+    @property
+    def changed_images(self) -> list[str]:
+        """Tasks whose images decode to other pixels here than those the curves were trained on."""
+        from foretune.tasks.task import Task
+
+        known = self.collection.about["hashes"]
+        return [
+            name
+            for name, file in self.files.items()
+            if known.get(name) not in (None, Task.load(file).hash)
+        ]
 
 
 def prepare_job(request: CollectionRequest, say: Callable[[str], None]) -> Job:

@@ -142,6 +142,7 @@ def open_best(meta, chosen, seed, trainings=14):
     return study.incumbent[2]
 
 
+@pytest.mark.slow
 def test_in_an_open_space_it_samples_its_candidates_and_beats_random_search(meta):
     """`meta` has the learning rate, optimizer, momentum (conditional) and depth."""
     modelled = [

@@ -13,16 +13,16 @@ history.
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from foretune.errors import BadInput
-from foretune.history.ranks import alike, mean_rank
-from foretune.searchers.base import Searcher, adopt_past, draw
+from foretune.errors import BadInput, at_least, positive, within
+from foretune.history.ranks import equal_support, mean_rank
+from foretune.searchers.base import PerStudy, Searcher, adopting, draw
 from foretune.searchers.gray_box.hyperband import Bracket, Hyperband
 from foretune.searchers.transfer.portfolio import past_best
-from foretune.study.study import Step, Study
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Ranked:
             )
         leans = self.leans
         if self.best is not None and study.past is not None:
-            leans = alike(self.best, study.past.tasks, config_id)
+            leans = equal_support(self.best, study.past.tasks, config_id)
         return {"why": why, "past": leans}
 
 
@@ -101,20 +101,10 @@ def ranking_of(study: Study) -> Ranked:
     return Ranked(order, standardised(scores), "recommended for this task", leans, images)
 
 
-class Remembered:
-    """`ranking_of`, worked out once for each study as long as its notes and its pool stay the
-    same.
-    """
-
-    def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Study, tuple[Any, int, Ranked]] = WeakKeyDictionary()
-
-    def __call__(self, study: Study) -> Ranked:
-        """The study's ranking."""
-        known = self._known.get(study)
-        if known is None or known[0] is not study.plan.notes or known[1] != len(study.configs):
-            known = self._known[study] = study.plan.notes, len(study.configs), ranking_of(study)
-        return known[2]
+def remembered(rankings: PerStudy[Ranked], study: Study) -> Ranked:
+    """`ranking_of`, worked out anew where the study's notes or its pool are others."""
+    state = len(study.configs), study.plan.notes
+    return rankings.get(study, state, lambda: ranking_of(study))
 
 
 def standardised(scores: np.ndarray) -> np.ndarray:
@@ -148,35 +138,37 @@ class TaskAwareHyperband(Hyperband):
         temperature: float = 0.5,
     ):
         super().__init__(eta=eta, R=R)
-        if not 0 <= random_share <= 1:
-            raise BadInput(f"random_share={random_share:g} must be from 0 to 1")
-        if not temperature > 0:
-            raise BadInput(f"temperature={temperature:g} must be positive")
+        within(0, 1, random_share=random_share)
+        positive(temperature=temperature)
         self.random_share, self.proportional, self.temperature = (
             random_share,
             proportional,
             temperature,
         )
-        self.ranked = Remembered()
+        self._rankings: PerStudy[Ranked] = PerStudy()
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """As Hyperband, with the ranking's configurations."""
-        adopt_past(study)
-        ranking_of(
-            study
-            # refuses a study that has neither a recommendation nor past tasks, before anything is
-            # trained
-        )
+    @adopting
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
+        """As Hyperband, with the ranking's configurations. Raises `BadInput` for a study that has
+        neither a recommendation nor past tasks, before anything is trained.
+        """
+        self.ranking(study)
         return super().suggest(study, rng)
 
-    def sample(self, study: Study, rng: np.random.Generator) -> int | None:
+    def ranking(self, study: Study) -> Ranked:
+        """The study's ranking, worked out once for its notes and its pool."""
+        return remembered(self._rankings, study)
+
+    def sample(self, study: Study, rng: np.random.Generator) -> Choice | None:
         """A configuration to start next."""
         return self.choose(study, rng)[0]
 
-    def choose(self, study: Study, rng: np.random.Generator) -> tuple[int | None, dict[str, Any]]:
+    def choose(
+        self, study: Study, rng: np.random.Generator
+    ) -> tuple[Choice | None, dict[str, Any]]:
         """The configuration to start next, and why."""
         at_random = self.random_share > 0 and rng.random() < self.random_share
-        ranked = self.ranked(study)
+        ranked = self.ranking(study)
         free = study.available & (study.epoch == 0)
         fresh = [c for c in ranked.order if free[c]]
         if at_random or not fresh:
@@ -195,14 +187,14 @@ class TaskAwareHyperband(Hyperband):
 
     def start(
         self, study: Study, rng: np.random.Generator, bracket: Bracket, waiting: bool
-    ) -> Step | None:
+    ) -> Suggestion | None:
         """Start the chosen configuration in `bracket`, as Hyperband does with a random one."""
-        config_id, because = self.choose(study, rng)
-        if config_id is None:
+        choice, because = self.choose(study, rng)
+        if choice is None:
             return super().start(study, rng, bracket, waiting)
         where = f"bracket of {bracket.sizes[0]} from {bracket.epochs[0]} epochs"
-        return Step(
-            config_id, 0, bracket.epochs[0], {**because, "why": f"{where}; {because['why']}"}
+        return Suggestion(
+            choice, 0, bracket.epochs[0], {**because, "why": f"{where}; {because['why']}"}
         )
 
 
@@ -220,16 +212,14 @@ class Recommended(Searcher):
 
         if then == self.name:
             raise BadInput(f"then={then!r} is this method itself: name the method that follows it")
-        if points < 1:
-            raise BadInput(
-                f"points={points} must be at least 1; without any, take the method {then!r} itself"
-            )
+        at_least(1, points=points)  # without any, it would be the method `then`
         if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
             raise BadInput(f"epochs={epochs} must be a whole number of at least 1")
         self.searcher, self.points, self.epochs = searcher(then), points, epochs
-        self.ranked = Remembered()
+        self._rankings: PerStudy[Ranked] = PerStudy()
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    @adopting
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The first of the ranking's points that lacks epochs, else the searcher's suggestion.
         Raises `BadInput` for more epochs than the study's.
         """
@@ -238,12 +228,11 @@ class Recommended(Searcher):
                 f"epochs={self.epochs} must be at most the {study.max_epoch} epochs of a full "
                 "training"
             )
-        adopt_past(study)
-        ranked = self.ranked(study)
+        ranked = remembered(self._rankings, study)
         stop = self.epochs or study.max_epoch
         for c in ranked.order[: self.points]:
             if study.available[c] and study.epoch[c] < stop:
-                return Step(c, int(study.epoch[c]), stop, ranked.because(study, c))
+                return Suggestion(c, int(study.epoch[c]), stop, ranked.because(study, c))
         return self.searcher.suggest(study, rng)
 
     def recommend(self, study: Study) -> int | None:
