@@ -127,7 +127,7 @@ def test_suggesting_changes_nothing_and_says_why(name, meta):
             math.isfinite(w) and w >= 0 for w in past.values()
         )
         step = study.ask(chosen)
-        assert step.config_id == suggestion.config
+        assert step.config_id == suggestion.config and step.because == because
         study.tell(step, outcome(objective, study, step).rows[: study.remaining + step.epochs + 1])
     assert chosen.recommend(study) is not None
 
