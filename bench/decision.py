@@ -22,6 +22,7 @@ from foretune.evaluation.replay import replay_study
 from foretune.history.grid import full_grid, past_of
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import method, searcher
+from foretune.shipped import LIGHT
 from foretune.study.study import Plan, Study
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "toys"))
@@ -63,8 +64,9 @@ def decisions(
 
 
 def replayed(name: str, table: Path, observations: int, tasks: int = 3) -> np.ndarray:
-    """CPU seconds of every decision on the first `tasks` tasks of a meta-dataset's full grid, each
-    with its past; the first decision of a task, which learns from that past, is not among them.
+    """CPU seconds of every decision on the first `tasks` tasks of a meta-dataset's full grid.
+
+    Each task has its past; its first decision, which learns from that past, is not among them.
     """
     grid = full_grid(MetaDataset.load(table))
     past, took = past_of(grid), []
@@ -96,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--candidates", type=int, default=1000)
     parser.add_argument("--observations", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=50, help="of a full training")
-    parser.add_argument("--table", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--table", type=Path, default=LIGHT)
     args = parser.parse_args(argv)
     print(
         f"CPU milliseconds per decision; {args.candidates} candidates, {args.observations} "

@@ -98,7 +98,7 @@ def inbox(
             return []
         while True:
             for entry in box.dropped():
-                print(f"taken: {box.take(entry, asked).dropped}")
+                print(f"taken: {box.take(entry, asked).name}")
             jobs = [job for job in box.jobs() if job.id not in trouble]
             if not jobs:
                 break
@@ -107,12 +107,12 @@ def inbox(
                 told = work(box, job, data, tracking)
                 finished.append(job.id)
                 shown.append(f"## {job.id}: tuned\n\n```\n{told}\n```")
-                print(f"done: {job.dropped}; {box.finish(job, told)}")
+                print(f"done: {job.name}; {box.finish(job, told)}")
             except BadInput as error:
                 shown.append(f"## {job.id}: set aside\n\n```\n{error}\n```")
                 print(f"set aside: {error}; {box.set_aside(job, str(error))}")
             except MACHINE as error:
-                trouble[job.id] = f"{job.dropped}: {type(error).__name__}: {error}"
+                trouble[job.id] = f"{job.name}: {type(error).__name__}: {error}"
                 shown.append(f"## {job.id}: waits\n\n```\n{trouble[job.id]}\n```")
                 print(f"waits for the next watch: {trouble[job.id]}")
     if shown:

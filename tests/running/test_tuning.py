@@ -423,12 +423,26 @@ def test_what_python_cannot_ask_for_is_named(tiny_task, tmp_path, options, messa
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_so(tiny_task, tmp_path):
+    asked = {"meta": "none", "method": "random", "budget": 2, "data": str(tmp_path), **SETTINGS}
+    script = tmp_path / "script.py"
+    script.write_text(f"import foretune\nforetune.tune({str(tiny_task)!r}, **{asked!r})\n")
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 1
+    assert 'put the call under if __name__ == "__main__":' in done.stderr.splitlines()[-1]
+
+
 LATE = """
 import sys
 from pathlib import Path
+from foretune import shipped
 from foretune.running.request import Request
 from foretune.running.tuning import checked, looked_up, opened
 
+shipped.FOLDER = Path("nothing")
 settings = {settings!r}
 request = Request({images!r}, budget=4, data=Path({data!r}), study="next", settings=settings)
 found = looked_up(checked(request))
@@ -439,9 +453,12 @@ with opened(found) as ready:
 """
 
 
-def test_two_processes_that_start_one_study_agree_on_its_past(finished, tiny_task, tmp_path):
+def test_two_processes_that_start_one_study_agree_on_its_past(
+    finished, tiny_task, tmp_path, monkeypatch
+):
     """The second looks its past up before the first has written the study, and opens it after."""
     request, _, _ = finished
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
     data = tmp_path / "data"
     shutil.copytree(request.data, data)
     own = data / "studies" / "s"

@@ -177,7 +177,7 @@ def test_a_dataset_named_like_the_note_on_another_is_set_aside_beside_it(inbox):
     jobs = [inbox.take(drop(inbox, name), {}) for name in ("a", "a.txt", "a.TXT_.txt")]
     assert [job.id for job in jobs] == ["a", "a-2", "a-3"]
     for job in jobs:
-        assert inbox.set_aside(job, "why").read_text().startswith(job.dropped)
+        assert inbox.set_aside(job, "why").read_text().startswith(job.name)
 
 
 def test_one_watch_at_a_time(inbox):

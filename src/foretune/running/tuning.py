@@ -23,13 +23,13 @@ import yaml
 from foretune import shipped
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.history.join import fixed
+from foretune.history.join import learning_settings
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
 from foretune.running.options import filled, out_of_range, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.runner import delete_checkpoints, run_study, sweep
-from foretune.running.workers import Processes, Workers
+from foretune.running.workers import Processes, Workers, end_where_main_is_imported
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
@@ -119,6 +119,7 @@ def tune(images: str | Path, *, budget: int | None = None, **options: Any) -> Tu
     `if __name__ == "__main__":`. Raises `BadInput`, before anything is written, for what cannot be
     used.
     """
+    end_where_main_is_imported()
     return tune_request(request_from(images, budget=budget, **options))
 
 
@@ -298,7 +299,7 @@ def open_study(
         # tuples and lists are the same to JSON
         old, new = (json.loads(json.dumps(getattr(p.notes, key))) for p in (before, now))
         if key == "settings":
-            old, new = fixed(old), fixed(new)
+            old, new = learning_settings(old), learning_settings(new)
         if old != new:
             differ.append("other images" if key == "task_hash" else f"{key} {old}, now {new}")
     if differ:
