@@ -8,12 +8,13 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from foretune.errors import BadInput
 from foretune.running.collector import (
+    Job,
     arguments,
     collect,
     prepare_job,
@@ -37,6 +38,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    return collect_on_processes(job, say)
+
+
+def collect_on_processes(job: Job, say: Callable[[str], None]) -> int:
+    """Collect a job on a process pool; the exit code: 0, 130 where it was stopped, 1 where a worker
+    was killed.
+    """
     if not job.blocks:
         return 0
     stops_on_sigterm()
