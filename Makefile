@@ -12,10 +12,10 @@ export DVC_NO_ANALYTICS := true
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint audit format tasks bench ui serve stop repro clean
+.PHONY: help env demo test test-slow test-all lint audit format tasks bench ui serve stop repro clean
 
 help: ## list what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: $(VENV)/.ready ## create the environment in .venv from requirements.lock (nothing to do if it is up to date)
 
@@ -35,8 +35,17 @@ demo: env ## tune a network on a task that foretune has not seen, learning from 
 	$(BIN)/python -m foretune.pipeline.tasks
 	$(BIN)/foretune tune $(DEMO_TASK) --budget $(DEMO_BUDGET) --compare --study demo
 
-test: env ## run the tests
-	$(BIN)/python -m pytest
+# Two processes, a file of tests stays together; those marked slow start servers on fixed ports and
+# kill processes, so they run alone.
+WORKERS ?= 2
+
+test: env ## run the tests, those marked slow apart (minutes)
+	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+
+test-slow: env ## run the tests marked slow
+	$(BIN)/python -m pytest -m slow
+
+test-all: test test-slow ## run all tests
 
 lint: env ## check style and types
 	$(BIN)/ruff check .
@@ -57,7 +66,7 @@ bench: env ## run other libraries side by side, each in an environment of its ow
 	$(BIN)/python bench/run.py
 
 ui: env ## open the MLflow page of all studies
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///mlflow.db
+	$(BIN)/mlflow ui --backend-store-uri sqlite:///data/mlflow.db
 
 serve: env ## run as a service: Prefect, MLflow and a worker on this machine (docs/guide/service.md); options in SERVE="..."
 	@$(BIN)/python flows/service.py serve $(SERVE)
@@ -66,6 +75,7 @@ stop: env ## end what `make serve` started
 	@$(BIN)/python flows/service.py stop
 
 repro: env ## reproduce the pipeline: tasks, meta-dataset, evaluation, report
+	$(BIN)/python -m foretune.pipeline.digests
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/dvc repro
 
 clean: ## remove the environment and caches (not data)

@@ -20,6 +20,7 @@ from foretune.history.grid import full_grid
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders import trunk
 from foretune.recommenders.hyperstar.recommender import HyperSTAR
+from foretune.shipped import LIGHT
 from foretune.tasks.task import Task
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=20)
-    parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--meta", type=Path, default=LIGHT)
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     parser.add_argument(
         "--no-fit",

@@ -30,6 +30,7 @@ from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import write_atomic
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import searcher
+from foretune.shipped import LIGHT
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / ".cache" / "bench"
@@ -184,9 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     args = parser.parse_args(argv)
     published = ROOT.parent / "shared" / "data" / "curves" / "lcbench"
-    meta = MetaDataset.load(
-        args.table or (published if published.is_dir() else ROOT / "data" / "meta" / "light")
-    )
+    meta = MetaDataset.load(args.table or (published if published.is_dir() else LIGHT))
     names = sorted(meta.tasks)
     if args.tasks.isdigit():
         tasks = [

@@ -15,16 +15,19 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from parameters import present, takes
 from prefect import flow
-from prefect_api import Count, Method, Positive, prefect_api
+from prefect_api import prefect_api
 from pydantic import Field
 from tune import tune
 
 from foretune.errors import BadInput
+from foretune.running.options import add_options, given
+from foretune.running.request import Request
 from foretune.running.tuning import Tuned
 from foretune.service.inbox import Inbox, Job
 from foretune.study.study import Study
-from foretune.views.progress import describe
+from foretune.views.summary import spelled
 from foretune.views.tracking import Tracker
 
 MACHINE = (
@@ -32,6 +35,8 @@ MACHINE = (
     MemoryError,
     RuntimeError,
 )  # faults of a machine, tried again by the next watch; RuntimeError: torch's, CUDA's among them
+
+GIVEN = ("images", "study")  # of a request, for the inbox to say: what was dropped, and its name
 
 
 class Unfinished(RuntimeError):
@@ -41,45 +46,27 @@ class Unfinished(RuntimeError):
 
 
 @flow(name="inbox", persist_result=False, log_prints=True)
+@takes(Request, leave=GIVEN)
 def inbox(
     inbox: str = "data/inbox",
     quiet: Annotated[float, Field(ge=0)] = 20.0,
-    budget: Count | None = None,
-    method: Method | None = None,
-    workers: Count = 2,
-    seconds: Positive | None = None,
     data: str = "data",
-    meta: str = "light",
-    settings: dict[str, Any] | None = None,
     tracking: str | None = None,
     runner: Literal["processes", "local"] = "processes",
+    **asked: Any,
 ) -> list[str]:
     """Tune what is complete in the inbox, one dataset after another; the names of those that were
-    finished.
+    finished. What is asked for holds for the datasets that this watch takes.
 
     Args:
         inbox: folder to watch, on the worker's machine
         quiet: seconds without a change after which a dataset is complete
-        budget: epochs for each dataset (default: ten full trainings)
-        method: see `foretune methods` (default: the best for the past there is)
-        workers: trials at a time; one for each GPU, or for each processor core
-        seconds: wall-clock limit of each study
         data: folder with images, meta and studies, on the worker's machine
-        meta: meta-dataset in DATA/meta to learn from, or none
-        settings: training settings that differ, such as {"max_epoch": 20, "device": "cuda"}
         tracking: MLflow's address, or none (default: the worker's own)
         runner: processes with a task run for each step, or local: without, for epochs of a second
             or less
     """
-    asked: dict[str, Any] = {
-        "runner": runner,
-        "budget": budget,
-        "method": method,
-        "workers": workers,
-        "seconds": seconds,
-        "meta": meta,
-    }
-    asked = {k: v for k, v in {**asked, "settings": settings}.items() if v is not None}
+    asked = {"runner": runner, **present(asked)}
     box = Inbox(inbox, Path(data) / "studies", quiet)
     finished: list[str] = []
     trouble: dict[str, str] = {}
@@ -133,14 +120,14 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     )
     if tracking != "none":
         told: list[str] = []
-        if not Tracker(tracking, warn=told.append).register(
+        if not Tracker(tracking, Path(data), warn=told.append).register(
             Study.load(tuned.folder), job.id, [tuned.folder / "best.pt", tuned.folder / "best.json"]
         ):
             replace(job, tries=0, spent=tuned.epochs_spent).save()  # MLflow's fault, however often
             raise ConnectionError(*told)
     return "\n".join(
         [
-            f"best configuration  {describe(tuned.best)} (epoch {tuned.epoch})",
+            f"best configuration  {spelled(tuned.best)} (epoch {tuned.epoch})",
             f"accuracy            {tuned.valid_accuracy:.4f} (valid), "
             f"{tuned.test_accuracy:.4f} (test), after {tuned.epochs_spent} epochs",
             f"report              {tuned.folder / 'report.html'}",
@@ -192,18 +179,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--quiet", type=float, default=20.0, help="seconds without a change (default: 20)"
     )
-    parser.add_argument("--budget", type=int, metavar="EPOCHS", help="for each dataset")
-    parser.add_argument("--method", help="see: foretune methods")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--data", default="data")
-    parser.add_argument("--meta", default="light", help="meta-dataset in DATA/meta, or none")
+    add_options(parser, Request, leave=GIVEN)
     parser.add_argument(
         "--tracking", help="MLflow's address (default: $MLFLOW_TRACKING_URI), or none"
     )
-    given = parser.parse_args(argv)
+    parser.add_argument(
+        "--runner",
+        choices=("processes", "local"),
+        default="processes",
+        help="local: without a task run for each step (default: processes)",
+    )
+    args = parser.parse_args(argv)
     try:
+        asked = present(given(Request, args, leave=GIVEN))
+        where = {k: getattr(args, k) for k in ("inbox", "quiet", "tracking", "runner")}
         with prefect_api():
-            inbox(**vars(given))
+            inbox(**asked, **where)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -7,20 +7,24 @@ It can be stopped at any point and goes on from there. What is trained, in which
 is kept: `foretune.running.collector`.
 """
 
+import argparse
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any
 
+from parameters import present, takes
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect_api import RUNNERS, Count, Positive, Seed, machine_fault, prefect_api, task_runner
+from prefect_api import RUNNERS, machine_fault, prefect_api, task_runner
 
 from foretune.errors import BadInput
+from foretune.pipeline.meta_dataset import ABOUT
 from foretune.running import collector as collect
 from foretune.running.collection import Block, Row
+from foretune.running.options import add_options, filled, given
+from foretune.running.request import CollectionRequest
 from foretune.space.space import Config
 from foretune.training.recipe import Settings
 
@@ -47,32 +51,13 @@ def train_cells(
 
 
 @flow(name="meta-dataset", persist_result=False)
-def meta_dataset(
-    tasks: str = "",
-    configurations: Count | None = None,
-    minutes: Positive | None = None,
-    workers: Count | None = None,
-    data: str = "data",
-    out: str | None = None,
-    params: str = "params.yaml",
-    seed: Seed | None = None,
-    rank: bool = False,
-) -> int:
+@takes(CollectionRequest)
+def meta_dataset(**asked: Any) -> int:
     """Train the missing cells; the number of cells trained.
 
     Args:
-        tasks: names, separated by commas (default: those of params.yaml)
-        configurations: how many of the pool, in the collector's order (default: params.yaml)
-        minutes: submit no new work after so long; the next run goes on
-        workers: processes (default: params.yaml)
-        data: folder with images, on the worker's machine
-        out: folder of the meta-dataset (default: params.yaml)
-        params: file of the pipeline's parameters
-        seed: of all trials (default: params.yaml)
-        rank: keep zero_share as well, the share of layers that are still noise
     """
-    asked = as_arguments(tasks, configurations, minutes, workers, data, out, params, seed, rank)
-    job = collect.prepare_job(asked, say)
+    job = collect.prepare_job(filled(CollectionRequest, present(asked)), say)
     if not job.blocks:
         return 0
 
@@ -99,45 +84,23 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def as_arguments(
-    tasks: str,
-    configurations: int | None,
-    minutes: float | None,
-    workers: int | None,
-    data: str,
-    out: str | None,
-    params: str,
-    seed: int | None = None,
-    rank: bool = False,
-) -> collect.Wish:
-    """The flow's parameters as what `foretune.running.collector` takes."""
-    return collect.Wish(
-        tasks=tuple(name for name in tasks.split(",") if name),
-        configurations=configurations,
-        minutes=minutes,
-        workers=workers,
-        data=Path(data),
-        out=None if out is None else Path(out),
-        params=Path(params),
-        seed=seed,
-        rank=rank,
-    )
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the flow as a script."""
-    parser = collect.arguments("python flows/meta_dataset.py")
+    parser = argparse.ArgumentParser(prog="python flows/meta_dataset.py", description=ABOUT)
+    add_options(parser, CollectionRequest)
     parser.add_argument(
         "--runner",
         choices=RUNNERS,
         default="processes",
         help="what runs the trials (default: processes)",
     )
-    given = parser.parse_args(argv)
-    wish = collect.wish(given)
+    args = parser.parse_args(argv)
+    asked = given(CollectionRequest, args)
     try:
-        job = collect.prepare_job(wish, say)  # what is wrong is said before a server starts
-        runner = task_runner(given.runner, job.workers)
+        job = collect.prepare_job(
+            CollectionRequest(**asked), say
+        )  # what is wrong is said before a server starts
+        runner = task_runner(args.runner, job.workers)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -149,15 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with prefect_api():
         try:
             meta_dataset.with_options(task_runner=runner)(
-                tasks=given.tasks,
-                configurations=given.configurations,
-                minutes=given.minutes,
-                workers=job.workers,
-                data=str(given.data),
-                out=None if given.out is None else str(given.out),
-                params=str(given.params),
-                seed=given.seed,
-                rank=given.rank,
+                **present({**asked, "workers": job.workers})
             )
         except KeyboardInterrupt:
             say("stopped; the same command goes on from here")

@@ -1,5 +1,5 @@
 """Fit the recommenders again as a Prefect flow: `dvc repro` of the stages that write to
-`data/models`, then the models that know the own studies too.
+`src/foretune/shipped/models`, then the models that know the own studies too.
 
     python flows/meta_train.py [--stages A,B] [--upstream] [--no-own]
 
@@ -27,7 +27,7 @@ from prefect_api import prefect_api
 from foretune.errors import BadInput
 from foretune.running.meta_train import fit
 
-MODELS = "data/models"  # what a stage that fits a recommender writes to
+MODELS = "src/foretune/shipped/models"  # what a stage that fits a recommender writes to
 LAST = 12  # lines of DVC's output that an error quotes
 
 
@@ -100,7 +100,7 @@ def meta_train(
     the stages that had to run, and those studies.
 
     Args:
-        stages: names in dvc.yaml, separated by commas (default: all that write to data/models)
+        stages: names in dvc.yaml, separated by commas (default: all that write to MODELS)
         upstream: bring the stages before them up to date too; this may train missing cells for
             hours
         own: fit the models in data/own_models, which know your own finished studies
@@ -118,7 +118,7 @@ def meta_train(
 
 
 def chosen(stages: str, folder: Path) -> list[str]:
-    """The named stages, or those that write to `data/models`, in the order of `dvc.yaml`. Raises
+    """The named stages, or those that write to `src/foretune/shipped/models`, in the order of `dvc.yaml`. Raises
     `BadInput`.
     """
     file = folder / "dvc.yaml"
@@ -149,7 +149,7 @@ def outs(stage: Mapping[str, Any]) -> list[str]:
 
 
 def in_models(path: str) -> bool:
-    """Whether a path is `data/models` or below it."""
+    """Whether a path is `src/foretune/shipped/models` or below it."""
     return Path(path).is_relative_to(MODELS)
 
 

@@ -15,10 +15,9 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, extra
 from foretune.running.collector import worker_started
 from foretune.running.workers import without_interrupt
-from foretune.searchers.registry import METHODS
 
 QUIET = {
     "DO_NOT_TRACK": "true",
@@ -26,13 +25,9 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 RUNNERS = ("processes", "ray", "dask")
-# types of flows' parameters, so that a form in Prefect's UI refuses what cannot be meant;
+# type of flows' parameters, so that a form in Prefect's UI refuses what cannot be meant;
 # descriptions are in the flows' docstrings
-Count = Annotated[int, Field(ge=1)]
-Seed = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0)]
-Method = Annotated[str, Field(json_schema_extra={"enum": list(METHODS)})]
 AWAY_SECONDS = 300.0  # that a server may take to come back, before a flow gives up
 # 15 to 20 on two idle cores, most of it the first migration of the server's database
 START_SECONDS = 120
@@ -107,7 +102,7 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
         from prefect.task_runners import ProcessPoolTaskRunner
 
         return ProcessPoolTaskRunner(max_workers=workers, initializer=pool_worker_started)
-    try:
+    with extra("serve", f"--runner {kind}"):
         if kind == "ray":
             address = os.environ.get("RAY_ADDRESS")
             # read as ray is imported; left alone, its servers listen on all of the machine's
@@ -136,8 +131,6 @@ def task_runner(kind: str, workers: int, gpus: float | None = None) -> Any:
                 "host": "127.0.0.1",
             }
             return DaskTaskRunner(cluster_kwargs={**here, **has})
-    except ImportError as error:
-        raise BadInput(f"--runner {kind} needs an extra: pip install 'foretune[{kind}]'") from error
     raise BadInput(f"--runner {kind!r} must be one of {', '.join(RUNNERS)}")
 
 

@@ -13,6 +13,7 @@ included.
 import argparse
 import base64
 import hashlib
+import importlib.metadata
 import json
 import os
 import secrets
@@ -29,7 +30,7 @@ from typing import Any
 
 import psutil
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, extra
 from foretune.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,8 +138,8 @@ class Service:
             "MLFLOW_DISABLE_TELEMETRY": "true",
             # for language models; three processes that this needs not
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{ROOT / 'mlflow.db'}",
-            "MLFLOW_ARTIFACTS_DESTINATION": str(ROOT / "mlartifacts"),
+            "MLFLOW_BACKEND_STORE_URI": f"sqlite:///{ROOT / 'data' / 'mlflow.db'}",
+            "MLFLOW_ARTIFACTS_DESTINATION": str(ROOT / "data" / "mlartifacts"),
             "DO_NOT_TRACK": "true",
             "OMP_NUM_THREADS": "1",  # of a trial's process; trials share the cores
         }
@@ -252,6 +253,8 @@ def serve(
     """Start what does not run. Raises `BadInput` where a port is taken or a server does not
     start.
     """
+    with extra("serve", "the service"):
+        importlib.metadata.version("prefect")
     folder.mkdir(parents=True, exist_ok=True)
     before = Service.load(folder)
     service = before or Service(folder, token=secrets.token_hex(16))

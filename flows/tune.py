@@ -13,20 +13,16 @@ import os
 import queue
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
+from parameters import present, takes
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect_api import (
     RUNNERS,
-    Count,
-    Method,
-    Positive,
-    Seed,
     Share,
     await_server,
     lost_task,
@@ -41,13 +37,16 @@ from foretune.commands.tune import write_study_report
 from foretune.errors import BadInput
 from foretune.running import tuning
 from foretune.running.collector import stop_children, stops_on_sigterm
+from foretune.running.options import add_options, filled, given
+from foretune.running.request import Request
 from foretune.running.runner import needed_checkpoints
 from foretune.running.storage import Stored
-from foretune.running.workers import Died, Ended, Event, Objective, Processes
+from foretune.running.workers import Died, Ended, Event, Objective, Processes, Workers
 from foretune.study.outcome import Outcome
 from foretune.study.plan import Step
 from foretune.study.study import Study
-from foretune.views.progress import describe, progress
+from foretune.views.progress import progress
+from foretune.views.summary import spelled
 from foretune.views.tracking import Tracker
 
 LOCAL = "local"  # beside the kinds of task runners
@@ -181,35 +180,19 @@ def run_name() -> str:
 
 
 @flow(name="tune", flow_run_name=run_name, persist_result=False, validate_parameters=False)
+@takes(Request)
 def tune(
     images: str,
-    budget: Count | None = None,
-    method: Method | None = None,
-    workers: Count = 2,
-    study: str | None = None,
-    seed: Seed = 0,
-    seconds: Positive | None = None,
-    data: str = "data",
-    meta: str = "light",
-    settings: dict[str, Any] | None = None,
     tracking: str | None = None,
     runner: Literal["processes", "ray", "dask", "local"] = "processes",
     gpus: Share | None = None,
     storage: str | None = None,
+    **asked: Any,
 ) -> tuning.Tuned:
-    """Run or continue a study. The parameters are those of `foretune tune`.
+    """Run or continue a study. The parameters are those of `foretune tune`, and where it runs.
 
     Args:
         images: a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME
-        budget: epochs in all trials together (default: ten full trainings)
-        method: see `foretune methods` (default: the best for the past there is)
-        workers: trials at a time; one for each GPU, or for each processor core
-        study: a study's name; the same name continues it, with a raised budget too
-        seed: of the method's random choices and of training
-        seconds: wall-clock limit of the whole study
-        data: folder with images, meta and studies, on the worker's machine
-        meta: meta-dataset in DATA/meta to learn from, or none
-        settings: training settings that differ, such as {"max_epoch": 20, "device": "cuda"}
         tracking: MLflow's address, or none (default: the worker's own)
         runner: what trials run on: processes of one machine, a Ray or Dask cluster, or local:
             processes without a task run for each step
@@ -218,66 +201,80 @@ def tune(
         storage: where checkpoints lie if machines share no disk: an address for fsspec, such as
             s3://bucket/foretune
     """
-    request = tuning.Request(
-        images=images,
-        budget=budget,
-        method=method,
-        workers=workers,
-        study=study,
-        seed=seed,
-        seconds=seconds,
-        data=Path(data)
-        if runner in ("processes", LOCAL)
-        else Path(data).absolute(),  # a cluster's processes are in other folders
-        meta=meta,
-        settings=dict(settings or {}),
-    )
+    request = filled(Request, {"images": images, **present(asked)})
+    if runner not in ("processes", LOCAL):  # a cluster's processes are in other folders
+        request = replace(request, data=request.data.absolute())
+    place = Place(runner, gpus, storage)
     tracker = (
         None
         if tracking == "none"
-        else Tracker(tracking, warn=lambda line: print(line, file=sys.stderr))
+        else Tracker(tracking, request.data, warn=lambda line: print(line, file=sys.stderr))
     )
-    with tuning.prepared(request) as ready:
-        stored = (
-            Stored.of(ready.objective, f"{storage.rstrip('/')}/{ready.folder.name}")
-            if storage
-            else None
-        )
-        if stored:
-            stored.prepare(new=not ready.study.started)
-        try:
-            with progress(ready.study) as show:
-
-                def changed(study: Study) -> None:
-                    show(study)
-                    if tracker:
-                        tracker.submit(study)
-
-                objective = stored or ready.objective
-                own = runner == LOCAL
-                pool = (
-                    Processes(objective, workers)
-                    if own
-                    else PrefectWorkers(objective, workers, runner, gpus)
-                )
-                tuning.run(ready, workers=pool, on_change=changed)
-            if stored:
-                stored.fetch(needed_checkpoints(ready.study, ready.objective))
-            tuned = tuning.finish(ready)
-            report = write_study_report(ready.folder, None)
-            if stored:
-                stored.publish(ready.folder)
-            if tracker:
-                for path in (report, ready.folder / "best.yaml"):
-                    tracker.attach(ready.study, path)
-        finally:
-            if tracker:
-                tracker.close(ready.study)
+    if line := tuning.missing_history(request):
+        print(line)
+    with tuning.prepared(request) as ready, ExitStack() as closing:
+        tuned = trained(ready, place, tracker, closing)
+        for kind in tuning.BASELINES if request.compare else ():
+            trained(tuning.baseline(ready, kind), place, tracker, closing)
+        report = write_study_report(ready.folder, None)
+        if stored := place.stored(ready):
+            stored.publish(ready.folder)
+        if tracker:
+            for path in (report, ready.folder / "best.yaml"):
+                tracker.attach(ready.study, path)
     print(
-        f"best: {describe(tuned.best)}; accuracy {tuned.valid_accuracy:.4f} (valid), "
+        f"best: {spelled(tuned.best)}; accuracy {tuned.valid_accuracy:.4f} (valid), "
         f"{tuned.test_accuracy:.4f} (test); report: {report}"
     )
     return tuned
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where steps run, and where their checkpoints lie (None: on this machine's disk)."""
+
+    runner: str
+    gpus: float | None
+    storage: str | None
+
+    def stored(self, ready: tuning.Prepared) -> Stored | None:
+        """The study's objective with its checkpoints at `storage`, a baseline's below the study's
+        own.
+        """
+        if self.storage is None:
+            return None
+        name = ready.folder.relative_to(ready.request.data / "studies").as_posix()
+        return Stored.of(ready.objective, f"{self.storage.rstrip('/')}/{name}")
+
+    def workers(self, objective: Objective, count: int) -> Workers:
+        """What the steps run on."""
+        if self.runner == LOCAL:
+            return Processes(objective, count)
+        return PrefectWorkers(objective, count, self.runner, self.gpus)
+
+
+def trained(
+    ready: tuning.Prepared, place: Place, tracker: Tracker | None, closing: ExitStack
+) -> tuning.Tuned:
+    """Train a study to its end, shown and logged as it goes; `closing` ends its log, also when it
+    is stopped.
+    """
+    if tracker:
+        closing.callback(tracker.close, ready.study)
+    if stored := place.stored(ready):
+        stored.prepare(new=not ready.study.started)
+    with progress(ready.study) as show:
+
+        def changed(study: Study) -> None:
+            show(study)
+            if tracker:
+                tracker.submit(study)
+
+        workers = place.workers(stored or ready.objective, ready.request.workers)
+        tuning.run(ready, workers=workers, on_change=changed)
+    if stored:
+        stored.fetch(needed_checkpoints(ready.study, ready.objective))
+    return tuning.finish(ready)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -285,40 +282,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python flows/tune.py", description="Tune a network on IMAGES as a Prefect flow."
     )
-    parser.add_argument(
-        "images",
-        help="a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME",
-    )
-    parser.add_argument(
-        "--budget",
-        type=int,
-        metavar="EPOCHS",
-        help="epochs in all trials together (default: ten full trainings)",
-    )
-    parser.add_argument("--method", help="see: foretune methods")
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--study", metavar="NAME", help="the same name continues a study")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, help="wall-clock limit")
-    parser.add_argument("--data", default="data")
-    parser.add_argument("--meta", default="light", help="meta-dataset in DATA/meta, or none")
+    add_options(parser, Request)
     parser.add_argument(
         "--tracking",
-        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///mlflow.db), or none",
+        help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DATA/mlflow.db), or none",
     )
-    parser.add_argument("--runner", choices=(*RUNNERS, LOCAL), default="processes")
+    parser.add_argument(
+        "--runner",
+        choices=(*RUNNERS, LOCAL),
+        default="processes",
+        help="what trials run on (default: processes); local: without a task run for each step",
+    )
     parser.add_argument(
         "--gpus", type=float, metavar="SHARE", help="of a GPU for each trial, on Ray or Dask"
     )
     parser.add_argument(
         "--storage", metavar="URL", help="of checkpoints, for machines that share no disk"
     )
-    given = parser.parse_args(argv)
+    args = parser.parse_args(argv)
     stops_on_sigterm()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch as a worker starts
     try:
+        asked = present(given(Request, args))
+        where = {k: getattr(args, k) for k in ("tracking", "runner", "gpus", "storage")}
         with prefect_api():
-            tune(**vars(given))
+            tune(**asked, **where)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -5,15 +5,19 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from foretune.history.meta_dataset import MetaDataset
 from foretune.space.space import Space
+
+if TYPE_CHECKING:
+    from picture_world import World
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -24,6 +28,48 @@ signal.signal(
 )  # a shell's background job ignores Ctrl-C, and so would what it starts
 # spawned workers inherit it, and find the toy objective there
 sys.path.insert(0, str(Path(__file__).parent / "toys"))
+
+# CPU seconds, children included, that a test may take without the mark `slow`: 5 is the rule. It
+# fails at twice that, since the first import of a large library counts to the test that needs it.
+CEILING = 5.0
+TWICE = 2 * CEILING
+CPU = "cpu_seconds"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """Count the CPU seconds of a test, and fail it far above the ceiling. CPU and not wall-clock
+    seconds: a busy machine must not change the result.
+    """
+    before = sum(os.times()[:4])
+    try:
+        result = yield
+    finally:
+        seconds = sum(os.times()[:4]) - before
+        item.user_properties.append((CPU, seconds))
+    if seconds > TWICE and item.get_closest_marker("slow") is None:
+        pytest.fail(
+            f"{seconds:.1f} CPU seconds without the mark `slow`: at most {CEILING:g} are the rule "
+            f"(this check allows {TWICE:g}); make it smaller or mark it",
+            pytrace=False,
+        )
+    return result
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List the tests above the ceiling, dearest first."""
+    seconds = {
+        report.nodeid: value
+        for category in ("passed", "failed")
+        for report in terminalreporter.getreports(category)
+        if report.when == "call" and "slow" not in report.keywords
+        for key, value in report.user_properties
+        if key == CPU and value > CEILING
+    }
+    if seconds:
+        terminalreporter.section(f"above {CEILING:g} CPU seconds without the mark `slow`")
+        for nodeid in sorted(seconds, key=lambda nodeid: -seconds[nodeid]):
+            terminalreporter.write_line(f"{seconds[nodeid]:6.1f}  {nodeid}")
 
 
 @pytest.fixture(scope="session")
@@ -165,3 +211,13 @@ def tiny_task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("task") / "tiny.npz"
     task.save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def world(table: Callable[..., MetaDataset]) -> "World":
+    """14 past tasks and 6 new ones; of 30 configurations on a line, the best is where the task's
+    hue is.
+    """
+    from picture_world import make_world
+
+    return make_world(table)

@@ -25,6 +25,7 @@ ROOMS = (
     "tasks",
     "space",
     "packages",
+    "shipped",
     "files",
     "errors",
 )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from foretune import shipped
 from foretune.errors import BadInput
 from foretune.params import Params, load, main
 from foretune.training.recipe import Settings
@@ -26,7 +27,8 @@ def test_the_repository_file_is_valid_and_says_everything() -> None:
     for section, kind in Params.__dataclass_fields__.items():
         assert set(given[section]) == set(getattr(params, section).__dataclass_fields__), kind
     assert params.demo.task in params.meta_dataset.held_out
-    assert params.meta_dataset.folder == "data/meta/light"
+    assert ROOT / params.meta_dataset.folder == shipped.LIGHT
+    assert ROOT / params.recommenders.folder == shipped.FOLDER / "models"
 
 
 def test_sections_become_dataclasses(tmp_path: Path) -> None:

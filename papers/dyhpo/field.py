@@ -38,6 +38,7 @@ from foretune.evaluation.statistics import Comparison, diagram, ranks
 from foretune.files import write_atomic
 from foretune.history.grid import full_grid
 from foretune.history.meta_dataset import MetaDataset
+from foretune.shipped import LIGHT
 from papers.dyhpo.selection import profile
 
 CHEAP = ("random", "sha", "hyperband", "asha", "bohb", "hyperband-gp", "dehb")
@@ -265,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         default=Path("../shared/data/curves"),
         help="folder of lcbench and taskset",
     )
-    parser.add_argument("--own", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--own", type=Path, default=LIGHT)
     parser.add_argument("--traces", type=Path, default=Path("data/reports/traces"))
     parser.add_argument("--out", type=Path, default=Path("data/reports/field"))
     parser.add_argument("--methods", help="names, separated by commas; default: all of the field")

@@ -20,7 +20,7 @@ PAGE, REPORTS = ROOT / "docs" / "notes" / "gray-box.md", ROOT / "data" / "report
 TITLES = {
     "lcbench": "LCBench, 25 tasks x 100 configurations x 51 epochs",
     "taskset": "TaskSet, 6 text tasks x 1,000 configurations x 51 steps",
-    "light": "data/meta/light, 16 tasks x 108 configurations x 10 epochs",
+    "light": "the shipped meta-dataset, 16 tasks x 108 configurations x 10 epochs",
 }
 
 

@@ -23,6 +23,7 @@ from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import best_over_seeds
 from foretune.recommenders.baselines import TaskAgnostic
+from foretune.shipped import LIGHT
 
 IMAGES = 300  # of the validation part: `valid_limit` of the settings
 
@@ -30,7 +31,7 @@ IMAGES = 300  # of the validation part: `valid_limit` of the settings
 def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--meta", type=Path, default=LIGHT)
     parser.add_argument("--again", type=Path, default=Path("data/meta/light_seed1"))
     parser.add_argument("--draws", type=int, default=200)
     given = parser.parse_args()

@@ -17,6 +17,7 @@ from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import best_over_seeds
 from foretune.recommenders.registry import recommender
+from foretune.shipped import LIGHT
 from foretune.tasks.task import Task
 
 
@@ -28,7 +29,7 @@ def main() -> None:
         default="task-agnostic,siamese,hyperstar",
         help="names, separated by commas",
     )
-    parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--meta", type=Path, default=LIGHT)
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     given = parser.parse_args()
     meta = full_grid(MetaDataset.load(given.meta))

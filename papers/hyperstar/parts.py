@@ -1,7 +1,7 @@
 """What the parts of HyperSTAR are worth, and whether its capacity or its training is at fault: one
 training a held-out source, on the shipped meta-dataset.
 
-    python -m papers.hyperstar.parts [--meta data/meta/light] [--images data/images] [--only NAMES]
+    python -m papers.hyperstar.parts [--meta FOLDER] [--images data/images] [--only NAMES]
 
 Every row changes one thing of the plain version (batchwise mean, no regularisers). AP@10 is the
 mean over held-out tasks and three draws of images; the difference to the task-agnostic list is
@@ -24,6 +24,7 @@ from foretune.recommenders.base import best_over_seeds
 from foretune.recommenders.baselines import TaskAgnostic
 from foretune.recommenders.hyperstar.recommender import HyperSTAR
 from foretune.recommenders.hyperstar.training import Recipe
+from foretune.shipped import LIGHT
 from foretune.tasks.task import Task
 
 DRAWS = 3
@@ -63,7 +64,7 @@ class Changed(HyperSTAR):
 def main() -> None:
     """Print a line for each part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--meta", type=Path, default=LIGHT)
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     parser.add_argument("--only", help="names, separated by semicolons")
     given = parser.parse_args()

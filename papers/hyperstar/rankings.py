@@ -2,6 +2,7 @@
 seen.
 
     python -m papers.hyperstar.rankings [--params params.yaml] [--minutes M] [--leave source,task]
+        [--compare N]
 
 Every task of the meta-dataset's full grid is held out in turn, with all tasks of its source, and
 once more alone; each recommender is fitted on the others. A trial draws image batches of its own;
@@ -10,7 +11,11 @@ Ablations of HyperSTAR share the choice of steps and strength that the plain one
 (`Entry.choice_of`). Truth is the best value over epochs.
 
 What is done is kept in `.cache/rankings` by recommender and past: a run that was cut short goes on
-where it stopped, and `--minutes` ends one early.
+where it stopped, and `--minutes` ends one early. Kept scores belong to the curves, the images, the
+plan, and the recommender's code (`foretune.pipeline.digests`). Where there is no such cache, as in a
+fresh clone, a recommender's scores are taken from the tables themselves if `rankings/about.json`
+says that they were made so. `--compare N` does it also for scores that other code made, if those of
+N of the recommender's folds, drawn by chance, are equal when they are made again.
 
 Writes, of the recommenders that are complete: `data/reports/rankings.parquet` (recommender, task,
 trial, config_id, score) and, in `data/reports/rankings`, `tasks.csv` (AP@10, precision@10, top-1
@@ -25,16 +30,19 @@ import argparse
 import hashlib
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as changed
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.files import replace, write_atomic
+from foretune.files import replace, write_atomic, write_json
 from foretune.history.average_precision import (
     ap_at_k,
     ordered,
@@ -42,9 +50,10 @@ from foretune.history.average_precision import (
     regret_after,
     top_regret,
 )
-from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
-from foretune.history.meta_dataset import KEYS, MetaDataset
+from foretune.history.grid import LEAVE, content_hash, folder_of, full_grid, held_out_together
+from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan, load
+from foretune.pipeline.digests import digest_of
 from foretune.recommenders.base import Recommender, best_over_seeds
 from foretune.recommenders.described import TrAutoML, probes
 from foretune.recommenders.registry import entry, kind, recommender
@@ -53,6 +62,8 @@ from foretune.tasks.task import Task
 LONGEST = 50  # configurations of Figure 5a
 BASELINE = "task-agnostic"  # to which AP@10 is compared task by task
 IMAGE_SEED = 1000  # trials' image batches are drawn from seeds from here on
+RUNS = "papers.hyperstar.rankings:ranked"  # what decides scores
+ABOUT = "about.json"  # in the folder `rankings`: by what the scores of a recommender were made
 
 
 @dataclass(frozen=True)
@@ -84,49 +95,59 @@ class Table:
     def __post_init__(self) -> None:
         self.truth = dict(zip(self.meta.tasks, best_over_seeds(self.meta), strict=True))
         self.folds = folds(self.meta, self.leave)
-        rows = self.meta.table.sort_values(KEYS)[[*KEYS, self.meta.metric]].to_csv(index=False)
         images = [self.tasks[name].hash for name in self.meta.tasks]
         plan = (self.plan.trials, self.plan.trainings, self.plan.seed)
-        self.key = hashlib.sha256(f"{rows}{self.meta.configs}{images}{plan}".encode()).hexdigest()[
-            :16
-        ]
+        self.key = f"{content_hash(self.meta)}{images}{plan}{self.leave}"
+
+    def fingerprint(self, name: str) -> str:
+        """What decides a recommender's scores: the curves, the images, the plan, and the code, that
+        of the variant whose choice it shares included.
+        """
+        names = tuple(filter(None, (name, entry(name).choice_of)))
+        code = digest_of(RUNS, names=names)
+        return hashlib.sha256(f"{self.key}{name}{code}".encode()).hexdigest()
 
     def part(self, name: str, fold: Fold) -> Path:
-        """Where a finished fold is kept; its name changes with the curves, the images, the plan and
-        the recommender's options.
-        """
-        about = f"{self.key}{entry(name)}{fold}"
+        """Where a finished fold is kept; its name changes with the fingerprint."""
+        about = f"{self.fingerprint(name)}{fold}"
         return self.work / f"{name}-{hashlib.sha256(about.encode()).hexdigest()[:16]}.npz"
 
     def settled(self, name: str, fold: Fold) -> dict[str, float]:
         """What `name` chose by itself on this past (its fold is done first, if it must be)."""
-        if not self.part(name, fold).is_file():
+        if (choice := self.kept(name, fold)[1]) is None:
             self.run(name, fold)
-        with np.load(self.part(name, fold), allow_pickle=False) as kept:
-            return json.loads(str(kept["settled"]))
+            choice = self.kept(name, fold)[1] or {}
+        return choice
+
+    def kept(
+        self, name: str, fold: Fold
+    ) -> tuple[dict[str, np.ndarray] | None, dict[str, float] | None]:
+        """Scores (trials, n) by held-out task and what was chosen; None where it is not known."""
+        if not (path := self.part(name, fold)).is_file():
+            return None, None
+        with np.load(path, allow_pickle=False) as kept:
+            choice = json.loads(str(kept["settled"])) if "settled" in kept.files else None
+            return {task: kept[task] for task in fold.held_out}, choice
+
+    def keep(
+        self,
+        name: str,
+        fold: Fold,
+        scores: Mapping[str, np.ndarray],
+        choice: Mapping[str, float] | None,
+    ) -> None:
+        """Keep a fold, its scores as precisely as the table of them has them."""
+        known = {} if choice is None else {"settled": np.array(json.dumps(choice))}
+        single = {task: values.astype(np.float32) for task, values in scores.items()}
+        with replace(self.part(name, fold)) as temporary, open(temporary, "wb") as stream:
+            np.savez(stream, **known, **single)  # type: ignore[arg-type]
 
     def run(self, name: str, fold: Fold) -> None:
-        """Fit, rank the held-out tasks in all trials, and keep the scores: (trials, n) by task."""
-        past = self.meta.select(fold.past)
+        """Fit, rank the held-out tasks in all trials, and keep the scores."""
         shared = entry(name).choice_of
         options = self.settled(shared, fold) if shared else {}
-        fitted: list[Recommender] = []
-        for training in range(min(self.plan.trainings, self.plan.trials)):
-            made = recommender(name, **(fitted[0].settled() if fitted else options))
-            fitted.append(made.fit(past, self.tasks, seed=self.plan.seed + training))
-        scores = {
-            task: np.stack(
-                [self._scores(fitted[i % len(fitted)], task, i) for i in range(self.plan.trials)]
-            )
-            for task in fold.held_out
-        }
-        with replace(self.part(name, fold)) as temporary, open(temporary, "wb") as stream:
-            np.savez(stream, settled=np.array(json.dumps(fitted[0].settled())), **scores)  # type: ignore[arg-type]
-
-    def _scores(self, fitted: Recommender, task: str, trial: int) -> np.ndarray:
-        if isinstance(fitted, TrAutoML):
-            return fitted.rank_given(lambda rows: self.truth[task][rows]).scores
-        return fitted.rank(self.tasks[task], self.plan.seed + IMAGE_SEED + trial).scores
+        scores, choice = ranked(self, name, fold, options)
+        self.keep(name, fold, scores, choice)
 
     def collect(self) -> dict[str, dict[str, np.ndarray]]:
         """Scores (trials, n) by recommender and task, of the recommenders whose folds are all
@@ -134,13 +155,115 @@ class Table:
         """
         out: dict[str, dict[str, np.ndarray]] = {}
         for name in self.plan.recommenders:
-            parts = [self.part(name, fold) for fold in self.folds]
-            if all(path.is_file() for path in parts):
-                out[name] = {}
-                for path in parts:
-                    with np.load(path, allow_pickle=False) as kept:
-                        out[name] |= {task: kept[task] for task in kept.files if task != "settled"}
+            folds = [self.kept(name, fold)[0] for fold in self.folds]
+            if all(scores is not None for scores in folds):
+                out[name] = {task: s for scores in folds if scores for task, s in scores.items()}
         return out
+
+    def notes(self, name: str) -> dict[str, Any]:
+        """By what a recommender's scores were made, and what it chose on each past."""
+        chosen = {"+".join(fold.held_out): self.kept(name, fold)[1] for fold in self.folds}
+        return {
+            "fingerprint": self.fingerprint(name),
+            "chosen": {held: choice for held, choice in chosen.items() if choice},
+        }
+
+
+def ranked(
+    table: Table, name: str, fold: Fold, options: Mapping[str, float]
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Fit `name` with `options` on the fold's past and rank the held-out tasks in all trials:
+    scores (trials, n) by task, and what it chose by itself.
+    """
+    past, plan = table.meta.select(fold.past), table.plan
+    fitted: list[Recommender] = []
+    for training in range(min(plan.trainings, plan.trials)):
+        made = recommender(name, **(fitted[0].settled() if fitted else options))
+        fitted.append(made.fit(past, table.tasks, seed=plan.seed + training))
+
+    def scores(task: str, trial: int) -> np.ndarray:
+        of = fitted[trial % len(fitted)]
+        if isinstance(of, TrAutoML):
+            return of.rank_given(lambda rows: table.truth[task][rows]).scores
+        return of.rank(table.tasks[task], plan.seed + IMAGE_SEED + trial).scores
+
+    return {
+        task: np.stack([scores(task, trial) for trial in range(plan.trials)])
+        for task in fold.held_out
+    }, fitted[0].settled()
+
+
+def take_up(
+    table: Table, reports: Path, compare: int = 0, say: Callable[[str], None] = print
+) -> dict[str, str]:
+    """Put into the work folder the scores of `reports` that are still valid and not there: how many
+    folds were compared, by recommender, where other code made the scores (see the module).
+    """
+    folder, said = folder_of(reports, table.leave), {}
+    about = folder / "rankings" / ABOUT
+    known = json.loads(about.read_text())["runs"] if about.is_file() else {}
+    if not (folder / "rankings.parquet").is_file():
+        return {}
+    written = pd.read_parquet(folder / "rankings.parquet")
+    for name in table.plan.recommenders:
+        if "compared" in known.get(name, {}) and known[name]["fingerprint"] == table.fingerprint(
+            name
+        ):
+            said[name] = known[name]["compared"]
+        if all(table.part(name, fold).is_file() for fold in table.folds):
+            continue
+        mine = written[written["recommender"] == name]
+        if (scores := scores_of(mine, table)) is None:
+            continue
+        chosen = known.get(name, {}).get("chosen", {})
+        if known.get(name, {}).get("fingerprint") != table.fingerprint(name):
+            if not compare or (which := differing(table, name, scores, compare)):
+                if compare:
+                    say(f"{name}: all folds are made again, since one differs: {which}")
+                continue
+            said[name] = f"{min(compare, len(table.folds))} of {len(table.folds)} folds, equal"
+            say(f"{name}: {said[name]}")
+        for fold in table.folds:
+            if not table.part(name, fold).is_file():
+                choice = chosen.get("+".join(fold.held_out))
+                table.keep(name, fold, {task: scores[task] for task in fold.held_out}, choice)
+    return said
+
+
+def scores_of(written: pd.DataFrame, table: Table) -> dict[str, np.ndarray] | None:
+    """A recommender's rows of the table as scores (trials, n) by task; None where they are not
+    those of this table's tasks, configurations and trials.
+    """
+    out = {}
+    for task in table.meta.tasks:
+        rows = written[written["task"] == task]
+        wide = rows.pivot(index="trial", columns="config_id", values="score")
+        if sorted(wide.columns) != sorted(table.meta.config_ids) or list(wide.index) != list(
+            range(table.plan.trials)
+        ):
+            return None
+        out[task] = wide[list(table.meta.config_ids)].to_numpy()
+    return out
+
+
+def differing(table: Table, name: str, scores: Mapping[str, np.ndarray], count: int) -> str:
+    """Make `count` of a recommender's folds again; the first task whose scores are others, in
+    words, empty where there is none.
+    """
+    rng = np.random.default_rng(int(table.fingerprint(name)[:16], 16))
+    with tempfile.TemporaryDirectory() as folder:
+        again = changed(table, work=Path(folder))
+        for i in sorted(rng.permutation(len(table.folds))[:count]):
+            again.run(name, table.folds[i])
+            made, choice = again.kept(name, table.folds[i])
+            assert made is not None
+            for task, new in made.items():
+                if not np.array_equal(new, scores[task], equal_nan=True):
+                    most = np.nanmax(np.abs(new - scores[task]))
+                    return f"{task}, scores by up to {most:.3g}"
+            # what was computed is computed: with its choice, which the table does not hold
+            table.keep(name, table.folds[i], made, choice)
+    return ""
 
 
 def fill(table: Table, minutes: float = np.inf, say: Callable[[str], None] = print) -> bool:
@@ -221,7 +344,7 @@ def over_tasks(frame: pd.DataFrame, by: Sequence[str], order: Sequence[str]) -> 
     return both.loc[list(order)].round(4)
 
 
-def write(table: Table, reports: Path) -> pd.DataFrame:
+def write(table: Table, reports: Path, compared: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Write the reports of what is complete; returns the summary. Raises `BadInput` where no
     recommender is complete.
     """
@@ -257,6 +380,11 @@ def write(table: Table, reports: Path) -> pd.DataFrame:
         pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
     write_atomic(folder / "tasks.csv", by_task.set_index(["recommender", "task"]).round(4).to_csv())
     write_atomic(folder / "summary.csv", summary.to_csv())
+    notes = {name: table.notes(name) for name in found}
+    for name, said in (compared or {}).items():
+        if name in notes:
+            notes[name]["compared"] = said
+    write_json(folder / ABOUT, {"runs": notes})
     write_atomic(
         folder / "figure5a.csv", over_tasks(curves, ["recommender", "k"], list(found)).to_csv()
     )
@@ -281,6 +409,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
     )
+    parser.add_argument(
+        "--compare",
+        type=int,
+        default=0,
+        metavar="N",
+        help="keep a recommender's scores, made by other code, if those of N folds are equal when "
+        "made again",
+    )
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
@@ -293,11 +429,15 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"{len(meta.tasks)} tasks x {len(meta)} configurations, leave one {leave} "
                 f"out: {len(table.folds)} folds"
             )
+            compared = take_up(table, given.reports, given.compare)
             complete &= fill(table, given.minutes)
-            print(write(table, given.reports).to_string())
+            print(write(table, given.reports, compared).to_string())
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0 if complete else 3
 
 

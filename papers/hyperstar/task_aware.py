@@ -2,6 +2,7 @@
 configurations to start.
 
     python -m papers.hyperstar.task_aware [--params params.yaml] [--minutes M] [--leave source,task]
+        [--compare N]
 
 Leave-one-source-out replays of task-aware Hyperband (the ranking of each held-out task is read from
 `data/reports/rankings.parquet`, whose recommender was fitted without its source), the same with its
@@ -15,6 +16,11 @@ The paper has R = 100 epochs, budgets of 100, 200 and 450 epochs with eta = 2 an
 epochs; 100, 200 and 450 epochs are shown as well, and instead of 1,600 the 1,080 epochs that a pool
 of 108 configurations holds in all (a budget beyond the pool is cut to it). A method's run at a
 small budget is the beginning of its run at a larger one, so each runs once for each eta.
+
+Runs are kept in `.cache/task_aware` and not repeated while data, budgets and code are the same;
+tables all of whose methods were run so stand as they are (`foretune.pipeline.made`). `--compare N`
+makes the runs of N pairs of task and eta again, of each method, and lets the tables stand if what
+they say of them is equal.
 
 | file in `data/reports`   | rows                                                                                                             |
 |--------------------------|------------------------------------------------------------------------------------------------------------------|
@@ -43,36 +49,47 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay_study
 from foretune.files import replace, write_atomic
-from foretune.history.grid import LEAVE, folder_of, full_grid, past_of
-from foretune.history.meta_dataset import KEYS, MetaDataset
+from foretune.history.grid import LEAVE, content_hash, folder_of, full_grid, past_of
+from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan, TaskAwarePlan, load
+from foretune.pipeline.digests import digest_of
+from foretune.pipeline.made import Made
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
+from foretune.study.notes import RankingNote
 from papers.hyperstar.rankings import order_of
 
 RUN = ["eta", "task", "seed"]
+TYPES = {"eta": "int8", "seed": "int16", "spent": "int32", "normalized_regret": "float32"}
 POINTS = 60  # epochs at which curves are written, evenly on the log scale
 
 
 @dataclass(frozen=True)
 class Method:
     """How a method of the comparison is made: a searcher, its options, whether it has an eta, whose
-    ranking it reads, whether seeds matter.
+    ranking it reads, whether seeds matter, and what would follow a list, were it not trained to the
+    end.
     """
 
     searcher: str
     has_eta: bool = True
     recommender: str | None = None
     random: bool = True
+    then: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def make(self, eta: int) -> Searcher:
         """The searcher; a list is trained to the end, place by place."""
-        if self.searcher == "recommended":
-            return searcher("recommended", then="mean-rank", points=10_000, **self.options)
+        if self.then:
+            return searcher(self.searcher, then=self.then, points=10_000, **self.options)
         return searcher(
             self.searcher, **self.options, **({"eta": float(eta)} if self.has_eta else {})
         )
+
+    @property
+    def searchers(self) -> tuple[str, ...]:
+        """The methods whose code runs."""
+        return (self.searcher, self.then) if self.then else (self.searcher,)
 
 
 def methods(plan: TaskAwarePlan) -> dict[str, Method]:
@@ -89,7 +106,9 @@ def methods(plan: TaskAwarePlan) -> dict[str, Method]:
         "mean-rank Hyperband": Method("task-aware-hyperband", random=False),
         "Hyperband": Method("hyperband"),
         "BOHB": Method("bohb"),
-        "Tr-AutoML list": Method("recommended", has_eta=False, recommender="tr-automl"),
+        "Tr-AutoML list": Method(
+            "recommended", has_eta=False, recommender="tr-automl", then="mean-rank"
+        ),
         "portfolio": Method("portfolio", has_eta=False, random=False),
     }
 
@@ -120,8 +139,8 @@ class Rankings:
         mine = self.table[self.table["recommender"] == recommender]
         return mine.sort_values(["task", "trial", "config_id"], ignore_index=True)
 
-    def notes(self, recommender: str, task: str, repetition: int) -> dict[str, Any]:
-        """`Plan.notes["recommended"]` of a repetition: order and scores by row of the grid."""
+    def notes(self, recommender: str, task: str, repetition: int) -> RankingNote:
+        """The ranking of a repetition: order and scores by row of the grid."""
         mine = self.table[(self.table["recommender"] == recommender) & (self.table["task"] == task)]
         trials = sorted(mine["trial"].unique())
         if not trials:
@@ -141,7 +160,7 @@ class Rankings:
         scores = np.array([float(score[c]) for c in self.grid.config_ids])
         training = self.plan.seed + int(trial) % min(self.plan.trainings, self.plan.trials)
         order = order_of(recommender, scores, training)
-        return {"order": order.tolist(), "scores": scores.tolist()}
+        return RankingNote(order=tuple(order.tolist()), scores=tuple(scores.tolist()))
 
 
 def run(
@@ -151,13 +170,13 @@ def run(
     chosen: Searcher,
     budget: int,
     seed: int,
-    noted: dict[str, Any],
+    noted: RankingNote | None,
 ) -> pd.DataFrame:
     """One replay as the epochs at which its regret fell: rows (spent, normalized_regret), from (0,
     1).
     """
     study, objective = replay_study(grid, task, budget=budget, sources=past, seed=seed)
-    if noted:
+    if noted is not None:
         study.note(recommended=noted)
     while step := study.ask(chosen):
         outcome = objective.run(
@@ -176,16 +195,73 @@ def run(
     return pd.DataFrame({"spent": [0, *(falls + 1)], "normalized_regret": [1.0, *regret[falls]]})
 
 
+SUFFIXES = ("", "_tasks", "_curves", "_by_task", "_share")
+# what decides runs
+RUNS = tuple(f"papers.hyperstar.task_aware:{name}" for name in ("run_task", "Method", "Rankings"))
+
+
 def fingerprint(
     grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: Rankings, leave: str = "source"
 ) -> str:
-    """What decides a method's runs: the curves, the budgets, and the rankings it reads."""
-    rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
+    """What decides a method's runs: the curves, the budgets, the rankings it reads, and its code."""
     read = rankings.of(how.recommender).to_csv(index=False) if how.recommender else ""
     budgets = (max(plan.budgets), max(plan.large_budgets))
-    return hashlib.sha256(
-        f"{rows}{grid.configs}{past_of(grid, leave)}{budgets}{how}{read}".encode()
-    ).hexdigest()
+    code = digest_of(*RUNS, names=how.searchers)
+    said = f"{content_hash(grid)}{leave}{budgets}{how}{read}{code}"
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def run_task(
+    grid: MetaDataset,
+    how: Method,
+    rankings: Rankings,
+    task: str,
+    past: Sequence[str],
+    eta: int,
+    budget: int,
+    seeds: Sequence[int],
+) -> list[pd.DataFrame]:
+    """A method's runs of one task with one eta, a table each."""
+    out = []
+    for seed in seeds:
+        noted = rankings.notes(how.recommender, task, seed) if how.recommender else None
+        table = run(grid, task, past, how.make(eta), min(budget, cells(grid)), seed, noted)
+        out.append(table.assign(eta=eta, task=task, seed=seed))
+    return out
+
+
+def differing(
+    grid: MetaDataset,
+    plan: TaskAwarePlan,
+    name: str,
+    rankings: Rankings,
+    written: pd.DataFrame,
+    count: int,
+    leave: str,
+) -> str:
+    """Make a method's runs again on `count` pairs of task and eta, drawn by its fingerprint; the
+    first whose lines in the `written` table by task are others, in words.
+    """
+    how, past = methods(plan)[name], past_of(grid, leave)
+    pairs = [
+        (task, eta, budgets)
+        for task in grid.tasks
+        for eta, budgets in ((2, plan.budgets), (3, plan.large_budgets))
+    ]
+    rng = np.random.default_rng(int(fingerprint(grid, plan, how, rankings, leave)[:16], 16))
+    for i in sorted(rng.permutation(len(pairs))[:count]):
+        task, eta, budgets = pairs[i]
+        seeds = range(plan.repetitions if how.random else 1)
+        runs = run_task(grid, how, rankings, task, past[task], eta, max(budgets), seeds)
+        allowed = sorted({min(budget, cells(grid)) for budget in budgets})
+        new = by_epoch(pd.concat(runs).astype(TYPES), allowed).loc[task].round(5)
+        mine = written[
+            (written["method"] == name) & (written["task"] == task) & (written["eta"] == eta)
+        ]
+        old = mine.set_index("budget")["regret"].reindex(allowed)
+        if not np.array_equal(new.to_numpy(), old.to_numpy()):
+            return f"{task}, eta {eta}: {new.tolist()}, in the table {old.tolist()}"
+    return ""
 
 
 def run_method(
@@ -215,24 +291,14 @@ def run_method(
         rows = []
         for eta, budget in ((2, max(plan.budgets)), (3, max(plan.large_budgets))):
             done = set(have.loc[(have["task"] == task) & (have["eta"] == eta), "seed"])
-            for seed in (s for s in range(repetitions) if s not in done):
-                noted = rankings.notes(how.recommender, task, seed) if how.recommender else {}
-                table = run(
-                    grid, task, past[task], how.make(eta), min(budget, cells(grid)), seed, noted
-                )
-                rows.append(table.assign(eta=eta, task=task, seed=seed))
+            seeds = [seed for seed in range(repetitions) if seed not in done]
+            rows += run_task(grid, how, rankings, task, past[task], eta, budget, seeds)
         if rows:
             have = pd.concat([*([have] if len(have) else []), *rows], ignore_index=True)[
                 list(have.columns)
             ]
-            types = {
-                "eta": "int8",
-                "seed": "int16",
-                "spent": "int32",
-                "normalized_regret": "float32",
-            }
             with replace(path) as temporary:
-                have.astype(types).to_parquet(temporary, index=False, compression="zstd")
+                have.astype(TYPES).to_parquet(temporary, index=False, compression="zstd")
             write_atomic(about, json.dumps(want) + "\n")
         if time.monotonic() > until and task != grid.tasks[-1]:
             return None
@@ -346,19 +412,40 @@ def evaluate(
     seconds: float = math.inf,
     work: Path | None = None,
     leave: str = "source",
+    compare: int = 0,
 ) -> pd.DataFrame:
     """Run what is missing for at most `seconds` and write the tables of the methods that are
-    complete; returns the summary.
+    complete; returns the summary. Tables that stand are left alone; with `compare` they do if so
+    many of each method's pairs of task and eta are equal when they are made again.
 
     `work` is where finished runs are kept (default: `runs` in `reports`).
     """
-    reports, began = folder_of(Path(reports), leave), time.monotonic()
+    made, began = Made(Path(reports), "task_aware"), time.monotonic()
+    reports = folder_of(Path(reports), leave)
     traces = (work or reports / "runs") / leave
-    runs = {}
+    runs, wanted = {}, {}
     for name, how in methods(plan).items():
         if how.recommender and how.recommender not in rankings:
             say(f"{name}: the rankings table has no {how.recommender!r}; left out")
             continue
+        want = fingerprint(grid, plan, how, rankings, leave)
+        wanted[f"{leave}: {name}"] = f"{want} x {plan.repetitions}, {plan.budgets}"
+    if all((reports / f"task_aware{suffix}.csv").is_file() for suffix in SUFFIXES):
+        by_task = pd.read_csv(reports / "task_aware_tasks.csv")
+        for part, want in wanted.items() if compare else ():
+            if made.stands({part: want}):
+                continue
+            name = part.partition(": ")[2]
+            if which := differing(grid, plan, name, rankings, by_task, compare, leave):
+                say(f"{name}: differs, {which}")
+            else:
+                said = f"{compare} of {2 * len(grid.tasks)} pairs of task and eta, equal"
+                say(f"{name}: {said}")
+                made.write({part: want}, {part: said})
+        if made.stands(wanted):
+            say(f"leave one {leave} out: the tables stand")
+            return pd.read_csv(reports / "task_aware.csv")
+    for name in [part.partition(": ")[2] for part in wanted]:
         table = run_method(grid, plan, name, rankings, traces, began + seconds, leave)
         if table is None:
             say(f"time is up in {name}; the same command goes on")
@@ -367,10 +454,12 @@ def evaluate(
         say(f"{name}: {time.monotonic() - began:.0f} s")
     if not runs:
         raise BadInput(f"no method was finished in {seconds:.0f} seconds")
-    made = tables(runs, grid, plan)
-    for suffix, table in made.items():
+    written = tables(runs, grid, plan)
+    for suffix, table in written.items():
         write_atomic(reports / f"task_aware{suffix}.csv", table.to_csv(index=False))
-    return made[""]
+    if len(runs) == len(wanted):
+        made.write(wanted)
+    return written[""]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -392,6 +481,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
     )
+    parser.add_argument(
+        "--compare",
+        type=int,
+        default=0,
+        metavar="N",
+        help="let tables that other code made stand if N pairs of task and eta are equal when made "
+        "again, for each method",
+    )
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
@@ -401,7 +498,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             rankings, seconds = Rankings.read(file, grid, params.rankings), 60 * given.minutes
             plan, work = params.task_aware, given.work
             summary = evaluate(
-                grid, rankings, plan, given.reports, seconds=seconds, work=work, leave=leave
+                grid,
+                rankings,
+                plan,
+                given.reports,
+                seconds=seconds,
+                work=work,
+                leave=leave,
+                compare=given.compare,
             )
             print(f"leave one {leave} out")
             print(
@@ -410,6 +514,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -2,6 +2,7 @@
 network has not seen.
 
     python -m papers.siamese_bho.siamese [--params params.yaml] [--minutes M] [--leave source,task]
+        [--compare N]
 
 Beside the four variants stand what they must beat: random search, the greedy portfolio of past
 tasks, and the last variant with past tasks drawn by chance in the neighbours' place, which says
@@ -18,8 +19,10 @@ over tasks), `siamese_tasks.csv` (the same by task: mean over repetitions) and
 `siamese_distances.csv` (by held-out task: rank correlation of predicted and true distances to the
 past tasks, and the true distance of the neighbours that were chosen, as a share of the mean one: 1
 = no better than any). Tasks held out alone have the same files in
-`data/reports/leave_one_task_out`. Runs are kept in `.cache/siamese` and not repeated while data and
-options are the same.
+`data/reports/leave_one_task_out`. Runs are kept in `.cache/siamese` and not repeated while data,
+options and code are the same; tables all of whose sources were made so stand as they are
+(`foretune.pipeline.made`). `--compare N` makes N sources again, and lets the tables stand if what
+they say of them is equal.
 """
 
 import argparse
@@ -29,6 +32,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +42,15 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import replace, write_atomic
-from foretune.history.grid import LEAVE, folder_of, full_grid, held_out_together
-from foretune.history.meta_dataset import KEYS, MetaDataset
+from foretune.history.grid import LEAVE, content_hash, folder_of, full_grid, held_out_together
+from foretune.history.meta_dataset import MetaDataset
 from foretune.params import SiamesePlan, load
+from foretune.pipeline.digests import digest_of
+from foretune.pipeline.made import Made
 from foretune.recommenders.base import Past
 from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance
 from foretune.searchers.registry import searcher
+from foretune.study.notes import RankingNote
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
 
@@ -70,18 +77,20 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
+TABLES = ("siamese.csv", "siamese_tasks.csv", "siamese_distances.csv")
+RUNS = "papers.siamese_bho.siamese:run_source"  # what decides runs and distances
+
+
 def fingerprint(
     grid: MetaDataset, plan: SiamesePlan, past: Sequence[str], options: Mapping[str, Any]
 ) -> str:
     """What decides a source's runs: the curves, the plan but for its number of repetitions, the
-    tasks trained on, the network's options.
+    tasks trained on, the network's options, and the code.
     """
-    rows = grid.table.sort_values(KEYS)[[*KEYS, grid.metric]].to_csv(index=False)
-    network = SiameseNearest(**{**options, "k": plan.k}).options
-    chosen = {"evaluations": plan.evaluations, "seed": plan.seed, "recommender": network}
-    return hashlib.sha256(
-        f"{rows}{grid.configs}{chosen}{sorted(past)}{VARIANTS}".encode()
-    ).hexdigest()
+    network = SiameseNearest(**{**options, "k": plan.k})
+    chosen = {"evaluations": plan.evaluations, "seed": plan.seed, "recommender": network.options}
+    code = digest_of(RUNS)
+    return hashlib.sha256(f"{content_hash(grid)}{chosen}{sorted(past)}{code}".encode()).hexdigest()
 
 
 def tune(
@@ -113,7 +122,7 @@ def tune(
             seed=seed,
             method=variant.method,
         )
-        study.note(recommended={"nearest": told[variant.neighbours]})
+        study.note(recommended=RankingNote(nearest=told[variant.neighbours]))
         own = {"k": k} if variant.method == "siamese-bo" else {}
         steps = replay(
             study, objective, searcher(variant.method, **own, **variant.options), Score(grid, task)
@@ -187,19 +196,42 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     work: Path | None = None,
     leave: str = "source",
+    compare: int = 0,
 ) -> pd.DataFrame:
     """Run what is missing, source by source, for at most `seconds` (a source that was begun is
-    finished), and write the tables; returns the summary.
+    finished), and write the tables; returns the summary. Tables that stand are left alone; with
+    `compare` they do if so many sources are equal when they are made again.
 
     `options` are the network's (`SiameseNearest`), where they are not its defaults; `work` is where
     runs are kept (default: `runs` in `reports`).
     """
-    reports, began = folder_of(Path(reports), leave), time.monotonic()
+    made, began = Made(Path(reports), "siamese"), time.monotonic()
+    reports = folder_of(Path(reports), leave)
     traces = work or reports / "runs"
     traces.mkdir(parents=True, exist_ok=True)
+    folds = held_out_together(grid, leave)
+    wanted = {
+        f"{leave}: {'+'.join(held)}": f"{fingerprint(grid, plan, past, options or {})}"
+        f" x {plan.repetitions}"
+        for held, past in folds.items()
+    }
+    if all((reports / name).is_file() for name in TABLES):
+        if compare and not made.stands(wanted):
+            held = drawn(list(folds), compare, next(iter(wanted.values())))
+            if which := differing(grid, tasks, plan, options or {}, reports, held, folds):
+                say(f"all sources are made again, since one differs: {which}")
+            else:
+                said = f"{len(held)} of {len(folds)} sources, equal"
+                say(f"leave one {leave} out: {said}")
+                made.write(wanted, dict.fromkeys(wanted, said))
+        if made.stands(wanted):
+            say(f"leave one {leave} out: the tables stand")
+            summary = pd.read_csv(reports / "siamese.csv")
+            summary["variant"] = pd.Categorical(summary["variant"], list(VARIANTS))
+            return summary
     tables, notes = [], []
     missing: list[str] = []
-    for held, past in held_out_together(grid, leave).items():
+    for held, past in folds.items():
         path, about = (traces / f"{'+'.join(held)}.{suffix}" for suffix in ("parquet", "json"))
         want = {
             "fingerprint": fingerprint(grid, plan, past, options or {}),
@@ -228,11 +260,49 @@ def evaluate(
     runs = pd.concat(tables, ignore_index=True)
     summary = summarised(runs)
     write_atomic(reports / "siamese.csv", summary.to_csv(index=False))
-    by_task = runs.groupby(["variant", "task", "evaluation"])["normalized_regret"].mean().round(5)
-    write_atomic(reports / "siamese_tasks.csv", by_task.to_csv())
-    distances = pd.DataFrame(notes).sort_values("task").round(3)
-    write_atomic(reports / "siamese_distances.csv", distances.to_csv(index=False))
+    write_atomic(reports / "siamese_tasks.csv", task_by_task(runs).to_csv(index=False))
+    write_atomic(reports / "siamese_distances.csv", distances(notes).to_csv(index=False))
+    if not missing:
+        made.write(wanted)
     return summary
+
+
+def drawn(folds: Sequence[tuple[str, ...]], count: int, by: str) -> list[tuple[str, ...]]:
+    """`count` of the folds, drawn by a fingerprint."""
+    rng = np.random.default_rng(int(by[:16], 16))
+    return [folds[i] for i in sorted(rng.permutation(len(folds))[:count])]
+
+
+def differing(
+    grid: MetaDataset,
+    tasks: Mapping[str, Task],
+    plan: SiamesePlan,
+    options: Mapping[str, Any],
+    reports: Path,
+    chosen: Sequence[tuple[str, ...]],
+    folds: Mapping[tuple[str, ...], Sequence[str]],
+) -> str:
+    """Make the `chosen` folds again; the first whose lines in the tables are others, in words."""
+    written = [pd.read_csv(reports / name) for name in TABLES[1:]]
+    for held in chosen:
+        runs, notes = run_source(grid, tasks, held, folds[held], plan, options)
+        new = [task_by_task(runs.astype({"normalized_regret": "float32"})), distances(notes)]
+        for name, old, table in zip(TABLES[1:], written, new, strict=True):
+            again = pd.read_csv(StringIO(table.to_csv(index=False)))
+            if not again.equals(old[old["task"].isin(held)].reset_index(drop=True)):
+                return f"{'+'.join(held)} in {name}"
+    return ""
+
+
+def task_by_task(runs: pd.DataFrame) -> pd.DataFrame:
+    """Rows (variant, task, evaluation, normalized_regret): means over repetitions."""
+    keys = ["variant", "task", "evaluation"]
+    return runs.groupby(keys)["normalized_regret"].mean().round(5).reset_index()
+
+
+def distances(notes: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """What `judged` says of every held-out task, as a table."""
+    return pd.DataFrame(notes).sort_values("task", ignore_index=True).round(3)
 
 
 def summarised(runs: pd.DataFrame) -> pd.DataFrame:
@@ -271,6 +341,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
     )
+    parser.add_argument(
+        "--compare",
+        type=int,
+        default=0,
+        metavar="N",
+        help="let tables that other code made stand if N sources are equal when made again",
+    )
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
@@ -279,7 +356,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         for leave in given.leave.split(","):
             plan, seconds = params.siamese, 60 * given.minutes
             summary = evaluate(
-                grid, tasks, plan, given.reports, seconds=seconds, work=given.work, leave=leave
+                grid,
+                tasks,
+                plan,
+                given.reports,
+                seconds=seconds,
+                work=given.work,
+                leave=leave,
+                compare=given.compare,
             )
             shown = summary[summary["evaluations"].isin([1, 3, 5, 10, 20, 30])]
             print(f"leave one {leave} out")
@@ -287,6 +371,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     return 0
 
 

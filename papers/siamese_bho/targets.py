@@ -19,13 +19,14 @@ from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Past, best_over_seeds
 from foretune.recommenders.siamese.recommender import TARGETS, SiameseNearest, mapping_distance
+from foretune.shipped import LIGHT
 from foretune.tasks.task import Task
 
 
 def main() -> None:
     """Print a line for each target, and one for neighbours drawn by chance."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--meta", type=Path, default=LIGHT)
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     parser.add_argument("--seeds", type=int, default=3)
     given = parser.parse_args()

@@ -30,6 +30,7 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.registry import load, recommender
 from foretune.running.meta_train import with_studies
 from foretune.searchers.registry import DEFAULT, searcher
+from foretune.shipped import LIGHT, find
 from foretune.study.study import Study
 from foretune.tasks.task import Task
 
@@ -76,9 +77,7 @@ def ranked(
 ) -> None:
     """Print a recommender's three rows."""
     images = {task: Task.load(Path("data/images") / f"{task}.npz") for task in meta.tasks}
-    chosen = (
-        load(Path("data/models") / name).settled() if (Path("data/models") / name).is_dir() else {}
-    )
+    chosen = load(fitted).settled() if (fitted := find("models", name, Path("data"))) else {}
     rows: dict[str, list[list[float]]] = {"full": [], "own": [], "all": []}
     for task in meta.tasks:
         first, others = sources[task][:full], sources[task][full:]
@@ -118,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--meta", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--meta", type=Path, default=LIGHT)
     parser.add_argument(
         "--full", type=int, default=5, help="past tasks with all their curves (default: 5)"
     )

@@ -12,10 +12,12 @@ _PUBLIC = {
     "Space": "foretune.space.space",
     "Step": "foretune.study.plan",
     "Study": "foretune.study.study",
+    "Suggestion": "foretune.study.plan",
     "Task": "foretune.tasks.task",
     "load_task": "foretune.tasks.loading",
     "recommend": "foretune.recommenders.recommendation",
     "searcher": "foretune.searchers.registry",
+    "tune": "foretune.running.tuning",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  (names of lazily loaded objects)
 

@@ -1,5 +1,8 @@
 """The errors that foretune raises on purpose."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class BadInput(ValueError):
     """Something the user gave cannot be used.
@@ -9,7 +12,43 @@ class BadInput(ValueError):
     """
 
 
+@contextmanager
+def extra(name: str, purpose: str) -> Iterator[None]:
+    """Import the packages of an optional extra inside; raises `BadInput` that says what to install
+    where one is missing.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise BadInput(
+            f"{purpose} needs a package that is not installed ({error.name or error}): "
+            f"pip install 'foretune[{name}]'"
+        ) from error
+
+
 class BadSuggestion(RuntimeError):
     """A searcher suggested a step that its study cannot take (a defect of the searcher, not of the
     user's input).
     """
+
+
+def at_least(least: float, /, **values: float) -> None:
+    """Raise `BadInput` for the first of the named `values` that is below `least` (or NaN)."""
+    for name, value in values.items():
+        if not value >= least:
+            shown = f"{value:g}" if isinstance(value, float) else value
+            raise BadInput(f"{name}={shown} must be at least {least:g}")
+
+
+def positive(**values: float) -> None:
+    """Raise `BadInput` for the first of the named `values` that is not above 0."""
+    for name, value in values.items():
+        if not value > 0:
+            raise BadInput(f"{name}={value:g} must be positive")
+
+
+def within(low: float, high: float, /, **values: float) -> None:
+    """Raise `BadInput` for the first of the named `values` that is not from `low` to `high`."""
+    for name, value in values.items():
+        if not low <= value <= high:
+            raise BadInput(f"{name}={value:g} must be from {low:g} to {high:g}")

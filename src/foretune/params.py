@@ -30,7 +30,7 @@ class MetaDatasetPlan:
     `held_out`.
     """
 
-    folder: str = "data/meta/light"
+    folder: str = "src/foretune/shipped/meta/light"
     tasks: tuple[str, ...] = ()
     configurations: int = 108
     seed: int = 0
@@ -91,8 +91,15 @@ class RecommendersPlan:
     """
 
     names: tuple[str, ...] = ("hyperstar",)
-    folder: str = "data/models"
+    folder: str = "src/foretune/shipped/models"
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class ReportPlan:
+    """The page of all benchmarks: the MLflow store that its lines are logged to, or `none`."""
+
+    tracking: str = "none"
 
 
 @dataclass(frozen=True)
@@ -115,6 +122,7 @@ class Params:
     task_aware: TaskAwarePlan = field(default_factory=TaskAwarePlan)
     rankings: RankingsPlan = field(default_factory=RankingsPlan)
     recommenders: RecommendersPlan = field(default_factory=RecommendersPlan)
+    report: ReportPlan = field(default_factory=ReportPlan)
     demo: Demo = field(default_factory=Demo)
 
     def __post_init__(self) -> None:

@@ -10,8 +10,7 @@ import sys
 import pytest
 
 from foretune.commands import cli as command_line
-from foretune.commands.cli import main, names, options
-from foretune.errors import BadInput
+from foretune.commands.cli import main
 
 COMMANDS = (
     "tune",
@@ -59,24 +58,6 @@ def test_every_command_has_help_and_a_function(name, capsys):
     import importlib
 
     assert callable(getattr(importlib.import_module(module), function))
-
-
-def test_options_are_numbers_booleans_lists_or_texts():
-    assert options(["eta=2", "x=0.5", "warm=true", "first=[1, 2]", "name=abc", "empty="]) == {
-        "eta": 2,
-        "x": 0.5,
-        "warm": True,
-        "first": [1, 2],
-        "name": "abc",
-        "empty": "",
-    }
-    for bad in ("eta", "=3"):
-        with pytest.raises(BadInput, match="must be NAME=VALUE, such as eta=2"):
-            options([bad])
-
-
-def test_names_are_separated_by_commas():
-    assert names(None) is None and names("") == () and names("a, b,,c ") == ("a", "b", "c")
 
 
 def snapshot(folder):

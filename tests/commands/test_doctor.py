@@ -1,7 +1,9 @@
 """`foretune doctor`."""
 
+import importlib.metadata
 import shutil
 
+from foretune import shipped
 from foretune.commands import doctor
 from foretune.commands.cli import main
 
@@ -26,7 +28,8 @@ def test_the_data_folder_is_looked_through(meta_folder, tmp_path):
     assert (
         found["image tasks"][0] == "note" and "foretune tasks --prepare" in found["image tasks"][1]
     )
-    assert found["meta-dataset"][0] == "note"
+    assert found["meta-dataset light"][0] == found["recommender hyperstar"][0] == "ok"
+    assert str(shipped.LIGHT) in found["meta-dataset light"][1]
     shutil.copytree(meta_folder, tmp_path / "meta" / "good")
     shutil.copytree(meta_folder, tmp_path / "meta" / "torn")
     (tmp_path / "meta" / "torn" / "curves.parquet").write_bytes(b"PAR1")
@@ -40,8 +43,32 @@ def test_the_data_folder_is_looked_through(meta_folder, tmp_path):
     assert found["meta-dataset torn"][0] == "wrong" and found["study bad"][0] == "wrong"
 
 
-def test_services_are_named_and_not_spoken_to(monkeypatch):
+def test_history_that_is_gone_is_wrong(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
+    monkeypatch.setattr(doctor, "machine", lambda data: iter(()))
+    assert main(["doctor", "--data", str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (history,) = [line for line in lines if "meta-dataset light" in line]
+    (fitted,) = [line for line in lines if "recommender hyperstar" in line]
+    assert history.startswith("WRONG") and "pip install --force-reinstall" in history
+    assert fitted.startswith("WRONG") and lines[-1] == "2 things to mend"
+
+
+def test_an_extra_that_is_not_there_is_named(monkeypatch):
+    def version(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    found = {what: (state, detail) for what, state, detail in doctor.packages()}
+    assert found["mlflow"][0] == "wrong" and found["dvc"][0] == "note"
+    assert "pip install 'foretune[serve]'" in found["prefect"][1]
+
+
+def test_services_are_named_and_not_spoken_to(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.invalid:1")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
-    found = {what: detail for what, _, detail in doctor.services()}
+    found = {what: detail for what, _, detail in doctor.services(tmp_path)}
     assert "example.invalid" in found["MLflow"] and "server of their own" in found["Prefect"]
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    found = {what: detail for what, _, detail in doctor.services(tmp_path)}
+    assert f"{tmp_path}/mlflow.db" in found["MLflow"]

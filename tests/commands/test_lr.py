@@ -50,7 +50,7 @@ def responding(monkeypatch, z):
             on_epoch(row)
         return Outcome(rows)
 
-    monkeypatch.setattr(learning_rate.RankTraining, "run", run)
+    monkeypatch.setattr(learning_rate.Training, "run", run)
     return runs
 
 

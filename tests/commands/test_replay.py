@@ -10,6 +10,7 @@ from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import searcher
+from foretune.study.notes import Notes
 from foretune.study.study import Plan, Step, Study
 from foretune.training.recipe import Settings
 
@@ -190,7 +191,7 @@ def test_would_have_saved_says_by_task_and_with_uncertainty(meta_folder, tmp_pat
 
 def own_study(folder, meta, task, settings):
     """A study of six configurations, the second half of them stopped early."""
-    notes = {"task_hash": f"images of {task}", "settings": settings}
+    notes = Notes(task_hash=f"images of {task}", settings=settings)
     plan = Plan(
         task=task,
         metric=meta.metric,
@@ -242,5 +243,5 @@ def test_help_says_which_budget_and_which_history(capsys):
     )
     assert (
         "among the configurations that the task has trained" in text
-        and "meta/light beside it is history too" in text
+        and "the history that tune takes is history too" in text
     )

@@ -35,7 +35,7 @@ from .conftest import TINY
 needs = {
     kind: pytest.mark.skipif(
         importlib.util.find_spec(module) is None,
-        reason=f"{module} is not installed: pip install 'foretune[{kind}]'",
+        reason=f"{module} is not installed: pip install 'foretune[serve]'",
     )
     for kind, module in (("ray", "prefect_ray"), ("dask", "prefect_dask"))
 }

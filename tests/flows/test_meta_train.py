@@ -13,9 +13,9 @@ from foretune.errors import BadInput
 PIPELINE = """
 stages:
   tasks: {cmd: x, outs: [data/images: {persist: true}]}
-  recommenders: {cmd: x, outs: [data/models/a, data/models/b: {cache: false}]}
+  recommenders: {cmd: x, outs: [src/foretune/shipped/models/a, src/foretune/shipped/models/b: {cache: false}]}
   evaluate: {cmd: x, outs: [data/reports/light]}
-  surrogates: {cmd: x, outs: [data/models]}
+  surrogates: {cmd: x, outs: [src/foretune/shipped/models]}
   other: {cmd: x}
 """
 
@@ -45,7 +45,8 @@ def test_unknown_stages_and_broken_pipelines_are_refused(pipeline: Path) -> None
         chosen("fit", pipeline)
     (pipeline / "dvc.yaml").write_text("stages: {tasks: {cmd: x, outs: [data/images]}}")
     with pytest.raises(
-        BadInput, match="no stage that writes to data/models; name the stages to run: tasks"
+        BadInput,
+        match="no stage that writes to src/foretune/shipped/models; name the stages to run: tasks",
     ):
         chosen("", pipeline)
     (pipeline / "dvc.yaml").write_text("- 1")

@@ -166,8 +166,10 @@ def test_rows_of_finds_configurations_by_content(meta):
 
 
 def test_equal_configurations_keep_their_own_rows(table):
-    meta = table(values())
-    meta.configs[2] = dict(meta.configs[0])
+    made = table(values())
+    configs = dict(zip(made.config_ids, made.configs, strict=True))
+    configs[made.config_ids[2]] = dict(made.configs[0])
+    meta = made.build(made.space, configs, made.table, **made.about)
     assert meta.rows_of(meta.configs).tolist() == [0, 1, 2] and meta.rows_of(
         [{}, meta.configs[0]]
     ).tolist() == [-1, 0]

@@ -1,5 +1,6 @@
 """Leave-one-task-out on the project's own meta-dataset."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foretune.errors import BadInput
 from foretune.evaluation.replay import Score
-from foretune.history.grid import full_grid, past_of
+from foretune.history.grid import past_of
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import Evaluate
+from foretune.pipeline import evaluate as stage
 from foretune.pipeline.evaluate import evaluate, fingerprint, main
 
 
@@ -43,48 +44,21 @@ def without(meta: MetaDataset, cells: set[tuple[str, int]]) -> MetaDataset:
     )
 
 
-def test_the_full_grid_of_a_full_table_is_the_table(small: MetaDataset) -> None:
-    grid = full_grid(small)
-    assert (grid.tasks, grid.config_ids) == (small.tasks, small.config_ids)
-    np.testing.assert_array_equal(grid.Y(), small.Y())
-
-
-def test_the_full_grid_leaves_out_what_lacks_most(small: MetaDataset) -> None:
-    """t3 has 2 of 6 configurations: 3 tasks x 5 configurations beat 4 x 2; one cell of t1 is
-    missing.
-    """
-    partial = without(small, {("t3", c) for c in (0, 10, 20, 30)} | {("t1", 50)})
-    grid = full_grid(partial)
-    assert grid.tasks == ["t0", "t1", "t2"]
-    assert grid.config_ids == [0, 10, 20, 30, 40]
-    assert not np.isnan(grid.Y()).any()
-
-
-def test_a_diverged_cell_is_a_finished_one(table: Callable[..., MetaDataset]) -> None:
-    values = np.full((2, 3, 3), 0.5)
-    values[0, 1, 1:] = np.nan
-    assert full_grid(table(values)).config_ids == [0, 10, 20]
-
-
-def test_no_grid(small: MetaDataset) -> None:
-    with pytest.raises(BadInput, match="no two tasks that share"):
-        full_grid(without(small, {(t, c) for t in ("t0", "t1", "t2") for c in small.config_ids}))
-
-
-def test_tasks_of_one_source_are_never_each_others_past(small: MetaDataset) -> None:
-    assert past_of(small) == {
-        "t0": ["t2", "t3"],
-        "t1": ["t2", "t3"],
-        "t2": ["t0", "t1", "t3"],
-        "t3": ["t0", "t1", "t2"],
-    }
-
-
-def test_fingerprint_follows_curves_and_plan(small: MetaDataset) -> None:
+def test_fingerprint_follows_curves_budget_and_the_methods_own_code(
+    small: MetaDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = Evaluate(trainings=2)
-    assert fingerprint(small, plan) == fingerprint(with_about(small, notes="x"), plan)
-    assert fingerprint(small, plan) != fingerprint(without(small, {("t1", 50)}), plan)
-    assert fingerprint(small, plan) != fingerprint(small, Evaluate(trainings=3))
+    before = fingerprint(small, plan, "sha")
+    assert before == fingerprint(with_about(small, notes="x"), plan, "sha")
+    assert before == fingerprint(small, Evaluate(trainings=2, seeds=3, workers=9), "sha")
+    others = [
+        fingerprint(without(small, {("t1", 50)}), plan, "sha"),
+        fingerprint(with_about(small, sources={"t0": "s"}), plan, "sha"),
+        fingerprint(small, Evaluate(trainings=3), "sha"),
+        fingerprint(small, plan, "random"),
+    ]
+    monkeypatch.setattr(stage, "digest_of", lambda *modules, names: f"other code of {names}")
+    assert len({before, *others, fingerprint(small, plan, "sha")}) == 6
 
 
 @pytest.mark.slow
@@ -109,13 +83,89 @@ def test_the_tables(small: MetaDataset, tmp_path: Path) -> None:
     expected = score.normalized(score.best - small.best(["t2"])[0][first])
     assert tasks.loc[("portfolio", "t2"), "1"] == pytest.approx(expected, abs=1e-4)
 
-    steps = tmp_path / "traces" / "light" / "random.parquet"
-    before = steps.stat().st_mtime_ns
+
+TRACES = Path("traces") / "light"
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+@pytest.mark.slow
+def test_nothing_valid_is_repeated_and_nothing_is_deleted(
+    small: MetaDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs that are there stay as they are, to their seconds; other code of one method makes that
+    method's runs again, and an interrupted run leaves all files alone and goes on.
+    """
+    plan = Evaluate(methods=("random", "sha"), trainings=1, seeds=1, workers=1)
+    quiet = {"say": lambda line: None}
+    evaluate(small, plan, tmp_path, work=tmp_path / "w0", **quiet)
+    first = files(tmp_path / TRACES)
+    evaluate(small, plan, tmp_path, work=tmp_path / "w1", **quiet)  # as in a fresh clone
+    assert files(tmp_path / TRACES) == first
+
+    own = stage.digest_of
+    monkeypatch.setattr(
+        stage,
+        "digest_of",
+        lambda *modules, names: own(*modules, names=names) + "x" * ("sha" in names),
+    )
+    real, made = stage.run_all, []
+
+    def interrupted(folder, out, methods, **options):
+        made.append({p.name for p in Path(out).glob("*.parquet")})
+        real(folder, out, methods, **options | {"tasks": ["t0", "t1"]})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage, "run_all", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(small, plan, tmp_path, work=tmp_path / "w1", **quiet)
+    assert made == [{"random.parquet"}]  # what is valid was taken up, the rest not
+    assert files(tmp_path / TRACES) == first
+    begun = pd.read_parquet(tmp_path / "w1" / "light" / "sha.parquet")
+    monkeypatch.setattr(stage, "run_all", real)
+    evaluate(small, plan, tmp_path, work=tmp_path / "w1", **quiet)
+    after = files(tmp_path / TRACES)
+    assert after["random.parquet"] == first["random.parquet"]
+    done = pd.read_parquet(tmp_path / TRACES / "sha.parquet")
+    pd.testing.assert_frame_equal(  # to the second: what was done was not done again
+        done[done["task"].isin(["t0", "t1"])].reset_index(drop=True), begun
+    )
+
+
+@pytest.mark.slow
+def test_other_curves_are_replayed(small: MetaDataset, tmp_path: Path) -> None:
+    plan = Evaluate(methods=("random",), trainings=1, seeds=1, workers=1)
     evaluate(small, plan, tmp_path, say=lambda line: None)
-    assert steps.stat().st_mtime_ns == before  # nothing is repeated
     evaluate(without(small, {("t1", 50)}), plan, tmp_path, say=lambda line: None)
-    assert steps.stat().st_mtime_ns != before  # other curves: all is replayed
-    assert 50 not in set(pd.read_parquet(steps)["config_id"])
+    assert 50 not in set(pd.read_parquet(tmp_path / TRACES / "random.parquet")["config_id"])
+
+
+@pytest.mark.slow
+def test_kept_runs_stand_for_new_code_only_where_those_compared_are_equal(
+    small: MetaDataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = Evaluate(methods=("random", "portfolio"), trainings=1, seeds=1, workers=1)
+    evaluate(small, plan, tmp_path, say=lambda line: None)
+    wrong = tmp_path / TRACES / "portfolio.parquet"
+    table = pd.read_parquet(wrong)
+    table.loc[table["task"] == "t3", "value"] += 0.25
+    table.to_parquet(wrong)
+    first, said = files(tmp_path / TRACES), []
+    own = stage.digest_of
+    monkeypatch.setattr(stage, "digest_of", lambda *m, names: own(*m, names=names) + "x")
+    evaluate(small, plan, tmp_path, said.append, work=tmp_path / "w1", compare=9)
+    after = files(tmp_path / TRACES)
+    assert after["random.parquet"] == first["random.parquet"]
+    assert after["portfolio.parquet"] != first["portfolio.parquet"]
+    notes = json.loads(after["about.json"])["runs"]
+    assert (
+        notes["random"]["compared"] == "4 of 4 runs, equal" and "compared" not in notes["portfolio"]
+    )
+    assert any(
+        "portfolio: all runs are made again" in line and "t3, seed 0" in line for line in said
+    )
 
 
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from foretune.recommenders.base import Past
 from foretune.recommenders.recommendation import Recommendation, recommend
 from foretune.recommenders.registry import recommender
 from foretune.searchers.pictures.recommended import TaskAwareHyperband
+from foretune.study.notes import RankingNote
 from foretune.tasks.loading import load_task
 
 
@@ -30,26 +31,26 @@ def test_notes_name_a_pools_configurations_and_leave_out_what_it_lacks(meta):
     pool = [*reversed(meta.configs[:7]), {**meta.configs[0], "unknown": 1}]
     notes = found.in_pool(pool)
     by_score = sorted(range(7), key=lambda i: -found.ranking.scores[6 - i])
-    assert notes["order"] == by_score
-    assert notes["scores"][:7] == pytest.approx(
+    assert list(notes.order) == by_score
+    assert notes.scores[:7] == pytest.approx(
         [found.ranking.scores[6 - i] for i in range(7)], abs=1e-5
     )
-    assert notes["scores"][7] == -1.0  # scores run from 1 to 0
+    assert notes.scores[7] == -1.0  # scores run from 1 to 0
     assert (
-        notes["leans"] == {k: round(v, 4) for k, v in found.ranking.nearest.items()}
-        and "images" not in notes
+        notes.leans == {k: round(v, 4) for k, v in found.ranking.nearest.items()}
+        and notes.images is None
     )
-    json.dumps(notes)
+    assert RankingNote.from_json(json.loads(json.dumps(notes.to_json()))) == notes
 
 
 def test_notes_hold_what_the_images_add_to_each_of_a_pools_configurations(meta):
     found = Recommendation(picture_task(), meta, ranking_of(meta, residual=True), "hyperstar")
     notes = found.in_pool([*reversed(meta.configs[:7]), {**meta.configs[0], "unknown": 1}])
-    assert notes["images"] == [
+    assert list(notes.images) == [
         *(round(float(found.ranking.from_images[6 - i]), 5) for i in range(7)),
         0.0,
     ]
-    assert set(notes["leans"].values()) == {0.2}
+    assert set(notes.leans.values()) == {0.2}
 
 
 def test_what_worked_is_in_the_metrics_unit(meta):
@@ -106,12 +107,12 @@ def test_a_study_of_images_that_are_a_past_task_begins_with_what_was_best_there(
     )
     notes = found.in_pool(meta.configs)
     best = meta.best([task])[0]
-    assert notes["order"][0] == int(np.nanargmax(best)) == int(np.argmax(notes["scores"]))
-    assert notes["supported"] and notes["leans"] == {task: 1.0} and "images" not in notes
+    assert notes.order[0] == int(np.nanargmax(best)) == int(np.argmax(notes.scores))
+    assert notes.supported and notes.leans == {task: 1.0} and notes.images is None
     study, _ = replay_study(meta, task, budget=9)
     study.note(recommended=notes)
     step = study.ask(TaskAwareHyperband())
-    assert step.config_id == notes["order"][0] and step.because["past"] == {task: 1.0}
+    assert step.config_id == notes.order[0] and step.because["past"] == {task: 1.0}
     assert f"measured on these very images, the past task {task}: place 1" in step.because["why"]
 
 
@@ -143,5 +144,5 @@ def test_task_unlike_any_past_one_gets_the_portfolio_and_is_told_so(meta):
     assert "greedy portfolio" in text and "leans on" not in text
     assert text.count("all 5 past tasks count alike in this list") == 3
     assert found.rows[0].reasons[0].rank == Past.of(meta).ranks[:, found.rows[0].row].min()
-    scores = found.notes["scores"]
+    scores = found.scores
     assert scores == sorted(scores, reverse=True)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.running.learning_rate import Found, Here, RankTraining, learning_rate_search
+from foretune.running.learning_rate import Found, learning_rate_search
+from foretune.running.objectives.training import Training
+from foretune.running.workers import InProcess
 from foretune.searchers.autohyper import Rules, search
 from foretune.study.outcome import Outcome
 from foretune.tasks.task import Task
@@ -54,7 +56,7 @@ class Synthetic:
 def test_search_ends_at_the_walks_choice_with_every_trial_kept(tmp_path):
     objective = Synthetic()
     found = learning_rate_search(
-        a_task(), "adagrad", folder=tmp_path / "s", workers=Here(objective)
+        a_task(), "adagrad", folder=tmp_path / "s", workers=InProcess(objective)
     )
     alone = search(falling)
     assert found.rate == pytest.approx(alone.chosen)
@@ -65,7 +67,7 @@ def test_search_ends_at_the_walks_choice_with_every_trial_kept(tmp_path):
     assert (found.optimizer, found.converged, found.informative) == ("adagrad", True, True)
     assert f"{found.rate:.3g}" in found.text and "adagrad" in found.text
     again = learning_rate_search(
-        a_task(), "adagrad", folder=tmp_path / "s", workers=Here(objective)
+        a_task(), "adagrad", folder=tmp_path / "s", workers=InProcess(objective)
     )
     # nothing was trained again
     assert again.rate == found.rate and len(objective.runs) == len(found.trials)
@@ -79,9 +81,9 @@ def test_search_goes_on_after_a_kill_in_the_middle(tmp_path):
             return super().run(*args, **kwargs)
 
     with pytest.raises(KeyboardInterrupt):
-        learning_rate_search(a_task(), folder=tmp_path / "s", workers=Here(Killed()))
+        learning_rate_search(a_task(), folder=tmp_path / "s", workers=InProcess(Killed()))
     rest = Synthetic()
-    found = learning_rate_search(a_task(), folder=tmp_path / "s", workers=Here(rest))
+    found = learning_rate_search(a_task(), folder=tmp_path / "s", workers=InProcess(rest))
     assert found.rate == pytest.approx(search(falling).chosen)
     assert len(rest.runs) == len(found.trials) - 6
 
@@ -92,11 +94,11 @@ def test_a_search_that_hit_a_limit_goes_on_with_a_larger_one(tmp_path):
     ):
         first, rest, again = Synthetic(), Synthetic(), Synthetic()
         cut = learning_rate_search(
-            a_task(), rules=least, folder=tmp_path / f"{k}", workers=Here(first)
+            a_task(), rules=least, folder=tmp_path / f"{k}", workers=InProcess(first)
         )
         assert not cut.converged and 0 < len(first.runs) <= least.trials
         found = learning_rate_search(
-            a_task(), rules=more, folder=tmp_path / f"{k}", workers=Here(rest)
+            a_task(), rules=more, folder=tmp_path / f"{k}", workers=InProcess(rest)
         )
         alone = search(falling, more)
         assert found.rate == pytest.approx(alone.chosen) and found.converged == alone.converged
@@ -104,24 +106,24 @@ def test_a_search_that_hit_a_limit_goes_on_with_a_larger_one(tmp_path):
         assert first.runs + rest.runs == pytest.approx(list(alone.trained))
         assert (
             learning_rate_search(
-                a_task(), rules=more, folder=tmp_path / f"{k}", workers=Here(again)
+                a_task(), rules=more, folder=tmp_path / f"{k}", workers=InProcess(again)
             ).trials
             == found.trials
         )
         assert again.runs == []
         with pytest.raises(BadInput, match="below what study"):
             learning_rate_search(
-                a_task(), rules=least, folder=tmp_path / f"{k}", workers=Here(again)
+                a_task(), rules=least, folder=tmp_path / f"{k}", workers=InProcess(again)
             )
     with pytest.raises(BadInput, match="another"):  # this one would turn the walk
         learning_rate_search(
-            a_task(), rules=Rules(alpha=1e-4), folder=tmp_path / "0", workers=Here(again)
+            a_task(), rules=Rules(alpha=1e-4), folder=tmp_path / "0", workers=InProcess(again)
         )
 
 
 def test_divergence_counts_as_too_large_a_rate():
     found = learning_rate_search(
-        a_task(), rules=Rules(low=0.04, high=0.5), workers=Here(Synthetic())
+        a_task(), rules=Rules(low=0.04, high=0.5), workers=InProcess(Synthetic())
     )
     failed = [t.rate for t in found.trials if math.isnan(t.z)]
     assert all(rate > 0.05 for rate in failed) and found.rate < 0.06
@@ -130,11 +132,11 @@ def test_divergence_counts_as_too_large_a_rate():
 def test_refusals(tmp_path):
     with pytest.raises(BadInput, match="pretrained: false"):
         learning_rate_search(a_task(), settings=Settings())
-    learning_rate_search(a_task(), folder=tmp_path / "s", workers=Here(Synthetic()))
+    learning_rate_search(a_task(), folder=tmp_path / "s", workers=InProcess(Synthetic()))
     with pytest.raises(BadInput, match="another"):
-        learning_rate_search(a_task(seed=1), folder=tmp_path / "s", workers=Here(Synthetic()))
+        learning_rate_search(a_task(seed=1), folder=tmp_path / "s", workers=InProcess(Synthetic()))
     with pytest.raises(BadInput, match="another"):
-        learning_rate_search(a_task(), "sgd", folder=tmp_path / "s", workers=Here(Synthetic()))
+        learning_rate_search(a_task(), "sgd", folder=tmp_path / "s", workers=InProcess(Synthetic()))
     with pytest.raises(BadInput, match="warp"):
         learning_rate_search(a_task(), "warp")
 
@@ -142,11 +144,11 @@ def test_refusals(tmp_path):
 def test_a_search_goes_on_on_another_device(tmp_path):
     settings = Settings(pretrained=False, device="cpu")
     found = learning_rate_search(
-        a_task(), settings=settings, folder=tmp_path / "s", workers=Here(Synthetic())
+        a_task(), settings=settings, folder=tmp_path / "s", workers=InProcess(Synthetic())
     )
     other = Settings(pretrained=False, device="auto")
     again = learning_rate_search(
-        a_task(), settings=other, folder=tmp_path / "s", workers=Here(rest := Synthetic())
+        a_task(), settings=other, folder=tmp_path / "s", workers=InProcess(rest := Synthetic())
     )
     assert (again.rate, again.trials, rest.runs) == (found.rate, found.trials, [])
 
@@ -169,7 +171,8 @@ def test_rank_training_writes_z_beside_the_same_numbers_as_plain_training(tmp_pa
         valid_limit=0,
     )
     config = {"learning_rate": 0.1, "optimizer": "sls", "scheduler": "constant"}
-    objective = RankTraining(a_task(), settings, tmp_path)
+    a_task().save(tmp_path / "task.npz")
+    objective = Training(tmp_path / "task.npz", settings, tmp_path, keep_best=False, rank=True)
     # the second step resumes
     rows = objective.run(0, config, 0, 1).rows + objective.run(0, config, 1, 2).rows
     plain = train(a_task(), config, 0, 2, settings=settings, seed=0)

@@ -2,13 +2,13 @@
 tune on a like task starts better.
 """
 
-import json
 import shutil
 from dataclasses import asdict
 
 import numpy as np
 import pytest
 import yaml
+from own_studies import NAME, data_folder, finished, fit, shown_of
 
 from foretune.commands.recommend import as_json, lines
 from foretune.commands.tune import ranked_by
@@ -20,79 +20,24 @@ from foretune.recommenders.own import FOLDER, Own, load_own, settings_of
 from foretune.recommenders.recommendation import recommend
 from foretune.recommenders.registry import load, recommender
 from foretune.running.meta_train import finished_studies, main, train, with_studies
-from foretune.running.objectives.replay import Replay
-from foretune.running.tuning import Request, prepared, tune
+from foretune.running.request import Request
+from foretune.running.tuning import prepared, tune_request
 from foretune.searchers.registry import searcher
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
+from foretune.study.notes import Notes
 from foretune.study.study import Plan, Study
 from foretune.training.recipe import Settings
-
-NAME = "nearest-metadata"
 
 
 @pytest.fixture
 def shown(world):
-    """The world's past tasks as a meta-dataset of three epochs; all but the bluish ones, which are
-    left for own studies, and those.
-    """
-    table = world.meta.table
-    low = [
-        table.assign(epoch=epoch, score=table["score"] - 0.02 * (3 - epoch)) for epoch in (1, 2, 3)
-    ]
-    import pandas as pd
-
-    about = {
-        **world.meta.about,
-        "max_epoch": 3,
-        "hashes": {name: task.hash for name, task in world.past.items()},
-    }
-    configs = dict(zip(world.meta.config_ids, world.meta.configs, strict=True))
-    meta = MetaDataset.build(world.meta.space, configs, pd.concat(low, ignore_index=True), **about)
-    best = meta.best()
-    blue = [task for task, row in zip(meta.tasks, best, strict=True) if int(np.argmax(row)) > 15]
-    return meta, [t for t in meta.tasks if t not in blue], blue
-
-
-def finished(folder, meta, task, images, *, budget=60, seed=0, **notes):
-    """A study of `task` that random search has finished, as `foretune tune` leaves it."""
-    facts = {"task_hash": images.hash, "settings": asdict(Settings()), **notes}
-    plan = Plan(
-        task="photos",
-        metric=meta.metric,
-        goal=meta.goal,
-        max_epoch=3,
-        budget=budget,
-        seed=seed,
-        notes=facts,
-    )
-    study = Study(meta.space, meta.configs, plan, folder=folder)
-    for _ in replay(study, Replay(meta, task), searcher("random"), Score(meta, task)):
-        pass
-    study.save_tables()
-    images.save(folder / "task.npz")
-    (folder / "best.yaml").write_text("task: photos\n")
-    return study
+    return shown_of(world)
 
 
 @pytest.fixture
 def data(world, shown, tmp_path):
-    """A data folder: the reddish tasks shipped, with a recommender fitted on them, and a finished
-    study on two of the bluish ones.
-    """
-    meta, red, blue = shown
-    meta.select(red).save(tmp_path / "meta" / "light")
-    for name in red:
-        world.past[name].save(tmp_path / "images" / f"{name}.npz")
-    recommender(NAME).fit(meta.select(red), world.past).save(tmp_path / "models" / NAME)
-    for name, task in zip(("mine", "other"), blue, strict=False):
-        finished(tmp_path / "studies" / name, meta, task, world.past[task])
-    return tmp_path
-
-
-def fit(data, shown, world, say=lambda line: None):
-    meta, red, _ = shown
-    return train(meta.select(red), {name: world.past[name] for name in red}, [NAME], data, say=say)
+    return data_folder(world, shown, tmp_path)
 
 
 def test_the_next_tune_on_a_like_task_starts_better(data, shown, world):
@@ -114,7 +59,7 @@ def test_the_next_tune_on_a_like_task_starts_better(data, shown, world):
         study, objective = replay_study(
             world_of_new, "new", budget=9, sources=red, method="recommended"
         )
-        notes = {"recommended": found.in_pool(world_of_new.configs)}
+        notes = Notes(recommended=found.in_pool(world_of_new.configs))
         plan = Plan(
             task="new", metric=meta.metric, goal=meta.goal, max_epoch=3, budget=9, notes=notes
         )
@@ -195,6 +140,7 @@ def test_holes_are_forecast_near_the_truth_and_what_was_measured_is_kept(data, s
     assert with_studies(meta, []) == (meta, {})
 
 
+@pytest.mark.slow
 def test_what_tune_leaves_counts(world, tmp_path):
     """A real study, at the smallest: the files and notes are those that tuning writes."""
     tiny = {
@@ -223,7 +169,9 @@ def test_what_tune_leaves_counts(world, tmp_path):
     )
     meta.save(tmp_path / "meta" / "light")
     world.new[0].save(tmp_path / "images" / "photos.npz")
-    tune(Request("photos", budget=6, method="random", workers=1, study="mine", data=tmp_path))
+    tune_request(
+        Request("photos", budget=6, method="random", workers=1, study="mine", data=tmp_path)
+    )
     assert train(meta, world.past, [NAME], tmp_path, say=lambda line: None) == [f"{PREFIX}mine"]
     found = recommend("photos", data=tmp_path, recommender=NAME)
     assert found.known_as == f"{PREFIX}mine" and len(found.own.measured[f"{PREFIX}mine"]) == 3
@@ -242,8 +190,8 @@ def test_what_tune_leaves_counts(world, tmp_path):
             data=tmp_path,
         )
         with prepared(request) as ready:
-            noted = ready.study.plan.notes["recommended"]
-            assert noted["own_studies"] == [f"{PREFIX}mine"] * own and ranked_by(
+            noted = ready.study.plan.notes.recommended
+            assert noted.own_studies == (f"{PREFIX}mine",) * own and ranked_by(
                 noted, NAME
             ).startswith(said)
             assert ("own studies" in ranked_by(noted, NAME)) == own
@@ -283,39 +231,6 @@ def test_without_studies_nothing_is_fitted_and_old_models_go(data, shown, world)
     said = []
     assert fit(data, shown, world, said.append) == [] and "none in" in said[0]
     assert not (data / FOLDER / NAME).exists()
-
-
-@pytest.mark.parametrize("fault", ["settings", "notes", "tasks", "table", "shipped"])
-def test_a_model_that_does_not_fit_is_passed_over_with_the_reason(fault, data, shown, world):
-    meta, red, _ = shown
-    fit(data, shown, world)
-    folder = data / FOLDER / NAME
-    notes = json.loads((folder / "own.json").read_text())
-    match fault:
-        case "settings":
-            (folder / "own.json").write_text(json.dumps({**notes, "settings": {}}))
-        case "notes":
-            (folder / "own.json").write_text("{")
-        case "tasks":
-            (folder / "own.json").write_text(json.dumps({**notes, "measured": {}}))
-        case "table":
-            meta.select(red[:-1]).save(data / "meta" / "light")
-            recommender(NAME).fit(meta.select(red[:-1]), world.past).save(data / "models" / NAME)
-        case "shipped":
-            meta.save(data / "meta" / "light")
-            recommender(NAME).fit(meta, world.past).save(data / "models" / NAME)
-    reasons = {
-        "settings": "other settings",
-        "notes": "cannot be read",
-        "tasks": "not of one fit",
-        "table": "another meta-dataset",
-        "shipped": "knows tasks that it does not",
-    }
-    found = recommend(world.new[0], data=data, recommender=NAME)
-    assert not found.own.measured and reasons[fault] in found.passed_over
-    assert any(
-        "is not used" in line and "running.meta_train" in line for line in lines(found, 1, False)
-    )
 
 
 def test_the_command_takes_the_pipelines_parameters(data, shown, world, capsys):

@@ -92,6 +92,7 @@ def size(path):
     return path.stat().st_size if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_the_study_ends_as_if_undisturbed(tmp_path):
     """SIGKILL of the whole study, 16 times: every cell once, nothing lost, at most one epoch in
     flight per worker trained again.

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -10,20 +12,26 @@ import yaml
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 from inline import Inline
 
+import foretune
+from foretune import shipped
 from foretune.errors import BadInput
 from foretune.running import tuning
 from foretune.running.objectives.training import Training
+from foretune.running.request import Request
 from foretune.running.tuning import (
-    Request,
     all_studies,
     baseline,
+    checked,
     find_study,
     finish,
+    looked_up,
+    missing_history,
     open_study,
+    opened,
     prepared,
     run,
     settings_of,
-    tune,
+    tune_request,
     without_target,
 )
 from foretune.searchers.autohyper import narrowed
@@ -191,7 +199,6 @@ def test_two_runs_of_one_study_at_once_are_refused(request_of):
             {"method": "portfolio", "meta": "light", "space": "hyperrec"},
             "and --space hyperrec gives none",
         ),
-        ({"method": "portfolio", "meta": "light"}, "meta/light has none: take"),
         ({"options": {"eta": 2}}, "no option 'eta'"),
         ({"settings": {**SETTINGS, "network": "resnet19"}}, "resnet19"),
         ({"settings": {**SETTINGS, "device": "tpu"}}, "tpu"),
@@ -320,23 +327,46 @@ def test_open_study_compares_settings_but_not_the_device(finished, tmp_path):
     request, _, _ = finished
     shutil.copytree(request.data / "studies" / "s", tmp_path / "s")
     study = Study.load(tmp_path / "s")
-    notes = json.loads(json.dumps(dict(study.plan.notes)))
-    notes["settings"]["device"] = "cuda"
+    notes = replace(study.plan.notes, settings={**study.plan.notes.settings, "device": "cuda"})
     again = open_study(
         study.space, study.configs, replace(study.plan, notes=notes), None, tmp_path / "s"
     )
     assert again.spent == 4
 
 
-def test_tune_is_all_of_it(request_of, monkeypatch):
+def test_a_request_is_carried_out_to_its_end(request_of, monkeypatch):
     monkeypatch.setattr(tuning, "Processes", Inline)
     seen = []
-    tuned = tune(request_of(budget=1), on_change=lambda study: seen.append(study.spent))
+    tuned = tune_request(request_of(budget=1), on_change=lambda study: seen.append(study.spent))
     assert seen == [1] and tuned.name == "tiny-random-0" and (tuned.folder / "best.yaml").exists()
 
 
+def test_history_that_is_gone_is_said_and_a_method_that_needs_it_refused(
+    request_of, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(tuning, "Processes", Inline)
+    asked = request_of(meta="light", budget=1)
+    assert missing_history(asked) is None
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
+    line = missing_history(asked)
+    assert line is not None and "pip install --force-reinstall" in line and "\n" not in line
+    assert str(asked.data / "meta" / "light") in line
+    for wanted in ({"meta": "none"}, {"space": "hyperrec"}):
+        assert missing_history(replace(asked, **wanted)) is None
+    with (
+        pytest.raises(BadInput, match="needs past tasks, and no history: there is no meta-dataset"),
+        prepared(replace(asked, method="portfolio")),
+    ):
+        pass
+    with pytest.raises(BadInput, match="no meta-dataset"), prepared(replace(asked, sources=("a",))):
+        pass
+    assert not asked.data.exists()
+    with pytest.warns(UserWarning, match="no history"):
+        assert tune_request(asked).epochs_spent == 1
+
+
 def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_keeps_its_past(
-    finished, tmp_path
+    finished, tmp_path, monkeypatch
 ):
     request, _, _ = finished
     shutil.copytree(request.data, tmp_path / "data")
@@ -344,6 +374,7 @@ def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_kee
     plan = json.loads((own / "study.json").read_text())
     plan["notes"]["task_hash"] = "other images"
     (own / "study.json").write_text(json.dumps(plan))
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
     now = replace(request, data=tmp_path / "data", meta="light", method=None, study="next")
     with prepared(now) as ready:
         assert ready.study.past.tasks == ["studies/s"] and ready.study.plan.method == DEFAULT
@@ -360,6 +391,92 @@ def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_kee
         assert ready.study.past is None  # other settings, other curves
     with prepared(replace(now, study="w")) as ready:
         assert ready.study.past.tasks == ["studies/s", "studies/later"]  # oldest first
+
+
+def test_tuning_from_python_with_what_it_is_compared_with(tiny_task, tmp_path, monkeypatch):
+    monkeypatch.setattr(tuning, "Processes", Inline)
+    asked = {"meta": "none", "method": "random", "data": tmp_path, "compare": True, "study": "s"}
+    tuned = foretune.tune(tiny_task, budget=2, **asked, **SETTINGS)
+    assert tuned.epochs_spent == 2 and tuned.folder == tmp_path / "studies" / "s"
+    assert {kind: one.epochs_spent for kind, one in tuned.compared.items()} == {
+        "default": 2,
+        "random": 2,
+    }
+    assert Study.load(tuned.folder).plan.notes.settings["image_size"] == 32
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bugdet": 3}, r"unknown option 'bugdet' \(did you mean budget"),
+        ({"imagesize": 64}, r"unknown option 'imagesize' \(did you mean image_size"),
+        ({"budget": "100"}, "budget='100' must be a whole number"),
+        ({"settings": {"max_epochs": 3}}, r"unknown setting 'max_epochs' \(did you mean max_epoch"),
+        ({"image_size": 3}, "setting image_size must be 16 or more, but got 3"),
+        ({"image_size": "64"}, "image_size='64' must be a whole number"),
+        ({"sources": "a,b"}, "sources='a,b' must be a list of names"),
+    ],
+)
+def test_what_python_cannot_ask_for_is_named(tiny_task, tmp_path, options, message):
+    with pytest.raises(BadInput, match=message):
+        foretune.tune(tiny_task, data=tmp_path, **{"meta": "none", **options})
+    assert not any(tmp_path.iterdir())
+
+
+LATE = """
+import sys
+from pathlib import Path
+from foretune.running.request import Request
+from foretune.running.tuning import checked, looked_up, opened
+
+settings = {settings!r}
+request = Request({images!r}, budget=4, data=Path({data!r}), study="next", settings=settings)
+found = looked_up(checked(request))
+print(*found.past.tasks, flush=True)
+sys.stdin.readline()
+with opened(found) as ready:
+    print(*ready.study.past.tasks, ready.study.plan.method, flush=True)
+"""
+
+
+def test_two_processes_that_start_one_study_agree_on_its_past(finished, tiny_task, tmp_path):
+    """The second looks its past up before the first has written the study, and opens it after."""
+    request, _, _ = finished
+    data = tmp_path / "data"
+    shutil.copytree(request.data, data)
+    own = data / "studies" / "s"
+    plan = json.loads((own / "study.json").read_text())
+    for name in ("s", "later"):
+        if name != "s":
+            shutil.copytree(own, own.with_name(name))
+        plan["notes"]["task_hash"] = f"images of {name}"
+        (own.with_name(name) / "study.json").write_text(json.dumps(plan))
+    code = LATE.format(settings=SETTINGS, images=str(tiny_task), data=str(data))
+    late = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert late.stdout.readline().split() == ["studies/s", "studies/later"]
+        shutil.rmtree(own.with_name("later"))
+        first = replace(request, data=data, meta="light", method=None, study="next")
+        with opened(looked_up(checked(first))) as ready:
+            assert ready.study.past.tasks == ["studies/s"]
+        shutil.copytree(own, own.with_name("later"))
+        (own.with_name("later") / "study.json").write_text(json.dumps(plan))
+        told, _ = late.communicate("\n", timeout=120)
+        assert told.split() == ["studies/s", DEFAULT] and late.returncode == 0
+    finally:
+        late.kill()
+    assert Study.load(data / "studies" / "next").plan.notes.past == ("studies/s",)
+
+
+def test_checking_and_looking_up_write_nothing(request_of):
+    request = request_of(study="s")
+    found = looked_up(checked(request))
+    assert not any(request.data.rglob("*")) and not found.known
+    with opened(found) as ready:
+        assert ready.study.plan == found.plan
+    assert looked_up(checked(request)).known
 
 
 def test_autohyper_tunes_real_trials_whose_rows_hold_z(request_of):
@@ -410,6 +527,7 @@ def test_optimizer_options_that_cannot_be_are_refused_before_any_trial(
     assert not list(tmp_path.glob("**/study.json"))
 
 
+@pytest.mark.slow
 def test_a_space_may_hold_every_optimizer(request_of, tmp_path):
     """Random search over all of them and options of two, with an epoch for each trial: every curve
     is there and the best network is handed over.

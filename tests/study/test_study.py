@@ -330,9 +330,7 @@ def test_a_study_read_back_is_the_same(meta, tmp_path):
     study = eventful(meta, tmp_path)
     again = Study.load(tmp_path)
     assert state(again) == state(study)
-    assert (
-        again.budget == 55 and again.plan.seconds is None and again.plan.notes["tested"] == [0, 1]
-    )
+    assert again.budget == 55 and again.plan.seconds is None and again.plan.notes.tested == (0, 1)
     assert [(s.config_id, s.start, s.stop) for s in again.pending_steps()] == [(0, 1, 3), (5, 0, 4)]
     assert again.pending_steps()[0].because == {"why": "numpy", "past": {"a": 0.5}}
     assert again.rng().random() == study.rng().random()
@@ -488,3 +486,23 @@ def test_suggestions_depend_on_seed_and_history_only(meta):
         return study.started
 
     assert choices(1) == choices(1) != choices(2)
+
+
+def test_the_wall_clock_is_kept_without_an_epoch_being_told(meta, tmp_path):
+    def opened():
+        plan = Plan("t", "score", "maximize", 9, 20, seconds=60.0)
+        return Study(meta.space, meta.configs[:3], plan, folder=tmp_path / "s")
+
+    study = opened()
+    study.clock(4.0)
+    assert study.elapsed == 4.0 and opened().elapsed == 0.0  # a kill may take ten seconds
+    study.clock(11.0)
+    study.clock(12.0)
+    assert study.elapsed == 12.0 and opened().elapsed == 11.0
+    study.clock(60.5)
+    assert study.out_of_time and opened().out_of_time
+    study.clock(3.0)
+    assert study.elapsed == 60.5  # never backwards
+    before = (tmp_path / "s" / "journal.jsonl").read_text()
+    study.clock(61.0)
+    assert (tmp_path / "s" / "journal.jsonl").read_text() == before

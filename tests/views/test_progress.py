@@ -6,7 +6,7 @@ import pytest
 
 from foretune.study.study import Plan, Step, Study
 from foretune.views import progress as display
-from foretune.views.progress import Progress, describe, duration, number, progress
+from foretune.views.progress import Progress, progress
 
 
 def study(meta, **plan):
@@ -14,29 +14,6 @@ def study(meta, **plan):
         meta.space,
         meta.configs[:5],
         Plan(task="t", metric="score", goal="maximize", max_epoch=9, budget=20, **plan),
-    )
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0 s"),
-        (45.4, "45 s"),
-        (59.6, "1 min 00 s"),
-        (200, "3 min 20 s"),
-        (3599.6, "1 h 00 min"),
-        (7500, "2 h 05 min"),
-    ],
-)
-def test_durations(seconds, text):
-    assert duration(seconds) == text
-
-
-def test_values_are_short():
-    assert (
-        number(0.000123456) == "0.000123"
-        and number(3) == "3"
-        and describe({"lr": 0.1, "optimizer": "sgd"}) == "lr 0.1, optimizer sgd"
     )
 
 
@@ -57,7 +34,7 @@ def test_a_line_says_where_the_study_stands(meta, monkeypatch):
         == "5/20 epochs · 2 trials (0 running, 1 failed) · best 0.5000 (trial 1, epoch 2) · "
         "about 30 s left"
     )
-    s.elapsed = 990.0
+    s.clock(990.0)
     assert shown.seconds_left(s) == 10.0  # the wall-clock budget ends first
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import replay_study
+from foretune.study.notes import Notes
 from foretune.study.study import Plan, Step, Study
 from foretune.views.run_views import Views, finite, name, saved_views, texts, title
 
@@ -76,7 +77,7 @@ def test_names(tmp_path):
     beside = Study(
         META.space,
         [],
-        replace(plan, notes={"baseline": "random"}),
+        replace(plan, notes=Notes(baseline="random")),
         folder=tmp_path / "mine" / "compare-random",
     )
     assert title(beside) == "mine beside random"

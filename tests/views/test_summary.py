@@ -100,6 +100,27 @@ def test_a_configuration_in_a_line():
     assert summary.describe({"sgd.momentum": 0.9, "batch_size": 32}) == "momentum 0.9 bs 32"
     assert len(summary.describe({f"h{k}": 0.5 for k in range(50)})) <= 70
 
+    assert (
+        summary.spelled({"learning_rate": 0.000123456, "optimizer": "sgd"})
+        == "learning_rate 0.0001235, optimizer sgd"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 s"),
+        (0.5, "0.5 s"),
+        (45.4, "45 s"),
+        (59.6, "1 min 00 s"),
+        (200, "3 min 20 s"),
+        (3599.6, "1 h 00 min"),
+        (7500, "2 h 05 min"),
+    ],
+)
+def test_durations(seconds, text):
+    assert summary.duration(seconds) == text
+
 
 def test_the_sentence(study):
     assert "no configuration has given a value" in summary.sentence(study)

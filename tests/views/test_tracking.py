@@ -31,11 +31,6 @@ def uri(tmp_path_factory):
         yield f"sqlite:///{folder}/db/mlflow.db"
 
 
-@pytest.fixture(autouse=True)
-def _artifacts(tmp_path, monkeypatch):
-    monkeypatch.setattr(tracking, "ARTIFACTS", tmp_path / "mlartifacts")
-
-
 def empty_study(folder=None, method="hyperband", budget=60, task="t0", meta=META):
     study, objective = replay_study(meta, task, budget=budget, method=method)
     if folder is not None:
@@ -247,9 +242,25 @@ def test_a_damaged_database_is_told_and_stops_nothing(tmp_path):
     assert "not a database" in warned[0]
 
 
+def test_database_and_artifacts_lie_in_the_data_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking.Tracker().uri == "sqlite:///data/mlflow.db"
+    data = tmp_path / "elsewhere"
+    tracker = tracking.Tracker(None, data)
+    page = tmp_path / "page.html"
+    page.write_text("a page")
+    assert tracker.log_report("lines", {"a": [("regret", 0.5, 10)]}, [page])
+    assert {path.name for path in tmp_path.iterdir()} == {"elsewhere", "page.html"}
+    assert (data / "mlflow.db").is_file()
+    assert [path.read_text() for path in data.glob("mlartifacts/**/page.html")] == ["a page"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://example.invalid:1")
+    assert tracking.Tracker(None, data).uri == "http://example.invalid:1"
+
+
 def test_an_address_that_cannot_work_is_refused():
     for address in ("mlruns", "file:///tmp/mlruns", "sqlte:///a.db"):
-        with pytest.raises(BadInput, match="sqlite:///mlflow.db"):
+        with pytest.raises(BadInput, match="sqlite:///data/mlflow.db"):
             tracking.Tracker(address)
 
 

@@ -12,15 +12,15 @@ from typing import Any, NoReturn
 
 from foretune import __version__
 from foretune.errors import BadInput
+from foretune.running.options import add_options, split_names
+from foretune.running.request import Request
+from foretune.training.settings import Settings
 
 QUIET = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
-
-
-IMAGES = "a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME"
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,78 +56,7 @@ def _tune(commands: Any) -> None:
         help="find the best hyperparameters for a folder of images",
         description="Tune a network on IMAGES.",
     )
-    p.add_argument("images", metavar="IMAGES", help=IMAGES)
-    p.add_argument(
-        "--budget",
-        type=int,
-        metavar="EPOCHS",
-        help="epochs to spend in all trials together (default: ten full trainings)",
-    )
-    p.add_argument(
-        "--seconds",
-        type=float,
-        help="wall-clock limit; the study stops at whichever budget ends first",
-    )
-    p.add_argument(
-        "--method",
-        help="how to choose the next step (see: foretune methods); default: the best there "
-        "is for what is at hand",
-    )
-    _option(p, "an option of the method, such as eta=2")
-    p.add_argument(
-        "--workers", type=int, default=2, help="trials that train at the same time (default: 2)"
-    )
-    p.add_argument(
-        "--study",
-        metavar="NAME",
-        help="name of the study; the same command continues a study that was stopped",
-    )
-    p.add_argument("--seed", type=int, default=0)
-    p.add_argument(
-        "--compare",
-        action="store_true",
-        help="also train the default configuration, and random search with equal epochs",
-    )
-    p.add_argument(
-        "--no-default",
-        action="store_true",
-        help="do not train the network's default configuration first (done from five full "
-        "trainings of budget on)",
-    )
-    past = p.add_argument_group("what it learns from")
-    past.add_argument(
-        "--meta",
-        default="light",
-        metavar="NAME",
-        help="meta-dataset in DATA/meta (default: light; none: start from nothing)",
-    )
-    past.add_argument("--sources", metavar="A,B", help="use these past tasks only")
-    past.add_argument(
-        "--no-own-studies",
-        action="store_true",
-        help="learn from the meta-dataset alone, not from your own studies in DATA too",
-    )
-    past.add_argument(
-        "--recommender",
-        metavar="NAME",
-        help="whose ranking a method gets that takes one (task-aware-hyperband, recommended, "
-        "siamese-bo)",
-    )
-    space = p.add_argument_group("what it trains")
-    space.add_argument(
-        "--space",
-        default="transfer",
-        help="transfer, heavy, hyperrec, or a ConfigSpace JSON file (default: transfer)",
-    )
-    space.add_argument(
-        "--open", action="store_true", help="also try configurations between those of the pool"
-    )
-    space.add_argument(
-        "--from-scratch", action="store_true", help="start from random weights, not from ImageNet's"
-    )
-    space.add_argument("--max-epoch", type=int, metavar="EPOCHS", help="epochs of a full training")
-    _training(space)
-    _data(p)
+    add_options(p, Request)
     _tracking(p)
     p.set_defaults(run="foretune.commands.tune:run")
 
@@ -139,7 +68,7 @@ def _recommend(commands: Any) -> None:
         description="Rank the meta-dataset's configurations for IMAGES by what worked on the "
         "past tasks that look like them.",
     )
-    p.add_argument("images", metavar="IMAGES", help=IMAGES)
+    add_options(p, Request, only=("images",))
     p.add_argument(
         "--top", type=int, default=10, metavar="K", help="how many to show (default: 10)"
     )
@@ -153,7 +82,10 @@ def _recommend(commands: Any) -> None:
         help="hyperstar, siamese, portfolio, mean-rank, ...",
     )
     p.add_argument(
-        "--meta", default="light", metavar="NAME", help="meta-dataset in DATA/meta (default: light)"
+        "--meta",
+        default="light",
+        metavar="NAME",
+        help="meta-dataset in DATA/meta, or one that comes with foretune (default: light)",
     )
     p.add_argument("--seed", type=int, default=0, help="draws the images that are looked at")
     p.add_argument(
@@ -182,13 +114,20 @@ def _lr(commands: Any) -> None:
         "on IMAGES, by how much of its weights is still noise "
         "after five epochs (autoHyper). For networks that start from ImageNet weights, use tune.",
     )
-    p.add_argument("images", metavar="IMAGES", help=IMAGES)
+    add_options(p, Request, only=("images",))
     p.add_argument(
         "--optimizer",
         default="adam",
         help="adam, adagrad, rmsprop, sgd, adabound, adas or sls (default: adam)",
     )
-    _option(p, "a constant of the search: low, high, size, trials, alpha, variant=published, ...")
+    p.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        dest="options",
+        metavar="NAME=VALUE",
+        help="a constant of the search: low, high, size, trials, alpha, variant=published, ...",
+    )
     p.add_argument(
         "--study",
         metavar="NAME",
@@ -211,19 +150,20 @@ def _replay(commands: Any) -> None:
     p.add_argument(
         "meta",
         metavar="META",
-        help="a meta-dataset folder, or a folder of studies such as data/studies",
+        help="a meta-dataset folder, the name of one that comes with foretune (light), or a "
+        "folder of studies such as data/studies",
     )
     p.add_argument(
         "--would-have-saved",
         action="store_true",
         help="replay every task with the others as history and without: what did, or would, "
         "history save? A replay chooses among the configurations that "
-        "the task has trained. For a folder of studies, DATA/meta/light beside it is history "
+        "the task has trained. For a folder of studies, the history that tune takes is history "
         "too where the settings are the same, as in tune",
     )
     p.add_argument("--task", help="the task to tune")
     p.add_argument("--method", help="see: foretune methods")
-    _option(p, "an option of the method, such as eta=2")
+    add_options(p, Request, only=("options",))
     p.add_argument(
         "--budget",
         type=int,
@@ -232,7 +172,10 @@ def _replay(commands: Any) -> None:
         "five, and at most what the table holds of a task)",
     )
     p.add_argument(
-        "--sources", metavar="A,B", help="tasks that count as past (default: all others)"
+        "--sources",
+        type=split_names,
+        metavar="A,B",
+        help="tasks that count as past (default: all others)",
     )
     p.add_argument("--seed", type=int, default=0, help="seed of the method")
     p.add_argument("--curve-seed", type=int, default=0, help="which seed's curves to replay")
@@ -305,28 +248,9 @@ def _small(commands: Any) -> None:
     p.set_defaults(run="foretune.commands.doctor:run")
 
 
-def _option(p: argparse.ArgumentParser, what: str) -> None:
-    p.add_argument("--option", action="append", default=[], metavar="NAME=VALUE", help=what)
-
-
 def _training(p: Any) -> None:
-    p.add_argument(
-        "--network", help="efficientnet_lite0, mobilenet_v2, shufflenet_v2_x1, resnet18, ..."
-    )
-    p.add_argument("--image-size", type=int, metavar="PIXELS")
-    p.add_argument(
-        "--train-limit",
-        type=int,
-        metavar="IMAGES",
-        help="train on so many images of the training part; 0: all",
-    )
-    p.add_argument(
-        "--valid-limit",
-        type=int,
-        metavar="IMAGES",
-        help="judge by so many images of the validation part; 0: all",
-    )
-    p.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    names = ("network", "image_size", "train_limit", "valid_limit", "device")
+    add_options(p, Settings, only=names, unset=True)
 
 
 def _tracking(p: argparse.ArgumentParser) -> None:
@@ -334,35 +258,12 @@ def _tracking(p: argparse.ArgumentParser) -> None:
         "--tracking",
         metavar="URI",
         help="MLflow tracking address (default: $MLFLOW_TRACKING_URI, else "
-        "sqlite:///mlflow.db; none: off)",
+        "sqlite:///DATA/mlflow.db; none: off)",
     )
 
 
 def _data(p: argparse.ArgumentParser) -> None:
-    default = Path(os.environ.get("FORETUNE_DATA", "data"))
-    p.add_argument(
-        "--data",
-        type=Path,
-        default=default,
-        metavar="FOLDER",
-        help="the data folder (default: $FORETUNE_DATA, else data)",
-    )
-
-
-def options(pairs: Sequence[str]) -> dict[str, Any]:
-    """`NAME=VALUE` pairs as numbers, booleans or texts. Raises `BadInput` for anything else."""
-    import json
-
-    out: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or not name:
-            raise BadInput(f"--option {pair!r} must be NAME=VALUE, such as eta=2")
-        try:
-            out[name] = json.loads(text)
-        except ValueError:
-            out[name] = text
-    return out
+    add_options(p, Request, only=("data",))
 
 
 def check_output(path: Path | None) -> None:
@@ -373,13 +274,6 @@ def check_output(path: Path | None) -> None:
         raise BadInput(f"--out {path} is a folder; give a file")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise BadInput(f"--out {path}: there is no folder {path.parent} that can be written to")
-
-
-def names(text: str | None) -> tuple[str, ...] | None:
-    """A list separated by commas; None stays None."""
-    return (
-        None if text is None else tuple(n for n in (part.strip() for part in text.split(",")) if n)
-    )
 
 
 def told(error: OSError) -> str | None:

@@ -23,9 +23,8 @@ PACKAGES = (
     "pandas",
     "ConfigSpace",
     "mlflow",
-    "prefect",
-    "dvc",
 )
+EXTRAS = {"prefect": ("serve", "flows and the service"), "dvc": ("pipeline", "dvc repro")}
 
 Finding = tuple[str, str, str]  # what, how it is (ok, note, wrong), the detail
 
@@ -56,17 +55,22 @@ def findings(data: Path) -> Iterator[Finding]:
     yield from packages()
     yield from machine(data)
     yield from contents(data)
-    yield from services()
+    yield from services(data)
 
 
 def packages() -> Iterator[Finding]:
     """Installed versions, and whether torch and torchvision fit together."""
     found: list[str] = []
-    for name in PACKAGES:
+    for name in (*PACKAGES, *EXTRAS):
         try:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
-            yield name, "wrong", "not installed; `make env` installs everything"
+            if name in EXTRAS:
+                extra, purpose = EXTRAS[name]
+                how = f"not installed; for {purpose}: pip install 'foretune[{extra}]'"
+                yield name, "note", how
+            else:
+                yield name, "wrong", "not installed; pip install foretune brings it"
     yield "packages", "ok", ", ".join(found)
     try:
         import torchvision.ops  # noqa: F401  (loads its compiled operators, which fail beside a torch of another build)
@@ -74,8 +78,8 @@ def packages() -> Iterator[Finding]:
         yield (
             "torchvision",
             "wrong",
-            f"does not load beside this torch ({str(error).splitlines()[0]}); `make env` "
-            "installs the two that fit",
+            f"does not load beside this torch ({str(error).splitlines()[0]}); install "
+            "the two together, from one index, in the versions of requirements.lock",
         )
 
 
@@ -112,8 +116,11 @@ def machine(data: Path) -> Iterator[Finding]:
 
 
 def contents(data: Path) -> Iterator[Finding]:
-    """Prepared tasks, meta-datasets, studies."""
+    """Prepared tasks, meta-datasets, fitted recommenders, studies."""
+    from foretune import shipped
     from foretune.history.meta_dataset import MetaDataset
+    from foretune.recommenders.recommendation import DEFAULT
+    from foretune.recommenders.registry import load
     from foretune.running.tuning import all_studies
     from foretune.study.study import Study
     from foretune.tasks.loading import prepared
@@ -125,19 +132,25 @@ def contents(data: Path) -> Iterator[Finding]:
         "ok" if tasks else "note",
         f"{len(tasks)} prepared in {data / 'images'}{hint}",
     )
-    folders = sorted(p.parent for p in (data / "meta").glob("*/about.json"))
-    if not folders:
-        yield "meta-dataset", "note", f"none in {data / 'meta'}: studies start from nothing"
-    for folder in folders:
+    for name in sorted({*shipped.names("meta", data), shipped.HISTORY}):
         try:
+            folder = shipped.need("meta", name, data)
             meta = MetaDataset.load(folder)
             yield (
-                f"meta-dataset {folder.name}",
+                f"meta-dataset {name}",
                 "ok",
-                f"{len(meta.tasks)} tasks, {len(meta)} configurations, {len(meta.table)} epochs",
+                f"{len(meta.tasks)} tasks, {len(meta)} configurations, {len(meta.table)} epochs "
+                f"({folder})",
             )
         except BadInput as error:
-            yield f"meta-dataset {folder.name}", "wrong", str(error)
+            yield f"meta-dataset {name}", "wrong", str(error)
+    for name in sorted({*shipped.names("models", data), DEFAULT}):
+        try:
+            folder = shipped.need("models", name, data)
+            past = load(folder).past
+            yield f"recommender {name}", "ok", f"fitted on {len(past.tasks)} tasks ({folder})"
+        except BadInput as error:
+            yield f"recommender {name}", "wrong", str(error)
     for folder in all_studies(data):
         try:
             Study.load(folder)
@@ -145,14 +158,11 @@ def contents(data: Path) -> Iterator[Finding]:
             yield f"study {folder.name}", "wrong", str(error)
 
 
-def services() -> Iterator[Finding]:
+def services(data: Path) -> Iterator[Finding]:
     """Where MLflow and Prefect would be spoken to, without speaking to them."""
-    uri = os.environ.get("MLFLOW_TRACKING_URI")
-    yield (
-        "MLflow",
-        "ok",
-        f"logs to {uri}" if uri else "logs to sqlite:///mlflow.db in the current folder",
-    )
+    from foretune.views.tracking import default_uri
+
+    yield "MLflow", "ok", f"logs to {default_uri(data)}"
     api = os.environ.get("PREFECT_API_URL")
     yield (
         "Prefect",

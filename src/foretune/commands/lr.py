@@ -10,18 +10,18 @@ from pathlib import Path
 
 import yaml
 
-from foretune.commands.cli import options
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.running.learning_rate import SUGGESTED, Found, learning_rate_search
+from foretune.running.options import assignments
 from foretune.running.tuning import check_name
 from foretune.searchers.autohyper import Rules, narrowed
 from foretune.study.study import Study
 from foretune.tasks.loading import load_task
 from foretune.training.networks import architecture
 from foretune.training.recipe import Settings
-from foretune.views.progress import duration
 from foretune.views.report import write_report
+from foretune.views.summary import duration
 from foretune.views.tracking import Tracker
 
 # in an epoch: the rate at which Z falls moves with their number (docs/notes/autohyper.md)
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.optimizer not in SUGGESTED:
         raise BadInput(f"--optimizer {args.optimizer!r} must be one of {', '.join(SUGGESTED)}")
     check_name(args.study)
-    rules = rules_of(options(args.option))
+    rules = rules_of(assignments(args.options))
     given = {
         k: getattr(args, k)
         for k in ("network", "image_size", "train_limit", "valid_limit", "device")
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if (folder / "study.json").exists():
         print(f"  goes on with {folder}: {Study.load(folder).spent} epochs are there")
-    tracker = None if args.tracking == "none" else Tracker(args.tracking, warn=_warn)
+    tracker = None if args.tracking == "none" else Tracker(args.tracking, args.data, warn=_warn)
     seen: list[Study] = []
 
     def changed(study: Study) -> None:
@@ -131,7 +131,7 @@ def write_results(study: Study, found: Found, folder: Path) -> None:
     """
     result = {
         "task": study.plan.task,
-        "network": study.plan.notes["settings"]["network"],
+        "network": study.plan.notes.settings["network"],
         "optimizer": found.optimizer,
         "learning_rate": float(f"{found.rate:.6g}") if found.informative else None,
         "converged": found.converged,

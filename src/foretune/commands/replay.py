@@ -5,20 +5,22 @@ import json
 import sys
 from pathlib import Path
 
-from foretune.commands.cli import check_output, names, options
+from foretune.commands.cli import check_output
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import write_atomic
-from foretune.history.join import read
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.options import assignments
 from foretune.searchers.registry import method, searcher
+from foretune.shipped import FOLDER, HISTORY, find
+from foretune.study.own_studies import read
 
 
 def run(args: argparse.Namespace) -> int:
     """Replay one method on one task, one JSON line per step; or all tasks, to say what history
     saves.
     """
-    meta = read(args.meta)
+    meta = read(folder_of(args.meta))
     check_output(args.out)
     if args.would_have_saved:
         return would_have_saved(args, meta)
@@ -27,9 +29,9 @@ def run(args: argparse.Namespace) -> int:
             known = ", ".join(meta.tasks) if option == "task" else "see: foretune methods"
             raise BadInput(f"--{option} is missing ({known})")
     meta.check_task(args.task)
-    chosen = searcher(args.method, **options(args.option))
+    chosen = searcher(args.method, **assignments(args.options))
     budget = 10 * meta.max_epoch if args.budget is None else args.budget
-    sources = names(args.sources)
+    sources = args.sources
     study, objective = replay_study(
         meta,
         args.task,
@@ -54,11 +56,16 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def folder_of(meta: str) -> Path:
+    """The folder that a command names: a path, or else a meta-dataset that comes with foretune."""
+    own = FOLDER / "meta" / meta
+    return own if not Path(meta).exists() and own.is_dir() else Path(meta)
+
+
 def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
     """Print epochs saved by task, their mean and its uncertainty; with --out also as JSON.
 
-    Own studies have the shipped table as history too, where `tune` would give it to them: it lies
-    in `meta/light` beside the folder of studies.
+    Own studies have the shipped table as history too, where `tune` would give it to them.
     """
     from foretune.evaluation import would_have_saved as saved
     from foretune.searchers.registry import DEFAULT
@@ -68,7 +75,7 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
             "--would-have-saved replays every task with all others as history: leave out "
             "--task and --sources"
         )
-    if args.option or args.seed or args.curve_seed:
+    if args.options or args.seed or args.curve_seed:
         raise BadInput(
             "--would-have-saved replays each task with three seeds: leave out --option, "
             "--seed and --curve-seed"
@@ -82,7 +89,8 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
     folder = Path(args.meta)
     shipped = None
     if not (folder / "about.json").exists():
-        shipped = saved.shipped_for(meta, folder.resolve().parent / "meta" / "light")
+        history = find("meta", HISTORY, folder.resolve().parent)
+        shipped = saved.shipped_for(meta, history) if history is not None else None
     found = saved.would_have_saved(meta, args.budget, method=name, shipped=shipped)
     beside = (
         f", and the {found.shipped} tasks of the shipped table that tune learns from"

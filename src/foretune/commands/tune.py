@@ -6,47 +6,35 @@ import argparse
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from foretune.commands.cli import check_output, names, options
+from foretune.commands.cli import check_output
 from foretune.history.join import PREFIX
-from foretune.running.tuning import Prepared, Request, Tuned, baseline, finish, prepared
+from foretune.running.options import given
+from foretune.running.request import Request
+from foretune.running.tuning import (
+    BASELINES,
+    Prepared,
+    Tuned,
+    baseline,
+    finish,
+    missing_history,
+    prepared,
+)
 from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
+from foretune.study.notes import RankingNote
 from foretune.study.study import Study
-from foretune.views.progress import describe, duration, progress
+from foretune.views.progress import progress
 from foretune.views.report import write_report
+from foretune.views.summary import duration, spelled
 from foretune.views.tracking import Tracker
-
-BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
 
 def request(args: argparse.Namespace) -> Request:
     """The command line as a request."""
-    settings = {
-        k: getattr(args, k)
-        for k in ("network", "image_size", "max_epoch", "train_limit", "valid_limit", "device")
-    } | ({"pretrained": False} if args.from_scratch else {})
-    return Request(
-        images=args.images,
-        budget=args.budget,
-        method=args.method,
-        options=options(args.option),
-        workers=args.workers,
-        study=args.study,
-        seed=args.seed,
-        seconds=args.seconds,
-        data=args.data,
-        meta=args.meta,
-        sources=names(args.sources),
-        own=not args.no_own_studies,
-        recommender=args.recommender,
-        space=args.space,
-        open=args.open,
-        anchor=not args.no_default,
-        settings={k: v for k, v in settings.items() if v is not None},
-    )
+    return Request(**given(Request, args))
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,12 +43,14 @@ def run(args: argparse.Namespace) -> int:
     tracker = (
         None
         if args.tracking == "none"
-        else Tracker(args.tracking, warn=lambda line: print(f"  {line}", file=sys.stderr))
+        else Tracker(
+            args.tracking, args.data, warn=lambda line: print(f"  {line}", file=sys.stderr)
+        )
     )
     with prepared(asked) as ready:
         announce(ready)
         try:
-            tuned, others = tune(ready, tracker, args.compare)
+            tuned = tune(ready, tracker)
         except KeyboardInterrupt:
             again = (
                 f"the same command continues it ({ready.study.spent} of "
@@ -73,11 +63,11 @@ def run(args: argparse.Namespace) -> int:
             for path in (report, ready.folder / "best.yaml"):
                 tracker.attach(ready.study, path)
             tracker.close(ready.study)
-        summarise(ready, tuned, others, report, tracker)
+        summarise(ready, tuned, report, tracker)
     return 0
 
 
-def tune(ready: Prepared, tracker: Tracker | None, compare: bool) -> tuple[Tuned, dict[str, Tuned]]:
+def tune(ready: Prepared, tracker: Tracker | None) -> Tuned:
     """Run the study and, if asked to, its baselines; each is logged as it goes, also when it is
     stopped.
     """
@@ -86,14 +76,14 @@ def tune(ready: Prepared, tracker: Tracker | None, compare: bool) -> tuple[Tuned
     with ExitStack() as broken_off:
         if tracker:
             broken_off.callback(tracker.close, ready.study)
-        for kind in BASELINES if compare else ():
+        for kind in BASELINES if ready.request.compare else ():
             other = baseline(ready, kind)
             print(f"for comparison: {BASELINES[kind]} ({other.study.budget} epochs)")
             others[kind] = logged(other, tracker, lambda other=other: finish(other))  # type: ignore[misc]
             if tracker:
                 tracker.close(other.study)
         broken_off.pop_all()
-    return tuned, others
+    return replace(tuned, compared=others)
 
 
 def logged(ready: Prepared, tracker: Tracker | None, result: Callable[[], Tuned]) -> Tuned:
@@ -141,8 +131,10 @@ def announce(ready: Prepared) -> None:
         f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} "
         f"· {past}"
     )
+    if line := missing_history(ready.request):
+        print(f"  {line}")
     if (wanted := method(study.plan.method).recommender) is not None:
-        print(f"  {ranked_by(study.plan.notes.get('recommended'), wanted)}")
+        print(f"  {ranked_by(study.plan.notes.recommended, wanted)}")
     if study.spent:
         print(
             f"  continuing study {ready.folder.name}: {study.spent} of {study.budget} epochs "
@@ -150,28 +142,26 @@ def announce(ready: Prepared) -> None:
         )
 
 
-def ranked_by(noted: dict[str, Any] | None, wanted: str) -> str:
+def ranked_by(noted: RankingNote | None, wanted: str) -> str:
     """Where a method's ranking comes from."""
     if noted is None:
         return (
             f"no fitted {wanted} for this past (python -m foretune.pipeline.recommenders): "
             "ranked by the past tasks' mean rank"
         )
-    if noted.get("known_as"):
+    if noted.known_as is not None:
         return (
-            f"ranked by {noted['recommender']}, which has seen these very images as "
-            f"{noted['known_as']}: what was measured on them comes first"
+            f"ranked by {noted.recommender}, which has seen these very images as "
+            f"{noted.known_as}: what was measured on them comes first"
         )
-    own = len(noted.get("own_studies", []))
+    own = len(noted.own_studies)
     fitted = f", fitted on {own} of your own studies too (own_models)" if own else ""
-    return f"ranked by {noted['recommender']}{fitted}" + (
-        "" if noted["supported"] else ": no past task looks like this one, so by their portfolio"
+    return f"ranked by {noted.recommender}{fitted}" + (
+        "" if noted.supported else ": no past task looks like this one, so by their portfolio"
     )
 
 
-def summarise(
-    ready: Prepared, tuned: Tuned, others: dict[str, Tuned], report: Path, tracker: Tracker | None
-) -> None:
+def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | None) -> None:
     """What came out."""
     study = ready.study
     if study.out_of_time and study.spent < study.budget:
@@ -180,9 +170,9 @@ def summarise(
         f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and "
         f"{duration(study.elapsed)}:"
     )
-    print(f"  {describe(tuned.best)} (epoch {tuned.epoch})")
+    print(f"  {spelled(tuned.best)} (epoch {tuned.epoch})")
     rows = [("tuned", tuned)]
-    rows += [(BASELINES[kind], other) for kind, other in others.items()]
+    rows += [(BASELINES[kind], other) for kind, other in tuned.compared.items()]
     width = max(len("accuracy"), *(len(r[0]) for r in rows))
     print(f"\n  {'accuracy':<{width}}  valid   test   epochs")
     for label, one in rows:

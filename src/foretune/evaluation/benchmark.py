@@ -10,10 +10,12 @@ merged by these keys; runs that are present are not repeated.
 
 import argparse
 import os
+import signal
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ import pandas as pd
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import replace, write_atomic
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.workers import end_with_parent
 from foretune.searchers.registry import method, searcher
 
 RUN = ["method", "task", "seed"]
@@ -51,6 +54,12 @@ def one_run(
     ]
 
 
+def _worker_started() -> None:
+    """Ctrl-C is for the parent, which decides what stops; a worker ends with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=end_with_parent, daemon=True).start()
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Processes started meanwhile use one thread each: runs are parallel already, and it must be
@@ -67,6 +76,26 @@ def one_thread() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@contextmanager
+def replaying(count: int) -> Iterator[ProcessPoolExecutor]:
+    """`count` processes of one thread each; on an error or Ctrl-C they end at once."""
+    before = active_children()
+    with one_thread():
+        pool = ProcessPoolExecutor(
+            count, mp_context=get_context("spawn"), initializer=_worker_started
+        )
+        finished = False
+        try:
+            yield pool
+            finished = True
+        finally:
+            if not finished:
+                for child in active_children():
+                    if child not in before:
+                        child.terminate()
+            pool.shutdown(wait=finished, cancel_futures=True)
 
 
 def run_all(
@@ -87,7 +116,8 @@ def run_all(
     A run that `out` holds with another budget is made again: a searcher that knows its budget
     spends a small one differently. `sources` restricts the past of a task (default: all others);
     `options` are a method's own. A name such as `dyhpo:no-curve` is the method before the colon
-    under a label of its own. Finished runs are written every few runs, by rename.
+    under a label of its own. Finished runs are written every few runs, by rename, and when this is
+    interrupted.
     """
     meta, out = MetaDataset.load(folder), Path(out)
     for name in methods:
@@ -115,17 +145,22 @@ def run_all(
                         )
                     )
     fresh: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
+
+    def keep() -> None:
+        for name in methods:
+            done[name] = _append(out / f"{label(name)}.parquet", done[name], fresh[name])
+            fresh[name] = []
+
     if jobs_left:
-        with one_thread(), ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures = {pool.submit(one_run, *job): job for job in jobs_left}
-            for k, future in enumerate(as_completed(futures), 1):
-                fresh[futures[future][1]] += future.result()
-                if k % 20 == 0 or k == len(futures):
-                    for name in methods:
-                        done[name] = _append(
-                            out / f"{label(name)}.parquet", done[name], fresh[name]
-                        )
-                        fresh[name] = []
+        try:
+            with replaying(jobs) as pool:
+                futures = {pool.submit(one_run, *job): job for job in jobs_left}
+                for k, future in enumerate(as_completed(futures), 1):
+                    fresh[futures[future][1]] += future.result()
+                    if k % 20 == 0:
+                        keep()
+        finally:
+            keep()
     return pd.concat([done[m] for m in methods], ignore_index=True)
 
 

@@ -2,12 +2,13 @@
 past.
 """
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.history.meta_dataset import MetaDataset
+from foretune.history.meta_dataset import KEYS, MetaDataset
 
 
 def full_grid(meta: MetaDataset, seed: int = 0) -> MetaDataset:
@@ -41,6 +42,16 @@ def full_grid(meta: MetaDataset, seed: int = 0) -> MetaDataset:
     configs = dict(zip(ids, [meta.configs[i] for i in rows], strict=True))
     about = {**meta.about, "tasks": tasks, "max_epoch": meta.max_epoch}
     return MetaDataset.build(meta.space, configs, table, **about)
+
+
+def content_hash(meta: MetaDataset) -> str:
+    """What a table says, whatever order its rows have: curves by the metric, configurations, and
+    which tasks share a source.
+    """
+    rows = meta.table.sort_values(KEYS)[[*KEYS, meta.metric]].to_csv(index=False)
+    sources = {task: meta.about.get("sources", {}).get(task, task) for task in meta.tasks}
+    said = f"{rows}{meta.config_ids}{meta.configs}{meta.goal}{meta.max_epoch}{sources}"
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
 LEAVE = ("source", "task")

@@ -1,7 +1,7 @@
 """How the methods do on the meta-dataset that foretune trained itself: every task in turn is the
 new one, the tasks of other sources are the past.
 
-    python -m foretune.pipeline.evaluate [--params params.yaml]
+    python -m foretune.pipeline.evaluate [--params params.yaml] [--compare N]
 
 Tasks that were cut from one source show much the same images, so they are never each other's past.
 Methods replay the largest full grid (tasks x configurations) of the table, since cells that were
@@ -10,6 +10,16 @@ never trained would be held against the method that asks for them.
 Writes `data/reports/light/summary.csv` (mean normalized regret at 1, 2, 5, ... full trainings and
 its standard error over tasks), `tasks.csv` (by task), `about.json` (what was replayed), and the
 steps in `data/reports/traces/light`, from which `papers.page.report` draws.
+
+A method's runs are kept with a fingerprint: the curves, the budget and the code of that method and
+of what replays it (`foretune.pipeline.digests`). Runs whose fingerprint is still this one are not
+repeated. New ones grow in `.cache/evaluate` and replace the old when they are complete, so an
+interrupted run deletes nothing and goes on where it stopped.
+
+`--compare N` is for a change of code that should change no number: of each method whose fingerprint
+is another, N of the kept runs, drawn by the fingerprint, are replayed and compared, step by step and
+bit by bit (seconds aside). Where all are equal, the kept runs go on under the new fingerprint, and
+`about.json` says how many were compared; where one differs, the method is replayed whole.
 """
 
 import argparse
@@ -18,62 +28,115 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.benchmark import regret_at, run_all
+from foretune.evaluation.benchmark import RUN, label, one_run, regret_at, replaying, run_all
 from foretune.files import write_atomic, write_json
-from foretune.history.grid import full_grid, past_of
-from foretune.history.meta_dataset import KEYS, MetaDataset
+from foretune.history.grid import content_hash, full_grid, past_of
+from foretune.history.meta_dataset import MetaDataset
 from foretune.params import Evaluate, load
+from foretune.pipeline.digests import digest_of
 
 TRAININGS = (1, 2, 5, 10)
+# whose code decides every run, beside the method's
+REPLAYS = ("foretune.evaluation.benchmark:one_run", "foretune.history.grid:full_grid")
 
 
-def fingerprint(meta: MetaDataset, plan: Evaluate) -> str:
-    """What decides the replays: the curves and the plan."""
-    rows = meta.table.sort_values(KEYS)[[*KEYS, meta.metric]].to_csv(index=False)
-    return hashlib.sha256(f"{rows}{meta.configs}{plan.trainings}".encode()).hexdigest()
+def fingerprint(meta: MetaDataset, plan: Evaluate, name: str) -> str:
+    """What decides a method's replays: the curves, the budget, and the code."""
+    code = digest_of(*REPLAYS, names=(name.partition(":")[0],))
+    return hashlib.sha256(f"{content_hash(meta)}{plan.trainings}{code}".encode()).hexdigest()
+
+
+def known(folder: Path) -> dict[str, Any]:
+    """The notes about the runs in a folder; empty where there are none."""
+    file = folder / "about.json"
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def differences(
+    grid: MetaDataset, folder: str, plan: Evaluate, kept: Mapping[str, pd.DataFrame], count: int
+) -> dict[str, str]:
+    """Replay `count` of each method's `kept` runs, drawn by its fingerprint, on the grid saved in
+    `folder`; by method the first difference in words, empty where all are equal.
+    """
+    past, budget, found = past_of(grid), plan.trainings * grid.max_epoch, dict.fromkeys(kept, "")
+    jobs: list[tuple[str, str, int]] = []
+    for name, table in kept.items():
+        runs = sorted(set(zip(table["task"], table["seed"].map(int), strict=True)))
+        rng = np.random.default_rng(int(fingerprint(grid, plan, name)[:16], 16))
+        drawn = [runs[i] for i in sorted(rng.permutation(len(runs))[:count])]
+        if gone := [task for task, _ in drawn if task not in past]:
+            found[name] = f"{gone[0]} is no task of {grid.name} any more"
+        else:
+            jobs += [(name, task, seed) for task, seed in drawn]
+    with replaying(plan.workers) as pool:
+        made = {job: pool.submit(one_run, folder, *job, budget, past[job[1]], {}) for job in jobs}
+        for (name, task, seed), run in made.items():
+            table = kept[name][(kept[name]["task"] == task) & (kept[name]["seed"] == seed)]
+            if (which := difference(table, pd.DataFrame(run.result()))) and not found[name]:
+                found[name] = f"{task}, seed {seed}: {which}"
+    return found
+
+
+def difference(old: pd.DataFrame, new: pd.DataFrame) -> str:
+    """What differs in two runs' steps first, in words, but for seconds; empty if nothing does."""
+    columns = [column for column in old if column != "seconds"]
+    try:
+        pd.testing.assert_frame_equal(
+            new.reindex(columns=columns).astype(old[columns].dtypes),
+            old[columns].sort_values("step", ignore_index=True),
+            check_exact=True,
+        )
+    except (AssertionError, TypeError, ValueError) as unequal:
+        return " ".join(str(unequal).split())
+    return ""
 
 
 def evaluate(
-    meta: MetaDataset, plan: Evaluate, reports: Path | str, say: Callable[[str], None] = print
+    meta: MetaDataset,
+    plan: Evaluate,
+    reports: Path | str,
+    say: Callable[[str], None] = print,
+    work: Path | None = None,
+    compare: int = 0,
 ) -> pd.DataFrame:
     """Replay `plan.methods` on the full grid of `meta` and write the tables; returns the summary.
-    Runs that are there are not repeated.
+    Runs that are there and still valid are not repeated; `work` (default: `runs` in `reports`) is
+    where new ones grow. With `compare`, so many kept runs of a method stand for all of them.
     """
     grid, reports = full_grid(meta), Path(reports)
     out, traces = reports / meta.name, reports / "traces" / meta.name
-    about = {
+    work = (work or reports / "runs") / meta.name
+    work.mkdir(parents=True, exist_ok=True)
+    budget = plan.trainings * grid.max_epoch
+    about: dict[str, Any] = {
         "title": f"{meta.name}: trained by foretune, leave-one-source-out",
         "about": f"{len(grid.tasks)} image tasks x {len(grid)} configurations x "
         f"{grid.max_epoch} epochs",
         "max_epoch": grid.max_epoch,
         "tasks": grid.tasks,
-        "fingerprint": fingerprint(grid, plan),
     }
-    note = traces / "about.json"
-    if traces.exists() and (
-        not note.is_file()
-        or json.loads(note.read_text()).get("fingerprint") != about["fingerprint"]
-    ):
-        shutil.rmtree(traces)
-    write_json(note, about)
-    say(f"replaying {', '.join(plan.methods)} on {about['about']}, {plan.seeds} seeds")
     with tempfile.TemporaryDirectory() as folder:
         grid.save(folder)
+        notes = _taken_up(grid, folder, plan, traces, work, say, compare)
+        say(f"replaying {', '.join(plan.methods)} on {about['about']}, {plan.seeds} seeds")
         steps = run_all(
             folder,
-            traces,
+            work,
             plan.methods,
-            budget=plan.trainings * grid.max_epoch,
+            budget=budget,
             seeds=plan.seeds,
             sources=past_of(grid),
             jobs=plan.workers,
         )
+    steps = steps[(steps["seed"] < plan.seeds) & (steps["budget"] == budget)]
     counts = [k for k in TRAININGS if k <= plan.trainings]
     regret = regret_at(steps, [k * grid.max_epoch for k in counts]).set_axis(
         [str(k) for k in counts], axis=1
@@ -81,10 +144,59 @@ def evaluate(
     by_task = regret.groupby(["method", "task"]).mean()
     mean, error = by_task.groupby("method").mean(), by_task.groupby("method").sem()
     summary = pd.concat([mean, error.add_suffix(" se")], axis=1).loc[list(plan.methods)].round(4)
+    for name in plan.methods:
+        file = f"{label(name)}.parquet"
+        write_atomic(traces / file, (work / file).read_bytes())
+    write_json(traces / "about.json", about | {"runs": notes})
     write_atomic(out / "summary.csv", summary.to_csv())
     write_atomic(out / "tasks.csv", by_task.round(4).to_csv())
     write_json(out / "about.json", about)
+    files = {f"{label(name)}.parquet" for name in plan.methods}
+    if more := sorted({path.name for path in traces.glob("*.parquet")} - files):
+        say(f"{traces} also holds {', '.join(more)}, which evaluate.methods does not name (kept)")
     return summary
+
+
+def _taken_up(
+    grid: MetaDataset,
+    folder: str,
+    plan: Evaluate,
+    traces: Path,
+    work: Path,
+    say: Callable[[str], None],
+    compare: int,
+) -> dict[str, Mapping[str, Any]]:
+    """Put every method's valid runs into `work`, those of an interrupted run first, and no others;
+    the note on each method.
+    """
+    have, begun = known(traces).get("runs", {}), known(work).get("runs", {})
+    notes: dict[str, Mapping[str, Any]] = {}
+    doubtful: dict[str, pd.DataFrame] = {}
+    for name in plan.methods:
+        want, file = fingerprint(grid, plan, name), f"{label(name)}.parquet"
+        notes[name] = {"fingerprint": want}
+        if begun.get(name, {}).get("fingerprint") == want and (work / file).is_file():
+            notes[name] = begun[name]
+            continue
+        (work / file).unlink(missing_ok=True)
+        if not (traces / file).is_file():
+            continue
+        if have.get(name, {}).get("fingerprint") == want:
+            notes[name] = have[name]
+            shutil.copyfile(traces / file, work / file)
+        elif compare:
+            doubtful[name] = pd.read_parquet(traces / file)
+    found = differences(grid, folder, plan, doubtful, compare) if doubtful else {}
+    for name, which in found.items():
+        runs = len(doubtful[name][RUN].drop_duplicates())
+        if which:
+            say(f"{name}: all runs are made again, since one differs: {which}")
+            continue
+        notes[name] = {**notes[name], "compared": f"{min(compare, runs)} of {runs} runs, equal"}
+        say(f"{name}: {notes[name]['compared']}")
+        shutil.copyfile(traces / f"{label(name)}.parquet", work / f"{label(name)}.parquet")
+    write_json(work / "about.json", {"runs": notes})
+    return notes
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,15 +206,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--reports", type=Path, default=Path("data/reports"))
+    parser.add_argument(
+        "--work", type=Path, default=Path(".cache/evaluate"), help="where new runs grow"
+    )
+    parser.add_argument(
+        "--compare",
+        type=int,
+        default=0,
+        metavar="N",
+        help="keep a method's runs, made by other code, if N of them are equal when made again",
+    )
     given = parser.parse_args(argv)
     try:
         params = load(given.params)
+        meta = MetaDataset.load(params.meta_dataset.folder)
         summary = evaluate(
-            MetaDataset.load(params.meta_dataset.folder), params.evaluate, given.reports
+            meta, params.evaluate, given.reports, work=given.work, compare=given.compare
         )
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        return 130
     print(summary.to_string())
     return 0
 

@@ -1,9 +1,10 @@
-"""The DVC stage `meta_dataset`: train the missing cells of the meta-dataset on a process pool,
-without Prefect.
+"""The DVC stage `meta_dataset`: see that the trainer still gives the curves that are there
+(`foretune.pipeline.retraining`), then train the missing cells on a process pool, without Prefect.
 
 python -m foretune.pipeline.meta_dataset [--tasks A,B] [--configurations N] [--minutes M]
 """
 
+import argparse
 import multiprocessing
 import os
 import signal
@@ -13,16 +14,19 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from foretune.errors import BadInput
+from foretune.pipeline.retraining import check
 from foretune.running.collector import (
     Job,
-    arguments,
     collect,
     prepare_job,
     stop_children,
     stops_on_sigterm,
-    wish,
     worker_started,
 )
+from foretune.running.options import add_options, given
+from foretune.running.request import CollectionRequest
+
+ABOUT = "Train the missing cells of the meta-dataset; stop it at any point, and it goes on."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,13 +35,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
+    parser = argparse.ArgumentParser(
+        prog="python -m foretune.pipeline.meta_dataset", description=ABOUT
+    )
+    add_options(parser, CollectionRequest)
+    args = parser.parse_args(argv)
     try:
-        job = prepare_job(
-            wish(arguments("python -m foretune.pipeline.meta_dataset").parse_args(argv)), say
-        )
+        job = prepare_job(CollectionRequest(**given(CollectionRequest, args)), say)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    try:
+        wrong = check(job.collection, job.files, job.changed_images, say)
+    except KeyboardInterrupt:
+        return 130
+    if wrong:
+        print(f"error: {wrong}", file=sys.stderr)
+        return 1
     return collect_on_processes(job, say)
 
 

@@ -16,9 +16,10 @@ from foretune.history.join import PREFIX, fixed
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Recommender, digest_of
 from foretune.recommenders.registry import load
+from foretune.shipped import find
 from foretune.training.recipe import Settings
 
-FOLDER = "own_models"  # in the data folder; not kept in git, unlike the shipped `models`
+FOLDER = "own_models"  # in the data folder; not kept in git
 NOTES = "own.json"  # beside the recommender's own files
 
 
@@ -81,8 +82,8 @@ def load_own(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own
         raise BadInput(f"it was fitted with other settings than those of {meta.name}")
     if not belongs(fitted, meta, mine):
         raise BadInput(f"it was fitted on another meta-dataset than {meta.name}")
-    shipped = data / "models" / name
-    if shipped.is_dir() and set(load(shipped).past.tasks) - set(past.tasks):
+    shipped = find("models", name, data)
+    if shipped is not None and set(load(shipped).past.tasks) - set(past.tasks):
         raise BadInput(f"the shipped one in {shipped} knows tasks that it does not")
     return fitted, own
 

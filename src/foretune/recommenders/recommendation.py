@@ -4,9 +4,9 @@ so, and the same as notes of a study.
     found = recommend("photos/", data=Path("data"))
     found.rows[0].config, found.rows[0].predicted
 
-Fitted recommenders lie in `data/models/NAME` (`python -m foretune.pipeline.recommenders`), and
-those that know the user's own studies too in `data/own_models/NAME` (`python -m
-foretune.running.meta_train`), which come first. One that looks at no images needs no fitting and is
+Fitted recommenders come with the package or lie in `data/models/NAME`, which comes first (`python
+-m foretune.pipeline.recommenders`); those that know the user's own studies too, in
+`data/own_models/NAME` (`python -m foretune.running.meta_train`), come before both. One that looks at no images needs no fitting and is
 made from the meta-dataset on the spot.
 """
 
@@ -16,14 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from foretune import shipped
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.own import FOLDER, Own, belongs, load_own
 from foretune.space.space import Config, config_key
+from foretune.study.notes import RankingNote
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
 
@@ -180,70 +182,54 @@ class Recommendation:
         ]
 
     @property
-    def notes(self) -> dict[str, Any]:
-        """As plain values, for `Plan.notes`; `configs` go with `scores` and `images` and are in the
-        order to try them (see `in_pool`).
-
-        `leans` and `images` are what the suggestions of a study say that they lean on, the same as
-        `reasons` and `from_images` say here.
+    def scores(self) -> list[float]:
+        """Scores in the order to try them, falling; a portfolio has an order and no scores, so the
+        place gives them.
         """
-        n = len(self.rows)
-        falling = [1.0 - k / n for k in range(n)]  # a portfolio has an order and no scores
-        scores = (
-            [float(self.ranking.scores[r.row]) for r in self.rows]
-            if self.ranking.supported
-            else falling
-        )
         if self.known_as is not None:
-            scores = [float(self.known[r.row]) for r in self.rows]
-        images = self.ranking.from_images is not None and self.known_as is None
-        return {
-            "recommender": self.recommender,
-            "supported": self.ranking.supported or self.known_as is not None,
-            "known_as": self.known_as,
-            "own_studies": list(self.own.measured),
-            "nearest": {k: round(float(v), 4) for k, v in self.ranking.nearest.items()},
-            "leans": {k: round(float(v), 4) for k, v in (self.leans or {}).items()},
-            "images": [r.from_images for r in self.rows] if images else None,
-            "configs": [r.config for r in self.rows],
-            "scores": scores,
-        }
+            return [float(self.known[r.row]) for r in self.rows]
+        if self.ranking.supported:
+            return [float(self.ranking.scores[r.row]) for r in self.rows]
+        return [1.0 - k / len(self.rows) for k in range(len(self.rows))]
 
-    def in_pool(self, pool: Sequence[Config]) -> dict[str, Any]:
-        """The notes for a study's pool: `order`, ids of the configurations that the ranking knows,
-        best first, and `scores` and `images` of all ids.
+    def in_pool(self, pool: Sequence[Config]) -> RankingNote:
+        """The same for a study's pool: `leans` and `images` are what its suggestions say that they
+        lean on, as `reasons` and `from_images` say here.
 
         A configuration that the ranking does not know scores as far below the last as that is below
-        the first.
+        the first, and its images add nothing.
         """
-        notes = self.notes
-        configs, scores, images = notes.pop("configs"), notes.pop("scores"), notes.pop("images")
         ids = {config_key(c): i for i, c in reversed(list(enumerate(pool)))}
-        known = {
-            ids[config_key(c)]: s
-            for c, s in zip(configs, scores, strict=True)
-            if config_key(c) in ids
-        }
+        scores = self.scores
+        found = [
+            (ids[key], row, score)
+            for row, score in zip(self.rows, scores, strict=True)
+            if (key := config_key(row.config)) in ids
+        ]
         unknown = 2 * min(scores) - max(scores)
-        out = notes | {
-            "order": list(known),
-            "scores": [round(known.get(i, unknown), 5) for i in range(len(pool))],
-        }
-        if images is not None:
-            added = {
-                ids[config_key(c)]: a
-                for c, a in zip(configs, images, strict=True)
-                if config_key(c) in ids
-            }
-            out["images"] = [round(added.get(i, 0.0), 5) for i in range(len(pool))]
-        return out
+        known = {i: score for i, _, score in found}
+        images = None
+        if self.ranking.from_images is not None and self.known_as is None:
+            added = {i: row.from_images or 0.0 for i, row, _ in found}
+            images = tuple(round(added.get(i, 0.0), 5) for i in range(len(pool)))
+        return RankingNote(
+            recommender=self.recommender,
+            supported=self.ranking.supported or self.known_as is not None,
+            known_as=self.known_as,
+            own_studies=tuple(self.own.measured),
+            nearest={k: round(float(v), 4) for k, v in self.ranking.nearest.items()},
+            leans={k: round(float(v), 4) for k, v in (self.leans or {}).items()},
+            order=tuple(known),
+            scores=tuple(round(known.get(i, unknown), 5) for i in range(len(pool))),
+            images=images,
+        )
 
 
 def recommend(
     images: str | Task,
     *,
     data: Path | str = "data",
-    meta: str = "light",
+    meta: str = shipped.HISTORY,
     recommender: str = DEFAULT,
     seed: int = 0,
     own: bool = True,
@@ -260,7 +246,7 @@ def recommend(
         raise BadInput(f"--seed {seed} must be at least 0")
     data = Path(data)
     offered(recommender)
-    known = MetaDataset.load(data / "meta" / meta)
+    known = MetaDataset.load(shipped.need("meta", meta, data))
     # before what takes seconds to load
     task = images if isinstance(images, Task) else load_task(images, data)
     fitted, mine, why = (own_recommender if own else shipped_recommender)(recommender, data, known)
@@ -291,14 +277,14 @@ def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommend
 
 
 def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:
-    """The recommender of `data/models/NAME`, or, for one that needs no images, made now. Raises
-    `BadInput` where it is missing or does not fit `meta`.
+    """The fitted recommender of `data/models/NAME` or of the package, or, for one that needs no
+    images, made now. Raises `BadInput` where it is missing or does not fit `meta`.
     """
     from foretune.recommenders.registry import load, offered, recommender
 
     offered(name)
-    folder = data / "models" / name
-    if folder.is_dir():
+    folder = shipped.find("models", name, data)
+    if folder is not None:
         fitted = load(folder)
         if not belongs(fitted, meta):
             raise BadInput(
@@ -314,7 +300,7 @@ def shipped_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recom
         if "needs the images" not in str(error):
             raise
         raise BadInput(
-            f"recommender {name!r} is not fitted yet ({folder} is missing): add it to "
-            "recommenders.names in params.yaml, then "
-            f"python -m foretune.pipeline.recommenders fits it in minutes"
+            f"recommender {name!r} is not fitted yet: {shipped.missing('models', name, data)}; "
+            "add it to recommenders.names in params.yaml, then "
+            "python -m foretune.pipeline.recommenders fits it in minutes"
         ) from error

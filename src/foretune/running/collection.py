@@ -20,7 +20,7 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.space.space import Config, Space
-from foretune.training.recipe import Settings
+from foretune.training.recipe import TRAINING_VERSION, Settings
 
 METRIC = "valid_accuracy"
 COLUMNS = [METRIC, "valid_loss", "valid_top5", "train_loss", "learning_rate", "seconds"]
@@ -103,6 +103,8 @@ class Collection:
             "licences": {},
             "cost": {"epochs": 0, "seconds": 0.0},
             "machines": [],
+            "training_version": TRAINING_VERSION,
+            "kinds": [],  # of the machines that trained cells: where curves are the same to the bit
         }
         if self.epochs:
             self.about["epochs"] = self.epochs
@@ -133,6 +135,13 @@ class Collection:
                 f"{self.folder} was collected with the epochs {have.about.get('epochs', {})} of its "
                 f"tasks, not {self.epochs}: restore them, or name another folder"
             )
+        # tables from before versions were counted are of the first
+        if (version := have.about.get("training_version", 1)) != TRAINING_VERSION:
+            raise BadInput(
+                f"{self.folder} was collected with version {version} of the trainer, but this is "
+                f"version {TRAINING_VERSION}: curves of different trainers cannot be mixed; name "
+                "another meta_dataset.folder"
+            )
         if have.configs != self.pool or have.config_ids != list(range(len(self.pool))):
             raise BadInput(
                 f"{self.folder} was collected from another pool of configurations; name "
@@ -147,6 +156,7 @@ class Collection:
         self.table = have.table
         self._torn = sorted(have.table["task"].unique()) != sorted(have.tasks)
         self.about |= {key: have.about[key] for key in (*PER_TASK, "cost", "machines")}
+        self.about["kinds"] = have.about.get("kinds", ["unknown"])
 
     def settings_of(self, task: str) -> Settings:
         """What the trials of `task` are trained with."""
@@ -205,6 +215,8 @@ class Collection:
         }
         if (machine := describe_machine()) not in self.about["machines"]:
             self.about["machines"] = [*self.about["machines"], machine]
+        if self._fresh and (kind := kind_of_machine(self.settings)) not in self.about["kinds"]:
+            self.about["kinds"] = [*self.about["kinds"], kind]
         tasks = sorted(self.table["task"].unique())
         about = self.about | {
             key: {task: self.about[key][task] for task in tasks if task in self.about[key]}
@@ -238,3 +250,33 @@ class Collection:
 def describe_machine() -> str:
     """The kind of machine, without its name."""
     return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+
+
+def kind_of_machine(settings: Settings) -> dict[str, Any]:
+    """What decides how the trainer rounds, for one version of it: processor and its instructions,
+    PyTorch, threads, device.
+    """
+    import torch
+
+    from foretune.training.trial import find_device
+
+    device = find_device(settings.device)
+    return {
+        "processor": processor(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(device),
+        "threads": settings.threads,
+        "torch": torch.__version__,
+    }
+
+
+def processor(about: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's vendor, family, model and name; as much as the system says."""
+    said = about.read_text() if about.is_file() else ""
+    rows = (line.partition(":") for line in said.splitlines())
+    first: dict[str, str] = {}
+    for key, _, value in rows:
+        first.setdefault(key.strip(), value.strip())
+    names = ("vendor_id", "cpu family", "model", "model name")
+    known = [first[name] for name in names if name in first]
+    return " / ".join([platform.machine(), *(known or [platform.processor()])])

@@ -8,7 +8,6 @@ a few seconds later, so a collection can be stopped at any point and goes on fro
     python -m foretune.pipeline.meta_dataset [--tasks A,B] [--configurations N] [--minutes M]
 """
 
-import argparse
 import math
 import multiprocessing
 import queue
@@ -17,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,6 +25,8 @@ from foretune.errors import BadInput
 from foretune.params import Params
 from foretune.params import load as load_params
 from foretune.running.collection import COLUMNS, RANK, Block, Collection, Row
+from foretune.running.options import out_of_range
+from foretune.running.request import CollectionRequest
 from foretune.running.workers import end_with_parent
 from foretune.space.space import Config, Space
 from foretune.training.recipe import Settings
@@ -197,66 +198,6 @@ def find_tasks(
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What the user asked to be collected; `None` means: as `params` has it (`minutes`: no
-    limit).
-    """
-
-    tasks: tuple[str, ...] = ()
-    configurations: int | None = None
-    minutes: float | None = None
-    workers: int | None = None
-    data: Path = Path("data")
-    out: Path | None = None
-    params: Path = Path("params.yaml")
-    seed: int | None = None
-    rank: bool = False
-
-
-def arguments(prog: str) -> argparse.ArgumentParser:
-    """The command line that this module shares with the flow."""
-    parser = argparse.ArgumentParser(
-        prog=prog,
-        description="Train the missing cells of the meta-dataset; stop it at any point, and "
-        "it goes on.",
-    )
-    parser.add_argument(
-        "--tasks", default="", help="names, separated by commas; default: those of params.yaml"
-    )
-    parser.add_argument(
-        "--configurations",
-        type=int,
-        help="how many of the pool, in the collector's order (default: params.yaml)",
-    )
-    parser.add_argument("--minutes", type=float, help="submit no new work after so long")
-    parser.add_argument("--workers", type=int, help="processes (default: params.yaml)")
-    parser.add_argument(
-        "--data", type=Path, default=Path("data"), help="folder with images/ (default: data)"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="folder of the meta-dataset (default: params.yaml)"
-    )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument(
-        "--seed",
-        type=int,
-        help="of the trials: another one adds curves beside those there (default: params.yaml)",
-    )
-    parser.add_argument(
-        "--rank",
-        action="store_true",
-        help="keep zero_share, the share of layers still noise (docs/notes/autohyper.md)",
-    )
-    return parser
-
-
-def wish(given: argparse.Namespace) -> Wish:
-    """A parsed command line as a wish."""
-    named = {field.name: getattr(given, field.name) for field in fields(Wish)}
-    return Wish(**named | {"tasks": tuple(name for name in given.tasks.split(",") if name)})
-
-
-@dataclass(frozen=True)
 class Job:
     """What is to be collected, checked."""
 
@@ -266,15 +207,29 @@ class Job:
     workers: int
     seconds: float
 
+    @property
+    def changed_images(self) -> list[str]:
+        """Tasks whose images decode to other pixels here than those the curves were trained on."""
+        from foretune.tasks.task import Task
 
-def prepare_job(wish: Wish, say: Callable[[str], None]) -> Job:
+        known = self.collection.about["hashes"]
+        return [
+            name
+            for name, file in self.files.items()
+            if known.get(name) not in (None, Task.load(file).hash)
+        ]
+
+
+def prepare_job(request: CollectionRequest, say: Callable[[str], None]) -> Job:
     """Read parameters, tasks and what is already collected. Raises `BadInput`."""
-    params = load_params(wish.params)
+    if wrong := next(out_of_range(request), None):
+        raise BadInput(wrong)
+    params = load_params(request.params)
     plan = params.meta_dataset
-    collection = open_collection(params, wish.out, wish.seed, wish.rank)
-    files = find_tasks(collection, wish.tasks or plan.tasks, plan.held_out, wish.data, say)
+    collection = open_collection(params, request.out, request.seed, request.rank)
+    files = find_tasks(collection, request.tasks or plan.tasks, plan.held_out, request.data, say)
     collection.save()  # nothing, unless the last run was stopped in the middle of a write
-    blocks = collection.missing(list(files), wish.configurations or plan.configurations)
+    blocks = collection.missing(list(files), request.configurations or plan.configurations)
     cells = sum(len(block.config_ids) for block in blocks)
     say(
         f"{collection.folder}: {len(collection.finished())} cells there, {cells} missing on "
@@ -284,8 +239,8 @@ def prepare_job(wish: Wish, say: Callable[[str], None]) -> Job:
         collection,
         files,
         blocks,
-        wish.workers or plan.workers,
-        math.inf if wish.minutes is None else wish.minutes * 60,
+        request.workers or plan.workers,
+        math.inf if request.minutes is None else request.minutes * 60,
     )
 
 

@@ -1,5 +1,4 @@
-"""autoHyper on real training: `foretune lr`, and the objective that writes Z_t beside every epoch's
-accuracy.
+"""autoHyper on real training: `foretune lr`.
 
     found = learning_rate_search(task, "adam", settings=Settings(pretrained=False), folder=Path("data/studies/lr"))
     found.rate, found.converged, found.trials
@@ -17,18 +16,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import BadInput
+from foretune.running.objectives.training import Training
 from foretune.running.runner import run_study
-from foretune.running.workers import Ended, Event, Row, Workers
+from foretune.running.workers import InProcess, Workers
 from foretune.searchers.autohyper import EPOCHS, RESPONSE, AutoHyper, Decision, Rules, mean_response
 from foretune.space.space import Config, Space
-from foretune.study.outcome import Outcome
-from foretune.study.study import Plan, Step, Study
-from foretune.training.recipe import Settings
+from foretune.study.notes import Notes
+from foretune.study.study import Plan, Study
+from foretune.training.settings import Settings
 
 if TYPE_CHECKING:
     from foretune.tasks.task import Task
@@ -47,80 +49,6 @@ SUGGESTED = {
     "adas": 0.03,
     "sls": 1.0,
 }
-
-
-@dataclass(frozen=True)
-class RankTraining:
-    """Training as an objective (see `foretune.study.outcome`) whose rows hold `zero_share`, Z_t of
-    the trained convolutions, as well.
-
-    With a `folder`, each trial has a checkpoint there. Divergence, non-finite weights included, and
-    lack of memory are outcomes.
-    """
-
-    task: Task
-    settings: Settings
-    folder: Path | None = None
-    seed: int = 0
-
-    def run(
-        self,
-        config_id: int,
-        config: Mapping[str, Any],
-        start: int,
-        stop: int,
-        on_epoch: Callable[[dict[str, Any]], None] | None = None,
-    ) -> Outcome:
-        """Rows of epochs start + 1 .. stop; epochs that a checkpoint holds are not trained
-        again.
-        """
-        from foretune.training.trial import TrialFailed, train
-
-        path = self.folder / f"trial-{config_id}.ckpt" if self.folder else None
-        try:
-            rows = train(
-                self.task,
-                config,
-                start,
-                stop,
-                settings=self.settings,
-                seed=self.seed,
-                checkpoint=path,
-                on_epoch=on_epoch,
-                rank=True,
-            )
-        except TrialFailed as failure:
-            return Outcome(failure.rows, failure.reason)
-        return Outcome(rows)
-
-
-class Here:
-    """Runs steps in this process, one after another (`foretune.running.workers.Workers`)."""
-
-    free = 1
-
-    def __init__(self, objective: RankTraining):
-        self.objective = objective
-        self._step: tuple[Step, Mapping[str, Any]] | None = None
-
-    def submit(self, step: Step, config: Mapping[str, Any]) -> None:
-        """Take a step; it runs when its events are asked for."""
-        self._step, self.free = (step, config), 0
-
-    def events(self, timeout: float) -> list[Event]:
-        """Run the step to its end: a row per epoch, then its end."""
-        if self._step is None:
-            return []
-        step, config = self._step
-        rows: list[Event] = []
-        outcome = self.objective.run(
-            step.config_id, config, step.start, step.stop, lambda row: rows.append(Row(step, row))
-        )
-        self._step, self.free = None, 1
-        return [*rows, Ended(step, outcome)]
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 @dataclass(frozen=True)
@@ -206,12 +134,7 @@ def open_search(
         "finetune": "all",
         **(config or {}),
     }
-    notes = {
-        "task_hash": task.hash,
-        "settings": asdict(settings),
-        "base": base,
-        "options": asdict(rules),
-    }
+    notes = Notes(task_hash=task.hash, settings=asdict(settings), base=base, options=asdict(rules))
     plan = Plan(
         task=task.name,
         metric=METRIC,
@@ -227,7 +150,7 @@ def open_search(
         return Study(space_of(base), [], plan, folder=folder)
     study = Study.load(folder)
     # a search may go on elsewhere
-    begun = replace(Settings(**study.plan.notes["settings"]), device=settings.device)
+    begun = replace(Settings(**study.plan.notes.settings), device=settings.device)
     if begun != settings or identity(study.plan.notes) != identity(notes):
         raise BadInput(
             f"study {folder.name!r} exists and is another search (its images, network, "
@@ -237,10 +160,10 @@ def open_search(
     return study
 
 
-def identity(notes: Mapping[str, Any]) -> tuple[Any, ...]:
+def identity(notes: Notes) -> tuple[Any, ...]:
     """What makes a search the same one; the limits that only say how far it goes do not count."""
-    options = {k: v for k, v in notes["options"].items() if k not in LIMITS}
-    return notes["task_hash"], notes["base"], options
+    options = {k: v for k, v in notes.options.items() if k not in LIMITS}
+    return notes.task_hash, notes.base, options
 
 
 def extend(study: Study, rules: Rules, budget: int) -> None:
@@ -291,8 +214,16 @@ def learning_rate_search(
         finish=False, low=rules.low, high=rules.high, trials=rules.trials, variant=rules.variant
     )
     searcher.rules = rules
-    objective = RankTraining(task, settings, folder / "checkpoints" if folder else None, seed)
-    run_study(study, searcher, workers or Here(objective), on_change=on_change)
+    with ExitStack() as temporary:
+        if workers is None:
+            work = folder or Path(temporary.enter_context(TemporaryDirectory()))
+            if not (task_file := work / "task.npz").exists():
+                task.save(task_file)
+            checkpoints = work / "checkpoints"
+            workers = InProcess(
+                Training(task_file, settings, checkpoints, seed, keep_best=False, rank=True)
+            )
+        run_study(study, searcher, workers, on_change=on_change)
     return found_in(study, searcher.decision(study))
 
 

@@ -2,6 +2,8 @@
 
     python -m foretune.running.meta_train [--params params.yaml] [--data data]
 
+Without a params.yaml the defaults hold: the history and the recommender that come with foretune.
+
 A model of one's own lies in `data/own_models/NAME` and is preferred by `foretune recommend` and
 `foretune tune`; the shipped one stays as it is. A study counts once it was finished, with the
 settings of the meta-dataset and at least `FEWEST` of its configurations; its images are those that
@@ -14,7 +16,6 @@ Shapes: T tasks, n configurations of the meta-dataset's grid, E epochs.
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -28,13 +29,17 @@ from filelock import FileLock
 from foretune.errors import BadInput
 from foretune.history.curve_table import CurveTable
 from foretune.history.grid import full_grid
-from foretune.history.join import alike, join, own_studies
+from foretune.history.join import alike, join
 from foretune.history.meta_dataset import MetaDataset
+from foretune.params import Params
 from foretune.params import load as load_params
 from foretune.recommenders.own import FOLDER, Own, settings_of
 from foretune.recommenders.registry import load, recommender
 from foretune.searchers.transfer.past_curves import past_curves
+from foretune.shipped import find, need
 from foretune.space.space import config_key
+from foretune.study.notes import notes_of
+from foretune.study.own_studies import own_studies
 from foretune.study.study import Plan, Study
 from foretune.tasks.task import Task
 
@@ -48,10 +53,11 @@ def images_of(studies: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in sorted(studies.glob("*/study.json")):
         try:
-            images = str(json.loads(file.read_text())["notes"]["task_hash"])
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            images = notes_of(file).task_hash
+        except BadInput:
             continue  # `foretune doctor` names it; one damaged study must not stop the others
-        if file.with_name("best.yaml").is_file() and (kept := file.with_name("task.npz")).is_file():
+        kept = file.with_name("task.npz")
+        if images is not None and file.with_name("best.yaml").is_file() and kept.is_file():
             found.setdefault(images, kept)
     return found
 
@@ -177,9 +183,7 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lock"):
         for name in names:
-            chosen = (
-                load(data / "models" / name).settled() if (data / "models" / name).is_dir() else {}
-            )
+            chosen = load(shipped).settled() if (shipped := find("models", name, data)) else {}
             fitted = recommender(name, **chosen).fit(joined, {**images, **own_images}, seed)
             with tempfile.TemporaryDirectory(dir=folder, prefix=".") as temporary:
                 new = Path(temporary) / name
@@ -201,23 +205,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m foretune.running.meta_train", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
+    parser.add_argument(
+        "--params", type=Path, help="default: params.yaml, if there is one, else the defaults"
+    )
     parser.add_argument("--data", type=Path, default=Path("data"))
     given = parser.parse_args(argv)
     try:
-        fit(given.params, given.data)
+        here = Path("params.yaml")
+        fit(given.params or (here if here.exists() else None), given.data)
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def fit(params: Path, data: Path, say: Callable[[str], None] = print) -> list[str]:
-    """What the command does: the recommenders of `params.yaml`, on its meta-dataset and the studies
-    in `data`; the past tasks that are studies.
+def fit(params: Path | None, data: Path, say: Callable[[str], None] = print) -> list[str]:
+    """What the command does: the recommenders of `params.yaml`, on the meta-dataset of its name as
+    `foretune tune` finds it and the studies in `data`; the past tasks that are studies.
     """
-    plan = load_params(params)
-    meta = MetaDataset.load(params.parent / plan.meta_dataset.folder)
+    plan = Params() if params is None else load_params(params)
+    meta = MetaDataset.load(need("meta", Path(plan.meta_dataset.folder).name, data))
     # the images are read only where they are needed
     names = full_grid(meta).tasks if images_of(data / "studies") else []
     tasks = {name: Task.load(data / "images" / f"{name}.npz") for name in names}

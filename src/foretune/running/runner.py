@@ -101,7 +101,7 @@ def _run(
                             )
                         elif lost:
                             queue.append(Step(i, int(study.epoch[i]), step.stop, step.because))
-            study.elapsed = clock()
+            study.clock(clock())
             on_change(study)
     finally:
         workers.close()

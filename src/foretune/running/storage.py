@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, extra
 from foretune.running.objectives.training import Training
 from foretune.study.outcome import Outcome, Row
 
@@ -118,7 +118,8 @@ class Stored:
 
     def _files(self) -> tuple[Any, str]:
         """The file system of the address, and the path in it."""
-        import fsspec
+        with extra("serve", f"storage {self.url!r}"):
+            import fsspec
 
         try:
             files, root = fsspec.core.url_to_fs(self.url)

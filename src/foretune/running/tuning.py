@@ -1,27 +1,33 @@
 """Tune a network on a task from end to end: what `foretune tune` and the tune flow do.
 
-    request = Request(images="photos/", budget=100)
-    tuned = tune(request)          # trains, resumes, writes best.yaml, best.pt, report.html
+    tuned = tune("photos/", budget=100)    # trains, resumes, writes best.yaml and best.pt
     tuned.best, tuned.test_accuracy
+
+A request goes through three functions, of which none raises after it wrote: `checked` refuses what
+cannot be meant, `looked_up` reads images, past and ranking, `opened` holds the study's lock.
 
 A study lies in `data/studies/NAME`: its journal, the tables of a meta-dataset, the checkpoints that
 are still needed, the results.
 """
 
 import json
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from foretune import shipped
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.history.join import fixed, with_own_studies
+from foretune.history.join import fixed
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
+from foretune.running.options import filled, out_of_range, refuse_unknown
+from foretune.running.request import Request
 from foretune.running.runner import delete_checkpoints, run_study, sweep
 from foretune.running.workers import Processes, Workers
 from foretune.searchers.anchored import Anchored
@@ -29,43 +35,47 @@ from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
 from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.space.space import Config, Space
+from foretune.study.notes import Notes, RankingNote, notes_of
+from foretune.study.own_studies import with_own_studies
 from foretune.study.study import Plan, Study
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
-from foretune.training.recipe import Settings, default_config
+from foretune.training.recipe import default_config
+from foretune.training.settings import Settings
 
 METRIC = "valid_accuracy"
 # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 ANCHOR_FROM = 5
+BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
 
 @dataclass(frozen=True)
-class Request:
-    """What the user asked for. `None` means: as the meta-dataset has it, or the default.
-
-    `images` is a folder of class folders, a prepared task's name, an .npz file or
-    `torchvision:NAME`; `budget` counts epochs in all trials together.
+class Checked:
+    """A request that can be meant: its method, settings and space, and the past tasks there are
+    (None: none). `plan` lacks the task and what is noted of it.
     """
 
-    images: str
-    budget: int | None = None
-    method: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
-    workers: int = 2
-    study: str | None = None
-    seed: int = 0
-    seconds: float | None = None
-    data: Path = Path("data")
-    meta: str = "light"
-    sources: tuple[str, ...] | None = None
-    own: bool = True  # learn from the own studies in `data` too, where their settings are the same
-    # whose ranking the method gets; None: the method's own choice, if it takes one
-    recommender: str | None = None
-    space: str = "transfer"
-    open: bool = False
-    # train the default configuration first, if the budget allows: the result is never below it
-    anchor: bool = True
-    settings: dict[str, Any] = field(default_factory=dict)
+    request: Request
+    settings: Settings
+    space: Space
+    pool: list[Config]
+    past: MetaDataset | None
+    plan: Plan
+
+
+@dataclass(frozen=True)
+class LookedUp:
+    """A checked request with its images: the plan of a new study, and the past that it would have.
+    `folder` is the study's, `known` whether it held one when this was looked up: then no ranking
+    was asked for, since a study that goes on has its own.
+    """
+
+    checked: Checked
+    task: Task
+    past: MetaDataset | None
+    plan: Plan
+    folder: Path
+    known: bool
 
 
 @dataclass(frozen=True)
@@ -81,7 +91,9 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What came out: the best configuration, its accuracies, and where the files are."""
+    """What came out: the best configuration, its accuracies, where the files are, and the same of
+    what it was compared with (by `BASELINES`).
+    """
 
     name: str
     folder: Path
@@ -90,9 +102,41 @@ class Tuned:
     test_accuracy: float
     epoch: int
     epochs_spent: int
+    compared: Mapping[str, "Tuned"] = field(default_factory=dict)
 
 
-def tune(
+def tune(images: str | Path, *, budget: int | None = None, **options: Any) -> Tuned:
+    """Find the best hyperparameters for a folder of images, or continue to, and write them.
+
+    `images` is a folder of class folders, a prepared task's name, an .npz file or
+    `torchvision:NAME`; `budget` counts epochs in all trials together (default: ten full trainings).
+    `options` are those of `foretune tune` (`foretune.running.request.Request`) and the training
+    settings by name (`foretune.training.settings.Settings`):
+
+        foretune.tune("photos/", budget=100, network="resnet18", image_size=96, seed=1)
+
+    Trials run in processes of their own, which import the script that calls this: call it under
+    `if __name__ == "__main__":`. Raises `BadInput`, before anything is written, for what cannot be
+    used.
+    """
+    return tune_request(request_from(images, budget=budget, **options))
+
+
+def request_from(images: str | Path, **options: Any) -> Request:
+    """The request of these options and training settings, by name. Raises `BadInput` with near
+    names for one that is neither.
+    """
+    fields_of = {one.name for one in fields(Request)}
+    settings = {one.name for one in fields(Settings)}
+    for name in options:
+        refuse_unknown(name, sorted(fields_of | settings))
+    by_name = {k: v for k, v in options.items() if k in settings}
+    asked = {k: v for k, v in options.items() if k in fields_of}
+    asked["settings"] = {**(asked.get("settings") or {}), **by_name}
+    return filled(Request, {"images": str(images), **asked})
+
+
+def tune_request(
     request: Request,
     *,
     workers: Workers | None = None,
@@ -101,99 +145,137 @@ def tune(
     """Run the request to its end, or continue it, and write the results. Raises `BadInput` before
     anything is written if the request is at fault.
     """
+    if line := missing_history(request):
+        warnings.warn(line, stacklevel=2)
     with prepared(request) as ready:
         run(ready, workers=workers, on_change=on_change)
-        return finish(ready)
+        tuned = finish(ready)
+        compared = {}
+        for kind in BASELINES if request.compare else ():
+            other = baseline(ready, kind)
+            run(other, on_change=on_change)
+            compared[kind] = finish(other)
+        return replace(tuned, compared=compared)
 
 
 @contextmanager
 def prepared(request: Request) -> Iterator[Prepared]:
-    """Look everything up, refuse what is at fault, open or continue the study, and hold its
-    lock.
-    """
-    from filelock import FileLock, Timeout
+    """Check the request, look everything up, and open or continue the study."""
+    with opened(looked_up(checked(request))) as ready:
+        yield ready
 
-    if request.workers < 1:
-        raise BadInput(f"workers={request.workers} must be at least 1")
+
+def checked(request: Request) -> Checked:
+    """The request, refused where it cannot be meant, before its images are looked at. Writes
+    nothing. Raises `BadInput`.
+    """
+    if wrong := next(out_of_range(request), None):
+        raise BadInput(wrong)
+    check_name(request.study)
     past = past_of(request)
     settings = settings_of(request, past)
     if request.own and request.meta != "none" and request.sources is None:
         past = with_own_studies(past, request.data / "studies", asdict(settings))
     space, pool = space_of(request)
-    name = request.method or (DEFAULT if past is not None and past.tasks else DEFAULT_WITHOUT_PAST)
-    if method(name).needs_past and (past is None or not past.tasks):
-        where = f"{request.data / 'meta' / request.meta} has none"
-        if request.meta == "none" or request.space == "hyperrec":
-            where = f"{'--meta none' if request.meta == 'none' else '--space hyperrec'} gives none"
-        raise BadInput(f"method {name!r} needs past tasks, and {where}: take --method hyperband")
-    chosen = searcher(name, **request.options)
-    del chosen  # made only so that a wrong option is refused now
     plan = Plan(
         task="",
         metric=METRIC,
         goal="maximize",
         max_epoch=settings.max_epoch,
         budget=10 * settings.max_epoch if request.budget is None else request.budget,
-        method=name,
+        method=method_of(request, past),
         seed=request.seed,
         seconds=request.seconds,
         open=request.open or not pool,
     )
-    if method(name).rank and settings.pretrained:
+    searcher(plan.method, **request.options)  # refuses a wrong option
+    if method(plan.method).rank and settings.pretrained:
         raise BadInput(
-            f"method {name!r} reads the rate off random weights becoming ordered, and "
+            f"method {plan.method!r} reads the rate off random weights becoming ordered, and "
             "ImageNet's are ordered from the start: add --from-scratch"
         )
-    if method(name).rank and not plan.open:
-        raise BadInput(f"method {name!r} looks for a learning rate outside any pool: add --open")
-    check_name(request.study)
-    task = load_task(request.images, request.data)
+    if method(plan.method).rank and not plan.open:
+        raise BadInput(
+            f"method {plan.method!r} looks for a learning rate outside any pool: add --open"
+        )
+    return Checked(request, settings, space, pool, past, plan)
+
+
+def looked_up(found: Checked) -> LookedUp:
+    """The images, the past tasks that are not these, and what a recommender says of them. Writes
+    nothing. Raises `BadInput`.
+    """
     from foretune.training.trial import check_trainable  # loads PyTorch
 
-    check_trainable(settings, space)
+    request, plan, pool = found.request, found.plan, found.pool
+    task = load_task(request.images, request.data)
+    check_trainable(found.settings, found.space)
+    past = found.past
     if past is not None:
         past = without_target(past, task, request.sources)
-    folder = request.data / "studies" / (request.study or f"{task.name}-{name}-{request.seed}")
-    if past is not None and (folder / "study.json").exists():  # a study that goes on keeps its past
-        past = past.select([t for t in past.tasks if t in past_at_start(folder)])
-    facts: dict[str, Any] = {
-        "task_hash": task.hash,
-        "options": request.options,
-        "settings": asdict(settings),
-        "space": request.space,
-        "meta": request.meta if past is not None else None,
-        "past": past.tasks if past is not None else [],
-    }
-    default = default_config(settings.network)
-    if (
+    name = request.study or f"{task.name}-{plan.method}-{request.seed}"
+    folder = request.data / "studies" / name
+    known = (folder / "study.json").exists()
+    default = default_config(found.settings.network)
+    anchored = (
         request.anchor
-        and name != "random"
+        and plan.method != "random"
         and default in pool
         and plan.budget >= ANCHOR_FROM * plan.max_epoch
-    ):
-        facts["anchors"] = [pool.index(default)]
-    if not (folder / "study.json").exists() and (
-        ranking := ranking_of(request, name, task, past, pool)
-    ):  # a study that goes on has it
-        facts["recommended"] = ranking
-    plan = replace(plan, task=task.name, notes=facts)
+    )
+    notes = Notes(
+        task_hash=task.hash,
+        options=request.options,
+        settings=asdict(found.settings),
+        space=request.space,
+        meta=request.meta if past is not None else None,
+        past=tuple(past.tasks) if past is not None else (),
+        anchors=(pool.index(default),) if anchored else (),
+        recommended=None if known else ranking_of(request, plan.method, task, past, pool),
+    )
+    return LookedUp(found, task, past, replace(plan, task=task.name, notes=notes), folder, known)
+
+
+@contextmanager
+def opened(found: LookedUp) -> Iterator[Prepared]:
+    """Hold the study's lock, and start it, or continue the one that is there: with the past and the
+    ranking that it was started with, whoever started it. Raises `BadInput` where another process
+    holds it, or it asks another question; nothing was written then.
+    """
+    from filelock import FileLock, Timeout
+
+    folder, request = found.folder, found.checked.request
     folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
-        with FileLock(folder.with_name(f".{folder.name}.lock"), timeout=0):
-            study = open_study(space, pool, plan, past, folder)
-            task_file = folder / "task.npz"
-            if not task_file.exists():
-                task.save(task_file)
-            rank = method(name).rank
-            objective = Training(
-                task_file, settings, folder / "checkpoints", seed=request.seed, rank=rank
-            )
-            yield Prepared(request, task, study, objective, folder)
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise BadInput(
             f"study {folder.name!r} is being run by another process; wait for it, or give "
             "another name with --study"
         ) from error
+    try:
+        past = found.past
+        if (folder / "study.json").exists():
+            if past is not None:
+                started_with = notes_of(folder / "study.json").past
+                past = past.select([t for t in past.tasks if t in started_with])
+        elif found.known:
+            raise BadInput(f"study {folder.name!r} was deleted meanwhile; start it again")
+        study = open_study(found.checked.space, found.checked.pool, found.plan, past, folder)
+        task_file = folder / "task.npz"
+        if not task_file.exists():
+            found.task.save(task_file)
+        objective = Training(
+            task_file,
+            found.checked.settings,
+            folder / "checkpoints",
+            seed=request.seed,
+            rank=method(study.plan.method).rank,
+        )
+        yield Prepared(request, found.task, study, objective, folder)
+    finally:
+        lock.release()
 
 
 def open_study(
@@ -213,9 +295,8 @@ def open_study(
         if getattr(before, k) != getattr(now, k)
     ]
     for key in ("task_hash", "options", "settings", "space"):
-        old, new = (
-            json.loads(json.dumps(p.notes.get(key))) for p in (before, now)
-        )  # tuples and lists are the same to JSON
+        # tuples and lists are the same to JSON
+        old, new = (json.loads(json.dumps(getattr(p.notes, key))) for p in (before, now))
         if key == "settings":
             old, new = fixed(old), fixed(new)
         if old != new:
@@ -228,14 +309,6 @@ def open_study(
     if (now.budget, now.seconds) != (before.budget, before.seconds):
         study.raise_budget(max(now.budget, study.spent), now.seconds)
     return study
-
-
-def past_at_start(folder: Path) -> list[str]:
-    """The past tasks that a study was started with. Raises `BadInput` for a damaged one."""
-    try:
-        return list(json.loads((folder / "study.json").read_text())["notes"].get("past", []))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{folder / 'study.json'} cannot be read: {error}") from error
 
 
 def run(
@@ -259,8 +332,8 @@ def run(
 
 def searcher_of(plan: Plan) -> Searcher:
     """The plan's searcher, after its anchors if it has any."""
-    chosen = searcher(plan.method, **plan.notes["options"])
-    return Anchored(chosen, anchors) if (anchors := plan.notes.get("anchors")) else chosen
+    chosen = searcher(plan.method, **plan.notes.options)
+    return Anchored(chosen, list(plan.notes.anchors)) if plan.notes.anchors else chosen
 
 
 def finish(ready: Prepared) -> Tuned:
@@ -279,12 +352,12 @@ def finish(ready: Prepared) -> Tuned:
         raise BadInput(f"no trial of study {folder.name!r} has a result: {reasons}")
     config_id, epoch, value = found
     checkpoint = ready.objective.checkpoint(config_id, best=True)
-    facts = study.plan.notes
-    if facts.get("tested") != [config_id, epoch]:
+    accuracy = study.plan.notes.test_accuracy
+    if accuracy is None or study.plan.notes.tested != (config_id, epoch):
         test = evaluate(ready.task, checkpoint, "test", ready.objective.settings)
         export(checkpoint, folder / "best.pt")
-        study.note(tested=[config_id, epoch], test_accuracy=test["accuracy"])
-    accuracy = float(study.plan.notes["test_accuracy"])
+        accuracy = float(test["accuracy"])
+        study.note(tested=(config_id, epoch), test_accuracy=accuracy)
     best = {
         "task": ready.task.name,
         "network": ready.objective.settings.network,
@@ -310,8 +383,8 @@ def check_name(name: str | None) -> None:
 # -- looking things up
 # -----------------------------------------------------------------------------------------------------------------
 def past_of(request: Request) -> MetaDataset | None:
-    """The meta-dataset that the request names, or None where there is none and the request does not
-    insist on one.
+    """The meta-dataset that the request names, or None where it wants none, or where the one that
+    comes with foretune is gone, which `missing_history` says.
     """
     if request.space == "hyperrec" or request.meta == "none":
         if request.sources is not None:
@@ -320,14 +393,20 @@ def past_of(request: Request) -> MetaDataset | None:
                 "--space hyperrec)"
             )
         return None
-    folder = request.data / "meta" / request.meta
-    if (
-        not folder.exists()
-        and (request.meta == "light" or request.space == "heavy")
-        and request.sources is None
-    ):
+    if missing_history(request) and request.sources is None:
         return None
-    return MetaDataset.load(folder)
+    return MetaDataset.load(shipped.need("meta", request.meta, request.data))
+
+
+def missing_history(request: Request) -> str | None:
+    """What to say before a study that starts without the history that comes with foretune, though
+    nobody asked for that; None where the history is there, or not wanted.
+    """
+    if request.space == "hyperrec" or request.meta != shipped.HISTORY:
+        return None
+    if shipped.find("meta", request.meta, request.data) is not None:
+        return None
+    return f"no history: {shipped.missing('meta', request.meta, request.data)}"
 
 
 def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | None) -> MetaDataset:
@@ -343,7 +422,7 @@ def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | Non
 
 def ranking_of(
     request: Request, name: str, task: Task, past: MetaDataset | None, pool: list[Config]
-) -> dict[str, Any] | None:
+) -> RankingNote | None:
     """What a fitted recommender says about the pool, for the plan's notes; None where the method
     takes no ranking, or nothing is fitted.
 
@@ -384,21 +463,31 @@ def ranking_of(
         raise
 
 
+def method_of(request: Request, past: MetaDataset | None) -> str:
+    """The method that the request names, or the best there is for what is at hand. Raises `BadInput`
+    for one that needs past tasks where there are none.
+    """
+    some = past is not None and bool(past.tasks)
+    name = request.method or (DEFAULT if some else DEFAULT_WITHOUT_PAST)
+    if method(name).needs_past and not some:
+        where = missing_history(request) or f"{request.meta} has none"
+        if request.meta == "none" or request.space == "hyperrec":
+            where = f"{'--meta none' if request.meta == 'none' else '--space hyperrec'} gives none"
+        raise BadInput(f"method {name!r} needs past tasks, and {where}: take --method hyperband")
+    return name
+
+
 def settings_of(request: Request, past: MetaDataset | None) -> Settings:
     """The training settings: those of the meta-dataset, so that its curves apply, with what the
     request changes. Raises `BadInput`.
     """
     known = asdict(Settings())
-    base = {
-        k: v
-        for k, v in (past.about.get("settings", {}) if past is not None else {}).items()
-        if k in known
-    }
-    if unknown := [k for k in request.settings if k not in known]:
-        raise BadInput(f"unknown setting {unknown[0]!r}; there are {', '.join(known)}")
-    return Settings(
-        **{**base, "device": "auto", **{k: v for k, v in request.settings.items() if v is not None}}
-    )
+    for name in request.settings:
+        refuse_unknown(name, known, "setting")
+    noted = past.about.get("settings", {}) if past is not None else {}
+    base = {k: v for k, v in noted.items() if k in known}
+    asked = {k: v for k, v in request.settings.items() if v is not None}
+    return filled(Settings, {**base, "device": "auto", **asked})
 
 
 def space_of(request: Request) -> tuple[Space, list[Config]]:
@@ -438,11 +527,10 @@ def baseline(ready: Prepared, kind: str) -> Prepared:
         seconds=None,
         open=study.open_space and kind != "default",
     )
-    notes = {k: v for k, v in plan.notes.items() if k in ("task_hash", "settings", "space")} | {
-        "options": {},
-        "baseline": kind,
-        "past": [],
-    }
+    before = plan.notes
+    notes = Notes(
+        task_hash=before.task_hash, settings=before.settings, space=before.space, baseline=kind
+    )
     other = open_study(study.space, pool, replace(plan, notes=notes), None, folder)
     objective = replace(ready.objective, folder=folder / "checkpoints")
     return replace(ready, study=other, objective=objective, folder=folder)

@@ -1,6 +1,6 @@
-"""Worker processes that run steps and report every epoch.
+"""Where steps run: worker processes that report every epoch, or this process.
 
-Each worker is a spawned process (threads would share torch's random numbers) on a pipe of its own,
+Each worker of `Processes` is a spawned process (threads would share torch's random numbers) on a pipe of its own,
 so that one that is killed, whatever it was doing, takes no lock and no other worker with it. A
 worker sends `Row` after each epoch and `Ended` after the step; one that dies gives `Died`.
 """
@@ -56,7 +56,7 @@ class Objective(Protocol):
 
 
 class Workers(Protocol):
-    """Where steps run: processes here, a Prefect task runner in `flows/tune.py`."""
+    """Where steps run: `Processes` or `InProcess` here, a Prefect task runner in `flows/tune.py`."""
 
     @property
     def free(self) -> int: ...
@@ -176,6 +176,35 @@ class Processes:
             process.start()
         theirs.close()  # so that the worker's death closes the pipe
         return process, ours
+
+
+class InProcess:
+    """Runs steps in this process, one after another."""
+
+    free = 1
+
+    def __init__(self, objective: Objective):
+        self.objective = objective
+        self._step: tuple[Step, Mapping[str, Any]] | None = None
+
+    def submit(self, step: Step, config: Mapping[str, Any]) -> None:
+        """Take a step; it runs when its events are asked for."""
+        self._step, self.free = (step, config), 0
+
+    def events(self, timeout: float) -> list[Event]:
+        """Run the step to its end: a row per epoch, then its end."""
+        if self._step is None:
+            return []
+        step, config = self._step
+        rows: list[Event] = []
+        outcome = self.objective.run(
+            step.config_id, config, step.start, step.stop, lambda row: rows.append(Row(step, row))
+        )
+        self._step, self.free = None, 1
+        return [*rows, Ended(step, outcome)]
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foretune.searchers.base import Searcher
-from foretune.study.study import Step, Study
+from foretune.study.study import Study, Suggestion
 
 
 class Anchored(Searcher):
@@ -22,13 +22,13 @@ class Anchored(Searcher):
     def __init__(self, searcher: Searcher, first: Sequence[int]):
         self.searcher, self.first = searcher, list(first)
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The first anchor that can take a step, to its last epoch; else the searcher's
         suggestion.
         """
         for c in self.first:
             if study.available[c]:
-                return Step(
+                return Suggestion(
                     c,
                     int(study.epoch[c]),
                     study.max_epoch,

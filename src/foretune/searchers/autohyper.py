@@ -34,10 +34,10 @@ from typing import Any
 import numpy as np
 from ConfigSpace import ConfigurationSpace
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, at_least
 from foretune.searchers.base import Searcher
 from foretune.space.space import Config, Space, config_key
-from foretune.study.study import Step, Study
+from foretune.study.study import Study, Suggestion
 
 RESPONSE = "zero_share"  # the column of a learning curve that holds Z_t
 EPOCHS = 5  # T
@@ -251,12 +251,11 @@ class AutoHyper(Searcher):
         trials: int = Rules.trials,
         variant: str = Rules.variant,
     ):
-        if epochs < 1:
-            raise BadInput(f"epochs={epochs} must be at least 1")
+        at_least(1, epochs=epochs)
         self.rules = Rules(low=low, high=high, trials=trials, variant=variant)
         self.parameter, self.epochs, self.base, self.finish = parameter, epochs, base, finish
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The trial that the walk asks for, one at a time; then the chosen rate to the last epoch,
         then nothing.
         """
@@ -264,28 +263,27 @@ class AutoHyper(Searcher):
             return None
         decision = self.decision(study)
         if decision.rate is not None:
-            config_id = study.propose(self.config(study, decision.rate))
-            step = self._step(
-                study, config_id, min(self.epochs, study.max_epoch), {"why": decision.why}
+            suggestion = self._suggestion(
+                study,
+                self.config(study, decision.rate),
+                min(self.epochs, study.max_epoch),
+                {"why": decision.why},
             )
-            if step is None:
+            if suggestion is None:
                 raise BadInput(
                     f"the trial of rate {decision.rate:g} ended without a value of {RESPONSE}"
                 )
-            return step
+            return suggestion
         if not self.finish or decision.chosen is None:
             return None
         because = {"why": f"chosen rate: {decision.why}", "converged": decision.converged}
-        return self._step(
-            study, study.propose(self.config(study, decision.chosen)), study.max_epoch, because
-        )
+        chosen = self.config(study, decision.chosen)
+        return self._suggestion(study, chosen, study.max_epoch, because)
 
     def recommend(self, study: Study) -> int | None:
         """The trial of the chosen rate once it has been trained, else the incumbent."""
         if study.open_space and (chosen := self.decision(study).chosen) is not None:
-            config_id = {config_key(c): i for i, c in enumerate(study.configs)}.get(
-                config_key(self.config(study, chosen))
-            )
+            config_id = study.id_of(self.config(study, chosen))
             if config_id is not None and study.epoch[config_id] and not study.failed[config_id]:
                 return config_id
         return super().recommend(study)
@@ -348,10 +346,15 @@ class AutoHyper(Searcher):
             )
 
     @staticmethod
-    def _step(study: Study, config_id: int, stop: int, because: dict[str, Any]) -> Step | None:
-        if not study.available[config_id] or study.epoch[config_id] >= stop:
+    def _suggestion(
+        study: Study, config: Config, stop: int, because: dict[str, Any]
+    ) -> Suggestion | None:
+        known = study.id_of(config)
+        if known is None:
+            return Suggestion(config, 0, stop, because)
+        if not study.available[known] or study.epoch[known] >= stop:
             return None
-        return Step(config_id, int(study.epoch[config_id]), stop, because)
+        return Suggestion(known, int(study.epoch[known]), stop, because)
 
 
 def mean_response(rows: Sequence[Mapping[str, Any]], epochs: int, metric: str) -> float | None:

@@ -15,6 +15,7 @@ is applied, so a killed study is read back to the very epoch that was told last.
 dropped.
 """
 
+import copy
 import json
 import math
 import time
@@ -30,9 +31,12 @@ from foretune.errors import BadInput, BadSuggestion
 from foretune.files import write_json
 from foretune.space.space import Config, Space, config_key, plain
 from foretune.study.journal import append, finite, read_journal
-from foretune.study.plan import Plan, Step
+from foretune.study.notes import as_json
+from foretune.study.plan import Plan, Step, Suggestion
 
-__all__ = ["Plan", "Step", "Study"]
+__all__ = ["Plan", "Step", "Study", "Suggestion"]
+
+CLOCK = 10.0  # seconds of a run that a kill may take from the wall-clock's record
 
 if TYPE_CHECKING:
     from foretune.history.meta_dataset import MetaDataset
@@ -41,8 +45,8 @@ if TYPE_CHECKING:
 class Suggests(Protocol):
     """What `Study.ask` needs of a searcher (`foretune.searchers.base.Searcher`)."""
 
-    def suggest(self, study: "Study", rng: np.random.Generator) -> Step | None:
-        """The next step, or None if nothing can be done until a pending step ends."""
+    def suggest(self, study: "Study", rng: np.random.Generator) -> Suggestion | Step | None:
+        """What to do next, or None if nothing can be done until a pending step ends."""
 
 
 class Study:
@@ -77,7 +81,8 @@ class Study:
         self.past_ids = np.empty(0, dtype=int)
         self.asked = 0
         self.spent = 0
-        self.elapsed = 0.0
+        self.elapsed = 0.0  # seconds that the study has run, over all its runs
+        self._kept_elapsed = 0.0
         self.started: list[int] = []
         self.order: list[tuple[int, int]] = []
         # every step asked for, with its reason and the seconds the decision took
@@ -174,45 +179,56 @@ class Study:
         """The next step, or None if there is nothing to do now (wait for a pending step, or the
         study is done).
 
-        The step is cut to the remaining budget. Raises `BadSuggestion` if the searcher suggests
-        what cannot be taken.
+        New configurations that the suggestion names become part of the study. The step is cut to
+        the remaining budget. Raises `BadSuggestion` if the searcher suggests what cannot be taken.
         """
         if self.done or self.remaining <= 0:
             return None
         began = time.perf_counter()
-        step = searcher.suggest(self, self.rng())
+        suggested = searcher.suggest(self, self.rng())
         seconds = time.perf_counter() - began
-        if step is None:
+        if suggested is None:
             return None
-        self._check(step)
-        start = int(step.start)
-        step = Step(
-            int(step.config_id), start, min(int(step.stop), start + self.remaining), step.because
-        )
+        if isinstance(suggested, Step):
+            suggested = Suggestion(
+                suggested.config_id, suggested.start, suggested.stop, suggested.because
+            )
+        new, config_id = self._resolve(suggested)
+        self._check(config_id, suggested.start, suggested.stop)
+        start = int(suggested.start)
+        stop = min(int(suggested.stop), start + self.remaining)
+        step = Step(config_id, start, stop, suggested.because)
+        because = dict(step.because)
         self._record(
-            {
-                "event": "ask",
-                **asdict(step),
-                "because": dict(step.because),
-                "seconds": round(seconds, 6),
-            }
+            *({"event": "config", "config": config} for config in new),
+            {"event": "ask", **asdict(step), "because": because, "seconds": round(seconds, 6)},
         )
         return step
+
+    def id_of(self, config: Config) -> int | None:
+        """The id of the configuration that equals `config`, None if the study knows none."""
+        return self._row_of.get(config_key(config))
+
+    def with_configs(self, configs: Sequence[Config]) -> "Study":
+        """This study as it would be with `configs` in its pool: a view for a searcher to reckon
+        with, which is never told anything and leaves the study and its journal alone; the study
+        itself where it knows them all. Raises as `propose` does.
+        """
+        new = self._unknown(configs)
+        if not new:
+            return self
+        view = copy.copy(self)
+        view.folder = None
+        view.configs, view._row_of = list(self.configs), dict(self._row_of)
+        view._add(new)
+        return view
 
     def propose(self, config: Config) -> int:
         """Add a configuration to an open study; returns its id (that of an equal one, if known).
         Raises `BadInput`.
         """
-        key = config_key(config)
-        if key not in self._row_of:
-            if not self.open_space:
-                raise BadSuggestion(
-                    f"{config} is not in the pool of this study, which is not open to new "
-                    "configurations"
-                )
-            self.space.check(config)
-            self._record({"event": "config", "config": config})
-        return self._row_of[key]
+        self._record(*({"event": "config", "config": new} for new in self._unknown([config])))
+        return self._row_of[config_key(config)]
 
     def tell(
         self, step: Step, values: Sequence[float | Mapping[str, Any]], elapsed: float | None = None
@@ -281,9 +297,23 @@ class Study:
         if self.pending[step.config_id]:
             self._record({"event": "release", "config_id": step.config_id})
 
+    def clock(self, seconds: float) -> None:
+        """Say for how long the study has run, over all its runs. The journal keeps it with every
+        told epoch, each `CLOCK` seconds, and when the wall-clock budget is used up.
+        """
+        limit = self.plan.seconds
+        used_up = limit is not None and seconds >= limit > self._kept_elapsed
+        if used_up or seconds - self._kept_elapsed >= CLOCK:
+            self._record({"event": "clock", "elapsed": seconds})
+        self.elapsed = max(self.elapsed, seconds)
+
     def note(self, **facts: Any) -> None:
-        """Keep facts with the study (`plan.notes`), such as the test accuracy at its end."""
-        self._record({"event": "note", "facts": facts})
+        """Keep facts with the study (`plan.notes`), such as the test accuracy at its end. Raises
+        `BadInput` for one of another shape than `Notes` has it.
+        """
+        values = {name: as_json(value) for name, value in facts.items()}
+        self.plan.notes.noting(values)  # refused before it is written
+        self._record({"event": "note", "facts": values})
 
     def raise_budget(self, budget: int, seconds: float | None = None) -> None:
         """Change the budget of a study that is continued. Raises `BadInput` as `Plan` does."""
@@ -321,25 +351,62 @@ class Study:
 
     # -- inside
     # ------------------------------------------------------------------------------------------------------------------
-    def _check(self, step: Step) -> None:
-        i = step.config_id
-        if not 0 <= i < len(self.configs):
-            raise BadSuggestion(f"configuration {i} is unknown: the study has {len(self.configs)}")
-        if not self.available[i]:
+    def _unknown(self, configs: Sequence[Config]) -> list[Config]:
+        """Those of `configs` that are new to the study, each once. Raises `BadSuggestion` where it
+        takes none, `BadInput` where one is not of its space.
+        """
+        new: dict[str, Config] = {}
+        for config in configs:
+            key = config_key(config)
+            if key in self._row_of or key in new:
+                continue
+            if not self.open_space:
+                raise BadSuggestion(
+                    f"{config} is not in the pool of this study, which is not open to new "
+                    "configurations"
+                )
+            self.space.check(config)
+            new[key] = config
+        return list(new.values())
+
+    def _resolve(self, suggested: Suggestion) -> tuple[list[Config], int]:
+        """The configurations that a suggestion adds to the study, and the id of the one that it
+        names; ids of new ones count on from the last. Raises `BadSuggestion` for an unknown id.
+        """
+        if isinstance(suggested.config, Mapping):
+            new = self._unknown([*suggested.adopt, suggested.config])
+            known = self.id_of(suggested.config)
+            if known is not None:
+                return new, known
+            keys = [config_key(config) for config in new]
+            return new, len(self.configs) + keys.index(config_key(suggested.config))
+        config_id = int(suggested.config)
+        if not 0 <= config_id < len(self.configs):
+            raise BadSuggestion(
+                f"configuration {config_id} is unknown: the study has {len(self.configs)}"
+            )
+        return self._unknown(suggested.adopt), config_id
+
+    def _check(self, config_id: int, start: int, stop: int) -> None:
+        """Raise `BadSuggestion` if this configuration, or a new one, cannot take this step."""
+        is_new = config_id >= len(self.configs)
+        if not is_new and not self.available[config_id]:
             state = (
                 "has failed"
-                if self.failed[i]
+                if self.failed[config_id]
                 else "is being trained"
-                if self.pending[i]
+                if self.pending[config_id]
                 else "is fully trained"
             )
             raise BadSuggestion(
-                f"configuration {i} {state} and cannot take the suggested step to epoch {step.stop}"
+                f"configuration {config_id} {state} and cannot take the suggested step to epoch "
+                f"{stop}"
             )
-        if step.start != self.epoch[i] or not step.start < step.stop <= self.max_epoch:
+        reached = 0 if is_new else int(self.epoch[config_id])
+        if start != reached or not start < stop <= self.max_epoch:
             raise BadSuggestion(
-                f"configuration {i} is at epoch {self.epoch[i]} of {self.max_epoch}; "
-                f"suggested was {step.start} to {step.stop}"
+                f"configuration {config_id} is at epoch {reached} of {self.max_epoch}; "
+                f"suggested was {start} to {stop}"
             )
 
     def _known(self, config_id: int) -> int:
@@ -383,7 +450,9 @@ class Study:
                 self.steps.append(event)
             case "epoch":
                 self._apply_epoch(i, event["row"])
-                self.elapsed = max(self.elapsed, event.get("elapsed") or 0.0)
+                self._apply_clock(event.get("elapsed") or 0.0)
+            case "clock":
+                self._apply_clock(event["elapsed"])
             case "fail":
                 if i not in self.rows:
                     self.started.append(i)
@@ -402,7 +471,10 @@ class Study:
             case "budget":
                 self.plan = replace(self.plan, budget=event["budget"], seconds=event["seconds"])
             case "note":
-                self.plan = replace(self.plan, notes={**self.plan.notes, **event["facts"]})
+                self.plan = replace(self.plan, notes=self.plan.notes.noting(event["facts"]))
+
+    def _apply_clock(self, seconds: float) -> None:
+        self.elapsed = self._kept_elapsed = max(self.elapsed, seconds)
 
     def _apply_epoch(self, i: int, row: dict[str, Any]) -> None:
         value = (
@@ -427,7 +499,7 @@ class Study:
             self.pending[i] = 0
 
     def _open_journal(self, folder: Path) -> None:
-        header = {**asdict(self.plan), "configs": self.configs}
+        header = {**self.plan.to_json(), "configs": self.configs}
         path, journal = folder / "study.json", folder / "journal.jsonl"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
@@ -436,7 +508,7 @@ class Study:
             return
         stored, wanted = json.loads(path.read_text()), self.plan
         refuse_another(folder, stored, json.loads(json.dumps(header, default=plain)))
-        self.plan = Plan(**{k: v for k, v in stored.items() if k != "configs"})
+        self.plan = Plan.from_json({k: v for k, v in stored.items() if k != "configs"})
         for k, event in enumerate(read_journal(journal)):
             try:
                 self._apply(event)
@@ -457,7 +529,7 @@ class Study:
         try:
             header = json.loads((folder / "study.json").read_text())
             configs = header.pop("configs")
-            plan = Plan(**header)
+            plan = Plan.from_json(header)
             for event in read_journal(folder / "journal.jsonl"):
                 if event["event"] == "budget":
                     plan = replace(plan, budget=event["budget"], seconds=event["seconds"])

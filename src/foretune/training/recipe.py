@@ -1,4 +1,4 @@
-"""What a configuration asks the trainer to do, and the settings that all trials of a study share.
+"""What a configuration asks the trainer to do.
 
 `recipe` reads the names of the transfer space and of the HyperRec space
 (`foretune.space.catalogue`). A space with the transfer space's names may also hold options of its
@@ -15,37 +15,11 @@ from typing import Any
 from foretune.errors import BadInput
 from foretune.space.catalogue import MODELS, PREFIX
 from foretune.space.space import Config
+from foretune.training.settings import Settings
 
-
-@dataclass(frozen=True)
-class Settings:
-    """What all trials of a study share. Times and accuracies behind the defaults:
-    docs/guide/networks.md.
-    """
-
-    network: str = "mobilenet_v2"
-    image_size: int = 48  # pixels of the side that the network sees
-    pretrained: bool = True  # start from ImageNet weights
-    batch_size: int = 32  # unless the configuration has its own
-    train_limit: int = 400  # images of the train part used, stratified; 0 = all
-    valid_limit: int = 300  # images of the valid part used, stratified; 0 = all
-    max_epoch: int = 10  # full fidelity; schedules that end, end here
-    device: str = "auto"  # auto, cpu, cuda, cuda:1
-    threads: int = 1  # CPU threads of a trial; same seed, same result holds for one value of it
-
-    def __post_init__(self) -> None:
-        for name, least in [
-            ("image_size", 16),
-            ("batch_size", 2),
-            ("max_epoch", 1),
-            ("threads", 1),
-            ("train_limit", 0),
-            ("valid_limit", 0),
-        ]:
-            if getattr(self, name) < least:
-                raise BadInput(
-                    f"setting {name} must be {least} or more, but got {getattr(self, name)}"
-                )
+# Raised when the trainer's numbers change for the same task, configuration, settings and seed:
+# curves of two versions are never mixed (`foretune.running.collection`).
+TRAINING_VERSION = 1
 
 
 @dataclass(frozen=True)

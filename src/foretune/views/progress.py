@@ -9,29 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from foretune.study.study import Study
-
-
-def duration(seconds: float) -> str:
-    """Seconds as people say them: 45 s, 3 min 20 s, 2 h 05 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    return (
-        f"{minutes} min {rest:02d} s"
-        if minutes < 60
-        else f"{minutes // 60} h {minutes % 60:02d} min"
-    )
-
-
-def number(value: Any) -> str:
-    """A hyperparameter's value, short."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-
-def describe(config: dict[str, Any]) -> str:
-    """A configuration on one line."""
-    return ", ".join(f"{k} {number(v)}" for k, v in config.items())
+from foretune.views.summary import duration
 
 
 class Progress:

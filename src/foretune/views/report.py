@@ -39,6 +39,7 @@ from foretune.views.importance import Importance, importance
 from foretune.views.summary import (
     best_value,
     describe,
+    duration,
     incumbent_trace,
     is_share,
     number,
@@ -127,7 +128,7 @@ def tiles(
             "" if found is None else f"configuration {found[0]}, epoch {found[1]}",
         )
     ]
-    test = extras.get("test_accuracy", study.plan.notes.get("test_accuracy"))
+    test = extras.get("test_accuracy", study.plan.notes.test_accuracy)
     if test is not None:
         out.append(
             ("test accuracy", score("accuracy", test), "of that configuration, measured once")
@@ -140,7 +141,7 @@ def tiles(
             remark += (
                 f"; this study is {gap(metric, abs(lead))} {'better' if lead >= 0 else 'worse'}"
             )
-        other_test = other.plan.notes.get("test_accuracy")
+        other_test = other.plan.notes.test_accuracy
         out.append(
             (
                 name,
@@ -367,13 +368,6 @@ def plain_cost(study: Study) -> dict[str, Any]:
     }
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people: 45 s, 12 min, 3.4 h."""
-    if seconds < 90:
-        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def bars(shares: Mapping[str, float]) -> list[tuple[str, float, str]]:
     """(name, width in per cent of the widest, text) of shares."""
     most = max(shares.values(), default=0.0) or 1.0
@@ -431,7 +425,7 @@ def _facts(study: Study, extra: Mapping[str, Any]) -> list[tuple[str, str]]:
             f"{1000 * float(np.median(decisions)):.3g} ms in the middle, "
             f"{1000 * max(decisions):.3g} ms at most"
         )
-    facts |= {k: number(v) for k, v in (plan.notes.get("settings") or {}).items()}
+    facts |= {k: number(v) for k, v in plan.notes.settings.items()}
     return [(k, number(v)) for k, v in {**facts, **extra}.items()]
 
 

@@ -87,7 +87,7 @@ class Views:
         plan = study.plan
         facts = {
             BUDGET: float(plan.budget),
-            **{name(k): float(v) for k, v in plan.notes.items() if finite(v)},
+            **{name(k): float(v) for k, v in plan.notes.to_json().items() if finite(v)},
         }
         return StudyView(
             self.uid, plan, study.space.names, study_view(study, self.uid, stopped), trials, facts
@@ -113,7 +113,7 @@ def study_view(study: Study, uid: str, stopped: bool) -> RunView:
         "configurations": "open" if plan.open else len(study.configs),
         "past_tasks": len(past.tasks) if past is not None else 0,
     }
-    params |= {f"settings.{k}": v for k, v in (plan.notes.get("settings") or {}).items()}
+    params |= {f"settings.{k}": v for k, v in plan.notes.settings.items()}
     tags = {
         "foretune.study.study": uid,
         "mlflow.source.name": "foretune",
@@ -141,7 +141,7 @@ def title(study: Study) -> str:
     """The study's name and method; a comparison that lies in a study's folder is named after that
     one.
     """
-    method, kind = study.plan.method, study.plan.notes.get("baseline")
+    method, kind = study.plan.method, study.plan.notes.baseline
     if study.folder is None:
         return f"{study.plan.task} · {method}"
     if kind:

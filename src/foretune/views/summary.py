@@ -141,6 +141,24 @@ def score(metric: str, value: float | None) -> str:
     return f"{100 * value:.2f} %" if is_share(metric, value) else number(value)
 
 
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 0.5 s, 45 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def spelled(config: Mapping[str, Any]) -> str:
+    """A configuration on one line, all names in full."""
+    return ", ".join(f"{name} {number(value)}" for name, value in config.items())
+
+
 def describe(config: Mapping[str, Any], most: int = 70) -> str:
     """A configuration in one short line: numbers with their short name, choices by their value
     alone; cut at `most` characters.

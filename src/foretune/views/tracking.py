@@ -40,8 +40,7 @@ from foretune.views.run_views import EPOCHS, SPENT, Point, RunView, StudyView, V
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-DEFAULT_URI = "sqlite:///mlflow.db"
-ARTIFACTS = Path("mlartifacts")  # for a database; a server has a place of its own
+DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # beside each other; a server has its own place
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 MOST_METRICS, MOST_TEXTS = 1000, 100  # MLflow's limits of a batch; parameters and tags count apart
 FIRST_WAIT, LONGEST_WAIT = 5.0, 60.0  # seconds between tries while MLflow does not answer
@@ -59,9 +58,19 @@ class Known:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
+def default_uri(data: Path) -> str:
+    """Where studies are logged unless another place is named."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{data / DATABASE}"
+
+
+def _file(uri: str) -> Path:
+    """The file of an SQLite address."""
+    return Path(uri.partition(":///")[2])
+
+
 class Tracker:
     """Logs studies to MLflow at `uri` (default: the environment's MLFLOW_TRACKING_URI, else SQLite
-    in the current folder).
+    in the folder `data`). Artifacts of an SQLite database lie beside it.
 
     One process writes a study. No error of MLflow's leaves this class: it is told once through
     `warn` and tried again later. Raises `BadInput` for an address of a kind that MLflow cannot
@@ -71,16 +80,17 @@ class Tracker:
     def __init__(
         self,
         uri: str | None = None,
+        data: Path | str = "data",
         *,
         prefix: str = "foretune",
         warn: Callable[[str], None] | None = None,
         every: float = 2.0,
     ):
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+        self.uri = uri or default_uri(Path(data))
         if self.uri.partition(":")[0].partition("+")[0] not in SCHEMES:
             raise BadInput(
                 f"tracking address {self.uri!r} must be a database or a server, such as "
-                f"{DEFAULT_URI} or http://host:5000"
+                f"sqlite:///data/{DATABASE} or http://host:5000"
             )
         self.prefix, self.every = prefix, every
         self._warn = warn or (lambda line: warnings.warn(line, stacklevel=4))
@@ -326,7 +336,7 @@ class Tracker:
                     logging.CRITICAL
                 )  # errors that are told here in one line
                 if self.uri.startswith("sqlite:///"):
-                    path = Path(self.uri.removeprefix("sqlite:///"))
+                    path = _file(self.uri)
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with closing(sqlite3.connect(path)) as database:
                         database.execute(
@@ -358,7 +368,9 @@ class Tracker:
             found = client.get_experiment_by_name(name)
             if found is None:
                 place = (
-                    (ARTIFACTS / re.sub(r"[^\w.-]+", "_", name)).absolute().as_uri()
+                    (_file(self.uri).parent / ARTIFACTS / re.sub(r"[^\w.-]+", "_", name))
+                    .absolute()
+                    .as_uri()
                     if self.uri.startswith("sqlite")
                     else None
                 )

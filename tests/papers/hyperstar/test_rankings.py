@@ -16,7 +16,18 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan
 from foretune.recommenders.described import probes
 from foretune.tasks.task import Task
-from papers.hyperstar.rankings import Fold, Table, fill, folds, judged, main, order_of, write
+from papers.hyperstar import rankings
+from papers.hyperstar.rankings import (
+    Fold,
+    Table,
+    fill,
+    folds,
+    judged,
+    main,
+    order_of,
+    take_up,
+    write,
+)
 
 Make = Callable[..., MetaDataset]
 CHEAP = ("random", "task-agnostic", "nearest-metadata", "tr-automl")
@@ -116,6 +127,48 @@ def test_a_run_cut_short_goes_on_and_gives_the_same(table: Make, tmp_path: Path)
     for name, by_task in whole.collect().items():
         for task, scores in by_task.items():
             assert np.array_equal(scores, cut.collect()[name][task])
+
+
+def test_a_fresh_clone_goes_on_from_the_tables(
+    table: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the cache, scores that are still valid are taken from the tables; those that other
+    code made are not, unless the folds that are made again are equal.
+    """
+    quiet = {"say": lambda line: None}
+    reports = tmp_path / "reports"
+    fill(first := made(table, tmp_path / "a"), **quiet)
+    write(first, reports)
+    again = made(table, tmp_path / "b")
+    assert take_up(again, reports) == {}
+    parts = [again.part(name, fold) for name in CHEAP for fold in again.folds]
+    assert all(path.is_file() for path in parts)
+    before = {path: path.read_bytes() for path in sorted(reports.rglob("*")) if path.is_file()}
+    write(again, reports)
+    assert {path: path.read_bytes() for path in before} == before
+
+    own = rankings.digest_of
+    monkeypatch.setattr(
+        rankings,
+        "digest_of",
+        lambda *m, names, **k: own(*m, names=names, **k) + "x" * ("random" in names),
+    )
+    take_up(other := made(table, tmp_path / "c"), reports)
+    assert not any(other.part("random", fold).is_file() for fold in other.folds)
+    assert all(other.part("tr-automl", fold).is_file() for fold in other.folds)
+    said = take_up(other, reports, compare=2, **quiet)
+    assert said == {"random": "2 of 4 folds, equal"}
+    assert all(other.part("random", fold).is_file() for fold in other.folds)
+    write(other, reports, said)
+    assert take_up(made(table, tmp_path / "d"), reports) == said  # and it stays noted
+
+    scores = pd.read_parquet(reports / "rankings.parquet")
+    scores.loc[scores["recommender"] == "random", "score"] += 1
+    scores.to_parquet(reports / "rankings.parquet")
+    monkeypatch.setattr(rankings, "digest_of", lambda *m, names, **k: f"newer {names}")
+    said = take_up(last := made(table, tmp_path / "e"), reports, compare=1, **quiet)
+    assert "random" not in said and set(said) == set(CHEAP) - {"random"}
+    assert not all(last.part("random", fold).is_file() for fold in last.folds)
 
 
 def test_trials_differ_where_there_is_chance_and_only_there(table: Make, tmp_path: Path) -> None:

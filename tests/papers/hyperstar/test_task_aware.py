@@ -1,6 +1,7 @@
 """The comparison of task-aware Hyperband, on five tasks of formulas."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +114,38 @@ def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, ran
     assert at["task-aware Hyperband", 20] > at["Hyperband", 20]
 
 
+def test_tables_stand_without_their_runs_until_the_code_is_another(
+    grid, rankings, tmp_path, monkeypatch
+):
+    """In a fresh clone no runs are kept: tables stand by their note, and those that other code made
+    do if the pairs that are made again are equal.
+    """
+    given = (grid, rankings, PLAN, tmp_path)
+    summary = evaluate(*given, say=lambda text: None)
+    shutil.rmtree(tmp_path / "runs")
+    ran, real = [], task_aware.run
+    monkeypatch.setattr(task_aware, "run", lambda *a: ran.append(a[3].name) or real(*a))
+    said: list[str] = []
+    assert evaluate(*given, say=said.append).equals(summary) and not ran
+    own = task_aware.digest_of
+    monkeypatch.setattr(
+        task_aware,
+        "digest_of",
+        lambda *m, names, **k: own(*m, names=names, **k) + "x" * ("bohb" in names),
+    )
+    assert evaluate(*given, say=said.append, compare=2).equals(summary)
+    assert set(ran) == {"bohb"}
+    assert [line for line in said if "equal" in line] == [
+        f"BOHB: 2 of {2 * len(grid.tasks)} pairs of task and eta, equal"
+    ]
+    monkeypatch.setattr(task_aware, "digest_of", lambda *m, names, **k: f"newer {names}")
+    table = pd.read_csv(tmp_path / "task_aware_tasks.csv")
+    table["regret"] += 0.5
+    table.to_csv(tmp_path / "task_aware_tasks.csv", index=False)
+    assert evaluate(*given, say=said.append, compare=1).equals(summary)  # all made again
+    assert any(line.startswith("BOHB: differs") for line in said)
+
+
 def test_a_run_counts_every_epoch_and_starts_from_nothing(grid):
     table = run(grid, "t0", ["t2"], searcher("random"), 18, 0, {})
     best = grid.best(["t0"])[0]
@@ -145,14 +178,14 @@ def test_rankings_are_read_by_stored_id_and_repetitions_take_trials_in_turn(grid
     mine = rankings.table.query("recommender == 'hyperstar' and task == 't3' and trial == 0")
     top = mine.loc[mine["score"].idxmax(), "config_id"]
     assert (
-        grid.config_ids[notes["order"][0]] == top
-        and notes["scores"][notes["order"][0]] == mine["score"].max()
+        grid.config_ids[notes.order[0]] == top
+        and notes.scores[notes.order[0]] == mine["score"].max()
     )
     assert rankings.notes("hyperstar", "t3", 2) == notes != rankings.notes("hyperstar", "t3", 1)
 
 
 def test_tr_automl_pays_for_its_trial_runs_first(rankings):
-    first = rankings.notes("tr-automl", "t2", 1)["order"]
+    first = rankings.notes("tr-automl", "t2", 1).order
     assert first[:10] == probes(40, 10, 6).tolist() and sorted(first) == list(range(40))
 
 

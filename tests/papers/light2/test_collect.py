@@ -2,14 +2,13 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
 from foretune.history.meta_dataset import MetaDataset
-from foretune.running.collection import COLUMNS, METRIC
+from foretune.running.collection import COLUMNS, Collection
 from foretune.running.collector import Job
 from papers.light2 import collect, subtasks
 from papers.light2.collect import main, trained_again
@@ -24,7 +23,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tupl
     """Collect on sub-tasks of digits with trials that take no time, stopped after some cells."""
     for module in (subtasks, collect):
         monkeypatch.setattr(module, "SOURCES", ("digits",))
-    monkeypatch.setattr(collect, "trainer_probe", lambda: [0.7, 0.6])
+    monkeypatch.setattr(collect, "check", lambda *args, **kwargs: "")
 
     def go(most: int) -> tuple[int, Cells]:
         done: Cells = Counter()
@@ -73,7 +72,6 @@ def test_it_goes_on_where_it_was_stopped(
     meta = MetaDataset.load(tmp_path / "gate")
     ends = [epochs_of(meta.about["factors"][f"digits_{n}"]["images"]) for n in IMAGES]
     assert list(meta.about["epochs"].values()) == ends and meta.max_epoch == max(ends)
-    assert meta.table[METRIC].unique().tolist() == [pytest.approx(0.33333)]  # rounded
     table = Table.of(meta)
     assert table.values.shape == (4, 24) and (~(table.again != table.again)).sum() == 10
     lines = (tmp_path / "gate" / "factors.csv").read_text().splitlines()
@@ -87,14 +85,18 @@ def test_another_trainer_or_other_images_are_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     run(3)
-    monkeypatch.setattr(collect, "trainer_probe", lambda: [0.7, 0.601])  # rounding
-    assert run(1)[0] == 130
-    monkeypatch.setattr(collect, "trainer_probe", lambda: [0.7, 0.9])
-    assert run(1)[0] == 2
-    assert "curves of two trainers cannot be mixed" in capsys.readouterr().err
-    monkeypatch.setattr(collect, "trainer_probe", lambda: [0.7, 0.6])
+    asked = []
+
+    def other(collection: Collection, files: Mapping[str, Path], say: Callable[..., None]) -> str:
+        asked.append((collection.finished(), list(files)))
+        return "another trainer"
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collect, "check", other)
+        assert run(1)[0] == 2
+    assert len(asked[0][0]) == 3 and asked[0][1] == [f"digits_{n}" for n in IMAGES]
+    assert "error: another trainer" in capsys.readouterr().err
     about = json.loads((tmp_path / "gate" / "about.json").read_text())
-    assert about["trainer"]["probe"] == [0.7, 0.6]
     about["hashes"] = dict.fromkeys(about["hashes"], "0" * 64)
     (tmp_path / "gate" / "about.json").write_text(json.dumps(about))
     assert run(1)[0] == 2
@@ -107,13 +109,3 @@ def test_a_tenth_of_the_cells_is_trained_again() -> None:
     assert len(cells) == len(set(cells)) == 58
     assert all(0 <= config < 24 for _, config in cells)
     assert chosen == trained_again([f"t{i}" for i in range(24)], 24)
-
-
-def test_the_probe_sees_what_the_trainer_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    small = {"network": "shufflenet_v2_x05", "pretrained": False, "image_size": 32}
-    monkeypatch.setattr(collect, "SETTINGS", replace(collect.SETTINGS, **small))
-    losses = collect.trainer_probe()
-    assert len(losses) == 6 and losses == collect.trainer_probe()
-    monkeypatch.setattr(collect, "AUGMENTATIONS", ("none",))
-    other = collect.trainer_probe()
-    assert max(abs(a - b) / a for a, b in zip(losses, other, strict=True)) > collect.PROBE_TOLERANCE

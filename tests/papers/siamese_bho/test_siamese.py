@@ -3,6 +3,7 @@ noise.
 """
 
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -79,6 +80,11 @@ def test_tasks_of_one_source_are_never_each_other_s_past(done):
     assert json.loads((folder / "runs" / "t0+t1.json").read_text())["tasks"] == ["t0", "t1"]
 
 
+def same(table, other):
+    """Equal in what is written: the file holds five digits."""
+    pd.testing.assert_frame_equal(table, other, check_dtype=False, atol=1e-6)
+
+
 def test_what_is_done_is_not_done_again_until_something_changes(done, grid, tasks, monkeypatch):
     folder, summary = done
     before = (folder / "siamese.csv").read_bytes()
@@ -88,11 +94,42 @@ def test_what_is_done_is_not_done_again_until_something_changes(done, grid, task
 
     monkeypatch.setattr(siamese, "run_source", refuse)
     again = evaluate(grid, tasks, PLAN, folder, say=lambda text: None, options=TINY)
-    assert again.equals(summary) and (folder / "siamese.csv").read_bytes() == before
+    same(again, summary)
+    assert (folder / "siamese.csv").read_bytes() == before
     with pytest.raises(AssertionError, match="ran again"):
         evaluate(grid, tasks, SiamesePlan(k=3, evaluations=6, repetitions=2), folder, options=TINY)
     with pytest.raises(AssertionError, match="ran again"):
         evaluate(grid, tasks, PLAN, folder, options={**TINY, "iterations": 3})
+
+
+def test_tables_stand_without_their_runs_until_the_code_is_another(
+    done, grid, tasks, tmp_path, monkeypatch
+):
+    """In a fresh clone no runs are kept: tables stand by their note, and those that other code made
+    do if the sources that are made again are equal, and only then.
+    """
+    shutil.copytree(done[0], tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("runs"))
+    ran, real = [], siamese.run_source
+    monkeypatch.setattr(siamese, "run_source", lambda *a: ran.append(a[2]) or real(*a))
+    given = (grid, tasks, PLAN, tmp_path)
+    said: list[str] = []
+    more = {"say": said.append, "options": TINY}
+    same(evaluate(*given, **more), done[1])
+    assert not ran
+    monkeypatch.setattr(siamese, "digest_of", lambda *modules, **named: "other code")
+    evaluate(*given, **more, compare=1)
+    assert len(ran) == 1 and any("1 of" in line and "equal" in line for line in said)
+    evaluate(*given, **more)
+    assert len(ran) == 1  # noted
+    monkeypatch.setattr(siamese, "digest_of", lambda *modules, **named: "newer code")
+    table = pd.read_csv(tmp_path / "siamese_tasks.csv")
+    table["normalized_regret"] += 0.5
+    table.to_csv(tmp_path / "siamese_tasks.csv", index=False)
+    evaluate(*given, **more, compare=1)
+    assert any("all sources are made again" in line for line in said)
+    assert pd.read_csv(tmp_path / "siamese_tasks.csv").equals(
+        pd.read_csv(done[0] / "siamese_tasks.csv")
+    )
 
 
 def test_when_time_is_up_it_says_what_is_left(grid, tasks, tmp_path):

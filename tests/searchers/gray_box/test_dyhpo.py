@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from laws import each, outcome, quick
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
@@ -186,3 +187,49 @@ def test_bad_options():
     for lr in (0.0, -0.01, float("nan")):
         with pytest.raises(BadInput, match=f"lr={lr:g} must be positive"):
             DyHPO(lr=lr)
+
+
+def troubles():
+    """Curves (1, n, epochs) that tell nothing, too little or mislead, by name."""
+    diverging = rising(8, 5)
+    diverging[:, ::2, 2:] = np.nan
+    sizes = rising(8, 5)
+    sizes[:, 3] *= -1e34
+    return {
+        "constant": np.full((1, 8, 5), 0.7),
+        "diverging": diverging,
+        "all NaN": np.full((1, 8, 5), np.nan),
+        "sizes": sizes,
+        "one": rising(1, 5),
+        "identical": rising(8, 5),
+    }
+
+
+@each("dyhpo", "dyhpo+")
+def test_under_trouble_the_model_goes_on_deciding(name, subtests, table):
+    """After the first configuration each step is the largest expected improvement, of finite
+    predictions; none falls back to chance.
+    """
+    for trouble, values in troubles().items():
+        with subtests.test(method=name, trouble=trouble):
+            meta = table(values)
+            if trouble == "identical":
+                alike = {number: dict(meta.configs[0]) for number in meta.config_ids}
+                meta = meta.build(meta.space, alike, meta.table, **meta.about)
+            study, objective = replay_study(meta, "t0", budget=25, method=name)
+            chosen = quick(name)
+            while step := study.ask(chosen):
+                if study.order:
+                    assert step.because["why"].startswith("largest expected improvement")
+                    utility, mean, deviation, _ = chosen.utility(study, chosen.surrogate(study))
+                    free = np.flatnonzero(study.available | (study.pending > 0))
+                    assert (
+                        np.isfinite(utility[free]).all()
+                        and np.isfinite(mean).all()
+                        and np.isfinite(deviation).all()
+                    )
+                done = outcome(objective, study, step)
+                study.tell(step, done.rows)
+                if done.failed:
+                    study.fail(step, int(study.epoch[step.config_id]) + 1, done.failed)
+            assert study.done

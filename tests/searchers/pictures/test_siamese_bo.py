@@ -142,6 +142,7 @@ def open_best(meta, chosen, seed, trainings=14):
     return study.incumbent[2]
 
 
+@pytest.mark.slow
 def test_in_an_open_space_it_samples_its_candidates_and_beats_random_search(meta):
     """`meta` has the learning rate, optimizer, momentum (conditional) and depth."""
     modelled = [
@@ -159,7 +160,7 @@ def test_a_study_read_back_keeps_its_neighbours(table, tmp_path):
     with_notes(kept, nearest={"t2": 0.9, "t6": 0.1})
     want = kept.ask(SiameseBO(k=2))
     again = Study.load(tmp_path, study.past)
-    assert again.plan.notes["recommended"]["nearest"] == {"t2": 0.9, "t6": 0.1}
+    assert again.plan.notes.recommended.nearest == {"t2": 0.9, "t6": 0.1}
     assert again.pending_steps() == [want]
 
 

@@ -22,6 +22,7 @@ def ends(meta, make, budget, tasks, seeds=(0,)):
     return out
 
 
+@pytest.mark.slow
 def test_beats_random_search_and_recommends_a_good_one():
     meta = synthetic_meta(seed=0)
     found = ends(meta, AT2, 12, meta.tasks[:3])

@@ -1,6 +1,7 @@
 """BOHAMIANN: a function of the history, learns the past, better than random search."""
 
 import numpy as np
+import pytest
 from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import Score, replay, replay_study
@@ -23,6 +24,7 @@ def test_the_chain_learns_the_past_and_predictions_are_a_function_of_the_history
     np.testing.assert_array_equal(mean, again)
 
 
+@pytest.mark.slow
 def test_beats_random_search_on_related_tasks():
     meta, found, chance = synthetic_meta(seed=0), [], []
     for task in meta.tasks[:2]:

@@ -18,6 +18,7 @@ from foretune.searchers.transfer.curve_transfer import (
     observations,
     until_deadline,
 )
+from foretune.shipped import LIGHT
 from foretune.study.study import Plan, Study
 
 
@@ -73,7 +74,7 @@ def test_what_no_past_task_knows_is_not_taken_for_the_best():
     """A past of low learning rates only: what it knows is tried first, where a conditional mean
     would make the untried high ones the best of all.
     """
-    meta = MetaDataset.load("data/meta/light")
+    meta = MetaDataset.load(LIGHT)
     low = {
         k: c
         for k, c in zip(meta.config_ids, meta.configs, strict=True)

@@ -4,11 +4,12 @@ trials.
 
 import numpy as np
 import pytest
+from laws import each, quick
 from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.gaussian.gp import max_trial
-from foretune.searchers.registry import METHODS, searcher
+from foretune.searchers.registry import METHODS
 from foretune.searchers.transfer.max_trial import MaxTrial, shares, sourced, support
 from foretune.study.study import Step
 
@@ -90,11 +91,11 @@ TRANSFER = [
 ]
 
 
-@pytest.mark.parametrize("name", TRANSFER)
+@each(*TRANSFER)
 def test_every_step_of_a_transfer_method_says_which_past_tasks_it_leans_on(name):
     meta = synthetic_meta(tasks=4, configs=12, epochs=4)
     study, objective = replay_study(meta, "t0", budget=20, method=name)
-    list(replay(study, objective, searcher(name), Score(meta, "t0")))
+    list(replay(study, objective, quick(name), Score(meta, "t0")))
     for step in study.steps:
         past = step["because"]["past"]
         assert past and set(past) <= {"t1", "t2", "t3"} and all(w >= 0 for w in past.values())

@@ -18,7 +18,8 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher, draw
-from foretune.study.study import Step, Study
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 
 def rungs(most_epochs: int, eta: float, first: int = 1) -> list[int]:
@@ -48,17 +49,17 @@ class ASHA(Searcher):
         rungs(max(first, 1), eta, first)  # refuse bad options before any study starts
         self.eta, self.first = eta, first
 
-    def sample(self, study: Study, rng: np.random.Generator) -> int | None:
+    def sample(self, study: Study, rng: np.random.Generator) -> Choice | None:
         """A configuration to start next; None when the pool is used up."""
         return draw(study, rng)
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """A step cut short first, then a promotion, then a new configuration."""
         levels = rungs(study.max_epoch, self.eta, min(self.first, study.max_epoch))
         free = study.available
         for k in np.flatnonzero(free & (study.epoch > 0)):
             if study.epoch[k] not in levels:  # cut short by a stop or an earlier budget
-                return Step(
+                return Suggestion(
                     int(k),
                     int(study.epoch[k]),
                     next(r for r in levels if r > study.epoch[k]),
@@ -66,11 +67,10 @@ class ASHA(Searcher):
                 )
         promoted = promotion(study, levels, self.eta)
         if promoted is not None:
-            c, level, why = promoted
-            return Step(c, int(study.epoch[c]), level, {"why": why})
+            return promoted
         fresh = self.sample(study, rng)
         if fresh is not None:
-            return Step(
+            return Suggestion(
                 fresh, 0, levels[0], {"why": f"new configuration at rung 0 ({levels[0]} epochs)"}
             )
         return next_rung(study, levels)
@@ -86,8 +86,8 @@ def score_at(study: Study, epochs: int) -> np.ndarray:
     return np.where((study.epoch >= epochs) & ~study.failed, seen, -np.inf)
 
 
-def promotion(study: Study, levels: list[int], eta: float) -> tuple[int, int, str] | None:
-    """(configuration, epochs, why) of the promotion that is due at the highest rung, or None."""
+def promotion(study: Study, levels: list[int], eta: float) -> Suggestion | None:
+    """The promotion that is due at the highest rung, or None."""
     free = study.available
     for below, above in zip(reversed(levels[:-1]), reversed(levels[1:]), strict=True):
         finished = np.flatnonzero(study.epoch >= below)
@@ -96,15 +96,18 @@ def promotion(study: Study, levels: list[int], eta: float) -> tuple[int, int, st
         for k in np.argsort(-score, kind="stable")[:top]:
             c = int(finished[k])
             if np.isfinite(score[k]) and free[c] and study.epoch[c] == below:
-                return c, above, f"among the best {top} of {len(finished)} at {below} epochs"
+                why = f"among the best {top} of {len(finished)} at {below} epochs"
+                return Suggestion(c, below, above, {"why": why})
     return None
 
 
-def next_rung(study: Study, levels: list[int]) -> Step | None:
+def next_rung(study: Study, levels: list[int]) -> Suggestion | None:
     """The paused trial with the best value, to its next rung; None if there is none."""
     paused = np.flatnonzero(study.available & (study.epoch > 0))
     if not len(paused):
         return None
     c = int(paused[np.argmax(study.best[paused])])
     stop = next(r for r in levels if r > study.epoch[c])
-    return Step(c, int(study.epoch[c]), stop, {"why": "the pool is used up: best paused trial"})
+    return Suggestion(
+        c, int(study.epoch[c]), stop, {"why": "the pool is used up: best paused trial"}
+    )

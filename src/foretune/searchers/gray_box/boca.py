@@ -15,10 +15,11 @@ its own are asked for, and only what they add is paid.
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import positive
 from foretune.searchers.gray_box.curve_gp import Prior
-from foretune.searchers.gray_box.freeze_thaw import Curves, FreezeThaw, Standard
-from foretune.study.study import Step, Study
+from foretune.searchers.gray_box.freeze_thaw import Curves, FreezeThaw, Outlook, Standard
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 
 class ProductPrior(Prior):
@@ -43,14 +44,11 @@ class BOCA(FreezeThaw):
 
     def __init__(self, ell: float = 0.5, first: int = 3, candidates: int = 1000):
         super().__init__(first=first, candidates=candidates)
-        if not ell > 0:
-            raise BadInput(f"ell={ell:g} must be positive: beta grows with its logarithm")
+        positive(ell=ell)  # beta grows with its logarithm
         self.ell = ell
         self.prior = ProductPrior(length_explained=0.5, amplitudes=(0.25, 0.9, 0.4, 0.15))
 
-    def index(
-        self, study: Study, model: Curves
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Standard]:
+    def index(self, study: Study, model: Curves) -> Outlook:
         """The upper confidence bound at the last epoch, and the level that the fidelity rule asks
         for.
         """
@@ -74,13 +72,15 @@ class BOCA(FreezeThaw):
         level = np.where(
             (useful & above).any(axis=1), (useful & above).argmax(axis=1), len(model.grid) - 1
         )
-        return index, level, mean, deviation, standard
+        return Outlook(index, level, mean, deviation, standard)
 
-    def step(self, study: Study, model: Curves, config_id: int, why: str, level: int = 0) -> Step:
+    def step(
+        self, study: Study, model: Curves, choice: Choice, why: str, level: int = 0
+    ) -> Suggestion:
         """To the epoch that the fidelity rule asks for."""
-        start = int(study.epoch[config_id])
+        start = int(study.epoch[choice]) if isinstance(choice, int) else 0
         stop = max(
             int(model.grid[level]),
             int(model.grid[np.searchsorted(model.grid, start, side="right")]),
         )
-        return Step(config_id, start, stop, {"why": why})
+        return Suggestion(choice, start, stop, {"why": why})

@@ -21,11 +21,12 @@ no points are drawn from l: the candidates are neighbours of the good configurat
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import at_least, positive, within
 from foretune.searchers.base import best_startable, draw
 from foretune.searchers.gray_box.asha import score_at
 from foretune.searchers.gray_box.hyperband import Hyperband, brackets
 from foretune.space.space import choices
+from foretune.study.plan import Choice
 from foretune.study.study import Study
 
 LEAST_BANDWIDTH = 1e-3
@@ -80,16 +81,12 @@ class BOHB(Hyperband):
         widen: float = 3.0,
     ):
         super().__init__(eta=eta)
-        for name, share in (("rho", rho), ("q", q)):
-            if not 0 <= share <= 1:
-                raise BadInput(f"{name}={share:g} must be from 0 to 1")
-        if samples < 1:
-            raise BadInput(f"samples={samples} must be at least 1")
-        if not widen > 0:
-            raise BadInput(f"widen={widen:g} must be positive (1: bandwidths as estimated)")
+        within(0, 1, rho=rho, q=q)
+        at_least(1, samples=samples)
+        positive(widen=widen)
         self.rho, self.q, self.samples, self.widen = rho, q, samples, widen
 
-    def sample(self, study: Study, rng: np.random.Generator) -> int | None:
+    def sample(self, study: Study, rng: np.random.Generator) -> Choice | None:
         """A configuration by the ratio of densities, else a random one."""
         split = None if rng.random() < self.rho else self.split(study)
         if split is None:

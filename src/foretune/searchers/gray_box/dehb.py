@@ -30,12 +30,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from foretune.errors import BadInput
-from foretune.searchers.base import Searcher, draw
+from foretune.errors import positive, within
+from foretune.searchers.base import Searcher, draw, startable
 from foretune.searchers.gray_box.asha import score_at
 from foretune.searchers.gray_box.hyperband import best_paused, brackets
 from foretune.space.space import Config, Space, from_unit, unit
-from foretune.study.study import Step, Study
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 
 @dataclass(frozen=True)
@@ -71,11 +72,11 @@ class DEHB(Searcher):
 
     def __init__(self, eta: float = 3.0, F: float = 0.5, crossover: float = 0.5):
         brackets(1, eta)
-        if not F > 0 or not 0 <= crossover <= 1:
-            raise BadInput(f"F={F:g} must be positive and crossover={crossover:g} from 0 to 1")
+        positive(F=F)
+        within(0, 1, crossover=crossover)
         self.eta, self.mutation, self.crossover = eta, F, crossover
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The next slot of the schedule: a promotion in the first bracket, else an evolved
         configuration.
         """
@@ -86,7 +87,7 @@ class DEHB(Searcher):
         if slot.bracket == 0 and slot.rung:
             promoted = self.promoted(study, slot)
             if promoted is not None:
-                return Step(
+                return Suggestion(
                     promoted,
                     int(study.epoch[promoted]),
                     slot.budget,
@@ -96,13 +97,12 @@ class DEHB(Searcher):
         chosen = self.evolve(study, rng, slot) if evolves else draw(study, rng)
         if chosen is None:
             return best_paused(study, "the pool is used up: best paused trial")
-        start = int(study.epoch[chosen])
         why = (
             f"evolved for {slot.budget} epochs"
             if evolves
             else "random configuration of the first bracket"
         )
-        return Step(chosen, start, max(slot.budget, start + 1), {"why": why})
+        return Suggestion(chosen, 0, slot.budget, {"why": why})
 
     def promoted(self, study: Study, slot: Slot) -> int | None:
         """The best configuration that stands at the rung below; None while there is none."""
@@ -131,7 +131,7 @@ class DEHB(Searcher):
             ][: 3 - len(here)]
         return here
 
-    def evolve(self, study: Study, rng: np.random.Generator, slot: Slot) -> int | None:
+    def evolve(self, study: Study, rng: np.random.Generator, slot: Slot) -> Choice | None:
         """A configuration from the population; a random one while fewer than three were seen.
 
         None when the pool is used up.
@@ -145,10 +145,8 @@ class DEHB(Searcher):
         configs = [study.configs[k] for k in (target, r1, r2, r3)]
         trial = cross(study.space, configs, self.mutation, self.crossover, rng)
         if study.open_space:
-            chosen = study.propose(trial)
-            return (
-                chosen if study.epoch[chosen] == 0 and study.available[chosen] else draw(study, rng)
-            )
+            chosen = startable(study, trial)
+            return draw(study, rng) if chosen is None else chosen
         return int(
             fresh[((study.X[fresh] - study.space.encode([trial])) ** 2).sum(axis=1).argmin()]
         )

@@ -17,52 +17,52 @@ Values are standardised with the bad tail cut (`dyhpo_surrogate.Scaling`). Fits 
 number of observations: nothing is lost by a resume.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss, softplus
 
-from foretune.errors import BadInput
+from foretune.errors import at_least, positive
 from foretune.gaussian.acquisition import log_expected_improvement, pick
-from foretune.searchers.base import Searcher, draw
+from foretune.searchers.base import PerStudy, Searcher, draw, seen_from, with_choice
 from foretune.searchers.gray_box.dyhpo_surrogate import Scaling
-from foretune.study.study import Step, Study
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 HIDDEN = 64
 GROWTH = 0.1  # share of new observations that asks for a refit
 SMOOTH = 0.05  # standard values below which the absolute error is quadratic
 
 
-@dataclass
 class PowerLaws:
-    """K networks of configurations to power laws, with weights as arrays (K, in, out)."""
+    """K networks of configurations to power laws: weights (K, in, out) and biases (K, 1, out), in
+    double precision.
+    """
 
-    p: dict[str, np.ndarray]
-
-    @classmethod
-    def new(cls, members: int, d: int, rng: np.random.Generator) -> "PowerLaws":
+    def __init__(self, members: int, d: int, rng: np.random.Generator):
         """Random weights (uniform within 1 / sqrt(inputs)); the laws start flat at 0."""
+        self.layers = []
+        for inputs, outputs in ((d, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, 3)):
+            weight = rng.uniform(-1, 1, (members, inputs, outputs)) / np.sqrt(inputs)
+            bias = torch.zeros((members, 1, outputs), dtype=torch.double)
+            self.layers.append((torch.as_tensor(weight), bias))
+        self.members = members
 
-        def layer(inputs: int, outputs: int) -> np.ndarray:
-            return rng.uniform(-1, 1, (members, inputs, outputs)) / np.sqrt(inputs)
-
-        p = {
-            "w1": layer(d, HIDDEN),
-            "b1": np.zeros((members, 1, HIDDEN)),
-            "w2": layer(HIDDEN, HIDDEN),
-            "b2": np.zeros((members, 1, HIDDEN)),
-        }
-        return cls(p | {"w3": layer(HIDDEN, 3), "b3": np.zeros((members, 1, 3))})
-
-    def laws(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(K, n, 3) raw alpha, beta, gamma of x (n, d) or (K, n, d), and both hidden layers."""
-        first = np.maximum(x @ self.p["w1"] + self.p["b1"], 0)
-        second = np.maximum(first @ self.p["w2"] + self.p["b2"], 0)
-        return second @ self.p["w3"] + self.p["b3"], first, second
+    def __call__(self, x: Tensor, b: Tensor) -> Tensor:
+        """Values of x (K, n, d) at b (K, n), (K, n)."""
+        (w1, b1), (w2, b2), (w3, b3) = self.layers
+        hidden = torch.relu(torch.baddbmm(b2, torch.relu(torch.baddbmm(b1, x, w1)), w2))
+        alpha, beta, gamma = torch.baddbmm(b3, hidden, w3).unbind(-1)
+        return alpha + beta * b ** -softplus(gamma)
 
     def predict(self, x: np.ndarray, b: np.ndarray) -> np.ndarray:
         """Values of x (n, d) at b (n,), (K, n)."""
-        raw = self.laws(x)[0]
-        return raw[..., 0] + raw[..., 1] * b ** -np.logaddexp(0, raw[..., 2])
+        with torch.no_grad():
+            at, epochs = torch.as_tensor(x), torch.as_tensor(b)
+            values = self(at.expand(self.members, *x.shape), epochs.expand(self.members, len(b)))
+            return np.asarray(values.numpy())
 
     def fit(
         self,
@@ -78,33 +78,24 @@ class PowerLaws:
         """Adam on the smoothed absolute error; every member draws batches of its own from x (n, d),
         b (n,), y (n,).
         """
-        first = {k: np.zeros_like(v) for k, v in self.p.items()}
-        second = {k: np.zeros_like(v) for k, v in self.p.items()}
-        members = len(self.p["w1"])
-        for step in range(1, steps + 1):
-            rows = rng.integers(len(y), size=(members, min(batch, len(y))))
-            gradient = self.gradient(x[rows], b[rows], y[rows])
-            rate = lr * np.sqrt(1 - 0.999**step) / (1 - 0.9**step)
-            for name, g in gradient.items():
-                first[name] = 0.9 * first[name] + 0.1 * g
-                second[name] = 0.999 * second[name] + 0.001 * g * g
-                self.p[name] = self.p[name] - rate * first[name] / (np.sqrt(second[name]) + 1e-8)
+        inputs, epochs, values = (torch.as_tensor(a) for a in (x, b, y))
+        parameters = [p.requires_grad_() for layer in self.layers for p in layer]
+        optimizer = torch.optim.Adam(parameters, lr=lr, fused=True)
+        for _ in range(steps):
+            rows = torch.as_tensor(rng.integers(len(y), size=(self.members, min(batch, len(y)))))
+            predicted = self(inputs[rows], epochs[rows])
+            # members share nothing: the sum of their means trains each by its own
+            loss = self.members * smooth_l1_loss(predicted, values[rows], beta=SMOOTH)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
 
-    def gradient(self, x: np.ndarray, b: np.ndarray, y: np.ndarray) -> dict[str, np.ndarray]:
-        """Of the mean smoothed absolute error, for inputs (K, n, d), (K, n), (K, n)."""
-        raw, first, second = self.laws(x)
-        power = np.logaddexp(0, raw[..., 2])
-        decay = b**-power
-        error = np.clip((raw[..., 0] + raw[..., 1] * decay - y) / SMOOTH, -1, 1) / y.shape[1]
-        by_gamma = -error * raw[..., 1] * decay * np.log(b) / (1 + np.exp(-raw[..., 2]))
-        by_raw = np.stack([error, error * decay, by_gamma], axis=-1)
-        by_second = (by_raw @ self.p["w3"].transpose(0, 2, 1)) * (second > 0)
-        by_first = (by_second @ self.p["w2"].transpose(0, 2, 1)) * (first > 0)
-        out = {}
-        for k, (below, by) in enumerate(((x, by_first), (first, by_second), (second, by_raw)), 1):
-            out[f"w{k}"] = below.transpose(0, 2, 1) @ by
-            out[f"b{k}"] = by.sum(axis=1, keepdims=True)
-        return out
+
+class Ensemble(NamedTuple):
+    """Power laws of standard values, and how values become standard."""
+
+    scaling: Scaling
+    laws: PowerLaws
 
 
 class DPL(Searcher):
@@ -121,17 +112,8 @@ class DPL(Searcher):
         batch: int = 64,
         first: int = 1,
     ):
-        for name, value in (
-            ("members", members),
-            ("epochs", epochs),
-            ("steps", steps),
-            ("batch", batch),
-            ("first", first),
-        ):
-            if value < 1:
-                raise BadInput(f"{name}={value} must be at least 1")
-        if not lr > 0:
-            raise BadInput(f"lr={lr:g} must be positive")
+        at_least(1, members=members, epochs=epochs, steps=steps, batch=batch, first=first)
+        positive(lr=lr, fused=True)
         self.members, self.epochs, self.steps, self.lr, self.batch, self.first = (
             members,
             epochs,
@@ -140,7 +122,7 @@ class DPL(Searcher):
             batch,
             first,
         )
-        self.fitted: tuple[list[tuple[int, int]], Scaling, PowerLaws] | None = None
+        self._ensembles: PerStudy[Ensemble] = PerStudy()
 
     def scheduled(self, n: int) -> int:
         """The last number of observations up to n at which the ensemble is fitted."""
@@ -149,40 +131,36 @@ class DPL(Searcher):
             at = after
         return at
 
-    def ensemble(self, study: Study) -> tuple[Scaling, PowerLaws]:
+    def ensemble(self, study: Study) -> Ensemble:
         """The ensemble fitted on the first observations that the schedule names; from scratch, so
         that no history is needed to repeat it.
         """
-        prefix = study.order[: self.scheduled(len(study.order))]
-        if (
-            self.fitted is None
-            or self.fitted[0] != prefix
-            or len(self.fitted[2].p["w1"][0]) != study.X.shape[1]
-        ):
-            ids, epochs = (np.array(v) for v in zip(*prefix, strict=True))
-            values = study.Y[ids, epochs - 1]
-            scaling = Scaling.of(values)
-            rng = np.random.default_rng([study.seed, len(prefix)])
-            laws = PowerLaws.new(self.members, study.X.shape[1], rng)
-            b = epochs / study.max_epoch
-            laws.fit(
-                study.X[ids],
-                b,
-                scaling(values),
-                steps=self.steps,
-                lr=self.lr,
-                batch=self.batch,
-                rng=rng,
-            )
-            self.fitted = (prefix, scaling, laws)
-        return self.fitted[1], self.fitted[2]
+        n = self.scheduled(len(study.order))
+        return self._ensembles.get(study, n, lambda: self.fitted(study, n))
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def fitted(self, study: Study, n: int) -> Ensemble:
+        """The ensemble of the first n observations."""
+        ids, epochs = (np.array(v) for v in zip(*study.order[:n], strict=True))
+        values = study.Y[ids, epochs - 1]
+        scaling = Scaling.of(values)
+        rng = np.random.default_rng([study.seed, n])
+        laws = PowerLaws(self.members, study.X.shape[1], rng)
+        laws.fit(
+            study.X[ids],
+            epochs / study.max_epoch,
+            scaling(values),
+            steps=self.steps,
+            lr=self.lr,
+            batch=self.batch,
+            rng=rng,
+        )
+        return Ensemble(scaling, laws)
+
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """One more step for the largest expected improvement at the last epoch that the budget can
         reach.
         """
         fresh = draw(study, rng) if study.open_space or len(study.started) < self.first else None
-        free = np.flatnonzero(study.available)
         if not study.order:
             chosen = fresh if fresh is not None else draw(study, rng)
             return (
@@ -190,9 +168,15 @@ class DPL(Searcher):
                 if chosen is None
                 else self.step(study, chosen, "first configurations are random")
             )
+        view = with_choice(study, fresh)
+        return seen_from(study, view, self.best(view, self.ensemble(study), rng))
+
+    def best(self, study: Study, ensemble: Ensemble, rng: np.random.Generator) -> Suggestion | None:
+        """The next step of the configuration of the pool with the largest expected improvement."""
+        free = np.flatnonzero(study.available)
         if not len(free):
             return None
-        scaling, laws = self.ensemble(study)
+        scaling, laws = ensemble
         reach = (
             np.minimum(study.epoch[free] + max(1, study.remaining), study.max_epoch)
             / study.max_epoch
@@ -212,7 +196,7 @@ class DPL(Searcher):
         )
         return self.step(study, int(free[k]), why)
 
-    def step(self, study: Study, config_id: int, why: str) -> Step:
+    def step(self, study: Study, choice: Choice, why: str) -> Suggestion:
         """`epochs` more epochs of a configuration."""
-        start = int(study.epoch[config_id])
-        return Step(config_id, start, min(start + self.epochs, study.max_epoch), {"why": why})
+        start = int(study.epoch[choice]) if isinstance(choice, int) else 0
+        return Suggestion(choice, start, min(start + self.epochs, study.max_epoch), {"why": why})

@@ -29,12 +29,20 @@ takes.
 """
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import at_least, positive
 from foretune.gaussian.acquisition import budget_incumbent, log_expected_improvement, pick
-from foretune.searchers.base import Searcher, best_startable, draw
+from foretune.searchers.base import (
+    PerStudy,
+    Searcher,
+    best_startable,
+    draw,
+    seen_from,
+    with_choice,
+)
 from foretune.searchers.gray_box.dyhpo_surrogate import (
     WIDTHS,
     DeepKernel,
@@ -43,7 +51,9 @@ from foretune.searchers.gray_box.dyhpo_surrogate import (
     fit,
     one_thread,
 )
-from foretune.study.study import Step, Study
+from foretune.space.space import Config
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 EARLY = 10  # observations after each of which the surrogate is fitted
 GROWTH = 0.1  # share of new observations that asks for a refit
@@ -252,6 +262,17 @@ class Model:
         )
 
 
+class Outlook(NamedTuple):
+    """log EI_MF, mean and standard deviation (standard units) and budget of every configuration of
+    the pool, (n,) each.
+    """
+
+    utility: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    budgets: np.ndarray
+
+
 class DyHPO(Searcher):
     """DyHPO with the deep kernel of the paper.
 
@@ -288,17 +309,10 @@ class DyHPO(Searcher):
         width: float = 0.0,
         first: int = 10,
     ):
-        for name, value in (
-            ("epochs", epochs),
-            ("batch", batch),
-            ("samples", samples),
-            ("limit", limit),
-            ("first_steps", first_steps),
-            ("refit_steps", refit_steps),
-            ("first", first),
-        ):
-            if value < 1:
-                raise BadInput(f"{name}={value} must be at least 1")
+        at_least(1, epochs=epochs, batch=batch, samples=samples, limit=limit, first=first)
+        at_least(1, first_steps=first_steps, refit_steps=refit_steps)
+        at_least(0, width=width)
+        positive(lr=lr)
         self.curve, self.epochs, self.budget_aware = curve, epochs, budget_aware
         self.lr, self.batch, self.first_steps, self.refit_steps = (
             lr,
@@ -306,62 +320,50 @@ class DyHPO(Searcher):
             first_steps,
             refit_steps,
         )
-        if not lr > 0:
-            raise BadInput(f"lr={lr:g} must be positive")
-        if width < 0:
-            raise BadInput(f"width={width:g} must be at least 0 (0: no bound)")
         self.samples, self.limit = samples, limit
         self.width, self.first = width, first
-        self.model: Model | None = None
+        self._models: PerStudy[Model] = PerStudy()
 
     def surrogate(self, study: Study) -> Model:
-        """The model, brought up to the study's last observation; made anew if this object served
-        another history before.
-        """
-        model = self.model
-        if (
-            model is None
-            or model.order != study.order[: len(model.order)]
-            or model.dims != study.X.shape[1]
-        ):
-            model = self.model = Model(study.X.shape[1], study.max_epoch, study.seed, self)
+        """The study's model, brought up to its last observation."""
+        model = self._models.get(
+            study, None, lambda: Model(study.X.shape[1], study.max_epoch, study.seed, self)
+        )
         model.sync(study)
         return model
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The step with the largest expected improvement at the next budget."""
-        if (
-            not study.order
-            # Algorithm 1 starts from one random configuration; so do further workers before its
-            # first
-            # value
-        ):
+        # Algorithm 1 starts from one random configuration; so do further workers before its first
+        # value
+        if not study.order:
             first = draw(study, rng)
-            return (
-                None
-                if first is None
-                else self.step(study, first, "first configurations are random")
-            )
+            if first is None:
+                return None
+            return self.step(study, first, "first configurations are random")
         with one_thread():
             return self.decide(study, rng)
 
-    def decide(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def decide(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The decision, once there is an observation."""
-        free = study.available
-        model = self.surrogate(study)
+        model, view = self.surrogate(study), study
         if study.open_space and self.may_start(study):
-            self.propose(study, model, rng)
-            free = study.available
+            view = with_choice(study, self.outsider(study, model, rng))
+        return seen_from(study, view, self.best(view, model, rng))
+
+    def best(self, study: Study, model: Model, rng: np.random.Generator) -> Suggestion | None:
+        """The next step of the configuration of the pool with the largest utility."""
+        free = study.available
         ids = np.flatnonzero(free if self.may_start(study) else free & (study.epoch > 0))
         if not len(ids):
             return None
-        utility, mean, deviation, budgets = self.utility(study, model)
-        k = int(ids[pick(utility[ids], rng, 1e-9)])
+        outlook = self.utility(study, model)
+        k = int(ids[pick(outlook.utility[ids], rng, 1e-9)])
         sign, s = study.plan.sign, model.scaling
-        predicted = sign * (s.centre + s.spread * mean[k])
+        predicted = sign * (s.centre + s.spread * outlook.mean[k])
         why = (
-            f"largest expected improvement: epoch {budgets[k]} predicted {predicted:.4g} ± "
-            f"{s.spread * deviation[k]:.2g}"
+            f"largest expected improvement: epoch {outlook.budgets[k]} predicted {predicted:.4g} ± "
+            f"{s.spread * outlook.deviation[k]:.2g}"
         )
         return self.step(study, k, why)
 
@@ -375,17 +377,13 @@ class DyHPO(Searcher):
         below = int(begun.sum()) < self.first + self.width * study.spent / study.max_epoch
         return below or not (study.available & begun).any()
 
-    def step(self, study: Study, config_id: int, why: str) -> Step:
+    def step(self, study: Study, choice: Choice, why: str) -> Suggestion:
         """`epochs` more epochs of a configuration."""
-        start = int(study.epoch[config_id])
-        return Step(config_id, start, min(start + self.epochs, study.max_epoch), {"why": why})
+        start = int(study.epoch[choice]) if isinstance(choice, int) else 0
+        return Suggestion(choice, start, min(start + self.epochs, study.max_epoch), {"why": why})
 
-    def utility(
-        self, study: Study, model: Model
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """log EI_MF, mean, standard deviation (standard units) and budget of every configuration of
-        the pool, (n,) each.
-        """
+    def utility(self, study: Study, model: Model) -> Outlook:
+        """What the model expects of every configuration of the pool."""
         budgets, best = self.targets(study, model)
         assert model.posterior is not None
         if model.candidates is None:
@@ -395,7 +393,8 @@ class DyHPO(Searcher):
             budgets, study.epoch, study.X, model.curves(study, np.arange(len(budgets)), budgets)
         )
         deviation = np.sqrt(np.maximum(c.variance - self.fantasised(study, model, c), 1e-12))
-        return log_expected_improvement(c.mean, deviation, best), c.mean, deviation, budgets
+        utility = log_expected_improvement(c.mean, deviation, best)
+        return Outlook(utility, c.mean, deviation, budgets)
 
     def targets(self, study: Study, model: Model) -> tuple[np.ndarray, np.ndarray]:
         """The budget of each configuration's next step, (n,), and the incumbent there in standard
@@ -422,8 +421,8 @@ class DyHPO(Searcher):
         shared = post.kernel(phi, c.phi) - v.T @ c.v[: post.n]  # (p, m)
         return (shared * np.linalg.solve(spread, shared)).sum(0)
 
-    def propose(self, study: Study, model: Model, rng: np.random.Generator) -> None:
-        """Add the most promising configuration outside the pool of an open study: of fresh samples,
+    def outsider(self, study: Study, model: Model, rng: np.random.Generator) -> Choice | None:
+        """The most promising configuration outside the pool of an open study: of fresh samples,
         then of neighbours of the best eight. Those that were started compete already and are passed
         over.
         """
@@ -435,10 +434,10 @@ class DyHPO(Searcher):
             configs = best + [
                 n for c in best for n in study.space.neighbours(c, rng, max(1, self.samples // 16))
             ]
-        if best_startable(study, configs, self.outside(study, model, configs)) is None:
-            draw(study, rng)
+        chosen = best_startable(study, configs, self.outside(study, model, configs))
+        return draw(study, rng) if chosen is None else chosen
 
-    def outside(self, study: Study, model: Model, configs: list[dict]) -> np.ndarray:
+    def outside(self, study: Study, model: Model, configs: list[Config]) -> np.ndarray:
         """log EI_MF of configurations that the study does not know, at their first budget, (k,)."""
         assert model.posterior is not None
         budget = min(self.epochs, study.max_epoch)

@@ -19,12 +19,20 @@ nothing.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, at_least, positive
 from foretune.gaussian.acquisition import log_expected_improvement, pick
-from foretune.searchers.base import Searcher, best_startable, draw
+from foretune.searchers.base import (
+    PerStudy,
+    Searcher,
+    best_startable,
+    draw,
+    seen_from,
+    with_choice,
+)
 from foretune.searchers.gray_box.curve_gp import (
     CurvePosterior,
     Observations,
@@ -33,7 +41,9 @@ from foretune.searchers.gray_box.curve_gp import (
     levels,
     spread_out,
 )
-from foretune.study.study import Step, Study
+from foretune.space.space import Config
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 FIRST_FIT = 6  # observations
 SCHEDULE = 1.25  # refit when they grew by this factor
@@ -154,6 +164,19 @@ class Curves:
         self.posterior = CurvePosterior(x, self.u, self.theta, self.prior)
 
 
+@dataclass(frozen=True)
+class Outlook:
+    """What the posterior says of the m members: the index of each and the grid level that gives it,
+    (m,), mean and deviation (m, H) in standard values, and how these are made.
+    """
+
+    index: np.ndarray
+    level: np.ndarray
+    mean: np.ndarray
+    deviation: np.ndarray
+    standard: Standard
+
+
 class FreezeThaw(Searcher):
     """Freeze-thaw search by the rate of expected improvement.
 
@@ -175,13 +198,9 @@ class FreezeThaw(Searcher):
     ):
         if not ratio > 1:
             raise BadInput(f"ratio={ratio:g} must be above 1")
-        if not alpha >= 0:
-            raise BadInput(f"alpha={alpha:g} must be at least 0 (0: epochs cost nothing)")
-        if not widen > 0:
-            raise BadInput(f"widen={widen:g} must be positive (1: deviations as predicted)")
-        for name, value in (("first", first), ("candidates", candidates)):
-            if value < 1:
-                raise BadInput(f"{name}={value} must be at least 1")
+        at_least(0, alpha=alpha)
+        positive(widen=widen)
+        at_least(1, first=first, candidates=candidates)
         self.alpha, self.ratio, self.first, self.widen, self.candidates = (
             alpha,
             ratio,
@@ -190,65 +209,60 @@ class FreezeThaw(Searcher):
             candidates,
         )
         self.prior = Prior()
-        self.curves: Curves | None = None
+        self._curves: PerStudy[Curves] = PerStudy()
 
     def model(self, study: Study) -> Curves:
-        """The curves of this study, begun anew if this object served another."""
-        c = self.curves
-        if (
-            c is None
-            or c.order != study.order[: len(c.order)]
-            or c.theta.shape != (4 + study.X.shape[1],)
-        ):
-            c = self.curves = Curves(study, self.ratio, self.candidates, self.prior)
-        return c
+        """The curves of this study, taken in as far as they were asked for."""
+        return self._curves.get(
+            study, None, lambda: Curves(study, self.ratio, self.candidates, self.prior)
+        )
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The next grid epoch of the trial with the highest index."""
         model = self.model(study)
-        free = study.available
-        fresh = study.open_space or bool((free & (study.epoch == 0)).any())
+        fresh = study.open_space or bool((study.available & (study.epoch == 0)).any())
         uninformed = len(study.started) < self.first or not model.sync(study)
+        view = study
         if uninformed and fresh:
             chosen = draw(study, rng)
             if chosen is not None:
                 return self.step(study, model, chosen, "first configurations are random")
         elif study.open_space:
-            self.propose(study, rng)
-            free = study.available
+            view = with_choice(study, self.outsider(study, model, rng))
+        return seen_from(study, view, self.best(view, model, rng))
+
+    def best(self, study: Study, model: Curves, rng: np.random.Generator) -> Suggestion | None:
+        """The step of the configuration of the pool with the highest index."""
+        free = study.available
         if not free.any():
             return None
         if not model.sync(study):  # nothing is left to start and all of it failed so far
             return self.step(
                 study, model, int(np.flatnonzero(free)[0]), "nothing finite was seen yet"
             )
-        index, level, mean, deviation, standard = self.index(study, model)
-        index = np.where(free[model.members], index, -np.inf)
-        k = pick(index, rng, 1e-9)
-        g = int(model.grid[level[k]])
-        value = study.plan.sign * (standard.centre + standard.spread * mean[k, level[k]])
-        doubt = standard.spread * deviation[k, level[k]]
-        why = f"best rate of improvement: {value:.4g} ± {doubt:.2g} expected at epoch {g}"
-        return self.step(study, model, int(model.members[k]), why, int(level[k]))
+        outlook = self.index(study, model)
+        k = pick(np.where(free[model.members], outlook.index, -np.inf), rng, 1e-9)
+        level, standard = int(outlook.level[k]), outlook.standard
+        value = study.plan.sign * (standard.centre + standard.spread * outlook.mean[k, level])
+        doubt = standard.spread * outlook.deviation[k, level]
+        why = (
+            f"best rate of improvement: {value:.4g} ± {doubt:.2g} expected at epoch "
+            f"{int(model.grid[level])}"
+        )
+        return self.step(study, model, int(model.members[k]), why, level)
 
-    def step(self, study: Study, model: Curves, config_id: int, why: str, level: int = 0) -> Step:
+    def step(
+        self, study: Study, model: Curves, choice: Choice, why: str, level: int = 0
+    ) -> Suggestion:
         """To the next epoch of the grid; `level` is the one that made the configuration
         attractive.
         """
-        start = int(study.epoch[config_id])
-        return Step(
-            config_id,
-            start,
-            int(model.grid[np.searchsorted(model.grid, start, side="right")]),
-            {"why": why},
-        )
+        start = int(study.epoch[choice]) if isinstance(choice, int) else 0
+        stop = int(model.grid[np.searchsorted(model.grid, start, side="right")])
+        return Suggestion(choice, start, stop, {"why": why})
 
-    def index(
-        self, study: Study, model: Curves
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Standard]:
-        """Index (m,) of each member and the level (m,) that gives it; mean and deviation (m, H) in
-        standard values, and these.
-        """
+    def index(self, study: Study, model: Curves) -> Outlook:
+        """The rate of expected improvement of each member, at the level where it is highest."""
         assert model.posterior is not None
         values = np.array(model.values)
         standard = Standard(values)
@@ -265,7 +279,7 @@ class FreezeThaw(Searcher):
         rate = np.where(reachable, rate, -np.inf)
         # only if the budget ends within every trial's next step
         index = np.where(nothing, -1e300, rate.max(axis=1))
-        return index, rate.argmax(axis=1), mean, deviation, standard
+        return Outlook(index, rate.argmax(axis=1), mean, deviation, standard)
 
     def pending(self, study: Study, model: Curves) -> list[tuple[int, int]]:
         """Members' places and levels that steps under way will reach."""
@@ -274,14 +288,12 @@ class FreezeThaw(Searcher):
             (model.place[i], int(np.searchsorted(model.grid, study.pending[i]))) for i in under_way
         ]
 
-    def propose(self, study: Study, rng: np.random.Generator) -> None:
-        """Add to an open study the best by expected final value of fresh samples and neighbours of
-        its best trials.
+    def outsider(self, study: Study, model: Curves, rng: np.random.Generator) -> Choice | None:
+        """The best by expected final value of fresh samples and neighbours of an open study's best
+        trials.
 
-        One that was started competes already and is passed over; nothing is added once the space is
-        used up.
+        One that was started competes already and is passed over; None once the space is used up.
         """
-        model = self.model(study)
         assert model.posterior is not None
         top = np.argsort(-study.best)[:4]
         near = [
@@ -292,11 +304,11 @@ class FreezeThaw(Searcher):
         ]
         configs = study.space.sample(256, rng) + near
         mean, deviation = self.outside(study, model, configs)
-        if best_startable(study, configs, mean + deviation) is None:
-            draw(study, rng)
+        chosen = best_startable(study, configs, mean + deviation)
+        return draw(study, rng) if chosen is None else chosen
 
     def outside(
-        self, study: Study, model: Curves, configs: Sequence[dict]
+        self, study: Study, model: Curves, configs: Sequence[Config]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation (k,) of the last grid epoch of configurations that the study does not
         know.

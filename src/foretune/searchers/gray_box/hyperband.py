@@ -21,7 +21,8 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher, draw
-from foretune.study.study import Step, Study
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Hyperband(Searcher):
         round_ = brackets(min(self.most_epochs or study.max_epoch, study.max_epoch), self.eta)
         return (round_[k % len(round_)] for k in count())
 
-    def sample(self, study: Study, rng: np.random.Generator) -> int | None:
+    def sample(self, study: Study, rng: np.random.Generator) -> Choice | None:
         """A configuration to start next."""
         for config_id in self.first:
             if not 0 <= config_id < len(study.configs):
@@ -84,7 +85,7 @@ class Hyperband(Searcher):
                 return config_id
         return draw(study, rng)
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The first promotion that is due, else the next configuration of a bracket with free
         slots; None while all rungs wait.
         """
@@ -101,19 +102,21 @@ class Hyperband(Searcher):
 
     def start(
         self, study: Study, rng: np.random.Generator, bracket: Bracket, waiting: bool
-    ) -> Step | None:
+    ) -> Suggestion | None:
         """Start a configuration in `bracket`; with the pool used up, go on with the best paused
         trial instead.
         """
-        config_id = self.sample(study, rng)
-        if config_id is not None:
+        fresh = self.sample(study, rng)
+        if fresh is not None:
             because = {"why": f"bracket of {bracket.sizes[0]} from {bracket.epochs[0]} epochs"}
-            return Step(config_id, 0, bracket.epochs[0], because)
+            return Suggestion(fresh, 0, bracket.epochs[0], because)
         if waiting:
             return None
         return best_paused(study, "the pool is used up: best paused trial")
 
-    def promotion(self, study: Study, bracket: Bracket, members: Sequence[int]) -> Step | None:
+    def promotion(
+        self, study: Study, bracket: Bracket, members: Sequence[int]
+    ) -> Suggestion | None:
         """The next step that the rungs of a bracket ask for, or None if it is finished, still
         filling or waiting.
         """
@@ -154,20 +157,20 @@ def top(study: Study, members: Sequence[int], epoch: int, size: int) -> list[int
     return [members[k] for k in order if np.isfinite(score[k])]
 
 
-def unfinished(study: Study, members: Sequence[int], epochs: int) -> Step | None:
+def unfinished(study: Study, members: Sequence[int], epochs: int) -> Suggestion | None:
     """A step that brings the first member that can take one to `epochs`."""
     for c in members:
         if study.available[c] and study.epoch[c] < epochs:
-            return Step(
+            return Suggestion(
                 int(c), int(study.epoch[c]), epochs, {"why": f"promoted to {epochs} epochs"}
             )
     return None
 
 
-def best_paused(study: Study, why: str, **because: Any) -> Step | None:
+def best_paused(study: Study, why: str, **because: Any) -> Suggestion | None:
     """Finish the paused trial with the best value so far; None if there is none."""
     paused = np.flatnonzero(study.available & (study.epoch > 0))
     if not len(paused):
         return None
     best = int(paused[np.argmax(study.best[paused])])
-    return Step(best, int(study.epoch[best]), study.max_epoch, {"why": why, **because})
+    return Suggestion(best, int(study.epoch[best]), study.max_epoch, {"why": why, **because})

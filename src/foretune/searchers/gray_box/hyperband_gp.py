@@ -24,12 +24,13 @@ import numpy as np
 from scipy.linalg import cho_solve, solve_triangular
 from scipy.stats import rankdata
 
-from foretune.errors import BadInput
+from foretune.errors import at_least, within
 from foretune.gaussian.acquisition import log_expected_improvement, pick
 from foretune.searchers.base import best_startable, draw
 from foretune.searchers.gray_box.asha import score_at
 from foretune.searchers.gray_box.curve_gp import matern, spread_out
 from foretune.searchers.gray_box.hyperband import Hyperband, brackets
+from foretune.study.plan import Choice
 from foretune.study.study import Study
 
 LENGTHS = (0.2, 0.5, 1.0)
@@ -72,10 +73,8 @@ class HyperbandGP(Hyperband):
 
     def __init__(self, eta: float = 3.0, rho: float = 0.25, least: int = 12):
         super().__init__(eta=eta)
-        if not 0 <= rho <= 1:
-            raise BadInput(f"rho={rho:g} must be from 0 to 1")
-        if least < 2:
-            raise BadInput(f"least={least} must be at least 2")
+        within(0, 1, rho=rho)
+        at_least(2, least=least)
         self.rho, self.least = rho, least
 
     def informed(self, study: Study) -> tuple[np.ndarray, np.ndarray] | None:
@@ -94,7 +93,7 @@ class HyperbandGP(Hyperband):
                 return (ids, (rank - rank.mean()) / spread) if spread > 0 else None
         return None
 
-    def sample(self, study: Study, rng: np.random.Generator) -> int | None:
+    def sample(self, study: Study, rng: np.random.Generator) -> Choice | None:
         """A configuration by expected improvement, else a random one."""
         informed = None if rng.random() < self.rho else self.informed(study)
         if informed is None:

@@ -4,8 +4,8 @@ Bengio, JMLR 2012).
 
 import numpy as np
 
-from foretune.searchers.base import Searcher, draw
-from foretune.study.study import Step, Study
+from foretune.searchers.base import Searcher, at_random
+from foretune.study.study import Study, Suggestion
 
 
 class Random(Searcher):
@@ -13,12 +13,11 @@ class Random(Searcher):
 
     name = "random"
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """A paused trial to its end, else a fresh random configuration from epoch 0 to the last."""
         paused = np.flatnonzero(study.available & (study.epoch > 0))
-        config_id = int(paused[0]) if len(paused) else draw(study, rng)
-        if config_id is None:
-            return None
-        return Step(
-            config_id, int(study.epoch[config_id]), study.max_epoch, {"why": "random configuration"}
-        )
+        why = "random configuration"
+        if not len(paused):
+            return at_random(study, rng, study.max_epoch, why)
+        first = int(paused[0])
+        return Suggestion(first, int(study.epoch[first]), study.max_epoch, {"why": why})

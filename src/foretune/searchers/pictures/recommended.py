@@ -1,14 +1,8 @@
 """A recommender's ranking inside a searcher: task-aware Hyperband (HyperSTAR, section 3.6) and
 initial points for any other searcher.
 
-The ranking is read from the study's notes, which a recommender wrote before the study began:
-
-    notes["recommended"] = {
-        "order": [configuration ids, best first],
-        "scores": [score of configuration 0, 1, ...],
-        "leans": {past task: share in the list},
-        "images": [what the images add to the list's forecast of configuration 0, 1, ..., in the metric's unit],
-    }
+The ranking is read from the study's notes (`foretune.study.notes.RankingNote`), which a recommender
+wrote before the study began.
 
 Without notes the past tasks' mean rank is the ranking, and suggestions say so. With an order but no
 scores, minus the place in the order is the score. What a suggestion leans on is what the
@@ -19,16 +13,16 @@ history.
 
 from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, at_least, positive, within
 from foretune.history.ranks import alike, mean_rank
-from foretune.searchers.base import Searcher, adopt_past, draw
+from foretune.searchers.base import PerStudy, Searcher, adopting, draw
 from foretune.searchers.gray_box.hyperband import Bracket, Hyperband
 from foretune.searchers.transfer.portfolio import past_best
-from foretune.study.study import Step, Study
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 
 @dataclass(frozen=True)
@@ -67,34 +61,33 @@ def ranking_of(study: Study) -> Ranked:
     """The study's ranking: its notes', else the past tasks' mean rank. Raises `BadInput` where
     there is neither, or notes that do not fit.
     """
-    noted = study.plan.notes.get("recommended") or {}
+    noted = study.plan.notes.recommended
     n = len(study.configs)
-    if "order" not in noted:
+    if noted is None or noted.order is None:
         best = past_best(study)
         rank = mean_rank(best)
         order = [int(c) for c in np.argsort(rank, kind="stable") if np.isfinite(rank[c])]
         why = "mean rank over past tasks (the study has no recommendation)"
         return Ranked(order, standardised(-rank), why, {}, best=best)
-    order = [int(c) for c in noted["order"]]
+    order = list(noted.order)
     if wrong := [c for c in order if not 0 <= c < n]:
         raise BadInput(
             f"the study's recommendation names configuration {wrong[0]}, but the study has {n}"
         )
     scores = np.full(n, -np.inf)
-    given = noted.get("scores")
-    if given is None:
+    if noted.scores is None:
         scores[order] = -np.arange(len(order), dtype=float)
     else:
-        scores[: len(given)] = given[:n]
-    leans = {str(task): float(share) for task, share in (noted.get("leans") or {}).items()}
-    if not noted.get("supported", True):
+        scores[: len(noted.scores)] = noted.scores[:n]
+    leans = dict(noted.leans)
+    if not noted.supported:
         return Ranked(
             order,
             standardised(scores),
             "its pictures are unlike any past task's: the portfolio instead",
             leans,
         )
-    if (same := noted.get("known_as")) is not None:
+    if (same := noted.known_as) is not None:
         return Ranked(
             order,
             standardised(scores),
@@ -102,26 +95,16 @@ def ranking_of(study: Study) -> Ranked:
             leans,
         )
     images = None
-    if noted.get("images") is not None:
+    if noted.images is not None:
         images = np.zeros(n)
-        images[: len(noted["images"])] = noted["images"][:n]
+        images[: len(noted.images)] = noted.images[:n]
     return Ranked(order, standardised(scores), "recommended for this task", leans, images)
 
 
-class Remembered:
-    """`ranking_of`, worked out once for each study as long as its notes and its pool stay the
-    same.
-    """
-
-    def __init__(self) -> None:
-        self._known: WeakKeyDictionary[Study, tuple[Any, int, Ranked]] = WeakKeyDictionary()
-
-    def __call__(self, study: Study) -> Ranked:
-        """The study's ranking."""
-        known = self._known.get(study)
-        if known is None or known[0] is not study.plan.notes or known[1] != len(study.configs):
-            known = self._known[study] = study.plan.notes, len(study.configs), ranking_of(study)
-        return known[2]
+def remembered(rankings: PerStudy[Ranked], study: Study) -> Ranked:
+    """`ranking_of`, worked out anew where the study's notes or its pool are others."""
+    state = len(study.configs), study.plan.notes
+    return rankings.get(study, state, lambda: ranking_of(study))
 
 
 def standardised(scores: np.ndarray) -> np.ndarray:
@@ -155,35 +138,37 @@ class TaskAwareHyperband(Hyperband):
         temperature: float = 0.5,
     ):
         super().__init__(eta=eta, R=R)
-        if not 0 <= random_share <= 1:
-            raise BadInput(f"random_share={random_share:g} must be from 0 to 1")
-        if not temperature > 0:
-            raise BadInput(f"temperature={temperature:g} must be positive")
+        within(0, 1, random_share=random_share)
+        positive(temperature=temperature)
         self.random_share, self.proportional, self.temperature = (
             random_share,
             proportional,
             temperature,
         )
-        self.ranked = Remembered()
+        self._rankings: PerStudy[Ranked] = PerStudy()
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
-        """As Hyperband, with the ranking's configurations."""
-        adopt_past(study)
-        ranking_of(
-            study
-            # refuses a study that has neither a recommendation nor past tasks, before anything is
-            # trained
-        )
+    @adopting
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
+        """As Hyperband, with the ranking's configurations. Raises `BadInput` for a study that has
+        neither a recommendation nor past tasks, before anything is trained.
+        """
+        self.ranking(study)
         return super().suggest(study, rng)
 
-    def sample(self, study: Study, rng: np.random.Generator) -> int | None:
+    def ranking(self, study: Study) -> Ranked:
+        """The study's ranking, worked out once for its notes and its pool."""
+        return remembered(self._rankings, study)
+
+    def sample(self, study: Study, rng: np.random.Generator) -> Choice | None:
         """A configuration to start next."""
         return self.choose(study, rng)[0]
 
-    def choose(self, study: Study, rng: np.random.Generator) -> tuple[int | None, dict[str, Any]]:
+    def choose(
+        self, study: Study, rng: np.random.Generator
+    ) -> tuple[Choice | None, dict[str, Any]]:
         """The configuration to start next, and why."""
         at_random = self.random_share > 0 and rng.random() < self.random_share
-        ranked = self.ranked(study)
+        ranked = self.ranking(study)
         free = study.available & (study.epoch == 0)
         fresh = [c for c in ranked.order if free[c]]
         if at_random or not fresh:
@@ -202,14 +187,14 @@ class TaskAwareHyperband(Hyperband):
 
     def start(
         self, study: Study, rng: np.random.Generator, bracket: Bracket, waiting: bool
-    ) -> Step | None:
+    ) -> Suggestion | None:
         """Start the chosen configuration in `bracket`, as Hyperband does with a random one."""
-        config_id, because = self.choose(study, rng)
-        if config_id is None:
+        choice, because = self.choose(study, rng)
+        if choice is None:
             return super().start(study, rng, bracket, waiting)
         where = f"bracket of {bracket.sizes[0]} from {bracket.epochs[0]} epochs"
-        return Step(
-            config_id, 0, bracket.epochs[0], {**because, "why": f"{where}; {because['why']}"}
+        return Suggestion(
+            choice, 0, bracket.epochs[0], {**because, "why": f"{where}; {because['why']}"}
         )
 
 
@@ -227,16 +212,14 @@ class Recommended(Searcher):
 
         if then == self.name:
             raise BadInput(f"then={then!r} is this method itself: name the method that follows it")
-        if points < 1:
-            raise BadInput(
-                f"points={points} must be at least 1; without any, take the method {then!r} itself"
-            )
+        at_least(1, points=points)  # without any, it would be the method `then`
         if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
             raise BadInput(f"epochs={epochs} must be a whole number of at least 1")
         self.searcher, self.points, self.epochs = searcher(then), points, epochs
-        self.ranked = Remembered()
+        self._rankings: PerStudy[Ranked] = PerStudy()
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    @adopting
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The first of the ranking's points that lacks epochs, else the searcher's suggestion.
         Raises `BadInput` for more epochs than the study's.
         """
@@ -245,12 +228,11 @@ class Recommended(Searcher):
                 f"epochs={self.epochs} must be at most the {study.max_epoch} epochs of a full "
                 "training"
             )
-        adopt_past(study)
-        ranked = self.ranked(study)
+        ranked = remembered(self._rankings, study)
         stop = self.epochs or study.max_epoch
         for c in ranked.order[: self.points]:
             if study.available[c] and study.epoch[c] < stop:
-                return Step(c, int(study.epoch[c]), stop, ranked.because(study, c))
+                return Suggestion(c, int(study.epoch[c]), stop, ranked.because(study, c))
         return self.searcher.suggest(study, rng)
 
     def recommend(self, study: Study) -> int | None:

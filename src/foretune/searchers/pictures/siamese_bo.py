@@ -25,14 +25,15 @@ from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, at_least
 from foretune.gaussian.acquisition import pick
 from foretune.history.ranks import greedy_portfolio, mean_rank
-from foretune.searchers.base import Searcher, adopt_past, draw
+from foretune.searchers.base import Searcher, adopting, at_random
 from foretune.searchers.gray_box.hyperband import best_paused
 from foretune.searchers.transfer.portfolio import past_best
 from foretune.space.space import Config
-from foretune.study.study import Step, Study
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 # random configurations that an open space is searched with, beside the neighbours of the best
 SAMPLES = 128
@@ -58,10 +59,8 @@ class SiameseBO(Searcher):
         ):
             if value not in known:
                 raise BadInput(f"{option}={value!r} must be {' or '.join(known)}")
-        if k < 1:
-            raise BadInput(f"k={k} must be at least 1")
-        if not beta >= 0:
-            raise BadInput(f"beta={beta} must be at least 0")
+        at_least(1, k=k)
+        at_least(0, beta=beta)
         self.k, self.init, self.acquisition, self.prior_mean, self.beta = (
             k,
             init,
@@ -70,11 +69,11 @@ class SiameseBO(Searcher):
             beta,
         )
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    @adopting
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """A paused trial to its end, else one of the first points, else the best by the acquisition
         function, fully.
         """
-        adopt_past(study)
         if self.init == "nearest" or self.prior_mean:
             best = past_best(study)  # refuses a study without past tasks
         paused = best_paused(study, "finish what was begun")
@@ -83,15 +82,10 @@ class SiameseBO(Searcher):
         if self.init == "nearest":
             for c, why, lean in self.first_points(study, best):
                 if study.available[c] and study.epoch[c] == 0:
-                    return Step(c, 0, study.max_epoch, {"why": why, "past": lean})
+                    return Suggestion(c, 0, study.max_epoch, {"why": why, "past": lean})
         seen = np.isfinite(study.best)
         if not seen.any() or (self.init == "random" and len(study.started) < self.k):
-            fresh = draw(study, rng)
-            return (
-                None
-                if fresh is None
-                else Step(fresh, 0, study.max_epoch, {"why": "random initial point"})
-            )
+            return at_random(study, rng, study.max_epoch, "random initial point")
         return self.best_by_acquisition(study, rng)
 
     def first_points(
@@ -134,8 +128,8 @@ class SiameseBO(Searcher):
         """The k nearest past tasks by the study's notes, nearest first; empty where they name none
         of its past, or say that it gives no support.
         """
-        noted = study.plan.notes.get("recommended") or {}
-        found = (noted.get("nearest") or {}) if noted.get("supported", True) else {}
+        noted = study.plan.notes.recommended
+        found = noted.nearest if noted is not None and noted.supported else {}
         known = [name for name in found if study.past is not None and name in study.past.tasks]
         return sorted(known, key=lambda name: -found[name])[: self.k]
 
@@ -167,7 +161,7 @@ class SiameseBO(Searcher):
         rows = known.any(axis=0)
         return study.past.X[rows], mean[rows]
 
-    def best_by_acquisition(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def best_by_acquisition(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The candidate with the highest acquisition value under the Gaussian process of the
         history.
         """
@@ -179,7 +173,7 @@ class SiameseBO(Searcher):
         names, how = self.nearest(study) if self.prior_mean else ([], "")
         model, incumbent = self.model(study, names)
         c = pick(utility(model, X, self.acquisition, incumbent, self.beta), rng)
-        config_id = int(fresh[c]) if c < len(fresh) else study.propose(drawn[c - len(fresh)])
+        choice: Choice = int(fresh[c]) if c < len(fresh) else drawn[c - len(fresh)]
         kind = "expected improvement" if self.acquisition == "ei" else "upper confidence bound"
         because: dict[str, Any] = {"why": f"largest {kind}"}
         if names:
@@ -187,7 +181,7 @@ class SiameseBO(Searcher):
                 "why": f"largest {kind}; prior mean of the {len(names)} {how}",
                 "past": dict.fromkeys(names, round(1 / len(names), 3)),
             }
-        return Step(config_id, 0, study.max_epoch, because)
+        return Suggestion(choice, 0, study.max_epoch, because)
 
     def candidates(
         self, study: Study, rng: np.random.Generator

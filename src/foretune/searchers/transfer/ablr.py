@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import at_least
 from foretune.gaussian.gp import cholesky, whiten
 from foretune.searchers.gray_box.hyperband import Hyperband
 from foretune.searchers.transfer.max_trial import MaxTrial, sourced
 from foretune.searchers.transfer.past_curves import PastCurves
-from foretune.study.study import Step, Study
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 WIDTH = 50
 CELLS = 1000  # cells of the past that the features are trained on
@@ -44,8 +45,7 @@ class ABLR(MaxTrial):
 
     def __init__(self, eta: float = 0.25, steps: int = 120):
         super().__init__(eta)
-        if steps < 1:
-            raise BadInput(f"steps={steps} must be at least 1")
+        at_least(1, steps=steps)
         self.steps = steps
 
     def learn(self, study: Study, past: PastCurves) -> Features:
@@ -125,7 +125,7 @@ class ABLRHyperband(Hyperband):
         self.model = ABLR(optimism, steps)
         self.optimism = optimism
 
-    def sample(self, study: Study, rng: np.random.Generator) -> int | None:
+    def sample(self, study: Study, rng: np.random.Generator) -> Choice | None:
         """The fresh configuration that the model likes most."""
         fresh = np.flatnonzero(study.available & (study.epoch == 0))
         if not len(fresh):
@@ -133,7 +133,7 @@ class ABLRHyperband(Hyperband):
         mean, std = self.model.predicted(study)
         return int(fresh[np.argmax((mean + self.optimism * std)[fresh, -1])])
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """Hyperband's step, with the past tasks that speak for its configuration."""
         return sourced(super().suggest(study, rng), study)
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, at_least
 from foretune.searchers.transfer.max_trial import MaxTrial, shares
 from foretune.searchers.transfer.past_curves import PastCurves
 from foretune.study.study import Study
@@ -57,8 +57,7 @@ class AT2(MaxTrial):
         for part, name, known in tables:
             if name not in known:
                 raise BadInput(f"unknown {part} kernel {name!r}; there are {', '.join(known)}")
-        if steps < 1:
-            raise BadInput(f"steps={steps} must be at least 1")
+        at_least(1, steps=steps)
         self.kernels, self.steps = (task, configuration, fidelity), steps
 
     def learn(self, study: Study, past: PastCurves) -> "Trained":

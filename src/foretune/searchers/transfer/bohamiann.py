@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import at_least, positive
 from foretune.searchers.transfer.max_trial import MaxTrial
 from foretune.searchers.transfer.past_curves import PastCurves
 from foretune.study.study import Study
@@ -43,11 +43,9 @@ class Bohamiann(MaxTrial):
 
     def __init__(self, eta: float = 0.25, burn_in: int = 1000, steps: int = 60, rate: float = 0.01):
         super().__init__(eta)
-        if burn_in < 1 or steps < 6 or not rate > 0:
-            raise BadInput(
-                f"burn_in={burn_in} must be at least 1, steps={steps} at least 6 and "
-                f"rate={rate} positive"
-            )
+        at_least(1, burn_in=burn_in)
+        at_least(6, steps=steps)
+        positive(rate=rate)
         self.burn_in, self.steps, self.rate = burn_in, steps, rate
 
     def learn(self, study: Study, past: PastCurves) -> Chain:

@@ -7,18 +7,19 @@ runs a single-task Gaussian process with AT2's configuration and fidelity kernel
 AccCurve) under Max-Trial-GP-UCB; Box-BOHB runs BOHB.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import at_least
 from foretune.gaussian.gp import Exact
-from foretune.searchers.base import draw
+from foretune.searchers.base import PerStudy, draw
 from foretune.searchers.gray_box.bohb import BOHB, Density, binary_columns
 from foretune.searchers.transfer.max_trial import MaxTrial, sourced
 from foretune.searchers.transfer.past_curves import PastCurves
 from foretune.searchers.transfer.portfolio import past_best
-from foretune.study.study import Step, Study
+from foretune.study.plan import Choice
+from foretune.study.study import Study, Suggestion
 
 TOP = 3  # as in the AT2 paper
 
@@ -41,6 +42,14 @@ def inside(study: Study, top: int) -> np.ndarray:
     return np.asarray(within.all(axis=1))
 
 
+class Kernels(NamedTuple):
+    """Gram matrices of the pool (n, n) and of the epochs (E, E), and the noise variance."""
+
+    configuration: np.ndarray
+    fidelity: np.ndarray
+    noise: float
+
+
 class BoxBO(MaxTrial):
     """Single-task Bayesian optimisation inside the box; `top` best configurations per past task
     span it.
@@ -50,10 +59,9 @@ class BoxBO(MaxTrial):
 
     def __init__(self, eta: float = 0.25, top: int = TOP, steps: int = 30):
         super().__init__(eta)
-        if top < 1 or steps < 1:
-            raise BadInput(f"top={top} and steps={steps} must be at least 1")
+        at_least(1, top=top, steps=steps)
         self.top, self.steps = top, steps
-        self._fitted: tuple[Any, tuple[np.ndarray, np.ndarray, float]] | None = None
+        self._kernels: PerStudy[Kernels] = PerStudy()
 
     def learn(self, study: Study, past: PastCurves) -> tuple[np.ndarray, PastCurves]:
         """The box."""
@@ -61,14 +69,14 @@ class BoxBO(MaxTrial):
 
     def candidates(self, study: Study) -> np.ndarray:
         """What is available inside the box, else anywhere."""
-        box = study.available & self.learned(study)[0]
-        return box if box.any() else study.available
+        within = study.available & self.learned(study)[0]
+        return within if within.any() else study.available
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """A random one of the box first, then by the model."""
         if not study.started and self.candidates(study).any():
             c = int(rng.choice(np.flatnonzero(self.candidates(study))))
-            return Step(
+            return Suggestion(
                 c,
                 0,
                 1,
@@ -97,7 +105,7 @@ class BoxBO(MaxTrial):
             float(Y[c, e].mean()),
             max(float(Y[c, e].std()), 0.1 * float(past.scale.mean())),
         )
-        C, E, noise = self.kernels(study, Y)
+        C, E, noise = self.kernels(study)
         z = (Y[c, e] - location) / scale
         gp = Exact.fit(C[np.ix_(c, c)] * E[np.ix_(e, e)] + noise * np.eye(len(c)), z)
         cross = (C[c][:, :, None] * E[e][:, None, :]).reshape(len(c), -1)
@@ -105,23 +113,21 @@ class BoxBO(MaxTrial):
         mean, variance = gp.predict(cross, prior)
         return location + scale * mean.reshape(Y.shape), scale * np.sqrt(variance).reshape(Y.shape)
 
-    def kernels(self, study: Study, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        """Gram matrices (pool, pool) and (E, E) and the noise variance, fitted to the first 4, 8,
-        16, ... observations told.
-        """
+    def kernels(self, study: Study) -> Kernels:
+        """The kernels fitted to the first 4, 8, 16, ... observations told."""
         used = 4
         while 2 * used <= len(study.order):
             used *= 2
-        key = (id(study), len(study.configs), min(used, len(study.order)))
-        if self._fitted is None or self._fitted[0] != key:
-            cells = [(c, e - 1) for c, e in study.order[: key[2]] if np.isfinite(study.Y[c, e - 1])]
-            self._fitted = (key, fitted(study, cells, self.steps))
-        return self._fitted[1]
+        used = min(used, len(study.order))
+
+        def fit() -> Kernels:
+            cells = [(c, e - 1) for c, e in study.order[:used] if np.isfinite(study.Y[c, e - 1])]
+            return fitted(study, cells, self.steps)
+
+        return self._kernels.get(study, (len(study.configs), used), fit)
 
 
-def fitted(
-    study: Study, cells: list[tuple[int, int]], steps: int
-) -> tuple[np.ndarray, np.ndarray, float]:
+def fitted(study: Study, cells: list[tuple[int, int]], steps: int) -> Kernels:
     """DeepPoly and AccCurve after `steps` of Adam on the evidence of the study's values at
     `cells`.
     """
@@ -155,7 +161,7 @@ def fitted(
             configuration(X, X).numpy().astype(float),
             fidelity(epochs, epochs).numpy().astype(float),
         )
-        return C, E, float(positive(noise) ** 2 + 1e-4)
+        return Kernels(C, E, float(positive(noise) ** 2 + 1e-4))
 
 
 class BoxBOHB(BOHB):
@@ -173,11 +179,10 @@ class BoxBOHB(BOHB):
         top: int = TOP,
     ):
         super().__init__(eta=eta, rho=rho, q=q, samples=samples, widen=widen)
-        if top < 1:
-            raise BadInput(f"top={top} must be at least 1")
+        at_least(1, top=top)
         self.top = top
 
-    def sample(self, study: Study, rng: np.random.Generator) -> int | None:
+    def sample(self, study: Study, rng: np.random.Generator) -> Choice | None:
         """A fresh configuration of the box by the ratio of densities, else a random one of the box,
         else of the pool.
         """
@@ -190,6 +195,6 @@ class BoxBOHB(BOHB):
         good, bad = (Density(study.X[ids], binary_columns(study)) for ids in split)
         return int(fresh[np.argmax(good.log(study.X[fresh]) - bad.log(study.X[fresh]))])
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """BOHB's step, with the past tasks that speak for its configuration."""
         return sourced(super().suggest(study, rng), study)

@@ -25,13 +25,13 @@ from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, within
 from foretune.gaussian.gp import expected_gain
-from foretune.searchers.base import Searcher, adopt_past, draw
+from foretune.searchers.base import USED_UP, PerStudy, Searcher, adopting, at_random, state_of
 from foretune.searchers.transfer.curve_prior import Belief, CurvePrior
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
 from foretune.searchers.transfer.past_policy import full_trainings_pay
-from foretune.study.study import Step, Study
+from foretune.study.study import Study, Suggestion
 
 LADDER = 12  # epochs at which curves are predicted, geometrically spaced
 MOST_CELLS = 400  # observations that one decision conditions on
@@ -57,13 +57,10 @@ class CurveTransfer(Searcher):
     name = "curve-transfer"
 
     def __init__(self, growth: float = 0.25):
-        if not 0 <= growth <= 10:
-            raise BadInput(
-                f"growth={growth} must be from 0 (one epoch per step) to 10 (steps of ten "
-                "times the epochs so far)"
-            )
+        # 0: one epoch per step; 10: steps of ten times the epochs so far
+        within(0, 10, growth=growth)
         self.growth = growth
-        self._belief: tuple[Any, Belief] | None = None
+        self._beliefs: PerStudy[Belief] = PerStudy()
 
     # -- what is believed
     # --------------------------------------------------------------------------------------------------
@@ -82,42 +79,32 @@ class CurveTransfer(Searcher):
 
     def belief(self, study: Study) -> Belief:
         """The posterior on (configuration, ladder epoch), configurations first."""
-        key = (
-            id(study),
-            study.spent,
-            len(study.configs),
-            study.pending.tobytes(),
-            study.failed.tobytes(),
-        )
-        if self._belief is None or self._belief[0] != key:
+
+        def believe() -> Belief:
             prior, ladder = self.prior(study), self.ladder(study)
             c, e, y = observations(study, ladder)
             belief = prior.believe(c, e, y, ladder)
             waiting = np.flatnonzero(study.pending)
-            if len(waiting):
-                ends = np.searchsorted(ladder, study.pending[waiting] - 1, side="right") - 1
-                expected = belief.expected[waiting, ends]
-                belief = prior.believe(
-                    np.r_[c, waiting], np.r_[e, ladder[ends]], np.r_[y, expected], ladder
-                )
-            self._belief = (key, belief)
-        return self._belief[1]
+            if not len(waiting):
+                return belief
+            ends = np.searchsorted(ladder, study.pending[waiting] - 1, side="right") - 1
+            expected = belief.expected[waiting, ends]
+            return prior.believe(
+                np.r_[c, waiting], np.r_[e, ladder[ends]], np.r_[y, expected], ladder
+            )
+
+        return self._beliefs.get(study, state_of(study), believe)
 
     # -- what is done
     # ------------------------------------------------------------------------------------------------------
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    @adopting
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The step with the largest expected improvement reachable before the deadline; None while
         nothing is available.
         """
-        adopt_past(study)
         free = study.available
         if not free.any():
-            fresh = draw(study, rng)
-            return (
-                None
-                if fresh is None
-                else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
-            )
+            return at_random(study, rng, 1, USED_UP)
         left = until_deadline(study)
         ladder = self.ladder(study)
         belief = self.belief(study)
@@ -205,7 +192,7 @@ class CurveTransfer(Searcher):
 
     def step(
         self, study: Study, config_id: int, left: int, belief: Belief, why: str, gain: float | None
-    ) -> Step:
+    ) -> Suggestion:
         """A step of `config_id`, longer the longer it has trained, with the past tasks that speak
         for it.
         """
@@ -217,7 +204,7 @@ class CurveTransfer(Searcher):
         because["trust"] = {name: round(w, 3) for name, w in belief.trust.items()}
         if gain is not None:
             because["expected_improvement"] = float(f"{gain:.4g}")
-        return Step(config_id, start, stop, because)
+        return Suggestion(config_id, start, stop, because)
 
     def final(self, study: Study) -> np.ndarray:
         """Best value that each configuration has shown or is expected to show by its last epoch,

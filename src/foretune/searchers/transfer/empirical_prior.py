@@ -11,13 +11,13 @@ epoch.
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, positive
 from foretune.gaussian.gp import Exact, expected_gain
-from foretune.searchers.base import Searcher, adopt_past, draw
+from foretune.searchers.base import USED_UP, Searcher, adopting, at_random
 from foretune.searchers.gray_box.hyperband import best_paused
 from foretune.searchers.transfer.max_trial import shares, sourced, support
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
-from foretune.study.study import Step, Study
+from foretune.study.study import Study, Suggestion
 
 
 class WithPast(Searcher):
@@ -41,11 +41,8 @@ class EmpiricalPrior(WithPast):
     name = "empirical-prior"
 
     def __init__(self, noise: float = 0.05):
-        if not noise > 0:
-            raise BadInput(
-                f"noise={noise} must be positive (in standard deviations between configurations)"
-            )
-        self.noise = noise
+        positive(noise=noise)
+        self.noise = noise  # in standard deviations between configurations
 
     def posterior(self, study: Study) -> tuple[np.ndarray, np.ndarray, float, PastCurves]:
         """Mean, standard deviation (n,) and incumbent of the standardised best values, and the
@@ -78,29 +75,22 @@ class EmpiricalPrior(WithPast):
         shift, variance = gp.predict(S[done], np.diag(S))
         return mean + shift, np.sqrt(variance), float(z.max()), past
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    @adopting
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """A paused trial to its end, else the configuration with the largest expected improvement,
         fully.
         """
-        adopt_past(study)
         paused = best_paused(study, "finish what was begun")
         if paused is not None:
             return sourced(paused, study)
         free = study.available
         if not free.any():
-            fresh = draw(study, rng)
-            return (
-                None
-                if fresh is None
-                else Step(
-                    fresh, 0, study.max_epoch, {"why": "no known configuration is left: random"}
-                )
-            )
+            return at_random(study, rng, study.max_epoch, USED_UP)
         mean, std, best, past = self.posterior(study)
         value = mean if best == -np.inf else expected_gain(mean, std, best)
         c = int(np.where(free, value, -np.inf).argmax())
         lean = shares(past.Z[:, c].max(axis=1) - past.Z.max(axis=2).mean(axis=1), past.tasks)
-        return Step(
+        return Suggestion(
             c,
             int(study.epoch[c]),
             study.max_epoch,
@@ -121,10 +111,8 @@ class TaskWeights(WithPast):
     name = "task-weights"
 
     def __init__(self, noise: float = 0.02, budgeted: bool = False):
-        if not noise > 0:
-            raise BadInput(
-                f"noise={noise} must be positive (in the metric's unit, by the past's spread)"
-            )
+        positive(noise=noise)
+        # in the metric's unit, by the past's spread
         self.noise, self.budgeted = noise, budgeted
 
     def posterior(
@@ -147,17 +135,12 @@ class TaskWeights(WithPast):
         std = np.sqrt(np.maximum(np.einsum("tn,ts,sn->n", at, covariance, at), 1e-12))
         return mean[rows, last] + w @ at, std, w, past
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    @adopting
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The next epoch of the configuration with the largest expected improvement."""
-        adopt_past(study)
         free = study.available
         if not free.any():
-            fresh = draw(study, rng)
-            return (
-                None
-                if fresh is None
-                else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
-            )
+            return at_random(study, rng, 1, USED_UP)
         reach = (
             study.epoch + study.remaining
             if self.budgeted
@@ -173,7 +156,7 @@ class TaskWeights(WithPast):
             "why": "largest expected improvement",
             "past": shares(1 / len(w) + w - w.mean(), past.tasks),
         }
-        return Step(c, start, start + 1, because)
+        return Suggestion(c, start, start + 1, because)
 
     def recommend(self, study: Study) -> int | None:
         """The configuration with the largest expected value at the last epoch."""

@@ -11,12 +11,20 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, at_least
 from foretune.gaussian.gp import max_trial
 from foretune.history.ranks import speaking_for
-from foretune.searchers.base import Searcher, adopt_past, draw
+from foretune.searchers.base import (
+    USED_UP,
+    PerStudy,
+    Searcher,
+    adopting,
+    at_random,
+    state_of,
+    with_choice,
+)
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
-from foretune.study.study import Step, Study
+from foretune.study.study import Study, Suggestion
 
 
 class MaxTrial(Searcher):
@@ -30,10 +38,9 @@ class MaxTrial(Searcher):
     name: ClassVar[str] = "max-trial"
 
     def __init__(self, eta: float = 0.25):
-        if not eta >= 0:
-            raise BadInput(f"eta={eta} must be at least 0")
+        at_least(0, eta=eta)
         self.eta = eta
-        self._predicted: tuple[Any, tuple[np.ndarray, np.ndarray]] | None = None
+        self._predictions: PerStudy[tuple[np.ndarray, np.ndarray]] = PerStudy()
 
     def learn(self, study: Study, past: PastCurves) -> Any:
         """Whatever the model takes from past tasks; past.Z (T, n, E) are their curves of one
@@ -67,14 +74,8 @@ class MaxTrial(Searcher):
         """`predict`, once per state of the study. Failures count as the worst value seen, steps
         under way as what is expected.
         """
-        key = (
-            id(study),
-            study.spent,
-            len(study.configs),
-            study.pending.tobytes(),
-            study.failed.tobytes(),
-        )
-        if self._predicted is None or self._predicted[0] != key:
+
+        def predict() -> tuple[np.ndarray, np.ndarray]:
             learned, Y = self.learned(study), study.Y.copy()
             seen = np.isfinite(Y)
             if seen.any():
@@ -85,25 +86,21 @@ class MaxTrial(Searcher):
                 ends = study.pending[waiting] - 1
                 Y[waiting, ends] = mean[waiting, ends]
                 mean, std = self.predict(learned, study, Y)
-            self._predicted = (key, (mean, std))
-        return self._predicted[1]
+            return mean, std
+
+        return self._predictions.get(study, state_of(study), predict)
 
     def candidates(self, study: Study) -> np.ndarray:
         """Configurations that may be suggested, (n,) bool."""
         return study.available
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    @adopting
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The next epoch of the configuration with the largest upper confidence bound at any epoch
         ahead of it.
         """
-        adopt_past(study)
         if not study.available.any():
-            fresh = draw(study, rng)
-            return (
-                None
-                if fresh is None
-                else Step(fresh, 0, 1, {"why": "no known configuration is left: random"})
-            )
+            return at_random(study, rng, 1, USED_UP)
         free = self.candidates(study)
         value = max_trial(*self.predicted(study), study.epoch, self.eta)
         c = int(np.where(free, value, -np.inf).argmax())
@@ -111,7 +108,7 @@ class MaxTrial(Searcher):
             "why": f"largest mean + {self.eta:g} std ahead",
             "past": self.lean(self.learned(study), study, c),
         }
-        return Step(c, int(study.epoch[c]), int(study.epoch[c]) + 1, because)
+        return Suggestion(c, int(study.epoch[c]), int(study.epoch[c]) + 1, because)
 
     def recommend(self, study: Study) -> int | None:
         """The configuration with the largest mean over all epochs."""
@@ -128,11 +125,15 @@ def support(study: Study, config_id: int) -> dict[str, float]:
     return speaking_for(best, past.tasks, config_id)
 
 
-def sourced(step: Step | None, study: Study) -> Step | None:
-    """The step with the past tasks that speak for its configuration, if it names none."""
-    if step is None or step.because.get("past"):
-        return step
-    return replace(step, because={**step.because, "past": support(study, step.config_id)})
+def sourced(suggestion: Suggestion | None, study: Study) -> Suggestion | None:
+    """The suggestion with the past tasks that speak for its configuration, if it names none."""
+    if suggestion is None or suggestion.because.get("past"):
+        return suggestion
+    if isinstance(suggestion.config, int):
+        lean = support(study, suggestion.config)
+    else:  # a new configuration is its view's last
+        lean = support(with_choice(study, suggestion.config), len(study.configs))
+    return replace(suggestion, because={**suggestion.because, "past": lean})
 
 
 def shares(weights: np.ndarray, tasks: tuple[str, ...], most: int = 5) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import at_least
 from foretune.gaussian.gp import Exact
 from foretune.searchers.transfer.max_trial import MaxTrial
 from foretune.searchers.transfer.past_curves import PastCurves, radial
@@ -42,8 +42,7 @@ class PMF(MaxTrial):
 
     def __init__(self, eta: float = 0.25, rank: int = 5):
         super().__init__(eta)
-        if rank < 1:
-            raise BadInput(f"rank={rank} must be at least 1")
+        at_least(1, rank=rank)
         self.rank = rank
 
     def learn(self, study: Study, past: PastCurves) -> Latent:

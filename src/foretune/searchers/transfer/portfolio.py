@@ -8,14 +8,14 @@ their list ends, and with configurations that no past task knows last, at random
 Notation: T past tasks, n configurations; `best` (T, n) = best value over epochs.
 """
 
-from weakref import WeakKeyDictionary
+from typing import NamedTuple
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, at_least
 from foretune.history.ranks import alike, greedy_portfolio, mean_rank
-from foretune.searchers.base import Searcher, adopt_past, draw
-from foretune.study.study import Step, Study
+from foretune.searchers.base import PerStudy, Searcher, adopting, at_random
+from foretune.study.study import Study, Suggestion
 
 
 def past_best(study: Study) -> np.ndarray:
@@ -35,6 +35,13 @@ def past_best(study: Study) -> np.ndarray:
     return best
 
 
+class Listed(NamedTuple):
+    """`past_best` (T, n) of a study, and the configurations to train, best first."""
+
+    best: np.ndarray
+    order: list[int]
+
+
 class MeanRank(Searcher):
     """Train the configurations fully, in the order of their mean rank on the past tasks."""
 
@@ -42,28 +49,29 @@ class MeanRank(Searcher):
     why = "mean rank over past tasks"
 
     def __init__(self) -> None:
-        self._lists: WeakKeyDictionary[Study, tuple[np.ndarray, list[int]]] = WeakKeyDictionary()
+        self._lists: PerStudy[Listed] = PerStudy()
 
-    def list_of(self, study: Study) -> tuple[np.ndarray, list[int]]:
-        """`past_best` and the order, computed once per study: they depend on its past alone, and on
-        how many configurations it knows.
+    def list_of(self, study: Study) -> Listed:
+        """The list, made once per study: it depends on its past alone, and on how many
+        configurations it knows.
         """
-        known = self._lists.get(study)
-        if known is None or known[0].shape[1] != len(study.configs):
+
+        def make() -> Listed:
             best = past_best(study)
-            known = self._lists[study] = best, self.order(best)
-        return known
+            return Listed(best, self.order(best))
+
+        return self._lists.get(study, len(study.configs), make)
 
     def order(self, best: np.ndarray) -> list[int]:
         """Configurations to train, best first."""
         rank = mean_rank(best)
         return [int(c) for c in np.argsort(rank, kind="stable") if np.isfinite(rank[c])]
 
-    def suggest(self, study: Study, rng: np.random.Generator) -> Step | None:
+    @adopting
+    def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The first configuration of the list that is not fully trained, from where it stands to
         the last epoch.
         """
-        adopt_past(study)
         best, order = self.list_of(study)
         free = study.available
         past = study.past.tasks if study.past is not None else []
@@ -73,13 +81,8 @@ class MeanRank(Searcher):
                     "why": f"{self.why}: place {place + 1}",
                     "past": alike(best, past, c),
                 }
-                return Step(c, int(study.epoch[c]), study.max_epoch, because)
-        fresh = draw(study, rng)
-        return (
-            None
-            if fresh is None
-            else Step(fresh, 0, study.max_epoch, {"why": "no past task knows it: random"})
-        )
+                return Suggestion(c, int(study.epoch[c]), study.max_epoch, because)
+        return at_random(study, rng, study.max_epoch, "no past task knows it: random")
 
 
 class Portfolio(MeanRank):
@@ -89,8 +92,7 @@ class Portfolio(MeanRank):
     why = "greedy portfolio of past tasks"
 
     def __init__(self, size: int = 1000):
-        if size < 1:
-            raise BadInput(f"size={size} must be at least 1")
+        at_least(1, size=size)
         super().__init__()
         self.size = size
 

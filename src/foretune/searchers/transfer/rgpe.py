@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import at_least
 from foretune.gaussian.gp import Exact, KroneckerGP
 from foretune.searchers.transfer.max_trial import MaxTrial, shares
 from foretune.searchers.transfer.past_curves import PastCurves, epoch_correlation
@@ -45,8 +45,7 @@ class RGPE(MaxTrial):
 
     def __init__(self, eta: float = 0.25, samples: int = 128):
         super().__init__(eta)
-        if samples < 1:
-            raise BadInput(f"samples={samples} must be at least 1")
+        at_least(1, samples=samples)
         self.samples = samples
 
     def learn(self, study: Study, past: PastCurves) -> Bases:

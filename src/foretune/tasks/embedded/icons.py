@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, extra
 from foretune.packages import member
 from foretune.tasks.embedded.glyphs import generator, ink
 from foretune.tasks.embedded.photos import Album
@@ -55,11 +55,12 @@ def draw(svg: str, canvas: int = CANVAS) -> Image.Image:
     Raises:
         BadInput: no view box or no path.
     """
-    from fontTools.pens.basePen import BasePen  # type: ignore[import-untyped]
-    from fontTools.svgLib.path import parse_path  # type: ignore[import-untyped]
-    from matplotlib.backends.backend_agg import RendererAgg
-    from matplotlib.path import Path
-    from matplotlib.transforms import Affine2D
+    with extra("pipeline", "drawing icons"):
+        from fontTools.pens.basePen import BasePen  # type: ignore[import-untyped]
+        from fontTools.svgLib.path import parse_path  # type: ignore[import-untyped]
+        from matplotlib.backends.backend_agg import RendererAgg
+        from matplotlib.path import Path
+        from matplotlib.transforms import Affine2D
 
     class Outline(BasePen):
         """Collects what a path draws as matplotlib vertices and codes."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pytest
 
 from foretune.history.meta_dataset import MetaDataset
 from foretune.tasks.task import Task
@@ -42,8 +41,7 @@ def picture_task(
     )
 
 
-@pytest.fixture(scope="session")
-def world(table: Callable[..., MetaDataset]) -> World:
+def make_world(table: Callable[..., MetaDataset]) -> World:
     """14 past tasks and 6 new ones; of 30 configurations on a line, the best is where the task's
     hue is.
     """

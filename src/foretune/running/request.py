@@ -1,0 +1,222 @@
+"""What can be asked of foretune, said once: a tuning request, and a request to collect a
+meta-dataset.
+
+The options of `foretune tune`, the parameters of the flows `tune` and `inbox`, and those of
+`foretune.tune(...)` come from the fields of `Request`; those of `python -m
+foretune.pipeline.meta_dataset` and of the flow `meta-dataset` from `CollectionRequest`
+(`foretune.running.options`). Nothing is imported here that takes time.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from foretune import shipped
+from foretune.training.settings import Settings
+
+LEARNS, TRAINS = "what it learns from", "what it trains"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for. `None` means: as the meta-dataset has it, or the default."""
+
+    images: str = field(
+        metadata={
+            "help": "a folder of class folders, a prepared task's name, an .npz file, or "
+            "torchvision:NAME",
+            "metavar": "IMAGES",
+        }
+    )
+    budget: int | None = field(
+        default=None,
+        metadata={
+            "help": "epochs to spend in all trials together (default: ten full trainings)",
+            "metavar": "EPOCHS",
+            "least": 1,
+        },
+    )
+    seconds: float | None = field(
+        default=None,
+        metadata={
+            "help": "wall-clock limit; the study stops at whichever budget ends first",
+            "above": 0,
+        },
+    )
+    method: str | None = field(
+        default=None,
+        metadata={
+            "help": "how to choose the next step (see: foretune methods); default: the best there "
+            "is for what is at hand"
+        },
+    )
+    options: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "an option of the method, such as eta=2",
+            "flag": "--option",
+            "metavar": "NAME=VALUE",
+        },
+    )
+    workers: int = field(
+        default=2,
+        metadata={"help": "trials that train at the same time (default: 2)", "least": 1},
+    )
+    study: str | None = field(
+        default=None,
+        metadata={
+            "help": "name of the study; the same name continues a study that was stopped, with a "
+            "raised budget too",
+            "metavar": "NAME",
+        },
+    )
+    seed: int = field(
+        default=0,
+        metadata={
+            "help": "of the method's random choices and of training (default: 0)",
+            "least": 0,
+        },
+    )
+    compare: bool = field(
+        default=False,
+        metadata={
+            "help": "also train the default configuration, and random search with equal epochs"
+        },
+    )
+    anchor: bool = field(
+        default=True,
+        metadata={
+            "help": "train the network's default configuration first (from five full trainings of "
+            "budget on), so that the result is never below it",
+            "off": (
+                "--no-default",
+                "do not train the network's default configuration first (done from five full "
+                "trainings of budget on)",
+            ),
+        },
+    )
+    meta: str = field(
+        default=shipped.HISTORY,
+        metadata={
+            "help": "meta-dataset in DATA/meta, or one that comes with foretune (default: light; "
+            "none: start from nothing)",
+            "metavar": "NAME",
+            "group": LEARNS,
+        },
+    )
+    sources: tuple[str, ...] | None = field(
+        default=None,
+        metadata={"help": "use these past tasks only", "metavar": "A,B", "group": LEARNS},
+    )
+    own: bool = field(
+        default=True,
+        metadata={
+            "help": "learn from your own studies in DATA too, where their settings are the same",
+            "off": (
+                "--no-own-studies",
+                "learn from the meta-dataset alone, not from your own studies in DATA too",
+            ),
+            "group": LEARNS,
+        },
+    )
+    recommender: str | None = field(
+        default=None,
+        metadata={
+            "help": "whose ranking a method gets that takes one (task-aware-hyperband, "
+            "recommended, siamese-bo)",
+            "metavar": "NAME",
+            "group": LEARNS,
+        },
+    )
+    space: str = field(
+        default="transfer",
+        metadata={
+            "help": "transfer, heavy, hyperrec, or a ConfigSpace JSON file (default: transfer)",
+            "group": TRAINS,
+        },
+    )
+    open: bool = field(
+        default=False,
+        metadata={
+            "help": "also try configurations between those of the pool",
+            "group": TRAINS,
+        },
+    )
+    settings: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "training settings that differ from the meta-dataset's, such as "
+            '{"max_epoch": 20, "device": "cuda"}',
+            "fields": Settings,
+            "group": TRAINS,
+        },
+    )
+    data: Path = field(
+        default=Path("data"),
+        metadata={
+            "help": "the data folder (default: $FORETUNE_DATA, else data)",
+            "metavar": "FOLDER",
+            "env": "FORETUNE_DATA",
+        },
+    )
+
+
+@dataclass(frozen=True)
+class CollectionRequest:
+    """Which cells of the meta-dataset are to be trained. `None` means: as `params` has it (`minutes`:
+    no limit).
+    """
+
+    tasks: tuple[str, ...] = field(
+        default=(),
+        metadata={
+            "help": "prepared tasks to train (default: those of params.yaml)",
+            "metavar": "A,B",
+        },
+    )
+    configurations: int | None = field(
+        default=None,
+        metadata={
+            "help": "how many of the pool, in the collector's order (default: params.yaml)",
+            "least": 1,
+        },
+    )
+    minutes: float | None = field(
+        default=None,
+        metadata={"help": "submit no new work after so long; the next run goes on", "above": 0},
+    )
+    workers: int | None = field(
+        default=None, metadata={"help": "processes (default: params.yaml)", "least": 1}
+    )
+    data: Path = field(
+        default=Path("data"),
+        metadata={"help": "folder with images/ (default: data)", "metavar": "FOLDER"},
+    )
+    out: Path | None = field(
+        default=None,
+        metadata={
+            "help": "folder of the meta-dataset (default: params.yaml)",
+            "metavar": "FOLDER",
+        },
+    )
+    params: Path = field(
+        default=Path("params.yaml"),
+        metadata={
+            "help": "file of the pipeline's parameters (default: params.yaml)",
+            "metavar": "FILE",
+        },
+    )
+    seed: int | None = field(
+        default=None,
+        metadata={
+            "help": "of the trials: another one adds curves beside those there "
+            "(default: params.yaml)",
+            "least": 0,
+        },
+    )
+    rank: bool = field(
+        default=False,
+        metadata={
+            "help": "keep zero_share, the share of layers still noise (docs/notes/autohyper.md)"
+        },
+    )

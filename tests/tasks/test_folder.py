@@ -1,0 +1,91 @@
+"""Folders of images as users have them, and what is refused in words."""
+
+import os
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from foretune.errors import BadInput
+from foretune.tasks.folder import read_folder
+
+
+def test_read_folder(folder: Path):
+    (folder / ".DS_Store").write_text("clutter")
+    (folder / "README.md").write_text("about")
+    (folder / "cat" / "Thumbs.db").write_text("clutter")
+    seen = []
+    task = read_folder(folder, 10, lambda done, total: seen.append((done, total)))
+    assert (task.name, task.class_names, task.images.shape) == (
+        "pets",
+        ("cat", "dog"),
+        (10, 10, 10, 3),
+    )
+    assert task.labels.tolist() == [0] * 5 + [1] * 5
+    assert seen[-1] == (10, 10)
+    assert read_folder(folder, 10).hash == task.hash
+
+
+def _loose(root: Path) -> None:
+    Image.new("RGB", (9, 9)).save(root / "loose.png")
+
+
+def _nested(root: Path) -> None:
+    (root / "cat" / "kittens").mkdir()
+
+
+def _few(root: Path) -> None:
+    for number in (0, 1, 2):
+        (root / "dog" / f"{number}.png").unlink()
+
+
+def _one_class(root: Path) -> None:
+    for file in (root / "dog").iterdir():
+        file.unlink()
+    (root / "dog").rmdir()
+
+
+def _truncated(root: Path) -> None:
+    (root / "cat" / "1.png").write_bytes((root / "cat" / "1.png").read_bytes()[:200])
+
+
+def _text(root: Path) -> None:
+    (root / "cat" / "1.png").write_text("no image")
+
+
+def _heic(root: Path) -> None:
+    (root / "cat" / "1.heic").write_bytes(b"x")
+
+
+def _link_out(root: Path) -> None:
+    Image.new("RGB", (9, 9)).save(root.parent / "outside.png")
+    os.symlink(root.parent / "outside.png", root / "cat" / "link.png")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_loose, r"loose\.png beside the class folders"),
+        (_nested, r"kittens: is a folder inside a class folder"),
+        (_few, r"dog: class with 2 images, at least 3"),
+        (_one_class, r"has 1 class folder;"),
+        (_truncated, r"cat/1\.png: cannot be read as an image"),
+        (_text, r"cat/1\.png: is no image"),
+        (_heic, r"1\.heic: is no image of a kind read here"),
+        (_link_out, r"link\.png: is a link out of"),
+    ],
+)
+def test_read_folder_names_the_file_that_it_refuses(folder: Path, spoil, message: str):
+    spoil(folder)
+    with pytest.raises(BadInput, match=message):
+        read_folder(folder, 10)
+
+
+def test_read_folder_refuses_an_empty_or_flat_folder(tmp_path: Path):
+    with pytest.raises(
+        BadInput, match="is empty; a task is a folder with one folder of images per class"
+    ):
+        read_folder(tmp_path)
+    Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
+    with pytest.raises(BadInput, match="put the images into one folder per class"):
+        read_folder(tmp_path)
