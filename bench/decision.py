@@ -63,8 +63,9 @@ def decisions(
 
 
 def replayed(name: str, table: Path, observations: int, tasks: int = 3) -> np.ndarray:
-    """CPU seconds of every decision on the first `tasks` tasks of a meta-dataset's full grid, each
-    with its past; the first decision of a task, which learns from that past, is not among them.
+    """CPU seconds of every decision on the first `tasks` tasks of a meta-dataset's full grid.
+
+    Each task has its past; its first decision, which learns from that past, is not among them.
     """
     grid = full_grid(MetaDataset.load(table))
     past, took = past_of(grid), []

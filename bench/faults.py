@@ -1,25 +1,31 @@
-"""Do harm to a study at random moments and count what it cost: survived, epochs repeated, epochs
-lost, points that MLflow has twice or not at all.
+"""Do harm to a study at random moments and count what it cost.
 
-    python bench/faults.py [--kills 100] [--kinds worker,flow,...] [--seed 0] [--out data/reports/faults.csv]
+Survived, epochs repeated, epochs lost, points that MLflow has twice or not at all.
+
+    python bench/faults.py [--kills 100] [--kinds worker,flow,...] [--seed 0]
+        [--out data/reports/faults.csv]
 
 Trials sleep instead of training (`bench/victim.py`), so that processor cores do not limit, and
 write down each epoch that they really execute. Two workers.
 
-| kind         | what happens                                                                                                                  |
-|--------------|-------------------------------------------------------------------------------------------------------------------------------|
-| `study`      | SIGKILL for the process that tunes; its workers end by themselves                                                             |
-| `worker`     | SIGKILL for the older of the processes that run trials; the study goes on                                                     |
-| `machine`    | SIGKILL for the tuning process and all its workers, at once                                                                   |
-| `flow`       | SIGKILL for a Prefect flow that runs the study, its steps as task runs                                                        |
-| `prefect`    | SIGKILL for the Prefect server of such a flow; started again after up to two seconds                                          |
-| `mlflow`     | SIGKILL for the MLflow server that the study logs to; started again after up to two seconds                                   |
-| `disk`       | the disk of the study, and of MLflow's database, is full; the study is to stop with a clear line; then there is room again    |
-| `readonly`   | the study's folder becomes read-only; the same                                                                                |
-| `checkpoint` | the machine is killed, and the newest checkpoint is cut short or has a bit turned over                                        |
-| `parquet`    | the study is stopped, and one of its tables is cut short                                                                      |
-| `clock`      | the wall clock goes back by an hour under a running study                                                                     |
-| `memory`     | a trial runs out of memory, in a process with a limit                                                                         |
+| kind         | what happens                                                                      |
+|--------------|-----------------------------------------------------------------------------------|
+| `study`      | SIGKILL for the process that tunes; its workers end by themselves                 |
+| `worker`     | SIGKILL for the older of the processes that run trials; the study goes on         |
+| `machine`    | SIGKILL for the tuning process and all its workers, at once                       |
+| `flow`       | SIGKILL for a Prefect flow that runs the study, its steps as task runs            |
+| `prefect`    | SIGKILL for the Prefect server of such a flow; started again after up to two      |
+|              | seconds                                                                           |
+| `mlflow`     | SIGKILL for the MLflow server that the study logs to; started again after up to   |
+|              | two seconds                                                                       |
+| `disk`       | the disk of the study, and of MLflow's database, is full; the study is to stop    |
+|              | with a clear line; then there is room again                                       |
+| `readonly`   | the study's folder becomes read-only; the same                                    |
+| `checkpoint` | the machine is killed, and the newest checkpoint is cut short or has a bit turned |
+|              | over                                                                              |
+| `parquet`    | the study is stopped, and one of its tables is cut short                          |
+| `clock`      | the wall clock goes back by an hour under a running study                         |
+| `memory`     | a trial runs out of memory, in a process with a limit                             |
 
 Each fourth kill of the kinds `study`, `machine` and `mlflow` comes while things start, the others
 after the study has made progress. A study that ends before its share of harm is done is followed by
@@ -93,8 +99,9 @@ class Count:
 
 
 class Victim:
-    """The study in a folder as a process, started anew as often as needed; `seen` are the epochs
-    that were ever found in its journal.
+    """The study in a folder as a process, started anew as often as needed.
+
+    `seen` are the epochs that were ever found in its journal.
     """
 
     def __init__(self, folder: Path, aside: Path, uri: str, kind: str, environment: dict[str, str]):
@@ -356,8 +363,9 @@ def strike(count: Count, victim: Victim, server: Server | None, rng: random.Rand
 
 
 def stops(victim: Victim, message: str, harm: object) -> None:
-    """Do harm until the study has stopped, which has to be with one line that says why. Raises
-    `RuntimeError` where it is not.
+    """Do harm until the study has stopped, which has to be with one line that says why.
+
+    Raises `RuntimeError` where it is not.
     """
     assert victim.process is not None
     assert callable(harm)
@@ -390,8 +398,9 @@ def fill(path: Path) -> None:
 
 
 def remount(folder: Path, how: str) -> None:
-    """Make a mounted folder read-only (`ro`) or not (`rw`); while a file is being written, the
-    kernel says that it is busy.
+    """Make a mounted folder read-only (`ro`) or not (`rw`).
+
+    While a file is being written, the kernel says that it is busy.
     """
     until = time.monotonic() + 30
     while not mount("-o", f"remount,{how}", str(folder), check=False):
@@ -426,8 +435,9 @@ def wait_for(condition: object) -> None:
 
 
 def finish(victim: Victim, count: Count) -> None:
-    """Let the study end, call it once more as a user would, and compare all records. Raises
-    `RuntimeError` where it does not end as it should.
+    """Let the study end, call it once more as a user would, and compare all records.
+
+    Raises `RuntimeError` where it does not end as it should.
     """
     for _ in range(2):  # the second call logs what MLflow could not take at the end of the first
         code = victim.start().wait(timeout=PATIENCE)

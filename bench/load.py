@@ -1,14 +1,20 @@
 """What the running parts cost and bear: workers, task runners, journals, MLflow.
 
-    python bench/load.py [scaling] [overhead] [lengths] [tell] [mlflow] [--out data/reports/load.json]
+    python bench/load.py [scaling] [overhead] [lengths] [tell] [mlflow]
+        [--out data/reports/load.json]
 
-| part       | measures                                                                                                                           |
-|------------|------------------------------------------------------------------------------------------------------------------------------------|
-| `scaling`  | epochs per second with 1, 2 and 4 workers; trials sleep, so that processor cores do not limit; MLflow on                            |
-| `overhead` | seconds to start two workers, and what a step costs beyond its work: foretune's processes, Prefect's, Dask, Ray                    |
-| `lengths`  | the share of two workers' time that is training, with epochs of a second and steps of 1, 3 and 10 of them                          |
-| `tell`     | 8 processes at once, each asking for and telling 10,000 steps of a study of its own, journal and all; then the studies are read back |
-| `mlflow`   | 1,000 trials of 100 epochs logged to one experiment of a server, and its pages in a browser (Chromium; playwright, in an environment of its own) |
+| part       | measures                                                                            |
+|------------|-------------------------------------------------------------------------------------|
+| `scaling`  | epochs per second with 1, 2 and 4 workers; trials sleep, so that processor cores do |
+|            | not limit; MLflow on                                                                |
+| `overhead` | seconds to start two workers, and what a step costs beyond its work: foretune's     |
+|            | processes, Prefect's, Dask, Ray                                                     |
+| `lengths`  | the share of two workers' time that is training, with epochs of a second and steps  |
+|            | of 1, 3 and 10 of them                                                              |
+| `tell`     | 8 processes at once, each asking for and telling 10,000 steps of a study of its     |
+|            | own, journal and all; then the studies are read back                                |
+| `mlflow`   | 1,000 trials of 100 epochs logged to one experiment of a server, and its pages in a |
+|            | browser (Chromium; playwright, in an environment of its own)                        |
 
 Each part replaces its entry in the file. Times are of this machine as it was; the file says how
 busy it was.
@@ -146,9 +152,7 @@ def overhead(folder: Path) -> dict[str, Any]:
 
 
 def lengths(folder: Path) -> dict[str, Any]:
-    """Share of the ideal time, by kind and number of epochs in a step, after both workers have
-    started.
-    """
+    """Share of the ideal time by kind and epochs in a step, once both workers have started."""
     from prefect_api import prefect_api
 
     out: dict[str, Any] = {}
@@ -169,8 +173,9 @@ def lengths(folder: Path) -> dict[str, Any]:
 
 
 def drive(workers: Workers, count: int, epochs: int = 1) -> None:
-    """Run `count` steps of so many epochs, as many at a time as there are workers. Raises
-    `RuntimeError` for one that does not end well.
+    """Run `count` steps of so many epochs, as many at a time as there are workers.
+
+    Raises `RuntimeError` for one that does not end well.
     """
     asked = over = 0
     while over < count:
@@ -216,8 +221,9 @@ def teller(folder: Path) -> None:
 
 
 def tell(folder: Path) -> dict[str, Any]:
-    """Tellers at once; what they told has to be there when it is read back. Raises `RuntimeError`
-    where it is not.
+    """Tellers at once; what they told has to be there when it is read back.
+
+    Raises `RuntimeError` where it is not.
     """
     context = get_context("spawn")
     places = [folder / str(k) for k in range(TELLERS)]

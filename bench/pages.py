@@ -1,5 +1,6 @@
-"""Seconds that MLflow's pages take in a real browser; run by `bench/load.py` in an environment of
-its own, prints JSON.
+"""Seconds that MLflow's pages take in a real browser.
+
+Run by `bench/load.py` in an environment of its own, prints JSON.
 
     python bench/pages.py CHROMIUM ADDRESS [PICTURE.png]
 

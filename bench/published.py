@@ -1,12 +1,17 @@
-"""The tables of `data/reports/published` from the steps that are kept: mean normalized regret after
-1, 2, 5 and 10 full trainings, its error over tasks.
+"""The tables of `data/reports/published` from the steps that are kept.
 
-    python bench/published.py [--traces data/reports/traces] [--peers data/reports/at2] [--out data/reports/published]
+Mean normalized regret after 1, 2, 5 and 10 full trainings, its error over tasks.
 
-Steps are made by `python -m foretune.evaluation.benchmark` and `python -m papers.dyhpo.field
---run`, TPE's rows (`tpe_TABLE.csv`) by `python bench/run.py --peers optuna --methods "" --table
-FOLDER --tasks 25 --budget EPOCHS --out FILE`. A budget that a method's runs do not reach is left
-empty.
+    python bench/published.py [--traces data/reports/traces] [--peers data/reports/at2]
+        [--out data/reports/published]
+
+Steps are made by `python -m foretune.evaluation.benchmark` and
+`python -m papers.dyhpo.field --run`, TPE's rows (`tpe_TABLE.csv`) by
+
+    python bench/run.py --peers optuna --methods "" --table FOLDER --tasks 25 --budget EPOCHS
+        --out FILE
+
+A budget that a method's runs do not reach is left empty.
 """
 
 import argparse

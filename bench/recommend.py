@@ -1,5 +1,6 @@
-"""Seconds of HyperSTAR: fitting it on the shipped meta-dataset, and ranking all configurations for
-a new task once its images are read.
+"""Seconds of HyperSTAR: fitting it, and ranking all configurations for a new task.
+
+On the shipped meta-dataset, once the new task's images are read.
 
     python bench/recommend.py [--threads 2] [--repeats 20] [--no-fit]
 

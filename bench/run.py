@@ -1,7 +1,7 @@
-"""Other libraries side by side with foretune's searchers, on the same tables, with the same
-accounting of epochs.
+"""Other libraries beside foretune's searchers, on the same tables, epochs counted alike.
 
-    python bench/run.py [--peers optuna,smac,dehb,neps] [--methods random,hyperband,...] [--table FOLDER] [--tasks 3] [--seeds 3] [--budget 255]
+    python bench/run.py [--peers optuna,smac,dehb,neps] [--methods random,hyperband,...]
+        [--table FOLDER] [--tasks 3] [--seeds 3] [--budget 255]
 
 Each peer runs in an environment of its own under `.cache/bench` (made with uv at the first run; the
 user's own package index), as a process that reads the pool of a task as JSON (`bench/peers/`). A
@@ -46,8 +46,9 @@ Trace = list[tuple[int, float, float]]  # epochs spent, best value, seconds of t
 
 
 def environment(peer: str) -> Path | None:
-    """The Python of a peer's environment, made if need be; None if its packages cannot be
-    installed.
+    """The Python of a peer's environment, made if need be.
+
+    None if its packages cannot be installed.
     """
     folder = CACHE / peer
     python = folder / "bin" / "python"
@@ -79,13 +80,8 @@ def pool_file(meta: MetaDataset, task: str) -> Path:
     x = (x - low)[:, high > low] / (high - low)[high > low]
     curves = [[None if np.isnan(v) else float(v) for v in row] for row in meta.curves(task)]
     text = json.dumps({"x": x.tolist(), "curves": curves})
-    path = (
-        CACHE
-        / "pools"
-        / f"{meta.name}-{task}-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json".replace(
-            " ", "-"
-        )
-    )
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    path = CACHE / "pools" / f"{meta.name}-{task}-{digest}.json".replace(" ", "-")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, text)
@@ -93,8 +89,9 @@ def pool_file(meta: MetaDataset, task: str) -> Path:
 
 
 def peer_run(peer: str, pool: Path, seed: int, budget: int) -> Trace | None:
-    """The trace of one run of a peer, from the cache if it was made before; None if it failed (its
-    last words are printed).
+    """The trace of one run of a peer, from the cache if it was made before.
+
+    None if it failed (its last words are printed).
     """
     kept = CACHE / "runs" / f"{peer}-{pool.stem}-{seed}-{budget}.json"
     if kept.exists():

@@ -1,5 +1,4 @@
-"""What Z costs beside the decompositions that it needs, and why depthwise convolutions are left out
-of it.
+"""What Z costs beside its decompositions, and why depthwise convolutions are left out.
 
     python bench/spectral.py [cost] [NETWORK ...]     # default: resnet34 resnet18 mobilenet_v2
     python bench/spectral.py depthwise [--data data]
@@ -83,9 +82,7 @@ def decomposed(network: nn.Module) -> list[Tensor]:
 
 
 def signal(network: nn.Module) -> None:
-    """Add a part of rank channels / 10 to every convolution, three times as strong as its
-    weights.
-    """
+    """Add a part of rank channels / 10 to every convolution, three times its weights."""
     generator = torch.Generator().manual_seed(1)
     for m in network.modules():
         if isinstance(m, nn.Conv2d):
@@ -174,7 +171,11 @@ def small(data: Path) -> None:
         ends, gaps = [], []
         for row in found:
             z = (own * row[:, 0] + 10 * row[:, 1]) / (own + 10)
-            ends.append(search(lambda rate, z=z: float(np.interp(np.log(rate), np.log(rates), z))))  # type: ignore[misc]
+
+            def response(rate: float, z: np.ndarray = z) -> float:
+                return float(np.interp(np.log(rate), np.log(rates), z))
+
+            ends.append(search(response))
             gaps.append(
                 row[:, 2].max()
                 - np.interp(np.log(ends[-1].chosen or np.nan), np.log(rates), row[:, 2])

@@ -1,5 +1,6 @@
-"""The study that `bench/faults.py` does harm to: trials that sleep, on processes or as a Prefect
-flow, and the process that runs them.
+"""The study that `bench/faults.py` does harm to, and the process that runs it.
+
+Its trials sleep, on processes or as a Prefect flow.
 
     python bench/victim.py FOLDER URI LOG [--flow] [--sealed]
 
@@ -43,8 +44,9 @@ PREFIX = "faults"
 
 @dataclass(frozen=True)
 class Trial(toy.Toy):
-    """A toy trial that writes down what it executes beside the study's folder, may run out of
-    memory, and may keep real checkpoints (`sealed`).
+    """A toy trial that writes what it executes beside the study's folder.
+
+    It may run out of memory, and may keep real checkpoints (`sealed`).
     """
 
     sealed: bool = False
@@ -72,16 +74,12 @@ class Trial(toy.Toy):
         checkpoints.save(self.checkpoint(config_id), {"rows": rows})
 
     def note(self, config_id: int, epoch: int) -> None:
-        """Write down that an epoch was executed, where no fault of the study's folder can
-        hide it.
-        """
+        """Write down an executed epoch where no fault of the study's folder can hide it."""
         with open(self.log, "a") as log:
             log.write(f"{config_id} {epoch}\n")
 
     def trouble(self, config_id: int, kind: str, epoch: int) -> None:
-        """Run out of memory if it was asked for: the process may take 64 MiB more, and asks for
-        512.
-        """
+        """Run out of memory if asked: the process may take 64 MiB more, and asks for 512."""
         asked = self.folder / HUNGRY
         with suppress(FileNotFoundError):  # the other worker was quicker
             if not asked.exists():

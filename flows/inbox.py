@@ -15,17 +15,28 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+if __name__ == "__main__":
+    # what follows takes seconds to import
+    print("starting the watch", file=sys.stderr, flush=True)
+
 from parameters import present, takes
 from prefect import flow
-from prefect_api import prefect_api
+from prefect_api import leased, prefect_api, write_artifact
 from pydantic import Field
 from tune import tune
 
 from foretune.errors import BadInput
-from foretune.running.options import add_options, given
+from foretune.running.options import (
+    add_options,
+    filled,
+    given,
+    options_of,
+    out_of_range,
+    refuse_unknown,
+)
 from foretune.running.request import Request
 from foretune.running.tuning import Tuned
-from foretune.service.inbox import Inbox, Job
+from foretune.service.inbox import SETTINGS, Inbox, Job
 from foretune.study.study import Study
 from foretune.views.summary import spelled
 from foretune.views.tracking import Tracker
@@ -37,6 +48,8 @@ MACHINE = (
 )  # faults of a machine, tried again by the next watch; RuntimeError: torch's, CUDA's among them
 
 GIVEN = ("images", "study")  # of a request, for the inbox to say: what was dropped, and its name
+# for the watch or its machine to say, not for a dataset's own settings
+OURS = (*GIVEN, "data", "workers")
 
 
 class Unfinished(RuntimeError):
@@ -45,7 +58,15 @@ class Unfinished(RuntimeError):
     """
 
 
-@flow(name="inbox", persist_result=False, log_prints=True)
+def run_name() -> str:
+    """What Prefect's pages call a run."""
+    from prefect.runtime import flow_run
+
+    return f"watch of {flow_run.parameters['inbox']}"
+
+
+@flow(name="inbox", flow_run_name=run_name, persist_result=False, log_prints=True)
+@leased()
 @takes(Request, leave=GIVEN)
 def inbox(
     inbox: str = "data/inbox",
@@ -60,7 +81,7 @@ def inbox(
 
     Args:
         inbox: folder to watch, on the worker's machine
-        quiet: seconds without a change after which a dataset is complete
+        quiet: seconds without a change after which a dataset without a marker READY is complete
         data: folder with images, meta and studies, on the worker's machine
         tracking: MLflow's address, or none (default: the worker's own)
         runner: processes with a task run for each step, or local: without, for epochs of a second
@@ -69,6 +90,7 @@ def inbox(
     asked = {"runner": runner, **present(asked)}
     box = Inbox(inbox, Path(data) / "studies", quiet)
     finished: list[str] = []
+    shown: list[str] = []
     trouble: dict[str, str] = {}
     with box.watching() as mine:
         if not mine:
@@ -76,7 +98,7 @@ def inbox(
             return []
         while True:
             for entry in box.dropped():
-                print(f"taken: {box.take(entry, asked).dropped}")
+                print(f"taken: {box.take(entry, asked).name}")
             jobs = [job for job in box.jobs() if job.id not in trouble]
             if not jobs:
                 break
@@ -84,12 +106,17 @@ def inbox(
             try:
                 told = work(box, job, data, tracking)
                 finished.append(job.id)
-                print(f"done: {job.dropped}; {box.finish(job, told)}")
+                shown.append(f"## {job.id}: tuned\n\n```\n{told}\n```")
+                print(f"done: {job.name}; {box.finish(job, told)}")
             except BadInput as error:
+                shown.append(f"## {job.id}: set aside\n\n```\n{error}\n```")
                 print(f"set aside: {error}; {box.set_aside(job, str(error))}")
             except MACHINE as error:
-                trouble[job.id] = f"{job.dropped}: {type(error).__name__}: {error}"
+                trouble[job.id] = f"{job.name}: {type(error).__name__}: {error}"
+                shown.append(f"## {job.id}: waits\n\n```\n{trouble[job.id]}\n```")
                 print(f"waits for the next watch: {trouble[job.id]}")
+    if shown:
+        write_artifact("inbox", "\n\n".join(shown), "what became of each dataset")
     skip_late()
     if trouble:
         raise Unfinished("; ".join(trouble.values()))
@@ -114,7 +141,7 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     """
     folder = Path(data) / "studies" / job.id
     job = box.start(job, spent(folder))
-    request: Mapping[str, Any] = job.request
+    request = {**job.request, **own_settings(box.settings(job))}
     tuned: Tuned = tune(
         images=str(box.images(job)), study=job.id, data=data, tracking=tracking, **request
     )
@@ -138,9 +165,25 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     )
 
 
+def own_settings(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What a dataset's own settings say, as parameters of `tune`. Raises `BadInput` for one that is
+    not a request's, or not a dataset's to say, or whose value cannot be meant.
+    """
+    known = [option.name for option in options_of(Request, OURS)]
+    try:
+        for name in found:
+            refuse_unknown(name, known, "setting")
+        request = filled(Request, {"images": "", **found})
+        for reason in out_of_range(request):
+            raise BadInput(reason)
+    except BadInput as error:
+        raise BadInput(f"{SETTINGS}: {error}") from error
+    return present({name: getattr(request, name) for name in found})
+
+
 def skip_late() -> int:
-    """Cancel the watches that came due meanwhile, and waited for a slot to say that they find
-    nothing; how many there were.
+    """Cancel the scheduled watches that came due meanwhile, and waited for a slot to say that they
+    find nothing; how many there were. One that somebody asked for has its turn.
     """
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import DeploymentFilter, FlowRunFilter
@@ -156,6 +199,7 @@ def skip_late() -> int:
     of = DeploymentFilter.model_validate({"id": {"any_": [deployment.id]}})
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_run_filter=late, deployment_filter=of)
+        runs = [run for run in runs if run.auto_scheduled]
         for run in runs:
             client.set_flow_run_state(
                 run.id, Cancelled(message="a watch before it did its work"), force=True

@@ -14,10 +14,14 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+if __name__ == "__main__":
+    # what follows takes seconds to import
+    print("starting the collection", file=sys.stderr, flush=True)
+
 from parameters import present, takes
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect_api import RUNNERS, machine_fault, prefect_api, task_runner
+from prefect_api import RUNNERS, leased, machine_fault, prefect_api, task_runner
 
 from foretune.errors import BadInput
 from foretune.pipeline.meta_dataset import ABOUT
@@ -51,6 +55,7 @@ def train_cells(
 
 
 @flow(name="meta-dataset", persist_result=False)
+@leased()
 @takes(CollectionRequest)
 def meta_dataset(**asked: Any) -> int:
     """Train the missing cells; the number of cells trained.

@@ -19,10 +19,14 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+if __name__ == "__main__":
+    # what follows takes seconds to import
+    print("starting the fitting", file=sys.stderr, flush=True)
+
 import yaml
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect_api import prefect_api
+from prefect_api import leased, prefect_api
 
 from foretune.errors import BadInput
 from foretune.running.meta_train import fit
@@ -90,6 +94,7 @@ def own_models(folder: str = ".") -> list[str]:
 
 
 @flow(name="meta-train", persist_result=False, log_prints=True)
+@leased()
 def meta_train(
     stages: str = "",
     upstream: bool = False,

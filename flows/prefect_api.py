@@ -6,13 +6,18 @@ which would otherwise each start one of their own.
 """
 
 import os
+import re
+import secrets
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
+import psutil
 from pydantic import Field
 
 from foretune.errors import BadInput, extra
@@ -31,12 +36,18 @@ Share = Annotated[float, Field(ge=0)]
 AWAY_SECONDS = 300.0  # that a server may take to come back, before a flow gives up
 # 15 to 20 on two idle cores, most of it the first migration of the server's database
 START_SECONDS = 120
+# that a run may be without a server on another machine. Its heartbeats come each 30 s, and it counts
+# as gone after 120 s without one, 90 s after it was cut off: it has to have given up by then
+LEASE_SECONDS = 70.0
+LOOK_SECONDS = 5.0  # between two looks of a lease; also how long one may take
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @contextmanager
 def prefect_api() -> Iterator[str]:
     """The address of the server in use, started and stopped here if there is none."""
     from prefect.settings import (
+        PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,
         PREFECT_SERVER_ANALYTICS_ENABLED,
         temporary_settings,
@@ -49,19 +60,35 @@ def prefect_api() -> Iterator[str]:
         return
     from prefect.server.api.server import SubprocessASGIServer
 
-    with temporary_settings({PREFECT_SERVER_ANALYTICS_ENABLED: False}):
-        server = SubprocessASGIServer()
-        # Ctrl-C must not end the server before the flow has said that it stops
-        with without_interrupt():
-            server.start(timeout=START_SECONDS)
-        os.environ["PREFECT_API_URL"] = server.api_url  # for worker processes of any kind
-        try:
-            with temporary_settings({PREFECT_API_URL: server.api_url}):
-                yield server.api_url
-                drain()
-        finally:
-            del os.environ["PREFECT_API_URL"]
-            server.stop()
+    # any page of a browser, and any user of this machine, can reach its port
+    login = f"foretune:{secrets.token_urlsafe(24)}"
+    own = {
+        "PREFECT_SERVER_API_AUTH_STRING": login,
+        "PREFECT_API_AUTH_STRING": login,  # for worker processes of any kind, as the address below
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "http://127.0.0.1",
+    }
+    os.environ.update(own)
+    try:
+        with temporary_settings(
+            {PREFECT_SERVER_ANALYTICS_ENABLED: False, PREFECT_API_AUTH_STRING: login}
+        ):
+            server = SubprocessASGIServer()
+            # Ctrl-C must not end the server before the flow has said that it stops
+            with without_interrupt():
+                server.start(timeout=START_SECONDS)
+            os.environ["PREFECT_API_URL"] = server.api_url
+            try:
+                with temporary_settings({PREFECT_API_URL: server.api_url}):
+                    try:
+                        yield server.api_url
+                    finally:
+                        drain()  # after an error too, or the process waits a minute for its logs
+            finally:
+                del os.environ["PREFECT_API_URL"]
+                server.stop()
+    finally:
+        for name in own:
+            del os.environ[name]
 
 
 def drain() -> None:
@@ -71,6 +98,100 @@ def drain() -> None:
 
     for worker in (APILogWorker, EventsWorker):
         worker.drain_all(timeout=5)
+
+
+class Lost(RuntimeError):
+    """This process's flow run is another's now, or nobody can know whose it is."""
+
+
+class Lease:
+    """What lets this process work on its flow run: that Prefect's server says it runs, and says so
+    again within `seconds`.
+    """
+
+    def __init__(self, run: str, seconds: float):
+        self.run, self.seconds = run, seconds
+        self.heard = time.monotonic()
+        self.count: int | None = None  # starts of the run, this one included; known once heard
+
+    def look(self) -> None:
+        """Ask the server. Raises `Lost` where the run ended, or began again, without this process,
+        and where the server has not answered for too long.
+        """
+        import httpx
+        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+
+        login = PREFECT_API_AUTH_STRING.value() or ""
+        user, _, password = login.partition(":")
+        try:
+            answer = httpx.get(
+                f"{PREFECT_API_URL.value()}/flow_runs/{self.run}",
+                auth=(user, password),
+                timeout=LOOK_SECONDS,
+            ).raise_for_status()
+        except httpx.HTTPError as error:
+            silent = time.monotonic() - self.heard
+            if silent > self.seconds:
+                raise Lost(f"no word from Prefect's server for {silent:.0f} s ({error})") from error
+            return
+        self.heard = time.monotonic()
+        found = answer.json()
+        state = (found.get("state") or {}).get("type")
+        self.count = self.count or found["run_count"]
+        if state not in ("RUNNING", "CANCELLING") or found["run_count"] != self.count:
+            raise Lost(f"Prefect has it as {state}, run {found['run_count']} times")
+
+
+@contextmanager
+def leased() -> Iterator[None]:
+    """Hold the lease of a deployment's flow run, which ends this process where it is lost: another
+    machine goes on with the study, and two would do everything twice.
+
+    The process ends at once, as if the machine had failed, and with exit code 0, since its worker
+    reports any other as the crash of a run that is no longer its own. A journal is whole at all
+    times.
+    """
+    from prefect.runtime import deployment, flow_run
+    from prefect.settings import PREFECT_API_URL
+
+    if not deployment.id or flow_run.parent_flow_run_id:
+        yield  # nobody else starts it again; or the run that started it holds the lease
+        return
+    remote = urlsplit(str(PREFECT_API_URL.value())).hostname not in LOOPBACK
+    lease = Lease(flow_run.id, LEASE_SECONDS if remote else AWAY_SECONDS)
+    lease.look()
+    over = threading.Event()
+
+    def hold() -> None:
+        while not over.wait(LOOK_SECONDS):
+            try:
+                lease.look()
+            except Lost as error:
+                if not over.is_set():
+                    print(f"this process ends: {error}", file=sys.stderr, flush=True)
+                    for child in psutil.Process().children(recursive=True):
+                        with suppress(psutil.Error):
+                            child.terminate()
+                    os._exit(0)
+
+    holder = threading.Thread(target=hold, name="lease", daemon=True)
+    holder.start()
+    try:
+        yield
+    finally:
+        over.set()
+        holder.join()  # the run's last state is still to be told
+
+
+def write_artifact(key: str, markdown: str, about: str) -> None:
+    """Put a page of markdown beside the flow run in Prefect's pages; nothing outside a run."""
+    from prefect.artifacts import create_markdown_artifact
+    from prefect.runtime import flow_run
+
+    if flow_run.id:
+        # all that Prefect lets a key have
+        plain = re.sub(r"[^a-z0-9]+", "-", key.lower()).strip("-") or "study"
+        create_markdown_artifact(markdown, key=plain, description=about)
 
 
 def find_flows() -> None:

@@ -2,70 +2,62 @@
 loopback. `make serve`, `make stop`.
 
     python flows/service.py serve [--gpus N] [--prefect-port P] [--mlflow-port P] [--host HOST]
-    python flows/service.py stop | status
+    python flows/service.py stop | status | supervise
 
 What runs is in `.service/service.json`: a process counts as ours if it has the number *and* the
 start time that are written there. All that was started, and all that these start, carry a token of
 this service in their environment, so that `stop` ends exactly those, orphans of a killed worker
-included.
+included. The login of Prefect's API is in `.service/login`, for this user's eyes alone; processes
+get it by environment.
 """
 
 import argparse
-import base64
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import secrets
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
+if __name__ == "__main__":
+    # what follows takes seconds to import on a busy machine
+    print("looking at what runs", file=sys.stderr, flush=True)
+    if importlib.util.find_spec("httpx") is None:
+        sys.exit("error: the service needs packages of an extra: pip install 'foretune[serve]'")
+
+import httpx
 import psutil
+from orchestration import HEARTBEAT_SECONDS, POOL, RUNNING, UNFINISHED, Api
+from prefect_server import ANY, LOOPBACK, hosts, names, origins
+from processes import Process, children, end, environment, runs_flow
 
 from foretune.errors import BadInput, extra
 from foretune.files import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
-POOL = "gpu"
-TOKEN, RUN = (
-    "FORETUNE_SERVICE",
-    "PREFECT__FLOW_RUN_ID",
-)  # in the environment: of this service, and Prefect's of a flow run
+# in the environment: of this service, and Prefect's of a flow run
+TOKEN, RUN = "FORETUNE_SERVICE", "PREFECT__FLOW_RUN_ID"
+# where a user's own login is looked for, "user:password"
+LOGIN = "PREFECT_SERVER_API_AUTH_STRING"
 SERVERS = ("prefect", "mlflow")
-START_SECONDS, STOP_SECONDS = 300.0, 20.0
-UNFINISHED = ("RUNNING", "PENDING", "CANCELLING")
-
-
-@dataclass(frozen=True)
-class Process:
-    """A process that was started here; `created` (seconds since the epoch) tells it from a later
-    one of the same number.
-    """
-
-    name: str
-    pid: int
-    created: float
-
-    @property
-    def running(self) -> psutil.Process | None:
-        """The process, if it still runs."""
-        try:
-            found = psutil.Process(self.pid)
-            alive = (
-                abs(found.create_time() - self.created) < 1.0
-                and found.status() != psutil.STATUS_ZOMBIE
-            )
-        except psutil.Error:
-            return None
-        return found if alive else None
+START_SECONDS = 300.0
+SUPERVISE_SECONDS = 5.0  # between two looks at what runs
+MLFLOW_AUTH = """[mlflow]
+default_permission = NO_PERMISSIONS
+database_uri = sqlite:///{database}
+admin_username = {user}
+authorization_function = mlflow.server.auth:authenticate_request_basic_auth
+auth_cache_ttl_seconds = 60
+"""
 
 
 @dataclass(frozen=True)
@@ -78,6 +70,7 @@ class Service:
     mlflow_port: int = 5000
     token: str = ""
     deployed: str = ""  # hash of what was deployed last
+    names: tuple[str, ...] = ()  # by which others reach the servers, beside the host's own
     processes: tuple[Process, ...] = field(default=())
 
     @classmethod
@@ -87,7 +80,8 @@ class Service:
         """
         file = folder / "service.json"
         try:
-            told = json.loads(file.read_text())
+            told = json.loads(file.read_text(encoding="utf-8"))
+            told["names"] = tuple(told.get("names", ()))
             return cls(
                 folder, **{**told, "processes": tuple(Process(**p) for p in told["processes"])}
             )
@@ -105,14 +99,42 @@ class Service:
         return self
 
     @property
+    def reached(self) -> str:
+        """The name or address by which this machine reaches its own servers."""
+        host = "127.0.0.1" if self.host in ANY else self.host
+        return f"[{host}]" if ":" in host else host
+
+    @property
     def prefect(self) -> str:
         """Prefect's address."""
-        return f"http://{self.host}:{self.prefect_port}"
+        return f"http://{self.reached}:{self.prefect_port}"
 
     @property
     def mlflow(self) -> str:
         """MLflow's address."""
-        return f"http://{self.host}:{self.mlflow_port}"
+        return f"http://{self.reached}:{self.mlflow_port}"
+
+    @property
+    def open(self) -> bool:
+        """Whether other machines reach the servers."""
+        return self.host not in LOOPBACK
+
+    @property
+    def login(self) -> str:
+        """The login of the servers, "user:password". Raises `BadInput` where it is not kept."""
+        file = self.folder / "login"
+        try:
+            return file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise BadInput(
+                f"{file}, the login of Prefect's API, cannot be read ({error.strerror}); put "
+                "there the user:password that the server was started with"
+            ) from error
+
+    @property
+    def api(self) -> Api:
+        """Prefect's API."""
+        return Api(f"{self.prefect}/api", self.login)
 
     def runs(self, name: str) -> bool:
         """Whether a process of this name runs."""
@@ -120,7 +142,7 @@ class Service:
 
     def environment(self) -> dict[str, str]:
         """What all processes of the service see; what the user's environment says comes first where
-        it makes sense.
+        it makes sense. No login: each process gets those that it needs.
         """
         mine = {
             TOKEN: self.token,
@@ -134,6 +156,7 @@ class Service:
         default = {
             "PREFECT_HOME": str((self.folder / "prefect").resolve()),
             "PREFECT_WORKER_QUERY_SECONDS": "5",
+            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             # for language models; three processes that this needs not
@@ -143,7 +166,54 @@ class Service:
             "DO_NOT_TRACK": "true",
             "OMP_NUM_THREADS": "1",  # of a trial's process; trials share the cores
         }
-        return {**default, **os.environ, **mine}
+        own = {k: v for k, v in os.environ.items() if k != LOGIN}
+        return {**default, **own, **mine}
+
+    def client_environment(self) -> dict[str, str]:
+        """What a worker and its flow runs see beside that: the login of Prefect's API, and of
+        MLflow where it has one.
+        """
+        user, _, password = self.login.partition(":")
+        mlflow = {"MLFLOW_TRACKING_USERNAME": user, "MLFLOW_TRACKING_PASSWORD": password}
+        return {"PREFECT_API_AUTH_STRING": self.login, **(mlflow if self.open else {})}
+
+    def server_environment(self) -> dict[str, str]:
+        """What Prefect's server sees beside that: its login, its own pages as the only origin, and
+        tokens against forged requests.
+        """
+        own = names(self.host, self.names)
+        return {
+            LOGIN: self.login,
+            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(origins(own, self.prefect_port)),
+            "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+            "PREFECT_UI_API_URL": "/api",  # the page's own server, by whatever name it was reached
+        }
+
+    def mlflow_command(self) -> tuple[list[str], dict[str, str]]:
+        """How MLflow's server is started: module and arguments, and what its environment has beside
+        `environment`. Raises `BadInput` where other machines would reach it without a login.
+        """
+        own = names(self.host, self.names)
+        command = ["mlflow", "server", "--host", self.host, "--port", str(self.mlflow_port)]
+        command += ["--workers", "1", "--allowed-hosts", ",".join(hosts(own, self.mlflow_port))]
+        command += ["--cors-allowed-origins", ",".join(origins(own, self.mlflow_port))]
+        if not self.open:
+            return command, {}
+        if importlib.util.find_spec("flask_wtf") is None:
+            raise BadInput(
+                f"--host {self.host}: MLflow's login needs a package: pip install 'mlflow[auth]'"
+            )
+        user, _, password = self.login.partition(":")
+        # the login may have changed since MLflow last ran, and it keeps its own copy
+        database = (self.folder / "mlflow_users.db").resolve()
+        database.unlink(missing_ok=True)
+        settings = (self.folder / "mlflow_auth.ini").resolve()
+        settings.write_text(MLFLOW_AUTH.format(database=database, user=user), encoding="utf-8")
+        return [*command, "--app-name", "basic-auth"], {
+            "MLFLOW_AUTH_CONFIG_PATH": str(settings),
+            "MLFLOW_AUTH_ADMIN_PASSWORD": password,
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": secrets.token_hex(16),
+        }
 
     def start(self, name: str, command: Sequence[str], **more: str) -> "Service":
         """Start a process of its own session, its output in `.service/NAME.log`."""
@@ -166,66 +236,29 @@ class Service:
         does not.
         """
         until = time.monotonic() + START_SECONDS
-        while True:
-            try:
-                with urllib.request.urlopen(address, timeout=5):
-                    return
-            except OSError:
-                pass
-            if not self.runs(name) or time.monotonic() > until:
-                log = self.folder / f"{name}.log"
-                tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-                raise BadInput(f"{name} did not start; the end of {log}:\n{tail}")
-            time.sleep(0.5)
-
-    def ask(self, path: str, content: Any, method: str = "POST") -> Any:
-        """Call Prefect's API."""
-        headers = {"Content-Type": "application/json"}
-        if login := os.environ.get("PREFECT_API_AUTH_STRING"):
-            headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-        body = json.dumps(content).encode()
-        request = urllib.request.Request(f"{self.prefect}/api{path}", body, headers, method=method)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            text = answer.read()
-            return json.loads(text) if text else None
-
-    def set_pool(self, slots: int) -> None:
-        """Make the work pool, or give it as many slots as there are workers."""
-        try:
-            about = "Each slot is a GPU, or this machine's processor."
-            self.ask(
-                "/work_pools/",
-                {"name": POOL, "type": "process", "description": about, "concurrency_limit": slots},
-            )
-        except urllib.error.HTTPError as error:
-            if error.code != 409:  # it is there
-                raise
-            self.ask(f"/work_pools/{POOL}", {"concurrency_limit": slots}, "PATCH")
+        with httpx.Client(timeout=5, trust_env=False) as client:
+            while True:
+                try:
+                    if client.get(address).is_success:
+                        return
+                except httpx.HTTPError:
+                    pass
+                if not self.runs(name) or time.monotonic() > until:
+                    log = self.folder / f"{name}.log"
+                    tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+                    raise BadInput(f"{name} did not start; the end of {log}:\n{tail}")
+                time.sleep(0.5)
 
     def crash_runs(self, states: Sequence[str]) -> int:
-        """Tell Prefect which of the pool's runs in these states are no more: nobody else does, and
-        each would hold its slot for ever. How many.
+        """Tell Prefect which of the pool's runs in these states are no more, at once rather than
+        after two minutes without a heartbeat. How many.
         """
-        workers = self.ask(f"/work_pools/{POOL}/workers/filter", {})
-        if any(
-            w["status"] == "ONLINE" and not w["name"].startswith(worker_name("")) for w in workers
-        ):
+        if self.api.other_workers(worker_name("")):
             return 0  # other machines work on the pool, and the run may be theirs
-        wanted = {
-            "flow_runs": {"state": {"type": {"any_": states}}},
-            "work_pools": {"name": {"any_": [POOL]}},
-        }
         alive = {environment(process).get(RUN) for process in self.own()}
-        found = [
-            run["id"] for run in self.ask("/flow_runs/filter", wanted) if run["id"] not in alive
-        ]
+        found = [run["id"] for run in self.api.runs(states) if run["id"] not in alive]
         for run in found:
-            state = {
-                "type": "CRASHED",
-                "name": "Crashed",
-                "message": "its process is gone; run it again to go on",
-            }
-            self.ask(f"/flow_runs/{run}/set_state", {"state": state, "force": True})
+            self.api.crash(run)
         return len(found)
 
     def own(self) -> list[psutil.Process]:
@@ -237,74 +270,107 @@ class Service:
         ]
 
 
-def environment(process: psutil.Process) -> dict[str, str]:
-    """The environment that a process was started with; empty for one that is gone, or another
-    user's.
+def keep_login(folder: Path, host: str) -> None:
+    """Write the login that Prefect's server shall ask for to `folder`/login, for this user's eyes
+    alone: the user's own, else the one of last time, else a random one.
+
+    Raises `BadInput` for a login that is none, and where other machines reach the server and the
+    user has not set one: a random one on this machine's disk lets nobody else in.
     """
-    try:
-        return process.environ()
-    except (psutil.Error, OSError):
-        return {}
+    file, given = folder / "login", os.environ.get(LOGIN, "")
+    user, _, password = given.partition(":")
+    if given and not (user and len(password) >= 12 and given.isprintable()):
+        raise BadInput(f"{LOGIN} must be user:password, the password of 12 characters or more")
+    if host not in LOOPBACK and not given:
+        raise BadInput(
+            f"--host {host}: other machines would reach Prefect, whose login is the right to run "
+            f"code here, so choose one first: export {LOGIN}=user:password"
+        )
+    if not given and file.exists():
+        file.chmod(0o600)
+        return
+    temporary = folder / f".login.{os.getpid()}"
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(f"{given or 'foretune:' + secrets.token_urlsafe(24)}\n")
+    os.replace(temporary, file)
 
 
 def serve(
-    folder: Path, host: str, prefect_port: int, mlflow_port: int, slots: int, deployments: Path
+    folder: Path,
+    host: str,
+    prefect_port: int,
+    mlflow_port: int,
+    slots: int,
+    deployments: Path,
+    also: Sequence[str] = (),
+    say: Callable[[str], None] = lambda line: None,
 ) -> Service:
-    """Start what does not run. Raises `BadInput` where a port is taken or a server does not
-    start.
+    """Start what does not run, telling each step to `say`; `also`: other names of this machine.
+    Raises `BadInput` where a port is taken, a server does not start, or the network would reach it
+    without a login.
     """
     with extra("serve", "the service"):
         importlib.metadata.version("prefect")
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)  # the login, Prefect's database, the logs of studies
     before = Service.load(folder)
     service = before or Service(folder, token=secrets.token_hex(16))
     if not any(p.running for p in service.processes):
-        service = replace(service, host=host, prefect_port=prefect_port, mlflow_port=mlflow_port)
+        service = replace(
+            service,
+            host=host,
+            prefect_port=prefect_port,
+            mlflow_port=mlflow_port,
+            names=tuple(also),
+        )
     for name, port in zip(SERVERS, (service.prefect_port, service.mlflow_port), strict=True):
         if not service.runs(name):
             check_free(service.host, port, name)
+    if not service.runs("prefect"):
+        keep_login(folder, service.host)
     try:
-        if not service.runs("prefect"):
-            service = service.start(
-                "prefect",
-                [
-                    "prefect",
-                    "server",
-                    "start",
-                    "--host",
-                    service.host,
-                    "--port",
-                    str(service.prefect_port),
-                ],
-            )
         if not service.runs("mlflow"):
-            place = ["--host", service.host, "--port", str(service.mlflow_port), "--workers", "1"]
-            service = service.start("mlflow", ["mlflow", "server", *place])
+            command, more = service.mlflow_command()
+            say(f"starting MLflow at {service.mlflow}")
+            service = service.start("mlflow", command, **more)
+        if not service.runs("prefect"):
+            say(f"starting Prefect at {service.prefect}: a minute, the first time")
+            place = ["--host", service.host, "--port", str(service.prefect_port)]
+            called = [part for name in service.names for part in ("--name", name)]
+            service = service.start(
+                "prefect", ["prefect_server", *place, *called], **service.server_environment()
+            )
         service.wait("prefect", f"{service.prefect}/api/health")
-        service.set_pool(slots)
+        there = service.api.slots()
+        if there is None or not service.open:  # or the workers of other machines are counted in it
+            service.api.set_pool(max(slots, 1))
+        service.api.set_automations()
         works = any(p.name not in SERVERS and p.running for p in service.processes)
-        service.crash_runs(
-            ("RUNNING", "CANCELLING") if works else UNFINISHED
-        )  # a worker may be about to start what is pending
-        service = deploy(service, deployments)
+        # a worker may be about to start what is pending
+        service.crash_runs(RUNNING if works else UNFINISHED)
+        service = deploy(service, deployments, say)
         for k in range(slots):
             if not service.runs(f"worker-{k}"):
+                say(f"starting worker {k}")
                 gpu = {"CUDA_VISIBLE_DEVICES": str(k)} if slots > 1 else {}
                 named = ["--pool", POOL, "--name", worker_name(str(k)), "--limit", "1"]
                 service = service.start(
                     f"worker-{k}",
                     ["prefect", "worker", "start", "--type", "process", *named],
                     **gpu,
+                    **service.client_environment(),
                 )
         service.wait("mlflow", f"{service.mlflow}/health")
-    except (BadInput, OSError):
+    except (BadInput, OSError, httpx.HTTPError):
         if before is None:
             stop(folder)
         raise
     return service
 
 
-def deploy(service: Service, deployments: Path) -> Service:
+def deploy(
+    service: Service, deployments: Path, say: Callable[[str], None] = lambda line: None
+) -> Service:
     """Create or renew the deployments, unless they are as they were. Raises `BadInput` with what
     Prefect says.
     """
@@ -312,19 +378,16 @@ def deploy(service: Service, deployments: Path) -> Service:
     mark = hashlib.sha256(b"\0".join(p.read_bytes() for p in sources)).hexdigest()[:16]
     if mark == service.deployed:
         return service
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "--no-prompt",
-        "deploy",
-        "--all",
-        "--prefect-file",
-        str(deployments),
-    ]
-    environment = {k: v for k, v in service.environment().items() if k != TOKEN}
+    say(f"deploying the flows of {deployments.name}")
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    told = {**service.environment(), **service.client_environment()}
     done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [*command, "--prefect-file", str(deployments)],
+        cwd=ROOT,
+        env={k: v for k, v in told.items() if k != TOKEN},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-15:])
@@ -333,8 +396,8 @@ def deploy(service: Service, deployments: Path) -> Service:
 
 
 def stop(folder: Path) -> int:
-    """End what `serve` started, flow runs first; how many processes there were. Studies go on where
-    they were with the next run.
+    """End what `serve` started, flow runs first; how many processes there were. Runs of `tune` go
+    on by themselves with the next start, datasets of the inbox with the next watch.
     """
     service = Service.load(folder)
     if service is None:
@@ -348,7 +411,7 @@ def stop(folder: Path) -> int:
     if service.runs("prefect"):
         try:
             service.crash_runs(UNFINISHED)
-        except (OSError, ValueError) as error:
+        except (BadInput, httpx.HTTPError) as error:
             print(
                 f"Prefect did not take the end of its flow runs ({error}); the next start tells it",
                 file=sys.stderr,
@@ -359,38 +422,34 @@ def stop(folder: Path) -> int:
     return len(everything)
 
 
-def end(processes: Iterable[psutil.Process], first: Iterable[psutil.Process]) -> None:
-    """Ask `first` to end, wait for all of `processes`, then kill what is left. psutil checks start
-    times: a number that was given anew is not met.
+def supervise(
+    folder: Path, begin: Callable[[], Service], say: Callable[[str], None], stopped: threading.Event
+) -> None:
+    """Start the service, and again whatever of it ends, until `stopped` is set, or `make stop` has
+    ended it; then end all.
     """
-    for process in first:
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".lock", timeout=START_SECONDS)
+    with lock:
+        expected = {p.name for p in begin().processes}
+    say("watching over it")
+    while not stopped.wait(SUPERVISE_SECONDS):
         try:
-            process.terminate()
-        except psutil.NoSuchProcess:
+            with lock.acquire(timeout=0):
+                service = Service.load(folder)
+                if service is None:
+                    say("make stop ended it")
+                    return
+                if lost := sorted(name for name in expected if not service.runs(name)):
+                    say(f"{', '.join(lost)} ended: starting again")
+                    begin()
+        except Timeout:  # make serve or make stop is at work
             continue
-    _, alive = psutil.wait_procs(list(processes), timeout=STOP_SECONDS)
-    for process in alive:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(alive, timeout=STOP_SECONDS)
-
-
-def children(pid: int) -> list[psutil.Process]:
-    """All descendants of a process."""
-    try:
-        return psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
-
-
-def runs_flow(process: psutil.Process) -> bool:
-    """Whether a process is that of a flow run."""
-    try:
-        return any(part in ("prefect.engine", "prefect.flow_engine") for part in process.cmdline())
-    except psutil.Error:
-        return False
+        except (BadInput, httpx.HTTPError, OSError) as error:
+            say(f"not started again ({error}); tried again in {SUPERVISE_SECONDS:.0f} s")
+    with lock:
+        say(f"ended {stop(folder)} processes")
 
 
 def check_free(host: str, port: int, name: str) -> None:
@@ -419,7 +478,10 @@ def gpus() -> int:
 
 def describe(service: Service) -> str:
     """Addresses, processes, and how to end it."""
-    lines = [f"Prefect  {service.prefect}", f"MLflow   {service.mlflow}"]
+    lines = [
+        f"Prefect  {service.prefect}  (its page asks for the login in {service.folder / 'login'})",
+        f"MLflow   {service.mlflow}",
+    ]
     for p in service.processes:
         lines.append(
             f"  {p.name:<9} "
@@ -430,6 +492,11 @@ def describe(service: Service) -> str:
     )
 
 
+def say(line: str) -> None:
+    """Tell a step at once, through a pipe too."""
+    print(line, flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line."""
     from filelock import FileLock, Timeout
@@ -437,14 +504,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python flows/service.py", description="foretune as a service."
     )
-    parser.add_argument("action", choices=("serve", "stop", "status"))
+    parser.add_argument(
+        "action",
+        choices=("serve", "stop", "status", "supervise"),
+        help="supervise: serve in the foreground, and start again what ends",
+    )
     parser.add_argument(
         "--folder", type=Path, default=ROOT / ".service", help="for logs and Prefect's database"
     )
     parser.add_argument(
         "--host",
         default="127.0.0.1",
-        help="loopback unless told otherwise: who reaches it can run code",
+        help="loopback unless told otherwise: who reaches it and has the login can run code",
+    )
+    parser.add_argument(
+        "--name", action="append", default=[], help="another name of this machine in the network"
     )
     parser.add_argument("--prefect-port", type=int, default=4200)
     parser.add_argument("--mlflow-port", type=int, default=5000)
@@ -452,33 +526,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--gpus",
         type=int,
         default=max(1, gpus()),
-        help="a worker each (default: all; 1 without any)",
+        help="a worker each (default: all; 1 without any); 0: servers alone",
     )
     parser.add_argument("--deployments", type=Path, default=ROOT / "prefect.yaml")
     given = parser.parse_args(argv)
     given.folder.mkdir(parents=True, exist_ok=True)
+
+    def begin() -> Service:
+        return serve(
+            given.folder,
+            given.host,
+            given.prefect_port,
+            given.mlflow_port,
+            max(0, given.gpus),
+            given.deployments,
+            given.name,
+            say,
+        )
+
     try:
+        if given.action == "supervise":
+            stopped = threading.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: stopped.set())
+            supervise(given.folder, begin, say, stopped)
+            return 0
         with FileLock(given.folder / ".lock", timeout=0):
             if given.action == "stop":
+                if Service.load(given.folder):
+                    say("ending flow runs, workers and servers")
                 ended = stop(given.folder)
                 print(f"ended {ended} processes" if ended else "nothing was running")
             elif given.action == "status":
                 found = Service.load(given.folder)
                 print(describe(found) if found else "nothing is running; make serve starts it")
             else:
-                ports = given.prefect_port, given.mlflow_port
-                print(
-                    describe(
-                        serve(
-                            given.folder, given.host, *ports, max(1, given.gpus), given.deployments
-                        )
-                    )
-                )
+                print(describe(begin()))
     except Timeout:
         print("error: another make serve or make stop is at work; wait for it", file=sys.stderr)
         return 2
     except BadInput as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except httpx.HTTPError as error:
+        print(f"error: Prefect's server does not answer as it should: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -12,25 +12,35 @@ import argparse
 import os
 import queue
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
+if __name__ == "__main__":
+    # what follows takes seconds to import
+    print("starting the study", file=sys.stderr, flush=True)
+
+from filelock import Timeout
 from parameters import present, takes
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect_api import (
+    AWAY_SECONDS,
     RUNNERS,
     Share,
     await_server,
+    leased,
     lost_task,
     machine_fault,
     prefect_api,
     resources,
     server_away,
     task_runner,
+    write_artifact,
 )
 
 from foretune.commands.tune import write_study_report
@@ -172,6 +182,51 @@ class PrefectWorkers:
         self._busy = {}
 
 
+@contextmanager
+def prepared(request: tuning.Request) -> Iterator[tuning.Prepared]:
+    """The study, opened; a run that is started again waits for the lock of the one that was lost,
+    whose process may be about to end.
+    """
+    from prefect.runtime import flow_run
+
+    again = flow_run.id is not None and flow_run.run_count > 1
+    until = time.monotonic() + (AWAY_SECONDS if again else 0.0)
+    with ExitStack() as stack:
+        while True:
+            try:
+                ready = stack.enter_context(tuning.prepared(request))
+                break
+            except BadInput as error:
+                if not isinstance(error.__cause__, Timeout) or time.monotonic() > until:
+                    raise
+                time.sleep(2.0)
+        yield ready
+
+
+def summary(tuned: tuning.Tuned, report: Path, pages: tuple[str, str] | None) -> str:
+    """What came out of a study, as markdown for the run's page; `pages` of MLflow's: the
+    experiment's, and that of the study's files.
+    """
+    rows = [f"| {name} | {value} |" for name, value in tuned.best.items()]
+    lines = [
+        f"# {tuned.name}",
+        "",
+        f"accuracy {tuned.valid_accuracy:.4f} (valid), {tuned.test_accuracy:.4f} (test), "
+        f"best at epoch {tuned.epoch}, after {tuned.epochs_spent} epochs in all",
+        "",
+        "| hyperparameter | best value |",
+        "|---|---|",
+        *rows,
+        "",
+        f"- report: `{report.absolute()}`",
+        f"- configuration: `{(tuned.folder / 'best.yaml').absolute()}`",
+    ]
+    if pages:
+        experiment, files = pages
+        lines.append(f"- in MLflow: [curves of all trials]({experiment}), [the report]({files})")
+    return "\n".join(lines)
+
+
 def run_name() -> str:
     """What Prefect's pages call a run: the study, or, where it gets its name later, the images."""
     from prefect.runtime import flow_run
@@ -180,6 +235,7 @@ def run_name() -> str:
 
 
 @flow(name="tune", flow_run_name=run_name, persist_result=False, validate_parameters=False)
+@leased()
 @takes(Request)
 def tune(
     images: str,
@@ -212,7 +268,7 @@ def tune(
     )
     if line := tuning.missing_history(request):
         print(line)
-    with tuning.prepared(request) as ready, ExitStack() as closing:
+    with prepared(request) as ready, ExitStack() as closing:
         tuned = trained(ready, place, tracker, closing)
         for kind in tuning.BASELINES if request.compare else ():
             trained(tuning.baseline(ready, kind), place, tracker, closing)
@@ -222,6 +278,8 @@ def tune(
         if tracker:
             for path in (report, ready.folder / "best.yaml"):
                 tracker.attach(ready.study, path)
+    pages = tracker.pages(ready.study) if tracker else None
+    write_artifact(f"study-{tuned.name}", summary(tuned, report, pages), "the best configuration")
     print(
         f"best: {spelled(tuned.best)}; accuracy {tuned.valid_accuracy:.4f} (valid), "
         f"{tuned.test_accuracy:.4f} (test); report: {report}"

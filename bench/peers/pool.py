@@ -1,5 +1,6 @@
-"""A pool of configurations with known curves, for any optimizer: what it proposes is trained, and
-paid, as foretune's replays are.
+"""A pool of configurations with known curves, for any optimizer.
+
+What it proposes is trained, and paid, as foretune's replays are.
 
 A proposal is a point of the unit cube; it stands for the nearest configuration of the pool. An
 epoch that was paid before is free, so a configuration that is asked for again goes on from its
@@ -23,19 +24,18 @@ class Spent(Exception):
 
 
 class Pool:
-    """`x` (n, d) in the unit cube and `curves` (n, E), higher is better, from a JSON file; keeps
-    the trace of a run.
+    """`x` (n, d) in the unit cube and `curves` (n, E), higher is better, from a JSON file.
+
+    Keeps the trace of a run.
     """
 
     def __init__(self, path: str, seed: int, budget: int):
         data = json.loads(Path(path).read_text())
         self.x, self.curves = np.array(data["x"]), np.array(data["curves"], dtype=float)
-        self.seed, self.budget, self.epochs, self.dims = (
-            seed,
-            budget,
-            self.curves.shape[1],
-            self.x.shape[1],
-        )
+        self.seed = seed
+        self.budget = budget
+        self.epochs = self.curves.shape[1]
+        self.dims = self.x.shape[1]
         self.reached = np.zeros(len(self.x), dtype=int)
         self.spent, self.free, self.best = 0, 0, -np.inf
         self.trace: list[tuple[int, float, float]] = []
@@ -55,8 +55,10 @@ class Pool:
         return int(((self.x - values) ** 2).sum(axis=1).argmin())
 
     def train(self, i: int, epochs: float) -> float:
-        """Train configuration i to `epochs`; its last value there (not a number is the worst of the
-        pool). Raises `Spent` with the budget.
+        """Train configuration i to `epochs`.
+
+        Returns its last value there (not a number is the worst of the pool). Raises `Spent` with
+        the budget.
         """
         now = time.perf_counter()
         to = int(min(self.epochs, max(1, round(epochs))))
@@ -77,9 +79,7 @@ class Pool:
 
 
 def main(run) -> None:
-    """`python PEER.py POOL.json SEED BUDGET`: run the peer, print its trace as JSON on the last
-    line.
-    """
+    """Run the peer: `python PEER.py POOL.json SEED BUDGET`; print its trace as JSON last."""
     pool = Pool(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
     with suppress(Spent):
         run(pool)

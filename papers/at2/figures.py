@@ -1,12 +1,15 @@
-"""AT2's figures, drawn from the tables of `papers.at2.pairs` and `papers.at2.tables`, as SVG files.
+"""AT2's figures, drawn from the tables of `pairs` and `tables` beside this file, as SVG files.
 
     python -m papers.at2.figures [--reports data/reports/at2]
 
-| picture          | paper              | shows                                                                                          |
-|------------------|--------------------|------------------------------------------------------------------------------------------------|
-| figure1          | figures 1, 4, 15   | simple regret and final performance ranking against iterations, with standard errors over pairs   |
-| figure3          | figures 3, 6 to 13 | predicted against true distance of pairs of observations, a line per kernel product (best of each) |
-| figure5-DATABASE | figures 5, 14      | AT2's forecast beside what was observed later, after each of some iterations                      |
+| picture          | paper              | shows                                                    |
+|------------------|--------------------|----------------------------------------------------------|
+| figure1          | figures 1, 4, 15   | simple regret and final performance ranking against      |
+|                  |                    | iterations, with standard errors over pairs              |
+| figure3          | figures 3, 6 to 13 | predicted against true distance of pairs of              |
+|                  |                    | observations, a line per kernel product (best of each)   |
+| figure5-DATABASE | figures 5, 14      | AT2's forecast beside what was observed later, after     |
+|                  |                    | each of some iterations                                  |
 
 `calibration` says how far those forecasts' standard deviations can be trusted.
 """
@@ -22,14 +25,16 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.views.charts import Line, series_style
+from papers.command import command
 from papers.page.sheets import panel, sheet
 
 NORMAL_90 = 1.645  # half of the central 90 % interval, in standard deviations
 
 
 def calibration(forecast: pd.DataFrame) -> pd.DataFrame:
-    """By database and iteration, over cells not yet observed: root mean squared error, mean
-    standard deviation, share within the 90 % interval.
+    """Root mean squared error, mean deviation and share within the 90 % interval.
+
+    By database and iteration, over cells not yet observed.
     """
     later = forecast[~forecast["queried"] & forecast["observed"].notna()]
     wrong = later["mean"] - later["observed"]
@@ -77,8 +82,9 @@ def figure_1(pairs: pd.DataFrame) -> str:
 
 
 def figure_3(distances: pd.DataFrame, elbo: pd.DataFrame) -> str:
-    """Predicted against true distance of the best product of each task kernel, by decile of the
-    true distance.
+    """Predicted against true distance of the best product of each task kernel.
+
+    By decile of the true distance.
     """
     small = elbo[elbo["size"] == "small"].sort_values("elbo", ascending=False)
     chosen = small.drop_duplicates("task")
@@ -106,8 +112,9 @@ def figure_3(distances: pd.DataFrame, elbo: pd.DataFrame) -> str:
 
 
 def figure_5(forecast: pd.DataFrame, database: str) -> str:
-    """Forecasts (dots, with a central 90 % interval) against what was observed later; on the
-    diagonal they are right.
+    """Forecasts (dots, with a central 90 % interval) against what was observed later.
+
+    On the diagonal they are right.
     """
     rows = forecast[
         (forecast["database"] == database) & ~forecast["queried"] & forecast["observed"].notna()
@@ -147,8 +154,9 @@ def figure_5(forecast: pd.DataFrame, database: str) -> str:
 
 
 def figures(folder: Path) -> dict[str, str]:
-    """All pictures whose tables are in `folder`, by file name. Raises `BadInput` if there is
-    none.
+    """All pictures whose tables are in `folder`, by file name.
+
+    Raises `BadInput` if there is none.
     """
     tables = {p.stem: pd.read_csv(p) for p in sorted(folder.glob("*.csv"))}
     out = {}
@@ -166,25 +174,21 @@ def figures(folder: Path) -> dict[str, str]:
     return out
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """Draw the figures and write `calibration.csv`."""
     parser = argparse.ArgumentParser(prog="python -m papers.at2.figures", description=main.__doc__)
     parser.add_argument(
         "--reports", type=Path, default=Path("data/reports/at2"), help="folder of the tables"
     )
     given = parser.parse_args(argv)
-    try:
-        drawn = figures(given.reports)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    drawn = figures(given.reports)
     for name, text in drawn.items():
         write_atomic(given.reports / name, text)
     if (given.reports / "forecast.csv").is_file():
         table = calibration(pd.read_csv(given.reports / "forecast.csv"))
         write_atomic(given.reports / "calibration.csv", table.to_csv(index=False))
         print(table.to_string(index=False))
-    return 0
 
 
 if __name__ == "__main__":

@@ -7,11 +7,14 @@ A method runs 100 iterations (epochs) on each; steps are kept per method in OUT/
 runs are not repeated. Mean and standard error are over pairs; the ranking is also smoothed by a
 Hamming window of 10 as in the paper.
 
-| file         | paper              | rows                                                                                         |
-|--------------|--------------------|----------------------------------------------------------------------------------------------|
-| pairs.csv    | figures 1, 4 and 15 | database, method, iteration: simple regret (metric's unit), final performance ranking; means, errors |
-| summary.csv  |                    | the same at iterations 10, 25, 50 and 100, with milliseconds per decision and seconds per run  |
-| forecast.csv | figures 5 and 14   | AT2's mean and standard deviation beside the observed curve, 10 configurations of the first pair |
+| file         | paper               | rows                                                        |
+|--------------|---------------------|-------------------------------------------------------------|
+| pairs.csv    | figures 1, 4 and 15 | database, method, iteration: simple regret (metric's unit), |
+|              |                     | final performance ranking; means, errors                    |
+| summary.csv  |                     | the same at iterations 10, 25, 50 and 100, with             |
+|              |                     | milliseconds per decision and seconds per run               |
+| forecast.csv | figures 5 and 14    | AT2's mean and standard deviation beside the observed       |
+|              |                     | curve, 10 configurations of the first pair                  |
 """
 
 import argparse
@@ -27,6 +30,7 @@ from foretune.evaluation.benchmark import run_all
 from foretune.evaluation.replay import replay_study
 from foretune.files import write_atomic
 from foretune.history.meta_dataset import MetaDataset
+from papers.command import command
 
 METHODS = (
     "at2",
@@ -40,6 +44,7 @@ METHODS = (
     "portfolio",
     "curve-transfer",
 )
+
 ITERATIONS = 100
 SHOWN = (10, 25, 50, 100)
 WINDOW = 10  # of the paper's smoothing
@@ -59,8 +64,7 @@ def paper_pairs(meta: MetaDataset) -> dict[str, list[str]]:
 def by_iteration(
     steps: pd.DataFrame, meta: MetaDataset, iterations: int = ITERATIONS
 ) -> pd.DataFrame:
-    """Simple regret and final performance ranking after each epoch of one run, from its steps and
-    the table.
+    """Simple regret and final performance ranking after each epoch of one run's steps.
 
     Before the first recommendation the ranking is that of the first one; a step of several epochs
     recommends at its end.
@@ -92,8 +96,9 @@ def smoothed(values: np.ndarray, window: int = WINDOW) -> np.ndarray:
 
 
 def summary(runs: pd.DataFrame) -> pd.DataFrame:
-    """Mean and standard error over pairs of `by_iteration`s with `database, method, task` in
-    front.
+    """Mean and standard error over pairs of `by_iteration`s.
+
+    They come with `database, method, task` in front.
     """
     grouped = runs.groupby(["database", "method", "iteration"])[["regret", "rank"]]
     out = pd.concat([grouped.mean(), grouped.sem().add_suffix("_se")], axis=1)
@@ -106,8 +111,9 @@ def summary(runs: pd.DataFrame) -> pd.DataFrame:
 def forecasts(
     meta: MetaDataset, iterations: Sequence[int] = (1, 10, 25, 50, 100), configs: int = 10
 ) -> pd.DataFrame:
-    """AT2 on the first pair: predictions for some configurations after each of the given
-    iterations, every fifth epoch.
+    """AT2 on the first pair: forecasts of some configurations after given iterations.
+
+    Of every fifth epoch.
     """
     from foretune.searchers.transfer.at2 import AT2
 
@@ -197,7 +203,8 @@ def pairs(
     return wide
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m papers.at2.pairs", description=main.__doc__)
     parser.add_argument(
@@ -207,13 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("data/reports/at2"))
     parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args(argv)
-    try:
-        table = pairs(given.meta, given.methods.split(","), given.out, given.jobs)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    table = pairs(given.meta, given.methods.split(","), given.out, given.jobs)
     print(table.to_string())
-    return 0
 
 
 if __name__ == "__main__":

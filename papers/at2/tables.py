@@ -1,7 +1,9 @@
-"""AT2's tables 2 and 8 to 15 in small: held-out ELBO of the 64 kernel products, beside the paper's;
-resumable.
+"""AT2's tables 2 and 8 to 15 in small: held-out ELBO of the 64 kernel products, beside the paper's.
 
-    python -m papers.at2.tables META [--minutes M] [--size small|middle|full] [--products O-P-A,M-T-F] [--out data/reports/at2]
+Resumable.
+
+    python -m papers.at2.tables META [--minutes M] [--size small|middle|full]
+        [--products O-P-A,M-T-F] [--out data/reports/at2]
 
 As in section 3.3.4: four tasks, 1,000 of their cells held out, the others trained on by stochastic
 variational inference (`papers.at2.variational`). Sizes (`SIZES`): training rows, inducing rows,
@@ -9,10 +11,12 @@ batch, epochs; "full" is the paper's. A product is named by the initials of its 
 MTBO, deep Linear, deep Poly), configuration (Tree, Flat, Linear, Poly) and fidelity (AccCurve,
 Fabolas, Matern, RBF) kernels. A product that `elbo.csv` holds at this size is not run again.
 
-| file          | paper             | rows                                                                                      |
-|---------------|-------------------|-------------------------------------------------------------------------------------------|
-| elbo.csv      | tables 2, 8 to 15 | ELBO per held-out observation and rank, ours and the paper's; Spearman of distances; seconds |
-| distances.csv | figures 3, 6 to 13 | per product and decile of true distance: mean true, mean predicted distance, and its spread |
+| file          | paper              | rows                                                        |
+|---------------|--------------------|-------------------------------------------------------------|
+| elbo.csv      | tables 2, 8 to 15  | ELBO per held-out observation and rank, ours and the        |
+|               |                    | paper's; Spearman of distances; seconds                     |
+| distances.csv | figures 3, 6 to 13 | per product and decile of true distance: mean true, mean    |
+|               |                    | predicted distance, and its spread                          |
 """
 
 import argparse
@@ -29,23 +33,26 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.history.meta_dataset import MetaDataset
+from papers.command import command
 
 TASK = {"O": "OptiLand", "M": "MTBO", "L": "DeepLinear", "P": "DeepPoly"}
 CONFIGURATION = {"T": "Tree", "F": "Flat", "L": "DeepLinear", "P": "DeepPoly"}
 FIDELITY = {"A": "AccCurve", "F": "Fabolas", "M": "Matern", "R": "RBF"}
 
 # The paper's ranking, tables 8 to 15, with its ELBOs.
-PAPER = {
-    row.split()[0]: float(row.split()[1])
-    for row in """O-P-A 1.4951,M-L-M 1.4296,O-L-A 1.4172,O-P-M 1.4127,M-P-A 1.4121,P-L-A 1.4017,O-L-M 1.3871,L-P-R 1.3763,P-L-M 1.3700,
-O-L-R 1.3590,L-L-R 1.3586,L-L-M 1.3464,P-L-R 1.3460,P-P-R 1.3360,M-L-A 1.3350,L-L-A 1.3309,M-L-R 1.3170,O-T-A 1.3129,
-O-P-R 1.2934,P-P-A 1.2925,L-P-A 1.2861,L-T-A 1.2777,M-P-M 1.2763,L-P-M 1.2716,P-T-A 1.2704,M-P-R 1.2495,O-F-A 1.2409,
-M-T-A 1.2121,O-T-M 1.1843,O-T-R 1.1628,P-T-M 1.1532,P-T-R 1.1431,M-T-R 1.0923,M-T-M 1.0864,L-T-M 1.0861,L-T-R 1.0850,
-O-F-R 1.0633,O-F-M 1.0557,O-P-F 1.0424,P-F-A 1.0389,P-L-F 0.9881,L-P-F 0.9880,O-T-F 0.9224,O-F-F 0.9170,P-F-R 0.9100,
-P-F-M 0.8844,L-F-A 0.4301,L-F-R 0.3416,P-P-M 0.3053,M-F-A 0.2985,L-F-M 0.2822,M-F-R 0.1433,M-F-M 0.1406,P-P-F 0.1350,
-O-L-F 0.1350,L-F-F 0.1349,L-T-F 0.1349,L-L-F 0.1349,P-F-F 0.1349,
-P-T-F 0.1349,M-L-F 0.1342,M-F-F 0.1342,M-P-F 0.1342,M-T-F 0.1342""".replace("\n", "").split(",")
-}
+_RANKING = """
+O-P-A 1.4951, M-L-M 1.4296, O-L-A 1.4172, O-P-M 1.4127, M-P-A 1.4121, P-L-A 1.4017, O-L-M
+1.3871, L-P-R 1.3763, P-L-M 1.3700, O-L-R 1.3590, L-L-R 1.3586, L-L-M 1.3464, P-L-R 1.3460,
+P-P-R 1.3360, M-L-A 1.3350, L-L-A 1.3309, M-L-R 1.3170, O-T-A 1.3129, O-P-R 1.2934, P-P-A
+1.2925, L-P-A 1.2861, L-T-A 1.2777, M-P-M 1.2763, L-P-M 1.2716, P-T-A 1.2704, M-P-R 1.2495,
+O-F-A 1.2409, M-T-A 1.2121, O-T-M 1.1843, O-T-R 1.1628, P-T-M 1.1532, P-T-R 1.1431, M-T-R
+1.0923, M-T-M 1.0864, L-T-M 1.0861, L-T-R 1.0850, O-F-R 1.0633, O-F-M 1.0557, O-P-F 1.0424,
+P-F-A 1.0389, P-L-F 0.9881, L-P-F 0.9880, O-T-F 0.9224, O-F-F 0.9170, P-F-R 0.9100, P-F-M
+0.8844, L-F-A 0.4301, L-F-R 0.3416, P-P-M 0.3053, M-F-A 0.2985, L-F-M 0.2822, M-F-R 0.1433,
+M-F-M 0.1406, P-P-F 0.1350, O-L-F 0.1350, L-F-F 0.1349, L-T-F 0.1349, L-L-F 0.1349, P-F-F
+0.1349, P-T-F 0.1349, M-L-F 0.1342, M-F-F 0.1342, M-P-F 0.1342, M-T-F 0.1342
+"""
+PAPER = {product: float(elbo) for product, elbo in (row.split() for row in _RANKING.split(","))}
 
 
 @dataclass(frozen=True)
@@ -155,8 +162,9 @@ def read(path: Path) -> pd.DataFrame:
 
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
-    """With ranks within each size, ours and the paper's (among the products that are there), best
-    first.
+    """With ranks within each size, ours and the paper's, best first.
+
+    Only among the products that are there.
     """
     table = table.assign(paper_elbo=table["product"].map(PAPER))
     by_size = table.groupby("size")
@@ -173,8 +181,9 @@ def tables(
     minutes: float = 60.0,
     say: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Run the products that are missing, the paper's best first, until the time is up; returns the
-    table as far as it is there.
+    """Run the products that are missing, the paper's best first, until the time is up.
+
+    Returns the table as far as it is there.
     """
     if size not in SIZES:
         raise BadInput(f"unknown size {size!r}; there are {', '.join(SIZES)}")
@@ -197,7 +206,8 @@ def tables(
     return done
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m papers.at2.tables", description=main.__doc__)
     parser.add_argument(
@@ -212,19 +222,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, default=Path("data/reports/at2"))
     given = parser.parse_args(argv)
-    try:
-        products = given.products.split(",") if given.products else None
-        done = tables(MetaDataset.load(given.meta), given.out, given.size, products, given.minutes)
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    products = given.products.split(",") if given.products else None
+    done = tables(MetaDataset.load(given.meta), given.out, given.size, products, given.minutes)
     own = done[done["size"] == given.size]
     if len(own) > 2:
         print(
             f"{len(own)} products; Spearman with the paper's order "
             f"{own['rank'].corr(own['paper_rank']):.2f}"
         )
-    return 0
 
 
 if __name__ == "__main__":

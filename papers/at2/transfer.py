@@ -1,7 +1,9 @@
-"""How the transfer searchers' cost grows: seconds to fit, milliseconds per decision and peak
-memory, each case in a process of its own.
+"""How the transfer searchers' cost grows: fitting, a decision, peak memory.
 
-    python -m papers.at2.transfer [--methods at2,curve-transfer] [--steps 100] [--out data/reports/at2/growth.csv]
+Each case runs in a process of its own.
+
+    python -m papers.at2.transfer [--methods at2,curve-transfer] [--steps 100]
+        [--out data/reports/at2/growth.csv]
 
 Past tasks are full tables of rising noisy curves in the synthetic space. Cases: one pair of the AT2
 paper's size (4 past tasks, 100 configurations, 75 epochs), then tasks to 100, configurations to
@@ -36,9 +38,7 @@ CASES = [
 
 
 def case(method: str, tasks: int, configs: int, epochs: int, steps: int) -> dict[str, float]:
-    """One method on one made-up study: the first decision (which learns from the past), then
-    `steps` more.
-    """
+    """One method on one made-up study: the first decision, which learns, then `steps` more."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tests" / "toys"))
     from synthetic import synthetic_space
 

@@ -1,5 +1,6 @@
-"""AT2's process as published: stochastic variational inference (Hensman et al., UAI 2013; the AT2
-paper, section 3.2).
+"""AT2's process as published: stochastic variational inference.
+
+Hensman et al. (UAI 2013); the AT2 paper, section 3.2.
 
 Notation: N rows (task, configuration, epoch) with values y, M inducing rows Z, K_ZZ = L L^T, A =
 L^-1 K_ZX. The inducing values are whitened, u = L v, so the prior is p(v) = N(0, I) and q(v) = N(m,
@@ -84,8 +85,9 @@ class Schedule:
 
 
 class Variational(nn.Module):
-    """The process with its inducing rows; `D` and `R` (T, T) are the tasks' landscape distances and
-    matched shares.
+    """The process with its inducing rows.
+
+    `D` and `R` (T, T) are the tasks' landscape distances and matched shares.
     """
 
     def __init__(
@@ -115,8 +117,9 @@ class Variational(nn.Module):
         self.C = nn.Parameter(torch.eye(len(Z)))
 
     def factors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Gram matrices of the tasks (T, T), of Z's configurations with all (M + n, M + n), of Z's
-        epochs with 0 .. E (M + E + 1, same).
+        """Gram matrices of the tasks (T, T) and of Z with everything.
+
+        Z's configurations with all are (M + n, M + n), its epochs with 0 .. E (M + E + 1, same).
 
         One call per kernel: a kernel over many hyperparameters costs by the call, not by the size.
         """
@@ -154,8 +157,9 @@ class Variational(nn.Module):
         )
 
     def elbo(self, rows: Rows, total: int) -> Tensor:
-        """ELBO per observation on `rows`, the divergence spread over `total` training rows (as
-        gpytorch's VariationalELBO).
+        """ELBO per observation on `rows`, as gpytorch's VariationalELBO.
+
+        The divergence is spread over `total` training rows.
         """
         mean, variance = self.marginals(rows)
         s2 = self.noise
@@ -178,8 +182,9 @@ class Variational(nn.Module):
 
 
 def lower(K: Tensor) -> Tensor:
-    """Cholesky factor of K + c I; c grows tenfold until it works. Raises `torch.linalg.LinAlgError`
-    beyond 10 % of the mean diagonal.
+    """Cholesky factor of K + c I; c grows tenfold until it works.
+
+    Raises `torch.linalg.LinAlgError` beyond 10 % of the mean diagonal.
     """
     jitter, scale = JITTER, torch.diagonal(K).mean().detach().clamp(min=1e-6)
     while True:
@@ -205,8 +210,9 @@ def variational(
     seed: int = 0,
     on_epoch: Callable[[int, float], None] | None = None,
 ) -> Variational:
-    """Train on `rows`; `on_epoch(epoch, ELBO per observation)` is called after each. Training ends
-    early if the ELBO is not finite.
+    """Train on `rows`; `on_epoch(epoch, ELBO per observation)` is called after each.
+
+    Training ends early if the ELBO is not finite.
     """
     schedule = schedule or Schedule()
     generator = torch.Generator().manual_seed(seed)
@@ -220,8 +226,9 @@ def variational(
 def refine(
     process: Variational, rows: Rows, schedule: Schedule, done: int, epochs: int = 3, seed: int = 0
 ) -> None:
-    """Go on after new observations: `epochs` more over all rows, `done` epochs having been run
-    before (they set the rate).
+    """Go on after new observations: `epochs` more over all rows.
+
+    `done` epochs were run before; they set the rate.
     """
     _descend(
         process, rows, schedule, epochs, done, torch.Generator().manual_seed(seed + done), None

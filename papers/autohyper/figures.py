@@ -1,15 +1,17 @@
-"""The autoHyper paper's figures 1 to 4 and 6 to 8, drawn from the small experiments' tables
-(`papers.autohyper.tables`), as SVG files.
+"""The autoHyper paper's figures 1 to 4 and 6 to 8 from the small experiments, as SVG files.
 
-| picture                | shows                                                                                                     |
-|------------------------|-----------------------------------------------------------------------------------------------------------|
-| figure1a               | Z and training loss after 5 epochs by rate, the chosen rate (ring) and the suggested one (upright line)       |
-| figure1b               | how the Z of all searches' trials are distributed                                                            |
-| figure2-NETWORK        | Z by rate for every optimizer, a line per task; rings: chosen, upright line: suggested by the authors          |
-| figure3                | trials until the search ended                                                                                |
-| figure4                | Z and its running product to the power 0.8 along the search, of a network that responds well and one less so   |
-| figure6                | Z over learning rate and batch size                                                                         |
-| figure7, figure8       | Z_t over 15 epochs by rate, of the plain and the residual network                                             |
+| picture          | shows                                                                         |
+|------------------|-------------------------------------------------------------------------------|
+| figure1a         | Z and training loss after 5 epochs by rate, the chosen rate (ring) and the    |
+|                  | suggested one (upright line)                                                  |
+| figure1b         | how the Z of all searches' trials are distributed                             |
+| figure2-NETWORK  | Z by rate for every optimizer, a line per task; rings: chosen, upright line:  |
+|                  | suggested by the authors                                                      |
+| figure3          | trials until the search ended                                                 |
+| figure4          | Z and its running product to the power 0.8 along the search, of a network     |
+|                  | that responds well and one less so                                            |
+| figure6          | Z over learning rate and batch size                                           |
+| figure7, figure8 | Z_t over 15 epochs by rate, of the plain and the residual network             |
 """
 
 import math
@@ -77,15 +79,8 @@ def figure_1a(rates: pd.DataFrame, responses: pd.DataFrame) -> str:
             height = 1.0 if top else float(responses[column].max())
             lines.insert(0, upright(float(rates["suggested"].iloc[0]), height, "suggested rate"))
             panels.append((label, panel(lines, "learning rate", label, top=top)))
-    return (
-        sheet(
-            "Adam on the residual network: Z beside the training loss; dots: chosen rates",
-            panels,
-            tasks,
-        )
-        if panels
-        else ""
-    )
+    title = "Adam on the residual network: Z beside the training loss; dots: chosen rates"
+    return sheet(title, panels, tasks) if panels else ""
 
 
 def figure_1b(responses: pd.DataFrame) -> str:

@@ -1,11 +1,13 @@
-"""Does Z help to forecast a learning curve's end? A meta-dataset whose curves hold Z, and forecasts
-with and without it.
+"""Does Z help to forecast a learning curve's end?
 
-    python -m papers.autohyper.rank_forecast [--runs data/reports/autohyper/runs.jsonl] [--meta data/meta/spectral] [--out data/reports/autohyper]
+A meta-dataset whose curves hold Z, and forecasts with and without it.
 
-The meta-dataset is made of the long runs of `autohyper_runs`: networks x optimizers x learning
-rates on embedded tasks, 15 epochs from random weights, with `zero_share` beside the validation
-accuracy and the training loss of every epoch.
+    python -m papers.autohyper.rank_forecast [--runs data/reports/autohyper/runs.jsonl]
+        [--meta data/meta/spectral] [--out data/reports/autohyper]
+
+The meta-dataset is made of the long runs of `papers.autohyper.runs`: networks x optimizers x
+learning rates on embedded tasks, 15 epochs from random weights, with `zero_share` beside the
+validation accuracy and the training loss of every epoch.
 
 A forecast: from the first k epochs of a configuration on a task whose other curves are unknown, its
 accuracy after the last epoch. What a forecaster knows is the configuration (network and optimizer
@@ -15,10 +17,10 @@ length scale for each kind of feature, chosen by the evidence) learn the gain of
 k from the other tasks' curves: leave-one-task-out. `forecast.csv` has a row for each task, k,
 forecaster and set of features:
 
-| column      | meaning                                                                       |
+| column      | meaning                                                                        |
 |-------------|--------------------------------------------------------------------------------|
-| rmse        | root of the mean squared error of the forecast accuracy                       |
-| correlation | Spearman's, of forecasts and truth over configurations                        |
+| rmse        | root of the mean squared error of the forecast accuracy                        |
+| correlation | Spearman's, of forecasts and truth over configurations                         |
 | regret      | best accuracy at the end minus that of the configuration that is forecast best |
 """
 
@@ -65,8 +67,9 @@ def space() -> Space:
 
 
 def gather(runs: Runs) -> MetaDataset:
-    """The meta-dataset of the long runs there are. A run that diverged ends with a row of NaN.
-    Raises `BadInput` where there is none.
+    """The meta-dataset of the long runs there are.
+
+    A run that diverged ends with a row of NaN. Raises `BadInput` where there is none.
     """
     pool = [
         {"network": n, "optimizer": o, "learning_rate": r}
@@ -110,8 +113,9 @@ def gather(runs: Runs) -> MetaDataset:
 def features(
     meta: MetaDataset, seen: int, more: Sequence[str]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Features of every curve that was trained to its end, and (task, config_id, now, end):
-    accuracies after `seen` epochs and the last.
+    """Features of every curve trained to its end, and (task, config_id, now, end).
+
+    `now` and `end` are accuracies after `seen` epochs and the last.
     """
     table = meta.table
     table = table[(table["epoch"] > 0) & (table["seed"] == table["seed"].min())]
@@ -148,8 +152,9 @@ def ridge(x: np.ndarray, y: np.ndarray, new: np.ndarray) -> np.ndarray:
 def gaussian_process(
     x: np.ndarray, y: np.ndarray, new: np.ndarray, kinds: Sequence[int]
 ) -> np.ndarray:
-    """As `ridge`: a squared-exponential kernel with a length scale for each kind of feature
-    (`kinds` (d,)) and noise; evidence maximised from one start.
+    """As `ridge`: squared-exponential kernel and noise, by evidence from one start.
+
+    Each kind of feature (`kinds` (d,)) has a length scale.
     """
     from scipy.linalg import cho_factor, cho_solve
     from scipy.optimize import minimize
@@ -246,8 +251,9 @@ def compare(meta: MetaDataset) -> pd.DataFrame:
 
 
 def summarise(scores: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each forecaster and epochs seen: mean scores of each set of features, and what Z changes,
-    with its standard error over tasks.
+    """Mean scores of each set of features by forecaster and epochs seen, and what Z changes.
+
+    The change comes with its standard error over tasks.
     """
     out = []
     for (forecaster, seen), part in scores.groupby(["forecaster", "epochs"]):

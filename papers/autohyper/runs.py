@@ -1,15 +1,19 @@
-"""The trainings behind autoHyper's tables and figures in small: which are missing, and how they are
-made, many at a time.
+"""The trainings behind autoHyper's tables in small: which are missing, how they are made.
 
 A run is one line of `runs.jsonl`, a function of its key (`KEY`) up to rounding:
 
-| kind      | what                                                        | holds                                                   |
-|-----------|-------------------------------------------------------------|---------------------------------------------------------|
-| start     | 5 epochs at a rate of a search                              | z (None if it diverged), curve (Z_t), losses, seconds     |
-| random    | 5 epochs at a rate that random search draws, without Z_t    | losses (None once it diverged), seconds                 |
-| long      | 15 epochs at a rate, with Z_t                               | the same, and valid accuracy after every epoch          |
-| full      | 20 epochs at a rate, without                                | test after 5, 10, 15, 20 epochs, valid, loss, seconds      |
-| hyperband | two rounds of Hyperband (R = 20, eta = 3) over the rate     | path: [epochs spent, best valid accuracy] after every rung |
+| kind      | what                                     | holds                                     |
+|-----------|------------------------------------------|-------------------------------------------|
+| start     | 5 epochs at a rate of a search           | z (None if it diverged), curve (Z_t),     |
+|           |                                          | losses, seconds                           |
+| random    | 5 epochs at a rate that random search    | losses (None once it diverged), seconds   |
+|           | draws, without Z_t                       |                                           |
+| long      | 15 epochs at a rate, with Z_t            | the same, and valid accuracy after every  |
+|           |                                          | epoch                                     |
+| full      | 20 epochs at a rate, without             | test after 5, 10, 15, 20 epochs, valid,   |
+|           |                                          | loss, seconds                             |
+| hyperband | two rounds of Hyperband (R = 20, eta =   | path: [epochs spent, best valid accuracy] |
+|           | 3) over the rate                         | after every rung                          |
 
 `seconds` is processor time, for a trial in a fleet its share. Searches keep nothing of their own: a
 search is a walk over the starts that are there (`foretune.searchers.autohyper.decide`), so it asks
@@ -33,7 +37,7 @@ from foretune.files import append_lines
 from foretune.running.learning_rate import SUGGESTED
 from foretune.searchers.autohyper import EPOCHS, RESPONSE, Decision, Rules, decide
 from foretune.searchers.gray_box.hyperband import brackets
-from papers.autohyper.small_networks import NETWORKS, Data, Fleet, SmallTrial, draw
+from papers.autohyper.small_networks import NETWORKS, Data, Fleet, SmallTrial, random_seed
 
 OPTIMIZERS = ("adam", "adagrad", "rmsprop", "adabound", "adas", "sls")
 FULL = 20  # epochs of a full training
@@ -43,12 +47,8 @@ BATCH = 16
 LANES = 24  # trials of a fleet: more are hardly cheaper each
 SHOWN = 2  # tasks of the batch-size surface
 SIZES = (4, 8, 16, 32, 64)  # its batch sizes
-LONG = (
-    "adam",
-    "adagrad",
-    "adas",
-    "rmsprop",
-)  # optimizers of figures 7 and 8, and of the meta-dataset with Z (`rank_forecast`)
+# optimizers of figures 7 and 8, and of the meta-dataset with Z (`rank_forecast`)
+LONG = ("adam", "adagrad", "adas", "rmsprop")
 LONG_NETWORKS = ("plain", "residual")
 LONG_RATES = tuple(float(f"{r:.3g}") for r in np.geomspace(1e-4, 0.1, 7))
 BANDS = ("adam", "adagrad")  # optimizers whose rate Hyperband tunes as well, on the plain network
@@ -67,7 +67,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Job:
+class RunKey:
     """The key of a run."""
 
     kind: str
@@ -80,18 +80,19 @@ class Job:
 
     @property
     def kin(self) -> tuple[Any, ...]:
-        """Jobs of equal kin can train in one fleet: line searches apart, for they look at a batch
-        several times.
+        """Runs of equal kin can train in one fleet.
+
+        Line searches stand apart, for they look at a batch several times.
         """
         return self.kind, self.network, self.batch, self.optimizer == "sls"
 
 
-def job_of(cell: Cell, kind: str, rate: float, seed: int = 0) -> Job:
-    """A job for a cell."""
-    return Job(kind, cell.task, cell.network, cell.optimizer, seed=seed, rate=rate)
+def run_key(cell: Cell, kind: str, rate: float, seed: int = 0) -> RunKey:
+    """The key of a run of a cell."""
+    return RunKey(kind, cell.task, cell.network, cell.optimizer, seed=seed, rate=rate)
 
 
-def plain(rate: float) -> float:
+def as_kept(rate: float) -> float:
     """A rate as the file holds it."""
     return float(f"{rate:.9g}")
 
@@ -113,11 +114,11 @@ class Runs:
                 line["kind"], Cell(line["task"], line["network"], line["optimizer"])
             ].append(line)
 
-    def get(self, job: Job) -> Run | None:
+    def get(self, job: RunKey) -> Run | None:
         """The run of a job, if it has been made."""
         return self.by_key.get(key(job))
 
-    def add(self, made: Mapping[Job, Run]) -> None:
+    def add(self, made: Mapping[RunKey, Run]) -> None:
         """Keep what has been made."""
         lines = [
             json.dumps(rounded({**dict(zip(KEY, key(job), strict=True)), **run}))
@@ -134,9 +135,9 @@ class Runs:
         return [r for r in self.by_key.values() if r["kind"] == kind]
 
 
-def key(job: Job) -> tuple[Any, ...]:
+def key(job: RunKey) -> tuple[Any, ...]:
     """The key of a job's line."""
-    return *astuple(job)[:-1], plain(job.rate) if math.isfinite(job.rate) else None
+    return *astuple(job)[:-1], as_kept(job.rate) if math.isfinite(job.rate) else None
 
 
 def rounded(value: Any) -> Any:
@@ -147,7 +148,7 @@ def rounded(value: Any) -> Any:
         case list() | tuple():
             return [rounded(v) for v in value]
         case float():
-            return plain(value) if math.isfinite(value) else None
+            return as_kept(value) if math.isfinite(value) else None
     return value
 
 
@@ -166,19 +167,20 @@ def walk(runs: Runs, cell: Cell, variant: str = "paper") -> Decision:
 
 def random_rates(cell: Cell, trials: int) -> list[float]:
     """The rates of random search (appendix D), log-uniform from 1e-4 to 0.1."""
-    rng = np.random.default_rng(draw(*astuple(cell), "random"))
-    return [plain(r) for r in 10 ** rng.uniform(-4, -1, size=trials)]
+    rng = np.random.default_rng(random_seed(*astuple(cell), "random"))
+    return [as_kept(r) for r in 10 ** rng.uniform(-4, -1, size=trials)]
 
 
 def choices(runs: Runs, cell: Cell) -> dict[str, float]:
-    """The rates that are known so far: autoHyper's, its authors' suggestion, and random search's
-    with as many trials (lowest training loss after 5 epochs).
+    """The rates known so far: autoHyper's, its authors' suggestion, and random search's.
+
+    Random search has as many trials; lowest training loss after 5 epochs wins.
     """
-    found = {"suggested": plain(SUGGESTED[cell.optimizer])}
+    found = {"suggested": as_kept(SUGGESTED[cell.optimizer])}
     decision, have = walk(runs, cell), {r["rate"]: r for r in runs.of("random", cell)}
     if decision.chosen is None:
         return found
-    found["autohyper"] = plain(decision.chosen)
+    found["autohyper"] = as_kept(decision.chosen)
     drawn = random_rates(cell, len(decision.trained))
     if all(rate in have for rate in drawn):
         found["random"] = min(drawn, key=lambda rate: final_loss(have[rate]))
@@ -191,7 +193,7 @@ def final_loss(run: Run) -> float:
     return math.inf if last is None else float(last)
 
 
-def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
+def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[RunKey]:
     """Jobs that can be made now, the most wanted first.
 
     One network after another: its searches, full trainings of the first seed, random searches, long
@@ -200,41 +202,39 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[Job]:
     """
     cells = [Cell(t, n, o) for n, t, o in product(NETWORKS, tasks, OPTIMIZERS)]
     walks, chosen = {c: walk(runs, c) for c in cells}, {c: choices(runs, c) for c in cells}
-    wanted: list[Job] = []
+    wanted: list[RunKey] = []
     for name in NETWORKS:
         mine = [c for c in cells if c.network == name]
-        wanted += [job_of(c, "start", rate) for c in mine if (rate := walks[c].rate) is not None]
+        wanted += [run_key(c, "start", rate) for c in mine if (rate := walks[c].rate) is not None]
         ended = [c for c in mine if walks[c].rate is None]
-        wanted += [job_of(c, "full", rate) for c in mine for rate in chosen[c].values()]
+        wanted += [run_key(c, "full", rate) for c in mine for rate in chosen[c].values()]
         wanted += [
-            job_of(c, "random", rate)
+            run_key(c, "random", rate)
             for c in ended
             for rate in random_rates(c, len(walks[c].trained))
         ]
         wanted += [
-            Job("long", task, name, optimizer, rate=rate)
+            RunKey("long", task, name, optimizer, rate=rate)
             for task, optimizer, rate in product(tasks, LONG, LONG_RATES)
             if name in LONG_NETWORKS
         ]
     wanted += [
-        job_of(c, "full", rate, seed)
+        run_key(c, "full", rate, seed)
         for seed, c in product(range(1, seeds), cells)
         for rate in chosen[c].values()
     ]
     for size, task, rate in product(SIZES, tasks[:SHOWN], np.geomspace(1e-4, 0.1, 13)):
-        wanted.append(Job("start", task, "plain", "adam", batch=size, rate=plain(rate)))
+        wanted.append(RunKey("start", task, "plain", "adam", batch=size, rate=as_kept(rate)))
     for optimizer, task, seed in product(BANDS, tasks, range(seeds)):
-        wanted.append(Job("hyperband", task, "plain", optimizer, seed=seed))
+        wanted.append(RunKey("hyperband", task, "plain", optimizer, seed=seed))
     for cell in cells:
         if cell.task == tasks[0] and (rate := walk(runs, cell, "published").rate) is not None:
-            wanted.append(job_of(cell, "start", rate))
+            wanted.append(run_key(cell, "start", rate))
     yield from (job for job in wanted if runs.get(job) is None)
 
 
-def together(jobs: Sequence[Job]) -> list[Job]:
-    """The first job, and those that are best made with it: a fleet's worth of the same kin, each
-    once.
-    """
+def together(jobs: Sequence[RunKey]) -> list[RunKey]:
+    """The first job and those best made with it: a fleet of the same kin, each once."""
     first = jobs[0]
     most = len(jobs) if first.kind == "hyperband" else LANES
     return list(
@@ -242,12 +242,12 @@ def together(jobs: Sequence[Job]) -> list[Job]:
     )[:most]
 
 
-def same_band(job: Job, other: Job) -> bool:
+def same_band(job: RunKey, other: RunKey) -> bool:
     """Whether two jobs are seeds of one Hyperband (true for jobs of another kind)."""
     return job.kind != "hyperband" or (job.task, job.optimizer) == (other.task, other.optimizer)
 
 
-def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
+def make(jobs: Sequence[RunKey], data: Callable[[str], Data]) -> dict[RunKey, Run]:
     """Train the jobs of one fleet."""
     if jobs[0].kind == "hyperband":
         return hyperband(jobs, data(jobs[0].task))
@@ -275,7 +275,7 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
             for trial, row in zip(fleet.trials, accuracies, strict=True):
                 row.append(trial.accuracy("valid" if long else "test"))
     seconds = round((time.process_time() - began) / len(jobs), 3)
-    out: dict[Job, Run] = {}
+    out: dict[RunKey, Run] = {}
     for job, trial, seen in zip(jobs, fleet.trials, accuracies, strict=True):
         losses = [row["train_loss"] for row in trial.rows]
         if full:
@@ -300,18 +300,22 @@ def make(jobs: Sequence[Job], data: Callable[[str], Data]) -> dict[Job, Run]:
     return out
 
 
-def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
-    """Hyperband (eta 3) over log-uniform rates from 1e-4 to 0.1, for each job's seed; rungs of all
-    seeds train together.
+def hyperband(jobs: Sequence[RunKey], data: Data) -> dict[RunKey, Run]:
+    """Hyperband (eta 3) over log-uniform rates from 1e-4 to 0.1, for each job's seed.
+
+    Rungs of all seeds train together.
 
     `epoch_seconds` and `rank_seconds` are what an epoch of one network alone costs, and its Z_t.
     """
     first = jobs[0]
     draws = [
-        np.random.default_rng(draw(first.task, first.network, first.optimizer, "hyperband", j.seed))
+        np.random.default_rng(
+            random_seed(first.task, first.network, first.optimizer, "hyperband", j.seed)
+        )
         for j in jobs
     ]
-    spent, best, paths = [0] * len(jobs), [0.0] * len(jobs), [[] for _ in jobs]  # type: ignore[var-annotated]
+    spent, best = [0] * len(jobs), [0.0] * len(jobs)
+    paths: list[list[list[float]]] = [[] for _ in jobs]
     for bracket in brackets(FULL, 3.0) * 2:
         alive = [
             [
@@ -319,7 +323,7 @@ def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
                     data,
                     j.network,
                     j.optimizer,
-                    plain(10 ** rng.uniform(-4, -1)),
+                    as_kept(10 ** rng.uniform(-4, -1)),
                     seed=2000 + j.seed,
                     z=False,
                 )
@@ -346,7 +350,7 @@ def hyperband(jobs: Sequence[Job], data: Data) -> dict[Job, Run]:
     return {j: {"path": path, **cost} for j, path in zip(jobs, paths, strict=True)}
 
 
-def epoch_cost(data: Data, job: Job) -> dict[str, float]:
+def epoch_cost(data: Data, job: RunKey) -> dict[str, float]:
     """Processor seconds of an epoch of one network alone, and of its Z_t; medians of five."""
     fleet = Fleet([SmallTrial(data, job.network, job.optimizer, 1e-3, z=False)])
     times: dict[str, list[float]] = {"epoch_seconds": [], "rank_seconds": []}

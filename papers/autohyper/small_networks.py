@@ -1,11 +1,12 @@
-"""Three convolutional networks that train in well under a second, many at a time, for experiments
-of thousands of trainings on a CPU.
+"""Three convolutional networks that train in well under a second, many at a time on a CPU.
 
-| name        | layers (3 x 3 unless said; batch normalisation and ReLU after each)                                 | weights |
-|-------------|------------------------------------------------------------------------------------------------------|---------|
-| `plain`     | 8 (stride 2), 16, 16, 32 (stride 2), 32, as VGG                                                        | 18,000  |
-| `residual`  | 8 (stride 2), then basic blocks of 8, 16 and 32 (stride 2) with 1 x 1 shortcuts, as ResNet             | 20,000  |
-| `separable` | 8 (stride 2), then depthwise and 1 x 1 to 16, 32, 32, 64 (stride 2), as MobileNet                      | 5,500   |
+| name        | layers (3 x 3 unless said; batch normalisation and ReLU after each)      | weights |
+|-------------|--------------------------------------------------------------------------|---------|
+| `plain`     | 8 (stride 2), 16, 16, 32 (stride 2), 32, as VGG                          | 18,000  |
+| `residual`  | 8 (stride 2), then basic blocks of 8, 16 and 32 (stride 2) with 1 x 1    | 20,000  |
+|             | shortcuts, as ResNet                                                     |         |
+| `separable` | 8 (stride 2), then depthwise and 1 x 1 to 16, 32, 32, 64 (stride 2), as  | 5,500   |
+|             | MobileNet                                                                |         |
 
 All see images of 12 px (maps of 6 and 3 px) and end in a mean over pixels and a linear classifier.
 Weights start from PyTorch's own initialisation.
@@ -36,7 +37,7 @@ from foretune.errors import BadInput
 from foretune.searchers.autohyper import RESPONSE
 from foretune.tasks.task import Task
 from foretune.training import optimizers
-from foretune.training.paper_optimizers import AdaS
+from foretune.training.paper_optimizers import SLS, AdaS, SelfTuning
 from foretune.training.spectral import Gain, gains, zero_share
 
 SIZE = 12  # pixels of the edge
@@ -75,8 +76,9 @@ class Block(nn.Module):
 
 
 def body(name: str, lanes: int = 1) -> nn.Sequential:
-    """`lanes` networks of this name side by side, without classifiers: (B, lanes * 3, S, S) to (B,
-    lanes * width). Raises `BadInput` for another name.
+    """`lanes` networks of this name side by side, without classifiers.
+
+    (B, lanes * 3, S, S) to (B, lanes * width). Raises `BadInput` for another name.
     """
     match name:
         case "plain":
@@ -105,8 +107,9 @@ def body(name: str, lanes: int = 1) -> nn.Sequential:
 
 
 def network(name: str, classes: int, seed: int) -> nn.Sequential:
-    """The network of this name with weights drawn from `seed`. Raises `BadInput` for another
-    name.
+    """The network of this name with weights drawn from `seed`.
+
+    Raises `BadInput` for another name.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -115,8 +118,9 @@ def network(name: str, classes: int, seed: int) -> nn.Sequential:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A task at 12 px: images float32 (N, 3, 12, 12), labels int64 (N,), by part; normalised by the
-    train part.
+    """A task at 12 px: images float32 (N, 3, 12, 12), labels int64 (N,), by part.
+
+    Normalised by the train part.
     """
 
     name: str
@@ -126,9 +130,7 @@ class Data:
 
     @classmethod
     def of(cls, task: Task, train_limit: int = 320, other_limit: int = 500) -> Data:
-        """The first images of each part in a fixed shuffled order, so that every class is drawn by
-        its share.
-        """
+        """The first images of each part in a fixed shuffled order: classes by their share."""
         images, labels = {}, {}
         for part, limit in (("train", train_limit), ("valid", other_limit), ("test", other_limit)):
             pixels, classes = task.part(part)
@@ -138,24 +140,23 @@ class Data:
                 x, (SIZE, SIZE), mode="bilinear", antialias=True, align_corners=False
             )
             labels[part] = torch.from_numpy(classes[order])
-        mean, std = (
-            images["train"].mean((0, 2, 3), keepdim=True),
-            images["train"].std((0, 2, 3), keepdim=True),
-        )
+        mean = images["train"].mean((0, 2, 3), keepdim=True)
+        std = images["train"].std((0, 2, 3), keepdim=True)
         normal = {
             part: ((x - mean) / std.clamp_min(1e-3)).contiguous() for part, x in images.items()
         }
         return cls(task.name, task.num_classes, normal, labels)
 
 
-def draw(*what: Any) -> int:
+def random_seed(*what: Any) -> int:
     """A 63-bit seed from a description."""
     return int.from_bytes(hashlib.sha256(repr(what).encode()).digest()[:8], "big") >> 1
 
 
 class SmallTrial:
-    """One network, optimizer and rate (held constant) on one task; a `Fleet` trains it. `z` asks
-    for Z_t after each epoch.
+    """One network, optimizer and rate (held constant) on one task; a `Fleet` trains it.
+
+    `z` asks for Z_t after each epoch.
     """
 
     def __init__(
@@ -170,7 +171,7 @@ class SmallTrial:
         z: bool = True,
     ):
         self.data, self.name, self.batch, self.seed, self.z = data, name, batch, seed, z
-        self.network = network(name, data.classes, draw(seed, "network"))
+        self.network = network(name, data.classes, random_seed(seed, "network"))
         self.optimizer = optimizers.build(optimizer, self.network.parameters(), rate)
         self.epoch = 0
         self.rows: list[dict[str, Any]] = []
@@ -179,14 +180,15 @@ class SmallTrial:
 
     def order(self) -> tuple[Tensor, ...]:
         """The images of this epoch's batches."""
-        generator = torch.Generator().manual_seed(draw(self.seed, "order", self.epoch))
+        generator = torch.Generator().manual_seed(random_seed(self.seed, "order", self.epoch))
         order = torch.randperm(len(self.data.labels["train"]), generator=generator)
         return tuple(rows for rows in order.split(self.batch) if len(rows) > 1)
 
     @torch.no_grad()
     def accuracy(self, part: str) -> float:
-        """Share of images of `part` that are classified right; a network that diverged gets the
-        share of one class in all.
+        """Share of images of `part` that are classified right.
+
+        A network that diverged gets the share of one class in all.
         """
         if self.diverged:
             return 1 / self.data.classes
@@ -196,8 +198,9 @@ class SmallTrial:
 
 
 class Fleet:
-    """Trials of one architecture, trained together. A trial may be in one fleet after another, but
-    only in the last one made.
+    """Trials of one architecture, trained together.
+
+    A trial may be in one fleet after another, but only in the last one made.
 
     Raises `BadInput` for trials of several networks or batch sizes, or with different numbers of
     images.
@@ -214,10 +217,8 @@ class Fleet:
         self.body = body(self.trials[0].name, len(self.trials))
         self.joint: list[Tensor] = []
         pieces = [list(t.network.children()) for t in self.trials]
-        bodies, heads = (
-            [nn.Sequential(*p[:-1]) for p in pieces],
-            [list(p[-1].parameters()) for p in pieces],
-        )
+        bodies = [nn.Sequential(*p[:-1]) for p in pieces]
+        heads = [list(p[-1].parameters()) for p in pieces]
         for joint, *own in zip(
             *(chain(b.parameters(), b.buffers()) for b in (self.body, *bodies)), strict=True
         ):
@@ -255,8 +256,9 @@ class Fleet:
         )
 
     def train_epoch(self) -> list[dict[str, Any]]:
-        """Train an epoch: a row for each trial as `foretune.training.trial` gives, with Z_t; NaN
-        where a trial has diverged. Rows are kept in `trial.rows`.
+        """Train an epoch: a row for each trial as `foretune.training.trial` gives, with Z_t.
+
+        NaN where a trial has diverged. Rows are kept in `trial.rows`.
         """
         for t in self.trials:
             t.epoch += 1
@@ -287,12 +289,10 @@ class Fleet:
         return rows
 
     def ranks(self) -> list[float]:
-        """Z_t of every trial that asks for it and has not diverged (else NaN), all decomposed
-        together.
-        """
+        """Z_t of every trial that asks for it and has not diverged (else NaN), all together."""
         asking = {lane: t for lane, t in enumerate(self.trials) if t.z and not t.diverged}
         known = {
-            lane: t.optimizer.found for lane, t in asking.items() if isinstance(t.optimizer, AdaS)
+            lane: t.optimizer.gains for lane, t in asking.items() if isinstance(t.optimizer, AdaS)
         }
         layers = {
             f"{lane}.{name}": (m.weight, m.groups)
@@ -311,22 +311,22 @@ class Fleet:
         ]
 
     def _step(self, x: Tensor, y: Tensor, now: Sequence[float]) -> None:
-        lines = {}
+        searches = {}
         for lane, t in enumerate(self.trials):
             if t.diverged:
                 continue
-            if hasattr(t.optimizer, "line"):  # line searches look at their batch together
-                lines[lane] = t.optimizer.line()
-                next(lines[lane])
+            if isinstance(t.optimizer, SLS):  # line searches look at their batch together
+                searches[lane] = t.optimizer.search()
+                next(searches[lane])
             else:
                 t.optimizer.step()
-        while lines:
-            for lane in list(lines):
+        while searches:
+            for lane in list(searches):
                 try:
-                    lines[lane].send(now[lane])
+                    searches[lane].send(now[lane])
                 except StopIteration:
-                    del lines[lane]
-            if lines:
+                    del searches[lane]
+            if searches:
                 now = self._look(x, y)
 
     @torch.no_grad()
@@ -347,7 +347,7 @@ class Fleet:
             "train_loss": math.nan if trial.diverged else loss,
             RESPONSE: math.nan,
         }
-        if not trial.diverged and hasattr(trial.optimizer, "end_epoch"):
+        if not trial.diverged and isinstance(trial.optimizer, SelfTuning):
             trial.optimizer.end_epoch()
         trial.rows.append(row)
         return row

@@ -1,24 +1,30 @@
-"""autoHyper's tables and figures in small: rates, trials, accuracies against the suggested rate,
-random search and Hyperband.
+"""autoHyper's tables and figures in small: accuracies of its rates against others', trials.
+
+The others are the suggested rate, random search and Hyperband.
 
     python -m papers.autohyper.tables [--data data] [--out data/reports/autohyper] [--minutes M]
 
 The paper trains ResNet-34 and others on CIFAR-10 for 250 epochs; here are three small networks
 (`small_networks`) on embedded tasks at 12 px, 320 training images, batches of 16, 20 epochs,
-constant rates. The trainings are lines of `runs.jsonl` (`autohyper_runs`): those that are there are
-not repeated, and a stopped script goes on where it was. The tables are made of the lines that are
-there:
+constant rates. The trainings are lines of `runs.jsonl` (`papers.autohyper.runs`): those that are
+there are not repeated, and a stopped script goes on where it was. The tables are made of the lines
+that are there:
 
-| file                | paper                 | rows                                                                                       |
-|---------------------|-----------------------|---------------------------------------------------------------------------------------------|
-| learning_rates.csv  | tables 1 to 4         | chosen and suggested rate, trials, Z at the choice, per task, network, optimizer, variant      |
-| accuracy.csv        | tables 5 to 8, 9      | test accuracy after 5, 10, 15, 20 epochs with the chosen, suggested and random-search rate     |
-| responses.csv       | figures 1, 2, 4       | Z, Z per epoch, training loss of every trial of every search, the running product of Z         |
-| long.csv            | figures 7, 8          | Z_t over 15 epochs by rate                                                                   |
-| batch_size.csv      | figure 6              | Z and training loss over rate and batch size                                                  |
-| hyperband.csv       | (not in the paper)    | epochs and seconds that Hyperband over the rate alone needs for the same valid accuracy        |
-| summary.json        |                       | shares within 1 % and above, mean differences, trials by optimizer, task and network           |
-| *.svg               | figures 1 to 4, 6 to 8 | see `autohyper_figures`                                                                      |
+| file               | paper                  | rows                                               |
+|--------------------|------------------------|----------------------------------------------------|
+| learning_rates.csv | tables 1 to 4          | chosen and suggested rate, trials, Z at the        |
+|                    |                        | choice, per task, network, optimizer, variant      |
+| accuracy.csv       | tables 5 to 8, 9       | test accuracy after 5, 10, 15, 20 epochs with the  |
+|                    |                        | chosen, suggested and random-search rate           |
+| responses.csv      | figures 1, 2, 4        | Z, Z per epoch, training loss of every trial of    |
+|                    |                        | every search, the running product of Z             |
+| long.csv           | figures 7, 8           | Z_t over 15 epochs by rate                         |
+| batch_size.csv     | figure 6               | Z and training loss over rate and batch size       |
+| hyperband.csv      | (not in the paper)     | epochs and seconds that Hyperband over the rate    |
+|                    |                        | alone needs for the same valid accuracy            |
+| summary.json       |                        | shares within 1 % and above, mean differences,     |
+|                    |                        | trials by optimizer, task and network              |
+| *.svg              | figures 1 to 4, 6 to 8 | see `papers.autohyper.figures`                     |
 """
 
 import argparse
@@ -49,10 +55,10 @@ from papers.autohyper.runs import (
     SHOWN,
     Cell,
     Runs,
+    as_kept,
     choices,
     make,
     missing,
-    plain,
     rounded,
     starts,
     together,
@@ -76,7 +82,7 @@ def searches(runs: Runs, cells: Sequence[Cell]) -> tuple[Rows, Rows]:
         if decision.chosen is None:
             continue
         where = {**asdict(cell), "variant": variant}
-        trained = [have[plain(rate)] for rate in decision.trained]
+        trained = [have[as_kept(rate)] for rate in decision.trained]
         at = min(trained, key=lambda r: abs(math.log(r["rate"] / decision.chosen)))
         facts = {
             "chosen": decision.chosen,
@@ -102,8 +108,9 @@ def searches(runs: Runs, cells: Sequence[Cell]) -> tuple[Rows, Rows]:
 
 
 def accuracies(runs: Runs, cells: Sequence[Cell]) -> Rows:
-    """Rows of `accuracy.csv`: test accuracy (mean and deviation over seeds) of each choice, after
-    20 epochs and on the way.
+    """Rows of `accuracy.csv`: test accuracy of each choice, after 20 epochs and on the way.
+
+    Mean and deviation over seeds.
     """
     out: Rows = []
     for cell in cells:
@@ -123,8 +130,9 @@ def accuracies(runs: Runs, cells: Sequence[Cell]) -> Rows:
 
 
 def bands(runs: Runs) -> Rows:
-    """Rows of `hyperband.csv`: what Hyperband spends until a trial of it is as good on the valid
-    part as autoHyper's rate after its full training.
+    """Rows of `hyperband.csv`: what Hyperband spends until it is as good as autoHyper.
+
+    A trial of it must reach, on the valid part, what autoHyper's rate does after its full training.
 
     The mean over seeds of full trainings is what must be reached. Seconds are those of one network
     trained alone.
@@ -183,8 +191,9 @@ def long(runs: Runs, tasks: Sequence[str]) -> Rows:
 
 
 def tables(runs: Runs, out: Path, tasks: Sequence[str] = TASKS) -> dict[str, Any]:
-    """Write the CSV files, the pictures and the summary from the runs there are; returns the
-    summary.
+    """Write the CSV files, the pictures and the summary from the runs there are.
+
+    Returns the summary.
     """
     cells = [Cell(t, n, o) for t, n, o in product(tasks, NETWORKS, OPTIMIZERS)]
     rates, responses = searches(runs, cells)
@@ -212,8 +221,9 @@ def tables(runs: Runs, out: Path, tasks: Sequence[str] = TASKS) -> dict[str, Any
 
 
 def summarise(accuracy: Rows, rates: Rows, bands: Rows) -> dict[str, Any]:
-    """Shares of cases in which the chosen rate is within 1 % of the other (or above), and above it;
-    trials by optimizer, task and network.
+    """Shares of cases in which the chosen rate is within 1 % of the other (or above), and above it.
+
+    Trials by optimizer, task and network.
     """
     out: dict[str, Any] = {"searches": len(rates), "converged": sum(r["converged"] for r in rates)}
     for by in ("optimizer", "task", "network"):
@@ -231,8 +241,9 @@ def summarise(accuracy: Rows, rates: Rows, bands: Rows) -> dict[str, Any]:
 
 
 def comparison(both: Rows, other: str) -> dict[str, Any]:
-    """The chosen rate against another over cases that have both. Gaps of equal rates are 0, and
-    counted.
+    """The chosen rate against another over cases that have both.
+
+    Gaps of equal rates are 0, and counted.
     """
     gaps = np.array([r["autohyper"] - r[other] for r in both])
     found: dict[str, Any] = {
@@ -274,9 +285,7 @@ def against_hyperband(bands: Rows) -> dict[str, Any]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Make missing runs for some minutes, then write the tables and pictures and print the
-    summary.
-    """
+    """Make missing runs for some minutes, write tables and pictures, print the summary."""
     parser = argparse.ArgumentParser(
         prog="python -m papers.autohyper.tables", description=main.__doc__
     )

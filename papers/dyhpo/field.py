@@ -1,22 +1,30 @@
-"""The gray-box field side by side: regret, ranks, tests and what the epochs were spent on, from the
-steps that the benchmark keeps.
+"""The gray-box field side by side: regret, ranks, tests, what the epochs were spent on.
 
-    python -m papers.dyhpo.field [lcbench taskset light] [--run] [--published ../shared/data/curves] [--out data/reports/field]
+All from the steps that the benchmark keeps.
+
+    python -m papers.dyhpo.field [lcbench taskset light] [--run]
+        [--published ../shared/data/curves] [--out data/reports/field]
 
 Published tables are looked for in `--published`; one that is missing is skipped, saying so. With
 `--run` the runs that are missing are made first (`evaluation.benchmark.run_all`: what is there is
 not repeated). For each TABLE it writes into `--out`:
 
-| file                  | rows                                                                                                            |
-|-----------------------|-----------------------------------------------------------------------------------------------------------------|
-| `TABLE-regret.csv`    | method: mean normalized regret at each budget, its standard error over tasks, tasks, repetitions                 |
-| `TABLE-odd.csv`       | as `regret`, on the tasks at odd places of the alphabet alone: on the others the methods of our own were chosen     |
-| `TABLE-curves.csv`    | method, epochs: mean regret, and average rank among the methods on the tasks that all of them ran                |
-| `TABLE-clock.csv`     | method: regret at shares of the time that the whole budget takes without any decision, by seconds an epoch takes |
-| `TABLE-tests.csv`     | budget, pair of methods: mean difference, Wilcoxon p, Holm's p; the Friedman test of the budget                  |
-| `TABLE-family.csv`    | the same for `FAMILY` alone, DyHPO's claim: six pairs instead of all                                                |
-| `TABLE-BUDGET.svg`    | the critical-difference diagram at a budget                                                                     |
-| `TABLE-selection.csv` | method, epoch: configurations trained so far, precision of the top 1 %, their mean regret, late bloomers           |
+| file                  | rows                                                                     |
+|-----------------------|--------------------------------------------------------------------------|
+| `TABLE-regret.csv`    | method: mean normalized regret at each budget, its standard error over   |
+|                       | tasks, tasks, repetitions                                                |
+| `TABLE-odd.csv`       | as `regret`, on the tasks at odd places of the alphabet alone: on the    |
+|                       | others the methods of our own were chosen                                |
+| `TABLE-curves.csv`    | method, epochs: mean regret, and average rank among the methods on the   |
+|                       | tasks that all of them ran                                               |
+| `TABLE-clock.csv`     | method: regret at shares of the time that the whole budget takes without |
+|                       | any decision, by seconds an epoch takes                                  |
+| `TABLE-tests.csv`     | budget, pair of methods: mean difference, Wilcoxon p, Holm's p; the      |
+|                       | Friedman test of the budget                                              |
+| `TABLE-family.csv`    | the same for `FAMILY` alone, DyHPO's claim: six pairs instead of all     |
+| `TABLE-BUDGET.svg`    | the critical-difference diagram at a budget                              |
+| `TABLE-selection.csv` | method, epoch: configurations trained so far, precision of the top 1 %,  |
+|                       | their mean regret, late bloomers                                         |
 
 Our own table is cut to the configurations that every task has finished.
 Methods that lack a task are compared on the tasks that all have (their number is in the files).
@@ -33,7 +41,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.benchmark import error_of, label, regret_at, run_all
+from foretune.evaluation.benchmark import error_of, file_name, regret_at, run_all
 from foretune.evaluation.statistics import Comparison, diagram, ranks
 from foretune.files import write_atomic
 from foretune.history.grid import full_grid
@@ -49,9 +57,10 @@ SHARES = (0.2, 0.6, 1.0)  # of the wall-clock that the budget takes
 
 
 @dataclass(frozen=True)
-class Table:
-    """A meta-dataset and how the field runs on it: `repetitions` of each method; the model-based
-    ones, which are slow, have fewer.
+class FieldTable:
+    """A meta-dataset and how the field runs on it: `repetitions` of each method.
+
+    The model-based ones, which are slow, have fewer.
     """
 
     name: str
@@ -65,31 +74,30 @@ class Table:
     repetitions: Mapping[str, int] = field(default_factory=dict)
 
 
-def tables(published: Path, own: Path) -> dict[str, Table]:
-    """The tables by name. Repetitions: ten of what costs nothing; of the others what two cores do
-    in minutes.
+def tables(published: Path, own: Path) -> dict[str, FieldTable]:
+    """The tables by name.
+
+    Repetitions: ten of what costs nothing; of the others what two cores do in minutes.
     """
     cheap = dict.fromkeys(CHEAP, 10)
     slow = {"freeze-thaw": 10, "boca": 10, "dyhpo": 10, "dyhpo+": 10, "dyhpo:no-curve": 5}
     marks, tests = (51, 102, 255, 510, 1000), (200, 600, 1000)
     return {
-        "lcbench": Table(
+        "lcbench": FieldTable(
             "lcbench", published / "lcbench", 1000, "lcbench", marks, tests, cheap | slow
         ),
-        "taskset": Table(
+        "taskset": FieldTable(
             "taskset", published / "taskset", 1000, "taskset", marks, tests, cheap | slow
         ),
-        "light": Table(
+        "light": FieldTable(
             "light", own, 200, "light-field", (10, 20, 50, 100, 200), (50, 100, 200), cheap | slow
         ),
     }
 
 
 @contextmanager
-def complete(table: Table) -> Iterator[Table]:
-    """The table, or while some of its cells are still to be trained, the full grid within it
-    (`leave_one_out.full_grid`).
-    """
+def complete(table: FieldTable) -> Iterator[FieldTable]:
+    """The table, or its full grid while some cells are still to be trained."""
     meta = MetaDataset.load(table.folder)
     curves = meta.Y()
     if (
@@ -102,7 +110,7 @@ def complete(table: Table) -> Iterator[Table]:
         yield replace(table, folder=Path(folder))
 
 
-def run(table: Table, traces: Path, methods: Sequence[str] | None = None) -> None:
+def run(table: FieldTable, traces: Path, methods: Sequence[str] | None = None) -> None:
     """Make the runs of a table that `traces` lacks."""
     for name, seeds in table.repetitions.items():
         if methods is None or name in methods:
@@ -121,7 +129,7 @@ def read(traces: Path, methods: Sequence[str], budget: int) -> pd.DataFrame:
     """The steps of these methods' runs with this budget. Raises `BadInput` if there are none."""
     frames = []
     for name in methods:
-        path = traces / f"{label(name)}.parquet"
+        path = traces / f"{file_name(name)}.parquet"
         if path.is_file():
             frames.append(pd.read_parquet(path, filters=[("budget", "==", budget)]))
     if not frames or not sum(map(len, frames)):
@@ -130,8 +138,9 @@ def read(traces: Path, methods: Sequence[str], budget: int) -> pd.DataFrame:
 
 
 def summary(steps: pd.DataFrame, marks: Sequence[int]) -> pd.DataFrame:
-    """Mean regret at each budget, its standard error over tasks, the numbers of tasks and
-    repetitions; best at the last budget first.
+    """Mean regret at each budget, its standard error, numbers of tasks and repetitions.
+
+    Best at the last budget first; the error is over tasks.
     """
     regret = regret_at(steps, marks)
     per_task = regret.groupby(["method", "task"]).mean()
@@ -156,8 +165,9 @@ def common(regret: pd.DataFrame) -> list[str]:
 
 
 def over_epochs(steps: pd.DataFrame, budget: int, points: int = 50) -> pd.DataFrame:
-    """Mean regret and average rank against epochs, on the tasks that all methods have: columns
-    method, epochs, regret, rank.
+    """Mean regret and average rank against epochs, on the tasks that all methods have.
+
+    Columns method, epochs, regret, rank.
 
     Repetitions are ranked by their mean per task, as in the tests.
     """
@@ -179,8 +189,9 @@ def over_epochs(steps: pd.DataFrame, budget: int, points: int = 50) -> pd.DataFr
 def wall_clock(
     steps: pd.DataFrame, budget: int, epoch_seconds: Sequence[float] = EPOCH_SECONDS
 ) -> pd.DataFrame:
-    """Mean regret at shares of the time that `budget` epochs take, decisions included: rows method,
-    columns (seconds per epoch, share).
+    """Mean regret at shares of the time that `budget` epochs take, decisions included.
+
+    Rows method, columns (seconds per epoch, share).
 
     1 means the time of all epochs without a decision, so a method that thinks long does not get to
     its last epochs.
@@ -197,9 +208,7 @@ def wall_clock(
 
 
 def compare(steps: pd.DataFrame, budget: int) -> tuple[Comparison, int]:
-    """The methods compared at a budget on the tasks that all of them have, and the number of these
-    tasks.
-    """
+    """The methods compared at a budget on the tasks that all have, and how many these are."""
     regret = regret_at(steps, [budget])
     tasks = common(regret)
     return Comparison.of(
@@ -210,15 +219,13 @@ def compare(steps: pd.DataFrame, budget: int) -> tuple[Comparison, int]:
 def tests_of(comparison: Comparison, budget: int, tasks: int) -> pd.DataFrame:
     """The pairs of a comparison as rows, with the Friedman test beside them."""
     pairs = comparison.pairs.assign(budget=budget, tasks=tasks, friedman_p=comparison.p)
-    pairs["rank_a"], pairs["rank_b"] = (
-        pairs["a"].map(comparison.ranks),
-        pairs["b"].map(comparison.ranks),
-    )
+    pairs["rank_a"] = pairs["a"].map(comparison.ranks)
+    pairs["rank_b"] = pairs["b"].map(comparison.ranks)
     return pairs
 
 
 def evaluate(
-    table: Table, traces: Path, out: Path, methods: Sequence[str] | None = None
+    table: FieldTable, traces: Path, out: Path, methods: Sequence[str] | None = None
 ) -> pd.DataFrame:
     """Write all files of a table; returns the summary. Raises `BadInput` if there are no runs."""
     names = [m for m in table.repetitions if methods is None or m in methods]

@@ -1,5 +1,6 @@
-"""Renew the measured tables of docs/notes/gray-box.md from data/reports/field, which
-`python -m papers.dyhpo.field` writes.
+"""Renew the measured tables of docs/notes/gray-box.md from data/reports/field.
+
+`python -m papers.dyhpo.field` writes those.
 
     python -m papers.dyhpo.gray_box_page
 
@@ -67,9 +68,7 @@ def plain(p: float) -> str:
 
 
 def tests(name: str) -> list[str]:
-    """A paragraph for each budget: ranks, the pairs that differ among all methods, and all pairs of
-    the family.
-    """
+    """A paragraph for each budget: ranks, pairs that differ, and all pairs of the family."""
     pairs, family = (pd.read_csv(REPORTS / f"{name}-{kind}.csv") for kind in ("tests", "family"))
     out = []
     for budget, block in pairs.groupby("budget"):

@@ -1,5 +1,4 @@
-"""Which configurations a method spent its epochs on: the paper's appendix C and D (DyHPO, Figures
-14 to 16).
+"""Which configurations a method spent its epochs on (DyHPO, appendix C and D, Figures 14 to 16).
 
 For a run, let d_i be the last epoch that configuration i was trained to (0 = never), and "trained
 to b" mean d_i >= b.
@@ -27,8 +26,9 @@ TOP = 0.01
 def depths(
     steps: pd.DataFrame, meta: MetaDataset, budget: int | None = None
 ) -> dict[tuple[str, str, int], np.ndarray]:
-    """Last epoch of each configuration (n,) by run (method, task, seed), after `budget` epochs
-    (default: all).
+    """Last epoch of each configuration (n,) by run (method, task, seed).
+
+    After `budget` epochs (default: all).
     """
     row = {c: i for i, c in enumerate(meta.config_ids)}
     out = {}
@@ -50,8 +50,9 @@ def top_share(best: np.ndarray, share: float = TOP) -> np.ndarray:
 
 
 def late(curves: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Share of late bloomers among the good ones at each epoch (E,), NaN where fewer than three
-    configurations were trained so far.
+    """Share of late bloomers among the good ones at each epoch (E,).
+
+    NaN where fewer than three configurations were trained so far.
     """
     n, epochs = curves.shape
     was_bad = np.zeros(n, dtype=bool)
@@ -68,8 +69,9 @@ def late(curves: np.ndarray, depth: np.ndarray) -> np.ndarray:
 
 
 def profile(steps: pd.DataFrame, meta: MetaDataset, budget: int | None = None) -> pd.DataFrame:
-    """`trained`, `precision`, `selected_regret` and `late_bloomers` by method and epoch; the method
-    "all configurations" is the table itself.
+    """`trained`, `precision`, `selected_regret` and `late_bloomers` by method and epoch.
+
+    The method "all configurations" is the table itself.
     """
     best = {t: meta.best([t])[0] for t in meta.tasks}
     curves = {t: meta.curves(t) for t in meta.tasks}

@@ -1,5 +1,6 @@
-"""How good the forecasts of recommenders are: error, and how often the truth lies within one and
-two spreads, on tasks of sources held out in turn.
+"""How good the forecasts of recommenders are, on tasks of sources held out in turn.
+
+Their error, and how often the truth lies within one and two spreads.
 
     python -m papers.hyperstar.forecast [--recommenders task-agnostic,siamese,hyperstar]
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import best_over_seeds
+from foretune.recommenders.past import best_over_seeds
 from foretune.recommenders.registry import recommender
 from foretune.shipped import LIGHT
 from foretune.tasks.task import Task

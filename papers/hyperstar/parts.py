@@ -1,5 +1,6 @@
-"""What the parts of HyperSTAR are worth, and whether its capacity or its training is at fault: one
-training a held-out source, on the shipped meta-dataset.
+"""What the parts of HyperSTAR are worth, and whether capacity or training is at fault.
+
+One training a held-out source, on the shipped meta-dataset.
 
     python -m papers.hyperstar.parts [--meta FOLDER] [--images data/images] [--only NAMES]
 
@@ -20,10 +21,10 @@ import numpy as np
 from foretune.history.average_precision import ap_at_k
 from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import best_over_seeds
 from foretune.recommenders.baselines import TaskAgnostic
 from foretune.recommenders.hyperstar.recommender import HyperSTAR
-from foretune.recommenders.hyperstar.training import Recipe
+from foretune.recommenders.hyperstar.training import NetworkRecipe
+from foretune.recommenders.past import best_over_seeds
 from foretune.shipped import LIGHT
 from foretune.tasks.task import Task
 
@@ -57,7 +58,7 @@ class Changed(HyperSTAR):
         super().__init__(members=1, similarity=False, adversarial=False, **options)
         self.changes = changes
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> NetworkRecipe:
         return replace(super().recipe(), **self.changes)
 
 

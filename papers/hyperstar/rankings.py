@@ -1,5 +1,4 @@
-"""The ranking table: how well each recommender ranks the configurations of a task that it has not
-seen.
+"""The ranking table: how well each recommender ranks configurations of an unseen task.
 
     python -m papers.hyperstar.rankings [--params params.yaml] [--minutes M] [--leave source,task]
         [--compare N]
@@ -12,8 +11,8 @@ Ablations of HyperSTAR share the choice of steps and strength that the plain one
 
 What is done is kept in `.cache/rankings` by recommender and past: a run that was cut short goes on
 where it stopped, and `--minutes` ends one early. Kept scores belong to the curves, the images, the
-plan, and the recommender's code (`foretune.pipeline.digests`). Where there is no such cache, as in a
-fresh clone, a recommender's scores are taken from the tables themselves if `rankings/about.json`
+plan, and the recommender's code (`foretune.pipeline.digests`). Where there is no such cache, as in
+a fresh clone, a recommender's scores are taken from the tables themselves if `rankings/about.json`
 says that they were made so. `--compare N` does it also for scores that other code made, if those of
 N of the recommender's folds, drawn by chance, are equal when they are made again.
 
@@ -26,7 +25,6 @@ standard error over tasks; Tr-AutoML's ten trial runs come first). Tasks held ou
 same files in `data/reports/leave_one_task_out`.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -50,14 +48,16 @@ from foretune.history.average_precision import (
     regret_after,
     top_regret,
 )
-from foretune.history.grid import LEAVE, content_hash, folder_of, full_grid, held_out_together
+from foretune.history.grid import content_hash, folder_of, full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan, load
 from foretune.pipeline.digests import digest_of
-from foretune.recommenders.base import Recommender, best_over_seeds
+from foretune.recommenders.base import Recommender
 from foretune.recommenders.described import TrAutoML, probes
-from foretune.recommenders.registry import entry, kind, recommender
+from foretune.recommenders.past import best_over_seeds
+from foretune.recommenders.registry import class_of, entry, recommender
 from foretune.tasks.task import Task
+from papers.command import command, resumable
 
 LONGEST = 50  # configurations of Figure 5a
 BASELINE = "task-agnostic"  # to which AP@10 is compared task by task
@@ -75,14 +75,15 @@ class Fold:
 
 
 def folds(meta: MetaDataset, leave: str = "source") -> list[Fold]:
-    """Folds by source, or one a task. Raises `BadInput` for another word or where a fold would have
-    no past.
+    """Folds by source, or one a task.
+
+    Raises `BadInput` for another word or where a fold would have no past.
     """
     return [Fold(held, tuple(past)) for held, past in held_out_together(meta, leave).items()]
 
 
 @dataclass(eq=False)
-class Table:
+class RankingTable:
     """The work: every recommender on every fold, kept in `work` as it is done."""
 
     meta: MetaDataset
@@ -100,8 +101,9 @@ class Table:
         self.key = f"{content_hash(self.meta)}{images}{plan}{self.leave}"
 
     def fingerprint(self, name: str) -> str:
-        """What decides a recommender's scores: the curves, the images, the plan, and the code, that
-        of the variant whose choice it shares included.
+        """What decides a recommender's scores: curves, images, plan, and code.
+
+        The code of the variant whose choice it shares is included.
         """
         names = tuple(filter(None, (name, entry(name).choice_of)))
         code = digest_of(RUNS, names=names)
@@ -150,9 +152,7 @@ class Table:
         self.keep(name, fold, scores, choice)
 
     def collect(self) -> dict[str, dict[str, np.ndarray]]:
-        """Scores (trials, n) by recommender and task, of the recommenders whose folds are all
-        done.
-        """
+        """Scores (trials, n) by recommender and task, of those whose folds are all done."""
         out: dict[str, dict[str, np.ndarray]] = {}
         for name in self.plan.recommenders:
             folds = [self.kept(name, fold)[0] for fold in self.folds]
@@ -170,10 +170,11 @@ class Table:
 
 
 def ranked(
-    table: Table, name: str, fold: Fold, options: Mapping[str, float]
+    table: RankingTable, name: str, fold: Fold, options: Mapping[str, float]
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Fit `name` with `options` on the fold's past and rank the held-out tasks in all trials:
-    scores (trials, n) by task, and what it chose by itself.
+    """Fit `name` with `options` on the fold's past and rank the held-out tasks in all trials.
+
+    Returns scores (trials, n) by task, and what it chose by itself.
     """
     past, plan = table.meta.select(fold.past), table.plan
     fitted: list[Recommender] = []
@@ -194,10 +195,12 @@ def ranked(
 
 
 def take_up(
-    table: Table, reports: Path, compare: int = 0, say: Callable[[str], None] = print
+    table: RankingTable, reports: Path, compare: int = 0, say: Callable[[str], None] = print
 ) -> dict[str, str]:
-    """Put into the work folder the scores of `reports` that are still valid and not there: how many
-    folds were compared, by recommender, where other code made the scores (see the module).
+    """Put into the work folder the scores of `reports` that are valid and not there yet.
+
+    Returns how many folds were compared, by recommender, where other code made the scores (see the
+    module).
     """
     folder, said = folder_of(reports, table.leave), {}
     about = folder / "rankings" / ABOUT
@@ -230,9 +233,10 @@ def take_up(
     return said
 
 
-def scores_of(written: pd.DataFrame, table: Table) -> dict[str, np.ndarray] | None:
-    """A recommender's rows of the table as scores (trials, n) by task; None where they are not
-    those of this table's tasks, configurations and trials.
+def scores_of(written: pd.DataFrame, table: RankingTable) -> dict[str, np.ndarray] | None:
+    """A recommender's rows of the table as scores (trials, n) by task.
+
+    None where they are not those of this table's tasks, configurations and trials.
     """
     out = {}
     for task in table.meta.tasks:
@@ -246,9 +250,10 @@ def scores_of(written: pd.DataFrame, table: Table) -> dict[str, np.ndarray] | No
     return out
 
 
-def differing(table: Table, name: str, scores: Mapping[str, np.ndarray], count: int) -> str:
-    """Make `count` of a recommender's folds again; the first task whose scores are others, in
-    words, empty where there is none.
+def differing(table: RankingTable, name: str, scores: Mapping[str, np.ndarray], count: int) -> str:
+    """Make `count` of a recommender's folds again; the first task with other scores, in words.
+
+    Empty where there is none.
     """
     rng = np.random.default_rng(int(table.fingerprint(name)[:16], 16))
     with tempfile.TemporaryDirectory() as folder:
@@ -266,7 +271,7 @@ def differing(table: Table, name: str, scores: Mapping[str, np.ndarray], count: 
     return ""
 
 
-def fill(table: Table, minutes: float = np.inf, say: Callable[[str], None] = print) -> bool:
+def fill(table: RankingTable, minutes: float = np.inf, say: Callable[[str], None] = print) -> bool:
     """Do what is missing, for at most about that many minutes; whether the table is complete."""
     started = time.monotonic()
     for name in table.plan.recommenders:
@@ -287,21 +292,22 @@ def fill(table: Table, minutes: float = np.inf, say: Callable[[str], None] = pri
 def order_of(name: str, scores: np.ndarray, training: int) -> np.ndarray:
     """Rows in the order in which they would be trained: Tr-AutoML's trial runs come first."""
     order = ordered(scores)
-    if kind(name) is not TrAutoML:
+    if class_of(name) is not TrAutoML:
         return order
     first = probes(len(scores), 10, training)
     return np.concatenate([first, order[~np.isin(order, first)]])
 
 
 def judged(
-    table: Table, found: Mapping[str, Mapping[str, np.ndarray]]
+    table: RankingTable, collected: Mapping[str, Mapping[str, np.ndarray]]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """By recommender and task, means over trials: the three figures, and the regret after k
-    configurations (long form).
+    """By recommender and task, means over trials of the three figures and of the regrets.
+
+    Regrets after k configurations are in long form.
     """
     rows, curves = [], []
     k = min(10, len(table.meta))
-    for name, by_task in found.items():
+    for name, by_task in collected.items():
         for task in table.meta.tasks:
             truth, scores = table.truth[task], by_task[task]
             rows.append(
@@ -344,9 +350,12 @@ def over_tasks(frame: pd.DataFrame, by: Sequence[str], order: Sequence[str]) -> 
     return both.loc[list(order)].round(4)
 
 
-def write(table: Table, reports: Path, compared: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """Write the reports of what is complete; returns the summary. Raises `BadInput` where no
-    recommender is complete.
+def write(
+    table: RankingTable, reports: Path, compared: Mapping[str, str] | None = None
+) -> pd.DataFrame:
+    """Write the reports of what is complete; returns the summary.
+
+    Raises `BadInput` where no recommender is complete.
     """
     found = table.collect()
     if not found:
@@ -356,10 +365,8 @@ def write(table: Table, reports: Path, compared: Mapping[str, str] | None = None
     if BASELINE in found:
         gap = by_task.pivot(index="task", columns="recommender", values="AP@10")
         gap = gap.sub(gap[BASELINE], axis=0)
-        summary[f"over {BASELINE}"], summary[f"over {BASELINE} se"] = (
-            gap.mean().round(4),
-            gap.sem().round(4),
-        )
+        summary[f"over {BASELINE}"] = gap.mean().round(4)
+        summary[f"over {BASELINE} se"] = gap.sem().round(4)
     reports = folder_of(reports, table.leave)
     folder = reports / "rankings"
     ids = np.asarray(table.meta.config_ids, dtype=np.int32)
@@ -391,53 +398,33 @@ def write(table: Table, reports: Path, compared: Mapping[str, str] | None = None
     return summary
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """The command of the DVC stage `rankings`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m papers.hyperstar.rankings", description=main.__doc__
+    work = Path(".cache/rankings")
+    parser = resumable(
+        "papers.hyperstar.rankings",
+        main.__doc__,
+        work,
+        "stop after about this time; run again to go on",
+        "keep a recommender's scores, made by other code, if those of N folds are equal when made "
+        "again",
     )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--reports", type=Path, default=Path("data/reports"))
     parser.add_argument("--images", type=Path, default=Path("data/images"))
-    parser.add_argument("--work", type=Path, default=Path(".cache/rankings"))
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=np.inf,
-        help="stop after about this time; run again to go on",
-    )
-    parser.add_argument(
-        "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
-    )
-    parser.add_argument(
-        "--compare",
-        type=int,
-        default=0,
-        metavar="N",
-        help="keep a recommender's scores, made by other code, if those of N folds are equal when "
-        "made again",
-    )
     given = parser.parse_args(argv)
-    try:
-        params = load(given.params)
-        meta = full_grid(MetaDataset.load(params.meta_dataset.folder))
-        tasks = {name: Task.load(given.images / f"{name}.npz") for name in meta.tasks}
-        complete = True
-        for leave in given.leave.split(","):
-            table = Table(meta, tasks, params.rankings, given.work, leave)
-            print(
-                f"{len(meta.tasks)} tasks x {len(meta)} configurations, leave one {leave} "
-                f"out: {len(table.folds)} folds"
-            )
-            compared = take_up(table, given.reports, given.compare)
-            complete &= fill(table, given.minutes)
-            print(write(table, given.reports, compared).to_string())
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
+    params = load(given.params)
+    meta = full_grid(MetaDataset.load(params.meta_dataset.folder))
+    tasks = {name: Task.load(given.images / f"{name}.npz") for name in meta.tasks}
+    complete = True
+    for leave in given.leave.split(","):
+        table = RankingTable(meta, tasks, params.rankings, given.work, leave)
+        print(
+            f"{len(meta.tasks)} tasks x {len(meta)} configurations, leave one {leave} "
+            f"out: {len(table.folds)} folds"
+        )
+        compared = take_up(table, given.reports, given.compare)
+        complete &= fill(table, given.minutes)
+        print(write(table, given.reports, compared).to_string())
     return 0 if complete else 3
 
 

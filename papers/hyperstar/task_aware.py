@@ -1,5 +1,4 @@
-"""Figures 3, 4 and 5b of HyperSTAR: what Hyperband gains when a recommender says which
-configurations to start.
+"""Figures 3, 4 and 5b of HyperSTAR: what Hyperband gains when a recommender says what to start.
 
     python -m papers.hyperstar.task_aware [--params params.yaml] [--minutes M] [--leave source,task]
         [--compare N]
@@ -22,16 +21,19 @@ tables all of whose methods were run so stand as they are (`foretune.pipeline.ma
 makes the runs of N pairs of task and eta again, of each method, and lets the tables stand if what
 they say of them is equal.
 
-| file in `data/reports`   | rows                                                                                                             |
-|--------------------------|------------------------------------------------------------------------------------------------------------------|
-| `task_aware.csv`         | eta, budget, method: normalized regret (mean, se over tasks), best value in the metric's unit                       |
-| `task_aware_tasks.csv`   | eta, budget, method, task: the same by task, mean over repetitions                                               |
-| `task_aware_curves.csv`  | eta, method, epochs: normalized regret and best value after each of so many epochs, mean over tasks               |
-| `task_aware_by_task.csv` | task, method, epochs (eta = 2): best value after each of so many epochs                                           |
-| `task_aware_share.csv`   | eta, budget, method: share of the budget after which its mean curve is as good as each method's at the budget's end, empty: never |
+| file in `data/reports`   | rows                                                                  |
+|--------------------------|-----------------------------------------------------------------------|
+| `task_aware.csv`         | eta, budget, method: normalized regret (mean, se over tasks), best    |
+|                          | value in the metric's unit                                            |
+| `task_aware_tasks.csv`   | eta, budget, method, task: the same by task, mean over repetitions    |
+| `task_aware_curves.csv`  | eta, method, epochs: normalized regret and best value after each of   |
+|                          | so many epochs, mean over tasks                                       |
+| `task_aware_by_task.csv` | task, method, epochs (eta = 2): best value after each of so many      |
+|                          | epochs                                                                |
+| `task_aware_share.csv`   | eta, budget, method: share of the budget after which its mean curve   |
+|                          | is as good as each method's at the budget's end, empty: never         |
 """
 
-import argparse
 import hashlib
 import json
 import math
@@ -49,7 +51,7 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay_study
 from foretune.files import replace, write_atomic
-from foretune.history.grid import LEAVE, content_hash, folder_of, full_grid, past_of
+from foretune.history.grid import content_hash, folder_of, full_grid, past_of
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan, TaskAwarePlan, load
 from foretune.pipeline.digests import digest_of
@@ -57,6 +59,7 @@ from foretune.pipeline.made import Made
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
 from foretune.study.notes import RankingNote
+from papers.command import command, resumable
 from papers.hyperstar.rankings import order_of
 
 RUN = ["eta", "task", "seed"]
@@ -65,10 +68,11 @@ POINTS = 60  # epochs at which curves are written, evenly on the log scale
 
 
 @dataclass(frozen=True)
-class Method:
-    """How a method of the comparison is made: a searcher, its options, whether it has an eta, whose
-    ranking it reads, whether seeds matter, and what would follow a list, were it not trained to the
-    end.
+class Contender:
+    """How a method of the comparison is made.
+
+    A searcher, its options, whether it has an eta, whose ranking it reads, whether seeds matter,
+    and what would follow a list, were it not trained to the end.
     """
 
     searcher: str
@@ -92,29 +96,30 @@ class Method:
         return (self.searcher, self.then) if self.then else (self.searcher,)
 
 
-def methods(plan: TaskAwarePlan) -> dict[str, Method]:
+def methods(plan: TaskAwarePlan) -> dict[str, Contender]:
     """The methods compared, by name."""
     own = plan.recommender
     return {
-        "task-aware Hyperband": Method("task-aware-hyperband", recommender=own),
-        "task-aware Hyperband, a third random": Method(
+        "task-aware Hyperband": Contender("task-aware-hyperband", recommender=own),
+        "task-aware Hyperband, a third random": Contender(
             "task-aware-hyperband", recommender=own, options={"random_share": 1 / 3}
         ),
-        "task-aware Hyperband, proportional": Method(
+        "task-aware Hyperband, proportional": Contender(
             "task-aware-hyperband", recommender=own, options={"proportional": True}
         ),
-        "mean-rank Hyperband": Method("task-aware-hyperband", random=False),
-        "Hyperband": Method("hyperband"),
-        "BOHB": Method("bohb"),
-        "Tr-AutoML list": Method(
+        "mean-rank Hyperband": Contender("task-aware-hyperband", random=False),
+        "Hyperband": Contender("hyperband"),
+        "BOHB": Contender("bohb"),
+        "Tr-AutoML list": Contender(
             "recommended", has_eta=False, recommender="tr-automl", then="mean-rank"
         ),
-        "portfolio": Method("portfolio", has_eta=False, random=False),
+        "portfolio": Contender("portfolio", has_eta=False, random=False),
     }
 
 
 class Rankings:
     """The table of `papers.hyperstar.rankings`, made by `plan`, as notes for studies of a grid.
+
     Raises `BadInput` where it lacks what is asked for.
 
     Tr-AutoML's ranking leans on ten trial runs of the new task: those come first in its order, so
@@ -163,7 +168,7 @@ class Rankings:
         return RankingNote(order=tuple(order.tolist()), scores=tuple(scores.tolist()))
 
 
-def run(
+def replayed(
     grid: MetaDataset,
     task: str,
     past: Sequence[str],
@@ -172,8 +177,9 @@ def run(
     seed: int,
     noted: RankingNote | None,
 ) -> pd.DataFrame:
-    """One replay as the epochs at which its regret fell: rows (spent, normalized_regret), from (0,
-    1).
+    """One replay as the epochs at which its regret fell.
+
+    Rows (spent, normalized_regret), from (0, 1).
     """
     study, objective = replay_study(grid, task, budget=budget, sources=past, seed=seed)
     if noted is not None:
@@ -197,13 +203,18 @@ def run(
 
 SUFFIXES = ("", "_tasks", "_curves", "_by_task", "_share")
 # what decides runs
-RUNS = tuple(f"papers.hyperstar.task_aware:{name}" for name in ("run_task", "Method", "Rankings"))
+HERE = "papers.hyperstar.task_aware"
+RUNS = (f"{HERE}:run_task", f"{HERE}:Contender", f"{HERE}:Rankings")
 
 
 def fingerprint(
-    grid: MetaDataset, plan: TaskAwarePlan, how: Method, rankings: Rankings, leave: str = "source"
+    grid: MetaDataset,
+    plan: TaskAwarePlan,
+    how: Contender,
+    rankings: Rankings,
+    leave: str = "source",
 ) -> str:
-    """What decides a method's runs: the curves, the budgets, the rankings it reads, and its code."""
+    """What decides a method's runs: curves, budgets, the rankings it reads, and its code."""
     read = rankings.of(how.recommender).to_csv(index=False) if how.recommender else ""
     budgets = (max(plan.budgets), max(plan.large_budgets))
     code = digest_of(*RUNS, names=how.searchers)
@@ -213,7 +224,7 @@ def fingerprint(
 
 def run_task(
     grid: MetaDataset,
-    how: Method,
+    how: Contender,
     rankings: Rankings,
     task: str,
     past: Sequence[str],
@@ -225,7 +236,7 @@ def run_task(
     out = []
     for seed in seeds:
         noted = rankings.notes(how.recommender, task, seed) if how.recommender else None
-        table = run(grid, task, past, how.make(eta), min(budget, cells(grid)), seed, noted)
+        table = replayed(grid, task, past, how.make(eta), min(budget, cells(grid)), seed, noted)
         out.append(table.assign(eta=eta, task=task, seed=seed))
     return out
 
@@ -239,8 +250,9 @@ def differing(
     count: int,
     leave: str,
 ) -> str:
-    """Make a method's runs again on `count` pairs of task and eta, drawn by its fingerprint; the
-    first whose lines in the `written` table by task are others, in words.
+    """Make a method's runs again on `count` pairs of task and eta, drawn by its fingerprint.
+
+    Returns the first pair whose lines in the `written` table by task are others, in words.
     """
     how, past = methods(plan)[name], past_of(grid, leave)
     pairs = [
@@ -273,19 +285,19 @@ def run_method(
     until: float,
     leave: str = "source",
 ) -> pd.DataFrame | None:
-    """All runs of a method, task by task, continued from `traces`; None if `until` (monotonic
-    seconds) came first.
+    """All runs of a method, task by task, continued from `traces`.
+
+    None if `until` (monotonic seconds) came first.
     """
     how = methods(plan)[name]
     path = traces / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.parquet"
     about = path.with_suffix(".json")
     want = {"fingerprint": fingerprint(grid, plan, how, rankings, leave)}
     fresh = not (path.is_file() and about.is_file() and json.loads(about.read_text()) == want)
-    have = (
-        pd.DataFrame(columns=[*RUN, "spent", "normalized_regret"])
-        if fresh
-        else pd.read_parquet(path)
-    )
+    if fresh:
+        have = pd.DataFrame(columns=[*RUN, "spent", "normalized_regret"])
+    else:
+        have = pd.read_parquet(path)
     past, repetitions = past_of(grid, leave), plan.repetitions if how.random else 1
     for task in grid.tasks:
         rows = []
@@ -329,9 +341,7 @@ def needed(curve: np.ndarray, value: float) -> int | None:
 
 
 def best_value(score: Score, regret: Any) -> Any:
-    """A normalized regret (a number or an array of them) as the best value found, in the metric's
-    own unit.
-    """
+    """Normalized regrets (a number or an array) as best values in the metric's own unit."""
     return (score.best - regret * (score.best - score.worst)) * score.sign
 
 
@@ -414,9 +424,10 @@ def evaluate(
     leave: str = "source",
     compare: int = 0,
 ) -> pd.DataFrame:
-    """Run what is missing for at most `seconds` and write the tables of the methods that are
-    complete; returns the summary. Tables that stand are left alone; with `compare` they do if so
-    many of each method's pairs of task and eta are equal when they are made again.
+    """Run what is missing for at most `seconds`, write the tables of complete methods.
+
+    Returns the summary. Tables that stand are left alone; with `compare` they do if so many of each
+    method's pairs of task and eta are equal when they are made again.
 
     `work` is where finished runs are kept (default: `runs` in `reports`).
     """
@@ -462,62 +473,36 @@ def evaluate(
     return written[""]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """The command of the DVC stage `task_aware`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m papers.hyperstar.task_aware", description=main.__doc__
-    )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--reports", type=Path, default=Path("data/reports"))
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=math.inf,
-        help="stop after so long; the same command goes on",
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path(".cache/task_aware"), help="where finished runs are kept"
-    )
-    parser.add_argument(
-        "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
-    )
-    parser.add_argument(
-        "--compare",
-        type=int,
-        default=0,
-        metavar="N",
-        help="let tables that other code made stand if N pairs of task and eta are equal when made "
+    work = Path(".cache/task_aware")
+    parser = resumable(
+        "papers.hyperstar.task_aware",
+        main.__doc__,
+        work,
+        "stop after so long; the same command goes on",
+        "let tables that other code made stand if N pairs of task and eta are equal when made "
         "again, for each method",
     )
     given = parser.parse_args(argv)
-    try:
-        params = load(given.params)
-        grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
-        for leave in given.leave.split(","):
-            file = folder_of(given.reports, leave) / "rankings.parquet"
-            rankings, seconds = Rankings.read(file, grid, params.rankings), 60 * given.minutes
-            plan, work = params.task_aware, given.work
-            summary = evaluate(
-                grid,
-                rankings,
-                plan,
-                given.reports,
-                seconds=seconds,
-                work=work,
-                leave=leave,
-                compare=given.compare,
-            )
-            print(f"leave one {leave} out")
-            print(
-                summary.pivot(index="method", columns=["eta", "budget"], values="mean").to_string()
-            )
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    params = load(given.params)
+    grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
+    for leave in given.leave.split(","):
+        file = folder_of(given.reports, leave) / "rankings.parquet"
+        rankings, seconds = Rankings.read(file, grid, params.rankings), 60 * given.minutes
+        summary = evaluate(
+            grid,
+            rankings,
+            params.task_aware,
+            given.reports,
+            seconds=seconds,
+            work=given.work,
+            leave=leave,
+            compare=given.compare,
+        )
+        print(f"leave one {leave} out")
+        print(summary.pivot(index="method", columns=["eta", "budget"], values="mean").to_string())
 
 
 if __name__ == "__main__":

@@ -1,5 +1,4 @@
-"""The report of the benchmarks: regret against epochs for every method and database, as one
-self-contained HTML file.
+"""The report of the benchmarks: regret against epochs by method and database, as one HTML file.
 
     python -m papers.page.report data/reports
 
@@ -40,8 +39,10 @@ POINTS = 60
 
 @dataclass(frozen=True)
 class Section:
-    """One database: the `steps` of all methods (see `evaluation.benchmark`), a full training's
-    epochs, published figures, further tables by caption.
+    """One database of the report.
+
+    The `steps` of all methods (see `evaluation.benchmark`), a full training's epochs, published
+    figures, further tables by caption.
     """
 
     title: str
@@ -57,8 +58,9 @@ def benchmark_report(
     tables: Mapping[str, pd.DataFrame] | None = None,
     reports: Path | None = None,
 ) -> str:
-    """The benchmark report as HTML; figures and tables of the `reports` folder follow, `tables`
-    (caption -> table) come at its end.
+    """The benchmark report as HTML.
+
+    Figures and tables of the `reports` folder follow, `tables` (caption -> table) come at its end.
 
     Raises `BadInput` without any section or table.
     """
@@ -88,8 +90,9 @@ def benchmark_report(
 
 
 def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.DataFrame]]:
-    """What a reports folder holds: its sections, and its CSV and JSON tables by name. Raises
-    `BadInput` for files that cannot be read.
+    """What a reports folder holds: its sections, and its CSV and JSON tables by name.
+
+    Raises `BadInput` for files that cannot be read.
     """
     reports = Path(reports)
     sections = []
@@ -116,9 +119,10 @@ def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.Data
         if path.name in SHOWN:
             continue
         try:
-            tables[path.stem] = (
-                pd.read_csv(path) if path.suffix == ".csv" else _flat(json.loads(path.read_text()))
-            )
+            if path.suffix == ".csv":
+                tables[path.stem] = pd.read_csv(path)
+            else:
+                tables[path.stem] = _flat(json.loads(path.read_text()))
         except (OSError, ValueError) as error:
             raise BadInput(f"{path} cannot be read: {error}") from error
     return sections, tables
@@ -127,8 +131,9 @@ def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.Data
 def mean_over_tasks(
     steps: pd.DataFrame, budgets: Sequence[int], column: str = "normalized_regret"
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Mean and standard error of `column` at each budget (epochs): a row per method, a column per
-    budget. NaN error for a single task.
+    """Mean and standard error of `column` at each budget (epochs).
+
+    A row per method, a column per budget. NaN error for a single task.
     """
     by_task = regret_at(steps, budgets, column).groupby(["method", "task"]).mean()
     groups = by_task.groupby("method")
@@ -136,8 +141,9 @@ def mean_over_tasks(
 
 
 def summary_table(section: Section) -> pd.DataFrame:
-    """Method, mean normalized regret and its standard error at 1, 2, 5 and 10 full trainings as far
-    as runs go, runs, ms per decision; best last first.
+    """A row a method: mean normalized regret and its standard error, runs, ms per decision.
+
+    At 1, 2, 5 and 10 full trainings as far as runs go; best last first.
     """
     most = int(section.steps.groupby(["method", "task", "seed"])["spent"].max().max())
     counts = [k for k in TRAININGS if k * section.max_epoch <= most] or [1]
@@ -165,20 +171,18 @@ def summary_table(section: Section) -> pd.DataFrame:
 
 
 def reaches(steps: pd.DataFrame) -> pd.Series:
-    """Most epochs that a method's runs were given, by method; those that they spent where the steps
-    do not say.
+    """Most epochs that a method's runs were given, by method.
+
+    Those that they spent where the steps do not say.
     """
     return steps.groupby("method")["budget" if "budget" in steps else "spent"].max()
 
 
 def regret_chart(section: Section, column: str = "normalized_regret") -> str:
-    """Mean of `column` against epochs spent, both logarithmic, with a band of one standard
-    error.
-    """
+    """Mean of `column` against epochs spent, on log axes, with a band of one standard error."""
     ends = section.steps.groupby(["method", "task", "seed"])["spent"].max()
-    reach = ends.groupby(
-        "method"
-    ).min()  # beyond its shortest run a method's mean would be over other tasks than before
+    # beyond its shortest run a method's mean would be over other tasks than before
+    reach = ends.groupby("method").min()
     most = int(ends.max())
     budgets = sorted(
         {round(v) for v in np.geomspace(1, most, POINTS)}
@@ -216,9 +220,7 @@ def regret_chart(section: Section, column: str = "normalized_regret") -> str:
 
 
 def task_table(section: Section) -> pd.DataFrame:
-    """Normalized regret by task (rows) and method at the largest budget of the summary, mean over
-    seeds.
-    """
+    """Normalized regret by task and method at the summary's largest budget, mean over seeds."""
     most = int(section.steps["spent"].max())
     k = max((k for k in TRAININGS if k * section.max_epoch <= most), default=1)
     at = regret_at(section.steps, [k * section.max_epoch]).groupby(["method", "task"]).mean()
@@ -277,9 +279,7 @@ def _table(frame: pd.DataFrame) -> tuple[list[str], list[list[tuple[str, Any]]]]
 
 
 def _flat(value: Any) -> pd.DataFrame:
-    """A JSON document as a table: a list of records as it is, nested objects as dotted keys and
-    values.
-    """
+    """A JSON document as a table: records as they are, nested objects as dotted keys."""
     if isinstance(value, list) and value and all(isinstance(v, dict) for v in value):
         return pd.json_normalize(value)
     flat = pd.json_normalize(value if isinstance(value, dict) else {"value": value})
@@ -318,8 +318,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def regret_points(section: Section) -> dict[str, list[tuple[str, float, int]]]:
-    """Mean normalized regret of each method at full trainings, as points (metric, value, epochs)
-    for MLflow.
+    """Mean normalized regret of each method at full trainings, as points for MLflow.
+
+    Points are (metric, value, epochs).
     """
     most = int(section.steps.groupby(["method", "task", "seed"])["spent"].max().max())
     budgets = [k * section.max_epoch for k in TRAININGS if k * section.max_epoch <= most]

@@ -1,24 +1,12 @@
-"""Sheets of small panels as SVG files with a style of their own, for figures that stand on a page
-as they are.
-"""
+"""Sheets of small panels as SVG files with a style of their own."""
 
 from collections.abc import Sequence
 from html import escape
+from pathlib import Path
 
 from foretune.views.charts import Frame, Line, line_chart, series_style
 
-STYLE = """<style>
-svg { --ink: #16181d; --ink2: #5b6068; --grid: #e6e6e1; --axis: #b9bbb6; --card: #ffffff; --muted: #a9adb3;
-  --s0: #1f6fd0; --s1: #d9632b; --s2: #12906a; --s3: #b57b00; --s4: #5a47b8; --s5: #c9548c; --s6: #2f7d1f; --s7: #cf3a3a; }
-@media (prefers-color-scheme: dark) { svg { --ink: #eceef1; --ink2: #a4abb5; --grid: #2b2f37; --axis: #555c67; --card: #1b1e24; --muted: #59606b;
-  --s0: #5aa2f5; --s1: #ef8a57; --s2: #35bd92; --s3: #d9a536; --s4: #a294f2; --s5: #e783b2; --s6: #69b457; --s7: #f07070; } }
-text { fill: var(--ink2); font: 12px sans-serif; } text.name { fill: var(--ink); font-weight: 600; }
-text.label { fill: currentColor; font-weight: 600; } .card { fill: var(--card); } .grid { stroke: var(--grid); } .axis, .tick { stroke: var(--axis); }
-.line { fill: none; stroke: currentColor; stroke-width: 1.8; stroke-linejoin: round; } .dot { fill: currentColor; }
-.band { fill: currentColor; opacity: .13; } .muted { color: var(--muted); } .dash1 { stroke-dasharray: 5 4; }
-.s0 { color: var(--s0); } .s1 { color: var(--s1); } .s2 { color: var(--s2); } .s3 { color: var(--s3); }
-.s4 { color: var(--s4); } .s5 { color: var(--s5); } .s6 { color: var(--s6); } .s7 { color: var(--s7); }
-</style>"""
+STYLE = f"<style>\n{(Path(__file__).parent / 'sheet.css').read_text()}</style>"
 WIDTH, HEIGHT, HEAD = 400, 260, 26  # of a panel and its title, in pixels
 
 

@@ -1,5 +1,4 @@
-"""Figure 2 of Siamese-BHO: regret against evaluations for its four variants, on tasks that the
-network has not seen.
+"""Figure 2 of Siamese-BHO: regret against evaluations of four variants, on unseen tasks.
 
     python -m papers.siamese_bho.siamese [--params params.yaml] [--minutes M] [--leave source,task]
         [--compare N]
@@ -25,7 +24,6 @@ options and code are the same; tables all of whose sources were made so stand as
 they say of them is equal.
 """
 
-import argparse
 import hashlib
 import json
 import sys
@@ -42,23 +40,25 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay, replay_study
 from foretune.files import replace, write_atomic
-from foretune.history.grid import LEAVE, content_hash, folder_of, full_grid, held_out_together
+from foretune.history.grid import content_hash, folder_of, full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import SiamesePlan, load
 from foretune.pipeline.digests import digest_of
 from foretune.pipeline.made import Made
-from foretune.recommenders.base import Past
+from foretune.recommenders.past import Past
 from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance
 from foretune.searchers.registry import searcher
 from foretune.study.notes import RankingNote
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
+from papers.command import command, resumable
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A searcher with its options, and which neighbours its study is told: those by pictures, tasks
-    drawn by chance, or none.
+    """A searcher with its options, and which neighbours its study has.
+
+    Those by pictures, tasks drawn by chance, or none.
     """
 
     method: str = "siamese-bo"
@@ -84,8 +84,10 @@ RUNS = "papers.siamese_bho.siamese:run_source"  # what decides runs and distance
 def fingerprint(
     grid: MetaDataset, plan: SiamesePlan, past: Sequence[str], options: Mapping[str, Any]
 ) -> str:
-    """What decides a source's runs: the curves, the plan but for its number of repetitions, the
-    tasks trained on, the network's options, and the code.
+    """A hash of what decides a source's runs.
+
+    The curves, the plan but for its number of repetitions, the tasks trained on, the network's
+    options, and the code.
     """
     network = SiameseNearest(**{**options, "k": plan.k})
     chosen = {"evaluations": plan.evaluations, "seed": plan.seed, "recommender": network.options}
@@ -103,8 +105,9 @@ def tune(
     seed: int,
     evaluations: int,
 ) -> list[dict[str, Any]]:
-    """Rows (variant, task, seed, evaluation, normalized_regret) of one repetition of all
-    variants.
+    """One repetition of all variants.
+
+    Rows (variant, task, seed, evaluation, normalized_regret).
     """
     rows = []
     chance = [past[i] for i in np.random.default_rng(seed).permutation(len(past))[:k]]
@@ -146,8 +149,9 @@ def tune(
 def judged(
     fitted: SiameseNearest, grid: MetaDataset, task: str, distance: np.ndarray
 ) -> dict[str, Any]:
-    """How well predicted distances (T,) of a held-out task agree with the true ones, by the target
-    that the network learned.
+    """How well predicted distances (T,) of a held-out task agree with the true ones.
+
+    By the target that the network learned.
     """
     every = Past.of(grid)
     mapping = every.normalised if fitted.options["target"] == "normalised" else every.best
@@ -198,8 +202,9 @@ def evaluate(
     leave: str = "source",
     compare: int = 0,
 ) -> pd.DataFrame:
-    """Run what is missing, source by source, for at most `seconds` (a source that was begun is
-    finished), and write the tables; returns the summary. Tables that stand are left alone; with
+    """Run what is missing, source by source, for at most `seconds`, and write the tables.
+
+    A source that was begun is finished. Returns the summary. Tables that stand are left alone; with
     `compare` they do if so many sources are equal when they are made again.
 
     `options` are the network's (`SiameseNearest`), where they are not its defaults; `work` is where
@@ -306,8 +311,9 @@ def distances(notes: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def summarised(runs: pd.DataFrame) -> pd.DataFrame:
-    """Rows (variant, evaluations, mean, se, tasks): mean over tasks of the mean over repetitions,
-    and its standard error over tasks.
+    """Mean over tasks of the mean over repetitions, and its standard error over tasks.
+
+    Rows (variant, evaluations, mean, se, tasks).
     """
     by_task = runs.groupby(["variant", "evaluation", "task"])["normalized_regret"].mean()
     grouped = by_task.groupby(["variant", "evaluation"])
@@ -321,60 +327,37 @@ def summarised(runs: pd.DataFrame) -> pd.DataFrame:
     return out.rename(columns={"evaluation": "evaluations"})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+@command
+def main(argv: Sequence[str] | None = None) -> None:
     """The command of the DVC stage `siamese`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m papers.siamese_bho.siamese", description=main.__doc__
+    work = Path(".cache/siamese")
+    parser = resumable(
+        "papers.siamese_bho.siamese",
+        main.__doc__,
+        work,
+        "stop beginning new sources after so long",
+        "let tables that other code made stand if N sources are equal when made again",
     )
-    parser.add_argument("--params", type=Path, default=Path("params.yaml"))
-    parser.add_argument("--reports", type=Path, default=Path("data/reports"))
     parser.add_argument("--data", type=Path, default=Path("data"))
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=float("inf"),
-        help="stop beginning new sources after so long",
-    )
-    parser.add_argument(
-        "--work", type=Path, default=Path(".cache/siamese"), help="where finished runs are kept"
-    )
-    parser.add_argument(
-        "--leave", default=",".join(LEAVE), help="what is held out together (default: source,task)"
-    )
-    parser.add_argument(
-        "--compare",
-        type=int,
-        default=0,
-        metavar="N",
-        help="let tables that other code made stand if N sources are equal when made again",
-    )
     given = parser.parse_args(argv)
-    try:
-        params = load(given.params)
-        grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
-        tasks = {name: load_task(name, given.data, params.tasks.size) for name in grid.tasks}
-        for leave in given.leave.split(","):
-            plan, seconds = params.siamese, 60 * given.minutes
-            summary = evaluate(
-                grid,
-                tasks,
-                plan,
-                given.reports,
-                seconds=seconds,
-                work=given.work,
-                leave=leave,
-                compare=given.compare,
-            )
-            shown = summary[summary["evaluations"].isin([1, 3, 5, 10, 20, 30])]
-            print(f"leave one {leave} out")
-            print(shown.pivot(index="variant", columns="evaluations", values="mean").to_string())
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    params = load(given.params)
+    grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
+    tasks = {name: load_task(name, given.data, params.tasks.size) for name in grid.tasks}
+    for leave in given.leave.split(","):
+        plan, seconds = params.siamese, 60 * given.minutes
+        summary = evaluate(
+            grid,
+            tasks,
+            plan,
+            given.reports,
+            seconds=seconds,
+            work=given.work,
+            leave=leave,
+            compare=given.compare,
+        )
+        shown = summary[summary["evaluations"].isin([1, 3, 5, 10, 20, 30])]
+        print(f"leave one {leave} out")
+        print(shown.pivot(index="variant", columns="evaluations", values="mean").to_string())
 
 
 if __name__ == "__main__":

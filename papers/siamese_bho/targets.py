@@ -1,5 +1,6 @@
-"""Which mapping Siamese-BHO should compare tasks by: the paper's accuracies, or accuracies at mean
-0 and deviation 1 over configurations.
+"""Which mapping Siamese-BHO should compare tasks by.
+
+The paper's accuracies, or accuracies at mean 0 and deviation 1 over configurations.
 
     python -m papers.siamese_bho.targets [--seeds 3]
 
@@ -17,7 +18,7 @@ import pandas as pd
 
 from foretune.history.grid import full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Past, best_over_seeds
+from foretune.recommenders.past import Past, best_over_seeds
 from foretune.recommenders.siamese.recommender import TARGETS, SiameseNearest, mapping_distance
 from foretune.shipped import LIGHT
 from foretune.tasks.task import Task

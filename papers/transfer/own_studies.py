@@ -1,5 +1,7 @@
-"""What own studies are worth as history: the default searcher on the shipped meta-dataset, with few
-full tasks behind it and short studies beside them.
+"""What own studies are worth as history.
+
+The default searcher on the shipped meta-dataset, with few full tasks behind it and short studies
+beside them.
 
     python -m papers.transfer.own_studies [--full 5] [--trainings 3]
     python -m papers.transfer.own_studies --recommender hyperstar
@@ -38,8 +40,9 @@ TRAININGS = (1, 2, 5)
 
 
 def short_study(meta: MetaDataset, task: str, sources: list[str], trainings: int) -> MetaDataset:
-    """What the default searcher learns about a task in so many full trainings, as a meta-dataset of
-    that task.
+    """What the default searcher learns about a task in so many full trainings.
+
+    As a meta-dataset of that task.
     """
     study, objective = replay_study(
         meta, task, budget=trainings * meta.max_epoch, sources=sources, method=DEFAULT

@@ -1,7 +1,12 @@
-"""The errors that foretune raises on purpose."""
+"""The errors that foretune raises on purpose, and a word for their texts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+
+def plural(noun: str, count: int) -> str:
+    """`noun` as it stands behind `count`, for nouns that take an s."""
+    return noun if count == 1 else f"{noun}s"
 
 
 class BadInput(ValueError):
@@ -27,9 +32,7 @@ def extra(name: str, purpose: str) -> Iterator[None]:
 
 
 class BadSuggestion(RuntimeError):
-    """A searcher suggested a step that its study cannot take (a defect of the searcher, not of the
-    user's input).
-    """
+    """A searcher suggested a step that its study cannot take: its fault, not the user's."""
 
 
 def at_least(least: float, /, **values: float) -> None:

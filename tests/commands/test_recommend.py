@@ -8,7 +8,7 @@ from PIL import Image
 from recommended import data_folder, picture_task, ranking_of
 
 from foretune.commands.cli import main
-from foretune.recommenders.base import Past
+from foretune.recommenders.past import Past
 from foretune.recommenders.recommendation import Recommendation
 from foretune.views.summary import number
 
@@ -150,7 +150,8 @@ def test_a_list_moved_by_images_is_explained_as_what_it_is(meta, data):
     )
     assert f"number {ranks.max() + 1} of 40" in text and text.count("did worst on") == 6
     assert (
-        first.from_images is not None and first.from_images == found.ranking.from_images[first.row]
+        first.from_images is not None
+        and first.from_images == found.explanation.image_effect[first.row]
     )
     assert (
         f"the images add {100 * first.from_images:+.2f} percentage points of {meta.metric}" in text

@@ -8,7 +8,14 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.evaluation import benchmark
-from foretune.evaluation.benchmark import error_of, main, one_run, one_thread, regret_at, run_all
+from foretune.evaluation.benchmark import (
+    error_of,
+    main,
+    one_run,
+    one_thread_each,
+    regret_at,
+    run_all,
+)
 
 
 class Here:
@@ -130,7 +137,7 @@ def test_real_processes_give_the_same(meta_folder, tmp_path):
 def test_one_thread_puts_the_environment_back(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
-    with one_thread():
+    with one_thread_each():
         assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == "1"
     assert os.environ["OMP_NUM_THREADS"] == "7" and "MKL_NUM_THREADS" not in os.environ
 

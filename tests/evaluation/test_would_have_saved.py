@@ -7,7 +7,7 @@ from synthetic import synthetic_meta
 from foretune.errors import BadInput
 from foretune.evaluation import would_have_saved as module
 from foretune.evaluation.would_have_saved import (
-    needed,
+    epochs_needed,
     shipped_for,
     shipped_tasks,
     trained,
@@ -20,9 +20,9 @@ from foretune.study.study import Study
 
 def test_needed_counts_epochs_to_the_target_and_the_budget_if_it_is_missed():
     trace = np.array([-np.inf, 0.2, 0.5, 0.5])
-    assert needed(trace, 0.2, 9) == 2
-    assert needed(trace, 0.5, 9) == 3
-    assert needed(trace, 0.6, 9) == 9
+    assert epochs_needed(trace, 0.2, 9) == 2
+    assert epochs_needed(trace, 0.5, 9) == 3
+    assert epochs_needed(trace, 0.6, 9) == 9
 
 
 def test_related_tasks_save_epochs_and_the_mean_lies_in_its_interval():

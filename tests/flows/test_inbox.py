@@ -132,3 +132,37 @@ def test_mlflow_may_be_down_for_as_long_as_it_likes(watch: Any) -> None:
             watch()
     watch.mlflow = True
     assert watch() == ["a"]
+
+
+def test_a_datasets_own_settings_come_before_those_of_the_watch(watch: Any) -> None:
+    watch.drop("a", "b")
+    (watch.folder / "a" / "foretune.yaml").write_text("budget: 3\nsettings: {max_epoch: 4}\n")
+    assert sorted(watch(budget=6, meta="none")) == ["a", "b"]
+    calls = {call["study"]: call for call in watch.calls}
+    assert calls["a"]["budget"] == 3 and calls["b"]["budget"] == 6
+    assert calls["a"]["settings"] == {"max_epoch": 4} and "settings" not in calls["b"]
+    assert calls["a"]["meta"] == "none"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("budgt: 3", "no setting 'budgt'; there are budget, method"),
+        ("budget: -3", "budget: -3: Input should be greater than or equal to 1"),
+        ("budget: many", "budget: 'many': Input should be a valid integer"),
+        ("seconds: [1]", "seconds: [1]: Input should be a valid number"),
+        # what is the watch's or the machine's to say
+        ("images: /etc", "no setting 'images'"),
+        ("study: ../../x", "no setting 'study'"),
+        ("storage: s3://theirs", "no setting 'storage'"),
+        ("tracking: http://evil.example", "no setting 'tracking'"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_sets_its_dataset_aside_with_the_reason(
+    watch: Any, text: str, reason: str
+) -> None:
+    watch.drop("a", "b")
+    (watch.folder / "a" / "foretune.yaml").write_text(text)
+    assert watch() == ["b"] and [call["study"] for call in watch.calls] == ["b"]
+    said = (watch.folder / "failed" / "a.txt").read_text()
+    assert "foretune.yaml" in said and reason in said

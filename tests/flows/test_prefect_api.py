@@ -1,13 +1,17 @@
 """Servers, task runners and what is tried again."""
 
 import os
+import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
+import httpx
 import prefect_api as module
 import pytest
 from prefect.states import Completed, Failed
-from prefect_api import find_flows, machine_fault, prefect_api, task_runner
+from prefect_api import Lease, Lost, find_flows, leased, machine_fault, prefect_api, task_runner
 
 from foretune.errors import BadInput
 from foretune.training.trial import Diverged
@@ -88,3 +92,87 @@ def test_a_runner_that_is_not_installed_names_its_extra(kind: str) -> None:
         assert "foretune[serve]" in str(error)  # noqa: PT017  (installed or not, the call has one of two outcomes)
     else:
         assert type(made).__name__.lower().startswith(kind)
+
+
+class Answer:
+    """What the server says of a flow run, or that it is away."""
+
+    def __init__(self, state: str | None, count: int = 1):
+        self.state, self.count = state, count
+
+    def __call__(self, address: str, **given: Any) -> Any:
+        if self.state is None:
+            raise httpx.ConnectError("No route to host")
+        found = {"state": {"type": self.state}, "run_count": self.count}
+        return httpx.Response(200, json=found, request=httpx.Request("GET", address))
+
+
+def looked(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> Lease:
+    lease = Lease("r", 70.0)
+    for answer in answers:
+        monkeypatch.setattr(httpx, "get", answer)
+        lease.look()
+    return lease
+
+
+def test_a_lease_holds_while_the_run_is_this_processs(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked(monkeypatch, Answer("RUNNING", 2), Answer("RUNNING", 2), Answer("CANCELLING", 2))
+
+
+@pytest.mark.parametrize(
+    "later", [Answer("CRASHED"), Answer("SCHEDULED"), Answer("PENDING"), Answer("RUNNING", 2)]
+)
+def test_a_lease_is_lost_where_the_run_ended_or_began_again(
+    monkeypatch: pytest.MonkeyPatch, later: Answer
+) -> None:
+    with pytest.raises(Lost, match="Prefect has it as"):
+        looked(monkeypatch, Answer("RUNNING"), later)
+
+
+def test_a_lease_is_lost_after_its_time_without_the_server_and_not_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lease = looked(monkeypatch, Answer("RUNNING"), Answer(None))
+    start = lease.heard
+    monkeypatch.setattr(module.time, "monotonic", lambda: start + 69.0)
+    lease.look()
+    monkeypatch.setattr(module.time, "monotonic", lambda: start + 71.0)
+    with pytest.raises(Lost, match="no word from Prefect's server for 71 s"):
+        lease.look()
+    monkeypatch.setattr(httpx, "get", Answer("RUNNING"))
+    lease.look()
+    assert lease.heard == start + 71.0
+
+
+def test_a_lost_lease_ends_the_process_and_its_children_so_that_no_crash_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "d")
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__ID", "r")
+    monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__PARENT_FLOW_RUN_ID", "")
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.05)
+    ended: list[int] = []
+    gone = threading.Event()
+
+    def leave(code: int) -> None:
+        ended.append(code)
+        gone.set()
+
+    monkeypatch.setattr(module.os, "_exit", leave)
+    monkeypatch.setattr(httpx, "get", Answer("RUNNING"))
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        with leased():
+            assert not gone.wait(0.3)
+            monkeypatch.setattr(httpx, "get", Answer("RUNNING", 2))
+            assert gone.wait(30)
+        assert set(ended) == {0} and child.wait(timeout=10) < 0
+    finally:
+        child.kill()
+        child.wait()
+
+
+def test_what_nobody_else_starts_again_holds_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpx, "get", Answer("CRASHED"))
+    with leased():
+        pass

@@ -5,23 +5,29 @@ registers.
 import io
 import json
 import os
+import queue
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import psutil
 import pytest
 import service as module
 import yaml
 from PIL import Image
-from service import Process, Service, check_free, deploy, end, serve, stop
+from processes import Process, children, end
+from service import LOGIN, Service, check_free, deploy, keep_login, serve, stop
 
 from foretune.errors import BadInput
 
@@ -67,11 +73,11 @@ def test_stop_ends_what_carries_the_token_and_nothing_else(tmp_path: Path) -> No
     ).save()
     assert Service.load(tmp_path) == service
     try:
-        module.STOP_SECONDS, before = 2.0, module.STOP_SECONDS
+        processes.STOP_SECONDS, before = 2.0, processes.STOP_SECONDS
         assert stop(tmp_path) == 2 and stop(tmp_path) == 0
         assert started.poll() is not None and orphan.poll() is not None and other.poll() is None
     finally:
-        module.STOP_SECONDS = before
+        processes.STOP_SECONDS = before
         end([], [psutil.Process(other.pid)])
         other.wait()
 
@@ -99,6 +105,121 @@ def test_the_environment_sends_nothing_home_and_stays_on_loopback(tmp_path: Path
     )
     assert found["DO_NOT_TRACK"] == found["MLFLOW_DISABLE_TELEMETRY"] == "true"
     assert found["PREFECT_SERVER_ANALYTICS_ENABLED"] == "false"
+
+
+@pytest.fixture
+def no_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(LOGIN, raising=False)
+
+
+def test_the_login_is_random_kept_and_for_this_users_eyes(tmp_path: Path, no_login: None) -> None:
+    keep_login(tmp_path, "127.0.0.1")
+    file = tmp_path / "login"
+    login = Service(tmp_path).login
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert login.startswith("foretune:") and len(login) >= 40
+    file.chmod(0o644)
+    keep_login(tmp_path, "127.0.0.1")
+    assert Service(tmp_path).login == login and file.stat().st_mode & 0o777 == 0o600
+    (tmp_path / "other").mkdir()
+    keep_login(tmp_path / "other", "localhost")
+    assert Service(tmp_path / "other").login != login
+
+
+def test_a_login_of_the_users_own_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LOGIN, "me:a long password")
+    keep_login(tmp_path, "0.0.0.0")
+    assert Service(tmp_path).login == "me:a long password"
+    assert (tmp_path / "login").stat().st_mode & 0o777 == 0o600
+    for bad in ("me", ":a long password", "me:", "me:short", "me:a long\npassword"):
+        monkeypatch.setenv(LOGIN, bad)
+        with pytest.raises(BadInput, match="must be user:password"):
+            keep_login(tmp_path, "127.0.0.1")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "head.example"])
+def test_no_other_machine_reaches_a_server_without_a_login(
+    tmp_path: Path, no_login: None, host: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ports = free_ports()
+    given = ["serve", "--folder", str(tmp_path), "--host", host]
+    # a name that this machine may not have: the ports are looked at first
+    if host in ("0.0.0.0", "::"):
+        given += ["--prefect-port", str(ports[0]), "--mlflow-port", str(ports[1])]
+        assert module.main(given) == 2
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and LOGIN in said and f"--host {host}" in said
+    with pytest.raises(BadInput, match=LOGIN):
+        keep_login(tmp_path, host)
+    assert not (tmp_path / "login").exists() and not (tmp_path / "service.json").exists()
+
+
+def test_the_login_is_on_no_command_line_and_only_where_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LOGIN, "me:a long password")
+    keep_login(tmp_path, "127.0.0.1")
+    service = Service(tmp_path, token="t").save()
+    secret = "a long password"
+    assert secret not in json.dumps(service.environment())
+    assert secret not in (tmp_path / "service.json").read_text()
+    command, more = service.mlflow_command()
+    assert secret not in json.dumps([command, more])
+    assert service.client_environment() == {"PREFECT_API_AUTH_STRING": f"me:{secret}"}
+    server = service.server_environment()
+    assert server[LOGIN] == f"me:{secret}"
+    assert server["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
+    assert "*" not in server["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"]
+
+
+def test_mlflow_has_a_login_too_where_other_machines_reach_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(LOGIN, "me:a long password")
+    keep_login(tmp_path, "10.0.0.1")
+    service = Service(tmp_path, host="10.0.0.1", names=("head.example",))
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BadInput, match=r"pip install 'mlflow\[auth\]'"):
+        service.mlflow_command()
+    monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: object())
+    command, more = service.mlflow_command()
+    assert command[-2:] == ["--app-name", "basic-auth"]
+    assert "10.0.0.1:5000,head.example:5000" in command
+    assert more["MLFLOW_AUTH_ADMIN_PASSWORD"] == "a long password"
+    assert "a long password" not in json.dumps(command)
+    assert service.client_environment()["MLFLOW_TRACKING_USERNAME"] == "me"
+
+
+def test_what_ends_is_started_again_until_somebody_stops_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SUPERVISE_SECONDS", 0.05)
+    said: list[str] = []
+    stopped = threading.Event()
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    made: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> Service:
+        if len(made) == 3:
+            stopped.set()
+            return Service(tmp_path, token="t9")
+        made.append(subprocess.Popen(sleep, env={**os.environ, module.TOKEN: "t9"}))
+        created = psutil.Process(made[-1].pid).create_time()
+        service = Service(
+            tmp_path, token="t9", processes=(Process("worker-0", made[-1].pid, created),)
+        ).save()
+        if len(made) < 3:
+            made[-1].kill()
+            made[-1].wait()
+        else:
+            stopped.set()
+        return service
+
+    module.supervise(tmp_path, begin, said.append, stopped)
+    assert len(made) == 3 and made[-1].wait(timeout=10) is not None
+    again = "worker-0 ended: starting again"
+    assert said == ["watching over it", again, again, "ended 1 processes"]
+    assert not (tmp_path / "service.json").exists()
 
 
 @pytest.mark.parametrize("deployment", DEPLOYMENTS, ids=lambda d: d["name"])
@@ -171,7 +292,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Service,
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_BACKEND_STORE_URI", f"sqlite:///{folder}/mlflow.db")
         patch.setenv("MLFLOW_ARTIFACTS_DESTINATION", str(folder / "artifacts"))
-        for name in ("PREFECT_API_URL", "PREFECT_HOME"):
+        for name in ("PREFECT_API_URL", "PREFECT_HOME", LOGIN):
             patch.delenv(name, raising=False)
         try:
             yield (
@@ -229,15 +350,167 @@ def test_a_scheduled_watch_trains_on_a_worker_and_its_curves_are_in_mlflow(
         client.download_artifacts(version.run_id, version.source.rpartition("/")[2], str(folder))
     )
     assert load(files / "best.pt")[1]["classes"] == ["bright", "dark"]
-    found = service.ask(
+    found = service.api.ask(
         "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     )
     assert any(run["auto_scheduled"] and run["work_pool_name"] == "gpu" for run in found)
-    found = service.ask(
+    found = service.api.ask(
         "/flow_runs/filter",
         {"flow_runs": {"state": {"name": {"any_": ["AwaitingConcurrencySlot"]}}}},
     )
     assert not found, "a watch that comes due during another is cancelled, not queued up"
+    (page,) = service.api.ask(
+        "/artifacts/filter", {"artifacts": {"key": {"any_": ["study-photos"]}}}
+    )
+    assert f"{service.mlflow}/#/experiments/{experiment.experiment_id}/runs" in page["data"]
+    assert "report.html" in page["data"] and "(valid)" in page["data"] and page["flow_run_id"]
+
+
+PAGE = """<!doctype html><script>
+const {port, rebound} = Object.fromEntries(new URLSearchParams(location.search));
+const target = `http://127.0.0.1:${port}`, told = {}, json = {"Content-Type": "application/json"};
+const flow = name => ({method: "POST", body: JSON.stringify({name})});
+const tries = {
+  simple: () => fetch(`${target}/api/flows/`, {...flow("evil"), mode: "no-cors"}).then(a => a.type),
+  json: () => fetch(`${target}/api/flows/`, {...flow("evil"), headers: json}).then(a => a.status),
+  read: () => fetch(`${target}/api/admin/settings`).then(a => a.text()),
+  rebound: () => fetch(`${rebound}/api/flows/`, {...flow("evil"), mode: "no-cors"}).then(a => a.type),
+  socket: () => new Promise((done, failed) => {
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/api/events/in`, "prefect");
+    socket.onopen = () => done("open"); socket.onerror = () => failed("closed");
+  }),
+  form: () => new Promise(done => {
+    const frame = document.createElement("iframe"), form = document.createElement("form");
+    frame.name = "f"; document.body.append(frame, form);
+    Object.assign(form, {method: "POST", enctype: "text/plain", target: "f", action: `${target}/api/flows/`});
+    form.innerHTML = `<input name='{"name": "evil", "labels": {"' value='": 1}}'>`;
+    frame.onload = () => done("sent"); form.submit();
+  }),
+};
+onload = async () => {
+  for (const name in tries) told[name] = await tries[name]().catch(e => `refused: ${e}`);
+  await fetch("/report", {method: "POST", body: JSON.stringify(told)});
+};
+</script>"""
+
+
+class Attacker(BaseHTTPRequestHandler):
+    """The page at /, what it reports at /report; and, as a target, a server that lets anybody
+    in.
+    """
+
+    reports: queue.SimpleQueue[dict[str, Any]]
+    posted: list[tuple[str, str | None, bytes]]
+
+    def do_GET(self) -> None:
+        self.answer(PAGE.encode(), "text/html")
+
+    def do_OPTIONS(self) -> None:
+        self.answer(b"", "text/plain")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == "/report":
+            self.reports.put(json.loads(body))
+        else:
+            self.posted.append((self.path, self.headers["Origin"], body))
+        self.answer(b"{}", "application/json")
+
+    def answer(self, content: bytes, kind: str) -> None:
+        self.send_response(200)
+        for name, value in (
+            ("Content-Type", kind),
+            ("Content-Length", str(len(content))),
+            ("Access-Control-Allow-Origin", "*"),
+            ("Access-Control-Allow-Headers", "*"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *given: Any) -> None:
+        pass
+
+
+@pytest.mark.slow
+def test_a_page_of_another_origin_is_refused_in_a_real_browser(
+    running: tuple[Service, Path], tmp_path: Path
+) -> None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next((found for name in names if (found := shutil.which(name))), None)
+    if browser is None:
+        pytest.skip(f"no browser on this machine ({', '.join(names)})")
+    service, _ = running
+    Attacker.reports, Attacker.posted = queue.SimpleQueue(), []
+    evil = ThreadingHTTPServer(("127.0.0.1", 0), Attacker)
+    threading.Thread(target=evil.serve_forever, daemon=True).start()
+
+    def attack(port: int) -> dict[str, Any]:
+        """What the page reports of its tries at a server on this port."""
+        page = f"http://evil.example:{evil.server_port}/?port={port}"
+        command = [
+            browser,
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            f"--user-data-dir={tmp_path / str(port)}",
+            "--host-resolver-rules=MAP *.example 127.0.0.1",
+            f"{page}&rebound=http://rebound.evil.example:{port}",
+        ]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        process = subprocess.Popen(command, start_new_session=True, **quiet)
+        try:
+            return Attacker.reports.get(timeout=PATIENCE)
+        finally:
+            end([*children(process.pid), psutil.Process(process.pid)], [])
+
+    try:
+        # the same page at a server that lets anybody in: what it sends arrives
+        attack(evil.server_port)
+        origin = f"http://evil.example:{evil.server_port}"
+        assert len(Attacker.posted) == 4
+        assert {(p, o) for p, o, _ in Attacker.posted} == {("/api/flows/", origin)}
+        found = attack(service.prefect_port)
+    finally:
+        evil.shutdown()
+        evil.server_close()
+    print(json.dumps(found, indent=1))
+    assert found["json"].startswith("refused") and found["read"].startswith("refused")
+    assert found["socket"].startswith("refused")
+    flows = service.api.ask("/flows/filter", {})
+    assert "evil" not in [flow["name"] for flow in flows] and flows
+
+
+@pytest.mark.slow
+def test_neither_a_forged_host_nor_the_lack_of_login_or_token_gets_through(
+    running: tuple[Service, Path],
+) -> None:
+    import httpx
+
+    service, _ = running
+    user, _, password = service.login.partition(":")
+    api, port = service.api.address, service.prefect_port
+    login = (user, password)
+
+    def create(auth: tuple[str, str] | None, **headers: str) -> int:
+        return httpx.post(
+            f"{api}/flows/", json={"name": "evil"}, auth=auth, headers=headers, timeout=60
+        ).status_code
+
+    given = httpx.get(f"{api}/csrf-token?client=me", auth=login, timeout=60).json()
+    token = {"Prefect-Csrf-Token": given["token"], "Prefect-Csrf-Client": "me"}
+    assert create(login, **token, Host=f"rebound.evil.example:{port}") == 403
+    assert create(login, **token, Origin="https://evil.example") == 403
+    assert create(login) == 403
+    assert create(None, **token) == 401
+    assert create((user, "wrong"), **token) == 401
+    assert "evil" not in [flow["name"] for flow in service.api.ask("/flows/filter", {})]
+    # with all of them, it does
+    assert create(login, **token, Origin=f"http://localhost:{port}") in (200, 201)
+    mlflow = f"{service.mlflow}/api/2.0/mlflow/experiments/create"
+    for name, value in (("Host", "evil.example:5000"), ("Origin", "https://evil.example")):
+        answer = httpx.post(mlflow, json={"name": "evil"}, headers={name: value}, timeout=60)
+        assert answer.status_code == 403
 
 
 @pytest.mark.slow
@@ -268,14 +541,14 @@ def test_serving_twice_starts_only_what_is_missing(running: tuple[Service, Path]
     (worker,) = [p for p in service.processes if p.name == "worker-0"]
     os.kill(worker.pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(worker.pid)] if worker.running else [], timeout=10)
-    lost = service.ask("/deployments/filter", {})[0]["id"]
-    lost = service.ask(f"/deployments/{lost}/create_flow_run", {"state": {"type": "SCHEDULED"}})[
-        "id"
-    ]
+    lost = service.api.ask("/deployments/filter", {})[0]["id"]
+    lost = service.api.ask(
+        f"/deployments/{lost}/create_flow_run", {"state": {"type": "SCHEDULED"}}
+    )["id"]
     # and no process has it
-    service.ask(f"/flow_runs/{lost}/set_state", {"state": {"type": "RUNNING"}, "force": True})
+    service.api.ask(f"/flow_runs/{lost}/set_state", {"state": {"type": "RUNNING"}, "force": True})
     again = serve(*given)
-    assert service.ask(f"/flow_runs/{lost}", None, "GET")["state"]["type"] == "CRASHED"
+    assert service.api.ask(f"/flow_runs/{lost}", method="GET")["state"]["type"] == "CRASHED"
     assert again.runs("worker-0") and set(service.processes) - set(again.processes) == {worker}
     assert json.loads((folder / ".service" / "service.json").read_text())["token"] == service.token
 

@@ -87,7 +87,7 @@ def test_upper_confidence_bounds():
         np.array([[1.0, 0.0, 0.8], [0.0, 0.0, 2.0]]),
     )
     np.testing.assert_allclose(ucb(mean, std, 2.0)[0], [2.1, 0.5, 2.0])
-    np.testing.assert_allclose(max_trial_ucb(mean, std, eta=0.25), [0.6, 0.8])
+    np.testing.assert_allclose(max_trial_ucb(mean, std, np.zeros(2, int), eta=0.25), [0.6, 0.8])
 
 
 def test_ties_are_broken_at_random_and_nan_loses():

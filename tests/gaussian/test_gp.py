@@ -9,7 +9,6 @@ from foretune.gaussian.gp import (
     Exact,
     KroneckerGP,
     cholesky,
-    expected_gain,
     kron_matvec,
     nearest_psd,
 )
@@ -72,14 +71,3 @@ def test_cholesky_adds_the_least_jitter_and_refuses_an_indefinite_matrix():
     np.testing.assert_allclose(L @ L.T, K, atol=1e-6)
     with pytest.raises(np.linalg.LinAlgError):
         cholesky(np.diag([1.0, -1.0]))
-
-
-def test_expected_gain_equals_a_sample_average_and_knows_certainty():
-    rng = np.random.default_rng(3)
-    draws = rng.normal(0.3, 0.5, 1_000_000)
-    assert expected_gain(np.array(0.3), np.array(0.5), 0.6) == pytest.approx(
-        np.maximum(draws - 0.6, 0).mean(), abs=1e-3
-    )
-    assert expected_gain(np.array(1.0), np.array(0.0), 0.6) == pytest.approx(0.4)
-    far = expected_gain(np.array([-6.0, -7.0]), np.ones(2), 0.0)
-    assert 0 < far[1] < far[0] < 1e-9

@@ -5,11 +5,11 @@ from itertools import combinations
 import numpy as np
 
 from foretune.history.ranks import (
-    alike,
+    equal_support,
     greedy_portfolio,
     mean_rank,
     normalized_regret,
-    speaking_for,
+    support_by_task,
 )
 
 
@@ -99,11 +99,11 @@ def test_normalized_regret_by_hand():
 
 def test_tasks_on_which_a_configuration_is_good_speak_for_it():
     best = np.array([[1.0, 0.0], [0.5, 0.0], [0.0, 1.0], [np.nan, 1.0]])
-    assert speaking_for(best, ["a", "b", "c", "d"], 0) == {"a": 0.5, "b": 0.5, "c": 0.0}
-    assert speaking_for(best[3:], ["d"], 0) == {}
+    assert support_by_task(best, ["a", "b", "c", "d"], 0) == {"a": 0.5, "b": 0.5, "c": 0.0}
+    assert support_by_task(best[3:], ["d"], 0) == {}
 
 
 def test_a_mean_list_leans_on_every_task_that_knows_a_configuration_good_or_bad():
     best = np.array([[3.0, 1.0], [0.0, 5.0], [np.nan, 2.0]])
-    assert alike(best, ["a", "b", "c"], 0) == {"a": 0.5, "b": 0.5}
-    assert alike(best[2:], ["c"], 0) == {}
+    assert equal_support(best, ["a", "b", "c"], 0) == {"a": 0.5, "b": 0.5}
+    assert equal_support(best[2:], ["c"], 0) == {}

@@ -8,16 +8,10 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import (
-    Past,
-    Ranking,
-    best_over_seeds,
-    further,
-    in_unit,
-    support_of,
-    weights_of,
-)
 from foretune.recommenders.baselines import TaskAgnostic
+from foretune.recommenders.explanation import Explanation
+from foretune.recommenders.past import Past, best_over_seeds, support_of, weights_of
+from foretune.recommenders.ranking import Ranking, in_unit, variance_of_new
 
 Make = Callable[..., MetaDataset]
 
@@ -81,47 +75,51 @@ def test_reasons_name_place_value_and_weight_heaviest_first() -> None:
     ranking = Ranking(
         known, np.zeros(3), {"t0": 1.0}, counts={"t0": 0.3, "t1": 0.7}
     )  # how near they are is another thing
-    reasons = ranking.because(0, 2)
+    reasons = Explanation(ranking).reasons(0, 2)
     assert [(r.task, r.rank, r.value, r.weight) for r in reasons] == [
         ("t1", 1, 5.0, 0.7),
         ("t0", 0, 1.0, 0.3),
     ]
-    assert len(ranking.because(0, 1)) == 1
-    assert [r.task for r in ranking.because(0, 2, skip=["t1"])] == ["t0"]
+    assert len(Explanation(ranking).reasons(0, 1)) == 1
+    assert [r.task for r in Explanation(ranking).reasons(0, 2, skip=["t1"])] == ["t0"]
 
 
 def test_where_tasks_count_alike_the_reasons_are_the_best_and_the_worst_of_them() -> None:
     known = past([[9, 2, 1, 0], [0, 9, 2, 1], [1, 0, 9, 2], [2, 0, 1, 9], [9, 1, 2, 3]])
     equal = dict.fromkeys(known.tasks, 0.2)
     ranking = Ranking(known, np.zeros(4), {"t0": 1.0}, counts=equal)
-    found = [(r.task, r.rank, r.said, r.weight) for r in ranking.because(0, 4)]
+    found = [(r.task, r.rank, r.kind, r.weight) for r in Explanation(ranking).reasons(0, 4)]
     assert found == [
         ("t0", 0, "best", 0.2),
         ("t4", 0, "best", 0.2),
         ("t2", 2, "worst", 0.2),
         ("t1", 3, "worst", 0.2),
     ]
-    assert [r.task for r in ranking.because(0, 3)] == ["t0", "t4", "t1"]
-    assert [r.task for r in ranking.because(0, 9)] == ["t0", "t4", "t3", "t2", "t1"]
-    assert [r.said for r in ranking.because(0, 4, skip=["t0", "t1", "t2", "t3"])] == ["best"]
+    assert [r.task for r in Explanation(ranking).reasons(0, 3)] == ["t0", "t4", "t1"]
+    assert [r.task for r in Explanation(ranking).reasons(0, 9)] == ["t0", "t4", "t3", "t2", "t1"]
+    assert [r.kind for r in Explanation(ranking).reasons(0, 4, skip=["t0", "t1", "t2", "t3"])] == [
+        "best"
+    ]
 
 
 def test_what_a_ranking_leans_on_is_the_share_in_its_list() -> None:
     known = past([[4, 3, 2, 1], [0, 1, 2, 3]])
     ranking = Ranking(known, np.zeros(4), {"t0": 1.0}, counts={"t0": 0.25, "t1": 0.75})
-    assert list((ranking.leans or {}).items()) == [("t1", 0.75), ("t0", 0.25)]
-    assert Ranking(known, np.zeros(4), {"t0": 1.0}).leans is None  # a forest's, say
+    assert list((Explanation(ranking).shares or {}).items()) == [("t1", 0.75), ("t0", 0.25)]
+    assert Explanation(Ranking(known, np.zeros(4), {"t0": 1.0})).shares is None  # a forest's, say
     unlike = Ranking(known, np.zeros(4), {"t0": 1.0}, supported=False, counts={"t0": 1.0})
-    assert unlike.leans == {"t0": 0.5, "t1": 0.5}  # the portfolio
+    assert Explanation(unlike).shares == {"t0": 0.5, "t1": 0.5}  # the portfolio
 
 
 def test_what_the_images_add_is_signed_and_in_the_metrics_unit() -> None:
     known = past([[-4, -2], [-9, -1]], sign=-1.0)  # errors: deviations of 1 and 4
     base, scores = np.array([0.5, -0.5]), np.array([1.5, -1.0])
     ranking = Ranking(known, scores, {"t0": 0.75, "t1": 0.25}, base=base)
-    assert ranking.from_images is not None and ranking.from_images.tolist() == [-1.75, 0.875]
-    assert Ranking(known, scores, {"t0": 1.0}).from_images is None
-    assert Ranking(known, scores, {"t0": 1.0}, supported=False, base=base).from_images is None
+    effect = Explanation(ranking).image_effect
+    assert effect is not None and effect.tolist() == [-1.75, 0.875]
+    assert Explanation(Ranking(known, scores, {"t0": 1.0})).image_effect is None
+    far = Ranking(known, scores, {"t0": 1.0}, supported=False, base=base)
+    assert Explanation(far).image_effect is None
 
 
 @pytest.mark.parametrize("scores", [np.zeros(2), np.array([0.0, np.nan, 1.0])])
@@ -172,7 +170,7 @@ def test_a_further_task_differs_from_a_few_by_more_than_they_scatter() -> None:
     for n in (2, 3, 8):
         values = rng.normal(size=(8000, n + 1))
         weight = np.full(n, 1 / n)
-        named = np.mean([further(weight, v[:n]) for v in values])
+        named = np.mean([variance_of_new(weight, v[:n]) for v in values])
         assert named == pytest.approx(
             np.mean((values[:, n] - values[:, :n].mean(axis=1)) ** 2), rel=0.06
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.baselines import MeanRank, Portfolio, Random, TaskAgnostic
+from foretune.recommenders.baselines import MeanRankOrder, PortfolioOrder, RandomOrder, TaskAgnostic
 from foretune.tasks.task import Task
 
 Make = Callable[..., MetaDataset]
@@ -20,7 +20,7 @@ def meta_of(table: Make) -> MetaDataset:
 
 
 def test_random_is_a_permutation_by_seed(table: Make) -> None:
-    fitted = Random().fit(meta_of(table), {})
+    fitted = RandomOrder().fit(meta_of(table), {})
     orders = {tuple(fitted.rank(ANY, seed).order) for seed in range(8)}
     assert len(orders) > 1
     assert np.array_equal(fitted.rank(ANY, 3).scores, fitted.rank(ANY, 3).scores)
@@ -39,7 +39,7 @@ def test_task_agnostic_is_the_mean_normalised_score(table: Make) -> None:
 def test_mean_rank_and_portfolio_order(table: Make) -> None:
     meta = meta_of(table)
     ranks = np.argsort(np.argsort(-BEST, axis=1), axis=1).mean(0)
-    assert np.allclose(MeanRank().fit(meta, {}).rank(ANY).scores, -ranks / 3)
-    order = Portfolio().fit(meta, {}).rank(ANY).order
+    assert np.allclose(MeanRankOrder().fit(meta, {}).rank(ANY).scores, -ranks / 3)
+    order = PortfolioOrder().fit(meta, {}).rank(ANY).order
     assert order[0] == 1  # regrets 1/8, 1/7, 1/4: the lowest mean
     assert sorted(order) == [0, 1, 2, 3]

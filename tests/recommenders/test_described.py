@@ -18,6 +18,7 @@ from foretune.recommenders.described import (
     TrAutoML,
     probes,
 )
+from foretune.recommenders.explanation import Explanation
 
 MADE: dict[str, Any] = {
     "random-forest": lambda: RandomForest(trees=30),
@@ -48,14 +49,14 @@ def test_colours_tell_it_which_configuration_is_best(world, name: str, tmp_path:
 def test_a_forest_leans_on_no_single_task(world) -> None:
     ranking = RandomForest().fit(world.meta, world.past).rank(world.new[0])
     # the nearest by metadata set the level of the forecast, and no more
-    assert ranking.leans is None
-    assert {reason.said for reason in ranking.because(0)} == {"best", "worst"}
+    assert Explanation(ranking).shares is None
+    assert {reason.kind for reason in Explanation(ranking).reasons(0)} == {"best", "worst"}
 
 
 def test_the_nearest_task_lends_its_list(world) -> None:
     fitted = NearestMetadata().fit(world.meta, world.past)
     ranking = fitted.rank(world.past["t3"])
-    assert ranking.nearest == ranking.leans == {"t3": 1.0}
+    assert ranking.nearest == Explanation(ranking).shares == {"t3": 1.0}
     assert np.allclose(ranking.scores, fitted.past.normalised[3])
 
 

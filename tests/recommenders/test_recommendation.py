@@ -13,7 +13,7 @@ from synthetic import synthetic_meta
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Past
+from foretune.recommenders.past import Past
 from foretune.recommenders.recommendation import Recommendation, recommend
 from foretune.recommenders.registry import recommender
 from foretune.searchers.pictures.recommended import TaskAwareHyperband
@@ -47,7 +47,7 @@ def test_notes_hold_what_the_images_add_to_each_of_a_pools_configurations(meta):
     found = Recommendation(picture_task(), meta, ranking_of(meta, residual=True), "hyperstar")
     notes = found.in_pool([*reversed(meta.configs[:7]), {**meta.configs[0], "unknown": 1}])
     assert list(notes.images) == [
-        *(round(float(found.ranking.from_images[6 - i]), 5) for i in range(7)),
+        *(round(float(found.explanation.image_effect[6 - i]), 5) for i in range(7)),
         0.0,
     ]
     assert set(notes.leans.values()) == {0.2}
@@ -88,7 +88,7 @@ def test_on_images_of_a_past_task_what_was_measured_there_decides_and_is_shown(m
     assert all(
         row.measured and row.spread is None and row.from_images is None for row in found.rows
     )
-    assert [(r.task, r.rank, r.said) for r in found.rows[1].reasons] == [(task, 1, "measured")]
+    assert [(r.task, r.rank, r.kind) for r in found.rows[1].reasons] == [(task, 1, "measured")]
     text = "\n".join(lines(found, len(meta), True))
     assert "±" not in text and "expected" not in text and "measured on these images" in text
     assert (

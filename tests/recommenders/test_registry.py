@@ -8,14 +8,14 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.baselines import MeanRank
-from foretune.recommenders.registry import RECOMMENDERS, entry, kind, load, offered, recommender
+from foretune.recommenders.baselines import MeanRankOrder
+from foretune.recommenders.registry import RECOMMENDERS, class_of, entry, load, offered, recommender
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS)
 def test_every_entry_can_be_made_and_says_what_it_does(name: str) -> None:
     made = recommender(name)
-    assert isinstance(made, kind(name))
+    assert isinstance(made, class_of(name))
     assert entry(name).about
 
 
@@ -29,8 +29,8 @@ def test_unknown_names_and_options_are_refused_with_a_hint() -> None:
 def test_a_saved_recommender_is_found_by_its_name(
     table: Callable[..., MetaDataset], tmp_path: Path
 ) -> None:
-    MeanRank().fit(table(np.random.default_rng(0).random((2, 4, 1))), {}).save(tmp_path)
-    assert isinstance(load(tmp_path), MeanRank)
+    MeanRankOrder().fit(table(np.random.default_rng(0).random((2, 4, 1))), {}).save(tmp_path)
+    assert isinstance(load(tmp_path), MeanRankOrder)
     (tmp_path / "recommender.json").write_text('{"name": "oracle"}')
     with pytest.raises(BadInput, match="'oracle', which is not known"):
         load(tmp_path)

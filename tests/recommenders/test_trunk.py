@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from foretune.errors import BadInput
-from foretune.recommenders.trunk import draw, kept_activations, trunk
+from foretune.recommenders.trunk import image_rows, kept_activations, trunk
 from foretune.tasks.task import Task
 
 
@@ -18,11 +18,11 @@ def task(images: int = 30, name: str = "t") -> Task:
 
 def test_images_are_drawn_from_the_train_part() -> None:
     own = task()
-    assert draw(own, 100).tolist() == np.flatnonzero(own.split == 0).tolist()
-    few = draw(own, 8)
+    assert image_rows(own, 100).tolist() == np.flatnonzero(own.split == 0).tolist()
+    few = image_rows(own, 8)
     assert len(set(few)) == 8 and (own.split[few] == 0).all()
-    assert np.array_equal(few, draw(own, 8))
-    assert not np.array_equal(few, draw(own, 8, np.random.default_rng(1)))
+    assert np.array_equal(few, image_rows(own, 8))
+    assert not np.array_equal(few, image_rows(own, 8, np.random.default_rng(1)))
 
 
 def test_activations_do_not_depend_on_company() -> None:

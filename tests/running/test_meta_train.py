@@ -111,7 +111,7 @@ def test_the_shipped_model_stays_and_own_ones_say_what_they_know(data, shown, wo
         task for task, values in zip(world.new, world.values, strict=True) if values.argmax() > 24
     )
     found = recommend(near, data=data, recommender=NAME)
-    (leant,) = found.leans
+    (leant,) = found.shares
     assert leant.startswith(PREFIX) and found.known_as is None
     told = [
         line

@@ -426,9 +426,11 @@ def test_what_python_cannot_ask_for_is_named(tiny_task, tmp_path, options, messa
 LATE = """
 import sys
 from pathlib import Path
+from foretune import shipped
 from foretune.running.request import Request
 from foretune.running.tuning import checked, looked_up, opened
 
+shipped.FOLDER = Path("nothing")
 settings = {settings!r}
 request = Request({images!r}, budget=4, data=Path({data!r}), study="next", settings=settings)
 found = looked_up(checked(request))
@@ -439,9 +441,12 @@ with opened(found) as ready:
 """
 
 
-def test_two_processes_that_start_one_study_agree_on_its_past(finished, tiny_task, tmp_path):
+def test_two_processes_that_start_one_study_agree_on_its_past(
+    finished, tiny_task, tmp_path, monkeypatch
+):
     """The second looks its past up before the first has written the study, and opens it after."""
     request, _, _ = finished
+    monkeypatch.setattr(shipped, "FOLDER", tmp_path / "nothing")
     data = tmp_path / "data"
     shutil.copytree(request.data, data)
     own = data / "studies" / "s"

@@ -24,15 +24,15 @@ from foretune.study.study import Plan, Study
 
 # method -> epochs of the longer studies
 SMALLER = {
-    "at2": 20,
+    "at2": 12,
     "boca": 30,
-    "bohamiann": 20,
+    "bohamiann": 15,
     "box-bo": 30,
     "curve-transfer": 24,
     "dyhpo": 20,
     "dyhpo+": 20,
     "freeze-thaw": 24,
-    "pmf": 24,
+    "pmf": 12,
     "rgpe": 24,
 }
 LENGTH = 60
@@ -75,8 +75,9 @@ def test_the_same_seed_gives_the_same_steps_from_one_object_a_fresh_one_and_a_st
     want = run(study, objective, quick(name))
     assert want and study.spent == length
     study, objective = replay_study(meta, "t0", budget=length, seed=3, method=name)
-    # nothing that matters is hidden in the object
-    assert run(study, objective, lambda: quick(name)) == want
+    # nothing that matters is hidden in the object; a slow one learns anew at every step
+    limit = 8 if name in SMALLER else len(want)
+    assert run(study, objective, lambda: quick(name), limit=limit) == want[:limit]
     study, _ = replay_study(meta, "t0", budget=length, seed=3, method=name)
     kept = Study(study.space, study.configs, study.plan, past=study.past, folder=tmp_path / name)
     part = len(want) // 2
@@ -312,7 +313,7 @@ def test_an_open_space_is_searched(name, meta):
         metric=meta.metric,
         goal=meta.goal,
         max_epoch=meta.max_epoch,
-        budget=25,
+        budget=min(25, length_for(name)),
         open=True,
         method=name,
     )
@@ -321,7 +322,7 @@ def test_an_open_space_is_searched(name, meta):
     while step := study.ask(chosen):
         value = 1.0 / (1.0 + abs(math.log10(study.configs[step.config_id]["learning_rate"]) + 2))
         study.tell(step, [value] * step.epochs)
-    assert study.spent == 25
+    assert study.done and study.spent == plan.budget
     for config in study.configs:
         study.space.check(config)
     started = [meta.space.encode([study.configs[i]]).tobytes() for i in study.started]

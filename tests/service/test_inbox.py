@@ -7,8 +7,20 @@ from dataclasses import replace
 
 import pytest
 
+import foretune.service.inbox as module
 from foretune.errors import BadInput
-from foretune.service.inbox import DONE, FAILED, TRIES, WORK, Inbox, Job, changed
+from foretune.service.inbox import (
+    DONE,
+    FAILED,
+    LONGEST,
+    READY,
+    SETTINGS,
+    TRIES,
+    WORK,
+    Inbox,
+    Job,
+    changed,
+)
 
 
 @pytest.fixture
@@ -34,9 +46,106 @@ def test_what_still_changes_waits(inbox, monkeypatch):
     monkeypatch.setattr(time, "time", lambda: now + 31)
     assert waiting.dropped() == [folder]
     os.utime(folder / "cat" / "1.png", (0, 0))  # a copy that keeps the original's times
-    assert abs(changed(folder) - now) < 20
+    assert abs(changed(folder)[0] - now) < 20
     monkeypatch.setattr(time, "time", lambda: now - 3600)  # the clock was set back
     assert waiting.dropped() == [folder]
+
+
+def test_a_marker_says_that_the_copy_has_ended(inbox):
+    waiting = replace_quiet(inbox, 3600.0)
+    folder = drop(inbox, "photos")
+    archive = inbox.folder / "more.zip"
+    archive.write_bytes(b"x")
+    assert waiting.dropped() == []
+    (folder / READY).touch()
+    (inbox.folder / f"more.zip.{READY}").touch()
+    assert sorted(waiting.dropped()) == [archive, folder]
+    waiting.take(archive, {})
+    assert not (inbox.folder / f"more.zip.{READY}").exists()  # it was for that copy alone
+    archive.write_bytes(b"x")
+    assert waiting.dropped() == [folder]
+
+
+@pytest.mark.parametrize(
+    ("times", "own", "expected"),
+    [
+        ([100, 101, 103], 100, (103, 2.0)),
+        ([103, 100, 101, 163], 100, (163, 60.0)),
+        # moved here whole, long after its copy: its pauses are no pauses of a copy
+        ([100, 5000], 90000, (90000, 0.0)),
+        ([], 100, (100, 0.0)),
+    ],
+)
+def test_the_pauses_of_a_copy_are_those_between_its_files(inbox, monkeypatch, times, own, expected):
+    folder = inbox.folder / "photos"
+    folder.mkdir()
+    for k in range(len(times)):
+        (folder / f"{k}").touch()
+
+    class Told:
+        def __init__(self, seconds):
+            self.st_ctime = float(seconds)
+            self.st_mode = 0o40755
+
+    monkeypatch.setattr(os, "lstat", lambda path: Told(times[int(os.path.basename(path))]))
+    monkeypatch.setattr(type(folder), "lstat", lambda path: Told(own))
+    monkeypatch.setattr(type(folder), "is_symlink", lambda path: False)
+    assert changed(folder) == expected
+
+
+def test_a_slow_copy_has_to_be_quiet_for_longer(inbox, monkeypatch):
+    waiting = replace_quiet(inbox, 20.0)
+    folder = drop(inbox, "photos")
+    last = changed(folder)[0]
+    for pause, quiet in ((0.0, 20.0), (15.0, 30.0), (100.0, 200.0), (90000.0, 20.0 * LONGEST)):
+        monkeypatch.setattr(module, "changed", lambda entry, pause=pause: (last, pause))
+        for seconds, taken in ((quiet - 1, []), (quiet + 1, [folder])):
+            monkeypatch.setattr(time, "time", lambda seconds=seconds: last + seconds)
+            assert waiting.dropped() == taken
+
+
+def test_a_datasets_own_settings_are_read_beside_the_class_folders(inbox):
+    folder = drop(inbox, "photos")
+    (folder / SETTINGS).write_text("budget: 20\nsettings: {max_epoch: 4}\n", encoding="utf-8-sig")
+    with zipfile.ZipFile(inbox.folder / "more.zip", "w") as archive:
+        for c in ("cat", "dog"):
+            archive.writestr(f"more/{c}/1.png", b"x")
+        archive.writestr(f"more/{SETTINGS}", "method: random\n")
+    drop(inbox, "none")
+    found = {path.name: inbox.settings(inbox.take(path, {})) for path in inbox.dropped()}
+    assert found == {
+        "photos": {"budget": 20, "settings": {"max_epoch": 4}},
+        "more.zip": {"method": "random"},
+        "none": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("budget: [", "is no YAML text"),
+        ("- 1", "must say `name: value`"),
+        ("20", "must say `name: value`"),
+        ("1: 2", "must say `name: value`"),
+        ("a: &a [1]\nb: *a", "aliases"),
+        ("a: !!python/object/apply:os.getcwd []", "is no YAML text"),
+        (b"a: \xff", "is no YAML text"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_refused(inbox, text, reason):
+    folder = drop(inbox, "photos")
+    (folder / SETTINGS).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(BadInput, match=reason) as raised:
+        inbox.settings(inbox.take(folder, {}))
+    assert "\n" not in str(raised.value)
+
+
+def test_settings_are_no_link_out_of_the_dataset(inbox, tmp_path):
+    folder = drop(inbox, "photos")
+    (tmp_path / "secret").write_text("a: 1")
+    (folder / SETTINGS).symlink_to(tmp_path / "secret")
+    with pytest.raises(BadInput, match="is a link"):
+        inbox.settings(inbox.take(folder, {}))
 
 
 def replace_quiet(inbox, quiet):
@@ -68,7 +177,7 @@ def test_a_dataset_named_like_the_note_on_another_is_set_aside_beside_it(inbox):
     jobs = [inbox.take(drop(inbox, name), {}) for name in ("a", "a.txt", "a.TXT_.txt")]
     assert [job.id for job in jobs] == ["a", "a-2", "a-3"]
     for job in jobs:
-        assert inbox.set_aside(job, "why").read_text().startswith(job.dropped)
+        assert inbox.set_aside(job, "why").read_text().startswith(job.name)
 
 
 def test_one_watch_at_a_time(inbox):

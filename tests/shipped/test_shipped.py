@@ -23,14 +23,17 @@ def test_the_data_folder_comes_first(tmp_path: Path) -> None:
 
 def test_what_is_nowhere_is_named_with_what_is_there(tmp_path: Path) -> None:
     assert shipped.find("models", "portfolio", tmp_path) is None
-    with pytest.raises(BadInput, match=r"models/portfolio.*ships none.*there: hyperstar, siamese"):
+    with pytest.raises(BadInput, match=r"models/portfolio, and none of that.*: hyperstar, siamese"):
         shipped.need("models", "portfolio", tmp_path)
 
 
 def test_what_ships_belongs_together() -> None:
     """Each fitted recommender knows the tasks and configurations of the history beside it."""
+    nothing = Path("nothing")
+    for kind, expected in shipped.SHIPPED.items():
+        assert shipped.names(kind, nothing) == list(expected)
     meta = MetaDataset.load(shipped.LIGHT)
-    for name in shipped.names("models", Path("nothing")):
+    for name in shipped.names("models", nothing):
         assert belongs(load(shipped.FOLDER / "models" / name), meta), name
 
 

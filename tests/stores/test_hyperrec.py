@@ -8,7 +8,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.stores.hyperrec import config, run
+from foretune.stores.hyperrec import config, convert
 
 RAW = {
     "model": "resnet50",
@@ -30,7 +30,7 @@ RAW = {
 def test_the_published_folder_gives_the_published_table(
     shared: Path, tmp_path: Path, assert_same_table
 ):
-    meta = run(shared / "data/originals/HyperRec", tmp_path / "out")
+    meta = convert(shared / "data/originals/HyperRec", tmp_path / "out")
     assert len(meta.tasks) == 25
     have = assert_same_table(tmp_path / "out", shared / "data/curves/hyperrec")
     want = MetaDataset.load(shared / "data/curves/hyperrec")
@@ -43,7 +43,7 @@ def test_a_small_release_in_the_published_layout(tmp_path: Path):
     (tmp_path / "profiles.pkl").write_bytes(
         pickle.dumps({0: {"A": curves}, 1: {"A": {0: np.array([0.5, 0.6])}}})
     )
-    run(tmp_path, tmp_path / "out")
+    convert(tmp_path, tmp_path / "out")
     meta = MetaDataset.load(tmp_path / "out")
     assert meta.configs[0]["cycliclr.max_lr_ratio"] == pytest.approx(1.2)
     assert meta.configs[0]["optimizer"] == "Momentum" and meta.configs[1]["batch_size"] == 32
@@ -62,4 +62,4 @@ def test_configurations_are_legal_in_the_space(tmp_path: Path):
 def test_a_missing_file_is_named(tmp_path: Path):
     (tmp_path / "configs.pkl").write_bytes(pickle.dumps({}))
     with pytest.raises(BadInput, match=r"profiles\.pkl"):
-        run(tmp_path, tmp_path / "out")
+        convert(tmp_path, tmp_path / "out")

@@ -8,7 +8,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.stores.lcbench import run
+from foretune.stores.lcbench import convert
 
 RAW = {
     "batch_size": 64,
@@ -37,7 +37,7 @@ def release(values: dict[str, list[float]]) -> dict[str, object]:
 def test_the_published_folder_gives_the_published_table(
     shared: Path, tmp_path: Path, assert_same_table
 ):
-    run(shared / "data/originals/LCBench", tmp_path / "out")
+    convert(shared / "data/originals/LCBench", tmp_path / "out")
     have = assert_same_table(tmp_path / "out", shared / "data/curves/lcbench")
     assert (
         have.about["paper_pairs"]
@@ -50,7 +50,7 @@ def test_the_json_release(tmp_path: Path, folder: bool):
     (tmp_path / "src").mkdir()
     path = tmp_path / "src" / "data_2k_lw.json"
     path.write_text(json.dumps(release({"adult": [0.5, 0.6, 0.7], "kc1": [0.1, 0.2, 0.3]})))
-    run(tmp_path / "src" if folder else path, tmp_path / "out")
+    convert(tmp_path / "src" if folder else path, tmp_path / "out")
     meta = MetaDataset.load(tmp_path / "out")
     assert meta.tasks == ["adult", "kc1"] and meta.max_epoch == 2
     np.testing.assert_allclose(meta.curves("adult"), [[0.6, 0.7]])
@@ -63,11 +63,11 @@ def test_configurations_that_differ_between_tasks_are_refused(tmp_path: Path):
     data["b"]["0"]["config"] = {**RAW, "momentum": 0.9}  # type: ignore[index]
     (tmp_path / "x.json").write_text(json.dumps(data))
     with pytest.raises(BadInput, match="configuration 0 of b"):
-        run(tmp_path / "x.json", tmp_path / "out")
+        convert(tmp_path / "x.json", tmp_path / "out")
 
 
 @pytest.mark.parametrize("content", ["[]", "{", '{"a": {"0": {"config": {}, "log": {}}}}'])
 def test_other_json_is_refused(tmp_path: Path, content: str):
     (tmp_path / "x.json").write_text(content)
     with pytest.raises(BadInput, match=r"x\.json"):
-        run(tmp_path / "x.json", tmp_path / "out")
+        convert(tmp_path / "x.json", tmp_path / "out")

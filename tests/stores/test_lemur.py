@@ -9,7 +9,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.stores.lemur import run
+from foretune.stores.lemur import convert
 
 ROOT = "ab/nn/stat/train/img-classification_"
 
@@ -38,7 +38,7 @@ def wheel(tmp_path: Path) -> Path:
 
 
 def test_the_trials_of_hand_written_models(wheel: Path, tmp_path: Path):
-    run(wheel, tmp_path / "out")
+    convert(wheel, tmp_path / "out")
     meta = MetaDataset.load(tmp_path / "out")
     assert meta.tasks == ["mnist", "svhn"] and meta.max_epoch == 2
     # VGG twice, AlexNet with dropout; the one without its dropout is left out
@@ -54,13 +54,13 @@ def test_the_trials_of_hand_written_models(wheel: Path, tmp_path: Path):
 
 
 def test_a_folder_with_the_wheel_does_too(wheel: Path, tmp_path: Path):
-    run(wheel.parent, tmp_path / "out")
+    convert(wheel.parent, tmp_path / "out")
     assert MetaDataset.load(tmp_path / "out").tasks == ["mnist", "svhn"]
 
 
 def test_other_files_are_refused(tmp_path: Path):
     with pytest.raises(BadInput, match="0 wheels"):
-        run(tmp_path, tmp_path / "out")
+        convert(tmp_path, tmp_path / "out")
     (tmp_path / "nn_dataset-1.whl").write_bytes(b"x")
     with pytest.raises(BadInput, match="not the nn-dataset wheel"):
-        run(tmp_path, tmp_path / "out")
+        convert(tmp_path, tmp_path / "out")

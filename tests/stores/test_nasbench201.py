@@ -10,7 +10,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.stores.nasbench201 import config, run
+from foretune.stores.nasbench201 import config, convert
 
 ARCH = "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|avg_pool_3x3~0|nor_conv_1x1~1|none~2|"
 
@@ -49,7 +49,7 @@ def test_a_small_export(tmp_path: Path):
     )
     (tmp_path / "000011.pickle").write_bytes(pickle.dumps(architecture(other, 60.0)))
     (tmp_path / "meta.pickle.pbz2").write_bytes(b"not read")
-    run(tmp_path, tmp_path / "out")
+    convert(tmp_path, tmp_path / "out")
     meta = MetaDataset.load(tmp_path / "out")
     assert (
         meta.tasks == ["cifar10-valid", "cifar100"]
@@ -81,7 +81,7 @@ def test_the_edges_of_an_architecture():
 
 def test_an_empty_folder_and_a_wrong_file_are_told(tmp_path: Path):
     with pytest.raises(BadInput, match="no architecture files"):
-        run(tmp_path, tmp_path / "out")
+        convert(tmp_path, tmp_path / "out")
     (tmp_path / "000000.pickle.pbz2").write_bytes(b"x")
     with pytest.raises(BadInput, match=r"000000\.pickle"):
-        run(tmp_path, tmp_path / "out")
+        convert(tmp_path, tmp_path / "out")

@@ -11,7 +11,7 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import searcher
 from foretune.study.notes import Notes
-from foretune.study.own_studies import own_studies, read, with_own_studies
+from foretune.study.own_studies import own_studies, read_history, with_own_studies
 from foretune.study.study import Plan, Study
 
 SETTINGS = {"network": "n", "max_epoch": 9, "device": "cpu", "threads": 1}
@@ -63,12 +63,12 @@ def test_studies_of_the_same_images_are_one_past_task(meta, tmp_path):
 
 def test_folder_of_studies_reads_as_a_meta_dataset(meta, tmp_path):
     with pytest.raises(BadInput):
-        read(tmp_path)
+        read_history(tmp_path)
     own_study(tmp_path / "a", meta, meta.tasks[0], configs=meta.configs[:5])
     own_study(tmp_path / "c", meta, meta.tasks[1], task_hash="other", configs=meta.configs[:5])
-    assert read(tmp_path).tasks == [f"{PREFIX}a", f"{PREFIX}c"]
+    assert read_history(tmp_path).tasks == [f"{PREFIX}a", f"{PREFIX}c"]
     meta.save(tmp_path / "m")
-    assert read(tmp_path / "m").tasks == meta.tasks
+    assert read_history(tmp_path / "m").tasks == meta.tasks
 
 
 def test_next_study_of_a_like_task_starts_better_for_a_finished_one(tmp_path):
@@ -124,4 +124,4 @@ def test_a_study_of_another_space_hides_no_other_study_of_the_same_images(meta, 
         f"{PREFIX}b",
         f"{PREFIX}c",
     ]
-    assert read(tmp_path).tasks == [f"{PREFIX}b", f"{PREFIX}c"]
+    assert read_history(tmp_path).tasks == [f"{PREFIX}b", f"{PREFIX}c"]

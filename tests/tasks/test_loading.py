@@ -7,12 +7,12 @@ from toy_images import make_task
 
 from foretune.errors import BadInput
 from foretune.tasks.folder import read_folder
-from foretune.tasks.loading import load_task, prepared
+from foretune.tasks.loading import load_task, prepared_tasks
 
 
 def test_load_task_finds_folders_files_and_prepared_tasks(folder: Path, tmp_path: Path):
     make_task().save(tmp_path / "data" / "images" / "stored.npz")
-    assert prepared(tmp_path / "data") == ["stored"]
+    assert prepared_tasks(tmp_path / "data") == ["stored"]
     assert load_task("stored", tmp_path / "data", 8).hash == make_task().hash
     assert load_task("stored", tmp_path / "data", 12).images.shape[1] == 12
     assert (

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Past, Ranking
+from foretune.recommenders.past import Past
+from foretune.recommenders.ranking import Ranking
 from foretune.tasks.task import Task
 
 

@@ -1,26 +1,52 @@
 """Networks as chains of stages, freezing, and weights."""
 
+import io
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
 
 from foretune.errors import BadInput
+from foretune.packages import Package, fetch, member
 from foretune.training import networks
 from foretune.training.networks import build
 
+# 20 images of ImageNet, their class in the name of the file
+FOOLBOX = Package(
+    "foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb", 2, "MIT"
+)
 
-def fetched(name: str) -> tuple[int, int]:
-    try:
-        return networks.check_weights(name)
-    except BadInput as error:
-        pytest.skip(f"ImageNet weights cannot be fetched here: {error}")
+
+def labelled_images() -> list[tuple[torch.Tensor, int]]:
+    """Pixels (1, 3, 224, 224) in [0, 1] and class of the images of FOOLBOX."""
+    out = []
+    with zipfile.ZipFile(fetch(FOOLBOX)) as archive:
+        for file in sorted(m for m in archive.namelist() if m.startswith("foolbox/data/imagenet_")):
+            with Image.open(io.BytesIO(member(archive, file))) as image:
+                scaled = image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC)
+            pixels = torch.from_numpy(np.asarray(scaled, dtype=np.float32)) / 255
+            out.append((pixels.permute(2, 0, 1)[None], int(Path(file).stem.rsplit("_", 1)[-1])))
+    return out
 
 
 @pytest.mark.parametrize(("name", "right"), [("efficientnet_lite0", 17), ("mobilenet_v2", 18)])
 def test_imagenet_weights_classify_imagenet(name: str, right: int) -> None:
-    assert fetched(name) == (right, 20)
+    """A tensor in the wrong place gives 0 or 1 of 20."""
+    try:
+        images, (state, origin) = labelled_images(), networks.imagenet_state(name)
+    except BadInput as error:
+        pytest.skip(f"ImageNet weights cannot be fetched here: {error}")
+    network = build(name, 1000, pretrained=False)
+    networks.load_by_order(network, state, origin)
+    network.eval()
+    mean, std = (torch.tensor(v)[:, None, None] for v in (network.mean, network.std))
+    with torch.no_grad():
+        correct = [int(network((x - mean) / std).argmax()) == label for x, label in images]
+    assert (sum(correct), len(correct)) == (right, 20)
 
 
 @pytest.mark.parametrize("name", ["mobilenet_v2", "shufflenet_v2_x05", "resnet18"])

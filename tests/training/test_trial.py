@@ -92,7 +92,7 @@ def test_three_steps_equal_one(tmp_path: Path, finetune: str, optimizer: str) ->
 def test_two_epochs_by_hand() -> None:
     settings = replace(SETTINGS, train_limit=16)
     rows = train(squares(), config(augmentation="none"), 0, 2, settings=settings, seed=3)
-    network = networks.build("shufflenet_v2_x05", 2, False, seed=training.draw(3, "network"))
+    network = networks.build("shufflenet_v2_x05", 2, False, seed=training.seed_for(3, "network"))
     optimizer = torch.optim.Adam(network.parameters(), lr=3e-3, fused=True)
     (images, labels), (valid, truth) = (squares().part(part) for part in ("train", "valid"))
     kept = subset(labels, 16)
@@ -106,7 +106,7 @@ def test_two_epochs_by_hand() -> None:
             3e-3 * (1 + math.cos(math.pi * (epoch - 1) / 6)) / 2
         )
         order = torch.randperm(
-            16, generator=torch.Generator().manual_seed(training.draw(3, "order", epoch))
+            16, generator=torch.Generator().manual_seed(training.seed_for(3, "order", epoch))
         )
         network.train()
         total = 0.0

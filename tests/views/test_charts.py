@@ -15,7 +15,7 @@ from foretune.views.charts import (
     parallel_coordinates,
     responsive,
     series_style,
-    spread,
+    spread_labels,
     ticks,
 )
 
@@ -87,7 +87,7 @@ def test_text_is_escaped():
 
 
 def test_labels_keep_their_distance():
-    placed = spread([(100.0, Line([], [], str(k))) for k in range(5)], 14, 0, 110)
+    placed = spread_labels([(100.0, Line([], [], str(k))) for k in range(5)], 14, 0, 110)
     ys = [y for y, _ in placed]
     assert all(b - a >= 14 - 1e-9 for a, b in pairwise(ys))
     assert max(ys) <= 110

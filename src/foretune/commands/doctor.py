@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, plural
 
 LEAST_PYTHON = (3, 11)
 # GiB: checkpoints and the images' packages; a network, its gradients and a batch
@@ -36,12 +36,11 @@ def run(args: argparse.Namespace) -> int:
         mark = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[state]
         print(f"{mark} {what}: {detail}")
         wrong += state == "wrong"
-    print(
-        "everything that foretune needs is here"
-        if not wrong
-        else f"{wrong} thing{'s' if wrong > 1 else ''} to mend"
-    )
-    return 1 if wrong else 0
+    if not wrong:
+        print("everything that foretune needs is here")
+        return 0
+    print(f"{wrong} {plural('thing', wrong)} to mend")
+    return 1
 
 
 def findings(data: Path) -> Iterator[Finding]:
@@ -73,7 +72,8 @@ def packages() -> Iterator[Finding]:
                 yield name, "wrong", "not installed; pip install foretune brings it"
     yield "packages", "ok", ", ".join(found)
     try:
-        import torchvision.ops  # noqa: F401  (loads its compiled operators, which fail beside a torch of another build)
+        # loads its compiled operators, which fail beside a torch of another build
+        import torchvision.ops  # noqa: F401
     except (ImportError, RuntimeError, OSError) as error:
         yield (
             "torchvision",
@@ -119,20 +119,19 @@ def contents(data: Path) -> Iterator[Finding]:
     """Prepared tasks, meta-datasets, fitted recommenders, studies."""
     from foretune import shipped
     from foretune.history.meta_dataset import MetaDataset
-    from foretune.recommenders.recommendation import DEFAULT
     from foretune.recommenders.registry import load
     from foretune.running.tuning import all_studies
     from foretune.study.study import Study
-    from foretune.tasks.loading import prepared
+    from foretune.tasks.loading import prepared_tasks
 
-    tasks = prepared(data)
+    tasks = prepared_tasks(data)
     hint = "" if tasks else "; prepare the embedded ones with: foretune tasks --prepare"
     yield (
         "image tasks",
         "ok" if tasks else "note",
         f"{len(tasks)} prepared in {data / 'images'}{hint}",
     )
-    for name in sorted({*shipped.names("meta", data), shipped.HISTORY}):
+    for name in sorted({*shipped.names("meta", data), *shipped.SHIPPED["meta"]}):
         try:
             folder = shipped.need("meta", name, data)
             meta = MetaDataset.load(folder)
@@ -144,7 +143,7 @@ def contents(data: Path) -> Iterator[Finding]:
             )
         except BadInput as error:
             yield f"meta-dataset {name}", "wrong", str(error)
-    for name in sorted({*shipped.names("models", data), DEFAULT}):
+    for name in sorted({*shipped.names("models", data), *shipped.SHIPPED["models"]}):
         try:
             folder = shipped.need("models", name, data)
             past = load(folder).past

@@ -1,6 +1,4 @@
-"""`foretune lr`: autoHyper's initial learning rate, as a study that resumes and as a search space
-for the other methods.
-"""
+"""`foretune lr`: autoHyper's initial learning rate, as a resumable study and a search space."""
 
 import argparse
 import math
@@ -10,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, plural
 from foretune.files import write_atomic
 from foretune.running.learning_rate import SUGGESTED, Found, learning_rate_search
 from foretune.running.options import assignments
@@ -29,10 +27,11 @@ FEW_STEPS = 100
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, print Z of every rate and the rate chosen, write the results; exit code 1 if Z did
-    not respond to the rate.
+    """Search, print Z of every rate and the rate chosen, write the results.
+
+    Exit code 1 if Z did not respond to the rate.
     """
-    from foretune.training.trial import find_device
+    from foretune.training.trial import device_of
 
     if args.optimizer not in SUGGESTED:
         raise BadInput(f"--optimizer {args.optimizer!r} must be one of {', '.join(SUGGESTED)}")
@@ -46,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         Settings(pretrained=False), **{k: v for k, v in given.items() if v is not None}
     )
     architecture(settings.network)  # refuses an unknown one now, as the next line does a device
-    find_device(settings.device)
+    device_of(settings.device)
     task = load_task(args.images, args.data)
     folder = args.data / "studies" / (args.study or f"{task.name}-lr-{args.optimizer}")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     have = len(task.part("train")[1])
     used = min(settings.train_limit or have, have)
     steps = -(-used // settings.batch_size)
-    print(f"  {used} of {have} training images, {steps} step{'s' * (steps > 1)} an epoch")
+    print(f"  {used} of {have} training images, {steps} {plural('step', steps)} an epoch")
     if steps < FEW_STEPS:
         _warn(
             f"with fewer than {FEW_STEPS} steps an epoch (the paper has 390) the rate found "
@@ -67,20 +66,15 @@ def run(args: argparse.Namespace) -> int:
     if (folder / "study.json").exists():
         print(f"  goes on with {folder}: {Study.load(folder).spent} epochs are there")
     tracker = None if args.tracking == "none" else Tracker(args.tracking, args.data, warn=_warn)
-    seen: list[Study] = []
+    running: Study | None = None  # once it has started a trial
+    trials = 0  # of those started, how many were looked at
 
     def changed(study: Study) -> None:
-        if study.started:
-            i = study.started[-1]
-            if not study.pending[i] and len(study.started) > len(seen):
-                z = [row["zero_share"] for row in study.rows[i] if "zero_share" in row]
-                shown = "diverged" if study.failed[i] else f"Z {sum(z) / len(z):.3f}" if z else ""
-                print(
-                    f"  {len(study.started):>2}. rate "
-                    f"{study.configs[i]['learning_rate']:.4g}: {shown}",
-                    flush=True,
-                )
-        seen.extend([study] * (len(study.started) - len(seen)))
+        nonlocal running, trials
+        if len(study.started) > trials:
+            running, trials = study, len(study.started)
+            if not study.pending[study.started[-1]]:
+                print(f"  {trials:>2}. {trial_line(study, study.started[-1])}", flush=True)
         if tracker:
             tracker.submit(study)
 
@@ -101,13 +95,22 @@ def run(args: argparse.Namespace) -> int:
         )
         return 130
     finally:
-        if tracker and seen:
-            tracker.close(seen[0])
+        if tracker and running is not None:
+            tracker.close(running)
     study = Study.load(folder)
     report = write_report(study, folder / "report.html", extras={})
     write_results(study, found, folder)
     summarise(found, folder, report, tracker)
     return 0 if found.informative else 1
+
+
+def trial_line(study: Study, config_id: int) -> str:
+    """The rate of a trial and how the weights responded to it."""
+    z = [row["zero_share"] for row in study.rows[config_id] if "zero_share" in row]
+    response = f"Z {sum(z) / len(z):.3f}" if z else ""
+    if study.failed[config_id]:
+        response = "diverged"
+    return f"rate {study.configs[config_id]['learning_rate']:.4g}: {response}"
 
 
 def rules_of(given: dict[str, object]) -> Rules:
@@ -116,18 +119,18 @@ def rules_of(given: dict[str, object]) -> Rules:
     if unknown := [name for name in given if name not in known]:
         raise BadInput(f"--option {unknown[0]!r} is none of {', '.join(known)}")
     for name, value in given.items():
-        like = getattr(Rules(), name)
-        if isinstance(value, bool) or not isinstance(
-            value, (int, float) if isinstance(like, float) else type(like)
-        ):
-            what = {int: "a whole number", float: "a number", str: "a name"}[type(like)]
-            raise BadInput(f"--option {name}={value} must be {what}, such as {like}")
+        default = getattr(Rules(), name)
+        allowed = (int, float) if isinstance(default, float) else type(default)
+        if isinstance(value, bool) or not isinstance(value, allowed):
+            kind = {int: "a whole number", float: "a number", str: "a name"}[type(default)]
+            raise BadInput(f"--option {name}={value} must be {kind}, such as {default}")
     return replace(Rules(), **given)  # type: ignore[arg-type]
 
 
 def write_results(study: Study, found: Found, folder: Path) -> None:
-    """`learning_rate.yaml`, and, where the search told something, `narrowed.json`: the learning
-    rate from a tenth to ten times the one found.
+    """Write `learning_rate.yaml` and, where the search found a rate, `narrowed.json`.
+
+    The latter has the learning rate from a tenth to ten times the one found.
     """
     result = {
         "task": study.plan.task,

@@ -1,6 +1,4 @@
-"""`foretune recommend`: the ranking on the screen, as JSON, and as a page with thumbnails of the
-nearest past tasks.
-"""
+"""`foretune recommend`: the ranking on the screen, as JSON, and as a page with thumbnails."""
 
 import argparse
 import json
@@ -13,7 +11,7 @@ from typing import Any
 from foretune.commands.cli import check_output
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.recommenders.recommendation import Recommendation, Row, recommend
+from foretune.recommenders.recommendation import Recommendation, Suggestion, recommend
 from foretune.tasks.task import Task
 from foretune.views.report import data_uri, render
 from foretune.views.sheet import sheet_png
@@ -30,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.out)
     if args.json and args.out is not None:
         raise BadInput("--json prints the ranking and writes no page: leave out --out")
-    found = recommend(
+    answer = recommend(
         args.images,
         data=args.data,
         meta=args.meta,
@@ -39,51 +37,44 @@ def run(args: argparse.Namespace) -> int:
         own=not args.no_own_studies,
     )
     if args.json:
-        print(json.dumps(as_json(found, args.top), indent=1))
+        print(json.dumps(as_json(answer, args.top), indent=1))
         return 0
-    page = (
-        args.out
-        or args.data
-        / "recommendations"
-        / f"{found.task.name}-{found.task.hash[:6]}-{found.recommender}.html"
-    )
-    write_atomic(page, html(found, args.data, args.top))
-    for line in lines(found, args.top, args.explain):
+    name = f"{answer.task.name}-{answer.task.hash[:6]}-{answer.recommender}.html"
+    page = args.out or args.data / "recommendations" / name
+    write_atomic(page, html(answer, args.data, args.top))
+    for line in lines(answer, args.top, args.explain):
         print(line)
     print(f"\npage:    {page}")
     print(f"next:    foretune tune {shlex.quote(args.images)} --budget EPOCHS")
     return 0
 
 
-def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
+def lines(answer: Recommendation, top: int, explain: bool) -> list[str]:
     """What the screen shows."""
-    task, ranking, metric = found.task, found.ranking, found.meta.metric
+    task, ranking, metric = answer.task, answer.ranking, answer.meta.metric
     out = [f"{task.name}: {len(task.labels)} images, {task.num_classes} classes"]
+    studies = len(answer.own.measured)
     out.append(
-        f"  {found.recommender}, fitted on {len(ranking.past.tasks)} past tasks x "
+        f"  {answer.recommender}, fitted on {len(ranking.past.tasks)} past tasks x "
         f"{len(ranking.past.config_ids)} configurations"
-        + (
-            f", {len(found.own.measured)} of them your own studies (own_models)"
-            if found.own.measured
-            else ""
-        )
+        + (f", {studies} of them your own studies (own_models)" if studies else "")
     )
-    if found.passed_over:
-        out.append(f"  {found.passed_over}")
+    if answer.passed_over:
+        out.append(f"  {answer.passed_over}")
     out.append("")
-    out.append(support_text(found))
-    for name in nearest_of(found):
+    out.append(support_text(answer))
+    for name in nearest_of(answer):
         best = [
             f"best was {describe(c)} with {metric} {score(metric, v)}"
-            for c, v in found.worked_on(name, 1)
+            for c, v in answer.worked_on(name, 1)
         ]
         out.append(
             f"  {name} ({100 * ranking.nearest[name]:.0f} %): "
             f"{best[0] if best else 'none was trained to the end'}"
         )
-    rows = found.rows[:top]
-    names = list(found.meta.space.names)
-    table = [["", *names, forecast_of(found)]]
+    rows = answer.rows[:top]
+    names = list(answer.meta.space.names)
+    table = [["", *names, forecast_of(answer)]]
     table += [[str(k), *cells(row, names), forecast(row, metric)] for k, row in enumerate(rows, 1)]
     widths = [max(len(line[c]) for line in table) for c in range(len(table[0]))]
     shown = [
@@ -97,102 +88,92 @@ def lines(found: Recommendation, top: int, explain: bool) -> list[str]:
     for row, line in zip(rows, shown[1:], strict=True):
         out.append(line)
         if explain:
-            out += [f"       {text}" for text in reasons(row, found)]
+            out += [f"       {text}" for text in reasons(row, answer)]
     return out
 
 
-def cells(row: Row, names: Sequence[str]) -> list[str]:
+def cells(row: Suggestion, names: Sequence[str]) -> list[str]:
     """The configuration's values, empty where inactive."""
     return [number(row.config[n]) if n in row.config else "" for n in names]
 
 
-def nearest_of(found: Recommendation) -> list[str]:
+def nearest_of(answer: Recommendation) -> list[str]:
     """The past tasks to show: none where all count alike, and none beside the images' own."""
-    return list(found.ranking.nearest)[:NEAREST] if found.looked and found.known_as is None else []
+    if answer.known_as is not None or not answer.tells_tasks_apart:
+        return []
+    return list(answer.ranking.nearest)[:NEAREST]
 
 
-def support_text(found: Recommendation) -> str:
+def support_text(answer: Recommendation) -> str:
     """How far the past supports the answer."""
-    ranking = found.ranking
-    if found.known_as is not None:
-        measured = sum(row.measured for row in found.rows)
+    ranking, explanation = answer.ranking, answer.explanation
+    if answer.known_as is not None:
+        measured = sum(row.measured for row in answer.rows)
+        others = ""
+        if measured < len(answer.rows):
+            others = ", and the others stand where a forecast from those puts them"
         return (
-            f"These very images are the past task {found.known_as}: the order is that of what "
-            f"was measured on them, {measured} of {len(found.rows)} "
-            "configurations"
-            + (
-                ", and the others stand where a forecast from those puts them. "
-                if measured < len(found.rows)
-                else ". "
-            )
-            + "The best of many measured values is a little lucky."
+            f"These very images are the past task {answer.known_as}: the order is that of what was "
+            f"measured on them, {measured} of {len(answer.rows)} configurations{others}. The best "
+            "of many measured values is a little lucky."
         )
-    if not found.looked:
+    if not answer.tells_tasks_apart:
         return "This recommender looks at no images: all past tasks count alike."
     if ranking.supported:
-        if ranking.leans is None:
+        if explanation.shares is None:
             return (
-                "The order is a model's, fitted on all past tasks, in which none of them has "
-                "a share of its own. Nearest past tasks, which set the level "
-                "of the forecast, and what worked on them:"
+                "The order is a model's, fitted on all past tasks, in which none of them has a "
+                "share of its own. Nearest past tasks, which set the level of the forecast, and "
+                "what worked on them:"
             )
         if ranking.base is None:
             return "Nearest past tasks, their weight in the answer, and what worked on them:"
-        first = found.rows[:FIRST]
+        first = answer.rows[:FIRST]
         others = sum(
             row.without_images >= len(first) for row in first if row.without_images is not None
         )
         return (
-            f"The order is what worked on all {len(ranking.past.tasks)} past tasks, moved by "
-            f"the images, which brought {others or 'none'} of the first "
-            f"{len(first)} there. Nearest past tasks, which set the level of the forecast, "
-            "and what worked on them:"
+            f"The order is what worked on all {len(ranking.past.tasks)} past tasks, moved by the "
+            f"images, which brought {others or 'none'} of the first {len(first)} there. Nearest "
+            "past tasks, which set the level of the forecast, and what worked on them:"
         )
     return (
-        "No past task looks like this one: it lies further from all of them than any of them "
-        "from its nearest. "
-        "The list is therefore their greedy portfolio, which looks at no images. The least "
-        "unlike, and what worked on them:"
+        "No past task looks like this one: it lies further from all of them than any of them from "
+        "its nearest. The list is therefore their greedy portfolio, which looks at no images. The "
+        "least unlike, and what worked on them:"
     )
 
 
-def forecast(row: Row, metric: str) -> str:
-    """The predicted value and its spread; or the measured one, without, and what stands between
-    those.
-    """
+def forecast(row: Suggestion, metric: str) -> str:
+    """The measured value, or the predicted one with its spread; empty where there is neither."""
     if row.predicted is None:
         return ""
     if row.measured:
         return score(metric, row.predicted) if math.isfinite(row.predicted) else "diverged"
-    spread = "" if row.spread is None else f" ± {score(metric, row.spread).removesuffix(' %')}"
-    return (
-        score(metric, row.predicted)
-        + spread
-        + (", a forecast" if row.spread is None and not row.measured else "")
-    )
+    if row.spread is None:
+        return f"{score(metric, row.predicted)}, a forecast"
+    return f"{score(metric, row.predicted)} ± {score(metric, row.spread).removesuffix(' %')}"
 
 
-def forecast_of(found: Recommendation) -> str:
+def forecast_of(answer: Recommendation) -> str:
     """The heading over `forecast`, empty where there is none."""
-    if found.known_as is not None:
-        return f"{found.meta.metric} measured on these images"
-    return f"expected {found.meta.metric}" if found.rows[0].predicted is not None else ""
+    if answer.known_as is not None:
+        return f"{answer.meta.metric} measured on these images"
+    return f"expected {answer.meta.metric}" if answer.rows[0].predicted is not None else ""
 
 
-def reasons(row: Row, found: Recommendation) -> list[str]:
-    """What a suggestion leans on: the past tasks' list, a line for each past run that is named, and
-    what the images add.
-    """
-    ranking, metric = found.ranking, found.meta.metric
+def reasons(row: Suggestion, answer: Recommendation) -> list[str]:
+    """What a suggestion leans on: past tasks, past runs, and what the images add."""
+    ranking, explanation, metric = answer.ranking, answer.explanation, answer.meta.metric
     n, tasks = len(ranking.past.config_ids), len(ranking.past.tasks)
-    if found.known_as is not None:
+    if answer.known_as is not None:
         if not row.reasons:
             return [
                 "not trained to the end on these images: forecast from what the study "
-                f"{found.known_as} has tried"
+                f"{answer.known_as} has tried"
             ]
-        return [f"measured on these very images, as the past task {found.known_as}"]
-    said = {"leans": "leans on {}", "best": "did best on {}", "worst": "did worst on {}"}
+        return [f"measured on these very images, as the past task {answer.known_as}"]
+    texts = {"leans": "leans on {}", "best": "did best on {}", "worst": "did worst on {}"}
     out = []
     if row.without_images is not None:
         out.append(
@@ -204,34 +185,34 @@ def reasons(row: Row, found: Recommendation) -> list[str]:
             if is_share(metric):
                 change = f"{100 * row.from_images:+.2f} percentage points of {metric}"
             out.append(f"the images add {change} to what that list expects")
-    elif row.reasons and ranking.all_alike:
+    elif row.reasons and explanation.equal:
         out.append(f"all {tasks} past tasks count alike in this list")
-    elif row.reasons and ranking.leans is None:
+    elif row.reasons and explanation.shares is None:
         out.append(f"a model of all {tasks} past tasks says so: no past run has a share of its own")
     for r in row.reasons:
-        share = f" ({100 * r.weight:.0f} %)" if r.said == "leans" else ""
+        share = f" ({100 * r.weight:.0f} %)" if r.kind == "leans" else ""
         # or it is a forecast
-        place = "" if r.task in found.own.measured else f"was number {r.rank + 1} of {n} with "
+        place = "" if r.task in answer.own.measured else f"was number {r.rank + 1} of {n} with "
         out.append(
-            f"{said[r.said].format(r.task)}{share}: there it {place or 'reached '}{metric} "
+            f"{texts[r.kind].format(r.task)}{share}: there it {place or 'reached '}{metric} "
             f"{score(metric, r.value)}"
         )
     return out
 
 
-def as_json(found: Recommendation, top: int) -> dict[str, Any]:
+def as_json(answer: Recommendation, top: int) -> dict[str, Any]:
     """For programs."""
     return {
-        "task": found.task.name,
-        "recommender": found.recommender,
-        "known_as": found.known_as,
-        "own_studies": list(found.own.measured),
-        "passed_over": found.passed_over or None,
-        "supported": found.ranking.supported,
-        "support": round(found.ranking.support, 4),
-        "nearest": {k: round(v, 4) for k, v in found.ranking.nearest.items()},
-        "leans": {k: round(v, 4) for k, v in (found.leans or {}).items()},
-        "metric": found.meta.metric,
+        "task": answer.task.name,
+        "recommender": answer.recommender,
+        "known_as": answer.known_as,
+        "own_studies": list(answer.own.measured),
+        "passed_over": answer.passed_over or None,
+        "supported": answer.ranking.supported,
+        "support": round(answer.ranking.support, 4),
+        "nearest": {k: round(v, 4) for k, v in answer.ranking.nearest.items()},
+        "leans": {k: round(v, 4) for k, v in (answer.shares or {}).items()},
+        "metric": answer.meta.metric,
         "ranking": [
             {
                 "config": row.config,
@@ -246,12 +227,12 @@ def as_json(found: Recommendation, top: int) -> dict[str, Any]:
                         "rank": r.rank,
                         "value": finite(r.value),
                         "weight": r.weight,
-                        "said": r.said,
+                        "said": r.kind,
                     }
                     for r in row.reasons
                 ],
             }
-            for row in found.rows[:top]
+            for row in answer.rows[:top]
         ],
     }
 
@@ -261,40 +242,37 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def html(found: Recommendation, data: Path, top: int) -> str:
+def html(answer: Recommendation, data: Path, top: int) -> str:
     """The page."""
-    metric = found.meta.metric
+    metric = answer.meta.metric
     nearest = []
-    for name in nearest_of(found):
-        file = (
-            data / name / "task.npz"
-            if name in found.own.measured
-            else data / "images" / f"{name}.npz"
-        )
-        picture = (
-            data_uri(sheet_png(Task.load(file), per_class=6, max_classes=6))
-            if file.exists()
-            else ""
-        )
-        best = [(describe(config), score(metric, value)) for config, value in found.worked_on(name)]
-        nearest.append((name, f"{100 * found.ranking.nearest[name]:.0f} %", picture, best))
-    names = list(found.meta.space.names)
+    for name in nearest_of(answer):
+        own = name in answer.own.measured
+        file = data / name / "task.npz" if own else data / "images" / f"{name}.npz"
+        picture = ""
+        if file.exists():
+            picture = data_uri(sheet_png(Task.load(file), per_class=6, max_classes=6))
+        best = [
+            (describe(config), score(metric, value)) for config, value in answer.worked_on(name)
+        ]
+        nearest.append((name, f"{100 * answer.ranking.nearest[name]:.0f} %", picture, best))
+    names = list(answer.meta.space.names)
     table = [
-        (k, cells(row, names), forecast(row, metric), reasons(row, found))
-        for k, row in enumerate(found.rows[:top], 1)
+        (k, cells(row, names), forecast(row, metric), reasons(row, answer))
+        for k, row in enumerate(answer.rows[:top], 1)
     ]
     return render(
         "recommendation.html",
-        title=f"{found.task.name}: recommended configurations",
-        task=found.task,
-        picture=data_uri(sheet_png(found.task, per_class=6, max_classes=8)),
-        recommender=found.recommender,
-        past=len(found.ranking.past.tasks),
-        supported=found.ranking.supported,
-        support=f"{100 * found.ranking.support:.0f} %",
-        known_as=found.known_as,
-        heading=forecast_of(found),
-        text=support_text(found),
+        title=f"{answer.task.name}: recommended configurations",
+        task=answer.task,
+        picture=data_uri(sheet_png(answer.task, per_class=6, max_classes=8)),
+        recommender=answer.recommender,
+        past=len(answer.ranking.past.tasks),
+        supported=answer.ranking.supported,
+        support=f"{100 * answer.ranking.support:.0f} %",
+        known_as=answer.known_as,
+        heading=forecast_of(answer),
+        text=support_text(answer),
         nearest=nearest,
         names=names,
         metric=metric,

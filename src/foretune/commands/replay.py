@@ -13,14 +13,15 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.running.options import assignments
 from foretune.searchers.registry import method, searcher
 from foretune.shipped import FOLDER, HISTORY, find
-from foretune.study.own_studies import read
+from foretune.study.own_studies import read_history
 
 
 def run(args: argparse.Namespace) -> int:
-    """Replay one method on one task, one JSON line per step; or all tasks, to say what history
-    saves.
+    """Replay one method on one task, one JSON line per step.
+
+    Or all tasks, to say what history saves.
     """
-    meta = read(folder_of(args.meta))
+    meta = read_history(folder_of(args.meta))
     check_output(args.out)
     if args.would_have_saved:
         return would_have_saved(args, meta)
@@ -91,32 +92,28 @@ def would_have_saved(args: argparse.Namespace, meta: MetaDataset) -> int:
     if not (folder / "about.json").exists():
         history = find("meta", HISTORY, folder.resolve().parent)
         shipped = saved.shipped_for(meta, history) if history is not None else None
-    found = saved.would_have_saved(meta, args.budget, method=name, shipped=shipped)
-    beside = (
-        f", and the {found.shipped} tasks of the shipped table that tune learns from"
-        if found.shipped
-        else ""
-    )
+    savings = saved.would_have_saved(meta, args.budget, method=name, shipped=shipped)
     others = "the other studies" if shipped is not None else "the other tasks"
-    print(f"history: {others}{beside}")
-    width = max(4, *map(len, found.by_task))
+    if savings.shipped:
+        others += f", and the {savings.shipped} tasks of the shipped table that tune learns from"
+    print(f"history: {others}")
+    width = max(4, *map(len, savings.by_task))
     print(f"{'task':<{width}}  epochs saved  of at most  choosing among")
-    for task, value in sorted(found.by_task.items(), key=lambda item: -item[1]):
-        trained = f"{found.configurations[task]} that it trained"
-        print(f"{task:<{width}}  {value:>+12.1f}  {found.budgets[task]:>10}  {trained}")
-    print(f"\n{found.sentence}")
+    for task, value in sorted(savings.by_task.items(), key=lambda item: -item[1]):
+        trained = f"{savings.configurations[task]} that it trained"
+        print(f"{task:<{width}}  {value:>+12.1f}  {savings.budgets[task]:>10}  {trained}")
+    print(f"\n{savings.sentence}")
     if args.out is not None:
         facts = {
-            "by_task": dict(found.by_task),
-            "mean": found.mean,
-            "low": found.low,
-            "high": found.high,
-        }
-        facts |= {"budgets": dict(found.budgets), "configurations": dict(found.configurations)}
-        facts |= {
-            "with_history": found.with_history,
-            "without": found.without,
-            "shipped_tasks": found.shipped,
+            "by_task": dict(savings.by_task),
+            "mean": savings.mean,
+            "low": savings.low,
+            "high": savings.high,
+            "budgets": dict(savings.budgets),
+            "configurations": dict(savings.configurations),
+            "with_history": savings.with_history,
+            "without": savings.without,
+            "shipped_tasks": savings.shipped,
         }
         write_atomic(args.out, json.dumps(facts, indent=1))
     return 0

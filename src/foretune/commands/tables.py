@@ -21,7 +21,7 @@ def methods(args: argparse.Namespace) -> int:
 def tasks(args: argparse.Namespace) -> int:
     """List the embedded tasks and which are prepared, or prepare them."""
     from foretune.tasks.embedded.prepare import EMBEDDED, prepare_all
-    from foretune.tasks.loading import prepared
+    from foretune.tasks.loading import prepared_tasks
 
     if unknown := [n for n in args.names if n not in EMBEDDED]:
         raise BadInput(f"unknown task {unknown[0]!r}; there are {', '.join(EMBEDDED)}")
@@ -32,7 +32,7 @@ def tasks(args: argparse.Namespace) -> int:
                 "; ".join(f"{name} could not be prepared: {why}" for name, why in failed.items())
             )
         return 0
-    ready = set(prepared(args.data))
+    ready = set(prepared_tasks(args.data))
     width = max(map(len, EMBEDDED))
     for name, entry in EMBEDDED.items():
         print(

@@ -1,7 +1,9 @@
-"""Run methods over the tasks of a meta-dataset, leave-one-task-out, and keep every step; continued
-where it stopped.
+"""Run methods over the tasks of a meta-dataset, leave-one-task-out, and keep every step.
 
-    python -m foretune.evaluation.benchmark META --methods random,portfolio --budget 750 --seeds 10 --out data/reports/traces/NAME
+Continued where it stopped.
+
+    python -m foretune.evaluation.benchmark META --methods random,portfolio --budget 750
+        --seeds 10 --out data/reports/traces/NAME
 
 One parquet file per method holds the steps of `foretune replay` with `method, task, seed` in front
 (`config_id` as stored in the table). A run is a function of (method, task, seed), so files are
@@ -61,9 +63,10 @@ def _worker_started() -> None:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Processes started meanwhile use one thread each: runs are parallel already, and it must be
-    set before numpy or torch load in the worker.
+def one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile use one thread each.
+
+    Runs are parallel already, and it must be set before numpy or torch load in the worker.
     """
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
@@ -82,7 +85,7 @@ def one_thread() -> Iterator[None]:
 def replaying(count: int) -> Iterator[ProcessPoolExecutor]:
     """`count` processes of one thread each; on an error or Ctrl-C they end at once."""
     before = active_children()
-    with one_thread():
+    with one_thread_each():
         pool = ProcessPoolExecutor(
             count, mp_context=get_context("spawn"), initializer=_worker_started
         )
@@ -110,8 +113,9 @@ def run_all(
     options: dict[str, dict[str, Any]] | None = None,
     jobs: int = 2,
 ) -> pd.DataFrame:
-    """Replay every method on every task and seed that `out` does not hold yet; returns all steps of
-    the methods asked for.
+    """Replay every method on every task and seed that `out` does not hold yet.
+
+    Returns all steps of the methods asked for.
 
     A run that `out` holds with another budget is made again: a searcher that knows its budget
     spends a small one differently. `sources` restricts the past of a task (default: all others);
@@ -124,31 +128,21 @@ def run_all(
         method(name.partition(":")[0])
     for task in [*(tasks or ()), *(sources or {})]:
         meta.check_task(task)
-    done = {name: _read(out / f"{label(name)}.parquet") for name in methods}
+    done = {name: _read(out / f"{file_name(name)}.parquet") for name in methods}
     jobs_left = []
     for seed in range(seeds):
         for task in tasks or meta.tasks:
             for name in methods:
                 have = done[name]
-                if not (
-                    (have["task"] == task) & (have["seed"] == seed) & (have["budget"] == budget)
-                ).any():
-                    jobs_left.append(
-                        (
-                            str(folder),
-                            name,
-                            task,
-                            seed,
-                            budget,
-                            (sources or {}).get(task),
-                            (options or {}).get(name, {}),
-                        )
-                    )
+                same = (have["task"] == task) & (have["seed"] == seed) & (have["budget"] == budget)
+                if not same.any():
+                    past, own = (sources or {}).get(task), (options or {}).get(name, {})
+                    jobs_left.append((str(folder), name, task, seed, budget, past, own))
     fresh: dict[str, list[dict[str, Any]]] = {name: [] for name in methods}
 
     def keep() -> None:
         for name in methods:
-            done[name] = _append(out / f"{label(name)}.parquet", done[name], fresh[name])
+            done[name] = _append(out / f"{file_name(name)}.parquet", done[name], fresh[name])
             fresh[name] = []
 
     if jobs_left:
@@ -164,15 +158,15 @@ def run_all(
     return pd.concat([done[m] for m in methods], ignore_index=True)
 
 
-def label(name: str) -> str:
+def file_name(name: str) -> str:
     """The file name of a method's steps."""
     return name.replace(":", "-")
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return (
-        pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=[*RUN, "budget", "step"])
-    )
+    if path.exists():
+        return pd.read_parquet(path)
+    return pd.DataFrame(columns=[*RUN, "budget", "step"])
 
 
 def _append(path: Path, have: pd.DataFrame, rows: list[dict[str, Any]]) -> pd.DataFrame:
@@ -201,8 +195,7 @@ def regret_at(
     column: str = "normalized_regret",
     nothing: float = 1.0,
 ) -> pd.DataFrame:
-    """The value of `column` once each budget (in epochs) is spent: rows (method, task, seed), a
-    column per budget.
+    """`column` once each budget (epochs) is spent: rows (method, task, seed), a column each.
 
     A step that ends beyond a budget does not count for it; before the first finished step the value
     is `nothing`.
@@ -220,16 +213,18 @@ def regret_at(
 
 
 def error_of(regret: pd.DataFrame) -> pd.DataFrame:
-    """Standard error over tasks of each method's mean over seeds: seeds of one task are no
-    independent evidence.
+    """Standard error over tasks of each method's mean over seeds.
+
+    Seeds of one task are no independent evidence.
     """
     per_task = regret.groupby(["method", "task"]).mean().groupby("method")
     return per_task.std(ddof=1).div(np.sqrt(per_task.size()), axis=0).rename(columns=str)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run from the command line; prints the mean normalized regret of each method at 1, 2, 5 and 10
-    full trainings.
+    """Run from the command line and print each method's mean normalized regret.
+
+    It is given at 1, 2, 5 and 10 full trainings.
     """
     parser = argparse.ArgumentParser(
         prog="python -m foretune.evaluation.benchmark", description=main.__doc__

@@ -28,8 +28,9 @@ def replay_study(
     curve_seed: int = 0,
     method: str = "random",
 ) -> tuple[Study, Replay]:
-    """An empty study of `task` with the other tasks (or `sources`) as its past, and the objective
-    that replays it.
+    """An empty study of `task`, past tasks beside it, and the objective that replays it.
+
+    Past are all other tasks, or `sources`.
 
     Raises `BadInput` if the target is among its own sources or a name is unknown.
     """
@@ -69,8 +70,9 @@ class Score:
         )
 
     def regret(self, study: Study) -> float:
-        """Best value in the table minus the incumbent, never negative; infinite before the first
-        finite value.
+        """Best value in the table minus the incumbent, never negative.
+
+        Infinite before the first finite value.
         """
         return math.inf if (found := study.incumbent) is None else max(0.0, self.best - found[2])
 

@@ -1,5 +1,4 @@
-"""Statistics of methods compared over tasks: average ranks, tests and critical-difference diagrams
-(Demsar, JMLR 2006).
+"""Methods compared over tasks: average ranks, tests, critical-difference diagrams (Demsar, 2006).
 
 A `blocks` table has a row per task (its mean over repetitions) and a column per method; lower is
 better. A method that lacks a task is an error: the tests need complete blocks.
@@ -28,15 +27,12 @@ ALPHA = 0.05
 def blocks(
     steps: pd.DataFrame, budget: int, column: str = "normalized_regret", nothing: float = 1.0
 ) -> pd.DataFrame:
-    """Tasks by methods: mean over repetitions of `column` once `budget` epochs are spent. Raises
-    `BadInput` for incomplete blocks.
+    """Tasks by methods: mean over repetitions of `column` once `budget` epochs are spent.
+
+    Raises `BadInput` for incomplete blocks.
     """
-    table = (
-        regret_at(steps, [budget], column, nothing)[budget]
-        .groupby(["task", "method"])
-        .mean()
-        .unstack("method")
-    )
+    values = regret_at(steps, [budget], column, nothing)[budget]
+    table = values.groupby(["task", "method"]).mean().unstack("method")
     missing = np.argwhere(table.isna().to_numpy())
     if len(missing):
         task, method = table.index[missing[0][0]], table.columns[missing[0][1]]
@@ -55,8 +51,9 @@ def average_ranks(table: pd.DataFrame) -> pd.Series:
 
 
 def friedman(table: pd.DataFrame) -> tuple[float, float]:
-    """Friedman's chi-square with its correction for ties, and its p-value; (0, 1) where all methods
-    are equal in every block.
+    """Friedman's chi-square with its correction for ties, and its p-value.
+
+    (0, 1) where all methods are equal in every block.
 
     Raises `BadInput` for fewer than three methods or two blocks.
     """
@@ -86,8 +83,9 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def wilcoxon_holm(table: pd.DataFrame, alpha: float = ALPHA) -> pd.DataFrame:
-    """Every pair of methods: medians' difference, p of the two-sided signed-rank test (zeros split,
-    Pratt), Holm's p, and whether it is below alpha.
+    """Every pair of methods: median difference, p, Holm's p, whether it is below alpha.
+
+    p is that of the two-sided signed-rank test (zeros split, Pratt).
     """
     from scipy.stats import wilcoxon
 
@@ -103,8 +101,9 @@ def wilcoxon_holm(table: pd.DataFrame, alpha: float = ALPHA) -> pd.DataFrame:
 
 
 def cliques(order: Sequence[str], pairs: pd.DataFrame) -> list[list[str]]:
-    """Longest runs of methods in rank `order` of which no pair is significant in `pairs`; singles
-    and parts of longer runs are left out.
+    """Longest runs of methods in rank `order` of which no pair is significant in `pairs`.
+
+    Singles and parts of longer runs are left out.
     """
     differ = {
         frozenset((a, b))
@@ -126,8 +125,9 @@ def cliques(order: Sequence[str], pairs: pd.DataFrame) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a critical-difference diagram shows: mean ranks (best first), the Friedman test, the
-    pairs and the groups without a difference.
+    """What a critical-difference diagram shows.
+
+    Mean ranks (best first), the Friedman test, the pairs and the groups without a difference.
     """
 
     ranks: pd.Series
@@ -138,8 +138,9 @@ class Comparison:
 
     @classmethod
     def of(cls, table: pd.DataFrame, alpha: float = ALPHA) -> "Comparison":
-        """Compare the methods of a blocks table; where Friedman's test finds no difference, no pair
-        counts as different.
+        """Compare the methods of a blocks table.
+
+        Where Friedman's test finds no difference, no pair counts as different.
         """
         mean = average_ranks(table)
         statistic, p = friedman(table)
@@ -150,8 +151,9 @@ class Comparison:
 
 
 def diagram(comparison: Comparison, title: str = "") -> str:
-    """The critical-difference diagram as an SVG text: methods on the axis of mean ranks, bars join
-    those that do not differ.
+    """The critical-difference diagram as an SVG text.
+
+    Methods stand on the axis of mean ranks, bars join those that do not differ.
     """
     names = list(comparison.ranks.index)
     k, width, margin, row = len(names), 720, 170, 20

@@ -1,5 +1,4 @@
-"""What history would have saved: the user's own past studies replayed leave-one-out, with and
-without the others as history.
+"""What history would have saved: own past studies replayed, each with and without the others.
 
 For each task of a meta-dataset: the epochs that the searcher with history needs until its incumbent
 is as good as what history-free search has after its whole budget, against the epochs that the
@@ -23,7 +22,7 @@ from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay
 from foretune.history.curve_table import CurveTable
 from foretune.history.grid import past_of
-from foretune.history.join import alike, join
+from foretune.history.join import join, joinable
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.replay import Replay
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, searcher
@@ -33,9 +32,10 @@ DRAWS = 2000  # bootstrap samples of the tasks
 
 
 @dataclass(frozen=True)
-class Saved:
-    """Epochs saved by task (averaged over seeds), their mean with a 90 % interval over tasks; by
-    task also the budget of each run and the configurations that it chose among; how many of the
+class Savings:
+    """Epochs saved by task (averaged over seeds), their mean with a 90 % interval over tasks.
+
+    By task also the budget of each run and the configurations that it chose among; how many of the
     tasks are history from `shipped`.
 
     A task on which history never got as far counts the whole budget as needed: its saving is a
@@ -80,23 +80,24 @@ def trained(meta: MetaDataset, task: str) -> MetaDataset:
 
 
 def shipped_for(meta: MetaDataset, folder: Path) -> MetaDataset | None:
-    """The meta-dataset in `folder`, if it can stand beside these studies and they were trained with
-    its settings, as `foretune tune` asks; else None.
+    """The meta-dataset in `folder` if it can stand beside these studies, else None.
+
+    As `foretune tune` asks, it must have been trained with their settings.
     """
     from foretune.recommenders.own import settings_of
 
     if not (folder / "about.json").is_file():
         return None
     shipped = MetaDataset.load(folder)
-    return shipped if alike(shipped, meta) and settings_of(shipped) == settings_of(meta) else None
+    if not joinable(shipped, meta) or settings_of(shipped) != settings_of(meta):
+        return None
+    return shipped
 
 
 def incumbents(
     own: MetaDataset, past: MetaDataset | None, name: str, budget: int, seed: int
 ) -> np.ndarray:
-    """Incumbent after each epoch spent on the one task of `own`, higher is better, (epochs
-    spent,).
-    """
+    """Incumbent after each epoch spent on the only task of `own`, higher is better, (epochs,)."""
     (task,) = own.tasks
     objective = Replay(own, task)
     plan = Plan(
@@ -115,7 +116,7 @@ def incumbents(
     return np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
 
 
-def needed(trace: np.ndarray, target: float, budget: int) -> int:
+def epochs_needed(trace: np.ndarray, target: float, budget: int) -> int:
     """Epochs until `trace` reaches `target`; the budget if it never does."""
     reached = np.flatnonzero(trace >= target - 1e-12)
     return int(reached[0]) + 1 if len(reached) else budget
@@ -128,9 +129,10 @@ def would_have_saved(
     method: str = DEFAULT,
     without: str = DEFAULT_WITHOUT_PAST,
     shipped: MetaDataset | None = None,
-) -> Saved:
-    """Replay every task of `meta` with the others (and those of `shipped`, except of the very same
-    images) as history and without.
+) -> Savings:
+    """Replay every task of `meta` with history and without.
+
+    History is the others and the tasks of `shipped`, except those of the very same images.
 
     `budget` defaults to five full trainings, and is never more than the epochs that `meta` holds of
     a task. Raises `BadInput` for fewer than two tasks and no `shipped`: there would be no history.
@@ -153,7 +155,9 @@ def would_have_saved(
             plain = incumbents(own, None, without, most, seed)
             helped = incumbents(own, history, method, most, seed)
             if len(plain) and np.isfinite(plain[-1]):
-                differences.append(needed(plain, plain[-1], most) - needed(helped, plain[-1], most))
+                differences.append(
+                    epochs_needed(plain, plain[-1], most) - epochs_needed(helped, plain[-1], most)
+                )
         if differences:
             by_task[task] = float(np.mean(differences))
             budgets[task], configurations[task] = most, len(own)
@@ -166,7 +170,7 @@ def would_have_saved(
     means = np.random.default_rng(0).choice(values, (DRAWS, len(values))).mean(axis=1)
     low, high = np.percentile(means, [5, 95])
     of_shipped = 0 if shipped is None else len(shipped.tasks)
-    return Saved(
+    return Savings(
         by_task,
         float(values.mean()),
         float(low),
@@ -180,9 +184,7 @@ def would_have_saved(
 
 
 def shipped_tasks(shipped: MetaDataset | None, meta: MetaDataset, task: str) -> list[str]:
-    """The shipped tasks that may be history of `task`: all but those of its name or its very
-    images.
-    """
+    """The shipped tasks that may be history of `task`: all of other names and images."""
     if shipped is None:
         return []
     images, hashes = meta.about.get("hashes", {}).get(task), shipped.about.get("hashes", {})

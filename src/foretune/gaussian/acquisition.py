@@ -13,7 +13,7 @@ reach next.
 | `budget_incumbent`           | best seen at b if any, else best of all     | DyHPO, eq. 11                         |
 | `multi_fidelity_ei`          | log EI at b against `budget_incumbent(b)`   | DyHPO, eq. 9 to 11                    |
 | `ucb`                        | mu + beta sigma                             | Srinivas et al., ICML 2010            |
-| `max_trial_ucb`              | max over a trial's epochs of mu + eta sigma | AT2, section 3.4                      |
+| `max_trial_ucb`              | max over a trial's epochs ahead of mu + eta sigma | AT2, section 3.4                |
 
 A prediction with sigma = 0 is certain: its expected improvement is max(mu - y*, 0). All arrays
 broadcast.
@@ -109,11 +109,14 @@ def ucb(mean: np.ndarray, std: np.ndarray, beta: float) -> np.ndarray:
     return np.asarray(mean) + beta * np.asarray(std)
 
 
-def max_trial_ucb(mean: np.ndarray, std: np.ndarray, eta: float = 0.25) -> np.ndarray:
-    """The upper confidence bound of a trial's best epoch: predictions (n, E) give (n,). AT2 takes
-    eta = 0.25.
+def max_trial_ucb(
+    mean: np.ndarray, std: np.ndarray, epoch: np.ndarray, eta: float = 0.25
+) -> np.ndarray:
+    """The upper confidence bound of a trial's best epoch after `epoch` (n,): predictions (n, E)
+    give (n,), -inf where none is left. AT2 takes eta = 0.25.
     """
-    return ucb(mean, std, eta).max(axis=-1)
+    ahead = np.arange(mean.shape[1]) >= epoch[:, None]
+    return np.where(ahead, ucb(mean, std, eta), -np.inf).max(axis=1)
 
 
 def pick(utility: np.ndarray, rng: np.random.Generator, tolerance: float = 1e-12) -> int:

@@ -40,27 +40,6 @@ def whiten(L: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.asarray(np.linalg.solve(L, values))
 
 
-def expected_gain(mean: np.ndarray, std: np.ndarray, best: float) -> np.ndarray:
-    """E max(f - best, 0) for f ~ N(mean, std^2), without scipy (importing scipy.special takes
-    longer than a small replay).
-
-    With z = (mean - best) / std it is std (phi(z) + z Phi(z)); 1 - Phi(x) = phi(x) p(1 / (1 +
-    0.2316419 x)) by Abramowitz and Stegun 26.2.17, off by at most 7.5e-8.
-    `foretune.gaussian.acquisition.expected_improvement` is exact.
-    """
-    std = np.maximum(std, 1e-12)
-    z = (mean - best) / std
-    t = 1.0 / (1.0 + 0.2316419 * np.abs(z))
-    tail = t * (
-        0.319381530 + t * (-0.356563782 + t * (1.781477937 + t * (-1.821255978 + t * 1.330274429)))
-    )
-    density = np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
-    return np.asarray(
-        std
-        * np.where(z > 0, z + density * (1 - z * tail), np.maximum(density * (1 + z * tail), 0.0))
-    )
-
-
 @dataclass(frozen=True)
 class Exact:
     """A zero-mean Gaussian process given N observations: `L` (N, N) and `alpha` = L^-1 y (N,)."""
@@ -172,11 +151,3 @@ class KroneckerGP:
         """Posterior variance (m1, m2, ...) on that grid; `prior` is the prior variance there."""
         squares = [(c @ q) ** 2 for c, q in zip(cross, self.vectors, strict=True)]
         return np.maximum(prior - kron_matvec(squares, 1.0 / self.spectrum), 0.0)
-
-
-def max_trial(mean: np.ndarray, std: np.ndarray, epoch: np.ndarray, eta: float) -> np.ndarray:
-    """The largest mean + eta std over the epochs after `epoch` (n,) of each trial; (n, E) gives
-    (n,), -inf where none is left.
-    """
-    ahead = np.arange(mean.shape[1]) >= epoch[:, None]
-    return np.where(ahead, mean + eta * std, -np.inf).max(axis=1)

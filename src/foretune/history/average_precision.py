@@ -16,8 +16,9 @@ def ordered(scores: np.ndarray) -> np.ndarray:
 
 
 def hits(scores: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
-    """Whether each of the top k predicted is among the k truly best, (k,) bool. Raises `BadInput`
-    unless 1 <= k <= n and shapes agree.
+    """Whether each of the top k predicted is among the k truly best, (k,) bool.
+
+    Raises `BadInput` unless 1 <= k <= n and shapes agree.
     """
     if scores.shape != values.shape or scores.ndim != 1:
         raise BadInput(
@@ -29,8 +30,9 @@ def hits(scores: np.ndarray, values: np.ndarray, k: int) -> np.ndarray:
 
 
 def ap_at_k(scores: np.ndarray, values: np.ndarray, k: int = 10) -> float:
-    """AP@K: mean over the top K predicted of the precision at each hit (HyperSTAR, section 4); 1 if
-    the top K are the K best, in any order.
+    """AP@K: mean over the top K predicted of the precision at each hit (HyperSTAR, section 4).
+
+    1 if the top K are the K best, in any order.
     """
     hit = hits(scores, values, k)
     return float((np.cumsum(hit) / np.arange(1, k + 1) * hit).sum() / k)
@@ -58,8 +60,9 @@ def precision_at_k(scores: np.ndarray, values: np.ndarray, k: int = 10) -> float
 
 
 def regret_after(scores: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Normalized regret of the best value after the first 1, 2, ... n configurations of the
-    ranking, (n,): (best - found) / (best - worst).
+    """Normalized regret of the best after the first 1, 2, ... n configurations, (n,).
+
+    That is (best of all - best so far) / (best of all - worst of all).
 
     A configuration without value counts as the worst; where all values are equal, regret is 0.
     """
@@ -74,8 +77,9 @@ def top_regret(scores: np.ndarray, values: np.ndarray) -> float:
 
 
 def similarity(values: np.ndarray, k: int = 10) -> np.ndarray:
-    """r_ij of HyperSTAR's equation (2), (T, T): AP@K of task i's true order judged by task j's
-    values; 1 on the diagonal.
+    """r_ij of HyperSTAR's equation (2), (T, T), 1 on the diagonal.
+
+    r_ij is AP@K of task i's true order judged by task j's values.
     """
     k = min(k, values.shape[1])
     return np.array([[ap_at_k(a, b, k) for b in values] for a in values])

@@ -1,5 +1,6 @@
-"""The long table of learning curves as columns, read without pandas (its import takes longer than
-many a whole replay).
+"""The long table of learning curves as columns, read without pandas.
+
+Importing pandas takes longer than many a whole replay.
 
 Notation: r rows; row k is epoch `columns["epoch"][k]` of configuration `columns["config_id"][k]`,
 trained with seed `columns["seed"][k]`, on the task `tasks[task[k]]`. The other columns are metrics.
@@ -32,8 +33,9 @@ NUMBERS |= {
 
 @dataclass(frozen=True)
 class CurveTable:
-    """Columns of equal length r; `task` (r,) holds places in `tasks`, in their order of
-    appearance.
+    """Columns of equal length r.
+
+    `task` (r,) holds places in `tasks`, which are in order of appearance.
     """
 
     tasks: tuple[str, ...]
@@ -45,8 +47,9 @@ class CurveTable:
 
     @classmethod
     def read(cls, path: Path | str) -> "CurveTable":
-        """Read a parquet file. Raises KeyError if it has no column `task`, and what pyarrow raises
-        if it is none.
+        """Read a parquet file.
+
+        Raises KeyError if it has no column `task`, and what pyarrow raises if it is none.
         """
         from pyarrow.parquet import ParquetFile
 
@@ -95,8 +98,9 @@ class CurveTable:
 
 
 def numbers(array: "pa.Array") -> Column:
-    """An arrow array as numpy, empty cells of a float column as NaN. Reads the buffers: arrow's own
-    `to_numpy` imports pandas.
+    """An arrow array as numpy, empty cells of a float column as NaN.
+
+    Reads the buffers: arrow's own `to_numpy` imports pandas.
     """
     kind = NUMBERS.get(str(array.type))
     if kind is None or (array.null_count and kind.kind != "f"):

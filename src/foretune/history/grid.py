@@ -1,6 +1,4 @@
-"""The part of a meta-dataset without holes, and which of its tasks may count as each other's
-past.
-"""
+"""The part of a meta-dataset without holes, and which tasks may be each other's past."""
 
 import hashlib
 from pathlib import Path
@@ -12,8 +10,9 @@ from foretune.history.meta_dataset import KEYS, MetaDataset
 
 
 def full_grid(meta: MetaDataset, seed: int = 0) -> MetaDataset:
-    """The largest part of `meta` in which every configuration is finished (or diverged) on every
-    task.
+    """The largest part of `meta` in which every configuration ended on every task.
+
+    Ended means trained to the last epoch, or diverged.
 
     Tasks are taken in the order of how many configurations they have finished. Raises `BadInput`
     where fewer than two tasks share two.
@@ -45,8 +44,9 @@ def full_grid(meta: MetaDataset, seed: int = 0) -> MetaDataset:
 
 
 def content_hash(meta: MetaDataset) -> str:
-    """What a table says, whatever order its rows have: curves by the metric, configurations, and
-    which tasks share a source.
+    """What a table says, whatever order its rows have, as a hash.
+
+    Curves by the metric, configurations, and which tasks share a source.
     """
     rows = meta.table.sort_values(KEYS)[[*KEYS, meta.metric]].to_csv(index=False)
     sources = {task: meta.about.get("sources", {}).get(task, task) for task in meta.tasks}
@@ -58,8 +58,9 @@ LEAVE = ("source", "task")
 
 
 def past_of(meta: MetaDataset, leave: str = "source") -> dict[str, list[str]]:
-    """For each task, the tasks of other sources, or (`leave` = "task") all others. Raises
-    `BadInput` for another word.
+    """For each task, the tasks of other sources, or (`leave` = "task") all others.
+
+    Raises `BadInput` for another word.
     """
     if leave not in LEAVE:
         raise BadInput(f"leave={leave!r} must be one of {', '.join(LEAVE)}")
@@ -79,8 +80,9 @@ def folder_of(reports: Path, leave: str) -> Path:
 
 
 def held_out_together(meta: MetaDataset, leave: str = "source") -> dict[tuple[str, ...], list[str]]:
-    """Held-out tasks (that leave the same past) -> their past. Raises `BadInput` where one would
-    have none.
+    """Held-out tasks (that leave the same past) -> their past.
+
+    Raises `BadInput` where one would have none.
     """
     folds: dict[tuple[str, ...], list[str]] = {}
     for task, past in past_of(meta, leave).items():

@@ -11,13 +11,14 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.space.space import Config, config_key
 
 PREFIX = "studies/"  # of a past task that is one of the user's own studies
-SAME = ("metric", "goal", "max_epoch")
-FREE = ("device", "threads")  # settings that do not change what a trial learns
+SHARED_FACTS = ("metric", "goal", "max_epoch")
+MACHINE_SETTINGS = ("device", "threads")  # settings that do not change what a trial learns
 
 
 def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
-    """Meta-datasets of one space, metric and length as one: configurations by content, tasks by
-    name; of a cell known twice the first counts.
+    """Meta-datasets of one space, metric and length as one.
+
+    Configurations are matched by content, tasks by name; of a cell known twice the first counts.
 
     Ids of the first part are kept. Raises `BadInput` without parts, or where they do not fit
     together.
@@ -26,11 +27,11 @@ def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
         raise BadInput("there is nothing to join: no meta-dataset was given")
     first = parts[0]
     for other in parts[1:]:
-        for what in SAME:
-            if getattr(other, what) != getattr(first, what):
+        for fact in SHARED_FACTS:
+            if getattr(other, fact) != getattr(first, fact):
                 raise BadInput(
-                    f"{other.name} has {what} {getattr(other, what)!r}, but {first.name} has "
-                    f"{getattr(first, what)!r}"
+                    f"{other.name} has {fact} {getattr(other, fact)!r}, but {first.name} has "
+                    f"{getattr(first, fact)!r}"
                 )
         if other.space.names != first.space.names:
             raise BadInput(
@@ -65,13 +66,14 @@ def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
         "tasks": list(dict.fromkeys(t for p in parts for t in p.tasks)),
     }
     return MetaDataset(
-        first.space, list(configs), list(configs.values()), stacked(tables, first.metric), about
+        first.space, list(configs), list(configs.values()), stack(tables, first.metric), about
     )
 
 
-def stacked(tables: Sequence[CurveTable], metric: str) -> CurveTable:
-    """The rows of all tables below each other, with the columns that all have; the first row of a
-    (task, configuration, seed, epoch) is kept.
+def stack(tables: Sequence[CurveTable], metric: str) -> CurveTable:
+    """The rows of all tables below each other, with the columns that all have.
+
+    The first row of a (task, configuration, seed, epoch) is kept.
     """
     names = list(dict.fromkeys(t for table in tables for t in table.tasks))
     place = {t: k for k, t in enumerate(names)}
@@ -92,14 +94,14 @@ def stacked(tables: Sequence[CurveTable], metric: str) -> CurveTable:
     return CurveTable(tuple(names), task[keep], {c: v[keep] for c, v in columns.items()})
 
 
-def fixed(settings: Mapping[str, Any]) -> dict[str, Any]:
+def learning_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that change what a trial learns."""
-    return {k: v for k, v in settings.items() if k not in FREE}
+    return {k: v for k, v in settings.items() if k not in MACHINE_SETTINGS}
 
 
-def alike(one: MetaDataset, other: MetaDataset) -> bool:
+def joinable(one: MetaDataset, other: MetaDataset) -> bool:
     """Whether two tables can be joined."""
     return (
-        all(getattr(one, what) == getattr(other, what) for what in SAME)
+        all(getattr(one, what) == getattr(other, what) for what in SHARED_FACTS)
         and one.space.names == other.space.names
     )

@@ -3,12 +3,14 @@
 A published benchmark, the meta-dataset that foretune trains and every finished study are the same
 four files in a folder:
 
-| file              | content                                                                                         |
-|-------------------|-------------------------------------------------------------------------------------------------|
-| `space.json`      | the ConfigSpace JSON of the search space                                                        |
-| `configs.parquet` | `config_id`, then a column per hyperparameter, empty where inactive                             |
-| `curves.parquet`  | long form: `task, config_id, seed, epoch, <metric>, ...`; epoch 0 is before training            |
-| `about.json`      | `name`, `source`, `metric`, `goal` (`maximize` or `minimize`), `max_epoch`, `tasks`, notes       |
+| file              | content                                                                      |
+|-------------------|------------------------------------------------------------------------------|
+| `space.json`      | the ConfigSpace JSON of the search space                                     |
+| `configs.parquet` | `config_id`, then a column per hyperparameter, empty where inactive          |
+| `curves.parquet`  | long form: `task, config_id, seed, epoch, <metric>, ...`; epoch 0 is before  |
+|                   | training                                                                     |
+| `about.json`      | `name`, `source`, `metric`, `goal` (`maximize` or `minimize`), `max_epoch`,  |
+|                   | `tasks`, notes                                                               |
 
 A row that is missing was never trained; a row whose metric is NaN diverged at that epoch.
 
@@ -39,6 +41,7 @@ KEY_TYPES = {"config_id": "int32", "seed": "int16", "epoch": "int16"}
 
 class MetaDataset:
     """Learning curves of shared configurations over tasks; `rows` is the long table behind it.
+
     Raises `BadInput` if `about` is at fault.
     """
 
@@ -76,16 +79,16 @@ class MetaDataset:
         goal: str,
         **about: Any,
     ) -> "MetaDataset":
-        """Make a meta-dataset from configurations by id and rows with `task, config_id, seed,
-        epoch` and the metrics.
+        """Make a meta-dataset from configurations by id and rows of results.
+
+        Rows have `task, config_id, seed, epoch` and the metrics.
         """
         import pandas as pd
 
-        frame = (
-            rows
-            if isinstance(rows, pd.DataFrame)
-            else pd.DataFrame(rows, columns=None if len(rows) else [*KEYS, metric])
-        )
+        if isinstance(rows, pd.DataFrame):
+            frame = rows
+        else:
+            frame = pd.DataFrame(rows, columns=None if len(rows) else [*KEYS, metric])
         return cls(
             space,
             list(configs),
@@ -96,8 +99,9 @@ class MetaDataset:
 
     @classmethod
     def load(cls, folder: Path | str) -> "MetaDataset":
-        """Read a meta-dataset folder. Raises `BadInput` that names the missing or unreadable
-        file.
+        """Read a meta-dataset folder.
+
+        Raises `BadInput` that names the missing or unreadable file.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -150,8 +154,9 @@ class MetaDataset:
         return self.rows.frame()
 
     def save(self, folder: Path | str) -> None:
-        """Write the four files, each by rename; `curves.parquet` is sorted, so that equal content
-        gives equal files.
+        """Write the four files, each by rename.
+
+        `curves.parquet` is sorted, so that equal content gives equal files.
         """
         import pandas as pd
 
@@ -174,9 +179,7 @@ class MetaDataset:
         )
 
     def _types(self) -> dict[str, str]:
-        """Column types of `configs.parquet` that keep whole numbers whole where other cells are
-        empty.
-        """
+        """Column types of `configs.parquet`: whole numbers stay whole beside empty cells."""
         kinds: dict[type, str] = {int: "Int64", float: "Float64", bool: "boolean"}
         out = {"config_id": "Int64"}
         for name in self.space.names:
@@ -199,8 +202,9 @@ class MetaDataset:
         return {config_key(c): i for i, c in reversed(list(enumerate(self.configs)))}
 
     def rows_of(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """The row of each given configuration, -1 where this meta-dataset does not know it; (m,)
-        int.
+        """The row of each given configuration, -1 where this meta-dataset does not know it.
+
+        (m,) int.
         """
         # a configuration that the table holds twice keeps its own row where the given pool is this
         # very pool
@@ -214,8 +218,9 @@ class MetaDataset:
         )
 
     def curves(self, task: str, seed: int = 0, metric: str | None = None) -> np.ndarray:
-        """Learning curves (n, E), column j = epoch j + 1, higher is better; NaN where missing or
-        diverged. Raises `BadInput`.
+        """Learning curves (n, E), column j = epoch j + 1, higher is better.
+
+        NaN where missing or diverged. Raises `BadInput`.
         """
         return self._dense_of(task, seed, metric)[0]
 
@@ -224,9 +229,7 @@ class MetaDataset:
         return self._dense_of(task, seed, None)[1]
 
     def failed(self, task: str, seed: int = 0) -> np.ndarray:
-        """Where a row exists whose value is not finite (the configuration diverged there), (n, E)
-        bool.
-        """
+        """Where a row exists whose value is not finite (it diverged there), (n, E) bool."""
         return self._dense_of(task, seed, None)[2].astype(bool)
 
     def Y(self, tasks: Sequence[str] | None = None, seed: int = 0) -> np.ndarray:
@@ -271,11 +274,9 @@ class MetaDataset:
                     f"{', '.join(c for c in self.rows.columns if c not in KEYS)}"
                 )
             n, epochs = len(self.configs), self.max_epoch
-            curves, start, failed = (
-                np.full((n, epochs), np.nan),
-                np.full(n, np.nan),
-                np.zeros((n, epochs), dtype=bool),
-            )
+            curves = np.full((n, epochs), np.nan)
+            start = np.full(n, np.nan)
+            failed = np.zeros((n, epochs), dtype=bool)
             part = self.rows.rows(task, seed)
             epoch = self.rows.columns["epoch"][part].astype(int)
             place = self._place_of(self.rows.columns["config_id"][part])
@@ -304,8 +305,9 @@ Dense = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 def config_of(record: Mapping[str, Any], space: Space) -> Config:
-    """A row of `configs.parquet` as a configuration: empty cells left out, numbers and options of
-    the type that the space gives them.
+    """A row of `configs.parquet` as a configuration, without its empty cells.
+
+    Numbers and options get the type that the space gives them.
     """
     out: Config = {}
     for name, p in space.parameters.items():

@@ -17,58 +17,59 @@ def normalized_regret(best: np.ndarray) -> np.ndarray:
 
 
 def mean_rank(best: np.ndarray) -> np.ndarray:
-    """Mean over tasks of the rank (0 = best, as a share of the task's known configurations), (n,);
-    inf where no task knows it.
+    """Mean over tasks of the rank (0 = best, as a share of the task's known configurations), (n,).
+
+    Inf where no task knows it.
     """
     known = ~np.isnan(best)
     share = np.zeros(best.shape)
-    for row, values, here in zip(share, best, known, strict=True):
-        ranked = np.sort(values[here])
-        left, right = (
-            np.searchsorted(ranked, values[here], "left"),
-            np.searchsorted(ranked, values[here], "right"),
-        )
+    for row, values, finite in zip(share, best, known, strict=True):
+        ranked = np.sort(values[finite])
+        left = np.searchsorted(ranked, values[finite], "left")
+        right = np.searchsorted(ranked, values[finite], "right")
         better, ties = len(ranked) - right, right - left - 1
-        row[here] = (better + ties / 2) / max(len(ranked) - 1, 1)
+        row[finite] = (better + ties / 2) / max(len(ranked) - 1, 1)
     total = np.where(known, share, 0).sum(axis=0)
-    seen = known.sum(axis=0)
-    return np.where(seen > 0, total / np.maximum(seen, 1), np.inf)
+    count = known.sum(axis=0)
+    return np.where(count > 0, total / np.maximum(count, 1), np.inf)
 
 
 def greedy_portfolio(best: np.ndarray, size: int) -> list[int]:
-    """Configurations in the order in which each lowers the mean regret of the best so far most;
-    ends early when none does.
+    """Configurations in the order in which each lowers the mean regret of the best so far most.
+
+    Ends early when none does.
     """
     known = ~np.isnan(best).all(axis=1)
     if not known.any():
         return []
     regret = np.where(np.isnan(r := normalized_regret(best[known])), 1.0, r)
-    found = np.ones(regret.shape[0])
+    reached = np.ones(regret.shape[0])
     chosen: list[int] = []
     while len(chosen) < size:
-        after = np.minimum(found[:, None], regret).mean(axis=0)
+        after = np.minimum(reached[:, None], regret).mean(axis=0)
         after[chosen] = np.inf
         pick = int(np.argmin(after))
-        if not after[pick] < found.mean() - 1e-12:
+        if not after[pick] < reached.mean() - 1e-12:
             break
         chosen.append(pick)
-        found = np.minimum(found, regret[:, pick])
+        reached = np.minimum(reached, regret[:, pick])
     return chosen
 
 
-def alike(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, float]:
-    """What a place in such a list leans on: every past task that knows the configuration, in equal
-    shares, whether it did well there or not.
+def equal_support(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, float]:
+    """What a place in a list of all past tasks leans on, as shares.
+
+    Every past task that knows the configuration counts alike, whether it did well there or not.
     """
-    names = [
-        task for task, value in zip(tasks, best[:, config_id], strict=True) if not np.isnan(value)
-    ]
+    known = ~np.isnan(best[:, config_id])
+    names = [task for task, k in zip(tasks, known, strict=True) if k]
     return {task: round(1 / len(names), 4) for task in names}
 
 
-def speaking_for(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, float]:
-    """How much each past task speaks for a configuration: 1 - normalized regret, as shares; at most
-    five tasks.
+def support_by_task(best: np.ndarray, tasks: Sequence[str], config_id: int) -> dict[str, float]:
+    """How much each past task speaks for a configuration: 1 - normalized regret, as shares.
+
+    At most five tasks.
     """
     known = ~np.isnan(best[:, config_id])
     if not known.any():

@@ -74,8 +74,10 @@ class Module:
 
     @property
     def templates(self) -> list[Path]:
-        """Files that are filled in by the module's folder."""
-        return sorted((self.path.parent / "templates").glob("*.html"))
+        """Files that are filled in by the module's folder, captions and styles beside it."""
+        folder = self.path.parent
+        beside = (*folder.glob("*.toml"), *folder.glob("*.css"))
+        return sorted([*(folder / "templates").glob("*.html"), *beside])
 
 
 class Code:

@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.benchmark import RUN, label, one_run, regret_at, replaying, run_all
+from foretune.evaluation.benchmark import RUN, file_name, one_run, regret_at, replaying, run_all
 from foretune.files import write_atomic, write_json
 from foretune.history.grid import content_hash, full_grid, past_of
 from foretune.history.meta_dataset import MetaDataset
@@ -145,13 +145,13 @@ def evaluate(
     mean, error = by_task.groupby("method").mean(), by_task.groupby("method").sem()
     summary = pd.concat([mean, error.add_suffix(" se")], axis=1).loc[list(plan.methods)].round(4)
     for name in plan.methods:
-        file = f"{label(name)}.parquet"
+        file = f"{file_name(name)}.parquet"
         write_atomic(traces / file, (work / file).read_bytes())
     write_json(traces / "about.json", about | {"runs": notes})
     write_atomic(out / "summary.csv", summary.to_csv())
     write_atomic(out / "tasks.csv", by_task.round(4).to_csv())
     write_json(out / "about.json", about)
-    files = {f"{label(name)}.parquet" for name in plan.methods}
+    files = {f"{file_name(name)}.parquet" for name in plan.methods}
     if more := sorted({path.name for path in traces.glob("*.parquet")} - files):
         say(f"{traces} also holds {', '.join(more)}, which evaluate.methods does not name (kept)")
     return summary
@@ -173,7 +173,7 @@ def _taken_up(
     notes: dict[str, Mapping[str, Any]] = {}
     doubtful: dict[str, pd.DataFrame] = {}
     for name in plan.methods:
-        want, file = fingerprint(grid, plan, name), f"{label(name)}.parquet"
+        want, file = fingerprint(grid, plan, name), f"{file_name(name)}.parquet"
         notes[name] = {"fingerprint": want}
         if begun.get(name, {}).get("fingerprint") == want and (work / file).is_file():
             notes[name] = begun[name]
@@ -194,7 +194,7 @@ def _taken_up(
             continue
         notes[name] = {**notes[name], "compared": f"{min(compare, runs)} of {runs} runs, equal"}
         say(f"{name}: {notes[name]['compared']}")
-        shutil.copyfile(traces / f"{label(name)}.parquet", work / f"{label(name)}.parquet")
+        shutil.copyfile(traces / f"{file_name(name)}.parquet", work / f"{file_name(name)}.parquet")
     write_json(work / "about.json", {"runs": notes})
     return notes
 

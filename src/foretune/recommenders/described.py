@@ -1,13 +1,16 @@
-"""Task-aware baselines: tasks described by hand-made metadata or by frozen ImageNet features, and
-Tr-AutoML's nearest task by trial runs.
+"""Task-aware baselines: tasks by metadata, by frozen ImageNet features, by trial runs.
 
-| class             | task described by                                     | ranking                                                        |
-|-------------------|-------------------------------------------------------|----------------------------------------------------------------|
-| `RandomForest`    | metadata                                              | regression over (metadata, one-hot) (Feurer et al. [12])        |
-| `NearestMetadata` | metadata                                              | that of the nearest past task (Feurer et al. [10])              |
-| `MetadataNetwork` | metadata                                              | HyperSTAR's predictor                                           |
-| `GlobalMean`      | mean ImageNet feature over the images, nothing learned | HyperSTAR's predictor (Wong et al. [44])                        |
-| `TrAutoML`        | results of ten configurations on the task itself      | that of the past task with the most similar results (Xue et al. [47]) |
+| class             | task described by                    | ranking                               |
+|-------------------|--------------------------------------|---------------------------------------|
+| `RandomForest`    | metadata                             | regression over (metadata, one-hot)   |
+|                   |                                      | (Feurer et al. [12])                  |
+| `NearestMetadata` | metadata                             | that of the nearest past task (Feurer |
+|                   |                                      | et al. [10])                          |
+| `MetadataNetwork` | metadata                             | HyperSTAR's predictor                 |
+| `GlobalMean`      | mean ImageNet feature over the       | HyperSTAR's predictor (Wong et al.    |
+|                   | images, nothing learned              | [44])                                 |
+| `TrAutoML`        | results of ten configurations on the | that of the past task with the most   |
+|                   | task itself                          | similar results (Xue et al. [47])     |
 
 The numbers in brackets are the references of the HyperSTAR paper.
 """
@@ -21,10 +24,12 @@ from torch import Tensor
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of, weights_of
+from foretune.recommenders.base import Arrays, Recommender
 from foretune.recommenders.encoding import encoded
 from foretune.recommenders.hyperstar.recommender import JointPredictor
 from foretune.recommenders.metadata import metadata, standardise
+from foretune.recommenders.past import support_of, weights_of
+from foretune.recommenders.ranking import Ranking, in_unit
 from foretune.recommenders.trunk import kept_activations, trunk
 from foretune.tasks.task import Task
 
@@ -33,6 +38,7 @@ class Described(Recommender):
     """A recommender that goes by metadata; `described` (T, p) are the past tasks', standardised."""
 
     def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
+        """Describe the past tasks, then learn what the subclass does."""
         raw = np.stack([metadata(task) for task in self.begin(meta, tasks)])
         self.centre, self.scale = standardise(raw)
         self.described = (raw - self.centre) / self.scale
@@ -49,10 +55,10 @@ class Described(Recommender):
         raise BadInput(f"recommender {self.name!r} has no scores")
 
     def rank(self, task: Task, seed: int = 0) -> Ranking:
+        """The subclass's scores; level and range are those of the nearest past tasks."""
         new = (metadata(task) - self.centre) / self.scale
-        nearest = weights_of(
-            np.linalg.norm(self.described - new, axis=1), self.past.tasks, self.neighbours
-        )
+        distances = np.linalg.norm(self.described - new, axis=1)
+        nearest = weights_of(distances, self.past.tasks, self.neighbours)
         scores = self.score(new)
         predicted, spread = in_unit(self.past, scores, nearest, self.past.normalised.std(axis=0))
         support = support_of(new, self.described)
@@ -63,6 +69,7 @@ class Described(Recommender):
     of_nearest: ClassVar[bool] = False  # whether the scores are the nearest tasks' own
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """The descriptions and the encoded configurations; what is learned is learned again."""
         arrays = {
             "described": self.described,
             "centre": self.centre,
@@ -72,6 +79,7 @@ class Described(Recommender):
         return arrays, {"seed": self.seed}
 
     def restore(self, arrays: Arrays, values: dict[str, Any]) -> None:
+        """Take back what `state` gave and learn again."""
         self.described, self.centre = arrays["described"], arrays["centre"]
         self.scale, self.encoded = arrays["scale"], arrays["encoded"]
         self.seed = values["seed"]
@@ -79,8 +87,9 @@ class Described(Recommender):
 
 
 class RandomForest(Described):
-    """A random forest over metadata and one-hot configuration; it is grown again from its data
-    where it is loaded.
+    """A random forest over metadata and one-hot configuration.
+
+    It is grown again from its data where it is loaded.
     """
 
     name: ClassVar[str] = "random-forest"
@@ -91,6 +100,7 @@ class RandomForest(Described):
         super().__init__(trees=trees)
 
     def learn(self) -> None:
+        """Grow the forest on all pairs of a past task and a configuration."""
         from sklearn.ensemble import RandomForestRegressor
 
         n = len(self.encoded)
@@ -104,6 +114,7 @@ class RandomForest(Described):
         return np.concatenate([np.tile(described, (len(self.encoded), 1)), self.encoded], axis=1)
 
     def score(self, described: np.ndarray) -> np.ndarray:
+        """The forest's predictions."""
         return self.forest.predict(self._rows(described))
 
 
@@ -115,9 +126,9 @@ class NearestMetadata(Described):
     of_nearest: ClassVar[bool] = True
 
     def score(self, described: np.ndarray) -> np.ndarray:
-        return self.past.normalised[
-            int(np.linalg.norm(self.described - described, axis=1).argmin())
-        ]
+        """The nearest past task's own scores."""
+        distances = np.linalg.norm(self.described - described, axis=1)
+        return self.past.normalised[int(distances.argmin())]
 
 
 class MetadataNetwork(JointPredictor):
@@ -126,12 +137,14 @@ class MetadataNetwork(JointPredictor):
     name: ClassVar[str] = "metadata-network"
 
     def activations(self, task: Task) -> tuple[Tensor, np.ndarray]:
+        """The metadata, as the only image of the only class, (1, p)."""
         return torch.from_numpy(metadata(task)).float()[None], np.zeros(1, dtype=int)
 
 
 class GlobalMean(JointPredictor):
-    """HyperSTAR's predictor on one point per task: the mean over images of the frozen ImageNet
-    network's last features.
+    """HyperSTAR's predictor on one point per task.
+
+    That is the mean over images of the frozen ImageNet network's last features.
     """
 
     name: ClassVar[str] = "global-mean"
@@ -144,9 +157,11 @@ class GlobalMean(JointPredictor):
     }
 
     def activations(self, task: Task) -> tuple[Tensor, np.ndarray]:
-        chosen = self.options["trunk"], self.options["size"]
-        found, _ = kept_activations(*chosen, task, self.options["pool"])
-        return trunk(*chosen).penultimate(found).mean(dim=0, keepdim=True), np.zeros(1, dtype=int)
+        """The mean feature, as the only image of the only class, (1, p)."""
+        name, size = self.options["trunk"], self.options["size"]
+        activations, _ = kept_activations(name, size, task, self.options["pool"])
+        features = trunk(name, size).penultimate(activations)
+        return features.mean(dim=0, keepdim=True), np.zeros(1, dtype=int)
 
 
 def probes(n: int, count: int, seed: int) -> np.ndarray:
@@ -155,8 +170,9 @@ def probes(n: int, count: int, seed: int) -> np.ndarray:
 
 
 class TrAutoML(Recommender):
-    """Runs `probes` configurations on the new task and takes the ranking of the past task with the
-    most similar results (HyperSTAR, section 4.3).
+    """Tr-AutoML: the ranking of the past task with the most similar results of `probes` runs.
+
+    HyperSTAR, section 4.3.
     """
 
     name: ClassVar[str] = "tr-automl"
@@ -167,36 +183,40 @@ class TrAutoML(Recommender):
         super().__init__(count=count)
 
     def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
+        """Take the past tasks; `seed` draws the configurations to run."""
         self.begin(meta, tasks)
         self.seed = seed
         return self
 
     def rank(self, task: Task, seed: int = 0) -> Ranking:
+        """Raise `BadInput`: this one has to train first, see `rank_given`."""
         raise BadInput(
             "recommender 'tr-automl' compares results: it must train ten configurations "
             "first (`rank_given`)"
         )
 
     def rank_given(self, evaluate: Callable[[Sequence[int]], np.ndarray]) -> Ranking:
-        """The ranking after `evaluate` gave the best values (higher is better) of the probed rows
-        on the new task.
+        """The ranking given the probed rows' best values on the new task.
+
+        `evaluate` returns them, higher is better.
         """
         rows = probes(len(self.past.config_ids), self.options["count"], self.seed)
-        here = np.asarray(evaluate(rows.tolist()), dtype=float)
-        here = np.where(np.isnan(here), np.nanmin(here), here)
-        both = np.vstack(
-            [here, self.past.filled[:, rows]]
-        )  # by the order of the results: raw ones tell how hard a task is
-        spread = both.std(axis=1, keepdims=True)
-        both = (both - both.mean(axis=1, keepdims=True)) / np.where(spread > 1e-12, spread, 1.0)
-        distances = np.linalg.norm(both[1:] - both[0], axis=1)
+        new = np.asarray(evaluate(rows.tolist()), dtype=float)
+        new = np.where(np.isnan(new), np.nanmin(new), new)
+        results = np.vstack([new, self.past.filled[:, rows]])  # (1 + T, count)
+        # standardised, since raw results tell how hard a task is
+        spread = results.std(axis=1, keepdims=True)
+        results = results - results.mean(axis=1, keepdims=True)
+        results = results / np.where(spread > 1e-12, spread, 1.0)
+        distances = np.linalg.norm(results[1:] - results[0], axis=1)
         nearest = weights_of(distances, self.past.tasks, 1)
-        return Ranking(
-            self.past, self.past.normalised[int(distances.argmin())], nearest, counts=nearest
-        )
+        scores = self.past.normalised[int(distances.argmin())]
+        return Ranking(self.past, scores, nearest, counts=nearest)
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """The seed of the configurations to run."""
         return {}, {"seed": self.seed}
 
     def restore(self, arrays: Arrays, values: dict[str, Any]) -> None:
+        """Take it back."""
         self.seed = values["seed"]

@@ -13,9 +13,7 @@ MOST_VALUES = 16  # a number with more values than this in the pool is cut into 
 
 
 def one_hot(configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """One column per hyperparameter and value that occurs (inactive counts as a value), (n,
-    columns).
-    """
+    """One column per hyperparameter and value that occurs, inactive being one, (n, columns)."""
     columns = []
     for name in sorted({key for config in configs for key in config}):
         values = [config.get(name) for config in configs]
@@ -34,6 +32,7 @@ def one_hot(configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
 
 def encoded(meta: MetaDataset, encoding: str) -> np.ndarray:
     """The pool's configurations as vectors (n, c): "one-hot", "numeric" (`Space.encode`) or both.
+
     Raises `BadInput` for another word.
     """
     if encoding not in ENCODINGS:

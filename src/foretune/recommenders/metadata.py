@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from foretune.recommenders.trunk import draw
+from foretune.recommenders.trunk import image_rows
 from foretune.tasks.task import Task
 
 LIMIT = 400  # images whose pixels are looked at, the same ones each time
@@ -26,19 +26,20 @@ _KNOWN: WeakKeyDictionary[Task, np.ndarray] = WeakKeyDictionary()
 def metadata(task: Task) -> np.ndarray:
     """`measured`, once per task object."""
     if task not in _KNOWN:
-        _KNOWN[task] = measured(task)
+        _KNOWN[task] = measure(task)
     return _KNOWN[task]
 
 
-def measured(task: Task) -> np.ndarray:
-    """Features of `NAMES`, (15,): entropy in nats; colours and deviations of pixels in [0, 1];
-    roughness = mean absolute step between neighbours.
+def measure(task: Task) -> np.ndarray:
+    """Features of `NAMES`, (15,): entropy in nats; colours and deviations of pixels in [0, 1].
+
+    Roughness = mean absolute step between neighbours.
     """
     labels = task.labels[task.split == 0]
     labels = labels if len(labels) else task.labels
     share = np.bincount(labels, minlength=task.num_classes) / len(labels)
     entropy = -(share[share > 0] * np.log(share[share > 0])).sum()
-    pixels = task.images[draw(task, LIMIT)].astype(np.float32) / 255.0
+    pixels = task.images[image_rows(task, LIMIT)].astype(np.float32) / 255.0
     grey = pixels.mean(axis=3)
     return np.array(
         [
@@ -59,8 +60,9 @@ def measured(task: Task) -> np.ndarray:
 
 
 def standardise(past: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Centre and scale of features (T, p), (p,) each; a feature that all tasks share has scale 1
-    and says nothing.
+    """Centre and scale of features (T, p), (p,) each.
+
+    A feature that all tasks share has scale 1 and says nothing.
     """
     scale = past.std(axis=0)
     return past.mean(axis=0), np.where(scale > 1e-9, scale, 1.0)

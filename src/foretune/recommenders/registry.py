@@ -15,9 +15,7 @@ from foretune.recommenders.base import ABOUT, Recommender
 
 @dataclass(frozen=True)
 class Entry:
-    """Where a recommender lives (`module:Class`), what it does in a line, and the options that make
-    this variant of it.
-    """
+    """Where a recommender lives (`module:Class`), what it does, and its variant's options."""
 
     where: str
     about: str
@@ -26,6 +24,7 @@ class Entry:
     # what it must train on the new task first: it is compared with others, and cannot be asked for
     # a recommendation
     trains: str = ""
+    reads_images: bool = True  # of the past tasks: it must be fitted before it can be asked
 
 
 HYPERSTAR = "foretune.recommenders.hyperstar.recommender:HyperSTAR"
@@ -39,14 +38,23 @@ def variant(similarity: bool, adversarial: bool) -> dict[str, Any]:
 
 
 RECOMMENDERS: dict[str, Entry] = {
-    "random": Entry("foretune.recommenders.baselines:Random", "random order"),
-    "task-agnostic": Entry(
-        "foretune.recommenders.baselines:TaskAgnostic", "mean normalised score over past tasks"
+    "random": Entry(
+        "foretune.recommenders.baselines:RandomOrder", "random order", reads_images=False
     ),
-    "mean-rank": Entry("foretune.recommenders.baselines:MeanRank", "mean rank over past tasks"),
+    "task-agnostic": Entry(
+        "foretune.recommenders.baselines:TaskAgnostic",
+        "mean normalised score over past tasks",
+        reads_images=False,
+    ),
+    "mean-rank": Entry(
+        "foretune.recommenders.baselines:MeanRankOrder",
+        "mean rank over past tasks",
+        reads_images=False,
+    ),
     "portfolio": Entry(
-        "foretune.recommenders.baselines:Portfolio",
+        "foretune.recommenders.baselines:PortfolioOrder",
         "greedy portfolio of past tasks, then mean rank",
+        reads_images=False,
     ),
     "random-forest": Entry(
         "foretune.recommenders.described:RandomForest",
@@ -67,6 +75,7 @@ RECOMMENDERS: dict[str, Entry] = {
         "foretune.recommenders.described:TrAutoML",
         "the past task nearest by ten trial runs on the new one",
         trains="ten configurations",
+        reads_images=False,
     ),
     "hyperstar": Entry(
         HYPERSTAR, "HyperSTAR with both regularisers, three networks averaged", choice_of=PLAIN
@@ -94,7 +103,7 @@ RECOMMENDERS: dict[str, Entry] = {
 
 
 def entry(name: str) -> Entry:
-    """The recommender of this name. Raises `BadInput` that suggests near names."""
+    """The entry of a recommender. Raises `BadInput` that suggests near names."""
     if name not in RECOMMENDERS:
         raise unknown(name, RECOMMENDERS)
     return RECOMMENDERS[name]
@@ -108,10 +117,11 @@ def unknown(name: str, known: Collection[str]) -> BadInput:
 
 
 def offered(name: str) -> Entry:
-    """The recommender of this name, for a recommendation: nothing is trained for one. Raises
-    `BadInput` for one that would have to, and as `entry`.
+    """The recommender of this name, for a recommendation: nothing is trained for one.
+
+    Raises `BadInput` for one that would have to, and as `entry`.
     """
-    known = [other for other, its in RECOMMENDERS.items() if not its.trains]
+    known = [other for other, row in RECOMMENDERS.items() if not row.trains]
     if name not in RECOMMENDERS:
         raise unknown(name, known)
     if trains := RECOMMENDERS[name].trains:
@@ -123,17 +133,18 @@ def offered(name: str) -> Entry:
     return RECOMMENDERS[name]
 
 
-def kind(name: str) -> type[Recommender]:
+def class_of(name: str) -> type[Recommender]:
     """The class behind a name."""
     module, _, cls = entry(name).where.partition(":")
     return getattr(importlib.import_module(module), cls)
 
 
 def recommender(name: str, **options: Any) -> Recommender:
-    """Make the recommender of this name, not fitted; `options` replace the entry's own. Raises
-    `BadInput` on an unknown name or option.
+    """Make the recommender of this name, not fitted; `options` replace the entry's own.
+
+    Raises `BadInput` on an unknown name or option.
     """
-    cls = kind(name)
+    cls = class_of(name)
     known = getattr(cls, "defaults", inspect.signature(cls).parameters)
     if unknown := [o for o in options if o not in known]:
         raise BadInput(
@@ -144,16 +155,17 @@ def recommender(name: str, **options: Any) -> Recommender:
 
 
 def load(folder: Path | str) -> Recommender:
-    """The fitted recommender that was saved in `folder`, whichever it is. Raises `BadInput` where
-    there is none.
+    """The fitted recommender that was saved in `folder`, whichever it is.
+
+    Raises `BadInput` where there is none.
     """
     try:
         saved = json.loads((Path(folder) / ABOUT).read_text())["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder} holds no recommender: {error}") from error
     for name in RECOMMENDERS:
-        if name == saved or kind(name).name == saved:
-            return kind(name).load(folder)
+        if name == saved or class_of(name).name == saved:
+            return class_of(name).load(folder)
     raise BadInput(
         f"{folder} holds the recommender {saved!r}, which is not known; there are "
         f"{', '.join(RECOMMENDERS)}"

@@ -1,5 +1,6 @@
-"""The convolutional trunk of task representations: frozen stages, whose output is computed once per
-image, and a tail that is fine-tuned.
+"""The convolutional trunk of task representations: frozen stages and a tail that is fine-tuned.
+
+The frozen stages' output is computed once per image.
 
 `mobilenet_v2` is cut before its last inverted residual block (`block6`, 160 to 320 channels, 0.47
 of its 2.2 million trunk parameters): of an image of 48 px, as trials see it, that leaves 160 x 2 x
@@ -31,8 +32,9 @@ CUT = 7  # stages of MobileNetV2 before `block6`
 
 @dataclass(frozen=True, eq=False)
 class Trunk:
-    """`frozen` and a fresh copy of `tail`; images are resized to `size` and normalised. Both parts
-    stay in eval mode: batch statistics are ImageNet's.
+    """`frozen` and a fresh copy of `tail`; images are resized to `size` and normalised.
+
+    Both parts stay in eval mode: batch statistics are ImageNet's.
     """
 
     frozen: Callable[[Tensor], Tensor]
@@ -45,8 +47,9 @@ class Trunk:
 
     @torch.no_grad()
     def activations(self, images: np.ndarray) -> Tensor:
-        """Frozen stages' output for uint8 images (N, H, W, 3): float16 (N, C, h, w), channels
-        last.
+        """Frozen stages' output for uint8 images (N, H, W, 3): float16 (N, C, h, w).
+
+        Channels last.
         """
         pixels = resize(
             torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))), self.size
@@ -61,9 +64,7 @@ class Trunk:
 
     @torch.no_grad()
     def penultimate(self, activations: Tensor) -> Tensor:
-        """Features of the whole frozen network before its classifier, from activations at the cut:
-        (N, p).
-        """
+        """The whole frozen network's last features (N, p), from activations at the cut."""
         return torch.cat([self.top(self.tail(chunk.float())) for chunk in activations.split(CHUNK)])
 
     def fresh_tail(self) -> nn.Module:
@@ -73,8 +74,9 @@ class Trunk:
 
 @lru_cache(maxsize=4)
 def trunk(name: str = "mobilenet_v2", size: int = 48) -> Trunk:
-    """The trunk of this name, read once a process. Raises `BadInput` for an unknown one or where
-    its weights cannot be had.
+    """The trunk of this name, read once a process.
+
+    Raises `BadInput` for an unknown one or where its weights cannot be had.
     """
     if name == "tiny":
         generator = torch.Generator().manual_seed(0)
@@ -102,9 +104,10 @@ def trunk(name: str = "mobilenet_v2", size: int = 48) -> Trunk:
     )
 
 
-def draw(task: Task, limit: int, generator: np.random.Generator | None = None) -> np.ndarray:
-    """Indices of at most `limit` images of the train part, ascending; without a generator the same
-    ones for everybody.
+def image_rows(task: Task, limit: int, generator: np.random.Generator | None = None) -> np.ndarray:
+    """Indices of at most `limit` images of the train part, ascending.
+
+    Without a generator the same ones for everybody.
     """
     rows = np.flatnonzero(task.split == 0)
     if len(rows) == 0:
@@ -120,10 +123,11 @@ KEPT_TASKS = 64
 
 
 def kept_activations(name: str, size: int, task: Task, limit: int) -> tuple[Tensor, np.ndarray]:
-    """Activations of the task's first choice of images and their labels, (N, C, h, w) and (N,);
-    computed once per task and process.
+    """Activations of the task's first choice of images and their labels, (N, C, h, w) and (N,).
+
+    Computed once per task and process.
     """
-    rows = draw(task, limit)
+    rows = image_rows(task, limit)
     key = (name, task.hash, size, limit)
     if key not in _KEPT:
         while len(_KEPT) >= KEPT_TASKS:

@@ -258,9 +258,9 @@ def kind_of_machine(settings: Settings) -> dict[str, Any]:
     """
     import torch
 
-    from foretune.training.trial import find_device
+    from foretune.training.trial import device_of
 
-    device = find_device(settings.device)
+    device = device_of(settings.device)
     return {
         "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),

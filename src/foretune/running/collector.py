@@ -168,10 +168,10 @@ def find_tasks(
     """Files of the prepared tasks to collect, described in the collection; raises `BadInput` for a
     name that is not there or held out.
     """
-    from foretune.tasks.loading import prepared
+    from foretune.tasks.loading import prepared_tasks
     from foretune.tasks.task import Task
 
-    names = prepared(data)
+    names = prepared_tasks(data)
     for name in wanted:
         if name in held_out:
             raise BadInput(

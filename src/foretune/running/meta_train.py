@@ -29,7 +29,7 @@ from filelock import FileLock
 from foretune.errors import BadInput
 from foretune.history.curve_table import CurveTable
 from foretune.history.grid import full_grid
-from foretune.history.join import alike, join
+from foretune.history.join import join, joinable
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import Params
 from foretune.params import load as load_params
@@ -72,7 +72,7 @@ def finished_studies(meta: MetaDataset, studies: Path) -> tuple[list[MetaDataset
     for trained in own_studies(studies, settings_of(meta)):
         name = trained.tasks[0]
         images = str(trained.about["hashes"][name])
-        if images in shipped or images not in files or not alike(trained, meta):
+        if images in shipped or images not in files or not joinable(trained, meta):
             continue
         study = of_one_seed(trained)
         if len(known_to(study, meta)) < FEWEST:

@@ -23,7 +23,7 @@ import yaml
 from foretune import shipped
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.history.join import fixed
+from foretune.history.join import learning_settings
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
 from foretune.running.options import filled, out_of_range, refuse_unknown
@@ -298,7 +298,7 @@ def open_study(
         # tuples and lists are the same to JSON
         old, new = (json.loads(json.dumps(getattr(p.notes, key))) for p in (before, now))
         if key == "settings":
-            old, new = fixed(old), fixed(new)
+            old, new = learning_settings(old), learning_settings(new)
         if old != new:
             differ.append("other images" if key == "task_hash" else f"{key} {old}, now {new}")
     if differ:

@@ -1,18 +1,23 @@
-"""The inbox: datasets that are dropped into a folder to be tuned, each once, whatever is killed on
-the way.
+"""The inbox: datasets dropped into a folder to be tuned, each once, whatever is killed.
 
-| path below `data/inbox`  | holds                                                                                                       |
-|--------------------------|-------------------------------------------------------------------------------------------------------------|
-| `NAME/`, `NAME.zip`      | dropped: a folder of class folders, or an archive of one; taken when it has not changed for some seconds    |
-| `.work/ID/`              | taken: what was dropped, and `.job.json`, what is to be done with it                                        |
-| `done/ID/`, `ID.txt`     | the same, tuned, and where the results are                                                                  |
-| `failed/ID/`, `ID.txt`   | the same, set aside, and why                                                                                |
+| path below `data/inbox` | holds                                                                  |
+|-------------------------|------------------------------------------------------------------------|
+| `NAME/`, `NAME.zip`     | dropped: a folder of class folders, or an archive of one; taken when   |
+|                         | its copy has ended (below)                                             |
+| `NAME/foretune.yaml`    | its own settings, beside the class folders, in an archive too; they    |
+|                         | come before those of the watch                                         |
+| `NAME/READY`,           | the copy has ended: taken at once                                      |
+| `NAME.zip.READY`        |                                                                        |
+| `.work/ID/`             | taken: what was dropped, and `.job.json`, what is to be done with it   |
+| `done/ID/`, `ID.txt`    | the same, tuned, and where the results are                             |
+| `failed/ID/`, `ID.txt`  | the same, set aside, and why                                           |
 
 A dataset changes its state by one rename, so that after a kill it is in exactly one of these
 places, and the next watch goes on from there. `ID` is NAME in plain characters, numbered where
 there has been one of that name; it names the study too.
 """
 
+import itertools
 import json
 import os
 import re
@@ -29,6 +34,8 @@ from foretune.files import write_atomic, write_json
 from foretune.service.unpacking import LIMITS, SUFFIXES, Limits, is_archive, stem, unpack
 
 WORK, DONE, FAILED = ".work", "done", "failed"
+SETTINGS, READY = "foretune.yaml", "READY"
+LONGEST = 30.0  # times `quiet`: without a change for that long, any copy has ended
 # hidden names are never taken, so that no dataset can have one
 JOB, UNPACKED = ".job.json", ".unpacked"
 TRIES = 4  # starts in a row that get nowhere, before a dataset is taken for the reason
@@ -39,12 +46,14 @@ DEEPEST = 8  # folders in folders around the class folders of an archive
 
 @dataclass(frozen=True)
 class Job:
-    """A dataset that was taken: its folder in `.work`, the name that was dropped, what was asked
-    for, starts in a row without progress.
+    """A dataset that was taken.
+
+    Its folder in `.work`, the name that was dropped, what was asked for, starts in a row without
+    progress.
     """
 
     folder: Path
-    dropped: str
+    name: str
     request: Mapping[str, Any] = field(default_factory=dict)
     tries: int = 0
     spent: int = 0  # epochs at the last start: more of them is progress
@@ -56,31 +65,27 @@ class Job:
 
     def save(self) -> None:
         """Write what is known of it."""
-        write_json(
-            self.folder / JOB,
-            {k: getattr(self, k) for k in ("dropped", "request", "tries", "spent")},
-        )
+        content = {"dropped": self.name, "request": self.request}
+        write_json(self.folder / JOB, {**content, "tries": self.tries, "spent": self.spent})
 
 
 class Inbox:
-    """The inbox at `folder` of the studies in `studies`. `quiet` is the number of seconds after
-    which a dataset counts as complete.
+    """The inbox at `folder` of the studies in `studies`.
+
+    `quiet` is the number of seconds after which a dataset counts as complete.
     """
 
     def __init__(
         self, folder: Path | str, studies: Path | str, quiet: float = 20.0, limits: Limits = LIMITS
     ):
-        self.folder, self.studies, self.quiet, self.limits = (
-            Path(folder),
-            Path(studies),
-            quiet,
-            limits,
-        )
+        self.folder, self.studies = Path(folder), Path(studies)
+        self.quiet, self.limits = quiet, limits
 
     @contextmanager
     def watching(self) -> Iterator[bool]:
-        """Hold the inbox; False if another watch holds it. Makes the folders, and sweeps what a
-        kill left of taking and unpacking.
+        """Hold the inbox; False if another watch holds it.
+
+        Makes the folders, and sweeps what a kill left of taking and unpacking.
         """
         from filelock import FileLock, Timeout
 
@@ -90,30 +95,28 @@ class Inbox:
             with FileLock(self.folder / ".lock", timeout=0):
                 for folder in (self.folder / WORK).iterdir():
                     shutil.rmtree(folder / ".unpacking", ignore_errors=True)
-                    if not any(
-                        entry.name != JOB for entry in folder.iterdir()
-                    ):  # killed before anything was moved here
+                    # killed before anything was moved here
+                    if all(entry.name == JOB for entry in folder.iterdir()):
                         shutil.rmtree(folder)
                 yield True
         except Timeout:
             yield False
 
     def dropped(self) -> list[Path]:
-        """What was dropped and is complete, oldest first: all but hidden names, unfinished copies,
-        and what changed in the last `quiet` seconds.
+        """What was dropped and is complete, oldest first.
+
+        All but hidden names, markers, unfinished copies, and what is still being copied.
         """
         now, out = time.time(), []
         for entry in self.folder.iterdir():
-            if (
-                entry.name.startswith(".")
-                or entry.name in (DONE, FAILED)
-                or entry.suffix.lower() in UNFINISHED
-            ):
+            ours = entry.name.startswith(".") or entry.name in (DONE, FAILED)
+            if ours or entry.suffix.lower() in UNFINISHED or entry.suffix == f".{READY}":
                 continue
             with suppress(FileNotFoundError):  # it changes right now
-                newest = changed(entry)
+                newest, pause = changed(entry)
+                quiet = max(self.quiet, min(2 * pause, LONGEST * self.quiet))
                 # a clock that was set back must not hide it for hours
-                if abs(now - newest) >= self.quiet:
+                if marker(entry) or abs(now - newest) >= quiet:
                     out.append((newest, entry))
         return [entry for _, entry in sorted(out)]
 
@@ -122,73 +125,97 @@ class Inbox:
         job = Job(self.folder / WORK / self._new_id(entry), entry.name, dict(request))
         job.folder.mkdir()
         job.save()
+        beside = entry.with_name(f"{entry.name}.{READY}")
         os.rename(entry, job.folder / entry.name)  # the moment at which it is taken
+        beside.unlink(missing_ok=True)  # or the next of that name would be taken half copied
         return job
 
-    def jobs(self) -> list[Job]:
-        """What was taken and is not finished, fewest tries first: one that kills its machine must
-        not keep the others waiting.
+    def settings(self, job: Job) -> dict[str, Any]:
+        """What a dataset's own `foretune.yaml` says, unpacked if it is not yet; empty without one.
+        Raises `BadInput` for what is no YAML mapping of texts.
         """
-        found = []
+        import yaml
+
+        path = self.images(job) / SETTINGS
+        if path.is_symlink():
+            raise BadInput(f"{path}: is a link; write the settings into the file itself")
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+            # a text of a kilobyte can name itself until it fills the memory
+            if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+                raise BadInput(f"{path}: has aliases (*name), which settings do not need")
+            found = yaml.safe_load(text)
+        except FileNotFoundError:
+            return {}
+        except (UnicodeDecodeError, yaml.YAMLError) as error:
+            raise BadInput(f"{path}: is no YAML text: {' '.join(str(error).split())}") from error
+        if found is None:
+            return {}
+        if not isinstance(found, dict) or not all(isinstance(key, str) for key in found):
+            raise BadInput(f"{path}: must say `name: value` for each setting, such as budget: 20")
+        return found
+
+    def jobs(self) -> list[Job]:
+        """What was taken and is not finished, fewest tries first.
+
+        One that kills its machine must not keep the others waiting.
+        """
+        jobs = []
         for folder in sorted((self.folder / WORK).iterdir()):
             try:
-                told = json.loads((folder / JOB).read_text())
-                found.append(
-                    Job(
-                        folder,
-                        told["dropped"],
-                        told["request"],
-                        int(told["tries"]),
-                        int(told["spent"]),
-                    )
-                )
+                kept = json.loads((folder / JOB).read_text())
+                tries, spent = int(kept["tries"]), int(kept["spent"])
+                jobs.append(Job(folder, kept["dropped"], kept["request"], tries, spent))
             # a lost file system: what was dropped is still there
             except (OSError, ValueError, KeyError, TypeError):
                 names = [e.name for e in folder.iterdir() if not e.name.startswith(".")]
-                found.append(Job(folder, names[0] if names else "", {}))
-        return sorted(found, key=lambda job: job.tries)
+                jobs.append(Job(folder, names[0] if names else "", {}))
+        return sorted(jobs, key=lambda job: job.tries)
 
     def start(self, job: Job, spent: int) -> Job:
-        """Count a start; `spent` epochs of its study are done. Raises `BadInput` after `TRIES` of
-        them that got nowhere.
+        """Count a start; `spent` epochs of its study are done.
+
+        Raises `BadInput` after `TRIES` of them that got nowhere.
         """
         tries = 0 if spent > job.spent else job.tries
         if tries >= TRIES:
             raise BadInput(
-                f"tuning {job.dropped} was started {tries} times and never got further: it "
-                "was killed each time (too little memory?), or the machine "
-                f"failed; the worker's log has more. To try again, move it back into the inbox"
+                f"tuning {job.name} was started {tries} times and never got further: it was killed "
+                "each time (too little memory?), or the machine failed; the worker's log has more. "
+                "To try again, move it back into the inbox"
             )
         job = replace(job, tries=tries + 1, spent=spent)
         job.save()
         return job
 
     def check(self, job: Job) -> Path:
-        """What was dropped. Raises `BadInput` for what a look tells to be no dataset: neither
-        folder nor archive, or a folder without class folders.
+        """What was dropped.
+
+        Raises `BadInput` for what a look tells to be no dataset: neither folder nor archive, or a
+        folder without class folders.
         """
-        source = job.folder / job.dropped
+        source = job.folder / job.name
         if source.is_symlink():
-            raise BadInput(f"{job.dropped}: is a link; drop the folder or archive itself")
+            raise BadInput(f"{job.name}: is a link; drop the folder or archive itself")
         if source.is_dir():
             if not any(entry.is_dir() for entry in source.iterdir()):
                 raise BadInput(
-                    f"{job.dropped}: holds no class folders: put the images into one folder "
-                    "per class"
+                    f"{job.name}: holds no class folders: put the images into one folder per class"
                 )
             return source
         if not source.is_file():
-            raise BadInput(f"{job.dropped}: is neither a file nor a folder")
+            raise BadInput(f"{job.name}: is neither a file nor a folder")
         if not is_archive(source):
             raise BadInput(
-                f"{job.dropped}: drop a folder of class folders, or an archive of one "
+                f"{job.name}: drop a folder of class folders, or an archive of one "
                 f"({', '.join(SUFFIXES)})"
             )
         return source
 
     def images(self, job: Job) -> Path:
-        """The folder of class folders of a job, unpacked if it is not yet. Raises `BadInput` for
-        what cannot be used.
+        """The folder of class folders of a job, unpacked if it is not yet.
+
+        Raises `BadInput` for what cannot be used.
         """
         source = self.check(job)
         if source.is_dir():
@@ -204,19 +231,18 @@ class Inbox:
             shutil.rmtree(temporary, ignore_errors=True)
         return out
 
-    def finish(self, job: Job, told: str) -> Path:
-        """Move a tuned dataset to `done` and write beside it what `told` says of the results; what
-        was unpacked is deleted, the archive kept.
+    def finish(self, job: Job, results: str) -> Path:
+        """Move a tuned dataset to `done` and write the results beside it; the file with them.
+
+        What was unpacked is deleted, the archive kept.
         """
-        return self._move(job, DONE, f"{job.dropped} was tuned:\n\n{told}\n")
+        return self._move(job, DONE, f"{job.name} was tuned:\n\n{results}\n")
 
     def set_aside(self, job: Job, reason: str) -> Path:
-        """Move a dataset that cannot be used to `failed` and write why beside it. The file that
-        says so.
-        """
+        """Move a dataset that cannot be used to `failed` and write why; the file that says so."""
         shown = reason.replace(f"{job.folder}{os.sep}", "")
         where = f"It is in {FAILED}/{job.id}. Mend it and drop it into the inbox again."
-        return self._move(job, FAILED, f"{job.dropped} was not tuned:\n\n{shown}\n\n{where}\n")
+        return self._move(job, FAILED, f"{job.name} was not tuned:\n\n{shown}\n\n{where}\n")
 
     def _move(self, job: Job, to: str, text: str) -> Path:
         shutil.rmtree(job.folder / UNPACKED, ignore_errors=True)
@@ -239,21 +265,34 @@ class Inbox:
             number += 1
 
 
-def changed(entry: Path) -> float:
-    """When anything of `entry` last changed: the newest change time, which copies cannot set to the
-    original's as they do with modification times.
+def changed(entry: Path) -> tuple[float, float]:
+    """When anything of `entry` last changed, and its longest pause between two changes, in seconds.
+
+    By change times, which copies cannot set to the original's as they do with modification times.
+    A folder that was moved here whole has paused since its last file: that is no pause of a copy.
     """
-    newest = entry.lstat().st_ctime
+    own, inside = entry.lstat().st_ctime, []
     if entry.is_dir() and not entry.is_symlink():
         for folder, folders, names in os.walk(entry):
             for name in (*folders, *names):
-                newest = max(newest, os.lstat(os.path.join(folder, name)).st_ctime)
-    return newest
+                inside.append(os.lstat(os.path.join(folder, name)).st_ctime)
+    if not inside:
+        return own, 0.0
+    inside.sort()
+    moved = own - inside[-1] > 1  # a copy changes the folder itself before what is inside
+    pauses = [later - earlier for earlier, later in itertools.pairwise(inside)]
+    return max(own, inside[-1]), 0.0 if moved else max(pauses, default=0.0)
+
+
+def marker(entry: Path) -> bool:
+    """Whether the one who copies says that the copy has ended."""
+    return (entry / READY).is_file() or entry.with_name(f"{entry.name}.{READY}").is_file()
 
 
 def check_plain(folder: Path) -> None:
-    """Raise `BadInput` where a folder holds something that is no file: a pipe with the name of an
-    image would be waited for.
+    """Raise `BadInput` where a folder holds something that is no file.
+
+    A pipe with the name of an image would be waited for.
     """
     for place, _, names in os.walk(folder):
         for name in names:
@@ -263,9 +302,7 @@ def check_plain(folder: Path) -> None:
 
 
 def inner(folder: Path) -> Path:
-    """The folder of class folders in what was unpacked: below folders that hold nothing but one
-    folder.
-    """
+    """The folder of class folders in what was unpacked, however deep alone in folders."""
     for _ in range(DEEPEST):
         entries = list(folder.iterdir())
         if len(entries) != 1 or not entries[0].is_dir():

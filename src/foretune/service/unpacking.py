@@ -1,8 +1,9 @@
-"""Unpack an archive that nobody vouches for: inside its folder, files only, within limits of size,
-number, memory and time.
+"""Unpack an archive that nobody vouches for.
 
-    unpack(archive, folder)                          # in a process of its own, whose memory and time are limited
-    python -m foretune.service.unpacking ARCHIVE FOLDER         # that process
+Inside its folder, files only, within limits of size, number, memory and time.
+
+    unpack(archive, folder)  # in a process of its own, whose memory and time are limited
+    python -m foretune.service.unpacking ARCHIVE FOLDER  # that process
 
 What is written is counted as it is written: sizes that an archive states about itself are not
 believed. A limited process also holds what the formats' own readers would take for a header, a list
@@ -19,7 +20,7 @@ import tarfile
 import unicodedata
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -63,56 +64,39 @@ def is_archive(path: Path | str) -> bool:
 def stem(path: Path | str) -> str:
     """A file's name without the archive's suffix."""
     name = Path(path).name
-    return next(
-        (
-            name[: -len(s)]
-            for s in sorted(SUFFIXES, key=len, reverse=True)
-            if name.lower().endswith(s)
-        ),
-        name,
-    )
+    for suffix in sorted(SUFFIXES, key=len, reverse=True):
+        if name.lower().endswith(suffix):
+            return name[: -len(suffix)]
+    return name
 
 
 def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> None:
-    """Unpack `archive` into `folder`, which must not exist, in a process of limited memory. Raises
-    `BadInput`, or `OSError` where the disk is at fault; then the folder is gone again.
+    """Unpack `archive` into `folder`, which must not exist, in a process of limited memory.
+
+    Raises `BadInput`, or `OSError` where the disk is at fault; then the folder is gone again.
     """
     archive, folder = Path(archive), Path(folder)
     folder.mkdir(parents=True)
-    numbers = [
-        limits.unpacked_bytes,
-        limits.entries,
-        limits.memory_bytes,
-        limits.cpu_seconds,
-        limits.spare_bytes,
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "foretune.service.unpacking",
-        str(archive),
-        str(folder),
-        *map(str, numbers),
-    ]
+    command = [sys.executable, "-m", "foretune.service.unpacking", str(archive), str(folder)]
+    command += [str(number) for number in astuple(limits)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     if done.returncode == 0:
         return
     shutil.rmtree(folder, ignore_errors=True)
-    said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    reason = (
-        said[-1].removeprefix("error: ")
-        if said
-        else f"{archive.name}: unpacking it was killed, since it takes too much time or memory"
-    )
+    reason = f"{archive.name}: unpacking it was killed, since it takes too much time or memory"
+    for line in done.stderr.splitlines():
+        if line.startswith("error: "):
+            reason = line.removeprefix("error: ")
     if done.returncode == DISK_FAULT:
         raise OSError(reason)
     raise BadInput(reason)
 
 
 def extract(archive: Path, folder: Path, limits: Limits = LIMITS) -> None:
-    """Write the files of `archive` below `folder`; in the calling process, so that only sizes and
-    numbers are limited. Raises `BadInput`.
+    """Write the files of `archive` below `folder`.
+
+    In the calling process, so that only sizes and numbers are limited. Raises `BadInput`.
     """
     entries = _zip if archive.suffix.lower() == ".zip" else _tar
     written, count = 0, 0
@@ -141,8 +125,9 @@ def extract(archive: Path, folder: Path, limits: Limits = LIMITS) -> None:
 
 
 def safe(name: str, archive: str) -> PurePosixPath | None:
-    """An entry's path inside the folder; None for clutter. Raises `BadInput` for one that would
-    leave it.
+    """An entry's path inside the folder; None for clutter.
+
+    Raises `BadInput` for one that would leave it.
     """
     path = PurePosixPath(name)
     bad = path.is_absolute() or ".." in path.parts or not path.parts or "\\" in name or "\0" in name
@@ -200,8 +185,10 @@ def _size(count: int) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """The limited process: ARCHIVE FOLDER and the five numbers of `Limits`. Writes one line `error:
-    ...` and returns 2 where it refuses, `DISK_FAULT` where the disk is at fault.
+    """The limited process: ARCHIVE FOLDER and the five numbers of `Limits`.
+
+    Writes one line `error: ...` and returns 2 where it refuses, `DISK_FAULT` where the disk is at
+    fault.
     """
     import lzma
     import resource
@@ -234,12 +221,8 @@ def main(argv: list[str]) -> int:
                 file=sys.stderr,
             )
             return DISK_FAULT
-        print(
-            f"error: {archive.name}: is damaged, or no archive of a kind read here ({error})".splitlines()[
-                0
-            ],
-            file=sys.stderr,
-        )
+        reason = f"is damaged, or no archive of a kind read here ({error})".splitlines()[0]
+        print(f"error: {archive.name}: {reason}", file=sys.stderr)
     else:
         return 0
     return 2

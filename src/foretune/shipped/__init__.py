@@ -7,11 +7,12 @@ from typing import Literal
 
 from foretune.errors import BadInput
 
+Kind = Literal["meta", "models"]
+
 FOLDER = Path(__file__).resolve().parent
 HISTORY = "light"  # the meta-dataset that a study learns from unless it is told another
+SHIPPED: dict[Kind, tuple[str, ...]] = {"meta": (HISTORY,), "models": ("hyperstar", "siamese")}
 LIGHT = FOLDER / "meta" / HISTORY
-
-Kind = Literal["meta", "models"]
 NOUNS: dict[Kind, str] = {"meta": "meta-dataset folder", "models": "fitted recommender"}
 
 
@@ -33,7 +34,7 @@ def need(kind: Kind, name: str, data: Path) -> Path:
 
 
 def names(kind: Kind, data: Path) -> list[str]:
-    """All names that `find` knows."""
+    """All names that `find` knows, a user's or the package's."""
     return sorted(
         {folder.name for place in (data, FOLDER) for folder in (place / kind).glob("[!.]*/")}
     )
@@ -41,14 +42,11 @@ def names(kind: Kind, data: Path) -> list[str]:
 
 def missing(kind: Kind, name: str, data: Path) -> str:
     """Where a folder was looked for in vain, and what would bring it."""
-    there = ", ".join(names(kind, data)) or "none"
-    remedy = f"there: {there}"
-    if kind == "meta" and name == HISTORY:
-        remedy = (
-            "it comes with foretune, so that installation is damaged: "
-            "pip install --force-reinstall --no-deps foretune brings it back"
+    wanted = f"there is no {NOUNS[kind]} {data / kind / name}"
+    if name in SHIPPED[kind]:
+        return (
+            f"{wanted}, and the one that comes with foretune is gone from {FOLDER}: pip install "
+            "--force-reinstall --no-deps foretune brings it back"
         )
-    return (
-        f"there is no {NOUNS[kind]} {data / kind / name}, and foretune ships none of that name "
-        f"({remedy})"
-    )
+    there = ", ".join(names(kind, data)) or "none"
+    return f"{wanted}, and none of that name comes with foretune; there: {there}"

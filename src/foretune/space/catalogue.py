@@ -1,12 +1,15 @@
 """The search spaces that come with foretune, and their pools of configurations.
 
-| space              | hyperparameters                                                           | pool |
-|--------------------|---------------------------------------------------------------------------|------|
-| `transfer_space()` | learning_rate, optimizer, finetune, augmentation (HyperSTAR, section 5)     | `transfer_pool()`: 108, `heavy_pool()`: 40 |
-| `hyperrec_space()` | batch_size, model, optimizer and scheduler with their own parameters (AT2, appendix B.2) | sample it |
+| space              | hyperparameters                      | pool                                 |
+|--------------------|--------------------------------------|--------------------------------------|
+| `transfer_space()` | learning_rate, optimizer, finetune,  | `transfer_pool()`: 108,              |
+|                    | augmentation (HyperSTAR, section 5)  | `heavy_pool()`: 40                   |
+| `hyperrec_space()` | batch_size, model, optimizer and     | sample it                            |
+|                    | scheduler with their own parameters  |                                      |
+|                    | (AT2, appendix B.2)                  |                                      |
 
 HyperSTAR names the dimensions and the sizes 108 and 40 but no values; the grids here are ours,
-chosen so that tuning matters (docs/guide/networks.md has the spread and the best configuration by task).
+chosen so that tuning matters (docs/guide/networks.md has the spread and each task's best).
 A configuration is a plain dict; `foretune.training.recipe` reads both spaces' names. Nothing here
 imports torch.
 """
@@ -36,9 +39,7 @@ PREFIX = {
 
 
 def transfer_space() -> ConfigurationSpace:
-    """HyperSTAR's four dimensions of transfer learning, the learning rate continuous on the log
-    scale.
-    """
+    """HyperSTAR's four dimensions of transfer learning, the learning rate on the log scale."""
     from ConfigSpace import Categorical, ConfigurationSpace, Float, OrdinalHyperparameter
 
     space = ConfigurationSpace(name="transfer")
@@ -62,22 +63,25 @@ def _grid(
 
 
 def transfer_pool() -> list[Config]:
-    """The 108 configurations for light networks: 6 learning rates x 3 optimizers x 3 depths x 2
-    augmentations.
+    """The 108 configurations for light networks.
+
+    6 learning rates x 3 optimizers x 3 depths x 2 augmentations.
     """
     return _grid(LEARNING_RATES, OPTIMIZERS, DEPTHS)
 
 
 def heavy_pool() -> list[Config]:
-    """The 40 configurations for heavy networks: 5 learning rates x 2 optimizers x 2 depths x 2
-    augmentations.
+    """The 40 configurations for heavy networks.
+
+    5 learning rates x 2 optimizers x 2 depths x 2 augmentations.
     """
     return _grid(LEARNING_RATES[:5], OPTIMIZERS[:2], DEPTHS[1:])
 
 
 def hyperrec_space() -> ConfigurationSpace:
-    """The nested space of the AT2 paper (appendix B.2, tables 5 to 7), with the names of its
-    published database.
+    """The nested space of the AT2 paper (appendix B.2, tables 5 to 7).
+
+    Names are those of its published database.
 
     Momentum stops at 0.999, where the paper has 1: a momentum of 1 never forgets a gradient.
     """

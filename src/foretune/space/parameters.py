@@ -6,6 +6,7 @@ defaults, and under which values of its parents a hyperparameter is active.
 """
 
 import math
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -25,8 +26,10 @@ def plain(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Parameter:
-    """A hyperparameter. A numeric one has `lower`, `upper`, `log`, `integer`; the others have
-    `options` (a constant: its one value).
+    """A hyperparameter.
+
+    A numeric one has `lower`, `upper`, `log`, `integer`; the others have `options` (a constant: its
+    one value).
     """
 
     name: str
@@ -54,15 +57,15 @@ class Parameter:
 
 
 def parameter(item: Mapping[str, Any]) -> Parameter:
-    """Read one entry of `hyperparameters`. Raises `BadInput` for a kind or bounds that make none,
-    KeyError for a missing key.
+    """Read one entry of `hyperparameters`.
+
+    Raises `BadInput` for a kind or bounds that make none, KeyError for a missing key.
     """
     name, kind = str(item["name"]), item["type"]
     if kind in NUMERIC:
         lower, upper, log = item["lower"], item["upper"], bool(item.get("log", False))
-        if not (math.isfinite(lower) and math.isfinite(upper) and lower <= upper) or (
-            log and lower <= 0
-        ):
+        in_order = math.isfinite(lower) and math.isfinite(upper) and lower <= upper
+        if not in_order or (log and lower <= 0):
             raise BadInput(
                 f"hyperparameter {name!r} has bounds {lower} to "
                 f"{upper}{' on a log scale' if log else ''}"
@@ -90,15 +93,12 @@ def unit(values: np.ndarray, parameter: Parameter) -> np.ndarray:
 
 
 def from_unit(position: float, parameter: Parameter) -> Any:
-    """The value at `position` in [0, 1] between the bounds of a numeric hyperparameter: the inverse
-    of `unit`.
-    """
+    """The value at `position` in [0, 1] of a numeric hyperparameter: inverse of `unit`."""
     lower, upper = float(parameter.lower), float(parameter.upper)
-    value = (
-        math.exp(math.log(lower) + position * math.log(upper / lower))
-        if parameter.log
-        else lower + position * (upper - lower)
-    )
+    if parameter.log:
+        value = math.exp(math.log(lower) + position * math.log(upper / lower))
+    else:
+        value = lower + position * (upper - lower)
     value = min(max(value, lower), upper)
     return round(value) if parameter.integer else value
 
@@ -115,8 +115,9 @@ def parents(condition: Mapping[str, Any]) -> Iterator[str]:
 def holds(
     condition: Mapping[str, Any], values: Mapping[str, Any], known: Mapping[str, Parameter]
 ) -> bool:
-    """Whether a condition is met by the decided `values`; an inactive parent meets none. Raises
-    `BadInput` for an unknown type.
+    """Whether a condition is met by the decided `values`; an inactive parent meets none.
+
+    Raises `BadInput` for an unknown type.
     """
     kind = condition["type"]
     if kind in ("AND", "OR"):
@@ -136,9 +137,6 @@ def holds(
         case "LT" | "GT":
             # ordinals compare by their order
             place = known[name].sequence.index if known[name].sequence else float
-            return (
-                place(value) < place(condition["value"])
-                if kind == "LT"
-                else place(value) > place(condition["value"])
-            )
+            compare = operator.lt if kind == "LT" else operator.gt
+            return bool(compare(place(value), place(condition["value"])))
     raise BadInput(f"the condition on {condition['child']!r} is of the unknown type {kind!r}")

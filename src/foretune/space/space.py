@@ -5,18 +5,19 @@ parent switches off.
 
 Columns of the encoding, in this order (n configurations give a float64 array of shape (n, dims)):
 
-| hyperparameter          | columns                                                                    |
-|-------------------------|----------------------------------------------------------------------------|
-| float, integer          | 1: position in [0, 1] between the bounds, on the log scale if declared so   |
-| ordinal                 | 1: rank / (choices - 1)                                                     |
-| categorical, constant   | one per choice: one-hot                                                     |
-| conditional (any of the above) | one more, at the end: 1 where active, 0 where a parent switches it off |
+| hyperparameter                 | columns                                                         |
+|--------------------------------|-----------------------------------------------------------------|
+| float, integer                 | 1: position in [0, 1] between the bounds, on the log scale if   |
+|                                | declared so                                                     |
+| ordinal                        | 1: rank / (choices - 1)                                         |
+| categorical, constant          | one per choice: one-hot                                         |
+| conditional (any of the above) | one more, at the end: 1 where active, 0 where a parent switches |
+|                                | it off                                                          |
 
 Inactive hyperparameters have zeros in their own columns.
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
@@ -53,8 +54,9 @@ def config_key(config: Mapping[str, Any]) -> str:
 
 
 class Space:
-    """A search space, its encoding, sampling and checks: a ConfigSpace `ConfigurationSpace`, or the
-    dict that its JSON holds.
+    """A search space, its encoding, sampling and checks.
+
+    It is made of a ConfigSpace `ConfigurationSpace`, or of the dict that its JSON holds.
 
     Raises `BadInput` for a dict that describes no space.
     """
@@ -138,8 +140,9 @@ class Space:
         return max((s.stop for s in self.columns.values()), default=0) + len(self.conditional)
 
     def encode(self, configs: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        """Encode configurations to (n, dims) numbers in [0, 1]; see the module's table. Raises
-        `BadInput` on an unknown choice.
+        """Encode configurations to (n, dims) numbers in [0, 1]; see the module's table.
+
+        Raises `BadInput` on an unknown choice.
         """
         out = np.zeros((len(configs), self.dims))
         for name, columns in self.columns.items():
@@ -178,8 +181,9 @@ class Space:
     def neighbours(
         self, config: Mapping[str, Any], rng: np.random.Generator, n: int, scale: float = 0.1
     ) -> list[Config]:
-        """`n` configurations near `config`: one to three hyperparameters moved, numbers by a normal
-        step of `scale` in the unit interval.
+        """`n` configurations near `config`, one to three hyperparameters moved.
+
+        Numbers move by a normal step of `scale` in the unit interval.
 
         A parent that moves switches its children on at random values. Where the move is forbidden,
         a random configuration takes its place.
@@ -207,8 +211,9 @@ class Space:
         return out
 
     def completed(self, config: Mapping[str, Any], filler: Mapping[str, Any]) -> Config:
-        """`config` with inactive hyperparameters dropped and missing active ones taken from
-        `filler`, else from the defaults.
+        """`config` without inactive hyperparameters, missing active ones filled in.
+
+        They come from `filler`, else from the defaults.
         """
         values: Config = {}
         remaining = list(self.names)
@@ -242,9 +247,7 @@ class Space:
         return False
 
     def check(self, config: Mapping[str, Any]) -> None:
-        """Raise `BadInput`, naming the value and the bounds, if `config` is not a legal
-        configuration of this space.
-        """
+        """Raise `BadInput`, naming value and bounds, for an illegal configuration."""
         for name, value in config.items():
             if name not in self.parameters:
                 raise BadInput(
@@ -258,17 +261,10 @@ class Space:
                         f"{'one of ' if len(p.options) > 1 else ''}{', '.join(map(str, p.options))}"
                     )
                 continue
-            number = (
-                isinstance(value, (int, float, np.number))
-                and not isinstance(value, bool)
-                and math.isfinite(value)
-            )
+            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
             slack = 1e-9 * max(abs(p.lower), abs(p.upper))
-            if (
-                not number
-                or not p.lower - slack <= value <= p.upper + slack
-                or (p.integer and value != round(value))
-            ):
+            inside = number and p.lower - slack <= value <= p.upper + slack  # no NaN is
+            if not inside or (p.integer and value != round(value)):
                 kind = "a whole number" if p.integer else "a number"
                 raise BadInput(f"{name}={value!r} must be {kind} from {p.lower:g} to {p.upper:g}")
         expected = self.completed(config, {})
@@ -289,9 +285,7 @@ def as_dict(configuration: "Configuration") -> Config:
 
 
 def _essence(described: Mapping[str, Any]) -> dict[str, Any]:
-    """What makes two spaces the same: not which version of ConfigSpace wrote them, nor the order of
-    conditions.
-    """
+    """What makes two spaces the same: neither ConfigSpace's version nor conditions' order."""
     conditions = sorted(json.dumps(c, sort_keys=True) for c in described.get("conditions", []))
     forbiddens = sorted(json.dumps(f, sort_keys=True) for f in described.get("forbiddens", []))
     return {

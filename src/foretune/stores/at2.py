@@ -1,5 +1,4 @@
-"""What the importers of the AT2 authors' releases share: `configs.pkl` and `profiles.pkl` in a
-folder.
+"""What the importers of the AT2 authors' releases share: `configs.pkl` and `profiles.pkl`.
 
 `profiles.pkl` is `{seed: {task: {config: array over epochs}}}`
 (github.com/xiaoyuxin1002/amortized-auto-tuning, data/).
@@ -71,9 +70,7 @@ def long_table(
 
 
 def known_pairs(pairs: dict[str, list[str]], tasks: list[str]) -> list[dict[str, Any]]:
-    """Those of the paper's train-test pairs (test task: train tasks) of which all tasks are
-    present.
-    """
+    """The paper's train-test pairs (test task: train tasks) of which all tasks are present."""
     return [
         {"train": train, "test": test}
         for test, train in pairs.items()

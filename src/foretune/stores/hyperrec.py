@@ -1,5 +1,6 @@
-"""HyperRec as the AT2 authors ship it: 100 configurations of a nested image-classification space,
-75 epochs, 2 seeds.
+"""HyperRec as the AT2 authors ship it: 100 configurations, 75 epochs, 2 seeds.
+
+Its image-classification space is nested.
 
 Source: github.com/xiaoyuxin1002/amortized-auto-tuning, data/HyperRec (MIT). Scheduler and optimizer
 parameters are stored as PyTorch takes them; here they are hyperparameters of the space: `max_lr`
@@ -37,9 +38,7 @@ PAIRS = {  # the paper's five test tasks and what each learns from
 
 
 def space() -> Space:
-    """The nested space of HyperRec: two optimizers and four schedulers, each with hyperparameters
-    of its own.
-    """
+    """The nested space of HyperRec: two optimizers, four schedulers, each with its own."""
     out = ConfigurationSpace(name="HyperRec")
     children: dict[tuple[str, str], list[Hyperparameter[Any, Any]]] = {
         ("optimizer", "Adam"): [
@@ -131,8 +130,9 @@ def config(raw: Mapping[str, Any]) -> Config:
     return values | {f"{scheduler.lower()}.{k}": v for k, v in own.items()}
 
 
-def run(src: Path | str, dest: Path | str) -> MetaDataset:
+def convert(src: Path | str, dest: Path | str) -> MetaDataset:
     """Convert the folder `src` (configs.pkl, profiles.pkl) into the meta-dataset folder `dest`.
+
     Raises `BadInput`.
     """
     raw, profiles = read_release(Path(src))

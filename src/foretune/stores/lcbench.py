@@ -1,9 +1,12 @@
 """LCBench (Zimmer et al. 2021): learning curves of funnel-shaped networks on tabular data.
 
 Two layouts are read: the AT2 authors' folder (configs.pkl, profiles.pkl: 100 configurations) and
-LCBench's own release, one JSON file of `{dataset: {config: {"config": ..., "log": {metric:
-[values]}}}}` (github.com/automl/LCBench, Apache-2.0; 35 datasets x 2,000 configurations). 7
-hyperparameters, epochs 0 to 51: element 0 of a curve is the value before any training.
+LCBench's own release (github.com/automl/LCBench, Apache-2.0), one JSON file of 35 datasets x 2,000
+configurations:
+
+    {dataset: {config: {"config": ..., "log": {metric: [values]}}}}
+
+7 hyperparameters, epochs 0 to 51: element 0 of a curve is the value before any training.
 """
 
 import json
@@ -67,15 +70,17 @@ def space() -> Space:
 
 
 def config(raw: dict[str, Any]) -> Config:
-    """The hyperparameters of a published configuration; constants (optimizer, schedule, shape) are
-    left out.
+    """The hyperparameters of a published configuration.
+
+    Constants (optimizer, schedule, shape) are left out.
     """
     return {n: int(raw[n]) if n in INTEGERS else float(raw[n]) for n in NAMES}
 
 
 def keep_curve(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of a log only the validation curve is kept, as float32, so that the release's
-    2 GB do not all become Python floats.
+    """A JSON object; of a log only the validation curve is kept, as float32.
+
+    Otherwise the release's 2 GB would all become Python floats.
     """
     values = dict(pairs)
     return {LOGGED: np.asarray(values[LOGGED], dtype=np.float32)} if LOGGED in values else values
@@ -108,9 +113,8 @@ def read_json(
     return configs, {0: curves}
 
 
-def run(src: Path | str, dest: Path | str) -> MetaDataset:
-    """Convert `src` (the AT2 authors' folder or LCBench's JSON file) into the meta-dataset folder
-    `dest`.
+def convert(src: Path | str, dest: Path | str) -> MetaDataset:
+    """Convert `src` (the AT2 authors' folder or LCBench's JSON) into the folder `dest`.
 
     Raises `BadInput`.
     """

@@ -1,5 +1,4 @@
-"""LEMUR (`nn-dataset`, MIT): real trainings of published CNNs on image datasets, accuracy per
-epoch, inside a wheel of the package index.
+"""LEMUR (`nn-dataset`, MIT): trainings of published CNNs on image datasets, inside a wheel.
 
 Source: github.com/ABrain-One/nn-dataset, release 2.1.2 (`pip download --no-deps nn-dataset==2.1.2`;
 later releases no longer carry the trials). The wheel is opened as a zip and none of its code is
@@ -70,10 +69,8 @@ def as_config(model: str, trial: dict[str, Any]) -> Config:
 
 def space(configs: list[Config]) -> Space:
     """The space of these trials: models and transforms seen, dropout where the model has it."""
-    models, transforms = (
-        sorted({c["model"] for c in configs}),
-        sorted({c["transform"] for c in configs}),
-    )
+    models = sorted({c["model"] for c in configs})
+    transforms = sorted({c["transform"] for c in configs})
     with_dropout = sorted({c["model"] for c in configs if "dropout" in c})
     out = ConfigurationSpace(name="LEMUR")
     model = Categorical("model", models)
@@ -87,9 +84,8 @@ def space(configs: list[Config]) -> Space:
     return Space(out)
 
 
-def run(src: Path | str, dest: Path | str) -> MetaDataset:
-    """Convert the wheel `src` (or the only wheel in the folder `src`) into the meta-dataset folder
-    `dest`.
+def convert(src: Path | str, dest: Path | str) -> MetaDataset:
+    """Convert the wheel `src` (or the only wheel in that folder) into the folder `dest`.
 
     Raises `BadInput`.
     """

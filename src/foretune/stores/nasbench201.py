@@ -1,10 +1,10 @@
-"""NAS-Bench-201 in the layout of NATS-Bench's topology space: one (bz2-compressed) pickle per
-architecture.
+"""NAS-Bench-201 as NATS-Bench's topology space lays it out: one pickle per architecture.
 
 Source: github.com/D-X-Y/NATS-Bench, folder `NATS-tss-v1_0-3ffb9-simple` with `000000.pickle.pbz2`
-and so on (Dong and Yang 2020, Dong et al. 2021; MIT). A file is `{"12": state, "200": state}`; a
-state has `arch_str` and `all_results: {(dataset, seed): {"epochs": E, "eval_acc1es": {"x-valid@0":
-%, ...}}}`.
+and so on (Dong and Yang 2020, Dong et al. 2021; MIT). A file is `{"12": state, "200": state}`, bz2
+compressed; a state has `arch_str` and `all_results`:
+
+    {(dataset, seed): {"epochs": E, "eval_acc1es": {"x-valid@0": %, ...}}}
 
 Six categorical hyperparameters, one operation for each edge of the cell. Tasks are CIFAR-10 (its
 train half, `cifar10-valid`), CIFAR-100 and ImageNet16-120; the metric is validation accuracy in
@@ -44,8 +44,9 @@ def space() -> Space:
 
 
 def config(arch: str) -> Config:
-    """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` as a configuration. Raises `BadInput` on
-    another text.
+    """`|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|` as a configuration.
+
+    Raises `BadInput` on another text.
     """
     found = re.findall(r"([a-z0-9_]+)~(\d)", arch)
     sources = [int(s) for _, s in found]
@@ -84,7 +85,7 @@ def curve(result: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def run(src: Path | str, dest: Path | str) -> MetaDataset:
+def convert(src: Path | str, dest: Path | str) -> MetaDataset:
     """Convert the folder `src` into the meta-dataset folder `dest`. Raises `BadInput`."""
     configs: dict[int, Config] = {}
     parts: list[tuple[int, int, int, np.ndarray, np.ndarray]] = []

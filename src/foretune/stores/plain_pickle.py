@@ -19,9 +19,7 @@ NUMBERS = "biuf?"  # numpy kinds and type characters without pointers: bool, sig
 
 
 class Inert:
-    """What stands in for a function, a code object or a module of the pickle: takes anything, does
-    nothing.
-    """
+    """Stands in for a function, code or module of the pickle: takes anything, does nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         del args, kwargs
@@ -84,8 +82,9 @@ def array(*args: Any) -> Array:
 
 
 def dill_array(_: Any, __: Any, state: tuple[Any, ...], *attributes: Any) -> Array:
-    """`dill._dill._create_array`: an array and its state in one call; attributes of subclasses are
-    dropped.
+    """`dill._dill._create_array`: an array and its state in one call.
+
+    Attributes of subclasses are dropped.
     """
     del attributes
     out = Array()

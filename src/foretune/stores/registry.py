@@ -1,6 +1,4 @@
-"""The published tables that `foretune import` can read: name -> module, each with `run(src, dest)
--> MetaDataset`.
-"""
+"""The tables that `foretune import` reads: name -> module with `convert(src, dest)`."""
 
 import importlib
 from pathlib import Path
@@ -21,11 +19,12 @@ IMPORTERS: dict[str, str] = {
 
 
 def import_table(name: str, src: Path | str, dest: Path | str) -> "MetaDataset":
-    """Read the published table `name` from `src` and write it as a meta-dataset to `dest`. Raises
-    `BadInput`.
+    """Read the published table `name` from `src` and write it as a meta-dataset to `dest`.
+
+    Raises `BadInput`.
     """
     if name not in IMPORTERS:
         raise BadInput(f"no importer {name!r}; there are {', '.join(IMPORTERS)}")
     if not Path(src).exists():
         raise BadInput(f"{src} does not exist")
-    return importlib.import_module(IMPORTERS[name]).run(src, dest)
+    return importlib.import_module(IMPORTERS[name]).convert(src, dest)

@@ -1,5 +1,4 @@
-"""TaskSet (Metz et al. 2020) as the DyHPO authors ship it: one JSON file per text task, a list of
-configurations.
+"""TaskSet (Metz et al. 2020) as the DyHPO authors ship it: one JSON file per text task.
 
 Each entry is `{hp, train, valid, test}`. Source: github.com/releaunifreiburg/DyHPO, data/taskset
 (from google-research/task_set, Apache-2.0). 1,000 configurations of Adam8p, 51 values each; one
@@ -76,8 +75,9 @@ def task_table(task: str, entries: list[dict[str, Any]]) -> pd.DataFrame:
     return table
 
 
-def run(src: Path | str, dest: Path | str) -> MetaDataset:
+def convert(src: Path | str, dest: Path | str) -> MetaDataset:
     """Convert the JSON file or folder of JSON files `src` into the meta-dataset folder `dest`.
+
     Raises `BadInput`.
     """
     src = Path(src)

@@ -14,7 +14,7 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.history.curve_table import CurveTable
-from foretune.history.join import PREFIX, SAME, alike, fixed, join
+from foretune.history.join import PREFIX, SHARED_FACTS, join, joinable, learning_settings
 from foretune.history.meta_dataset import MetaDataset
 from foretune.study.notes import notes_of
 
@@ -35,14 +35,14 @@ def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list
             study, notes = MetaDataset.load(file.parent), notes_of(file)
         except BadInput:
             continue
-        images, trained = notes.task_hash or study.tasks[0], fixed(notes.settings)
-        if settings is not None and trained != fixed(settings):
+        images, trained = notes.task_hash or study.tasks[0], learning_settings(notes.settings)
+        if settings is not None and trained != learning_settings(settings):
             continue
         shape = (
             images,
             sorted(trained.items()),
             study.space.names,
-            *(getattr(study, what) for what in SAME),
+            *(getattr(study, what) for what in SHARED_FACTS),
         )
         known = found.setdefault(repr(shape), [])
         task = known[0].tasks[0] if known else PREFIX + file.parent.relative_to(folder).as_posix()
@@ -68,12 +68,12 @@ def with_own_studies(
     """
     parts = [] if past is None else [past]
     for study in own_studies(folder, settings):
-        if not parts or alike(study, parts[0]):
+        if not parts or joinable(study, parts[0]):
             parts.append(study)
     return join(parts, parts[0].name) if len(parts) > 1 else parts[0] if parts else None
 
 
-def read(folder: Path | str) -> MetaDataset:
+def read_history(folder: Path | str) -> MetaDataset:
     """A meta-dataset folder; or a folder of studies, as one: the largest group that can stand side
     by side. Raises `BadInput` for anything else.
     """
@@ -96,7 +96,7 @@ def read(folder: Path | str) -> MetaDataset:
         shape = (
             study.about["settings"],
             study.space.names,
-            *(getattr(study, what) for what in SAME),
+            *(getattr(study, what) for what in SHARED_FACTS),
         )
         groups.setdefault(repr(shape), []).append(study)
     largest = max(groups.values(), key=len)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, plural
 from foretune.tasks.pixels import SUFFIXES, check_size, decode
 from foretune.tasks.task import MIN_PER_CLASS, Task, check_memory, split_by_content
 
@@ -38,40 +38,30 @@ def read_folder(
 
 
 def _list_folder(root: Path) -> dict[str, list[Path]]:
-    """Image files by class name, sorted, everything checked that can be checked without reading
-    them.
-    """
+    """Image files by class name, sorted, checked as far as it goes without reading them."""
     if not root.is_dir():
-        raise BadInput(
-            f"{root}: is a file, not a folder of class folders"
-            if root.exists()
-            else f"{root}: there is no such folder"
-        )
+        if root.exists():
+            raise BadInput(f"{root}: is a file, not a folder of class folders")
+        raise BadInput(f"{root}: there is no such folder")
     inside = root.resolve()
     entries = [entry for entry in sorted(root.iterdir()) if not _is_clutter(entry)]
     folders = [entry for entry in entries if entry.is_dir()]
     loose = [entry for entry in entries if not entry.is_dir() and entry.suffix.lower() in SUFFIXES]
     if loose:
-        beside = (
-            "beside the class folders: move it into one"
-            if folders
-            else "but no class folders: put the images into one folder per class"
-        )
-        raise BadInput(f"{root}: holds images such as {loose[0].name} {beside}")
+        remedy = "but no class folders: put the images into one folder per class"
+        if folders:
+            remedy = "beside the class folders: move it into one"
+        raise BadInput(f"{root}: holds images such as {loose[0].name} {remedy}")
     if len(folders) < 2:
-        what = (
-            "is empty"
-            if not entries
-            else f"has {len(folders)} class folder{'' if len(folders) == 1 else 's'}"
-        )
+        content = f"has {len(folders)} {plural('class folder', len(folders))}"
         raise BadInput(
-            f"{root}: {what}; a task is a folder with one folder of images per class, and at "
-            "least 2 of them"
+            f"{root}: {content if entries else 'is empty'}; a task is a folder with one folder of "
+            "images per class, and at least 2 of them"
         )
     listing: dict[str, list[Path]] = {}
     for folder in folders:
-        found = [entry for entry in sorted(folder.iterdir()) if not _is_clutter(entry)]
-        for entry in (folder, *found):
+        images = [entry for entry in sorted(folder.iterdir()) if not _is_clutter(entry)]
+        for entry in (folder, *images):
             if not entry.resolve().is_relative_to(inside):
                 raise BadInput(f"{entry}: is a link out of {root}; copy the file there instead")
             if entry is not folder and entry.is_dir():
@@ -83,18 +73,15 @@ def _list_folder(root: Path) -> dict[str, list[Path]]:
                     f"{entry}: is no image of a kind read here "
                     f"({', '.join(sorted(SUFFIXES))}); convert or remove it"
                 )
-        if len(found) < MIN_PER_CLASS:
+        if len(images) < MIN_PER_CLASS:
             raise BadInput(
-                f"{folder}: class with {len(found)} images, at least {MIN_PER_CLASS} are "
+                f"{folder}: class with {len(images)} images, at least {MIN_PER_CLASS} are "
                 "needed (train, valid, test)"
             )
-        listing[folder.name] = found
+        listing[folder.name] = images
     return listing
 
 
 def _is_clutter(entry: Path) -> bool:
-    return entry.name.startswith(".") or entry.name.lower() in (
-        "thumbs.db",
-        "desktop.ini",
-        "__macosx",
-    )
+    clutter = ("thumbs.db", "desktop.ini", "__macosx")
+    return entry.name.startswith(".") or entry.name.lower() in clutter

@@ -12,7 +12,7 @@ from foretune.tasks.task import Task
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 
 
-def prepared(data: Path | str) -> list[str]:
+def prepared_tasks(data: Path | str) -> list[str]:
     """Names of the tasks in `data`/images."""
     return sorted(file.stem for file in (Path(data) / "images").glob("*.npz"))
 
@@ -69,13 +69,11 @@ def _unknown(spec: str, data: Path) -> str:
             f"{spec}: is not prepared in {out} yet; run: python -m foretune.pipeline.tasks "
             f"{spec} --out {out}"
         )
-    names = prepared(data)
+    names = prepared_tasks(data)
     near = difflib.get_close_matches(spec, sorted({*names, *EMBEDDED}), n=3, cutoff=0.5)
-    hint = (
-        f"did you mean {' or '.join(near)}?"
-        if near
-        else f"prepared tasks: {', '.join(names) if names else 'none'}"
-    )
+    hint = f"prepared tasks: {', '.join(names) if names else 'none'}"
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
     return (
         f"{spec}: there is no such folder, .npz file or prepared task in {data / 'images'}; {hint}"
     )

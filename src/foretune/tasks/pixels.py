@@ -35,8 +35,9 @@ def check_size(size: int) -> int:
 
 
 def decode(file: Path | BinaryIO, size: int, name: str = "") -> Pixels:
-    """Read one image as uint8 `(size, size, 3)`; `name` stands for it in errors (default: the
-    path).
+    """Read one image as uint8 `(size, size, 3)`.
+
+    `name` stands for it in errors (default: the path).
 
     Raises:
         BadInput: not one of `FORMATS`, truncated or broken, or more than `MAX_PIXELS` pixels.
@@ -86,12 +87,12 @@ def _check_pixels(image: Image.Image, name: str) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB: 16-bit scaled down, transparency laid on white, palettes and CMYK
-    resolved.
+    """Any Pillow mode as RGB.
 
-    16-bit samples are divided by 257, the same for every image, so that brightness stays
-    comparable; 32-bit integers beyond 16 bit and floats beyond [0, 1] have no common white, so each
-    such image is stretched between its own least and greatest value.
+    Transparency is laid on white, palettes and CMYK are resolved. 16-bit samples are divided by
+    257, the same for every image, so that brightness stays comparable; 32-bit integers beyond 16
+    bit and floats beyond [0, 1] have no common white, so each such image is stretched between its
+    own least and greatest value.
     """
     orientation = image.getexif().get(0x0112)
     if image.mode.startswith(("I", "F")):
@@ -121,9 +122,7 @@ def _to_8_bit(values: np.ndarray) -> Pixels:
 
 
 def square(image: Image.Image, size: int) -> Pixels:
-    """Resize the shorter side of an RGB image to `size` and cut out the centre, uint8 `(size, size,
-    3)`.
-    """
+    """The centre of an RGB image whose shorter side becomes `size`, uint8 `(size, size, 3)`."""
     width, height = image.size
     edge = min(width, height)
     left, top = (width - edge) / 2, (height - edge) / 2

@@ -66,11 +66,9 @@ class Task:
             raise BadInput(
                 f"{self.name}: has {classes} class, a classification task needs at least 2"
             )
-        counts = (
-            np.bincount(self.labels, minlength=classes)
-            if n and self.labels.min() >= 0
-            else np.zeros(0)
-        )
+        counts = np.zeros(0)
+        if n and self.labels.min() >= 0:
+            counts = np.bincount(self.labels, minlength=classes)
         if len(counts) != classes or (counts == 0).any():
             raise BadInput(
                 f"{self.name}: labels must be 0 to {classes - 1} with every class present"
@@ -78,12 +76,14 @@ class Task:
 
     @property
     def num_classes(self) -> int:
+        """C, the number of classes."""
         return len(self.class_names)
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 (hex) over images, labels, class names and split; name, source and licence do not
-        count.
+        """SHA-256 (hex) over images, labels, class names and split.
+
+        Name, source and licence do not count.
         """
         digest = hashlib.sha256(f"{self.images.shape} {list(self.class_names)}".encode())
         for array in (self.images, self.labels.astype("<i8"), self.split):
@@ -99,15 +99,16 @@ class Task:
 
     def resized(self, size: int) -> "Task":
         """The same task at another edge length; the split stays, the hash changes."""
-        if self.images.shape[1:3] == (check_size(size), size):
+        check_size(size)
+        if self.images.shape[1:3] == (size, size):
             return self
-        return replace(
-            self, images=np.stack([square(Image.fromarray(image), size) for image in self.images])
-        )
+        scaled = [square(Image.fromarray(image), size) for image in self.images]
+        return replace(self, images=np.stack(scaled))
 
     def save(self, path: Path | str, comment: str = "") -> None:
-        """Write an .npz by rename; the same task and comment give the same bytes (entries carry a
-        fixed date).
+        """Write an .npz by rename.
+
+        The same task and comment give the same bytes (entries carry a fixed date).
         """
         text = {
             "name": self.name,
@@ -131,8 +132,9 @@ class Task:
 
     @classmethod
     def load(cls, path: Path | str) -> "Task":
-        """Read what `save` wrote; a file with `images`, `labels` and `class_names` only gets a
-        split.
+        """Read what `save` wrote.
+
+        A file with `images`, `labels` and `class_names` only gets a split.
         """
         path = Path(path)
         try:
@@ -142,29 +144,21 @@ class Task:
                     raise BadInput(
                         f"{path}: is no image task, it lacks {', '.join(sorted(missing))}"
                     )
-                found = {key: stored[key] for key in stored.files}
+                arrays = {key: stored[key] for key in stored.files}
         except BadInput:
             raise
-        except (
-            OSError,
-            ValueError,
-            zipfile.BadZipFile,
-            EOFError,
-            TypeError,
-            AttributeError,
-        ) as error:
-            raise BadInput(f"{path}: cannot be read as an image task (.npz): {error}") from error
+        except (OSError, EOFError, ValueError, zipfile.BadZipFile, TypeError, AttributeError) as e:
+            raise BadInput(f"{path}: cannot be read as an image task (.npz): {e}") from e
         text = {
-            key: str(found.get(key, default))
+            key: str(arrays.get(key, default))
             for key, default in (("name", path.stem), ("source", path.stem), ("licence", ""))
         }
-        images, labels = found["images"], found["labels"].astype(np.int64)
-        names = tuple(str(name) for name in found["class_names"])
-        split = (
-            found["split"].astype(np.uint8)
-            if "split" in found
-            else split_by_content(images, labels, names)
-        )
+        images, labels = arrays["images"], arrays["labels"].astype(np.int64)
+        names = tuple(str(name) for name in arrays["class_names"])
+        if "split" in arrays:
+            split = arrays["split"].astype(np.uint8)
+        else:
+            split = split_by_content(images, labels, names)
         return cls(images=images, labels=labels, class_names=names, split=split, **text)
 
 
@@ -175,8 +169,9 @@ def split_by_content(
     groups: Sequence[str] | None = None,
     shares: Sequence[float] = SHARES,
 ) -> np.ndarray:
-    """Fixed stratified split (60/20/20 by default), uint8 (N,), that depends on the pixels alone,
-    not on file names or order.
+    """Fixed stratified split (60/20/20 by default), uint8 (N,), by the pixels alone.
+
+    Neither file names nor order change it.
 
     Images with equal pixels, and images of one group (one patient, one font), fall in the same
     part, so that nothing leaks. Units are dealt out in the order of their SHA-256, largest first,

@@ -1,5 +1,4 @@
-"""torchvision's classification datasets as tasks: `torchvision:NAME` or
-`torchvision:NAME:PER_CLASS`.
+"""torchvision's datasets as tasks: `torchvision:NAME` or `torchvision:NAME:PER_CLASS`.
 
 The dataset's own parts are kept where it has them: its test part (or, where that is not public, its
 validation part) is `test`, its validation part `valid`. What is missing is cut off the rest, by

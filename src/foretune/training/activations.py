@@ -31,8 +31,9 @@ CHUNK = 128
 
 
 class Activations:
-    """Tensors by key, least recently used first out, never more than `limit` bytes together (a
-    larger one is not kept).
+    """Tensors by key, at most `limit` bytes together, the least recently used dropped first.
+
+    A tensor larger than `limit` is not kept.
     """
 
     def __init__(self, limit: int):
@@ -64,24 +65,25 @@ def shared() -> Activations:
 
 
 def subset(labels: np.ndarray, limit: int) -> np.ndarray:
-    """Indices of at most `limit` labels, each class by its share, the same for every trial (0 =
-    all). Shape (n,), ascending.
+    """Indices (n,), ascending, of at most `limit` labels (0 = all), each class by its share.
+
+    They are the same for every trial.
     """
     if limit == 0 or limit >= len(labels):
         return np.arange(len(labels))
     rng = np.random.default_rng(0)
-    position = np.empty(
-        len(labels)
-    )  # quantile of each image within its own class: the lowest ones are a stratified sample
+    # quantile of each image within its own class: the lowest ones are a stratified sample
+    position = np.empty(len(labels))
     for label in np.unique(labels):
-        own = np.flatnonzero(labels == label)
-        position[rng.permutation(own)] = (np.arange(len(own)) + 0.5) / len(own)
+        members = np.flatnonzero(labels == label)
+        position[rng.permutation(members)] = (np.arange(len(members)) + 0.5) / len(members)
     return np.sort(np.argsort(position, kind="stable")[:limit])
 
 
 class Part:
-    """The images of one part of a task as a trial sees them: uint8 (N, 3, size, size) and labels
-    (N,), on the device.
+    """Images and labels of one part of a task as a trial sees them, on the device.
+
+    Images are uint8 (N, 3, size, size), labels int64 (N,).
     """
 
     def __init__(
@@ -95,14 +97,8 @@ class Part:
         cache: Activations,
     ):
         self.cache, self.device = cache, device
-        self.key: tuple[Any, ...] = (
-            task.hash,
-            part,
-            limit,
-            size,
-            str(device),
-            torch.get_num_threads(),
-        )
+        threads = torch.get_num_threads()
+        self.key: tuple[Any, ...] = (task.hash, part, limit, size, str(device), threads)
         self._task, self._part, self._limit, self._size = task, part, limit, size
         self.labels = cache.get((*self.key, "labels"), lambda: self._load()[1])
         self.images = cache.get((*self.key, "images"), lambda: self._load()[0])
@@ -114,13 +110,13 @@ class Part:
         images, labels = self._task.part(self._part)
         chosen = subset(labels, self._limit)
         pixels = torch.from_numpy(np.ascontiguousarray(images[chosen].transpose(0, 3, 1, 2)))
-        return resize(pixels, self._size).to(self.device), torch.from_numpy(
-            labels[chosen].astype(np.int64)
-        ).to(self.device)
+        kept = torch.from_numpy(labels[chosen].astype(np.int64))
+        return resize(pixels, self._size).to(self.device), kept.to(self.device)
 
     def at_boundary(self, network: Network, origin: Hashable, policy: str, view: int) -> Tensor:
-        """The output of `network`'s frozen stages for all images: (N, C, h, w), or (N, C) where
-        only the head is trained.
+        """The output of `network`'s frozen stages for all images, (N, C, h, w).
+
+        (N, C) where only the head is trained.
 
         `origin` names the trunk's weights (the seed of a random one), `view` the augmented copy.
         """
@@ -133,10 +129,8 @@ class Part:
         outputs = []
         for images in self.images.split(CHUNK):
             pixels = augment(to_float(images), policy, generator)
-            with torch.autocast(
-                self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"
-            ):
-                outputs.append(
-                    network(normalise(pixels, network.mean, network.std), stop=network.first)
-                )
+            pixels = normalise(pixels, network.mean, network.std)
+            kind = self.device.type
+            with torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda"):
+                outputs.append(network(pixels, stop=network.first))
         return torch.cat(outputs)

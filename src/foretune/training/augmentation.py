@@ -1,12 +1,14 @@
-"""Batched augmentation on tensors: the images never leave the device, and the same generator gives
-the same pictures.
+"""Batched augmentation on tensors that never leave the device.
 
-| policy             | what it does to each image of a batch                                                               |
-|--------------------|-----------------------------------------------------------------------------------------------------|
-| `none`             | nothing                                                                                             |
-| `crop`             | a window of 70 to 100 % of the side, anywhere, scaled back                                          |
-| `crop_flip`        | the same, and mirrored left to right half of the time                                               |
-| `crop_flip_colour` | the same, then brightness, contrast and saturation each scaled by a factor between 0.6 and 1.4       |
+The same generator gives the same pictures.
+
+| policy             | what it does to each image of a batch                                       |
+|--------------------|-----------------------------------------------------------------------------|
+| `none`             | nothing                                                                     |
+| `crop`             | a window of 70 to 100 % of the side, anywhere, scaled back                  |
+| `crop_flip`        | the same, and mirrored left to right half of the time                       |
+| `crop_flip_colour` | the same, then brightness, contrast and saturation each scaled by a factor  |
+|                    | between 0.6 and 1.4                                                         |
 
 Random numbers are drawn on the CPU, so that an epoch's augmentation does not depend on the device.
 """
@@ -36,8 +38,9 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 def augment(pixels: Tensor, policy: str, generator: torch.Generator) -> Tensor:
-    """Augment float (B, 3, H, W) in [0, 1] with fresh draws from the CPU `generator`; raises
-    `BadInput` for an unknown policy.
+    """Augment float (B, 3, H, W) in [0, 1] with fresh draws from the CPU `generator`.
+
+    Raises `BadInput` for an unknown policy.
     """
     if policy not in POLICIES:
         raise BadInput(f"augmentation must be one of {', '.join(POLICIES)}, but got {policy!r}")
@@ -46,11 +49,9 @@ def augment(pixels: Tensor, policy: str, generator: torch.Generator) -> Tensor:
     count, device = len(pixels), pixels.device
     draws = torch.rand(count, 7, generator=generator).to(device)
     side = 0.7 + 0.3 * draws[:, 0]
-    flip = (
-        1 - 2 * (draws[:, 3] < 0.5).float()
-        if policy != "crop"
-        else torch.ones(count, device=device)
-    )
+    flip = torch.ones(count, device=device)
+    if policy != "crop":
+        flip = 1 - 2 * (draws[:, 3] < 0.5).float()
     # output coordinates to input coordinates, both in [-1, 1]
     transform = torch.zeros(count, 2, 3, device=device)
     transform[:, 0, 0], transform[:, 1, 1] = side * flip, side
@@ -70,8 +71,9 @@ def augment(pixels: Tensor, policy: str, generator: torch.Generator) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """uint8 (N, 3, H, W) to uint8 (N, 3, size, size): antialiased bilinear, in chunks so that
-    floats of all images never exist at once.
+    """uint8 (N, 3, H, W) to uint8 (N, 3, size, size) by antialiased bilinear interpolation.
+
+    It goes in chunks, so that floats of all images never exist at once.
     """
     if images.shape[-2:] == (size, size):
         return images

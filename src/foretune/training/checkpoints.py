@@ -32,8 +32,9 @@ def save(path: Path, content: dict[str, Any]) -> None:
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any] | None:
-    """The content of `path`, or None where the file is missing or damaged: then the trial starts
-    again, with the same numbers.
+    """The content of `path`, or None where the file is missing or damaged.
+
+    The trial then starts again, with the same numbers.
     """
     try:
         whole = path.read_bytes()

@@ -1,5 +1,4 @@
-"""Convolutions that are quick on the few pixels that small images leave in the last stages of a
-network.
+"""Convolutions that are quick on the few pixels of a network's last stages.
 
 At 48 px a network's last blocks see 2 x 2 or 3 x 3 pixels. There, on a CPU, oneDNN has no fast
 weight gradient of a depthwise convolution and falls back to one that takes 4 to 8 times longer, and
@@ -23,9 +22,7 @@ POINTWISE_SIDE = 6  # up to this many pixels a side, the matrix product is the f
 
 
 class _Depthwise(torch.autograd.Function):
-    """Depthwise convolution whose weight gradient is a sum of k x k shifted products, channels
-    last.
-    """
+    """Depthwise convolution, channels last, its weight gradient a sum of shifted products."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
@@ -67,8 +64,9 @@ class Pointwise(nn.Conv2d):
 
 
 class Depthwise(nn.Conv2d):
-    """Depthwise convolution with equal stride and padding both ways, its own weight gradient where
-    the kernel covers the whole map.
+    """Depthwise convolution with equal stride and padding both ways.
+
+    Its weight gradient is our own where the kernel covers the whole map.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -95,20 +93,15 @@ def _kind(conv: nn.Module) -> type[nn.Conv2d] | None:
         and conv.padding == (0, 0)
     ):
         return Pointwise
-    square = (
-        len({conv.kernel_size[0], conv.kernel_size[1]})
-        == len({*conv.stride})
-        == len({*conv.padding})
-        == 1
-    )
-    if conv.groups == conv.in_channels == conv.out_channels > 1 and square and conv.bias is None:
-        return Depthwise
-    return None
+    square = all(a == b for a, b in (conv.kernel_size, conv.stride, conv.padding))
+    depthwise = conv.groups == conv.in_channels == conv.out_channels > 1
+    return Depthwise if depthwise and square and conv.bias is None else None
 
 
 def quicken(module: nn.Module) -> nn.Module:
-    """Replace the convolutions inside `module` by quicker ones over the same parameters; returns
-    `module`.
+    """Replace the convolutions inside `module` by quicker ones over the same parameters.
+
+    Returns `module`.
     """
     for name, child in module.named_children():
         kind = _kind(child)

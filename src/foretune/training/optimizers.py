@@ -4,14 +4,18 @@ A schedule here has no state: the rate of epoch e (1 is the first) follows from 
 so a resumed trial cannot drift from one that ran through. All change once an epoch, as the AT2
 paper's do.
 
-| scheduler       | learning rate in epoch e, with t = e - 1                                             | options |
-|-----------------|--------------------------------------------------------------------------------------|---------|
-| `constant`      | lr                                                                                   |         |
-| `cosine`        | lr (1 + cos(pi t / max_epoch)) / 2                                                   |         |
-| `StepLR`        | lr gamma^floor(t / step_size)                                                        | step_size, gamma |
-| `ExponentialLR` | lr gamma^t                                                                           | gamma |
-| `CyclicLR`      | lr + (min(1, lr max_lr_ratio) - lr) tri(t) gamma^t; tri rises 0..1 in step_size_up epochs and falls back | step_size_up, max_lr_ratio, gamma |
-| `CAWR`          | between lr and eta_min = lr eta_min_ratio on a cosine that restarts after T_0, T_0 T_mult, ... epochs | T_0, T_mult, eta_min_ratio |
+| scheduler       | learning rate in epoch e, with t = e - 1   | options                           |
+|-----------------|--------------------------------------------|-----------------------------------|
+| `constant`      | lr                                         |                                   |
+| `cosine`        | lr (1 + cos(pi t / max_epoch)) / 2         |                                   |
+| `StepLR`        | lr gamma^floor(t / step_size)              | step_size, gamma                  |
+| `ExponentialLR` | lr gamma^t                                 | gamma                             |
+| `CyclicLR`      | lr + (min(1, lr max_lr_ratio) - lr) tri(t) | step_size_up, max_lr_ratio, gamma |
+|                 | gamma^t; tri rises 0..1 in step_size_up    |                                   |
+|                 | epochs and falls back                      |                                   |
+| `CAWR`          | between lr and eta_min = lr eta_min_ratio  | T_0, T_mult, eta_min_ratio        |
+|                 | on a cosine that restarts after T_0, T_0   |                                   |
+|                 | T_mult, ... epochs                         |                                   |
 
 The last four are PyTorch's StepLR, ExponentialLR, CyclicLR (`exp_range`) and
 CosineAnnealingWarmRestarts.
@@ -39,12 +43,12 @@ def build(
     weight_decay: float = 0.0,
     **options: Any,
 ) -> torch.optim.Optimizer:
-    """An optimizer over `params`; `options` go to it as they are (momentum for sgd, betas for
-    adam).
+    """An optimizer over `params`.
 
-    `sgd` has momentum 0.9 unless told otherwise; `adam` with weight decay has it in the gradient,
-    as in the papers. Raises `BadInput` for an unknown name and for values that the optimizer
-    refuses. The fused kernels do a step in one pass over the memory.
+    `options` go to it as they are (momentum for sgd, betas for adam). `sgd` has momentum 0.9 unless
+    told otherwise; `adam` with weight decay has it in the gradient, as in the papers. Raises
+    `BadInput` for an unknown name and for values that the optimizer refuses. The fused kernels do a
+    step in one pass over the memory.
     """
     import torch
 
@@ -83,8 +87,9 @@ def build(
 
 
 def learning_rate(scheduler: str, lr: float, epoch: int, max_epoch: int, **options: float) -> float:
-    """The learning rate of epoch `epoch` (from 1); raises `BadInput` for an unknown scheduler or a
-    missing option.
+    """The learning rate of epoch `epoch` (from 1).
+
+    Raises `BadInput` for an unknown scheduler or a missing option.
     """
     t = epoch - 1
     for option in {"step_size", "step_size_up", "T_0", "T_mult"} & options.keys():
@@ -105,10 +110,8 @@ def learning_rate(scheduler: str, lr: float, epoch: int, max_epoch: int, **optio
             case "CyclicLR":
                 up = int(options["step_size_up"])
                 height = 1 - abs(t % (2 * up) / up - 1)
-                return (
-                    lr
-                    + (min(1.0, lr * options["max_lr_ratio"]) - lr) * height * options["gamma"] ** t
-                )
+                reach = min(1.0, lr * options["max_lr_ratio"]) - lr
+                return lr + reach * height * options["gamma"] ** t
             case "CAWR":
                 period, low = int(options["T_0"]), lr * options["eta_min_ratio"]
                 while t >= period:

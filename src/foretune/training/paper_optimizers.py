@@ -1,23 +1,25 @@
 """Optimizers of the autoHyper paper that torch does not have, written from their papers.
 
-| class      | paper                                                   | what `lr` is                                   |
-|------------|---------------------------------------------------------|------------------------------------------------|
-| `AdaBound` | Luo, Xiong, Liu and Sun, ICLR 2019, algorithm 2          | the rate; schedules scale its bounds with it    |
-| `AdaS`     | Hosseini and Plataniotis, 2020 (arXiv 2006.06587)        | the rate of every layer until its weights learn |
-| `SLS`      | Vaswani et al., NeurIPS 2019, algorithm 1                | the first step that the line search tries       |
+| class      | paper                                    | what `lr` is                             |
+|------------|------------------------------------------|------------------------------------------|
+| `AdaBound` | Luo, Xiong, Liu and Sun, ICLR 2019,      | the rate; schedules scale its bounds     |
+|            | algorithm 2                              | with it                                  |
+| `AdaS`     | Hosseini and Plataniotis, 2020 (arXiv    | the rate of every layer until its        |
+|            | 2006.06587)                              | weights learn                            |
+| `SLS`      | Vaswani et al., NeurIPS 2019, algorithm  | the first step that the line search      |
+|            | 1                                        | tries                                    |
 
-`AdaS` and `SLS` set their own rates: after the first epoch (AdaS) or the first step (SLS), a
-schedule changes nothing. A trainer calls `end_epoch()` after each epoch of an optimizer that has
-it, and gives `SLS.step` the batch's loss as a function. Packages: `adabound` 0.0.5 (2019) and
-`adas` 1.1.3 (2021) are no longer kept up, SLS has none; `tests/test_optimizers_extra.py` holds the
-update rules. State is numbers and tensors only, in `state` and `param_groups`, so it goes through a
-checkpoint unchanged.
+`AdaS` and `SLS` set their own rates (`SelfTuning`): after the first epoch (AdaS) or the first step
+(SLS), a schedule changes nothing. Packages: `adabound` 0.0.5 (2019) and `adas` 1.1.3 (2021) are no
+longer kept up, SLS has none. State is numbers and tensors only, in `state` and `param_groups`, so
+it goes through a checkpoint unchanged.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Generator
 from typing import Any, ClassVar
 
 import torch
@@ -26,16 +28,33 @@ from torch import Tensor, nn
 from foretune.training.spectral import Gain, gains, network_rank, zero_share
 
 
-def check(**limits: tuple[float, float, float]) -> None:
+def check_bounds(**limits: tuple[float, float, float]) -> None:
     """Raise ValueError for a setting outside its bounds, given as name=(value, low, high)."""
     for name, (value, low, high) in limits.items():
         if not low <= value <= high:
             raise ValueError(f"{name} must be from {low:g} to {high:g}, but got {value:g}")
 
 
+class SelfTuning(torch.optim.Optimizer):
+    """An optimizer that sets its own rate, and what a trainer does for it.
+
+    `end_epoch` is called after each epoch; with `needs_loss`, `step` is given the batch's loss as a
+    function of nothing, at the weights as they then are.
+    """
+
+    needs_loss: ClassVar[bool] = False
+
+    @abstractmethod
+    def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
+        """One update of every weight that has a gradient."""
+
+    @abstractmethod
+    def end_epoch(self) -> None:
+        """Take notice that an epoch has ended."""
+
+
 class AdaBound(torch.optim.Optimizer):
-    """Adam whose per-weight step is clipped to a band that narrows to `final_lr`, so that it ends
-    as SGD.
+    """Adam with each weight's step clipped to a band that narrows to `final_lr` (SGD).
 
     Step t: band [final (1 - 1 / (gamma t + 1)), final (1 + 1 / (gamma t))] around final = final_lr
     * (current lr / first lr).
@@ -51,13 +70,11 @@ class AdaBound(torch.optim.Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ):
-        check(
+        check_bounds(
             lr=(lr, 0, math.inf),
             final_lr=(final_lr, 0, math.inf),
             gamma=(gamma, 1e-12, 1),
             eps=(eps, 0, math.inf),
-        )
-        check(
             beta1=(betas[0], 0, 1 - 1e-12),
             beta2=(betas[1], 0, 1 - 1e-12),
             weight_decay=(weight_decay, 0, math.inf),
@@ -92,17 +109,15 @@ class AdaBound(torch.optim.Optimizer):
                 final = group["final_lr"] * (
                     group["lr"] / group["first_lr"] if group["first_lr"] else 1.0
                 )
-                low, high = (
-                    final * (1 - 1 / (group["gamma"] * t + 1)),
-                    final * (1 + 1 / (group["gamma"] * t)),
-                )
+                low = final * (1 - 1 / (group["gamma"] * t + 1))
+                high = final * (1 + 1 / (group["gamma"] * t))
                 p.sub_(
                     (rate / (state["square"].sqrt() + group["eps"])).clamp_(low, high)
                     * state["mean"]
                 )
 
 
-class AdaS(torch.optim.Optimizer):
+class AdaS(SelfTuning):
     """SGD with momentum whose rate in each convolution follows that layer's knowledge gain.
 
     After epoch t: rate <- max(beta * rate + zeta * (G_t - G_{t-1}), 0), G the mean gain of the
@@ -120,13 +135,13 @@ class AdaS(torch.optim.Optimizer):
         momentum: float = 0.9,
         weight_decay: float = 0.0,
     ):
-        check(
+        check_bounds(
             lr=(lr, 0, math.inf),
             beta=(beta, 0, 1 - 1e-12),
             zeta=(zeta, 0, math.inf),
             momentum=(momentum, 0, 1 - 1e-12),
+            weight_decay=(weight_decay, 0, math.inf),
         )
-        check(weight_decay=(weight_decay, 0, math.inf))
         super().__init__(
             params,
             {
@@ -137,12 +152,12 @@ class AdaS(torch.optim.Optimizer):
                 "weight_decay": weight_decay,
             },
         )
-        self.found: list[Gain] = []  # at the end of the last epoch
+        self.gains: list[Gain] = []  # at the end of the last epoch
 
     def rate(self, p: Tensor, group: dict[str, Any]) -> float:
         """The learning rate of weight `p` now."""
-        own: float | None = self.state[p].get("rate")
-        return group["lr"] if own is None else own
+        rate: float | None = self.state[p].get("rate")
+        return group["lr"] if rate is None else rate
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
@@ -162,7 +177,7 @@ class AdaS(torch.optim.Optimizer):
     @torch.no_grad()
     def end_epoch(self) -> None:
         """Set every layer's rate from what its weights gained in the epoch that ended."""
-        self.found = []
+        self.gains = []
         for group in self.param_groups:
             convs = {str(i): p for i, p in enumerate(group["params"]) if p.ndim == 4}
             if not any(p.shape[1] > 1 for p in convs.values()):
@@ -182,16 +197,17 @@ class AdaS(torch.optim.Optimizer):
                 self.state[p]["rate"] = rate
 
     def layer_gains(self, convs: dict[str, Tensor]) -> dict[str, float]:
-        """Mean knowledge gain over a layer's unfoldings, of layers that have any; one input channel
-        per filter is read as a depthwise layer.
+        """Mean knowledge gain over a layer's unfoldings, of layers that have any.
+
+        One input channel per filter is read as a depthwise layer.
         """
-        found = gains({name: (w, len(w) if w.shape[1] == 1 else 1) for name, w in convs.items()})
-        self.found += found
-        sides = {g.layer: [s for s in (g.output, g.input) if s is not None] for g in found}
+        layers = gains({name: (w, len(w) if w.shape[1] == 1 else 1) for name, w in convs.items()})
+        self.gains += layers
+        sides = {g.layer: [s for s in (g.output, g.input) if s is not None] for g in layers}
         return {name: sum(known) / len(known) for name, known in sides.items() if known}
 
 
-class SLS(torch.optim.Optimizer):
+class SLS(SelfTuning):
     """SGD whose step is found on each batch by backtracking until Armijo's condition holds.
 
     loss(w - eta grad) <= loss(w) - c eta |grad|^2, from eta = the last step times gamma^(1 /
@@ -206,7 +222,7 @@ class SLS(torch.optim.Optimizer):
 
     FEWEST: ClassVar[int] = 390  # batches between two doublings at gamma = 2, at least
 
-    line_search: ClassVar[bool] = True  # step() needs the loss of the batch as a function
+    needs_loss: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -220,18 +236,16 @@ class SLS(torch.optim.Optimizer):
         smallest: float = 1e-6,
         weight_decay: float = 0.0,
     ):
-        check(
+        check_bounds(
             lr=(lr, 0, math.inf),
             c=(c, 1e-12, 1),
             backtrack=(backtrack, 0.01, 0.999),
             gamma=(gamma, 1, 1e6),
-        )
-        check(
             batches=(batches, 1, math.inf),
             tries=(tries, 1, 10_000),
             weight_decay=(weight_decay, 0, math.inf),
         )
-        own = {
+        search = {
             "c": c,
             "backtrack": backtrack,
             "gamma": gamma,
@@ -240,30 +254,35 @@ class SLS(torch.optim.Optimizer):
             "smallest": smallest,
         }
         super().__init__(
-            params, {"lr": lr, "weight_decay": weight_decay, **own, "eta": None, "seen": 0}
+            params, {"lr": lr, "weight_decay": weight_decay, **search, "eta": None, "seen": 0}
         )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Tensor] | None = None) -> None:  # type: ignore[override]
-        """Search along the gradients that the weights hold; `closure` returns the same batch's loss
-        at the weights as they are.
+        """Search along the gradients that the weights hold.
+
+        `closure` returns the same batch's loss at the weights as they are.
 
         Weight decay counts as part of the loss. Raises ValueError without a closure.
         """
         if closure is None:
             raise ValueError("SLS.step needs the loss of the batch as a function")
-        line = self.line()
+        search = self.search()
         try:
-            next(line)
+            next(search)
             while True:
-                line.send(float(closure()))
+                search.send(float(closure()))
         except StopIteration:
             return
 
     @torch.no_grad()
-    def line(self) -> Generator[None, float, None]:
-        """The step as a dialogue: yields whenever it needs the batch's loss at the weights as they
-        are, and is sent it.
+    def search(self) -> Generator[None, float, None]:
+        """The step, by a caller who computes the losses: `step` does so with its closure.
+
+        The search sets the weights that it wants to try and yields; it is sent the batch's loss
+        there, and ends with the weights of the step. So a caller with many networks (`Fleet` of
+        papers/autohyper/small_networks.py) runs their searches side by side and gets the losses of
+        all of them in one pass.
         """
         settings = self.param_groups[0]
         decay = settings["weight_decay"]
@@ -281,23 +300,24 @@ class SLS(torch.optim.Optimizer):
         def penalty() -> float:
             return decay / 2 * sum(float(p.square().sum()) for p, _ in pairs) if decay else 0.0
 
+        def move(eta: float) -> None:
+            for (p, grad), before in zip(pairs, start, strict=True):
+                torch.sub(before, grad, alpha=eta, out=p)
+
         slope = sum(float(g.square().sum()) for _, g in pairs)
-        here = (yield) + penalty()
-        if slope < 1e-16 or not math.isfinite(here):
+        loss = (yield) + penalty()
+        if slope < 1e-16 or not math.isfinite(loss):
             return
         eta = settings["eta"]
         eta = settings["lr"] if eta is None else eta * self.growth(settings)
-        for attempt in range(settings["tries"] + 1):
-            eta = eta if attempt < settings["tries"] else settings["smallest"]
-            for (p, grad), before in zip(pairs, start, strict=True):
-                torch.sub(before, grad, alpha=eta, out=p)
-            if (
-                attempt < settings["tries"]
-                and not (yield) + penalty() <= here - settings["c"] * eta * slope
-            ):
-                eta *= settings["backtrack"]
-                continue
-            break
+        for _ in range(settings["tries"]):
+            move(eta)
+            if (yield) + penalty() <= loss - settings["c"] * eta * slope:
+                break
+            eta *= settings["backtrack"]
+        else:
+            eta = settings["smallest"]
+            move(eta)
         settings["eta"] = eta
 
     @classmethod
@@ -306,37 +326,19 @@ class SLS(torch.optim.Optimizer):
         return float(settings["gamma"] ** (1 / max(settings["batches"], cls.FEWEST)))
 
     def end_epoch(self) -> None:
-        """Take the number of batches in an epoch, which scales the growth of the step, from the
-        epoch that ended.
-        """
+        """Take the number of batches of the epoch that ended; it scales the step's growth."""
         group = self.param_groups[0]
         group["batches"], group["seen"] = group["seen"] or group["batches"], 0
 
 
 def rank_after_epoch(network: nn.Module, optimizer: torch.optim.Optimizer) -> float:
-    """Z_t (`foretune.training.spectral.network_rank`) of a network whose epoch has just ended; AdaS
-    has decomposed its weights already.
+    """Z_t (`foretune.training.spectral.network_rank`) of a network whose epoch has just ended.
+
+    AdaS has decomposed its weights already.
     """
     convs = [m for m in network.modules() if isinstance(m, nn.Conv2d) and m.weight.requires_grad]
-    told = all(m.groups == 1 < m.in_channels or 1 < m.groups == m.in_channels for m in convs)
-    if isinstance(optimizer, AdaS) and told and len(optimizer.found) == len(convs):
-        return zero_share(optimizer.found)
+    # AdaS sees weights without their groups: it is right where they are plain or depthwise
+    readable = all(m.groups == 1 < m.in_channels or 1 < m.groups == m.in_channels for m in convs)
+    if isinstance(optimizer, AdaS) and readable and len(optimizer.gains) == len(convs):
+        return zero_share(optimizer.gains)
     return network_rank(network)
-
-
-def stops_improving(
-    accuracies: Sequence[float], threshold: float = 1e-3, patience: int = 10
-) -> int | None:
-    """AdaS's early stop: the epoch (from 1) at which the best has not risen by more than
-    `threshold` for `patience` epochs.
-
-    None while it goes on. The autoHyper paper: threshold 1e-3 for beta 0.8 and 1e-4 for 0.9 and
-    0.95, patience 10.
-    """
-    best, since = -math.inf, 0
-    for epoch, value in enumerate(accuracies, 1):
-        if value > best + threshold:
-            best, since = value, epoch
-        elif epoch - since >= patience:
-            return epoch
-    return None

@@ -65,8 +65,9 @@ _BETAS = {"beta1": 0.9, "beta2": 0.999}  # of adam and adabound, where only the 
 
 
 def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
-    """What `config`, of either space, asks the trainer to do. Raises `BadInput` for a
-    hyperparameter missing or not known.
+    """What `config`, of either space, asks the trainer to do.
+
+    Raises `BadInput` for a hyperparameter missing or not known.
     """
     if "lr_scheduler" in config:
         return _hyperrec_recipe(config)
@@ -98,8 +99,9 @@ def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
 
 
 def _optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What `given`, named as in a configuration ("adas.beta"), means to the optimizer. Raises
-    `BadInput` for an option that is not one of it.
+    """What `given`, named as in a configuration ("adas.beta"), means to the optimizer.
+
+    Raises `BadInput` for an option that is not one of it.
     """
     out: dict[str, Any] = {}
     for full, value in given.items():
@@ -149,7 +151,7 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
             raise BadInput(
                 f"lr_scheduler must be one of {', '.join(PREFIX)}, but got {scheduler!r}"
             )
-        own = PREFIX[scheduler]
+        scheduler_prefix = PREFIX[scheduler]
         return Recipe(
             network=MODELS.get(str(config["model"]), str(config["model"])),
             batch_size=int(config["batch_size"]),
@@ -159,9 +161,9 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
             optimizer_options=options,
             scheduler=scheduler,
             scheduler_options={
-                key.removeprefix(own): float(value)
+                key.removeprefix(scheduler_prefix): float(value)
                 for key, value in config.items()
-                if key.startswith(own)
+                if key.startswith(scheduler_prefix)
             },
         )
     except KeyError as error:
@@ -169,8 +171,9 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
 
 
 def default_config(network: str = "mobilenet_v2") -> Config:
-    """What an engineer would take without tuning: Adam at 1e-3, all but the earliest layers
-    fine-tuned, augmentation; 3e-4 for a heavy network.
+    """What an engineer would take without tuning.
+
+    Adam at 1e-3 (3e-4 for a heavy network), all but the earliest layers fine-tuned, augmentation.
     """
     from foretune.training.networks import architecture
 

@@ -1,5 +1,6 @@
-"""The settings that all trials of a study share. Nothing is imported here that takes time: the command
-line makes its options from these fields.
+"""The settings that all trials of a study share.
+
+Nothing is imported here that takes time: the command line makes its options from these fields.
 """
 
 from dataclasses import dataclass, field

@@ -1,17 +1,17 @@
-"""What the weights of a network know: low-rank part of each convolution, knowledge gain, share of
-layers without any.
+"""What a network's weights know: low-rank parts, knowledge gain, share of layers without any.
 
 EVBMF (Nakajima, Sugiyama, Babacan and Tomioka, JMLR 2013: the global analytic solution of fully
 observed variational Bayesian matrix factorization, with priors and noise variance estimated from
 the matrix) splits a matrix into a low-rank part and noise.
 
-| symbol  | meaning                                                                                               |
-|---------|-------------------------------------------------------------------------------------------------------|
-| L, M    | sides of the matrix, L <= M (a tall one is transposed); alpha = L / M                                 |
-| s_j     | singular values, descending; y_j = s_j^2 / M                                                          |
-| v       | noise variance; x_j = y_j / v                                                                         |
-| tau(x)  | larger root of (1 + tau)(1 + alpha / tau) = x                                                         |
-| tau_bar | root of log(1 + tau) + alpha log(1 + tau / alpha) = tau; x_bar = (1 + tau_bar)(1 + alpha / tau_bar)   |
+| symbol  | meaning                                                                                |
+|---------|----------------------------------------------------------------------------------------|
+| L, M    | sides of the matrix, L <= M (a tall one is transposed); alpha = L / M                  |
+| s_j     | singular values, descending; y_j = s_j^2 / M                                           |
+| v       | noise variance; x_j = y_j / v                                                          |
+| tau(x)  | larger root of (1 + tau)(1 + alpha / tau) = x                                          |
+| tau_bar | root of log(1 + tau) + alpha log(1 + tau / alpha) = tau; x_bar = (1 + tau_bar)(1 +     |
+|         | alpha / tau_bar)                                                                       |
 
 s_j is kept where x_j > x_bar, and becomes
 
@@ -19,7 +19,8 @@ s_j is kept where x_j > x_bar, and becomes
 
 The variance minimises the free energy (divided by M, constants dropped)
 
-    F(v) = sum_j y_j / v + L log v + sum over kept j of [log(1 + tau_j) + alpha log(1 + tau_j / alpha) - tau_j].
+    F(v) = sum_j y_j / v + L log v
+           + sum over kept j of [log(1 + tau_j) + alpha log(1 + tau_j / alpha) - tau_j].
 
 Its slope over log v has a closed form, g(v) = L - sum_j y_j / v + sum over kept j of tau_j, because
 d(bracket)/dx = -tau / x. Between two values of v at which a singular value enters or leaves, g is
@@ -36,6 +37,7 @@ singular values, to 1e-6). Everything runs where the weights lie.
 How a convolution's weights (out, in / groups, height, width) are unfolded: rows are output
 channels, or input channels; columns are all that such a channel is connected with. Where this needs
 a word:
+
 - 1x1: the two unfoldings are transposes of each other: one decomposition serves both.
 - grouped: an input channel meets only the filters of its own group: a row has out / groups x height
   x width columns.
@@ -75,8 +77,9 @@ SMALLEST_VARIANCE = 1e-14
 
 @dataclass(frozen=True)
 class Gain:
-    """Knowledge gain of one convolution in both unfoldings (Hosseini and Plataniotis, 2020): sum_j
-    d_j / d_1 / channels, 0 to 1.
+    """Knowledge gain of one convolution in both unfoldings (Hosseini and Plataniotis, 2020).
+
+    It is sum_j d_j / d_1 / channels, from 0 to 1.
 
     The ranks count the kept singular values of each; None for an unfolding that was left out.
     """
@@ -93,8 +96,9 @@ def evbmf(matrix: Tensor) -> Tensor: ...
 @overload
 def evbmf(matrix: np.ndarray) -> np.ndarray: ...
 def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
-    """Singular values of the low-rank part of `matrix` (any shape of two sides), descending,
-    float64; empty where all is noise.
+    """Singular values of the low-rank part of a matrix, descending, float64.
+
+    None are left where all is noise.
 
     Raises `BadInput` for anything but a finite matrix of real numbers.
     """
@@ -105,19 +109,16 @@ def evbmf(matrix: Tensor | np.ndarray) -> Tensor | np.ndarray:
         raise BadInput(f"evbmf takes a matrix, but got an array of shape {tuple(weights.shape)}")
     weights = weights.detach().double()
     scale = float(weights.abs().max()) or 1.0  # squares neither overflow nor vanish
-    kept = (
-        low_rank(singular_values(gram(weights / scale)[None]), torch.tensor([max(weights.shape)]))[
-            0
-        ]
-        * scale
-    )
+    longer = torch.tensor([max(weights.shape)])
+    kept = low_rank(singular_values(gram(weights / scale)[None]), longer)[0] * scale
     kept = kept[kept > 0]
     return kept if isinstance(matrix, Tensor) else kept.cpu().numpy()
 
 
 def _tensor(matrix: np.ndarray) -> Tensor:
-    """`matrix` as torch takes it: native byte order, no negative strides. Raises `BadInput` for
-    anything but real numbers.
+    """`matrix` as torch takes it: native byte order, no negative strides.
+
+    Raises `BadInput` for anything but real numbers.
     """
     import numpy as np
 
@@ -128,8 +129,9 @@ def _tensor(matrix: np.ndarray) -> Tensor:
 
 
 def gram(matrix: Tensor, out: Tensor | None = None) -> Tensor:
-    """The Gram matrix (L, L), float64, of the smaller side of `matrix` (rows, ...); in `out` if
-    given.
+    """The Gram matrix (L, L), float64, of the smaller side of `matrix` (rows, ...).
+
+    In `out` if given.
     """
     flat = matrix.detach().to(torch.float64, memory_format=torch.contiguous_format).flatten(1)
     wide = flat if flat.shape[0] <= flat.shape[1] else flat.mT
@@ -137,19 +139,20 @@ def gram(matrix: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def singular_values(grams: Tensor) -> Tensor:
-    """Singular values (B, L), descending, float64, from Gram matrices (B, L, L). Raises `BadInput`
-    where they are not finite.
+    """Singular values (B, L), descending, float64, from Gram matrices (B, L, L).
+
+    Raises `BadInput` where they are not finite.
     """
-    if not bool(
-        torch.isfinite(grams.diagonal(dim1=1, dim2=2)).all()
-    ):  # a row's sum of squares: the others are no larger
+    # the diagonal is each row's sum of squares: no other element is larger
+    if not bool(torch.isfinite(grams.diagonal(dim1=1, dim2=2)).all()):
         raise BadInput("weights hold values that are not finite: the network has diverged")
     return torch.linalg.eigvalsh(grams).flip(-1).clamp_min(0).sqrt()
 
 
 def low_rank(s: Tensor, m: Tensor) -> Tensor:
-    """d (B, L) for singular values `s` (B, L) of B matrices whose larger sides are `m` (B,); 0
-    where a value is noise.
+    """d (B, L) for singular values `s` (B, L) of B matrices whose larger sides are `m` (B,).
+
+    0 where a value is noise.
     """
     small = s.shape[1]
     m = m.to(s)[:, None]
@@ -160,12 +163,8 @@ def low_rank(s: Tensor, m: Tensor) -> Tensor:
     peak = y[:, :1]
     y = y / peak.where(peak > 0, torch.ones_like(peak))  # F does not depend on the unit
     batch = max(1, ELEMENTS // (small * (small + 2)))
-    v = torch.cat(
-        [
-            _variance(*part)
-            for part in zip(*(a.split(batch) for a in (y, alpha, tau_bar, x_bar)), strict=True)
-        ]
-    )
+    parts = zip(*(a.split(batch) for a in (y, alpha, tau_bar, x_bar)), strict=True)
+    v = torch.cat([_variance(*part) for part in parts])
     noise = v / y.clamp_min(1e-300)  # 1 / x
     half = 1 - (1 + alpha) * noise
     d = s / 2 * (half + (half**2 - 4 * alpha * noise**2).clamp_min(0).sqrt())
@@ -173,12 +172,12 @@ def low_rank(s: Tensor, m: Tensor) -> Tensor:
 
 
 def threshold(alpha: Tensor) -> Tensor:
-    """tau_bar for each alpha in (0, 1] (Nakajima et al. 2013, theorem 2; the usual 2.5129
-    sqrt(alpha) is exact only at 1).
+    """tau_bar for each alpha in (0, 1] (Nakajima et al. 2013, theorem 2).
+
+    The usual 2.5129 sqrt(alpha) is exact only at alpha = 1.
     """
-    tau = torch.full_like(
-        alpha, 3.0
-    )  # to the right of every root; the function is concave, so Newton's steps stay there
+    # to the right of every root; the function is concave, so Newton's steps stay there
+    tau = torch.full_like(alpha, 3.0)
     for _ in range(100):
         gap = torch.log1p(tau) + alpha * torch.log1p(tau / alpha) - tau
         step = gap / (1 / (1 + tau) + alpha / (alpha + tau) - 1)
@@ -189,8 +188,9 @@ def threshold(alpha: Tensor) -> Tensor:
 
 
 def _tau(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """x, tau (0 where not kept) and tau - alpha / tau, (B, P, most kept), at variances `v` (B, P)
-    with the first `kept` (B, P) values kept.
+    """x, tau (0 where not kept) and tau - alpha / tau, each (B, P, most kept).
+
+    They are taken at variances `v` (B, P) with the first `kept` (B, P) values kept.
     """
     width = int(kept.max())
     a = alpha[:, :, None]
@@ -202,9 +202,7 @@ def _tau(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Ten
 
 
 def _slope(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
-    """g and its derivative over log v at `v` (B, P) with the first `kept` (B, P) singular values
-    kept.
-    """
+    """g and dg / d log v at `v` (B, P) with the first `kept` (B, P) values kept."""
     noise = y.sum(1, keepdim=True) / v
     x, tau, root = _tau(y, v, kept, alpha)
     return y.shape[1] - noise + tau.sum(2), noise - x.mul_(tau).div_(root).sum(2)
@@ -219,8 +217,9 @@ def _free_energy(y: Tensor, v: Tensor, kept: Tensor, alpha: Tensor) -> Tensor:
 
 
 def _variance(y: Tensor, alpha: Tensor, tau_bar: Tensor, x_bar: Tensor) -> Tensor:
-    """The noise variance (B, 1) that minimises F; `y` (B, L) descending with maximum 1, the others
-    (B, 1).
+    """The noise variance (B, 1) that minimises F.
+
+    `y` (B, L) descending with maximum 1, the others (B, 1).
     """
     small = y.shape[1]
     place = torch.arange(small, device=y.device)
@@ -260,8 +259,9 @@ def _variance(y: Tensor, alpha: Tensor, tau_bar: Tensor, x_bar: Tensor) -> Tenso
 
 
 def _minima(y: Tensor, u: Tensor, end: Tensor, kept: Tensor, alpha: Tensor) -> Tensor:
-    """log v (N, 1) at the minima of F in N pieces from `u` to `end`, `y` (N, L) of the matrix that
-    each is of; `end` where there is none.
+    """log v (N, 1) at the minima of F in N pieces from `u` to `end`; `end` where there is none.
+
+    `y` (N, L) are the values of the matrix that each piece is of.
     """
     u = u.clone()
     moving = torch.arange(len(u), device=u.device)
@@ -277,8 +277,9 @@ def _minima(y: Tensor, u: Tensor, end: Tensor, kept: Tensor, alpha: Tensor) -> T
 
 @dataclass(frozen=True)
 class _Unfolding:
-    """A matrix to decompose (rows, ...; flattened only when it is converted), and how many channels
-    each direction that it serves has.
+    """A matrix to decompose, and how many channels each direction that it serves has.
+
+    It is (rows, ...) and flattened only when it is converted.
     """
 
     matrix: Tensor
@@ -295,9 +296,8 @@ def _unfold(name: str, weight: Tensor, groups: int) -> Iterable[_Unfolding]:
     out, per_group, height, width = weight.shape
     by_input = weight.transpose(0, 1)
     if groups > 1:
-        by_input = (
-            weight.reshape(groups, out // groups, per_group, -1).transpose(1, 2).flatten(0, 1)
-        )
+        grouped = weight.reshape(groups, out // groups, per_group, -1)
+        by_input = grouped.transpose(1, 2).flatten(0, 1)
     outward, inward = (name, "output", out), (name, "input", groups * per_group)
     pairs: list[tuple[Tensor, tuple[tuple[str, str, int], ...]]]
     if per_group == 1 < groups:
@@ -313,22 +313,23 @@ def _unfold(name: str, weight: Tensor, groups: int) -> Iterable[_Unfolding]:
 
 
 def gains(weights: Mapping[str, tuple[Tensor, int]]) -> list[Gain]:
-    """The gain of convolution weights (out, in / groups, height, width), given with their groups,
-    in order.
+    """The gain of convolution weights (out, in / groups, height, width), in order.
+
+    Each comes with its number of groups.
 
     Raises `BadInput` where nothing can be unfolded or weights are not finite.
     """
-    alike: dict[int, list[_Unfolding]] = defaultdict(list)
+    by_side: dict[int, list[_Unfolding]] = defaultdict(list)
     for name, (weight, groups) in weights.items():
         for unfolding in _unfold(name, weight, groups):
-            alike[min(unfolding.sides)].append(unfolding)
-    if not alike:
+            by_side[min(unfolding.sides)].append(unfolding)
+    if not by_side:
         raise BadInput(
             "no convolution of this network is trained (depthwise ones do not count), so its "
             "weights say nothing about a learning rate"
         )
     found: dict[tuple[str, str], tuple[float, int]] = {}
-    for side, unfoldings in alike.items():
+    for side, unfoldings in by_side.items():
         grams = torch.empty(
             len(unfoldings), side, side, dtype=torch.float64, device=unfoldings[0].matrix.device
         )
@@ -360,14 +361,13 @@ def knowledge_gain(network: nn.Module, trained_only: bool = True) -> list[Gain]:
     return gains({name: (m.weight, m.groups) for name, m in chosen.items()})
 
 
-def zero_share(found: Sequence[Gain]) -> float:
-    """Z_t of the autoHyper paper: the share of layers and unfoldings whose knowledge gain is
-    exactly zero.
+def zero_share(layers: Sequence[Gain]) -> float:
+    """Z_t of the autoHyper paper: the share of layers and unfoldings without knowledge gain.
 
     floor(1 - G) is 1 where G = 0 and 0 elsewhere. 1 at random initialisation (all is noise),
     falling as layers learn.
     """
-    known = [g for gain in found for g in (gain.output, gain.input) if g is not None]
+    known = [g for gain in layers for g in (gain.output, gain.input) if g is not None]
     if not known:
         raise BadInput("no convolution has an unfolding that can be split into signal and noise")
     return sum(g == 0 for g in known) / len(known)

@@ -1,5 +1,4 @@
-"""Training trials: epoch by epoch, resumable at every epoch, with the same numbers however often it
-was cut.
+"""Training trials, resumable at every epoch, with the same numbers however often they are cut.
 
     rows = train(task, config, 0, 3, settings=Settings(), seed=0, checkpoint=Path("trial.ckpt"))
     rows += train(task, config, 3, 10, settings=Settings(), seed=0, checkpoint=Path("trial.ckpt"))
@@ -11,9 +10,9 @@ buffers and the optimizer's state, and the checkpoint has just these. Frozen sta
 they come back from the ImageNet weights, or from the seed. The same seed gives the same numbers on
 one number of threads.
 
-Where the time goes, and what was done about it (measured figures in docs/guide/networks.md): images lie
-on the device as one uint8 tensor and are augmented in batches; frozen stages run once per task, not
-once per epoch and trial (`foretune.training.activations`); channels-last everywhere; bfloat16
+Where the time goes, and what was done about it (measured figures in docs/guide/networks.md): images
+lie on the device as one uint8 tensor and are augmented in batches; frozen stages run once per task,
+not once per epoch and trial (`foretune.training.activations`); channels-last everywhere; bfloat16
 autocast on CUDA.
 """
 
@@ -36,11 +35,13 @@ from torch.nn import functional as F
 
 from foretune.errors import BadInput
 from foretune.space.space import Space
+from foretune.study.outcome import Row
 from foretune.tasks.task import Task
 from foretune.training import checkpoints, networks, optimizers
 from foretune.training.activations import VIEWS, Activations, Part, shared
 from foretune.training.augmentation import augment, normalise, to_float
 from foretune.training.export import export
+from foretune.training.paper_optimizers import SelfTuning, rank_after_epoch
 from foretune.training.recipe import Recipe, Settings, recipe
 
 __all__ = [
@@ -56,14 +57,15 @@ __all__ = [
     "train",
 ]
 
-Row = dict[str, Any]
 EVALUATION_BATCH = 256
 DRAWS = 50  # of a space, to see whether the trainer understands it
 
 
 class TrialFailed(RuntimeError):
-    """A trial that cannot go on: `epoch` in which it failed, `reason`, and the `rows` of the epochs
-    before, from the step's start.
+    """A trial that cannot go on.
+
+    `epoch` in which it failed, `reason`, and the `rows` of the epochs before, from the step's
+    start.
     """
 
     def __init__(self, epoch: int, reason: str, rows: list[Row]):
@@ -79,15 +81,13 @@ class OutOfMemory(TrialFailed):
     """The device has not enough memory for this configuration."""
 
 
-def draw(seed: int, purpose: str, epoch: int = 0) -> int:
+def seed_for(seed: int, purpose: str, epoch: int = 0) -> int:
     """A 63-bit seed for one purpose in one epoch of a trial."""
-    return (
-        int.from_bytes(hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()[:8], "big")
-        >> 1
-    )
+    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
-def find_device(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
     """`auto` is CUDA where there is one. Raises `BadInput` for a device that is not there."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -105,12 +105,13 @@ def find_device(name: str) -> torch.device:
 
 
 def check_trainable(settings: Settings, space: Space) -> None:
-    """Raise `BadInput` now for what would fail trials: the device, a space that the trainer does
-    not understand, ImageNet weights.
+    """Raise `BadInput` now for what would fail trials later.
+
+    That is the device, a space that the trainer does not understand, ImageNet weights.
 
     The space is tried by its default and by `DRAWS` of its configurations, each with its optimizer.
     """
-    find_device(settings.device)
+    device_of(settings.device)
     network = recipe(space.default(), settings).network
     weight = [torch.nn.Parameter(torch.zeros(1))]
     for config in (space.default(), *space.sample(DRAWS, np.random.default_rng(0))):
@@ -127,17 +128,16 @@ def check_trainable(settings: Settings, space: Space) -> None:
 
 
 def fingerprint(task: Task, config: Mapping[str, Any], settings: Settings, seed: int) -> str:
-    """What decides a trial's numbers, as a hash: a checkpoint of another trial is not taken for
-    this one's.
-    """
+    """A hash of what decides a trial, so that no other checkpoint is taken for its own."""
     fixed = {k: v for k, v in asdict(settings).items() if k not in ("device", "threads")}
     text = json.dumps([task.hash, dict(config), fixed, seed], sort_keys=True, default=float)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Trial:
-    """One configuration on one task: its network, its optimizer and the epochs so far. With `rank`,
-    rows hold `zero_share` too.
+    """One configuration on one task: its network, its optimizer and the epochs so far.
+
+    With `rank`, rows hold `zero_share` too.
     """
 
     def __init__(
@@ -151,24 +151,19 @@ class Trial:
     ):
         if torch.get_num_threads() != settings.threads:
             torch.set_num_threads(settings.threads)
-        self.task, self.config, self.settings, self.seed, self.rank = (
-            task,
-            dict(config),
-            settings,
-            seed,
-            rank,
-        )
+        self.task, self.config, self.settings = task, dict(config), settings
+        self.seed, self.rank = seed, rank
         self.recipe: Recipe = recipe(config, settings)
-        self.device = find_device(settings.device)
+        self.device = device_of(settings.device)
         self.network = networks.build(
             self.recipe.network,
             task.num_classes,
             settings.pretrained,
             finetune=self.recipe.finetune,
-            seed=draw(seed, "network"),
+            seed=seed_for(seed, "network"),
             device=self.device,
         )
-        self.optimizer: Any = optimizers.build(
+        self.optimizer = optimizers.build(
             self.recipe.optimizer,
             self.network.trained_parameters(),
             self.recipe.learning_rate,
@@ -200,8 +195,9 @@ class Trial:
         return normalise(images, self.network.mean, self.network.std)
 
     def train_epoch(self) -> Row:
-        """Train the next epoch, look at the valid part, append and return the row. Raises
-        `Diverged` or `OutOfMemory`.
+        """Train the next epoch, look at the valid part, append and return the row.
+
+        Raises `Diverged` or `OutOfMemory`.
         """
         epoch = self.epoch + 1
         began = time.perf_counter()
@@ -209,7 +205,7 @@ class Trial:
             rate, loss = self._pass(epoch)
             if not math.isfinite(loss):
                 raise Diverged(epoch, f"training loss is {loss}", list(self.rows))
-            found = self.evaluate(self._valid)
+            scores = self.evaluate(self._valid)
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(
                 epoch,
@@ -220,32 +216,31 @@ class Trial:
             if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
                 raise
             raise OutOfMemory(epoch, str(error).splitlines()[0], list(self.rows)) from error
-        if not math.isfinite(found["loss"]):
-            raise Diverged(epoch, f"validation loss is {found['loss']}", list(self.rows))
-        if self.rank:
-            found |= self._zero_share(epoch)
+        if not math.isfinite(scores["loss"]):
+            raise Diverged(epoch, f"validation loss is {scores['loss']}", list(self.rows))
+        share = self._zero_share(epoch) if self.rank else {}
         seconds = time.perf_counter() - began
         self.epoch = epoch
         self.rows.append(
             {
                 "epoch": epoch,
                 "train_loss": loss,
-                "valid_loss": found["loss"],
-                "valid_accuracy": found["accuracy"],
-                "valid_top5": found["top5"],
+                "valid_loss": scores["loss"],
+                "valid_accuracy": scores["accuracy"],
+                "valid_top5": scores["top5"],
                 "learning_rate": rate,
                 "seconds": seconds,
                 "images_per_second": len(self._train) / seconds,
-                **{k: v for k, v in found.items() if k == "zero_share"},
+                **share,
             }
         )
         return self.rows[-1]
 
     def _zero_share(self, epoch: int) -> dict[str, float]:
-        """Z_t (`foretune.training.spectral`) of the convolutions that are trained; nothing where
-        none is.
+        """Z_t (`foretune.training.spectral`) of the convolutions that are trained.
+
+        Nothing where none is.
         """
-        from foretune.training.paper_optimizers import rank_after_epoch
 
         weights = [
             m.weight
@@ -269,9 +264,10 @@ class Trial:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         order = torch.randperm(
-            len(labels), generator=torch.Generator().manual_seed(draw(self.seed, "order", epoch))
+            len(labels),
+            generator=torch.Generator().manual_seed(seed_for(self.seed, "order", epoch)),
         )
-        generator = torch.Generator().manual_seed(draw(self.seed, "augmentation", epoch))
+        generator = torch.Generator().manual_seed(seed_for(self.seed, "augmentation", epoch))
         frozen = None
         if network.first:
             view = (epoch - 1) % VIEWS if chosen.augmentation != "none" else 0
@@ -281,7 +277,7 @@ class Trial:
             batches[-2:] = [torch.cat(batches[-2:])]
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(draw(self.seed, "dropout", epoch))
+            torch.manual_seed(seed_for(self.seed, "dropout", epoch))
             for batch in batches:
                 if frozen is None:
                     x = self._normal(
@@ -294,13 +290,12 @@ class Trial:
                 loss = F.cross_entropy(logits.float(), labels[batch])
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                # such an optimizer tries several steps on a batch
-                if getattr(self.optimizer, "line_search", False):
+                if isinstance(self.optimizer, SelfTuning) and self.optimizer.needs_loss:
                     self.optimizer.step(partial(self._loss, x, labels[batch]))
                 else:
                     self.optimizer.step()
                 total += loss.detach() * len(batch)
-        if hasattr(self.optimizer, "end_epoch"):
+        if isinstance(self.optimizer, SelfTuning):
             self.optimizer.end_epoch()
         return rate, float(total) / len(labels)
 
@@ -311,21 +306,18 @@ class Trial:
 
     @torch.inference_mode()
     def evaluate(self, part: Part) -> dict[str, float]:
-        """Loss, accuracy (top-1) and top5 (of at most as many classes as there are) on a part,
-        without augmentation.
+        """Loss, accuracy (top-1) and top5 on a part, without augmentation.
+
+        With fewer than five classes, top5 is of all of them.
         """
         network = self.network.eval()
-        source = (
-            part.at_boundary(network, self._origin, "none", 0) if network.first else part.images
-        )
+        frozen = network.first > 0
+        source = part.at_boundary(network, self._origin, "none", 0) if frozen else part.images
         scores = []
-        for x in source.split(EVALUATION_BATCH):
+        for batch in source.split(EVALUATION_BATCH):
+            x = batch if frozen else self._normal(to_float(batch))
             with self._autocast():
-                scores.append(
-                    network(
-                        x if network.first else self._normal(to_float(x)), start=network.first
-                    ).float()
-                )
+                scores.append(network(x, start=network.first).float())
         logits = torch.cat(scores)
         top = logits.topk(min(5, logits.shape[1]), dim=1).indices == part.labels[:, None]
         return {
@@ -344,7 +336,7 @@ class Trial:
             "config": self.config,
             "settings": asdict(self.settings),
             "seed": self.seed,
-            "network_seed": draw(self.seed, "network"),
+            "network_seed": seed_for(self.seed, "network"),
             "rows": self.rows,
             "network": self.network.trained_state(),
             "optimizer": self.optimizer.state_dict(),
@@ -387,7 +379,7 @@ def train(
             f"max_epoch={settings.max_epoch})"
         )
     report = on_epoch or (lambda row: None)
-    device = find_device(settings.device)
+    device = device_of(settings.device)
     state = checkpoints.load(checkpoint, device) if checkpoint is not None else None
     if state is not None and state["fingerprint"] != fingerprint(task, config, settings, seed):
         raise BadInput(
@@ -416,10 +408,11 @@ def train(
 
 
 def reopen(task: Task, checkpoint: Path, device: str = "auto") -> Trial:
-    """The trial that `checkpoint` holds; raises `BadInput` where there is none or it was trained on
-    another task.
+    """The trial that `checkpoint` holds.
+
+    Raises `BadInput` where there is none or it was trained on another task.
     """
-    state = checkpoints.load(checkpoint, find_device(device))
+    state = checkpoints.load(checkpoint, device_of(device))
     if state is None:
         raise BadInput(f"checkpoint {checkpoint} is missing or damaged")
     settings = Settings(**{**state["settings"], "device": device})
@@ -436,8 +429,7 @@ def reopen(task: Task, checkpoint: Path, device: str = "auto") -> Trial:
 def evaluate(
     task: Task, checkpoint: Path, part: str = "test", settings: Settings | None = None
 ) -> dict[str, float]:
-    """Loss, accuracy and top5 of a trial on one whole part of its task: for the best trial, once,
-    at the end.
+    """Loss, accuracy and top5 of a trial on a whole part of its task: the best one, at the end.
 
     `settings` may name another device; everything else comes from the checkpoint.
     """

@@ -21,8 +21,9 @@ Place = Callable[[float], float]
 
 @dataclass(frozen=True)
 class Line:
-    """Points `x`, `y` (NaN leaves a gap), with an optional band `low` to `high`; `steps` draws
-    stairs, `cross` marks the end with an x.
+    """Points `x`, `y` (NaN leaves a gap), with an optional band `low` to `high`.
+
+    `steps` draws stairs, `cross` marks the end with an x.
     """
 
     x: Sequence[float]
@@ -73,29 +74,27 @@ def log_ticks(low: float, high: float, most: int = 6) -> list[float]:
     """Powers of ten between `low` and `high`, with 2 and 5 times them where there is room."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
-        found = [
-            f * 10.0**p
-            for p in powers
-            for f in factors
-            if low * (1 - 1e-9) <= f * 10.0**p <= high * (1 + 1e-9)
-        ]
-        if len(found) <= most:
-            return found
-    every = -(-len(found) // most)
-    return found[::every]
+        values = [f * 10.0**p for p in powers for f in factors]
+        inside = [v for v in values if low * (1 - 1e-9) <= v <= high * (1 + 1e-9)]
+        if len(inside) <= most:
+            return inside
+    every = -(-len(inside) // most)
+    return inside[::every]
 
 
 def responsive(draw: Callable[[Frame], str], frame: Frame, narrow_height: int = 300) -> str:
-    """The chart twice: as framed, and small with a legend instead of labels at the lines' ends, for
-    phones; the page's style shows one.
+    """The chart twice, for wide screens and for phones; the page's style shows one of them.
+
+    For phones it is small, with a legend instead of labels at the lines' ends.
     """
     small = replace(frame, width=380, height=narrow_height, end_labels=False)
     return f'<div class="wide">{draw(frame)}</div><div class="narrow">{draw(small)}</div>'
 
 
 def legend(lines: Sequence[Line]) -> str:
-    """Colours and names of the named lines, as HTML; for phones only where the lines' ends carry
-    their names.
+    """Colours and names of the named lines, as HTML.
+
+    For phones only where the lines' ends carry their names.
     """
     items = [
         '<li><svg viewBox="0 0 24 8" width="24" height="8" aria-hidden="true"><path '
@@ -103,26 +102,15 @@ def legend(lines: Sequence[Line]) -> str:
         for line in lines
         if line.label
     ]
-    return (
-        f'<div class="{"narrow" if len(items) <= END_LABELS else ""}"><ul '
-        f'class="legend">{"".join(items)}</ul></div>'
-    )
+    width = "narrow" if len(items) <= END_LABELS else ""
+    return f'<div class="{width}"><ul class="legend">{"".join(items)}</ul></div>'
 
 
 def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     """Draw `lines` in order, so the last lies on top. Empty text if no line has a finite point."""
-    xs = (
-        np.concatenate([np.asarray(line.x, dtype=float) for line in lines])
-        if lines
-        else np.empty(0)
-    )
-    parts = [
-        np.asarray(v, dtype=float)
-        for line in lines
-        for v in (line.y, line.low, line.high)
-        if v is not None
-    ]
-    ys = np.concatenate(parts) if parts else np.empty(0)
+    xs = np.array([x for line in lines for x in line.x], dtype=float)
+    columns = [v for line in lines for v in (line.y, line.low, line.high) if v is not None]
+    ys = np.array([y for column in columns for y in column], dtype=float)
     ys = ys[np.isfinite(ys) & ((ys > 0) | (not frame.log_y))]
     if not len(xs) or not len(ys):
         return ""
@@ -136,11 +124,10 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     if x_high <= x_low:
         x_low, x_high = (x_low / 2, x_high * 2) if frame.log_x else (x_low - 0.5, x_high + 0.5)
     y_ticks = log_ticks(low, high) if frame.log_y else ticks(low, high, 5)
-    x_ticks = (
-        log_ticks(x_low, x_high)
-        if frame.log_x
-        else ticks(x_low, x_high, 4 if frame.width < 500 else 8)
-    )
+    if frame.log_x:
+        x_ticks = log_ticks(x_low, x_high)
+    else:
+        x_ticks = ticks(x_low, x_high, 4 if frame.width < 500 else 8)
     named = [line for line in lines if line.label]
     ends = frame.end_labels and 1 < len(named) <= END_LABELS
     left = 14 + 7 * max((len(frame.y_format(t)) for t in y_ticks), default=1)
@@ -149,11 +136,10 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     width, height = frame.width - left - right, frame.height - top - bottom
 
     def px(value: float) -> float:
-        share = (
-            math.log(value / x_low) / math.log(x_high / x_low)
-            if frame.log_x
-            else (value - x_low) / (x_high - x_low)
-        )
+        if frame.log_x:
+            share = math.log(value / x_low) / math.log(x_high / x_low)
+        else:
+            share = (value - x_low) / (x_high - x_low)
         return left + width * share
 
     def py(value: float) -> float:
@@ -185,17 +171,15 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     if ends:
         last = [(line, [float(v) for v in line.y if math.isfinite(v)]) for line in named]
         wanted = [(min(max(py(v[-1]), top), top + height), line) for line, v in last if v]
-        for y, line in spread(wanted, 14.0, top, top + height):
+        for y, line in spread_labels(wanted, 14.0, top, top + height):
             out.append(_text(left + width + 8, y + 4, line.label, "start", f"label {line.style}"))
     return "".join(out) + "</svg>"
 
 
-def spread(
+def spread_labels(
     wanted: list[tuple[float, Line]], gap: float, low: float, high: float
 ) -> list[tuple[float, Line]]:
-    """Move labels apart so that neighbours keep `gap`, within `low` to `high` as far as there is
-    room.
-    """
+    """Move labels apart to keep `gap`, within `low` to `high` as far as there is room."""
     placed = sorted(wanted, key=lambda pair: pair[0])
     ys = [y for y, _ in placed]
     for k in range(1, len(ys)):
@@ -259,8 +243,9 @@ def _path(points: Sequence[tuple[float, float]], steps: bool = False) -> str:
 
 @dataclass(frozen=True)
 class Coordinate:
-    """An axis of parallel coordinates: where each row stands in [0, 1] (NaN: switched off), and its
-    ticks as (position, text).
+    """An axis of parallel coordinates: each row's place in [0, 1], ticks (position, text).
+
+    NaN where a row's value is switched off.
     """
 
     name: str
@@ -271,8 +256,9 @@ class Coordinate:
 def parallel_coordinates(
     axes: Sequence[Coordinate], styles: Sequence[str], titles: Sequence[str], height: int = 340
 ) -> str:
-    """One line per row through all axes, in the order given (the last on top); `styles` are their
-    classes.
+    """One line per row through all axes, in the order given (the last on top).
+
+    `styles` are their classes.
     """
     if len(axes) < 2 or not titles:
         return ""

@@ -1,5 +1,6 @@
-"""How much each hyperparameter matters in a study: Sobol total-effect indices of a random forest
-that is fitted to its trials.
+"""How much each hyperparameter matters in a study.
+
+It is told by Sobol's total-effect indices of a random forest that is fitted to the trials.
 
 The forest predicts a trial's best value from its encoded configuration and the epochs it was given;
 the index of hyperparameter h is the share of the prediction's variance that is lost when h alone is
@@ -27,8 +28,10 @@ ROUNDS = 4  # shuffles of each hyperparameter
 
 @dataclass(frozen=True)
 class Importance:
-    """Index by hyperparameter, largest first; `explained` = variance explained out of bag, `trials`
-    that were fitted; `problem` if there is none.
+    """Index by hyperparameter, largest first.
+
+    `explained` = variance explained out of bag, `trials` that were fitted; `problem` if there is
+    none.
     """
 
     index: dict[str, float]
@@ -38,8 +41,9 @@ class Importance:
 
 
 def importance(study: Study, rng: np.random.Generator) -> Importance:
-    """Importance of the study's hyperparameters; says why there is none with few trials or when the
-    forest does not predict.
+    """Importance of the study's hyperparameters.
+
+    Says why there is none with few trials or when the forest does not predict.
     """
     rows = np.array([i for i in study.started if np.isfinite(study.Y[i]).any()], dtype=int)
     n = len(rows)
@@ -73,11 +77,10 @@ def importance(study: Study, rng: np.random.Generator) -> Importance:
             "seen: too little to tell",
         )
     space = study.space
-    population = (
-        space.encode(space.sample(ROWS, rng))
-        if study.open_space
-        else study.X[rng.permutation(len(study.X))[:ROWS]]
-    )
+    if study.open_space:
+        population = space.encode(space.sample(ROWS, rng))
+    else:
+        population = study.X[rng.permutation(len(study.X))[:ROWS]]
     a = np.hstack([population, np.full((len(population), 1), np.log(study.max_epoch))])
     before = forest.predict(a)
     variance = float(before.var()) or 1.0

@@ -1,6 +1,4 @@
-"""What a study shows while it runs: a live line on a terminal, a line per new incumbent
-elsewhere.
-"""
+"""What a study shows while it runs: a live line on a terminal, else a line per incumbent."""
 
 import sys
 import time
@@ -8,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
+from foretune.errors import plural
 from foretune.study.study import Study
 from foretune.views.summary import duration
 
@@ -32,13 +31,12 @@ class Progress:
         running, failed = int((study.pending > 0).sum()), int(study.failed.sum())
         parts = [
             f"{study.spent}/{study.budget} epochs",
-            f"{len(study.started)} trial{'s' * (len(study.started) != 1)} ({running} "
+            f"{len(study.started)} {plural('trial', len(study.started))} ({running} "
             f"running{f', {failed} failed' if failed else ''})",
         ]
-        if found := study.incumbent:
-            parts.append(
-                f"best {study.plan.sign * found[2]:.4f} (trial {found[0]}, epoch {found[1]})"
-            )
+        if study.incumbent:
+            trial, epoch, value = study.incumbent
+            parts.append(f"best {study.plan.sign * value:.4f} (trial {trial}, epoch {epoch})")
         if left := self.seconds_left(study):
             parts.append(f"about {duration(left)} left")
         return " · ".join(parts)
@@ -54,11 +52,9 @@ class Progress:
         if study.spent == first:
             return None
         left = (time.monotonic() - began) / (study.spent - first) * (study.budget - study.spent)
-        return (
-            left
-            if study.plan.seconds is None
-            else min(left, max(0.0, study.plan.seconds - study.elapsed))
-        )
+        if study.plan.seconds is None:
+            return left
+        return min(left, max(0.0, study.plan.seconds - study.elapsed))
 
     def __call__(self, study: Study) -> None:
         """Show a change."""

@@ -1,16 +1,19 @@
 """The report of a study: one HTML file that needs nothing else, for screens, phones and paper.
 
-    write_report(study, "report.html", extras={"baselines": {"random search": other}, "thumbnails": png})
+    extras = {"baselines": {"random search": other}, "thumbnails": png}
+    write_report(study, "report.html", extras)
 
 `extras`, all optional (what is missing is left out, `study.plan.notes` is asked for the
 accuracies):
 
-| key              | is                                                                                                             |
-|------------------|----------------------------------------------------------------------------------------------------------------|
-| `baselines`      | name -> `Study` on the same task (random search, the default configuration), drawn and tabled beside this one   |
-| `test_accuracy`  | of the incumbent; a baseline's own is in its `plan.notes`                                                       |
-| `thumbnails`     | PNG or JPEG bytes of a sheet of the task's images, or caption -> bytes                                          |
-| `facts`          | name -> text for the table at the end, such as the network or where the images came from                       |
+| key             | is                                                                             |
+|-----------------|--------------------------------------------------------------------------------|
+| `baselines`     | name -> `Study` on the same task (random search, the default configuration),   |
+|                 | drawn and tabled beside this one                                               |
+| `test_accuracy` | of the incumbent; a baseline's own is in its `plan.notes`                      |
+| `thumbnails`    | PNG or JPEG bytes of a sheet of the task's images, or caption -> bytes         |
+| `facts`         | name -> text for the table at the end, such as the network or where the images |
+|                 | came from                                                                      |
 """
 
 import base64
@@ -66,8 +69,9 @@ def write_report(
 
 
 def study_report(study: Study, *, extras: Mapping[str, Any] | None = None) -> str:
-    """The study's report as HTML. The same study gives the same text. Raises `BadInput` for
-    thumbnails that are no pictures.
+    """The study's report as HTML.
+
+    The same study gives the same text. Raises `BadInput` for thumbnails that are no pictures.
     """
     extras = dict(extras or {})
     baselines: Mapping[str, Study] = extras.get("baselines") or {}
@@ -119,15 +123,11 @@ def tiles(
     study: Study, baselines: Mapping[str, Study], extras: Mapping[str, Any]
 ) -> list[tuple[str, str, str]]:
     """The figures on top: (what, value, remark)."""
-    metric, sign, found = study.plan.metric, study.plan.sign, study.incumbent
-    best = None if found is None else found[2] * sign
-    out = [
-        (
-            f"best {metric}",
-            score(metric, best),
-            "" if found is None else f"configuration {found[0]}, epoch {found[1]}",
-        )
-    ]
+    metric, sign, best, remark = study.plan.metric, study.plan.sign, None, ""
+    if study.incumbent is not None:
+        config_id, epoch, value = study.incumbent
+        best, remark = value * sign, f"configuration {config_id}, epoch {epoch}"
+    out = [(f"best {metric}", score(metric, best), remark)]
     test = extras.get("test_accuracy", study.plan.notes.test_accuracy)
     if test is not None:
         out.append(
@@ -138,25 +138,17 @@ def tiles(
         remark = f"{other.spent:,} epochs"
         if value is not None and best is not None:
             lead = sign * (best - value)
-            remark += (
-                f"; this study is {gap(metric, abs(lead))} {'better' if lead >= 0 else 'worse'}"
-            )
+            word = "better" if lead >= 0 else "worse"
+            remark += f"; this study is {gap(metric, abs(lead))} {word}"
         other_test = other.plan.notes.test_accuracy
-        out.append(
-            (
-                name,
-                score(metric, value),
-                remark
-                + (f"; test {score('accuracy', other_test)}" if other_test is not None else ""),
-            )
-        )
+        if other_test is not None:
+            remark += f"; test {score('accuracy', other_test)}"
+        out.append((name, score(metric, value), remark))
     full = len(study.started) * study.max_epoch
-    saved = (
-        f"training all {len(study.started)} to the end: {full:,}"
-        if full > study.spent
-        else f"of {study.budget:,}"
-    )
-    out.append(("epochs spent", f"{study.spent:,}", saved))
+    remark = f"of {study.budget:,}"
+    if full > study.spent:
+        remark = f"training all {len(study.started)} to the end: {full:,}"
+    out.append(("epochs spent", f"{study.spent:,}", remark))
     return out
 
 
@@ -180,9 +172,7 @@ def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
     y_range = None
     if lines:
         # the first epochs of a first trial are far off and would flatten the rest
-        values = (
-            np.concatenate([np.asarray(line.y, dtype=float) for line in lines]) * study.plan.sign
-        )
+        values = np.array([y for line in lines for y in line.y], dtype=float) * study.plan.sign
         low, high = float(np.quantile(values, 0.1)), float(values.max())
         y_range = _ordered(low * study.plan.sign, high * study.plan.sign) if high > low else None
     frame = Frame(
@@ -196,10 +186,9 @@ def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
 
 
 def curves_chart(study: Study) -> str:
-    """All learning curves (the best `MOST_CURVES`), the incumbent's on top, failed trials ending in
-    a cross.
-    """
-    metric, sign, found = study.plan.metric, study.plan.sign, study.incumbent
+    """The best `MOST_CURVES` learning curves, incumbent on top, failed ones ending in a cross."""
+    metric, sign = study.plan.metric, study.plan.sign
+    best = None if study.incumbent is None else study.incumbent[0]
     order = [int(i) for i in sorted(study.started, key=lambda i: -study.best[i])][:MOST_CURVES]
     lines = []
     for i in reversed(order):
@@ -210,7 +199,7 @@ def curves_chart(study: Study) -> str:
             x, y = [0, *x], [float(study.start_value[i] * sign), *y]
         if not x:
             continue
-        is_best, has_failed = found is not None and found[0] == i, bool(study.failed[i])
+        is_best, has_failed = i == best, bool(study.failed[i])
         title = (
             f"configuration {i} ({state(study, i)}): {describe(study.configs[i])}; best "
             f"{score(metric, best_value(study, i))}"
@@ -221,11 +210,10 @@ def curves_chart(study: Study) -> str:
     lines.sort(key=lambda line: line.label != "")  # the incumbent last, on top
     y_range = None
     if lines:
-        values = np.concatenate([np.asarray(line.y, dtype=float) for line in lines]) * sign
+        values = np.array([y for line in lines for y in line.y], dtype=float) * sign
         high = float(values.max())
-        low = max(
-            float(np.quantile(values, 0.03)), high - 6 * (high - float(np.median(values)))
-        )  # a loss that explodes would flatten the rest
+        # a loss that explodes would flatten the rest
+        low = max(float(np.quantile(values, 0.03)), high - 6 * (high - float(np.median(values))))
         y_range = _ordered(low * sign, high * sign) if high > low else None
     frame = Frame(
         x_label="epoch", y_label=metric, y_format=axis_format(metric, y_range), y_range=y_range
@@ -234,15 +222,13 @@ def curves_chart(study: Study) -> str:
 
 
 def parallel_chart(study: Study, weights: Importance) -> str:
-    """Trials as lines through their hyperparameters to their best value: the better, the darker. At
-    most `MOST_AXES`, the most important ones.
+    """Trials as lines through their hyperparameters to their best value: the better, the darker.
+
+    At most `MOST_AXES`, the most important ones.
     """
     names, _ = tuned(study)
-    rows = [
-        int(i)
-        for i in sorted(study.started, key=lambda i: study.best[i])
-        if np.isfinite(study.best[i])
-    ][-MOST_CURVES:]
+    finite = [int(i) for i in study.started if np.isfinite(study.best[i])]
+    rows = sorted(finite, key=lambda i: study.best[i])[-MOST_CURVES:]
     if len(rows) < 2 or not names:
         return ""
     if len(names) > MOST_AXES:
@@ -257,13 +243,8 @@ def parallel_chart(study: Study, weights: Importance) -> str:
         (0.0, f"≤ {score(metric, low * sign)}" if sign > 0 else f"≥ {score(metric, low * sign)}"),
         (1.0, score(metric, high * sign)),
     ]
-    axes.append(
-        Coordinate(
-            f"best {metric}",
-            [float(np.clip((v - low) / (high - low), 0, 1)) for v in values],
-            marks,
-        )
-    )
+    positions = np.clip((values - low) / (high - low), 0, 1).tolist()
+    axes.append(Coordinate(f"best {metric}", positions, marks))
     styles = [f"p{min(4, 5 * r // len(rows))}" for r in range(len(rows))]
     styles[-1] = "s0 thick"
     titles = [
@@ -295,8 +276,9 @@ def _coordinate(study: Study, name: str, rows: Sequence[int]) -> Coordinate:
 
 
 def config_table(study: Study) -> dict[str, Any]:
-    """The trials, best first: `columns`, `rows` of (text, sort value, class) cells, `shared`
-    values, how many were left out.
+    """The trials, best first: `columns` and `rows` of (text, sort value, class) cells.
+
+    Beside them the values that all share (`shared`), and how many trials were left out.
 
     Cells of class "screen" are not printed: on paper, many hyperparameters are one line of text, of
     class "paper".
@@ -342,8 +324,9 @@ def config_table(study: Study) -> dict[str, Any]:
 
 
 def plain_cost(study: Study) -> dict[str, Any]:
-    """What full training of every started configuration would have cost, in epochs and, where rows
-    have `seconds`, in time on one worker.
+    """What full training of every started configuration would have cost, in epochs.
+
+    Where rows have `seconds`, in time on one worker too.
     """
     trials = len(study.started)
     full = trials * study.max_epoch
@@ -386,22 +369,18 @@ def axis_format(metric: str, y_range: tuple[float, float] | None) -> Any:
 
 def data_uri(image: bytes) -> str:
     """A PNG or JPEG as a data URI. Raises `BadInput` for anything else."""
-    kind = (
-        "png" if image.startswith(b"\x89PNG") else "jpeg" if image.startswith(b"\xff\xd8") else None
-    )
-    if kind is None:
-        raise BadInput("thumbnails must be the bytes of a PNG or JPEG file")
-    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+    for kind, start in (("png", b"\x89PNG"), ("jpeg", b"\xff\xd8")):
+        if image.startswith(start):
+            return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
+    raise BadInput("thumbnails must be the bytes of a PNG or JPEG file")
 
 
 def _pictures(thumbnails: Any) -> list[tuple[str, bytes]]:
     if not thumbnails:
         return []
-    return (
-        [("", bytes(thumbnails))]
-        if isinstance(thumbnails, (bytes, bytearray))
-        else list(thumbnails.items())
-    )
+    if isinstance(thumbnails, (bytes, bytearray)):
+        return [("", bytes(thumbnails))]
+    return list(thumbnails.items())
 
 
 def _facts(study: Study, extra: Mapping[str, Any]) -> list[tuple[str, str]]:

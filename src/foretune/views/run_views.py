@@ -38,11 +38,12 @@ Point = tuple[str, float, int]  # metric, value, step
 
 @dataclass(frozen=True)
 class RunView:
-    """What one run should hold: `groups` of points by the count (epochs told, or spent) that the
-    group completes, ascending.
+    """What one run should hold.
+
+    `groups` are points by the count (epochs told, or spent) that the group completes, ascending.
     """
 
-    name: str
+    valid_name: str
     status: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
@@ -51,8 +52,9 @@ class RunView:
 
 @dataclass(frozen=True)
 class StudyView:
-    """A study at one moment, so that another thread can write it; `facts` are numbers that may
-    change: budget, test accuracy.
+    """A study at one moment, so that another thread can write it.
+
+    `facts` are numbers that may change: budget, test accuracy.
     """
 
     uid: str
@@ -64,8 +66,9 @@ class StudyView:
 
 
 class Views:
-    """Makes the views of one study; trials that did not change since the last one are not made
-    again.
+    """Makes the views of one study.
+
+    Trials that did not change since the last one are not made again.
     """
 
     def __init__(self, uid: str):
@@ -87,7 +90,7 @@ class Views:
         plan = study.plan
         facts = {
             BUDGET: float(plan.budget),
-            **{name(k): float(v) for k, v in plan.notes.to_json().items() if finite(v)},
+            **{valid_name(k): float(v) for k, v in plan.notes.to_json().items() if finite(v)},
         }
         return StudyView(
             self.uid, plan, study.space.names, study_view(study, self.uid, stopped), trials, facts
@@ -97,13 +100,9 @@ class Views:
 def study_view(study: Study, uid: str, stopped: bool) -> RunView:
     """The parent run: incumbent against epochs spent."""
     plan, found, past = study.plan, study.incumbent, study.past
-    status = (
-        "finished"
-        if study.done and not study.pending.any()
-        else "stopped"
-        if stopped
-        else "training"
-    )
+    status = "stopped" if stopped else "training"
+    if study.done and not study.pending.any():
+        status = "finished"
     params = {
         "method": plan.method,
         "seed": plan.seed,
@@ -138,8 +137,9 @@ def study_view(study: Study, uid: str, stopped: bool) -> RunView:
 
 
 def title(study: Study) -> str:
-    """The study's name and method; a comparison that lies in a study's folder is named after that
-    one.
+    """The study's name and method.
+
+    A comparison that lies in a study's folder is named after that one.
     """
     method, kind = study.plan.method, study.plan.notes.baseline
     if study.folder is None:
@@ -150,8 +150,9 @@ def title(study: Study) -> str:
 
 
 def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
-    """A child run: one trial, every finite number of its rows; `best` so far in the metric's own
-    unit.
+    """A child run: one trial, every finite number of its rows.
+
+    `best` so far in the metric's own unit.
     """
     found = study.incumbent
     tags: dict[str, Any] = {
@@ -169,7 +170,9 @@ def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
     groups = []
     for row in list(study.rows[i]):
         epoch = int(row["epoch"])
-        points = [(name(k), float(v), epoch) for k, v in row.items() if k != "epoch" and finite(v)]
+        points = [
+            (valid_name(k), float(v), epoch) for k, v in row.items() if k != "epoch" and finite(v)
+        ]
         if epoch > 0 and finite(row[metric]):
             best = max(best, sign * float(row[metric]))
         if math.isfinite(best):
@@ -185,8 +188,9 @@ def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
 
 
 def saved_views(view: StudyView, now: int) -> dict[str, str]:
-    """Experiment tags that put two entries into the "Views" menu of MLflow's UI (3.17 and later;
-    others pass them over), whose own start shows no metric.
+    """Experiment tags that put two entries into the "Views" menu of MLflow's page.
+
+    From 3.17 on; others pass them over. The page's own start shows no metric.
 
     "Studies, best first" has one for what studies differ in; "Trials, best first" one for each
     hyperparameter. `now` in milliseconds.
@@ -214,7 +218,7 @@ def saved_views(view: StudyView, now: int) -> dict[str, str]:
         "orderByAsc": view.plan.goal == "minimize",
         "selectedColumns": [
             *(f"metrics.`{k}`" for k in ("best", EPOCHS)),
-            *(f"params.`{name(k)}`" for k in view.hyperparameters),
+            *(f"params.`{valid_name(k)}`" for k in view.hyperparameters),
             *(f"tags.`{k}`" for k in ("study", "status", "why", "leaned_on", "failure")),
         ],
     }
@@ -243,11 +247,11 @@ def shares(weights: Mapping[str, float]) -> str:
     return ", ".join(f"{task} {share:.0%}" for task, share in list(weights.items())[:5]) or "none"
 
 
-def name(key: Any) -> str:
+def valid_name(key: Any) -> str:
     """A key with the characters that MLflow allows."""
     return re.sub(r"[^\w\-. :/]", "_", str(key))[:250]
 
 
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Parameters or tags as MLflow takes them."""
-    return {name(k): str(v)[:MOST_CHARACTERS] for k, v in values.items()}
+    return {valid_name(k): str(v)[:MOST_CHARACTERS] for k, v in values.items()}

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from foretune.errors import plural
 from foretune.study.study import Study
 
 SHORT_NAMES = {
@@ -24,15 +25,12 @@ STATES = ("training", "paused", "finished", "stopped", "failed")
 
 
 def incumbent_trace(study: Study) -> np.ndarray:
-    """Incumbent after each epoch spent, (spent,), in the metric's own unit; NaN before the first
-    finite value.
+    """Incumbent after each epoch spent, (spent,), in the metric's own unit.
+
+    NaN before the first finite value.
     """
     values = np.array([study.Y[i, epoch - 1] for i, epoch in study.order], dtype=float)
-    best = (
-        np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
-        if len(values)
-        else values
-    )
+    best = np.maximum.accumulate(np.where(np.isnan(values), -np.inf, values))
     return np.where(np.isfinite(best), best * study.plan.sign, np.nan)
 
 
@@ -43,9 +41,7 @@ def best_value(study: Study, config_id: int) -> float | None:
 
 
 def state(study: Study, config_id: int) -> str:
-    """One of `STATES`: paused while the study may go on with the trial, stopped once the study is
-    done.
-    """
+    """One of `STATES`: paused while the study may go on with it, stopped once it is done."""
     if study.failed[config_id]:
         return "failed"
     if study.epoch[config_id] >= study.max_epoch:
@@ -64,16 +60,18 @@ def why_started(study: Study) -> dict[int, str]:
 
 
 def reasons(study: Study) -> Counter[str]:
-    """How often each kind of reason led to a step; details after a colon, numbers replaced by n,
-    are put together.
+    """How often each kind of reason led to a step.
+
+    Details after a colon, numbers replaced by n, are put together.
     """
     kinds = (str(s["because"].get("why", "")).partition(":")[0] for s in study.steps)
     return Counter(re.sub(r"\d+(\.\d+)?", "n", kind).strip() or "no reason given" for kind in kinds)
 
 
 def past_shares(study: Study, config_id: int | None = None) -> dict[str, float]:
-    """Share of each past task in the suggestions, largest first: the weights that steps give (each
-    scaled to 1), by the epochs they asked for.
+    """Share of each past task in the suggestions, largest first.
+
+    The weights that steps give, each step's scaled to 1, by the epochs they asked for.
 
     `config_id` restricts it to one trial. Empty where no step names a past task.
     """
@@ -94,8 +92,9 @@ def past_shares(study: Study, config_id: int | None = None) -> dict[str, float]:
 
 
 def tuned(study: Study) -> tuple[list[str], dict[str, Any]]:
-    """Names of the hyperparameters that differ between the started trials, in the space's order,
-    and the values that all of them share.
+    """Hyperparameters that differ between the started trials, and the values that all share.
+
+    Names are in the space's order.
     """
     started = [study.configs[i] for i in study.started]
     differing, shared = [], {}
@@ -123,9 +122,7 @@ def number(value: Any) -> str:
 
 
 def is_share(metric: str, value: float | None = None) -> bool:
-    """Whether a metric is a share of 1 that reads better in per cent: an accuracy or error rate
-    within [0, 1].
-    """
+    """Whether a metric reads better in per cent: an accuracy or error rate within [0, 1]."""
     named = any(
         word in metric.lower() for word in ("acc", "top1", "top5", "top_1", "top_5", "error_rate")
     )
@@ -133,8 +130,9 @@ def is_share(metric: str, value: float | None = None) -> bool:
 
 
 def score(metric: str, value: float | None) -> str:
-    """A value of the metric for people: accuracies in per cent, the rest in four digits; a dash for
-    none.
+    """A value of the metric for people: accuracies in per cent, the rest in four digits.
+
+    A dash for none.
     """
     if value is None or not math.isfinite(value):
         return "–"
@@ -160,32 +158,31 @@ def spelled(config: Mapping[str, Any]) -> str:
 
 
 def describe(config: Mapping[str, Any], most: int = 70) -> str:
-    """A configuration in one short line: numbers with their short name, choices by their value
-    alone; cut at `most` characters.
+    """A configuration in one short line, cut at `most` characters.
+
+    Numbers come with their short name, choices by their value alone.
     """
     words = []
     for name, value in config.items():
         parent, _, last = name.rpartition(".")
-        plain = isinstance(value, str) and not parent
-        words.append(
-            str(value)
-            if plain
-            else f"{SHORT_NAMES.get(last or name, last or name)} {number(value)}"
-        )
+        if isinstance(value, str) and not parent:
+            words.append(value)
+        else:
+            words.append(f"{SHORT_NAMES.get(last or name, last or name)} {number(value)}")
     line = " ".join(words)
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 
 def sentence(study: Study) -> str:
     """The study's result in one sentence."""
+    trials = len(study.started)
     spent = (
-        f"{study.spent:,} of {study.budget:,} epochs and {len(study.started):,} "
-        f"configuration{'s'[: len(study.started) != 1]}"
+        f"{study.spent:,} of {study.budget:,} epochs and {trials:,} "
+        f"{plural('configuration', trials)}"
     )
-    found = study.incumbent
-    if found is None:
+    if study.incumbent is None:
         return f"After {spent}, no configuration has given a value yet."
-    i, epoch, value = found
+    i, epoch, value = study.incumbent
     text = score(study.plan.metric, value * study.plan.sign)
     return (
         f"After {spent}, the best {study.plan.metric} is {text}: configuration {i} at "

@@ -1,11 +1,12 @@
-"""MLflow, a view of studies: the only module that imports mlflow (and only when the first study is
-logged).
+"""MLflow, a view of studies: the only module that imports mlflow, at the first study logged.
 
-| in MLflow  | is                                                                                                          |
-|------------|-------------------------------------------------------------------------------------------------------------|
-| experiment | a task                                                                                                      |
-| parent run | a study: `incumbent` against epochs spent, budget, method, seed, past tasks, best configuration, report    |
-| child run  | a trial: its hyperparameters, every column of its learning curve (step = epoch), `best`, epochs, why, state |
+| in MLflow  | is                                                                                  |
+|------------|-------------------------------------------------------------------------------------|
+| experiment | a task                                                                              |
+| parent run | a study: `incumbent` against epochs spent, budget, method, seed, past tasks, best   |
+|            | configuration, report                                                               |
+| child run  | a trial: its hyperparameters, every column of its learning curve (step = epoch),    |
+|            | `best`, epochs, why, state                                                          |
 
 The study's journal is the record. `Tracker.sync` writes what MLflow lacks and nothing twice: runs
 are found by tags that are set as they are created, and each batch of metrics, which MLflow stores
@@ -47,7 +48,7 @@ FIRST_WAIT, LONGEST_WAIT = 5.0, 60.0  # seconds between tries while MLflow does 
 
 
 @dataclass
-class Known:
+class KnownRun:
     """What MLflow is known to hold of a run; `last` is the newest count of its points."""
 
     run_id: str
@@ -69,8 +70,10 @@ def _file(uri: str) -> Path:
 
 
 class Tracker:
-    """Logs studies to MLflow at `uri` (default: the environment's MLFLOW_TRACKING_URI, else SQLite
-    in the folder `data`). Artifacts of an SQLite database lie beside it.
+    """Logs studies to MLflow at `uri`.
+
+    Default: the environment's MLFLOW_TRACKING_URI, else SQLite in the folder `data`. Artifacts of
+    an SQLite database lie beside it.
 
     One process writes a study. No error of MLflow's leaves this class: it is told once through
     `warn` and tried again later. Raises `BadInput` for an address of a kind that MLflow cannot
@@ -96,7 +99,7 @@ class Tracker:
         self._warn = warn or (lambda line: warnings.warn(line, stacklevel=4))
         self._made: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
-        self._known: dict[str, tuple[Known, dict[int, Known]]] = {}
+        self._known: dict[str, tuple[KnownRun, dict[int, KnownRun]]] = {}
         self._views: WeakKeyDictionary[Study, Views] = WeakKeyDictionary()
         self._attached: dict[str, dict[Path, str]] = {}  # study -> file -> folder in the run
         self._retry_at, self._wait, self._warned = 0.0, FIRST_WAIT, False
@@ -111,22 +114,22 @@ class Tracker:
         """The command that shows what was logged."""
         if self.uri.startswith("http"):
             return f"{_shown(sys.executable)} -m webbrowser {self.uri}"
-        mlflow = (
-            "mlflow"
-            if shutil.which("mlflow")
-            else _shown(str(Path(sys.executable).parent / "mlflow"))
-        )
+        mlflow = "mlflow"
+        if not shutil.which(mlflow):
+            mlflow = _shown(str(Path(sys.executable).parent / "mlflow"))
         return f"{mlflow} ui --workers 1 --backend-store-uri {self.uri}"
 
     def sync(self, study: Study, *, stopped: bool = False) -> bool:
-        """Write what MLflow lacks of `study`, now; True if it then has all. `stopped`: nobody works
-        on the study any more.
+        """Write what MLflow lacks of `study`, now; True if it then has all.
+
+        `stopped`: nobody works on the study any more.
         """
         return self._write(self._views_of(study)(study, stopped))
 
     def submit(self, study: Study) -> None:
-        """The same in a thread, from a view of the study taken at most once in `every` seconds:
-        call it as often as you like, and `close` at the end.
+        """The same in a thread, from a view taken at most once in `every` seconds.
+
+        Call it as often as you like, and `close` at the end.
         """
         if time.monotonic() - self._taken_at < self.every:
             return
@@ -140,14 +143,16 @@ class Tracker:
             self._news.notify()
 
     def attach(self, study: Study, path: Path | str, folder: str = "") -> None:
-        """Put a file (the report, best.yaml) with the study's run at the next sync; a file of the
-        same name is replaced.
+        """Put a file (the report, best.yaml) with the study's run at the next sync.
+
+        A file of the same name is replaced.
         """
         self._attached.setdefault(self._views_of(study).uid, {})[Path(path)] = folder
 
     def close(self, study: Study, timeout: float = 60.0) -> bool:
-        """Write the study as it stands when this process leaves it, waiting at most `timeout`
-        seconds; True if MLflow has it all.
+        """Write the study as this process leaves it; True if MLflow has it all.
+
+        Waits at most `timeout` seconds.
         """
         self._retry_at = 0.0
         view = self._views_of(study)(study, stopped=True)
@@ -166,11 +171,23 @@ class Tracker:
             )
         return result == [True]
 
+    def pages(self, study: Study) -> tuple[str, str] | None:
+        """The addresses in MLflow's pages of `study`'s experiment and of its report, once they are
+        logged to a server (its first page shows neither); None for a database without one.
+        """
+        experiment = self._experiments.get(f"{self.prefix}/{study.plan.task}")
+        known = self._known.get(self._views_of(study).uid)
+        if not self.uri.startswith("http") or experiment is None or known is None:
+            return None
+        runs = f"{self._address}/#/experiments/{experiment}/runs"
+        return runs, f"{runs}/{known[0].run_id}/artifacts/report.html"
+
     def log_report(
         self, title: str, series: Mapping[str, Sequence[Point]], files: Sequence[Path] = ()
     ) -> bool:
-        """Log a report as a parent run with its `files`, and each of its lines as a child run
-        (points: key, value, step); True if MLflow has it.
+        """Log a report as a parent run with its `files`; True if MLflow has it.
+
+        Each of its lines is a child run (points: key, value, step).
 
         The same content again logs nothing: a report that is complete is found by its fingerprint.
         """
@@ -189,7 +206,7 @@ class Tracker:
                 [experiment], f"{where} and attributes.status = 'FINISHED'", max_results=1
             ):
                 return True
-            parent = create(
+            parent = create_run(
                 client,
                 experiment,
                 RunView(title, "RUNNING", {}, {"foretune.views.report": mark}, []),
@@ -203,9 +220,9 @@ class Tracker:
                     {"foretune.line": name},
                     list(enumerate([p] for p in points)),
                 )
-                bring_up(
+                update_run(
                     client,
-                    create(client, experiment, view, {"mlflow.parentRunId": parent.run_id}),
+                    create_run(client, experiment, view, {"mlflow.parentRunId": parent.run_id}),
                     view,
                 )
             for path in files:
@@ -220,9 +237,11 @@ class Tracker:
         return True
 
     def register(self, study: Study, name: str, files: Sequence[Path]) -> bool:
-        """Make `files` (weights and what they are, no pickle) a version of the registered model
-        `name`, from the study's run; True if MLflow has it. The same files again register nothing.
-        Each version has a folder of its own in the run, so that no later one changes it.
+        """Make `files` a version of the registered model `name`; True if MLflow has it.
+
+        They are weights and what they are, no pickle, from the study's run. The same files again
+        register nothing. Each version has a folder of its own in the run, so that no later one
+        changes it.
         """
         mark = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:32]
         view = self._views_of(study)(study, True)
@@ -257,18 +276,13 @@ class Tracker:
         return True
 
     def _views_of(self, study: Study) -> Views:
-        """The study's views, under an identity that is kept in its folder so that a later process
-        finds its runs.
-        """
+        """The study's views, by an identity in its folder that later processes find too."""
         if study not in self._views:
             path = study.folder / "mlflow.json" if study.folder else None
-            found = (
-                re.search(r'"study": "([0-9a-f]{32})"', path.read_text())
-                if path and path.exists()
-                else None
-            )
-            uid = found[1] if found else uuid.uuid4().hex
-            if path and not found:
+            text = path.read_text() if path and path.exists() else ""
+            kept = re.search(r'"study": "([0-9a-f]{32})"', text)
+            uid = kept[1] if kept else uuid.uuid4().hex
+            if path and not kept:
                 write_json(path, {"study": uid})
             self._views[study] = Views(uid)
         return self._views[study]
@@ -367,13 +381,10 @@ class Tracker:
         if name not in self._experiments:
             found = client.get_experiment_by_name(name)
             if found is None:
-                place = (
-                    (_file(self.uri).parent / ARTIFACTS / re.sub(r"[^\w.-]+", "_", name))
-                    .absolute()
-                    .as_uri()
-                    if self.uri.startswith("sqlite")
-                    else None
-                )
+                place = None
+                if self.uri.startswith("sqlite"):
+                    folder = _file(self.uri).parent / ARTIFACTS / re.sub(r"[^\w.-]+", "_", name)
+                    place = folder.absolute().as_uri()
                 tags = {
                     # or the UI takes it for a language model's
                     "mlflow.experimentKind": "custom_model_development",
@@ -392,34 +403,38 @@ class Tracker:
     def _write_study(self, client: "MlflowClient", view: StudyView) -> None:
         experiment = self._experiment(client, view)
         if view.uid not in self._known:
-            self._known[view.uid] = ask(client, experiment, view)
+            self._known[view.uid] = find_runs(client, experiment, view)
         parent, trials = self._known[view.uid]
         for i, trial in view.trials.items():
             if i not in trials:
-                trials[i] = create(client, experiment, trial, {"mlflow.parentRunId": parent.run_id})
-            bring_up(client, trials[i], trial)
+                trials[i] = create_run(
+                    client, experiment, trial, {"mlflow.parentRunId": parent.run_id}
+                )
+            update_run(client, trials[i], trial)
         stale = {k: "–" for k in parent.tags if k.startswith("best.") and k not in view.parent.tags}
         facts = [
             (k, v, len(view.parent.groups))
             for k, v in view.facts.items()
             if parent.metrics.get(k) != v
         ]
-        bring_up(client, parent, view.parent, facts, stale)
+        update_run(client, parent, view.parent, facts, stale)
         for path, folder in list(self._attached.get(view.uid, {}).items()):
             if path.exists():
                 client.log_artifact(parent.run_id, str(path), folder or None)
             del self._attached[view.uid][path]
 
 
-def ask(client: "MlflowClient", experiment: str, view: StudyView) -> tuple[Known, dict[int, Known]]:
+def find_runs(
+    client: "MlflowClient", experiment: str, view: StudyView
+) -> tuple[KnownRun, dict[int, KnownRun]]:
     """What MLflow holds of the study and of its trials; creates the parent run if there is none."""
     found = client.search_runs(
         [experiment], f"tags.`foretune.study.study` = '{view.uid}'", max_results=1
     )
     if not found:
-        return create(client, experiment, view.parent, {}), {}
-    parent = known(found[0], SPENT)
-    trials: dict[int, Known] = {}
+        return create_run(client, experiment, view.parent, {}), {}
+    parent = known_run(found[0], SPENT)
+    trials: dict[int, KnownRun] = {}
     token = None
     while True:
         page = client.search_runs(
@@ -428,15 +443,15 @@ def ask(client: "MlflowClient", experiment: str, view: StudyView) -> tuple[Known
             max_results=1000,
             page_token=token,
         )
-        trials |= {int(run.data.tags["foretune.trial"]): known(run, EPOCHS) for run in page}
+        trials |= {int(run.data.tags["foretune.trial"]): known_run(run, EPOCHS) for run in page}
         if not (token := page.token):
             return parent, trials
 
 
-def known(run: Any, counter: str) -> Known:
+def known_run(run: Any, counter: str) -> KnownRun:
     """What a run that MLflow returned holds."""
     data = run.data
-    return Known(
+    return KnownRun(
         run.info.run_id,
         run.info.status,
         int(data.metrics.get(counter, -1)),
@@ -446,19 +461,17 @@ def known(run: Any, counter: str) -> Known:
     )
 
 
-def create(
+def create_run(
     client: "MlflowClient", experiment: str, view: RunView, tags: Mapping[str, str]
-) -> Known:
-    """A new run; its tags, by which it is found again, are there from the start, in the same
-    transaction.
-    """
+) -> KnownRun:
+    """A new run; the tags by which it is found again come in the same transaction."""
     run = client.create_run(experiment, tags={**tags, **view.tags}, run_name=view.name)
-    return Known(run.info.run_id, "RUNNING", tags=dict(run.data.tags))
+    return KnownRun(run.info.run_id, "RUNNING", tags=dict(run.data.tags))
 
 
-def bring_up(
+def update_run(
     client: "MlflowClient",
-    run: Known,
+    run: KnownRun,
     view: RunView,
     facts: Sequence[Point] = (),
     stale: Mapping[str, str] | None = None,

@@ -8,7 +8,7 @@ from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.collection import METRIC, RANK
 from papers.autohyper import rank_forecast as rf
-from papers.autohyper.runs import LONG, LONG_EPOCHS, LONG_NETWORKS, LONG_RATES, Job, Runs
+from papers.autohyper.runs import LONG, LONG_EPOCHS, LONG_NETWORKS, LONG_RATES, RunKey, Runs
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def runs(tmp_path):
                         for e in range(1, LONG_EPOCHS + 1)
                     ]
                     losses = rng.uniform(1, 2, LONG_EPOCHS).tolist()
-                    made[Job("long", task, network, optimizer, rate=rate)] = {
+                    made[RunKey("long", task, network, optimizer, rate=rate)] = {
                         "z": z,
                         "curve": [z] * LONG_EPOCHS,
                         "losses": losses,
                         "valid": valid,
                     }
-    lost = Job("long", "a", "plain", "adam", rate=LONG_RATES[-1])
+    lost = RunKey("long", "a", "plain", "adam", rate=LONG_RATES[-1])
     made[lost] = {**made[lost], "losses": [1.0, float("nan"), *[float("nan")] * (LONG_EPOCHS - 2)]}
     runs.add(made)
     return runs
@@ -52,7 +52,7 @@ def test_the_meta_dataset_holds_z_beside_the_curves(runs, tmp_path):
     )
     lost = meta.table[(meta.table["task"] == "a") & (meta.table["config_id"] == config_id)]
     assert lost["epoch"].tolist() == [1, 2] and lost[METRIC].isna().tolist() == [False, True]
-    run = runs.get(Job("long", "b", "residual", "adas", rate=LONG_RATES[0]))
+    run = runs.get(RunKey("long", "b", "residual", "adas", rate=LONG_RATES[0]))
     config_id = meta.configs.index(
         {"network": "residual", "optimizer": "adas", "learning_rate": LONG_RATES[0]}
     )

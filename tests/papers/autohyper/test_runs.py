@@ -7,7 +7,7 @@ import pytest
 
 from foretune.tasks.task import Task
 from papers.autohyper import runs as ar
-from papers.autohyper.runs import Cell, Job, Runs, rounded
+from papers.autohyper.runs import Cell, RunKey, Runs, rounded
 from papers.autohyper.small_networks import Data
 
 CELL = Cell("a", "plain", "adam")
@@ -25,7 +25,7 @@ def searched(path, cell=CELL, at=5e-3):
         z = falls(rate, at)
         runs.add(
             {
-                ar.job_of(cell, "start", rate): {
+                ar.run_key(cell, "start", rate): {
                     "z": z,
                     "curve": [z] * 5,
                     "losses": [rate] * 5,
@@ -61,7 +61,7 @@ def test_random_search_takes_the_lowest_loss_of_as_many_trials(tmp_path):
     assert {j.rate for j in jobs} >= set(rates)
     for k, rate in enumerate(rates):
         loss = None if k == 2 else 1.0 + (k - 4) ** 2  # diverged
-        runs.add({ar.job_of(CELL, "random", rate): {"losses": [0.1, loss], "seconds": 0.1}})
+        runs.add({ar.run_key(CELL, "random", rate): {"losses": [0.1, loss], "seconds": 0.1}})
     assert ar.choices(runs, CELL)["random"] == rates[4]
     full = {
         j.rate
@@ -86,16 +86,18 @@ def test_the_first_things_asked_for_are_the_first_networks_searches(tmp_path):
 
 
 def test_fleets_are_of_one_kind_and_not_too_large():
-    jobs = [Job("full", "a", "plain", "adam", seed=s, rate=0.1) for s in range(40)]
+    jobs = [RunKey("full", "a", "plain", "adam", seed=s, rate=0.1) for s in range(40)]
     assert len(ar.together([*jobs, jobs[0]])) == ar.LANES
-    assert len(ar.together([jobs[0], jobs[0], Job("full", "a", "residual", "adam", rate=0.1)])) == 1
-    bands = [Job("hyperband", t, "plain", "adam", seed=s) for t in "ab" for s in range(3)]
+    assert (
+        len(ar.together([jobs[0], jobs[0], RunKey("full", "a", "residual", "adam", rate=0.1)])) == 1
+    )
+    bands = [RunKey("hyperband", t, "plain", "adam", seed=s) for t in "ab" for s in range(3)]
     assert ar.together(bands) == bands[:3]
 
 
 def test_lines_are_kept_and_a_torn_one_is_left_out(tmp_path):
     runs = Runs(tmp_path / "runs.jsonl")
-    job = Job("full", "a", "plain", "adam", rate=0.12345678901)
+    job = RunKey("full", "a", "plain", "adam", rate=0.12345678901)
     runs.add({job: {"test": [0.5], "loss": math.nan}})
     assert runs.get(job)["rate"] == 0.123456789 and runs.get(job)["loss"] is None
     with (tmp_path / "runs.jsonl").open("a") as file:
@@ -117,28 +119,28 @@ def tiny():
 def test_runs_hold_what_their_kind_promises(tiny, monkeypatch):
     monkeypatch.setattr(ar, "FULL", 6)
     monkeypatch.setattr(ar, "CHECKS", (3, 6))
-    start = Job("start", "a", "plain", "adam", rate=0.01)
-    lost = Job("start", "a", "plain", "adam", rate=1e30)
+    start = RunKey("start", "a", "plain", "adam", rate=0.01)
+    lost = RunKey("start", "a", "plain", "adam", rate=1e30)
     made = ar.make([start, lost], lambda name: tiny)
     assert (
         made[start]["z"] == pytest.approx(np.mean(made[start]["curve"]))
         and len(made[start]["losses"]) == 5
     )
     assert math.isnan(made[lost]["z"])
-    drawn = Job("random", "a", "plain", "adam", rate=0.01)
+    drawn = RunKey("random", "a", "plain", "adam", rate=0.01)
     assert ar.make([drawn], lambda name: tiny)[drawn]["losses"] == pytest.approx(
         made[start]["losses"], rel=1e-4
     )
-    lost = Job("random", "a", "plain", "adam", rate=1e30)
+    lost = RunKey("random", "a", "plain", "adam", rate=1e30)
     assert ar.final_loss(rounded(ar.make([lost], lambda name: tiny)[lost])) == math.inf
     monkeypatch.setattr(ar, "LONG_EPOCHS", 7)
-    long = Job("long", "a", "plain", "adam", rate=0.01)
+    long = RunKey("long", "a", "plain", "adam", rate=0.01)
     run = ar.make([long], lambda name: tiny)[long]
     assert len(run["valid"]) == len(run["curve"]) == 7 and run["valid"][-1] > 0.5
-    full = Job("full", "a", "plain", "adam", rate=0.01)
+    full = RunKey("full", "a", "plain", "adam", rate=0.01)
     run = ar.make([full], lambda name: tiny)[full]
     assert len(run["test"]) == 2 and run["test"][1] > 0.5 and run["valid"] > 0.5
-    band = [Job("hyperband", "a", "plain", "adam", seed=s) for s in range(2)]
+    band = [RunKey("hyperband", "a", "plain", "adam", seed=s) for s in range(2)]
     runs = ar.make(band, lambda name: tiny)
     for job in band:
         spent, best = zip(*runs[job]["path"], strict=True)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from foretune.errors import BadInput
 from foretune.tasks.task import Task
+from foretune.training.paper_optimizers import SLS, SelfTuning
 from foretune.training.spectral import network_rank
 from papers.autohyper.small_networks import NETWORKS, Data, Fleet, SmallTrial, network
 
@@ -63,11 +64,11 @@ def by_itself(trial):
         trial.optimizer.zero_grad()
         loss.backward()
         total += loss.item() * len(rows)
-        if hasattr(trial.optimizer, "line"):
+        if isinstance(trial.optimizer, SLS):
             trial.optimizer.step(lambda rows=rows: F.cross_entropy(trial.network(x[rows]), y[rows]))
         else:
             trial.optimizer.step()
-    if hasattr(trial.optimizer, "end_epoch"):
+    if isinstance(trial.optimizer, SelfTuning):
         trial.optimizer.end_epoch()
     return total / sum(map(len, trial.order()))
 

@@ -8,7 +8,7 @@ import pytest
 
 from papers.autohyper import runs as ar
 from papers.autohyper import tables as at
-from papers.autohyper.runs import Cell, Job
+from papers.autohyper.runs import Cell, RunKey
 from tests.papers.autohyper.test_runs import CELL, searched
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -23,7 +23,7 @@ def runs(tmp_path):
     searched(tmp_path / "runs.jsonl", OTHER, at=2e-3)
     runs = searched(tmp_path / "runs.jsonl")
     for k, rate in enumerate(ar.random_rates(CELL, len(ar.walk(runs, CELL).trained))):
-        runs.add({ar.job_of(CELL, "random", rate): {"losses": [1.0 + k] * 5, "seconds": 0.1}})
+        runs.add({ar.run_key(CELL, "random", rate): {"losses": [1.0 + k] * 5, "seconds": 0.1}})
     tests = {
         CELL: {"autohyper": 0.80, "suggested": 0.78, "random": 0.86},
         OTHER: {"autohyper": 0.695, "suggested": 0.70},
@@ -38,15 +38,15 @@ def runs(tmp_path):
                     "loss": 0.1,
                     "seconds": 1.0,
                 }
-                runs.add({ar.job_of(cell, "full", rates[choice], seed): run})
+                runs.add({ar.run_key(cell, "full", rates[choice], seed): run})
     band = {"path": [[10, 0.5], [30, 0.81], [60, 0.9]], "epoch_seconds": 0.1, "rank_seconds": 0.02}
-    runs.add({Job("hyperband", "a", "plain", "adam", seed=0): band})
+    runs.add({RunKey("hyperband", "a", "plain", "adam", seed=0): band})
     never = {"path": [[10, 0.5], [60, 0.6]], "epoch_seconds": 0.1, "rank_seconds": 0.02}
-    runs.add({Job("hyperband", "a", "plain", "adam", seed=1): never})
+    runs.add({RunKey("hyperband", "a", "plain", "adam", seed=1): never})
     one = {"z": 0.7, "curve": [0.9, 0.7], "losses": [2.0, 1.0], "seconds": 0.1}
     for batch in (8, 16):
-        runs.add({Job("start", "a", "plain", "adam", batch=batch, rate=0.02): one})
-    runs.add({Job("long", "a", "plain", "adam", rate=0.02): one})
+        runs.add({RunKey("start", "a", "plain", "adam", batch=batch, rate=0.02): one})
+    runs.add({RunKey("long", "a", "plain", "adam", rate=0.02): one})
     return runs
 
 

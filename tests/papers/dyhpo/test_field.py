@@ -10,7 +10,7 @@ from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from papers.dyhpo import field
 from papers.dyhpo.field import (
-    Table,
+    FieldTable,
     compare,
     complete,
     evaluate,
@@ -71,7 +71,7 @@ def test_compare_needs_three_methods(steps):
 
 def test_the_files(meta_folder, tmp_path):
     names = ("random", "asha", "hyperband-gp")
-    table = Table("toy", meta_folder, 40, "toy", (9, 40), (20, 40), dict.fromkeys(names, 2))
+    table = FieldTable("toy", meta_folder, 40, "toy", (9, 40), (20, 40), dict.fromkeys(names, 2))
     with pytest.raises(BadInput, match="--run"):
         read(tmp_path / "traces", names, 40)
     run(table, tmp_path / "traces", ["random", "asha"])
@@ -96,7 +96,7 @@ def test_the_files(meta_folder, tmp_path):
 def test_the_family_has_pairs_of_its_own(meta_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(field, "FAMILY", ("random", "asha", "sha"))
     names = ("random", "asha", "hyperband", "sha")
-    table = Table("toy", meta_folder, 18, "toy", (9, 18), (18,), dict.fromkeys(names, 1))
+    table = FieldTable("toy", meta_folder, 18, "toy", (9, 18), (18,), dict.fromkeys(names, 1))
     run(table, tmp_path / "traces")
     evaluate(table, tmp_path / "traces", tmp_path / "out")
     all_pairs, own = (
@@ -110,14 +110,14 @@ def test_the_family_has_pairs_of_its_own(meta_folder, tmp_path, monkeypatch):
 
 
 def test_a_table_that_is_being_trained_is_cut_to_what_is_complete(meta, meta_folder, tmp_path):
-    table = Table("toy", meta_folder, 40, "toy", (9,), (40,))
+    table = FieldTable("toy", meta_folder, 40, "toy", (9,), (40,))
     with complete(table) as whole:
         assert whole is table
     whole_run = next(i for k, i in enumerate(meta.config_ids) if np.isfinite(meta.Y()[:, k]).all())
     frame = meta.table[(meta.table["config_id"] != whole_run) | (meta.table["epoch"] < 4)]
     configs = dict(zip(meta.config_ids, meta.configs, strict=True))
     meta.build(meta.space, configs, frame, **meta.about).save(tmp_path / "part")
-    with complete(Table("toy", tmp_path / "part", 40, "toy", (9,), (40,))) as whole:
+    with complete(FieldTable("toy", tmp_path / "part", 40, "toy", (9,), (40,))) as whole:
         assert (
             whole_run not in MetaDataset.load(whole.folder).config_ids
             and len(MetaDataset.load(whole.folder)) == 39

@@ -19,7 +19,7 @@ from foretune.tasks.task import Task
 from papers.hyperstar import rankings
 from papers.hyperstar.rankings import (
     Fold,
-    Table,
+    RankingTable,
     fill,
     folds,
     judged,
@@ -39,7 +39,7 @@ def made(
     recommenders: tuple[str, ...] = CHEAP,
     trials: int = 4,
     **options: object,
-) -> Table:
+) -> RankingTable:
     rng = np.random.default_rng(0)
     meta = table(rng.random((5, 14, 2)))
     meta.about["sources"] = {"t0": "one", "t1": "one", "t2": "two", "t3": "three", "t4": "four"}
@@ -53,7 +53,7 @@ def made(
         )
         for name in meta.tasks
     }
-    return Table(
+    return RankingTable(
         meta, tasks, RankingsPlan(recommenders, trials, 2, 0), tmp_path / "work", **options
     )  # type: ignore[arg-type]
 

@@ -21,7 +21,7 @@ from papers.hyperstar.task_aware import (
     evaluate,
     methods,
     needed,
-    run,
+    replayed,
 )
 
 PLAN = TaskAwarePlan(budgets=(20, 45), large_budgets=(60,), repetitions=2)
@@ -93,7 +93,7 @@ def test_shares_of_budget_follow_from_the_curves(done):
 def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, rankings, monkeypatch):
     folder, summary = done
     ran = []
-    real = task_aware.run
+    real = task_aware.replayed
 
     def counted(grid_, task, past, chosen, *more):
         ran.append(chosen.name)
@@ -123,7 +123,7 @@ def test_tables_stand_without_their_runs_until_the_code_is_another(
     given = (grid, rankings, PLAN, tmp_path)
     summary = evaluate(*given, say=lambda text: None)
     shutil.rmtree(tmp_path / "runs")
-    ran, real = [], task_aware.run
+    ran, real = [], task_aware.replayed
     monkeypatch.setattr(task_aware, "run", lambda *a: ran.append(a[3].name) or real(*a))
     said: list[str] = []
     assert evaluate(*given, say=said.append).equals(summary) and not ran
@@ -147,7 +147,7 @@ def test_tables_stand_without_their_runs_until_the_code_is_another(
 
 
 def test_a_run_counts_every_epoch_and_starts_from_nothing(grid):
-    table = run(grid, "t0", ["t2"], searcher("random"), 18, 0, {})
+    table = replayed(grid, "t0", ["t2"], searcher("random"), 18, 0, {})
     best = grid.best(["t0"])[0]
     assert table["spent"].tolist()[0] == 0 and table["normalized_regret"].tolist()[0] == 1.0
     assert (np.diff(table["spent"]) > 0).all() and (np.diff(table["normalized_regret"]) < 0).all()

@@ -11,7 +11,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.params import SiamesePlan
-from foretune.recommenders.base import Past
+from foretune.recommenders.past import Past
 from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance
 from foretune.tasks.task import Task
 from papers.siamese_bho import siamese

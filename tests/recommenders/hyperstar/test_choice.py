@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from foretune.recommenders.hyperstar.choice import DRAWS, batches, choose
-from foretune.recommenders.hyperstar.training import Lesson, Recipe
+from foretune.recommenders.hyperstar.training import Lesson, NetworkRecipe
 
 
 def lesson(told: bool, tasks: int = 10, n: int = 12) -> Lesson:
@@ -24,7 +24,7 @@ def lesson(told: bool, tasks: int = 10, n: int = 12) -> Lesson:
 
 
 def test_features_that_tell_are_believed_and_others_gain_little() -> None:
-    recipe = Recipe(images=8)
+    recipe = NetworkRecipe(images=8)
     told, blind = lesson(True), lesson(False)
     good = choose(told, recipe, told.activations, 0)
     assert good.strength > 0.7 and good.error < 0.5 * good.mean_error
@@ -34,13 +34,13 @@ def test_features_that_tell_are_believed_and_others_gain_little() -> None:
 
 def test_the_plain_network_is_believed_as_it_is() -> None:
     own = lesson(True)
-    assert choose(own, Recipe(images=8, residual=False), own.activations, 0).strength == 1.0
+    assert choose(own, NetworkRecipe(images=8, residual=False), own.activations, 0).strength == 1.0
 
 
 def test_too_few_sources_choose_nothing() -> None:
     own = lesson(True, tasks=2)
-    assert choose(own, Recipe(steps=33), own.activations, 0).steps == 33
-    assert choose(lesson(True), Recipe(steps=7, inner=0), [], 0).steps == 7
+    assert choose(own, NetworkRecipe(steps=33), own.activations, 0).steps == 33
+    assert choose(lesson(True), NetworkRecipe(steps=7, inner=0), [], 0).steps == 7
 
 
 def test_batches_are_drawn_by_seed() -> None:

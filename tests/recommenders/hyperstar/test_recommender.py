@@ -10,7 +10,8 @@ import torch
 from foretune.errors import BadInput
 from foretune.history.average_precision import ap_at_k
 from foretune.recommenders.base import Recommender
-from foretune.recommenders.baselines import Random, TaskAgnostic
+from foretune.recommenders.baselines import RandomOrder, TaskAgnostic
+from foretune.recommenders.explanation import Explanation
 from foretune.recommenders.hyperstar.recommender import HyperSTAR, packed, unpack
 from foretune.tasks.task import Task
 
@@ -33,7 +34,7 @@ def ap(recommender: Recommender, world) -> float:
 def test_it_reads_the_pictures(fitted: HyperSTAR, world) -> None:
     """The paper's claim, where pictures do decide: 25 points above what does not look."""
     assert ap(fitted, world) > ap(TaskAgnostic().fit(world.meta, world.past), world) + 0.25
-    assert ap(fitted, world) > ap(Random().fit(world.meta, world.past), world) + 0.25
+    assert ap(fitted, world) > ap(RandomOrder().fit(world.meta, world.past), world) + 0.25
     assert fitted.choice.strength > 0.5
     assert fitted.choice.error < 0.5 * fitted.choice.mean_error
 
@@ -78,21 +79,25 @@ def test_past_tasks_count_alike_and_what_differs_between_images_is_what_they_add
         for task in (world.new[0], next(world.new[k] for k in range(1, 9) if other(world, k)))
     )
     assert (
-        red.leans
-        == blue.leans
+        Explanation(red).shares
+        == Explanation(blue).shares
         == pytest.approx(dict.fromkeys(red.past.tasks, 1 / len(red.past.tasks)))
     )
     z = red.past.normalised
     for ranking in (red, blue):
         assert ranking.base is not None and np.allclose(ranking.base, z.mean(axis=0), atol=1e-5)
-        assert ranking.from_images is not None and ranking.predicted is not None
+        assert Explanation(ranking).image_effect is not None and ranking.predicted is not None
         weight = np.array([ranking.nearest.get(task, 0.0) for task in ranking.past.tasks])
         scale = weight @ ranking.past.level[1]
-        assert np.allclose(ranking.from_images, scale * (ranking.scores - ranking.base))
+        assert np.allclose(
+            Explanation(ranking).image_effect, scale * (ranking.scores - ranking.base)
+        )
     row = int(red.order[0])
-    assert red.from_images[row] > 0 > blue.from_images[row]  # type: ignore[index]
-    assert [r.task for r in red.because(row)] == [r.task for r in blue.because(row)]
-    said = [(r.said, r.rank) for r in red.because(row, 4)]
+    assert Explanation(red).image_effect[row] > 0 > Explanation(blue).image_effect[row]  # type: ignore[index]
+    assert [r.task for r in Explanation(red).reasons(row)] == [
+        r.task for r in Explanation(blue).reasons(row)
+    ]
+    said = [(r.kind, r.rank) for r in Explanation(red).reasons(row, 4)]
     assert said[-1] == ("worst", red.past.ranks[:, row].max()) and said[0] == (
         "best",
         red.past.ranks[:, row].min(),

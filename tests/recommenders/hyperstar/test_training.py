@@ -8,7 +8,7 @@ from torch import nn
 from foretune.recommenders.hyperstar.training import (
     Batches,
     Lesson,
-    Recipe,
+    NetworkRecipe,
     Trained,
     base_scores,
     folds_of,
@@ -54,7 +54,7 @@ def test_batches_come_whole_or_from_some_classes() -> None:
 
 
 def test_training_lowers_the_loss_and_is_a_function_of_the_seed() -> None:
-    recipe = Recipe(images=8, dropout=0.0, weight_decay=0.0)
+    recipe = NetworkRecipe(images=8, dropout=0.0, weight_decay=0.0)
     one, two = Trained(lesson(), recipe, 1), Trained(lesson(), recipe, 1)
     first = one.step(tail=False)
     assert one.run(60).step(tail=False) < 0.2 * first
@@ -68,7 +68,7 @@ def test_training_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(7)
     expected = torch.rand(1)
     torch.manual_seed(7)
-    Trained(own, Recipe(images=8), 1).run(2)
+    Trained(own, NetworkRecipe(images=8), 1).run(2)
     assert torch.equal(torch.rand(1), expected)
 
 
@@ -76,7 +76,9 @@ def test_training_leaves_the_global_generator_alone() -> None:
 def test_the_tail_moves_only_when_it_is_told_to(tail: bool) -> None:
     own = lesson(tail=True)
     before = own.tail.weight.detach().clone()  # type: ignore[union-attr]
-    trained = Trained(own, Recipe(images=8, tail_tasks=2, residual=False), 0).run(5, tail=tail)
+    trained = Trained(own, NetworkRecipe(images=8, tail_tasks=2, residual=False), 0).run(
+        5, tail=tail
+    )
     assert torch.equal(own.tail.weight, before) is not tail  # type: ignore[union-attr]
     assert trained.network.centre.shape == (5,)
 
@@ -84,7 +86,7 @@ def test_the_tail_moves_only_when_it_is_told_to(tail: bool) -> None:
 def spread_of(alpha: float, beta: float) -> tuple[float, float]:
     """How far cosines are from r, and how far batches of a task from each other, after training."""
     trained = Trained(
-        lesson(), Recipe(images=4, alpha=alpha, beta=beta, dropout=0.0, steps=150), 0
+        lesson(), NetworkRecipe(images=4, alpha=alpha, beta=beta, dropout=0.0, steps=150), 0
     ).run(150)
     with torch.no_grad():
         t = torch.stack(

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from foretune.recommenders.siamese.network import Wing, meta_features, pair_loss, pairs, train
+from foretune.recommenders.siamese.network import Wing, meta_features, pair_loss, pairs, train_wing
 
 
 def sets(count=4, tau=5, size=16, seed=0):
@@ -78,7 +78,7 @@ def test_training_matches_distances_to_what_the_pictures_differ_by():
         return (shade[:, None, None, None, None] + noise).astype(np.uint8), target
 
     wing = Wing(16)
-    losses = train(wing, sample, rng, iterations=60, beta=6, rate=3e-3)
+    losses = train_wing(wing, sample, rng, iterations=60, beta=6, rate=3e-3)
     m = meta_features(wing, list(sample()[0]))
     assert np.mean(losses[-5:]) < 0.1 * losses[0]
     assert abs(np.linalg.norm(m[0] - m[2]) - 2) < 0.4 and np.linalg.norm(m[0] - m[1]) < 0.4

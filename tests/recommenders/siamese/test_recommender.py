@@ -9,7 +9,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Past
+from foretune.recommenders.past import Past
 from foretune.recommenders.siamese.recommender import (
     SiameseNearest,
     mapping_distance,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.recommenders.siamese.subtasks import cut, draw, gallery, shrink
+from foretune.recommenders.siamese.subtasks import cut_subtasks, gallery, images_of, shrink
 from foretune.tasks.task import Task
 
 
@@ -57,7 +57,7 @@ def test_shrinking_takes_block_means_and_resamples_where_blocks_do_not_fit():
 
 def test_sub_tasks_have_two_to_five_classes_and_only_their_images():
     source = gallery(task([20] * 9), 16, 1000, np.random.default_rng(0))
-    parts = cut(source, 60, np.random.default_rng(1), most_classes=5, most_images=40)
+    parts = cut_subtasks(source, 60, np.random.default_rng(1), most_classes=5, most_images=40)
     assert {len(p.classes) for p in parts} == {2, 3, 4, 5}
     assert len({p.classes for p in parts}) > 40  # they differ
     for part in parts:
@@ -67,16 +67,16 @@ def test_sub_tasks_have_two_to_five_classes_and_only_their_images():
 
 def test_two_classes_give_subsets_of_images():
     source = gallery(task([10, 10]), 16, 1000, np.random.default_rng(0))
-    parts = cut(source, 20, np.random.default_rng(1))
+    parts = cut_subtasks(source, 20, np.random.default_rng(1))
     assert all(p.classes == (0, 1) for p in parts) and len({tuple(p.rows) for p in parts}) > 15
 
 
 def test_draws_repeat_an_image_only_where_there_are_too_few():
     source = gallery(task([10, 10]), 16, 1000, np.random.default_rng(0))
-    part = cut(source, 1, np.random.default_rng(3))[0]
-    few = draw(source, part, 8, np.random.default_rng(0))
+    part = cut_subtasks(source, 1, np.random.default_rng(3))[0]
+    few = images_of(source, part, 8, np.random.default_rng(0))
     assert few.shape == (8, 16, 16, 3) and len(np.unique(few[:, -1, -1, 1])) == 8
-    many = draw(source, part, 50, np.random.default_rng(0))
+    many = images_of(source, part, 50, np.random.default_rng(0))
     assert (
         set(many[:, -1, -1, 1].tolist()) <= set(source.images[part.rows][:, -1, -1, 1].tolist())
         and len(many) == 50

@@ -11,6 +11,7 @@ from recommended import ranking_of as ranked
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
+from foretune.recommenders.explanation import Explanation
 from foretune.recommenders.recommendation import Recommendation
 from foretune.searchers.gray_box.hyperband import brackets
 from foretune.searchers.pictures.recommended import (
@@ -139,7 +140,7 @@ def test_a_study_says_that_it_leans_on_what_the_recommendation_said(meta, method
     study.note(recommended=found.in_pool(study.configs))
     step, first = study.ask(method), found.rows[0]
     assert study.configs[step.config_id] == first.config
-    assert step.because["past"] == ranking.leans
+    assert step.because["past"] == Explanation(ranking).shares
     assert f"place 1, where the images add {first.from_images:+.3g} to" in step.because["why"]
 
 

@@ -8,10 +8,10 @@ from laws import each, quick
 from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import Score, replay, replay_study
-from foretune.gaussian.gp import max_trial
+from foretune.gaussian.acquisition import max_trial_ucb
 from foretune.searchers.registry import METHODS
 from foretune.searchers.transfer.max_trial import MaxTrial, shares, sourced, support
-from foretune.study.study import Step
+from foretune.study.study import Suggestion
 
 
 class Given(MaxTrial):
@@ -78,8 +78,8 @@ def test_pending_steps_count_as_expected_and_failures_as_the_worst():
 
 def test_max_trial_and_shares():
     mean, std = np.array([[1.0, 5.0], [2.0, 2.0]]), np.array([[0.0, 0.0], [4.0, 8.0]])
-    np.testing.assert_allclose(max_trial(mean, std, np.array([0, 1]), 0.5), [5.0, 6.0])
-    assert max_trial(mean, std, np.array([2, 2]), 0.5)[0] == -np.inf
+    np.testing.assert_allclose(max_trial_ucb(mean, std, np.array([0, 1]), 0.5), [5.0, 6.0])
+    assert max_trial_ucb(mean, std, np.array([2, 2]), 0.5)[0] == -np.inf
     assert shares(np.array([1.0, -2.0, 3.0]), ("a", "b", "c")) == {"c": 0.75, "a": 0.25}
     assert shares(np.zeros(2), ("a", "b")) == {}
 
@@ -108,9 +108,9 @@ def test_support_is_larger_where_the_configuration_did_well(table):
     study, _ = replay_study(table(values + np.linspace(0, 0.1, 4)[None, :, None]), "t0", budget=4)
     past = support(study, 0)
     assert past["t1"] == 1.0 and past["t2"] == 0.0  # best of t1, worst of t2
-    step = Step(0, 0, 1, {"why": "x"})
+    step = Suggestion(0, 0, 1, {"why": "x"})
     assert (
         sourced(step, study).because == {"why": "x", "past": past} and sourced(None, study) is None
     )
-    named = Step(0, 0, 1, {"why": "x", "past": {"t2": 1.0}})
+    named = Suggestion(0, 0, 1, {"why": "x", "past": {"t2": 1.0}})
     assert sourced(named, study) is named

@@ -24,24 +24,26 @@ def archive(names: list[str]) -> zipfile.ZipFile:
 
 
 def test_a_square_fills_its_quarter_top_left():
-    mask = np.asarray(icons.draw(SQUARE, 48))
+    mask = np.asarray(icons.rasterise(SQUARE, 48))
     assert mask[:23, :23].min() == 255
     assert mask[25:].max() == 0
     assert mask[:, 25:].max() == 0
 
 
 def test_holes_stay_open():
-    mask = np.asarray(icons.draw(RING, 48))
+    mask = np.asarray(icons.rasterise(RING, 48))
     assert mask[24, 24] == 0
     assert mask[8, 8] == 255
 
 
 def test_arcs_have_the_area_of_a_disc():
-    assert np.asarray(icons.draw(DISC, 100)).mean() / 255 == pytest.approx(np.pi / 4, abs=0.01)
+    assert np.asarray(icons.rasterise(DISC, 100)).mean() / 255 == pytest.approx(np.pi / 4, abs=0.01)
 
 
 def test_a_wide_view_box_is_centred():
-    mask = np.asarray(icons.draw('<svg viewBox="0 0 40 20"><path d="M0 0H40V20H0Z"/></svg>', 40))
+    mask = np.asarray(
+        icons.rasterise('<svg viewBox="0 0 40 20"><path d="M0 0H40V20H0Z"/></svg>', 40)
+    )
     assert mask[:9].max() == 0
     assert mask[11:29].min() == 255
     assert mask[31:].max() == 0
@@ -49,7 +51,7 @@ def test_a_wide_view_box_is_centred():
 
 def test_what_is_not_a_filled_path_is_refused():
     with pytest.raises(BadInput, match="view box or a path"):
-        icons.draw('<svg viewBox="0 0 9 9"><circle r="3"/></svg>')
+        icons.rasterise('<svg viewBox="0 0 9 9"><circle r="3"/></svg>')
 
 
 def test_labels_come_from_folders_and_names():

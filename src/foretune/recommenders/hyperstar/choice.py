@@ -1,5 +1,4 @@
-"""How long to train HyperSTAR and how much of what it says to believe: decided on the past tasks
-alone.
+"""How long to train HyperSTAR and how much of it to believe, from the past tasks alone.
 
 Some sources at a time are held out of the past; a network trained on the rest predicts their tasks
 at several lengths of training. The length with the smallest squared error wins, together with the
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foretune.recommenders.hyperstar.training import Lesson, Recipe, Trained, folds_of
+from foretune.recommenders.hyperstar.training import Lesson, NetworkRecipe, Trained, folds_of
 
 CHECKPOINTS = (10, 20, 40)  # and the recipe's `steps`
 DRAWS = 10  # image batches of a held-out task, B_img
@@ -23,8 +22,10 @@ DRAWS = 10  # image batches of a held-out task, B_img
 
 @dataclass(frozen=True)
 class Choice:
-    """Steps of training and strength of the residual; `error`, of held-out past tasks (mean
-    squared, scores of deviation 1), and that of the mean score.
+    """Steps of training and strength of the residual.
+
+    `error`, of held-out past tasks (mean squared, scores of deviation 1), and that of the mean
+    score.
     """
 
     steps: int
@@ -34,8 +35,9 @@ class Choice:
 
 
 def batches(pooled: Tensor, images: int, seed: int) -> Tensor:
-    """`DRAWS` random image batches of a task, (N, features) to (DRAWS, images, features); with
-    replacement where there are fewer.
+    """`DRAWS` random image batches of a task, (N, features) to (DRAWS, images, features).
+
+    With replacement where there are fewer.
     """
     rng = np.random.default_rng(seed)
     n = len(pooled)
@@ -43,9 +45,10 @@ def batches(pooled: Tensor, images: int, seed: int) -> Tensor:
     return pooled[torch.from_numpy(rows)]
 
 
-def choose(lesson: Lesson, recipe: Recipe, pooled: Sequence[Tensor], seed: int) -> Choice:
-    """The choice for `lesson`, whose images went through the untrained tail as `pooled`; the tail
-    stays frozen here.
+def choose(lesson: Lesson, recipe: NetworkRecipe, pooled: Sequence[Tensor], seed: int) -> Choice:
+    """The choice for `lesson`, whose images went through the untrained tail as `pooled`.
+
+    The tail stays frozen here.
     """
     if not recipe.inner or len(set(lesson.sources)) < 3:
         return Choice(recipe.steps, 1.0)
@@ -70,11 +73,9 @@ def choose(lesson: Lesson, recipe: Recipe, pooled: Sequence[Tensor], seed: int) 
     found = []
     for count, rows in zip(steps, said, strict=True):
         r = np.stack(rows)
-        slope = (
-            float(np.clip((r * e).sum() / max((r * r).sum(), 1e-12), 0.0, 1.0))
-            if recipe.residual
-            else 1.0
-        )
+        slope = 1.0
+        if recipe.residual:
+            slope = float(np.clip((r * e).sum() / max((r * r).sum(), 1e-12), 0.0, 1.0))
         found.append(
             Choice(count, slope, float(((e - slope * r) ** 2).mean()), float((e**2).mean()))
         )

@@ -1,5 +1,4 @@
-"""The networks of HyperSTAR: task representation g, configuration embedding h, performance
-predictor f, discriminator.
+"""The networks of HyperSTAR: task representation g, embedding h, predictor f, discriminator.
 
 The notation of Mittal et al. (HyperSTAR, CVPR 2020): t = g(D) the task representation, s = h(c) the
 configuration's, v = f(t, s) the normalised score.
@@ -14,8 +13,10 @@ from torch.nn import functional as F
 
 
 class HyperSTARNetwork(nn.Module):
-    """g, h and f. With `residual` the predictor starts as the mean score of the past tasks and
-    learns what images change about it.
+    """The networks g, h and f.
+
+    With `residual` the predictor starts as the mean score of the past tasks and learns what images
+    change about it.
 
     g: tail of the trunk, mean over pixels, standardised, a linear transformation with ReLU for each
     image, mean over the batch's images. f: a perceptron on [t, s, t * s]; the last layer starts at
@@ -55,8 +56,9 @@ class HyperSTARNetwork(nn.Module):
             nn.init.zeros_(last.bias)
 
     def pooled(self, activations: Tensor) -> Tensor:
-        """The trunk's output by image, mean over pixels: (N, C, h, w) to (N, features); fixed
-        features (N, p) pass.
+        """The trunk's output by image, mean over pixels: (N, C, h, w) to (N, features).
+
+        Fixed features (N, p) pass.
         """
         if activations.dim() == 2:
             return activations.float()
@@ -68,8 +70,9 @@ class HyperSTARNetwork(nn.Module):
         return F.relu(self.transform((pooled - self.centre) / self.scale)).mean(dim=1)
 
     def scores(self, t: Tensor, encoded: Tensor) -> Tensor:
-        """What images add to `base`, or the whole score without it: t (B, d), configurations (n, c)
-        to (B, n).
+        """Scores (B, n) of tasks t (B, d) and configurations (n, c).
+
+        What images add to `base`, or the whole score without it.
         """
         s = F.relu(self.embed(encoded))
         b, n = len(t), len(s)
@@ -94,8 +97,9 @@ def performance_loss(predicted: Tensor, target: Tensor) -> Tensor:
 
 
 def similarity_loss(t: Tensor, r: Tensor) -> Tensor:
-    """Equation (2), mean over pairs i != j: (r_ij - cosine similarity of t_i and t_j)^2; t (B, d),
-    r (B, B).
+    """Equation (2), mean over pairs i != j: (r_ij - cosine similarity of t_i and t_j)^2.
+
+    T (B, d), r (B, B).
     """
     unit = F.normalize(t, dim=1)
     apart = ~torch.eye(len(t), dtype=torch.bool)
@@ -103,7 +107,8 @@ def similarity_loss(t: Tensor, r: Tensor) -> Tensor:
 
 
 def adversarial_loss(real: Tensor, batch: Tensor) -> Tensor:
-    """Equation (3) from logits: E[log D(t_G)] + E[log(1 - D(t_l))]; the discriminator maximises it,
-    g minimises it.
+    """Equation (3) from logits: E[log D(t_G)] + E[log(1 - D(t_l))].
+
+    The discriminator maximises it, g minimises it.
     """
     return F.logsigmoid(real).mean() + F.logsigmoid(-batch).mean()

@@ -8,6 +8,7 @@ configurations; docs/notes/recommenders.md says what each is worth.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,19 +17,13 @@ from torch import Tensor
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import (
-    Arrays,
-    Ranking,
-    Recommender,
-    equal_shares,
-    in_unit,
-    support_of,
-    weights_of,
-)
+from foretune.recommenders.base import Arrays, Recommender
 from foretune.recommenders.encoding import encoded
 from foretune.recommenders.hyperstar.choice import Choice, batches, choose
 from foretune.recommenders.hyperstar.network import HyperSTARNetwork
-from foretune.recommenders.hyperstar.training import Lesson, Recipe, Trained, base_scores
+from foretune.recommenders.hyperstar.training import Lesson, NetworkRecipe, Trained, base_scores
+from foretune.recommenders.past import equal_shares, support_of, weights_of
+from foretune.recommenders.ranking import Ranking, in_unit
 from foretune.recommenders.trunk import kept_activations, trunk
 from foretune.tasks.task import Task
 
@@ -37,8 +32,9 @@ TAIL_SHARE = 0.25  # of the steps, the last ones, also train the trunk's tail
 
 
 class JointPredictor(Recommender):
-    """A task representation, a configuration embedding and a predictor on both, trained together;
-    how a task is read is the subclass's.
+    """A task representation, a configuration embedding and a predictor on both, trained together.
+
+    How a task is read is the subclass's.
 
     `members` networks of different seeds are averaged. `steps` and `strength` fix what the inner
     leave-one-source-out would choose.
@@ -60,9 +56,8 @@ class JointPredictor(Recommender):
                 f"{', '.join(self.defaults)}"
             )
         super().__init__(**{**self.defaults, **options})
-        members, inner, steps, strength = (
-            self.options[o] for o in ("members", "inner", "steps", "strength")
-        )
+        members, inner = self.options["members"], self.options["inner"]
+        steps, strength = self.options["steps"], self.options["strength"]
         if members < 1 or inner < 0 or steps < 0 or not 0 <= strength <= 1:
             raise BadInput(
                 f"members={members} must be 1 or more, inner={inner} and steps={steps} 0 or "
@@ -72,9 +67,9 @@ class JointPredictor(Recommender):
         # of the networks whose trunk's tail was trained, as they are saved
         self.tails: list[Arrays] = []
 
-    def recipe(self) -> Recipe:
+    def recipe(self) -> NetworkRecipe:
         """How the networks are trained."""
-        return Recipe(
+        return NetworkRecipe(
             residual=self.options["residual"], inner=self.options["inner"], images=self.images
         )
 
@@ -98,9 +93,10 @@ class JointPredictor(Recommender):
         return None
 
     def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
-        mine = self.begin(meta, tasks)
-        read = [self.activations(task) for task in mine]
-        sources = [task.source or task.name for task in mine]
+        """Choose how long and how strongly to train, then train the members, each from its seed."""
+        past = self.begin(meta, tasks)
+        read = [self.activations(task) for task in past]
+        sources = [task.source or task.name for task in past]
         lesson = Lesson(
             [a for a, _ in read],
             [labels for _, labels in read],
@@ -112,51 +108,41 @@ class JointPredictor(Recommender):
         recipe = self.recipe()
         tail = self.fresh_tail()
         with torch.no_grad():
-            flat = [
-                a.float() if tail is None else tail(a.float()).mean(dim=(2, 3)) for a, _ in read
-            ]
+            flat = [a.float() for a in lesson.activations]
+            if tail is not None:
+                flat = [tail(a).mean(dim=(2, 3)) for a in flat]
         if self.options["steps"]:
             self.choice = Choice(self.options["steps"], self.options["strength"])
         else:
             self.choice = choose(lesson, recipe, flat, seed)
         self.encoded = lesson.encoded
         self.networks, self.representations, self.tails = [], [], []
-        with_tail = int(TAIL_SHARE * self.choice.steps)
         for member in range(self.options["members"]):
-            own = Lesson(
-                lesson.activations,
-                lesson.labels,
-                lesson.scores,
-                lesson.values,
-                sources,
-                lesson.encoded,
-                self.fresh_tail(),
-                flat,
-            )
-            trained = Trained(own, recipe, seed + 104729 * member)
-            if own.tail is None:
-                trained.run(self.choice.steps)
-            else:
-                trained.run(self.choice.steps - with_tail).run(with_tail, tail=True)
-            network = trained.network.eval().requires_grad_(False)
-            if network.tail is not None:  # as it is saved, so that a loaded one says the same
-                self.tails.append(packed(network.tail, self.fresh_tail()))
-                unpack(self.tails[-1], network.tail, self.fresh_tail())
+            network = self._trained(replace(lesson, pooled=flat), seed + 104729 * member)
             self.networks.append(network)
-            self.representations.append(
-                np.stack(
-                    [
-                        self._represent(network, a, seed).mean(dim=0).numpy()
-                        for a in lesson.activations
-                    ]
-                )
-            )
+            represented = [self._represent(network, a, seed) for a in lesson.activations]
+            self.representations.append(np.stack([t.mean(dim=0).numpy() for t in represented]))
         self.described_past = np.stack([self.described(a) for a in lesson.activations])
         around = base_scores(self.past.normalised, sources) if recipe.residual else 0.0
         self.doubt = (self.past.normalised - around).std(axis=0)
         return self
 
+    def _trained(self, lesson: Lesson, seed: int) -> HyperSTARNetwork:
+        """A network trained by the choice; the last steps train its tail too, which is kept."""
+        lesson = replace(lesson, tail=self.fresh_tail())
+        training = Trained(lesson, self.recipe(), seed)
+        with_tail = 0 if lesson.tail is None else int(TAIL_SHARE * self.choice.steps)
+        training.run(self.choice.steps - with_tail)
+        if lesson.tail is not None:
+            training.run(with_tail, tail=True)
+        network = training.network.eval().requires_grad_(False)
+        if network.tail is not None:  # as it is saved, so that a loaded one says the same
+            self.tails.append(packed(network.tail, self.fresh_tail()))
+            unpack(self.tails[-1], network.tail, self.fresh_tail())
+        return network
+
     def settled(self) -> dict[str, Any]:
+        """Steps and strength, which the inner leave-sources-out chose."""
         return {"steps": self.choice.steps, "strength": self.choice.strength}
 
     @torch.no_grad()
@@ -166,17 +152,18 @@ class JointPredictor(Recommender):
 
     @torch.no_grad()
     def rank(self, task: Task, seed: int = 0) -> Ranking:
+        """The mean of the members' scores; where they differ, the forecast's spread is wider."""
         activations, _ = self.activations(task)
-        said, distances = [], []
+        by_member, distances = [], []
         for network, past in zip(self.networks, self.representations, strict=True):
             t = self._represent(network, activations, seed)
             v = network.scores(t, torch.from_numpy(self.encoded).float()).mean(dim=0)
             # without `residual` strength is 1
-            said.append((network.base + self.choice.strength * v).double().numpy())
+            by_member.append((network.base + self.choice.strength * v).double().numpy())
             distances.append(np.linalg.norm(past - t.mean(dim=0).numpy(), axis=1))
-        scores = np.mean(said, axis=0)
+        scores = np.mean(by_member, axis=0)
         nearest = weights_of(np.mean(distances, axis=0), self.past.tasks)
-        doubt = np.sqrt(self.doubt**2 + np.var(said, axis=0))
+        doubt = np.sqrt(self.doubt**2 + np.var(by_member, axis=0))
         predicted, spread = in_unit(self.past, scores, nearest, doubt)
         width = np.maximum(self.described_past.std(axis=0), 1e-6)
         centre = self.described_past.mean(axis=0)
@@ -192,79 +179,68 @@ class JointPredictor(Recommender):
         )
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """The members' weights, their tails as changes to the fresh one, and the choice."""
         arrays: Arrays = {
             "encoded": self.encoded,
             "described": self.described_past,
             "doubt": self.doubt,
         }
-        for place, (network, past) in enumerate(
-            zip(self.networks, self.representations, strict=True)
-        ):
+        members = zip(self.networks, self.representations, strict=True)
+        for place, (network, past) in enumerate(members):
             arrays[f"member{place}/representations"] = past
-            own = {
-                key: value
+            arrays |= {
+                f"member{place}/network/{key}": value.numpy()
                 for key, value in network.state_dict().items()
                 if not key.startswith("tail.")
             }
-            arrays |= {f"member{place}/network/{key}": value.numpy() for key, value in own.items()}
         for place, tail in enumerate(self.tails):
             arrays |= {f"member{place}/tail/{key}": value for key, value in tail.items()}
         return arrays, {"steps": self.choice.steps, "strength": self.choice.strength}
 
     def restore(self, arrays: Arrays, values: dict[str, Any]) -> None:
+        """Take back what `state` gave. Raises `BadInput` for weights that do not fit."""
         self.choice = Choice(values["steps"], values["strength"])
-        self.encoded, self.described_past, self.doubt = (
-            arrays["encoded"],
-            arrays["described"],
-            arrays["doubt"],
-        )
+        self.encoded, self.doubt = arrays["encoded"], arrays["doubt"]
+        self.described_past = arrays["described"]
         self.networks, self.representations, self.tails = [], [], []
-        recipe = self.recipe()
         for place in range(self.options["members"]):
-            prefix = f"member{place}/network/"
             state = {
-                k.removeprefix(prefix): torch.from_numpy(v)
-                for k, v in arrays.items()
-                if k.startswith(prefix)
+                key: torch.from_numpy(value)
+                for key, value in below(arrays, f"member{place}/network/").items()
             }
-            network = HyperSTARNetwork(
-                self.fresh_tail(),
-                state["transform.weight"].shape[1],
-                self.encoded.shape[1],
-                len(state["base"]),
-                width=recipe.width,
-                hidden=recipe.hidden,
-                dropout=recipe.dropout,
-                residual=recipe.residual,
-            )
-            prefix = f"member{place}/tail/"
-            tail = {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
-            try:
-                # the trunk's tail is not in it
-                found = network.load_state_dict(state, strict=False)
-                if wrong := [
-                    k
-                    for k in (*found.missing_keys, *found.unexpected_keys)
-                    if not k.startswith("tail.")
-                ]:
-                    raise BadInput(
-                        f"the weights of {self.name} do not fit its network: {', '.join(wrong)}"
-                    )
-                if network.tail is not None:
-                    unpack(tail, network.tail, self.fresh_tail())
-                    self.tails.append(tail)
-            except (RuntimeError, KeyError) as error:
-                raise BadInput(
-                    f"the weights of {self.name} do not fit its network: {error}"
-                ) from error
+            tail = below(arrays, f"member{place}/tail/")
+            network = self._restored(state, tail)
+            if network.tail is not None:
+                self.tails.append(tail)
             self.networks.append(network.eval().requires_grad_(False))
             self.representations.append(arrays[f"member{place}/representations"])
 
+    def _restored(self, state: dict[str, Tensor], tail: Arrays) -> HyperSTARNetwork:
+        recipe = self.recipe()
+        network = HyperSTARNetwork(
+            self.fresh_tail(),
+            state["transform.weight"].shape[1],
+            self.encoded.shape[1],
+            len(state["base"]),
+            width=recipe.width,
+            hidden=recipe.hidden,
+            dropout=recipe.dropout,
+            residual=recipe.residual,
+        )
+        try:
+            keys = network.load_state_dict(state, strict=False)  # the trunk's tail is not in it
+            if network.tail is not None:
+                unpack(tail, network.tail, self.fresh_tail())
+        except (RuntimeError, KeyError) as error:
+            raise BadInput(f"the weights of {self.name} do not fit its network: {error}") from error
+        differing = (*keys.missing_keys, *keys.unexpected_keys)
+        if wrong := [key for key in differing if not key.startswith("tail.")]:
+            raise BadInput(f"the weights of {self.name} do not fit its network: {', '.join(wrong)}")
+        return network
+
 
 class HyperSTAR(JointPredictor):
-    """HyperSTAR itself: the representation is learned from raw images, the trunk's tail
-    included.
-    """
+    """HyperSTAR itself: the representation is learned from raw images, the tail included."""
 
     name: ClassVar[str] = "hyperstar"
     images: ClassVar[int] = 64
@@ -279,8 +255,9 @@ class HyperSTAR(JointPredictor):
         "pool": 384,
     }
 
-    def recipe(self) -> Recipe:
-        return Recipe(
+    def recipe(self) -> NetworkRecipe:
+        """With the regularisers that the options switch on."""
+        return NetworkRecipe(
             residual=self.options["residual"],
             inner=self.options["inner"],
             images=self.images,
@@ -289,42 +266,48 @@ class HyperSTAR(JointPredictor):
         )
 
     def activations(self, task: Task) -> tuple[Tensor, np.ndarray]:
-        return kept_activations(
-            self.options["trunk"], self.options["size"], task, self.options["pool"]
-        )
+        """The frozen stages' output of at most `pool` images, (N, C, h, w)."""
+        name, size, pool = (self.options[o] for o in ("trunk", "size", "pool"))
+        return kept_activations(name, size, task, pool)
 
     def fresh_tail(self) -> torch.nn.Module:
+        """The trunk's last stages with their ImageNet weights."""
         return trunk(self.options["trunk"], self.options["size"]).fresh_tail()
 
     def described(self, activations: Tensor) -> np.ndarray:
-        """Mean over images of the trunk's activations, averaged over pixels: nothing that was
-        fitted to past tasks.
+        """Mean over images of the trunk's activations, averaged over pixels.
+
+        Nothing in it was fitted to past tasks.
         """
         return activations.float().mean(dim=(0, 2, 3)).double().numpy()
 
 
+def below(arrays: Arrays, prefix: str) -> Arrays:
+    """The arrays whose name begins with `prefix`, by the rest of it."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
 def packed(tail: torch.nn.Module, start: torch.nn.Module | None) -> Arrays:
-    """What training changed about a tail, by parameter: whole numbers from -127 to 127 and, under
-    `NAME:step`, what one of them is worth.
+    """What training changed about a tail, by parameter, in whole numbers from -127 to 127.
+
+    Under `NAME:step` stands what one of them is worth.
     """
     assert start is not None
     before, out = dict(start.named_parameters()), {}
     for name, value in tail.named_parameters():
         change = value.detach() - before[name].detach()
         step = float(change.abs().max()) / 127
-        out[name] = (
-            (change / step).round().to(torch.int8).numpy()
-            if step
-            else np.zeros(tuple(change.shape), np.int8)
-        )
+        whole = (change / step).round() if step else torch.zeros_like(change)
+        out[name] = whole.to(torch.int8).numpy()
         out[f"{name}:step"] = np.array([step], np.float32)
     return out
 
 
 @torch.no_grad()
 def unpack(changes: Arrays, tail: torch.nn.Module, start: torch.nn.Module | None) -> None:
-    """Set a tail to `start` and what `packed` says changed. Raises KeyError for a parameter that is
-    missing.
+    """Set a tail to `start` and what `packed` says changed.
+
+    Raises KeyError for a parameter that is missing.
     """
     assert start is not None
     before = dict(start.named_parameters())

@@ -1,8 +1,10 @@
-"""Offline meta-learning of HyperSTAR (Algorithm 1) and the choice of how long and how strongly, by
-inner leave-one-source-out.
+"""Offline meta-learning of HyperSTAR (Algorithm 1), and how long and strongly to train.
+
+The latter is chosen by inner leave-one-source-out.
 
 What differs from the paper, and why: it has ten data sets of up to millions of images and a GPU, we
 have about fifteen tasks of a few hundred images.
+
 - One step sees an image batch of every past task at once (the paper: one task after the other), and
   all configurations (the paper: ten).
 - The trunk's tail stays frozen at first; the last steps train it with the rest, each on the batches
@@ -35,9 +37,11 @@ from foretune.recommenders.hyperstar.network import (
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a network is trained. `alpha`, `beta`: weights of the similarity and adversarial losses,
-    0 = off; `window`: L batches of the global representation.
+class NetworkRecipe:
+    """How a network is trained.
+
+    `alpha`, `beta`: weights of the similarity and adversarial losses, 0 = off; `window`: L batches
+    of the global representation.
     """
 
     width: int = 32
@@ -60,8 +64,10 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Lesson:
-    """The past: activations and labels by task, scores Z (T, n), true values for r_ij, sources,
-    encoded configurations (n, c), the tail to start from.
+    """The past, as training takes it.
+
+    Activations and labels by task, scores Z (T, n), true values for r_ij, sources, encoded
+    configurations (n, c), the tail to start from.
     """
 
     activations: Sequence[Tensor]
@@ -89,8 +95,9 @@ class Lesson:
 
 
 def base_scores(scores: np.ndarray, sources: Sequence[str]) -> np.ndarray:
-    """For each task the mean score over tasks of other sources, (T, n): what is known about it
-    without its images. All tasks where there is one source.
+    """For each task the mean score over tasks of other sources, (T, n).
+
+    It is what is known about a task without its images; over all tasks where there is one source.
     """
     own = np.array(sources)
     return np.stack(
@@ -102,8 +109,9 @@ def base_scores(scores: np.ndarray, sources: Sequence[str]) -> np.ndarray:
 
 
 def folds_of(sources: Sequence[str], folds: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rows held out by fold; tasks of one source stay together. At most as many folds as
-    sources.
+    """Rows held out by fold; tasks of one source stay together.
+
+    At most as many folds as sources.
     """
     names = rng.permutation(sorted(set(sources)))
     parts = np.array_split(names, min(folds, len(names)))
@@ -111,8 +119,9 @@ def folds_of(sources: Sequence[str], folds: int, rng: np.random.Generator) -> li
 
 
 class Batches:
-    """Image batches of tasks: `images` indices into each task's activations, some of them from a
-    random subset of the classes.
+    """Image batches of tasks, `images` indices into each task's activations.
+
+    Some of them are from a random subset of the classes.
     """
 
     def __init__(
@@ -123,8 +132,9 @@ class Batches:
         self.by_class = [[np.flatnonzero(own == c) for c in np.unique(own)] for own in labels]
 
     def draw(self, tasks: Sequence[int]) -> list[Tensor]:
-        """One batch for each of these tasks, (N,) indices each; with replacement where there are
-        too few images.
+        """One batch for each of these tasks, (N,) indices each.
+
+        With replacement where there are too few images.
         """
         out = []
         for task in tasks:
@@ -148,7 +158,7 @@ class Trained:
     """A network in training: `step` is Algorithm 1's inner loop for all tasks at once."""
 
     lesson: Lesson
-    recipe: Recipe
+    recipe: NetworkRecipe
     seed: int
     network: HyperSTARNetwork = field(init=False)
 
@@ -172,11 +182,7 @@ class Trained:
             )
             self.discriminator = Discriminator(recipe.width)
         with torch.no_grad():
-            self.frozen = (
-                list(lesson.pooled)
-                if lesson.pooled
-                else [self.network.pooled(a) for a in lesson.activations]
-            )
+            self.frozen = list(lesson.pooled or map(self.network.pooled, lesson.activations))
             every = torch.cat(self.frozen)
             self.network.centre.copy_(every.mean(dim=0))
             spread = every.std(dim=0, correction=0)
@@ -217,22 +223,23 @@ class Trained:
         return torch.stack([torch.stack(list(self.recent[task])).mean(dim=0) for task in tasks])
 
     def step(self, *, tail: bool) -> float:
-        """One update of g, h and f on equation (4), then one of the discriminator; the regression
-        loss.
+        """One update of g, h and f on equation (4), then one of the discriminator.
+
+        Returns the regression loss.
         """
         recipe, net = self.recipe, self.network
         count = len(self.target)
         tasks = list(range(count))
         if tail and count > recipe.tail_tasks:
-            tasks = sorted(
-                self.batches.rng.choice(count, recipe.tail_tasks, replace=False).tolist()
-            )
+            chosen_tasks = self.batches.rng.choice(count, recipe.tail_tasks, replace=False)
+            tasks = sorted(chosen_tasks.tolist())
         drawn = self.batches.draw(tasks)
         read = self.lesson.activations if tail else self.frozen
         rows = [read[task][chosen] for task, chosen in zip(tasks, drawn, strict=True)]
-        pooled = (
-            net.pooled(torch.cat(rows)).unflatten(0, (len(rows), -1)) if tail else torch.stack(rows)
-        )
+        if tail:
+            pooled = net.pooled(torch.cat(rows)).unflatten(0, (len(rows), -1))
+        else:
+            pooled = torch.stack(rows)
         net.train()
         if net.tail is not None:
             net.tail.eval()
@@ -269,8 +276,9 @@ class Trained:
 
     @torch.no_grad()
     def predict(self, pooled: Tensor) -> np.ndarray:
-        """Scores without `base` for batches of a task, (B, N, features) to (n,), mean over the
-        batches (Algorithm 2).
+        """Scores without `base` for batches of a task, (B, N, features) to (n,).
+
+        The mean over the batches (Algorithm 2).
         """
         self.network.eval()
         return self.network.scores(self.network.represent(pooled), self.encoded).mean(dim=0).numpy()

@@ -1,5 +1,6 @@
-"""The Siamese network of Siamese-BHO (Kim, Kim and Choi, 2017, section 3 and Figure 1) and its
-training (Algorithm 1).
+"""The Siamese network of Siamese-BHO and its training.
+
+Kim, Kim and Choi (2017), section 3, Figure 1 and Algorithm 1.
 
 Notation: B = sets of images (sub-tasks), tau = images of a set, m (B, 2 h) = meta-features, d =
 target distance.
@@ -57,9 +58,7 @@ class Wing(nn.Module):
 
 
 def pairs(count: int, beta: int, rng: np.random.Generator) -> np.ndarray:
-    """`beta` different pairs i < j of `count` sets (all of them, if there are fewer), int (pairs,
-    2).
-    """
+    """`beta` different pairs i < j of `count` sets (all if there are fewer), int (pairs, 2)."""
     every = np.stack(np.triu_indices(count, 1), axis=1)
     return every[rng.permutation(len(every))[:beta]]
 
@@ -73,7 +72,7 @@ def pair_loss(m: torch.Tensor, which: np.ndarray, target: np.ndarray) -> torch.T
     return (wanted - distance).square().mean()
 
 
-def train(
+def train_wing(
     wing: Wing,
     sample: Callable[[], tuple[np.ndarray, np.ndarray]],
     rng: np.random.Generator,
@@ -83,8 +82,9 @@ def train(
     rate: float,
     decay: float = 1e-4,
 ) -> list[float]:
-    """Algorithm 1: `iterations` steps of AdamW (rate falling to 0 by a cosine) on `beta` pairs
-    each; returns the losses.
+    """Algorithm 1: `iterations` steps of AdamW on `beta` pairs each; returns the losses.
+
+    The rate falls to 0 by a cosine.
 
     `sample()` gives B sets, uint8 (B, tau, size, size, 3), and their target distances (B, B).
     """

@@ -1,5 +1,6 @@
-"""Siamese-BHO's recommender: the past tasks whose pictures look as if the same configurations would
-work (Kim, Kim and Choi, 2017).
+"""Siamese-BHO's recommender (Kim, Kim and Choi, 2017).
+
+It finds the past tasks whose pictures look as if the same configurations would work.
 
 A Siamese network (`foretune.recommenders.siamese.network`) learns a distance between sets of images
 that matches how much two tasks' mappings from configuration to accuracy differ. A new task is
@@ -16,8 +17,10 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.base import Arrays, Ranking, Recommender, in_unit, support_of
-from foretune.recommenders.siamese.subtasks import Gallery, cut, draw, gallery
+from foretune.recommenders.base import Arrays, Recommender
+from foretune.recommenders.past import support_of
+from foretune.recommenders.ranking import Ranking, in_unit
+from foretune.recommenders.siamese.subtasks import Gallery, cut_subtasks, gallery, images_of
 from foretune.tasks.task import Task
 
 if TYPE_CHECKING:
@@ -27,8 +30,9 @@ TARGETS = ("accuracy", "normalised")
 
 
 def mapping_distance(best: np.ndarray) -> np.ndarray:
-    """L1 distance of two tasks' mappings as a mean over the configurations that both know, (T, T);
-    the overall mean for pairs that share none.
+    """L1 distance of two tasks' mappings as a mean over the configurations that both know, (T, T).
+
+    The overall mean for pairs that share none.
     """
     known = ~np.isnan(best)
     values = np.where(known, best, 0.0)
@@ -43,8 +47,9 @@ def mapping_distance(best: np.ndarray) -> np.ndarray:
 
 
 class SiameseNearest(Recommender):
-    """Past tasks weighted by the network's distance; a configuration's score is their weighted mean
-    of normalised accuracies.
+    """Past tasks weighted by the network's distance.
+
+    A configuration's score is their weighted mean of normalised accuracies.
 
     `k` nearest tasks count, by exp(-d / d_k) with d_k the k-th smallest distance. `target` says
     which mappings the distance compares: "accuracy" (the paper) or "normalised" (mean 0 and
@@ -84,14 +89,8 @@ class SiameseNearest(Recommender):
         )
         if target not in TARGETS:
             raise BadInput(f"target={target!r} must be one of {', '.join(TARGETS)}")
-        for option, least in (
-            ("k", 1),
-            ("tau", 1),
-            ("beta", 1),
-            ("group", 2),
-            ("iterations", 1),
-            ("draws", 1),
-        ):
+        for option in ("k", "tau", "beta", "group", "iterations", "draws"):
+            least = 2 if option == "group" else 1
             if self.options[option] < least:
                 raise BadInput(f"{option}={self.options[option]} must be at least {least}")
         if size % 8:
@@ -103,12 +102,10 @@ class SiameseNearest(Recommender):
         self.looks = np.empty((0, 0))  # `statistics` of the past tasks, (T, 12)
 
     def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:
-        """Train the network on pairs of sub-tasks (Algorithm 1), then take the past tasks'
-        meta-features.
-        """
+        """Train the network on pairs of sub-tasks (Algorithm 1), then embed the past tasks."""
         import torch
 
-        from foretune.recommenders.siamese.network import Wing, train
+        from foretune.recommenders.siamese.network import Wing, train_wing
 
         o = self.options
         rng = np.random.default_rng(seed)
@@ -120,7 +117,7 @@ class SiameseNearest(Recommender):
         )
         positive = d[d > 0]
         d = d / (float(positive.mean()) if len(positive) else 1.0)
-        cuts = [cut(g, o["sub_tasks"], rng) for g in galleries]
+        cuts = [cut_subtasks(g, o["sub_tasks"], rng) for g in galleries]
         pool = [(t, k) for t, own in enumerate(cuts) for k in range(len(own))]
 
         def sample() -> tuple[np.ndarray, np.ndarray]:
@@ -129,13 +126,13 @@ class SiameseNearest(Recommender):
                 for i in rng.choice(len(pool), size=min(o["group"], len(pool)), replace=False)
             ]
             parents = np.array([t for t, _ in chosen])
-            sets = np.stack([draw(galleries[t], cuts[t][k], o["tau"], rng) for t, k in chosen])
+            sets = np.stack([images_of(galleries[t], cuts[t][k], o["tau"], rng) for t, k in chosen])
             return sets, d[np.ix_(parents, parents)]
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(rng.integers(2**31)))
             self.wing = Wing(o["size"])
-            self.losses = train(
+            self.losses = train_wing(
                 self.wing, sample, rng, iterations=o["iterations"], beta=o["beta"], rate=o["rate"]
             )  # of each iteration
         self.features = np.stack([self.meta_feature(g, rng) for g in galleries])
@@ -149,13 +146,15 @@ class SiameseNearest(Recommender):
         if self.wing is None:
             raise BadInput(f"recommender {self.name!r} is not fitted yet")
         sets = [
-            draw(of, part, self.options["tau"], rng) for part in cut(of, self.options["draws"], rng)
+            images_of(of, part, self.options["tau"], rng)
+            for part in cut_subtasks(of, self.options["draws"], rng)
         ]
         return np.asarray(meta_features(self.wing, sets).mean(axis=0))
 
     def distances(self, task: Task, seed: int = 0) -> np.ndarray:
-        """Predicted distances to the past tasks, in units of the mean distance between past tasks,
-        (T,); `seed` draws the images.
+        """Predicted distances to the past tasks, (T,), in units of their mean distance.
+
+        `seed` draws the images.
         """
         rng = np.random.default_rng(seed)
         m = self.meta_feature(
@@ -228,9 +227,10 @@ def nearness(distance: np.ndarray, tasks: tuple[str, ...], k: int) -> dict[str, 
 
 
 def statistics(images: np.ndarray) -> np.ndarray:
-    """What pictures (M, H, W, 3) look like, (12,): mean and standard deviation over images of
-    brightness, contrast, colourfulness, and the mean absolute difference of neighbouring pixels
-    across, down and between blocks of four; pixels in [0, 1].
+    """What pictures (M, H, W, 3) look like, (12,), from pixels in [0, 1].
+
+    Mean and standard deviation over images of brightness, contrast, colourfulness, and the mean
+    absolute difference of neighbouring pixels across, down and between blocks of four.
     """
     pixels = images.astype(np.float32) / 255
     grey = pixels.mean(axis=3)

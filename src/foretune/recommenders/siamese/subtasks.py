@@ -1,5 +1,4 @@
-"""Many small tasks cut from a few: what the Siamese network sees of a task, in training and when it
-is asked.
+"""Many small tasks cut from a few: what the Siamese network sees of a task.
 
 The paper trains on 80 sub-tasks (5 classes and 2,000 images each, cut from four datasets), every
 one of which was trained with 100 configurations. Here a sub-task is a subset of at most 5 classes
@@ -32,9 +31,7 @@ class Gallery:
 
 @dataclass(frozen=True, eq=False)
 class SubTask:
-    """A task cut from `parent`: some of its classes, and the rows of some of their images in its
-    gallery.
-    """
+    """A task cut from `parent`: some classes, and rows of some of their images in its gallery."""
 
     parent: str
     classes: tuple[int, ...]
@@ -42,8 +39,9 @@ class SubTask:
 
 
 def gallery(task: Task, size: int, most: int, rng: np.random.Generator) -> Gallery:
-    """At most `most` images of the training part at `size` pixels, as many of each class as
-    possible. Raises `BadInput` without any.
+    """At most `most` images of the training part at `size` pixels, classes as even as can be.
+
+    Raises `BadInput` without any.
     """
     images, labels = task.part("train")
     if not len(images):
@@ -58,8 +56,9 @@ def gallery(task: Task, size: int, most: int, rng: np.random.Generator) -> Galle
 
 
 def shrink(images: np.ndarray, size: int) -> np.ndarray:
-    """Images (M, H, W, 3) at `size` pixels: block means where that divides the edge, else resampled
-    one by one.
+    """Images (M, H, W, 3) at `size` pixels.
+
+    Block means where that divides the edge, else resampled one by one.
     """
     edge = images.shape[1]
     if images.shape[1:3] == (size, size):
@@ -71,15 +70,16 @@ def shrink(images: np.ndarray, size: int) -> np.ndarray:
     return np.stack([square(Image.fromarray(image), size) for image in images])
 
 
-def cut(
+def cut_subtasks(
     source: Gallery,
     count: int,
     rng: np.random.Generator,
     most_classes: int = 5,
     most_images: int = 200,
 ) -> list[SubTask]:
-    """`count` sub-tasks: 2 to `most_classes` classes at random, and a random half or more of their
-    images, at most `most_images`.
+    """`count` sub-tasks: 2 to `most_classes` random classes and some of their images.
+
+    A random half or more of them, at most `most_images`.
 
     A task of one kept class, or of fewer classes than drawn, gives what it has.
     """
@@ -101,9 +101,10 @@ def cut(
     return out
 
 
-def draw(source: Gallery, sub_task: SubTask, tau: int, rng: np.random.Generator) -> np.ndarray:
-    """`tau` images of a sub-task, uint8 (tau, size, size, 3); with repetition only where it has
-    fewer.
+def images_of(source: Gallery, sub_task: SubTask, tau: int, rng: np.random.Generator) -> np.ndarray:
+    """`tau` images of a sub-task, uint8 (tau, size, size, 3).
+
+    With repetition only where it has fewer.
     """
     rows = rng.choice(sub_task.rows, size=tau, replace=len(sub_task.rows) < tau)
     return np.asarray(source.images[rows])

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.study.outcome import Outcome, Row
@@ -30,7 +32,7 @@ class Replay:
             )
         # (n, E) in the metric's own unit
         self.values = self.meta.curves(self.task, self.seed) * self.meta.sign
-        self.known = self.meta.failed(self.task, self.seed) | ~(self.values != self.values)
+        self.known = self.meta.failed(self.task, self.seed) | ~np.isnan(self.values)
 
     def run(
         self,
@@ -40,8 +42,9 @@ class Replay:
         stop: int,
         on_epoch: Callable[[Row], None] | None = None,
     ) -> Outcome:
-        """Rows `{epoch, metric}` of epochs start + 1 .. stop, epoch 0 before the first if the table
-        has it; ends early at NaN or a missing cell.
+        """Rows `{epoch, metric}` of epochs start + 1 .. stop.
+
+        Epoch 0 comes before the first if the table has it; it ends early at NaN or a missing cell.
         """
         i, metric = config_id, self.meta.metric
         if i >= len(self.meta.configs) or self.meta.configs[i] != config:

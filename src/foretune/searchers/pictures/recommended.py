@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput, at_least, positive, within
-from foretune.history.ranks import alike, mean_rank
+from foretune.history.ranks import equal_support, mean_rank
 from foretune.searchers.base import PerStudy, Searcher, adopting, draw
 from foretune.searchers.gray_box.hyperband import Bracket, Hyperband
 from foretune.searchers.transfer.portfolio import past_best
@@ -53,7 +53,7 @@ class Ranked:
             )
         leans = self.leans
         if self.best is not None and study.past is not None:
-            leans = alike(self.best, study.past.tasks, config_id)
+            leans = equal_support(self.best, study.past.tasks, config_id)
         return {"why": why, "past": leans}
 
 

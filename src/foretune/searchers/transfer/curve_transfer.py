@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput, within
-from foretune.gaussian.gp import expected_gain
+from foretune.gaussian.acquisition import expected_improvement
 from foretune.searchers.base import USED_UP, PerStudy, Searcher, adopting, at_random, state_of
 from foretune.searchers.transfer.curve_prior import Belief, CurvePrior
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
@@ -124,7 +124,7 @@ class CurveTransfer(Searcher):
         best = float(study.best.max())
         if math.isfinite(best):
             heavy = belief.weight > 1e-4
-            gain = expected_gain(belief.mean[heavy], belief.std[heavy], best)
+            gain = expected_improvement(belief.mean[heavy], belief.std[heavy], best)
             value = np.tensordot(belief.weight[heavy], gain, axes=1)
         else:
             value = belief.expected

@@ -12,7 +12,8 @@ epoch.
 import numpy as np
 
 from foretune.errors import BadInput, positive
-from foretune.gaussian.gp import Exact, expected_gain
+from foretune.gaussian.acquisition import expected_improvement
+from foretune.gaussian.gp import Exact
 from foretune.searchers.base import USED_UP, Searcher, adopting, at_random
 from foretune.searchers.gray_box.hyperband import best_paused
 from foretune.searchers.transfer.max_trial import shares, sourced, support
@@ -87,7 +88,7 @@ class EmpiricalPrior(WithPast):
         if not free.any():
             return at_random(study, rng, study.max_epoch, USED_UP)
         mean, std, best, past = self.posterior(study)
-        value = mean if best == -np.inf else expected_gain(mean, std, best)
+        value = mean if best == -np.inf else expected_improvement(mean, std, best)
         c = int(np.where(free, value, -np.inf).argmax())
         lean = shares(past.Z[:, c].max(axis=1) - past.Z.max(axis=2).mean(axis=1), past.tasks)
         return Suggestion(
@@ -149,7 +150,7 @@ class TaskWeights(WithPast):
         last = np.clip(reach, 1, study.max_epoch) - 1
         mean, std, w, past = self.posterior(study, last)
         incumbent = study.incumbent
-        value = mean if incumbent is None else expected_gain(mean, std, incumbent[2])
+        value = mean if incumbent is None else expected_improvement(mean, std, incumbent[2])
         c = int(np.where(free, value, -np.inf).argmax())
         start = int(study.epoch[c])
         because = {

@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from foretune.errors import BadInput, at_least
-from foretune.gaussian.gp import max_trial
-from foretune.history.ranks import speaking_for
+from foretune.gaussian.acquisition import max_trial_ucb
+from foretune.history.ranks import support_by_task
 from foretune.searchers.base import (
     USED_UP,
     PerStudy,
@@ -102,7 +102,7 @@ class MaxTrial(Searcher):
         if not study.available.any():
             return at_random(study, rng, 1, USED_UP)
         free = self.candidates(study)
-        value = max_trial(*self.predicted(study), study.epoch, self.eta)
+        value = max_trial_ucb(*self.predicted(study), study.epoch, self.eta)
         c = int(np.where(free, value, -np.inf).argmax())
         because = {
             "why": f"largest mean + {self.eta:g} std ahead",
@@ -122,7 +122,7 @@ def support(study: Study, config_id: int) -> dict[str, float]:
     """
     past = learned_from_past(study, "past", lambda past: past)
     best = learned_from_past(study, "best", lambda past: past.Z.max(axis=2)[:, : past.pool])
-    return speaking_for(best, past.tasks, config_id)
+    return support_by_task(best, past.tasks, config_id)
 
 
 def sourced(suggestion: Suggestion | None, study: Study) -> Suggestion | None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from foretune.errors import BadInput, at_least
-from foretune.history.ranks import alike, greedy_portfolio, mean_rank
+from foretune.history.ranks import equal_support, greedy_portfolio, mean_rank
 from foretune.searchers.base import PerStudy, Searcher, adopting, at_random
 from foretune.study.study import Study, Suggestion
 
@@ -79,7 +79,7 @@ class MeanRank(Searcher):
             if free[c]:
                 because = {
                     "why": f"{self.why}: place {place + 1}",
-                    "past": alike(best, past, c),
+                    "past": equal_support(best, past, c),
                 }
                 return Suggestion(c, int(study.epoch[c]), study.max_epoch, because)
         return at_random(study, rng, study.max_epoch, "no past task knows it: random")

@@ -25,13 +25,13 @@ SOURCE_HAN = "trdg/fonts/cn/SourceHanSans-Normal.ttf"
 # One upright text face of each family; DroidSans and OpenSans are by one designer and hard to tell
 # apart
 FACES = (
-    "Aller_Rg", "AmaticSC-Regular", "BEBAS___", "Capture_it", "CaviarDreams", "DroidSans", "FFF_Tusj", "Lato-Regular",
-    "OpenSans-Regular", "Pacifico", "Raleway-Regular", "Roboto-Regular", "RobotoCondensed-Regular", "SEASRN__",
-    "Sansation-Regular", "Walkway_Bold",
+    "Aller_Rg", "AmaticSC-Regular", "BEBAS___", "Capture_it", "CaviarDreams", "DroidSans",
+    "FFF_Tusj", "Lato-Regular", "OpenSans-Regular", "Pacifico", "Raleway-Regular", "Roboto-Regular",
+    "RobotoCondensed-Regular", "SEASRN__", "Sansation-Regular", "Walkway_Bold",
 )  # fmt: skip
 FONT_FAMILIES = (
-    "Aller", "Amatic", "BEBAS", "Capture", "Caviar", "Droid", "FFF", "Lato", "OpenSans", "Pacifico", "Raleway",
-    "Roboto", "SEASRN", "Sansation", "Walkway",
+    "Aller", "Amatic", "BEBAS", "Capture", "Caviar", "Droid", "FFF", "Lato", "OpenSans", "Pacifico",
+    "Raleway", "Roboto", "SEASRN", "Sansation", "Walkway",
 )  # fmt: skip
 
 # Unicode ranges
@@ -88,8 +88,9 @@ def generator(key: str) -> np.random.Generator:
 
 
 def ink(mask: Image.Image, rng: np.random.Generator, size: int) -> np.ndarray:
-    """Lay a grey mask (255 = ink) on paper, uint8 (size, size, 3): dark on light, tilt, scale and
-    place at random.
+    """Lay a grey mask (255 = ink) on paper, uint8 (size, size, 3).
+
+    Tilt, scale and place are random, the ink is darker than the paper.
     """
     mask = mask.rotate(
         rng.uniform(-MAX_TILT_DEGREES, MAX_TILT_DEGREES), Image.Resampling.BILINEAR, expand=True
@@ -142,8 +143,9 @@ def _album(
 
 
 def letters(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """Which letter, capital or small, in any of the Latin fonts; a family of fonts is one group:
-    the test shows unseen ones.
+    """Which letter, capital or small, in any of the Latin fonts.
+
+    A family of fonts is one group: the test shows unseen ones.
     """
     names = sorted(
         name

