@@ -22,6 +22,7 @@ from foretune.evaluation.replay import replay_study
 from foretune.history.grid import full_grid, past_of
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import method, searcher
+from foretune.shipped import LIGHT
 from foretune.study.study import Plan, Study
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "toys"))
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--candidates", type=int, default=1000)
     parser.add_argument("--observations", type=int, default=1000)
     parser.add_argument("--epochs", type=int, default=50, help="of a full training")
-    parser.add_argument("--table", type=Path, default=Path("data/meta/light"))
+    parser.add_argument("--table", type=Path, default=LIGHT)
     args = parser.parse_args(argv)
     print(
         f"CPU milliseconds per decision; {args.candidates} candidates, {args.observations} "

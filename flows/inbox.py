@@ -66,7 +66,7 @@ def run_name() -> str:
 
 
 @flow(name="inbox", flow_run_name=run_name, persist_result=False, log_prints=True)
-@leased()
+@leased
 @takes(Request, leave=GIVEN)
 def inbox(
     inbox: str = "data/inbox",

@@ -55,7 +55,7 @@ def train_cells(
 
 
 @flow(name="meta-dataset", persist_result=False)
-@leased()
+@leased
 @takes(CollectionRequest)
 def meta_dataset(**asked: Any) -> int:
     """Train the missing cells; the number of cells trained.

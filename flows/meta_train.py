@@ -94,7 +94,7 @@ def own_models(folder: str = ".") -> list[str]:
 
 
 @flow(name="meta-train", persist_result=False, log_prints=True)
-@leased()
+@leased
 def meta_train(
     stages: str = "",
     upstream: bool = False,

@@ -11,10 +11,11 @@ import secrets
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
 import psutil
@@ -24,6 +25,7 @@ from foretune.errors import BadInput, extra
 from foretune.running.collector import worker_started
 from foretune.running.workers import without_interrupt
 
+F = TypeVar("F", bound=Callable[..., Any])
 QUIET = {
     "DO_NOT_TRACK": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -143,7 +145,7 @@ class Lease:
 
 
 @contextmanager
-def leased() -> Iterator[None]:
+def lease() -> Iterator[None]:
     """Hold the lease of a deployment's flow run, which ends this process where it is lost: another
     machine goes on with the study, and two would do everything twice.
 
@@ -158,14 +160,14 @@ def leased() -> Iterator[None]:
         yield  # nobody else starts it again; or the run that started it holds the lease
         return
     remote = urlsplit(str(PREFECT_API_URL.value())).hostname not in LOOPBACK
-    lease = Lease(flow_run.id, LEASE_SECONDS if remote else AWAY_SECONDS)
-    lease.look()
+    held = Lease(flow_run.id, LEASE_SECONDS if remote else AWAY_SECONDS)
+    held.look()
     over = threading.Event()
 
     def hold() -> None:
         while not over.wait(LOOK_SECONDS):
             try:
-                lease.look()
+                held.look()
             except Lost as error:
                 if not over.is_set():
                     print(f"this process ends: {error}", file=sys.stderr, flush=True)
@@ -181,6 +183,19 @@ def leased() -> Iterator[None]:
     finally:
         over.set()
         holder.join()  # the run's last state is still to be told
+
+
+def leased(function: F) -> F:
+    """A flow's function that holds the lease of its run while it works. Not the context manager as
+    a decorator: its generator cannot go with the flow to a pool's processes.
+    """
+
+    @wraps(function)
+    def held(*args: Any, **given: Any) -> Any:
+        with lease():
+            return function(*args, **given)
+
+    return held  # type: ignore[return-value]
 
 
 def write_artifact(key: str, markdown: str, about: str) -> None:

@@ -235,7 +235,7 @@ def run_name() -> str:
 
 
 @flow(name="tune", flow_run_name=run_name, persist_result=False, validate_parameters=False)
-@leased()
+@leased
 @takes(Request)
 def tune(
     images: str,

@@ -6,11 +6,16 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from foretune.errors import BadInput
 from foretune.history.grid import LEAVE
 
-Main = Callable[[Sequence[str] | None], int]
+
+class Main(Protocol):
+    """A command: takes its arguments (default: the command line's), gives the exit code."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 def command(main: Callable[[Sequence[str] | None], int | None]) -> Main:

@@ -222,11 +222,11 @@ def evaluate(
     }
     if all((reports / name).is_file() for name in TABLES):
         if compare and not made.stands(wanted):
-            held = drawn(list(folds), compare, next(iter(wanted.values())))
-            if which := differing(grid, tasks, plan, options or {}, reports, held, folds):
+            again = drawn(list(folds), compare, next(iter(wanted.values())))
+            if which := differing(grid, tasks, plan, options or {}, reports, again, folds):
                 say(f"all sources are made again, since one differs: {which}")
             else:
-                said = f"{len(held)} of {len(folds)} sources, equal"
+                said = f"{len(again)} of {len(folds)} sources, equal"
                 say(f"leave one {leave} out: {said}")
                 made.write(wanted, dict.fromkeys(wanted, said))
         if made.stands(wanted):
@@ -236,7 +236,8 @@ def evaluate(
             return summary
     tables, notes = [], []
     missing: list[str] = []
-    for held, past in folds.items():
+    for held_out, past in folds.items():
+        held = list(held_out)
         path, about = (traces / f"{'+'.join(held)}.{suffix}" for suffix in ("parquet", "json"))
         want = {
             "fingerprint": fingerprint(grid, plan, past, options or {}),

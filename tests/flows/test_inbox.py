@@ -147,15 +147,17 @@ def test_a_datasets_own_settings_come_before_those_of_the_watch(watch: Any) -> N
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("budgt: 3", "no setting 'budgt'; there are budget, method"),
-        ("budget: -3", "budget: -3: Input should be greater than or equal to 1"),
-        ("budget: many", "budget: 'many': Input should be a valid integer"),
-        ("seconds: [1]", "seconds: [1]: Input should be a valid number"),
+        ("budgt: 3", "unknown setting 'budgt' (did you mean budget?); there are budget, "),
+        ("budget: -3", "budget=-3 must be at least 1"),
+        ("budget: many", "budget='many' must be a whole number"),
+        ("seconds: [1]", "seconds=[1] must be a number"),
         # what is the watch's or the machine's to say
-        ("images: /etc", "no setting 'images'"),
-        ("study: ../../x", "no setting 'study'"),
-        ("storage: s3://theirs", "no setting 'storage'"),
-        ("tracking: http://evil.example", "no setting 'tracking'"),
+        ("images: /etc", "unknown setting 'images'"),
+        ("study: ../../x", "unknown setting 'study'"),
+        ("data: /srv", "unknown setting 'data'"),
+        ("workers: 1000", "unknown setting 'workers'"),
+        ("storage: s3://theirs", "unknown setting 'storage'"),
+        ("tracking: http://evil.example", "unknown setting 'tracking'"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_sets_its_dataset_aside_with_the_reason(

@@ -11,7 +11,16 @@ import httpx
 import prefect_api as module
 import pytest
 from prefect.states import Completed, Failed
-from prefect_api import Lease, Lost, find_flows, leased, machine_fault, prefect_api, task_runner
+from prefect_api import (
+    Lease,
+    Lost,
+    find_flows,
+    lease,
+    leased,
+    machine_fault,
+    prefect_api,
+    task_runner,
+)
 
 from foretune.errors import BadInput
 from foretune.training.trial import Diverged
@@ -108,11 +117,11 @@ class Answer:
 
 
 def looked(monkeypatch: pytest.MonkeyPatch, *answers: Answer) -> Lease:
-    lease = Lease("r", 70.0)
+    held = Lease("r", 70.0)
     for answer in answers:
         monkeypatch.setattr(httpx, "get", answer)
-        lease.look()
-    return lease
+        held.look()
+    return held
 
 
 def test_a_lease_holds_while_the_run_is_this_processs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,16 +141,16 @@ def test_a_lease_is_lost_where_the_run_ended_or_began_again(
 def test_a_lease_is_lost_after_its_time_without_the_server_and_not_before(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    lease = looked(monkeypatch, Answer("RUNNING"), Answer(None))
-    start = lease.heard
+    held = looked(monkeypatch, Answer("RUNNING"), Answer(None))
+    start = held.heard
     monkeypatch.setattr(module.time, "monotonic", lambda: start + 69.0)
-    lease.look()
+    held.look()
     monkeypatch.setattr(module.time, "monotonic", lambda: start + 71.0)
     with pytest.raises(Lost, match="no word from Prefect's server for 71 s"):
-        lease.look()
+        held.look()
     monkeypatch.setattr(httpx, "get", Answer("RUNNING"))
-    lease.look()
-    assert lease.heard == start + 71.0
+    held.look()
+    assert held.heard == start + 71.0
 
 
 def test_a_lost_lease_ends_the_process_and_its_children_so_that_no_crash_is_reported(
@@ -162,7 +171,7 @@ def test_a_lost_lease_ends_the_process_and_its_children_so_that_no_crash_is_repo
     monkeypatch.setattr(httpx, "get", Answer("RUNNING"))
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        with leased():
+        with lease():
             assert not gone.wait(0.3)
             monkeypatch.setattr(httpx, "get", Answer("RUNNING", 2))
             assert gone.wait(30)
@@ -174,5 +183,19 @@ def test_a_lost_lease_ends_the_process_and_its_children_so_that_no_crash_is_repo
 
 def test_what_nobody_else_starts_again_holds_no_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpx, "get", Answer("CRASHED"))
-    with leased():
+    with lease():
         pass
+
+
+def test_a_flow_that_holds_a_lease_can_go_to_another_process() -> None:
+    import cloudpickle
+    from prefect import flow
+
+    @flow
+    @leased
+    def asked(x: int = 3) -> int:
+        """What comes in."""
+        return x
+
+    assert cloudpickle.loads(cloudpickle.dumps(asked)).fn(4) == 4
+    assert asked.parameters.properties["x"]["default"] == 3

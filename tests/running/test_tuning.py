@@ -423,6 +423,18 @@ def test_what_python_cannot_ask_for_is_named(tiny_task, tmp_path, options, messa
     assert not any(tmp_path.iterdir())
 
 
+@pytest.mark.slow
+def test_a_script_without_a_guard_is_told_so(tiny_task, tmp_path):
+    asked = {"meta": "none", "method": "random", "budget": 2, "data": str(tmp_path), **SETTINGS}
+    script = tmp_path / "script.py"
+    script.write_text(f"import foretune\nforetune.tune({str(tiny_task)!r}, **{asked!r})\n")
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=False, timeout=280
+    )
+    assert done.returncode == 1
+    assert 'put the call under if __name__ == "__main__":' in done.stderr.splitlines()[-1]
+
+
 LATE = """
 import sys
 from pathlib import Path

@@ -129,12 +129,12 @@ def support_text(answer: Recommendation) -> str:
         if ranking.base is None:
             return "Nearest past tasks, their weight in the answer, and what worked on them:"
         first = answer.rows[:FIRST]
-        others = sum(
+        moved = sum(
             row.without_images >= len(first) for row in first if row.without_images is not None
         )
         return (
             f"The order is what worked on all {len(ranking.past.tasks)} past tasks, moved by the "
-            f"images, which brought {others or 'none'} of the first {len(first)} there. Nearest "
+            f"images, which brought {moved or 'none'} of the first {len(first)} there. Nearest "
             "past tasks, which set the level of the forecast, and what worked on them:"
         )
     return (

@@ -357,7 +357,7 @@ def _table(value: ast.Dict, constants: Mapping[str, str]) -> dict[str, Entry]:
                 pass
             case _:
                 return {}
-        text = constants.get(place.id) if isinstance(place, ast.Name) else None
+        text: Any = constants.get(place.id) if isinstance(place, ast.Name) else None
         text = place.value if isinstance(place, ast.Constant) else text
         if not isinstance(text, str) or not PLACE.fullmatch(text):
             return {}
@@ -377,8 +377,8 @@ def dump(node: Any) -> str:
             for name, value in ast.iter_fields(node)
             if name not in ("ctx", "kind", "type_comment") and value not in (None, [])
         )
-        constant = isinstance(node, ast.Constant)
-        return f"{type(node).__name__}({repr(node.value) if constant else ','.join(parts)})"
+        held = repr(node.value) if isinstance(node, ast.Constant) else ",".join(parts)
+        return f"{type(node).__name__}({held})"
     if isinstance(node, list):
         return f"[{','.join(dump(n) for n in node if not isinstance(n, ast.Pass))}]"
     return repr(node)

@@ -29,7 +29,7 @@ from foretune.running.objectives.training import Training
 from foretune.running.options import filled, out_of_range, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.runner import delete_checkpoints, run_study, sweep
-from foretune.running.workers import Processes, Workers
+from foretune.running.workers import Processes, Workers, end_where_main_is_imported
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
@@ -119,6 +119,7 @@ def tune(images: str | Path, *, budget: int | None = None, **options: Any) -> Tu
     `if __name__ == "__main__":`. Raises `BadInput`, before anything is written, for what cannot be
     used.
     """
+    end_where_main_is_imported()
     return tune_request(request_from(images, budget=budget, **options))
 
 

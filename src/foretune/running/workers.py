@@ -7,17 +7,21 @@ worker sends `Row` after each epoch and `Ended` after the step; one that dies gi
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context, parent_process, resource_tracker
+from multiprocessing import current_process, get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
 from foretune.errors import BadInput
 from foretune.study.outcome import Outcome
 from foretune.study.study import Step
+
+# exit code of a worker whose import of the user's script began to tune again
+UNGUARDED = 78
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,14 @@ def serve(connection: Connection, objective: Objective) -> None:
         return
 
 
+def end_where_main_is_imported() -> None:
+    """End a worker process that is still importing the user's script, which would start workers of
+    its own; `Processes.events` says so in the process that started it.
+    """
+    if getattr(current_process(), "_inheriting", False):
+        sys.exit(UNGUARDED)
+
+
 def end_with_parent() -> None:
     """End this process at once when its parent is gone: an epoch under way must not write beside
     the run that takes it up again.
@@ -137,10 +149,15 @@ class Processes:
             process, step = self._busy[ready]
             try:
                 kind, value = ready.recv()
-            except (EOFError, OSError):
+            except (EOFError, OSError) as error:
                 del self._busy[ready]
                 ready.close()
                 process.join()
+                if process.exitcode == UNGUARDED:
+                    raise BadInput(
+                        "worker processes import the script that called foretune.tune, and it "
+                        'calls it again: put the call under if __name__ == "__main__":'
+                    ) from error
                 out.append(
                     Died(step, f"its worker process ended with exit code {process.exitcode}")
                 )

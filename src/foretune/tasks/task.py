@@ -66,7 +66,7 @@ class Task:
             raise BadInput(
                 f"{self.name}: has {classes} class, a classification task needs at least 2"
             )
-        counts = np.zeros(0)
+        counts = np.zeros(0, dtype=np.int64)
         if n and self.labels.min() >= 0:
             counts = np.bincount(self.labels, minlength=classes)
         if len(counts) != classes or (counts == 0).any():

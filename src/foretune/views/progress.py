@@ -38,7 +38,7 @@ class Progress:
             trial, epoch, value = study.incumbent
             parts.append(f"best {study.plan.sign * value:.4f} (trial {trial}, epoch {epoch})")
         if left := self.seconds_left(study):
-            parts.append(f"about {duration(left)} left")
+            parts.append(f"about {duration(round(left))} left")
         return " · ".join(parts)
 
     def seconds_left(self, study: Study) -> float | None:

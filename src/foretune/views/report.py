@@ -134,16 +134,16 @@ def tiles(
             ("test accuracy", score("accuracy", test), "of that configuration, measured once")
         )
     for name, other in baselines.items():
-        value = None if other.incumbent is None else other.incumbent[2] * sign
+        reached = None if other.incumbent is None else other.incumbent[2] * sign
         remark = f"{other.spent:,} epochs"
-        if value is not None and best is not None:
-            lead = sign * (best - value)
+        if reached is not None and best is not None:
+            lead = sign * (best - reached)
             word = "better" if lead >= 0 else "worse"
             remark += f"; this study is {gap(metric, abs(lead))} {word}"
         other_test = other.plan.notes.test_accuracy
         if other_test is not None:
             remark += f"; test {score('accuracy', other_test)}"
-        out.append((name, score(metric, value), remark))
+        out.append((name, score(metric, reached), remark))
     full = len(study.started) * study.max_epoch
     remark = f"of {study.budget:,}"
     if full > study.spent:

@@ -43,7 +43,7 @@ class RunView:
     `groups` are points by the count (epochs told, or spent) that the group completes, ascending.
     """
 
-    valid_name: str
+    name: str
     status: str
     params: Mapping[str, str]
     tags: Mapping[str, str]
