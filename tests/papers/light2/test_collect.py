@@ -18,9 +18,18 @@ from papers.light2.subtasks import IMAGES, epochs_of
 Cells = Counter[tuple[str, int, int]]
 
 
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where sub-tasks are prepared, once."""
+    return tmp_path_factory.mktemp("data")
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tuple[int, Cells]]:
+def run(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[int], tuple[int, Cells]]:
     """Collect on sub-tasks of digits with trials that take no time, stopped after some cells."""
+    monkeypatch.setattr(subtasks, "SIZE", 16)  # pixels: quicker to prepare
     for module in (subtasks, collect):
         monkeypatch.setattr(module, "SOURCES", ("digits",))
     monkeypatch.setattr(collect, "check", lambda *args, **kwargs: "")
@@ -48,7 +57,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], tupl
             return 0
 
         monkeypatch.setattr(collect, "collect_on_processes", pretend)
-        return main(["--data", str(tmp_path / "data"), "--out", str(tmp_path / "gate")]), done
+        return main(["--data", str(data), "--out", str(tmp_path / "gate")]), done
 
     return go
 

@@ -141,6 +141,7 @@ def test_files_are_made_once_and_again_where_the_plan_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subtasks, "SOURCES", ("digits",))  # needs no package
+    monkeypatch.setattr(subtasks, "SIZE", 16)
     files = prepare_subtasks(tmp_path, lambda line: None)
     assert list(files) == [f"digits_{n}" for n in IMAGES]
     # 60 % of 1,797 are the train part, a part of a class's images where classes are few
