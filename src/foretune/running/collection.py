@@ -20,6 +20,7 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.space.space import Config, Space
+from foretune.study.outcome import Row
 from foretune.training.recipe import TRAINING_VERSION, Settings
 
 METRIC = "valid_accuracy"
@@ -34,8 +35,6 @@ BLOCK = 12
 PACE = {"head": 2.5}
 PER_TASK = ("hashes", "sources", "licences")  # of about.json
 MACHINE_ONLY = ("device", "threads")  # settings that do not decide what a curve is
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,12 @@ from typing import Any, Protocol
 from foretune.errors import BadInput
 from foretune.params import Params
 from foretune.params import load as load_params
-from foretune.running.collection import COLUMNS, RANK, Block, Collection, Row
+from foretune.running.collection import COLUMNS, RANK, Block, Collection
 from foretune.running.options import out_of_range
 from foretune.running.request import CollectionRequest
 from foretune.running.workers import end_with_parent
 from foretune.space.space import Config, Space
+from foretune.study.outcome import Row
 from foretune.training.recipe import Settings
 
 # a worker hands in what it has after so long, and once more after the trial under way
