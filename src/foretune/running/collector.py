@@ -111,7 +111,8 @@ def collect(
             while waiting and running < workers and time.monotonic() - began < seconds:
                 block = waiting.popleft()
                 configs = {i: collection.pool[i] for i in block.config_ids}
-                facts = collection.settings, collection.seed, collection.rank
+                settings = collection.settings_of(block.task)
+                facts = settings, collection.seed, collection.rank
                 future = submit(train_cells, str(files[block.task]), block, configs, *facts)
                 future.add_done_callback(partial(_put, done, block))
                 running += 1
