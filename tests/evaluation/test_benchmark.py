@@ -23,7 +23,7 @@ class Here:
 
     ran = 0
 
-    def __init__(self, jobs, mp_context=None):
+    def __init__(self, jobs, mp_context=None, initializer=None):
         pass
 
     def __enter__(self):
