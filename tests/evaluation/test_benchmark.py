@@ -26,11 +26,8 @@ class Here:
     def __init__(self, jobs, mp_context=None, initializer=None):
         pass
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return False
+    def shutdown(self, wait, cancel_futures):
+        pass
 
     def submit(self, function, *arguments):
         from concurrent.futures import Future
