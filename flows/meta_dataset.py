@@ -26,10 +26,11 @@ from prefect_api import RUNNERS, leased, machine_fault, prefect_api, task_runner
 from foretune.errors import BadInput
 from foretune.pipeline.meta_dataset import ABOUT
 from foretune.running import collector as collect
-from foretune.running.collection import Block, Row
+from foretune.running.collection import Block
 from foretune.running.options import add_options, filled, given
 from foretune.running.request import CollectionRequest
 from foretune.space.space import Config
+from foretune.study.outcome import Row
 from foretune.training.recipe import Settings
 
 

@@ -13,6 +13,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import yaml
 
 from foretune.errors import BadInput
+from foretune.space.parameters import coerce
 from foretune.training.recipe import Settings
 
 
@@ -185,12 +186,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return _fill(kind, value, where)
     if get_origin(kind) is tuple:
         item = get_args(kind)[0]
-        if not isinstance(value, list) or not all(isinstance(v, item) for v in value):
-            raise BadInput(f"{where} must be a list of {item.__name__}, but is {value!r}")
-        return tuple(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise BadInput(f"{where} must be of type {kind.__name__}, but is {value!r}")
-    return value
+        return tuple(coerce(item, v, f"{where}: each") for v in coerce(tuple, value, where))
+    return coerce(kind, value, where)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,10 +7,12 @@ import pytest
 
 from foretune.gaussian.gp import (
     Exact,
+    GrowingCholesky,
     KroneckerGP,
     cholesky,
     kron_matvec,
     nearest_psd,
+    with_room,
 )
 
 
@@ -71,3 +73,30 @@ def test_cholesky_adds_the_least_jitter_and_refuses_an_indefinite_matrix():
     np.testing.assert_allclose(L @ L.T, K, atol=1e-6)
     with pytest.raises(np.linalg.LinAlgError):
         cholesky(np.diag([1.0, -1.0]))
+
+
+def test_a_growing_cholesky_is_that_of_the_whole_matrix_and_whitens_row_by_row():
+    rng = np.random.default_rng(4)
+    A, B = rng.normal(size=(150, 150)), rng.normal(size=(150, 3))
+    K = A @ A.T + 150 * np.eye(150)
+    anew, grown = GrowingCholesky(), GrowingCholesky()
+    anew.condition(K)
+    np.testing.assert_allclose(anew.L @ anew.L.T, K)
+    V = np.zeros((0, 3))
+    for n in range(150):  # past its first room twice
+        low = grown.solve(K[:n, n]) if n else np.empty(0)
+        grown.append(low, np.sqrt(K[n, n] - low @ low))
+        V = with_room(V, n + 1)
+        V[n] = grown.next_row(n, B[n], V)
+    np.testing.assert_allclose(grown.L, anew.L, atol=1e-10)
+    np.testing.assert_allclose(V[:150], np.linalg.solve(anew.L, B), atol=1e-10)
+    np.testing.assert_allclose(grown.solve(B), V[:150], atol=1e-10)
+    with pytest.raises(np.linalg.LinAlgError):
+        grown.condition(-K)
+
+
+def test_room_keeps_what_is_there():
+    rows = np.arange(6.0).reshape(3, 2)
+    assert with_room(rows, 3) is rows
+    larger = with_room(rows, 4)
+    assert len(larger) >= 4 and (larger[:3] == rows).all() and (larger[3:] == 0).all()

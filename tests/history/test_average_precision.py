@@ -1,5 +1,7 @@
 """Ranking metrics against numbers computed by hand."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from foretune.history.average_precision import (
     precision_at_k,
     regret_after,
     similarity,
+    tie_averaged_ap_at_k,
     top_regret,
 )
 
@@ -84,3 +87,23 @@ def test_k_must_fit(k: int) -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(BadInput, match="vectors of one length"):
         ap_at_k(VALUES[:3], VALUES)
+
+
+def test_ties_at_the_last_place_are_averaged_over() -> None:
+    """Every way to break them, judged by AP@K itself; without ties it is AP@K."""
+    rng = np.random.default_rng(0)
+    for values, k in (
+        (np.array([0.9, 0.5, 0.5, 0.5, 0.1, 0.7]), 4),
+        (np.array([0.5, 0.5, 0.5, 0.2]), 2),
+        (np.array([0.9, 0.5, np.nan, 0.5, 0.1]), 2),
+        (np.arange(6.0), 3),
+    ):
+        predicted = rng.random(len(values))
+        low = np.where(np.isnan(values), -1.0, values)
+        # each order of the pool decides among equal values in its own way
+        broken = [
+            ap_at_k(predicted, low + 1e-6 * np.array(p), k) for p in permutations(range(len(low)))
+        ]
+        assert tie_averaged_ap_at_k(predicted, values, k) == pytest.approx(np.mean(broken))
+    with pytest.raises(BadInput, match="k=7"):
+        tie_averaged_ap_at_k(np.arange(6.0), np.arange(6.0), 7)

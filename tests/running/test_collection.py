@@ -104,6 +104,20 @@ def test_a_folder_is_taken_up(tmp_path: Path) -> None:
     assert MetaDataset.load(tmp_path / "m").about["cost"] == {"epochs": 6, "seconds": 10.0}
 
 
+def test_tasks_may_end_at_epochs_of_their_own(tmp_path: Path) -> None:
+    made = collection(tmp_path / "m", epochs={"a": 5})
+    assert [made.settings_of(t).max_epoch for t in ("a", "b")] == [5, 3]
+    made.add(cell("a", 1) + cell("a", 2, epochs=5) + cell("b", 1))
+    made.save()
+    assert made.finished() == {("a", 2), ("b", 1)}
+    found = MetaDataset.load(tmp_path / "m")
+    assert (found.max_epoch, found.about["epochs"]) == (5, {"a": 5})
+    assert collection(tmp_path / "m", epochs={"a": 5}).finished() == made.finished()
+    for other in ({}, {"a": 4}):
+        with pytest.raises(BadInput, match=r"epochs \{'a': 5\}"):
+            collection(tmp_path / "m", epochs=other)
+
+
 def test_nothing_new_writes_nothing(tmp_path: Path) -> None:
     collection(tmp_path / "m").save()
     assert not (tmp_path / "m").exists()

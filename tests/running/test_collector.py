@@ -108,6 +108,16 @@ def run(
     return made
 
 
+def test_each_task_is_trained_to_its_own_end(tmp_path: Path) -> None:
+    space, settings = Space(transfer_space()), Settings(max_epoch=2)
+    made = Collection(tmp_path / "m", space, POOL, settings, epochs={"b": 5})
+    files, blocks = {task: Path(f"{task}.npz") for task in "ab"}, made.missing(["a", "b"], 2)
+    collect(made, blocks, files, Pretended(), workers=1, say=lambda line: None)
+    table = MetaDataset.load(tmp_path / "m").table
+    assert table.groupby("task")["epoch"].max().to_dict() == {"a": 2, "b": 5}
+    assert made.missing(["a", "b"], 2) == []
+
+
 def test_each_missing_cell_is_trained_once(tmp_path: Path) -> None:
     submit = Pretended()
     made = run(tmp_path / "m", submit)

@@ -52,6 +52,6 @@ def test_the_model_decides_and_not_chance(name, table):
     for i in range(0, 24, 2):
         study.tell(Step(i, 0, 2), values[0, i, :2].tolist())
     suggested = {
-        quick(name).suggest(study, np.random.default_rng(seed)).config_id for seed in range(3)
+        quick(name).suggest(study, np.random.default_rng(seed)).config for seed in range(3)
     }
     assert len(suggested) == 1

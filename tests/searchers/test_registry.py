@@ -13,7 +13,6 @@ from foretune.searchers.registry import (
     DEFAULT,
     DEFAULT_WITHOUT_PAST,
     METHODS,
-    fits,
     method,
     searcher,
 )
@@ -66,17 +65,6 @@ def test_options_reach_the_searcher():
     assert (made.eta, made.most_epochs, made.first) == (2, 16, [3]) and searcher(
         "portfolio", size=7
     ).size == 7
-
-
-@pytest.mark.parametrize(
-    ("value", "default", "expected"),
-    [
-        (1, 2.0, True), (float("inf"), 2.0, False), (True, 1, False), (1.5, 1, False), (3, 1, True), (1, True, False), (False, True, True),
-        ("a", "b", True), (1, "b", False), ([1], (), True), (1, (), False), (object(), None, True),
-    ],
-)  # fmt: skip
-def test_fits(value, default, expected):
-    assert fits(value, default) is expected
 
 
 def test_the_table_loads_no_method():

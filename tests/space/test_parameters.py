@@ -8,6 +8,7 @@ from foretune.errors import BadInput
 from foretune.space.parameters import (
     Parameter,
     choices,
+    coerce,
     from_unit,
     holds,
     parameter,
@@ -169,3 +170,40 @@ def test_every_kind_that_configspace_writes_is_known():
         }
         assert isinstance(holds(condition, {"k": 3}, KNOWN), bool)
     assert ConfigurationSpace({"x": (0.0, 1.0)}).to_serialized_dict()["format_version"] == 0.4
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "want"),
+    [
+        (bool, True, True),
+        (int, 3, 3),
+        (int, np.int64(3), 3),
+        (float, 3, 3.0),
+        (float, 0.5, 0.5),
+        (str, "a", "a"),
+        (tuple, [1, 2], (1, 2)),
+    ],
+)
+def test_a_value_becomes_one_of_its_kind_without_loss(kind, value, want):
+    got = coerce(kind, value, "x")
+    assert got == want and type(got) is kind
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "right"),
+    [
+        (bool, 1, "true or false"),
+        (int, True, "a whole number"),
+        (int, 3.0, "a whole number"),
+        (int, "3", "a whole number"),
+        (float, False, "a number"),
+        (float, float("nan"), "a number"),
+        (float, float("inf"), "a number"),
+        (float, "0.5", "a number"),
+        (str, 3, "a text"),
+        (tuple, "abc", "a list"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused(kind, value, right):
+    with pytest.raises(BadInput, match=f"^x must be {right}, such as y, but got "):
+        coerce(kind, value, "x", ", such as y")

@@ -21,11 +21,11 @@ def test_the_sign_turns_losses():
     [
         ({"goal": "best"}, "goal='best' must be 'maximize' or 'minimize'"),
         ({"max_epoch": 0}, "max_epoch=0 must be at least 1"),
-        ({"budget": 0}, "budget=0 must be at least 1 epoch"),
+        ({"budget": 0}, "budget=0 must be at least 1"),
         ({"budget": -3}, "budget=-3"),
         ({"seconds": 0.0}, "seconds=0.0 must be positive"),
         ({"seconds": float("nan")}, "seconds=nan"),
-        ({"seed": -1}, "seed=-1 must be 0 or more"),
+        ({"seed": -1}, "seed=-1 must be at least 0"),
     ],
 )
 def test_what_cannot_be_is_refused(change, message):

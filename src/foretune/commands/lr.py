@@ -14,6 +14,7 @@ from foretune.running.learning_rate import SUGGESTED, Found, learning_rate_searc
 from foretune.running.options import assignments
 from foretune.running.tuning import check_name
 from foretune.searchers.autohyper import Rules, narrowed
+from foretune.space.parameters import coerce
 from foretune.study.study import Study
 from foretune.tasks.loading import load_task
 from foretune.training.networks import architecture
@@ -118,13 +119,17 @@ def rules_of(given: dict[str, object]) -> Rules:
     known = Rules.__dataclass_fields__
     if unknown := [name for name in given if name not in known]:
         raise BadInput(f"--option {unknown[0]!r} is none of {', '.join(known)}")
-    for name, value in given.items():
-        default = getattr(Rules(), name)
-        allowed = (int, float) if isinstance(default, float) else type(default)
-        if isinstance(value, bool) or not isinstance(value, allowed):
-            kind = {int: "a whole number", float: "a number", str: "a name"}[type(default)]
-            raise BadInput(f"--option {name}={value} must be {kind}, such as {default}")
-    return replace(Rules(), **given)  # type: ignore[arg-type]
+    like = Rules()
+    rules = {
+        name: coerce(
+            type(getattr(like, name)),
+            value,
+            f"--option {name}={value}",
+            f", such as {getattr(like, name)}",
+        )
+        for name, value in given.items()
+    }
+    return replace(like, **rules)
 
 
 def write_results(study: Study, found: Found, folder: Path) -> None:

@@ -70,6 +70,64 @@ class Exact:
         return V.T @ self.alpha, np.maximum(prior - (V**2).sum(axis=0), 0.0)
 
 
+def with_room(rows: np.ndarray, n: int) -> np.ndarray:
+    """`rows` if it has `n` of them, else a larger copy, zero where it had none: rows that come one
+    by one are copied a few times only.
+    """
+    if len(rows) >= n:
+        return rows
+    more = max(64, n // 4) + n - len(rows)
+    return np.pad(rows, [(0, more)] + [(0, 0)] * (rows.ndim - 1))
+
+
+class GrowingCholesky:
+    """The Cholesky factor L (n, n) of a covariance K that gains one observation at a time.
+
+    Observation n appends the row [L^-1 k, pivot] for its covariance k (n,) with those before it,
+    O(n^2) instead of O(n^3) anew; V = L^-1 B for any right-hand sides B (n, m) then gains the row
+    `next_row`, O(n m).
+    """
+
+    def __init__(self) -> None:
+        self._rows = np.zeros((64, 64))
+        self.n = 0
+
+    @property
+    def L(self) -> np.ndarray:
+        """The factor, (n, n)."""
+        return self._rows[: self.n, : self.n]
+
+    def condition(self, K: np.ndarray) -> None:
+        """Start over from the covariance `K` (n, n) of n observations, noise included. Raises
+        LinAlgError where it is not positive definite.
+        """
+        self.n = len(K)
+        size = self.n + max(64, self.n // 4)
+        self._rows = np.zeros((size, size))
+        self._rows[: self.n, : self.n] = np.linalg.cholesky(K)
+
+    def append(self, low: np.ndarray, pivot: float) -> None:
+        """Add an observation: `low` = L^-1 k (n,), `pivot` = the root of what is left of its
+        variance, noise included.
+        """
+        if self.n == len(self._rows):
+            self._rows = np.pad(self._rows, (0, max(64, self.n // 2)))
+        self._rows[self.n, : self.n], self._rows[self.n, self.n] = low, pivot
+        self.n += 1
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """L^-1 right, for `right` (n,) or (n, m)."""
+        # later than numpy, and not needed by those who only import this module
+        from scipy.linalg import solve_triangular
+
+        return np.asarray(solve_triangular(self.L, right, lower=True, check_finite=False))
+
+    def next_row(self, r: int, b: np.ndarray | float, V: np.ndarray) -> np.ndarray:
+        """Row `r` of V = L^-1 B from B's row `b` (m,) and V's rows before it, (m,)."""
+        row = self._rows[r]
+        return np.asarray((b - row[:r] @ V[:r]) / row[r])
+
+
 def nearest_psd(K: np.ndarray) -> np.ndarray:
     """The symmetric matrix with K's negative eigenvalues set to 0: nearest in Frobenius norm
     (Higham 1988).

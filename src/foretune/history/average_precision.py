@@ -38,6 +38,22 @@ def ap_at_k(scores: np.ndarray, values: np.ndarray, k: int = 10) -> float:
     return float((np.cumsum(hit) / np.arange(1, k + 1) * hit).sum() / k)
 
 
+def tie_averaged_ap_at_k(scores: np.ndarray, values: np.ndarray, k: int = 10) -> float:
+    """AP@K, its mean over all ways to break ties at the K-th best value, where `ap_at_k` takes the
+    pool's order: m of t configurations that share this value belong to the K best, each as likely.
+    """
+    hits(scores, values, k)  # checks the arguments
+    known = np.where(np.isnan(values), -np.inf, values)
+    last = np.sort(known)[-k]
+    tied = (known == last)[ordered(scores)[:k]]
+    t, m = int((known == last).sum()), k - int((known > last).sum())
+    one = np.where(tied, m / t, (known > last)[ordered(scores)[:k]].astype(float))
+    both = np.outer(one, one)  # that i and j are both among the best
+    both[np.ix_(tied, tied)] = m * (m - 1) / (t * (t - 1)) if t > 1 else 1.0
+    before = np.tril(both, -1).sum(axis=1)
+    return float(((one + before) / np.arange(1, k + 1)).sum() / k)
+
+
 def precision_at_k(scores: np.ndarray, values: np.ndarray, k: int = 10) -> float:
     """Share of the top K predicted that are among the K best."""
     return float(hits(scores, values, k).mean())

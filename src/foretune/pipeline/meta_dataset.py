@@ -9,13 +9,14 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from foretune.errors import BadInput
 from foretune.pipeline.retraining import check
 from foretune.running.collector import (
+    Job,
     collect,
     prepare_job,
     stop_children,
@@ -51,6 +52,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong:
         print(f"error: {wrong}", file=sys.stderr)
         return 1
+    return collect_on_processes(job, say)
+
+
+def collect_on_processes(job: Job, say: Callable[[str], None]) -> int:
+    """Collect a job on a process pool; the exit code: 0, 130 where it was stopped, 1 where a worker
+    was killed.
+    """
     if not job.blocks:
         return 0
     stops_on_sigterm()

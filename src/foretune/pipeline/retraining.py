@@ -59,9 +59,9 @@ def trained_again(collection: Collection, cell: Cell, file: Path) -> np.ndarray:
     from foretune.tasks.task import Task
     from foretune.training.trial import Diverged, train
 
-    config, seed = collection.pool[cell.config_id], collection.seed
+    config, settings = collection.pool[cell.config_id], collection.settings_of(cell.task)
     try:
-        rows = train(Task.load(file), config, 0, EPOCHS, settings=collection.settings, seed=seed)
+        rows = train(Task.load(file), config, 0, EPOCHS, settings=settings, seed=collection.seed)
     except Diverged as failure:
         rows = failure.rows
     out = np.full((EPOCHS, len(FIGURES)), np.nan, dtype=np.float32)

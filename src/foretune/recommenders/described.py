@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, at_least
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Arrays, Recommender
 from foretune.recommenders.encoding import encoded
@@ -95,8 +95,7 @@ class RandomForest(Described):
     name: ClassVar[str] = "random-forest"
 
     def __init__(self, trees: int = 100):
-        if trees < 1:
-            raise BadInput(f"trees={trees} must be at least 1")
+        at_least(1, trees=trees)
         super().__init__(trees=trees)
 
     def learn(self) -> None:
@@ -178,8 +177,7 @@ class TrAutoML(Recommender):
     name: ClassVar[str] = "tr-automl"
 
     def __init__(self, count: int = 10):
-        if count < 1:
-            raise BadInput(f"count={count} must be at least 1")
+        at_least(1, count=count)
         super().__init__(count=count)
 
     def fit(self, meta: MetaDataset, tasks: Mapping[str, Task], seed: int = 0) -> Self:

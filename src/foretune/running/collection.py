@@ -1,7 +1,7 @@
 """A meta-dataset as it grows, cell by cell: which trials are there, which are missing, and in which
 order they are to come.
 
-A cell is one trial: (task, configuration, seed), trained to `max_epoch`, or diverged.
+A cell is one trial: (task, configuration, seed), trained to its task's last epoch, or diverged.
 Configurations come in a fixed shuffled order, the same for all tasks, a few for every task before
 the next few: any prefix is a full grid over tasks.
 """
@@ -9,8 +9,8 @@ the next few: any prefix is a full grid over tasks.
 import math
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ import pandas as pd
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.space.space import Config, Space
+from foretune.study.outcome import Row
 from foretune.training.recipe import TRAINING_VERSION, Settings
 
 METRIC = "valid_accuracy"
@@ -34,8 +35,6 @@ BLOCK = 12
 PACE = {"head": 2.5}
 PER_TASK = ("hashes", "sources", "licences")  # of about.json
 MACHINE_ONLY = ("device", "threads")  # settings that do not decide what a curve is
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,8 @@ def order(configs: Sequence[Config], seed: int = 0) -> list[int]:
 class Collection:
     """The table as it grows: which cells are there, and a meta-dataset folder that holds them.
 
-    With `rank`, rows hold `zero_share` as well; a folder that has it goes on with it.
+    With `rank`, rows hold `zero_share` as well; a folder that has it goes on with it. `epochs` are
+    of tasks whose trials end elsewhere than at `settings.max_epoch`.
 
     Raises:
         BadInput: the folder was collected with other settings, with another pool of configurations,
@@ -81,6 +81,7 @@ class Collection:
         seed: int = 0,
         source: str = "",
         rank: bool = False,
+        epochs: Mapping[str, int] | None = None,
     ):
         self.folder, self.space, self.pool, self.settings, self.seed = (
             Path(folder),
@@ -89,6 +90,7 @@ class Collection:
             settings,
             seed,
         )
+        self.epochs = dict(epochs or {})
         self.about: dict[str, Any] = {
             "name": self.folder.name,
             "source": source or "trained by foretune (flows/meta_dataset.py)",
@@ -103,6 +105,8 @@ class Collection:
             "training_version": TRAINING_VERSION,
             "kinds": [],  # of the machines that trained cells: where curves are the same to the bit
         }
+        if self.epochs:
+            self.about["epochs"] = self.epochs
         self.rank = rank
         self.table = pd.DataFrame(columns=[*KEYS, *self.columns])
         self._fresh: list[Row] = []
@@ -125,6 +129,11 @@ class Collection:
                     "curves of different settings cannot be mixed; restore the setting, or "
                     "name another meta_dataset.folder"
                 )
+        if have.about.get("epochs", {}) != self.epochs:
+            raise BadInput(
+                f"{self.folder} was collected with the epochs {have.about.get('epochs', {})} of its "
+                f"tasks, not {self.epochs}: restore them, or name another folder"
+            )
         # tables from before versions were counted are of the first
         if (version := have.about.get("training_version", 1)) != TRAINING_VERSION:
             raise BadInput(
@@ -148,10 +157,15 @@ class Collection:
         self.about |= {key: have.about[key] for key in (*PER_TASK, "cost", "machines")}
         self.about["kinds"] = have.about.get("kinds", ["unknown"])
 
+    def settings_of(self, task: str) -> Settings:
+        """What the trials of `task` are trained with."""
+        return replace(self.settings, max_epoch=self.epochs.get(task, self.settings.max_epoch))
+
     def finished(self) -> set[tuple[str, int]]:
         """Cells (task, config_id) that are trained to the end, or diverged."""
         table = self.table[self.table["seed"] == self.seed]
-        over = table[(table["epoch"] >= self.settings.max_epoch) | table[METRIC].isna()]
+        end = [self.epochs.get(str(task), self.settings.max_epoch) for task in table["task"]]
+        over = table[(table["epoch"] >= np.array(end, dtype=int)) | table[METRIC].isna()]
         return {(str(t), int(c)) for t, c in zip(over["task"], over["config_id"], strict=True)}
 
     def missing(self, tasks: Sequence[str], configurations: int) -> list[Block]:
@@ -209,8 +223,9 @@ class Collection:
         }
         configs = dict(enumerate(self.pool))
         self._fresh, self._torn = [], True
+        last = max(self.epochs.get(task, self.settings.max_epoch) for task in tasks)
         MetaDataset.build(
-            self.space, configs, self.table, **about, max_epoch=self.settings.max_epoch, tasks=tasks
+            self.space, configs, self.table, **about, max_epoch=last, tasks=tasks
         ).save(self.folder)
         self._torn = False
 

@@ -24,11 +24,12 @@ from typing import Any, Protocol
 from foretune.errors import BadInput
 from foretune.params import Params
 from foretune.params import load as load_params
-from foretune.running.collection import COLUMNS, RANK, Block, Collection, Row
+from foretune.running.collection import COLUMNS, RANK, Block, Collection
 from foretune.running.options import out_of_range
 from foretune.running.request import CollectionRequest
 from foretune.running.workers import end_with_parent
 from foretune.space.space import Config, Space
+from foretune.study.outcome import Row
 from foretune.training.recipe import Settings
 
 # a worker hands in what it has after so long, and once more after the trial under way
@@ -110,7 +111,8 @@ def collect(
             while waiting and running < workers and time.monotonic() - began < seconds:
                 block = waiting.popleft()
                 configs = {i: collection.pool[i] for i in block.config_ids}
-                facts = collection.settings, collection.seed, collection.rank
+                settings = collection.settings_of(block.task)
+                facts = settings, collection.seed, collection.rank
                 future = submit(train_cells, str(files[block.task]), block, configs, *facts)
                 future.add_done_callback(partial(_put, done, block))
                 running += 1

@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -10,6 +9,7 @@ from typing import Any
 
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher
+from foretune.space.parameters import KINDS, coerce
 
 
 @dataclass(frozen=True)
@@ -180,37 +180,6 @@ def method(name: str) -> Method:
     return METHODS[name]
 
 
-KINDS = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    tuple: "a list",
-}
-
-
-def fits(value: Any, default: Any) -> bool:
-    """Whether an option's value is of the kind of its default; a default that says nothing (None)
-    takes any, and the method itself judges it.
-    """
-    match default:
-        case bool():
-            return isinstance(value, bool)
-        case int():
-            return isinstance(value, int) and not isinstance(value, bool)
-        case float():
-            return (
-                isinstance(value, (int, float))
-                and not isinstance(value, bool)
-                and math.isfinite(value)
-            )
-        case str():
-            return isinstance(value, str)
-        case tuple():
-            return isinstance(value, (list, tuple))
-    return True
-
-
 def searcher(name: str, **options: Any) -> Searcher:
     """Make the searcher of this name with its own options. Raises `BadInput` on an unknown name or
     option.
@@ -223,9 +192,9 @@ def searcher(name: str, **options: Any) -> Searcher:
             f"method {name!r} has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}"
         )
     for option, value in options.items():
-        if not fits(value, default := known[option].default):
-            raise BadInput(
-                f"option {option}={value!r} of method {name!r} must be "
-                f"{KINDS[type(default)]}, such as {default!r}"
-            )
+        # a default that says nothing (None) takes any, and the method itself judges it
+        default = known[option].default
+        if type(default) in KINDS:
+            where = f"option {option}={value!r} of method {name!r}"
+            coerce(type(default), value, where, f", such as {default!r}")
     return kind(**{**method(name).options, **options})

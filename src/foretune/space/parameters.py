@@ -24,6 +24,39 @@ def plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
+KINDS: dict[type, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list",
+}
+
+
+def coerce(kind: type, value: Any, where: str, hint: str = "") -> Any:
+    """`value` as one of `kind` (bool, int, float, str or tuple), without loss: a whole number is a
+    number, a list a tuple, and nothing else becomes what it is not.
+
+    Raises `BadInput` that says `where`, and `hint` after what would be right.
+    """
+    given = plain(value)
+    match kind():
+        case bool():
+            fits = isinstance(given, bool)
+        case int():
+            fits = isinstance(given, int) and not isinstance(given, bool)
+        case float():
+            number = isinstance(given, (int, float)) and not isinstance(given, bool)
+            fits = number and math.isfinite(given)
+        case tuple():
+            fits = isinstance(given, (list, tuple))
+        case _:
+            fits = isinstance(given, kind)
+    if not fits:
+        raise BadInput(f"{where} must be {KINDS[kind]}{hint}, but got {value!r}")
+    return kind(given)
+
+
 @dataclass(frozen=True)
 class Parameter:
     """A hyperparameter.

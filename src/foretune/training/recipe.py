@@ -14,6 +14,7 @@ from typing import Any
 
 from foretune.errors import BadInput
 from foretune.space.catalogue import MODELS, PREFIX
+from foretune.space.parameters import coerce
 from foretune.space.space import Config
 from foretune.training.settings import Settings
 
@@ -117,16 +118,7 @@ def _optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, An
                 f"configuration has {full!r} with the optimizer {optimizer!r}: make it "
                 f"conditional on optimizer = {of!r}"
             )
-        try:
-            out[name] = known[name](value)
-        except (TypeError, ValueError) as error:
-            raise BadInput(
-                f"hyperparameter {full!r} must be a number, but got {value!r}"
-            ) from error
-        if isinstance(value, str) or out[name] != value:
-            raise BadInput(
-                f"hyperparameter {full!r} must be of type {known[name].__name__}, but got {value!r}"
-            )
+        out[name] = coerce(known[name], value, f"hyperparameter {full!r}")
     if out.keys() & _BETAS:
         out["betas"] = tuple(out.pop(name, default) for name, default in _BETAS.items())
     return out

@@ -29,12 +29,18 @@ def test_the_best_third_of_a_rung_is_promoted_once(table):
         study.tell(step, [values[0, i, 0]])
     assert promotion(study, levels, 3) is None  # 2 finished: floor(2 / 3) = 0
     study.tell(Step(2, 0, 1), [values[0, 2, 0]])
-    assert promotion(study, levels, 3)[:2] == (2, 3)
+    due = promotion(study, levels, 3)
+    assert (due.config, due.start, due.stop) == (2, 1, 3)
     study.tell(Step(2, 1, 3), [0.3, 0.3])
     assert promotion(study, levels, 3) is None  # already promoted
     for i in (5, 6, 7):
         study.tell(Step(i, 0, 1), [values[0, i, 0]])
-    assert promotion(study, levels, 3)[:2] == (7, 3)  # 6 finished rung 0: the best two are 7 and 6
+    due = promotion(study, levels, 3)
+    assert (due.config, due.start, due.stop) == (
+        7,
+        1,
+        3,
+    )  # 6 finished rung 0: the best two are 7 and 6
 
 
 def test_no_worker_waits(table):

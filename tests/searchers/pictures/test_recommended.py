@@ -108,7 +108,7 @@ def test_proportional_sampling_follows_the_softmax_of_the_scores(table, values):
     study, _ = study_of(table, values, order=order, scores=scores.tolist())
     chosen = TaskAwareHyperband(proportional=True, temperature=1.0)
     picked = Counter(
-        chosen.suggest(study, np.random.default_rng(seed)).config_id for seed in range(400)
+        chosen.suggest(study, np.random.default_rng(seed)).config for seed in range(400)
     )
     share = np.exp(z) / np.exp(z).sum()
     assert abs(picked[0] / 400 - share[0]) < 0.08 and abs(picked[1] / 400 - share[1]) < 0.08

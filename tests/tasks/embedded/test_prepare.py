@@ -78,6 +78,17 @@ def test_an_up_to_date_task_is_left_alone_and_a_torn_one_made_again(tmp_path: Pa
     assert Task.load(prepare("digits", tmp_path, size=16)).images.shape[1] == 16
 
 
+def test_the_cap_can_be_raised(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """The shipped task stays what it was; a larger one has all it had the room for, no warning."""
+    default = Task.load(prepare("digits", tmp_path))
+    caplog.clear()
+    lines: list[str] = []
+    whole = Task.load(prepare("digits", tmp_path, say=lines.append, most=2000))
+    assert len(default.labels) <= MAX_IMAGES < len(whole.labels) == 1797
+    assert "up to date" not in lines[-1] and not caplog.text
+    assert Task.load(prepare("digits", tmp_path)).hash == default.hash
+
+
 def test_load_task_takes_a_prepared_task_by_name(tmp_path: Path):
     prepare("digits", tmp_path / "images", size=16)
     assert load_task("digits", tmp_path, 16).source == "handwritten digits"
@@ -103,4 +114,4 @@ def test_silhouettes_from_the_package_index(tmp_path: Path):
     assert np.bincount(task.labels).tolist() == [150] * 10
     assert set(np.unique(task.images[:50] // 128)) == {0, 1}
     with zipfile.ZipFile(path) as archive:
-        assert archive.comment.decode() == _recipe(EMBEDDED["animal_silhouettes"], 64)
+        assert archive.comment.decode() == _recipe(EMBEDDED["animal_silhouettes"], 64, MAX_IMAGES)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, at_least
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.base import Arrays, Recommender
 from foretune.recommenders.past import support_of
@@ -89,10 +89,10 @@ class SiameseNearest(Recommender):
         )
         if target not in TARGETS:
             raise BadInput(f"target={target!r} must be one of {', '.join(TARGETS)}")
-        for option in ("k", "tau", "beta", "group", "iterations", "draws"):
-            least = 2 if option == "group" else 1
-            if self.options[option] < least:
-                raise BadInput(f"{option}={self.options[option]} must be at least {least}")
+        at_least(
+            1, **{name: self.options[name] for name in ("k", "tau", "beta", "iterations", "draws")}
+        )
+        at_least(2, group=self.options["group"])
         if size % 8:
             raise BadInput(
                 f"size={size} must be a multiple of 8 pixels: the wing halves the edge three times"

@@ -20,7 +20,9 @@ the whole grid is kept as V = L^-1 K_*, (n, m H), to which an observation append
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_solve, solve_triangular
+from scipy.linalg import cho_solve
+
+from foretune.gaussian.gp import GrowingCholesky, with_room
 
 ROOT5 = np.sqrt(5.0)
 JITTER = 1e-8
@@ -202,12 +204,16 @@ class CurvePosterior:
         self.amplitude = np.exp(2 * theta[:4])
         self.lengths = np.exp(theta[4:])
         self.m, self.h = len(x), len(u)
-        self.n = 0
+        self.cholesky = GrowingCholesky()
         self.v = np.empty((64, self.m * self.h))
-        self.factor = np.zeros((64, 64))
         self.points: list[tuple[int, int]] = []
         own = sum(a * np.diag(s) for a, s in zip(self.amplitude[:3], self.shapes, strict=True))
         self.variance = np.tile(np.asarray(own), (self.m, 1))
+
+    @property
+    def n(self) -> int:
+        """Observations taken in."""
+        return self.cholesky.n
 
     def covariance(self, i: int, level: int) -> np.ndarray:
         """Prior covariance of one point with the whole grid, (m, H)."""
@@ -224,18 +230,14 @@ class CurvePosterior:
         `mean`.
         """
         n = self.n
-        if n == len(self.factor):
-            more = max(64, n // 2)
-            self.factor = np.pad(self.factor, (0, more))
-            self.v = np.vstack([self.v, np.empty((more, self.v.shape[1]))])
+        self.v = with_room(self.v, n + 1)
         # L^-1 k(observed, new): the new point lies on the grid
         low = self.v[:n, i * self.h + level].copy()
         pivot = np.sqrt(max(self.variance[i, level], 0.0) + self.amplitude[3] + JITTER)
-        self.v[n] = (self.covariance(i, level).ravel() - low @ self.v[:n]) / pivot
-        self.factor[n, :n], self.factor[n, n] = low, pivot
+        self.cholesky.append(low, pivot)
+        self.v[n] = self.cholesky.next_row(n, self.covariance(i, level).ravel(), self.v)
         self.variance -= (self.v[n] ** 2).reshape(self.m, self.h)
         self.points.append((i, level))
-        self.n = n + 1
 
     def add_all(self, points: list[tuple[int, int]]) -> None:
         """Take in several points; at the start by one factorisation, later one by one."""
@@ -247,20 +249,17 @@ class CurvePosterior:
         ids, level = np.array(points).T
         prior = np.stack([self.covariance(i, h).ravel() for i, h in points])  # (n, m H)
         columns = ids * self.h + level
-        factor = np.linalg.cholesky(prior[:, columns] + (self.amplitude[3] + JITTER) * np.eye(n))
-        capacity = n + max(64, n // 4)
-        self.factor, self.v = np.zeros((capacity, capacity)), np.empty((capacity, self.m * self.h))
-        self.factor[:n, :n] = factor
-        self.v[:n] = solve_triangular(factor, prior, lower=True, check_finite=False)
+        self.cholesky.condition(prior[:, columns] + (self.amplitude[3] + JITTER) * np.eye(n))
+        self.v = np.empty((n + max(64, n // 4), self.m * self.h))
+        self.v[:n] = self.cholesky.solve(prior)
         self.variance = self.variance - (self.v[:n] ** 2).sum(0).reshape(self.m, self.h)
-        self.points, self.n = list(points), n
+        self.points = list(points)
 
     def mean(self, y: np.ndarray) -> np.ndarray:
         """Posterior mean (m, H) given the observations' standard values (n,)."""
         if not self.n:
             return np.zeros((self.m, self.h))
-        white = solve_triangular(self.factor[: self.n, : self.n], y, lower=True, check_finite=False)
-        return (white @ self.v[: self.n]).reshape(self.m, self.h)
+        return (self.cholesky.solve(y) @ self.v[: self.n]).reshape(self.m, self.h)
 
     def deviation(self, pending: list[tuple[int, int]] | None = None) -> np.ndarray:
         """Posterior standard deviation (m, H), with the points `pending` (configuration, level)

@@ -35,6 +35,7 @@ import numpy as np
 
 from foretune.errors import at_least, positive
 from foretune.gaussian.acquisition import budget_incumbent, log_expected_improvement, pick
+from foretune.gaussian.gp import with_room
 from foretune.searchers.base import (
     PerStudy,
     Searcher,
@@ -71,6 +72,7 @@ class Candidates:
     epochs: int  # of a full training
     # (m, 2) budget that a column stands for, and epoch that its curve ends at; -1 = not computed
     at: np.ndarray
+    x: np.ndarray  # (m, d), the configuration
     phi: np.ndarray  # (m, 256)
     v: np.ndarray  # (capacity, m)
     mean: np.ndarray
@@ -78,12 +80,13 @@ class Candidates:
     rows: int = 0
 
     @classmethod
-    def empty(cls, posterior: Posterior, epochs: int) -> "Candidates":
+    def empty(cls, posterior: Posterior, epochs: int, dims: int) -> "Candidates":
         """No column yet."""
         return cls(
             posterior,
             epochs,
             np.zeros((0, 2), dtype=int),
+            np.zeros((0, dims)),
             np.zeros((0, WIDTHS[1])),
             np.zeros((64, 0)),
             np.zeros(0),
@@ -95,6 +98,7 @@ class Candidates:
         more = m - len(self.at)
         if more > 0:
             self.at = np.pad(self.at, ((0, more), (0, 0)), constant_values=-1)
+            self.x = np.pad(self.x, ((0, more), (0, 0)))
             self.mean, self.variance = (
                 np.pad(self.mean, (0, more)),
                 np.pad(self.variance, (0, more)),
@@ -113,29 +117,23 @@ class Candidates:
         post = self.posterior
         self.grow(len(budgets))
         now = np.column_stack([budgets, reached])
-        stale = np.flatnonzero((self.at != now).any(axis=1))
+        # a column of an open space may have stood for a configuration that was not taken
+        stale = np.flatnonzero((self.at != now).any(axis=1) | (self.x != x).any(axis=1))
         if len(stale) < len(self.at):
             for r in range(self.rows, post.n):
-                self.make_room(r)
+                self.v = with_room(self.v, r + 1)
                 k = post.kernel(post.phi[r : r + 1], self.phi)[0]
-                self.v[r] = (k - post.factor[r, :r] @ self.v[:r]) / post.factor[r, r]
+                self.v[r] = post.cholesky.next_row(r, k, self.v)
                 self.mean += self.v[r] * post.white[r]
                 self.variance -= self.v[r] ** 2
         self.rows = post.n
         if len(stale):
-            self.make_room(post.n)
+            self.v = with_room(self.v, post.n)
             inputs = np.column_stack([x[stale], budgets[stale] / self.epochs])
             self.phi[stale] = post.features(inputs, curves[stale])
             self.mean[stale], self.variance[stale], v = post.predict(self.phi[stale])
             self.v[: post.n, stale] = v
-            self.at[stale] = now[stale]
-
-    def make_room(self, row: int) -> None:
-        """Grow V to hold `row`."""
-        if row >= len(self.v):
-            self.v = np.vstack(
-                [self.v, np.zeros((row + max(64, row // 4) - len(self.v), self.v.shape[1]))]
-            )
+            self.at[stale], self.x[stale] = now[stale], x[stale]
 
 
 @dataclass
@@ -387,7 +385,7 @@ class DyHPO(Searcher):
         budgets, best = self.targets(study, model)
         assert model.posterior is not None
         if model.candidates is None:
-            model.candidates = Candidates.empty(model.posterior, study.max_epoch)
+            model.candidates = Candidates.empty(model.posterior, study.max_epoch, study.X.shape[1])
         c = model.candidates
         c.update(
             budgets, study.epoch, study.X, model.curves(study, np.arange(len(budgets)), budgets)
@@ -416,7 +414,7 @@ class DyHPO(Searcher):
             return 0.0
         post = c.posterior
         phi = post.features(*model.inputs(study, pending))
-        v = post.solve(post.kernel(post.phi[: post.n], phi))  # (n, p)
+        v = post.cholesky.solve(post.kernel(post.phi[: post.n], phi))  # (n, p)
         spread = post.kernel(phi, phi) - v.T @ v + post.noise * np.eye(len(pending))
         shared = post.kernel(phi, c.phi) - v.T @ c.v[: post.n]  # (p, m)
         return (shared * np.linalg.solve(spread, shared)).sum(0)

