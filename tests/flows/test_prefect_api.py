@@ -199,3 +199,23 @@ def test_a_flow_that_holds_a_lease_can_go_to_another_process() -> None:
 
     assert cloudpickle.loads(cloudpickle.dumps(asked)).fn(4) == 4
     assert asked.parameters.properties["x"]["default"] == 3
+
+
+@pytest.mark.parametrize(
+    "script", ["tune.py", "inbox.py", "meta_dataset.py", "meta_train.py", "service.py"]
+)
+def test_a_script_says_something_before_it_imports_what_takes_seconds(
+    script: str, tmp_path: Path
+) -> None:
+    for name in ("prefect", "pydantic", "filelock", "httpx", "yaml", "psutil"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit(7)")
+    command = [sys.executable, str(Path(module.__file__).parent / script), "--help"]
+    paths = os.pathsep.join((str(tmp_path), *sys.path))
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 7 and done.stderr.startswith(("starting", "looking"))

@@ -527,6 +527,35 @@ def test_everything_listens_on_loopback_alone(running: tuple[Service, Path]) -> 
 
 
 @pytest.mark.slow
+def test_a_watch_that_somebody_asked_for_waits_its_turn_and_a_scheduled_one_is_cancelled(
+    running: tuple[Service, Path],
+) -> None:
+    api = running[0].api
+    (watch,) = api.ask("/deployments/filter", {})
+    api.ask("/work_pools/gpu", {"is_paused": True}, "PATCH")  # no worker takes part
+    while api.runs(module.UNFINISHED):
+        time.sleep(1)
+
+    def begin(*tags: str) -> str:
+        run = api.ask(f"/deployments/{watch['id']}/create_flow_run", {"tags": list(tags)})["id"]
+        api.ask(f"/flow_runs/{run}/set_state", {"state": {"type": "PENDING"}})
+        return run
+
+    def state(run: str) -> str:
+        return api.ask(f"/flow_runs/{run}", method="GET")["state"]["name"]
+
+    working, asked, scheduled = begin(), begin(), begin("auto-scheduled")
+    until = time.monotonic() + PATIENCE
+    while state(scheduled) != "Cancelled" and time.monotonic() < until:
+        time.sleep(1)
+    found = [state(run) for run in (working, asked, scheduled)]
+    assert found == ["Pending", "AwaitingConcurrencySlot", "Cancelled"]
+    for run in (working, asked):
+        api.crash(run)
+    api.ask("/work_pools/gpu", {"is_paused": False}, "PATCH")
+
+
+@pytest.mark.slow
 def test_serving_twice_starts_only_what_is_missing(running: tuple[Service, Path]) -> None:
     service, folder = running
     given = (

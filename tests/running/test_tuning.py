@@ -453,6 +453,7 @@ with opened(found) as ready:
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_start_one_study_agree_on_its_past(
     finished, tiny_task, tmp_path, monkeypatch
 ):

@@ -162,7 +162,7 @@ def test_the_first_process_too_is_started_without_ctrl_c():
     """
     code = """
 import multiprocessing, signal
-from foretune.workers import without_interrupt
+from foretune.running.workers import without_interrupt
 with without_interrupt():
     process = multiprocessing.get_context("spawn").Process(target=print)
     process.start()

@@ -9,27 +9,11 @@ import math
 
 import numpy as np
 import pytest
+from laws import PLAIN, WITH_PAST, each, quick
 
-from foretune.searchers.registry import METHODS, searcher
 from foretune.study.study import Plan, Study
 
-# they fit slowly, or need more than a table of curves
-OPTIONS = {
-    "at2": {"steps": 3},
-    "ablr": {"steps": 3},
-    "ablr-hb": {"steps": 3},
-    "bohamiann": {"burn_in": 5, "steps": 6},
-    "dpl": {"steps": 3},
-    "dyhpo": {"first_steps": 3, "refit_steps": 2, "samples": 32},
-    "dyhpo+": {"first_steps": 3, "refit_steps": 2, "samples": 32},
-    "box-bo": {"steps": 2},
-}
-NAMES = [name for name in METHODS if name != "autohyper"]
 ARRAYS = ("X", "Y", "start_value", "epoch", "pending", "failed", "past_ids")
-
-
-def make(name):
-    return searcher(name, **OPTIONS.get(name, {}))
 
 
 def plan_of(meta, name, task, budget, open_space, seed=0):
@@ -61,19 +45,19 @@ def value(config):
 
 
 @pytest.mark.parametrize("pool", [0, 5])
-@pytest.mark.parametrize("name", NAMES)
+@each(*PLAIN)
 def test_suggesting_changes_nothing_in_an_open_space_and_what_it_names_is_recorded(
     name, pool, meta, tmp_path
 ):
     plan = plan_of(meta, name, "t", 6, open_space=True)
-    study = Study(meta.space, meta.configs[:pool], plan, past=meta, folder=tmp_path / "s")
-    chosen, journal = make(name), tmp_path / "s" / "journal.jsonl"
+    study = Study(meta.space, meta.configs[:pool], plan, past=meta, folder=tmp_path / name)
+    chosen, journal = quick(name), tmp_path / name / "journal.jsonl"
     while True:
         before, written = snapshot(study), journal.read_bytes() if journal.exists() else b""
         suggestion = chosen.suggest(study, study.rng())
         assert chosen.suggest(study, study.rng()) == suggestion  # asked again, it says the same
         # a fresh searcher, too
-        assert make(name).suggest(study, study.rng()) == suggestion
+        assert quick(name).suggest(study, study.rng()) == suggestion
         assert snapshot(study) == before
         assert (journal.read_bytes() if journal.exists() else b"") == written
         if suggestion is None:
@@ -94,14 +78,17 @@ def test_suggesting_changes_nothing_in_an_open_space_and_what_it_names_is_record
         study.tell(step, [value(study.configs[step.config_id])] * step.epochs)
         if study.spent >= 4 and pool:
             # a journal read back holds the same study
-            again = Study.load(tmp_path / "s", meta)
+            again = Study.load(tmp_path / name, meta)
             assert again.configs == study.configs and again.order == study.order
-            assert make(name).suggest(again, again.rng()) == make(name).suggest(study, study.rng())
+            assert quick(name).suggest(again, again.rng()) == quick(name).suggest(
+                study, study.rng()
+            )
             break
     assert study.spent
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if METHODS[name].needs_past])
+@pytest.mark.slow
+@each(*WITH_PAST)
 def test_one_searcher_asked_by_many_studies_answers_each_from_its_own_past(name, table):
     """Studies come and go, and the address of a dead one is given to the next: what was worked out
     for one must not answer for another. The first steps are those of fresh searchers.
@@ -115,8 +102,8 @@ def test_one_searcher_asked_by_many_studies_answers_each_from_its_own_past(name,
         past = meta.select(["t1", "t2", "t3"])
         return Study(meta.space, meta.configs, plan, past=past).ask(chosen)
 
-    want = [first_step(make(name), meta) for meta in metas]
-    shared, got = make(name), []
+    want = [first_step(quick(name), meta) for meta in metas]
+    shared, got = quick(name), []
     for meta in metas:
         got.append(first_step(shared, meta))
         gc.collect()

@@ -11,11 +11,9 @@ from foretune.stores.registry import IMPORTERS, import_table
 
 
 @pytest.mark.parametrize("name", IMPORTERS)
-def test_each_importer_has_run(name: str):
-    assert list(inspect.signature(importlib.import_module(IMPORTERS[name]).run).parameters) == [
-        "src",
-        "dest",
-    ]
+def test_each_importer_converts(name: str):
+    convert = importlib.import_module(IMPORTERS[name]).convert
+    assert list(inspect.signature(convert).parameters) == ["src", "dest"]
 
 
 def test_unknown_names_and_missing_sources_are_told(tmp_path: Path):

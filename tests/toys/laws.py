@@ -22,6 +22,7 @@ SPECIAL = {
     "column of the curves"
 }
 PLAIN = [name for name in METHODS if name not in SPECIAL]
+WITH_PAST = [name for name in PLAIN if METHODS[name].needs_past]
 WITHOUT_PAST = [name for name in PLAIN if not METHODS[name].needs_past]
 
 # method -> options of a quick fit

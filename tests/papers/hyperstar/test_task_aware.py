@@ -99,7 +99,7 @@ def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, ran
         ran.append(chosen.name)
         return real(grid_, task, past, chosen, *more)
 
-    monkeypatch.setattr(task_aware, "run", counted)
+    monkeypatch.setattr(task_aware, "replayed", counted)
     assert evaluate(grid, rankings, PLAN, folder, say=lambda text: None).equals(summary) and not ran
     other = rankings.table.assign(
         score=np.where(rankings.table["recommender"] == "hyperstar", -1.0, 1.0)
@@ -124,7 +124,7 @@ def test_tables_stand_without_their_runs_until_the_code_is_another(
     summary = evaluate(*given, say=lambda text: None)
     shutil.rmtree(tmp_path / "runs")
     ran, real = [], task_aware.replayed
-    monkeypatch.setattr(task_aware, "run", lambda *a: ran.append(a[3].name) or real(*a))
+    monkeypatch.setattr(task_aware, "replayed", lambda *a: ran.append(a[3].name) or real(*a))
     said: list[str] = []
     assert evaluate(*given, say=said.append).equals(summary) and not ran
     own = task_aware.digest_of
@@ -186,7 +186,7 @@ def test_rankings_are_read_by_stored_id_and_repetitions_take_trials_in_turn(grid
 
 def test_tr_automl_pays_for_its_trial_runs_first(rankings):
     first = rankings.notes("tr-automl", "t2", 1).order
-    assert first[:10] == probes(40, 10, 6).tolist() and sorted(first) == list(range(40))
+    assert list(first[:10]) == probes(40, 10, 6).tolist() and sorted(first) == list(range(40))
 
 
 def test_a_table_that_lacks_something_is_refused_in_words(grid, rankings, tmp_path):
