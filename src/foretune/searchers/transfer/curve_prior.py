@@ -24,8 +24,8 @@ maximise the probability of each past task given the others. The components are 
 evidence of the new task's own observations, which guards against a misleading history, to the power
 M / (M + N), as neighbouring epochs tell less than independent ones. A and log B are flat: a study
 in percent, thousands or as a loss is the same study. Where the past's level and spread were the
-prior instead, a study in its past's unit found no more, and one told times 1,000 nearly three times
-the regret on LCBench (`papers.transfer.units`). Predictions take their posterior means. Sample
+prior instead, a study told times 1,000 had nearly three times the regret on LCBench, and one in its
+past's unit none that differs beyond noise (`papers.transfer.units`). Predictions take their posterior means. Sample
 covariance as a prior: empirical Bayes (as in arXiv 2602.12082); the rest is exact.
 """
 
