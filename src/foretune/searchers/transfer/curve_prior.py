@@ -22,10 +22,8 @@ portfolio lives on and a Gaussian has no room for.
 U is what stays open about configurations that no past task knows. a, r, rho, Q and the noise
 maximise the probability of each past task given the others. The components are weighed by the
 evidence of the new task's own observations, which guards against a misleading history, to the power
-M / (M + N), as neighbouring epochs tell less than independent ones. A and log B are flat: a study
-in percent, thousands or as a loss is the same study. Where the past's level and spread were the
-prior instead, a study told times 1,000 had nearly three times the regret on LCBench, and one in its
-past's unit none that differs beyond noise (`papers.transfer.units`). Predictions take their posterior means. Sample
+M / (M + N), as neighbouring epochs tell less than independent ones. A has a normal prior, B a
+log-normal one on a grid, both from the past tasks; predictions take their posterior means. Sample
 covariance as a prior: empirical Bayes (as in arXiv 2602.12082); the rest is exact.
 """
 
@@ -36,7 +34,7 @@ import numpy as np
 from foretune.gaussian.gp import cholesky, whiten
 from foretune.searchers.transfer.past_curves import PastCurves, epoch_correlation
 
-AROUND = np.linspace(-4.0, 4.0, 17)  # grid of log 1 / B around its mode, in standard deviations
+SCALES = np.linspace(-3.0, 3.0, 13)  # grid of log B, in standard deviations of its prior
 
 
 @dataclass(frozen=True)
@@ -148,9 +146,10 @@ class CurvePrior:
         self.by_task = np.sqrt((self.D**2).mean(axis=(0, 1))) + 1e-3  # h
         self.by_config = np.sqrt(past.Z.std(axis=1).mean(axis=0) ** 2) + 1e-3  # v
         self.flat_mean = self.mean.mean(axis=0)
-        # what a study without observations is placed at
-        self.past_location = float(past.location.mean())
-        self.past_scale = float(np.exp(np.log(past.scale).mean()))
+        log_scale = np.log(past.scale)
+        self.scale_prior = float(log_scale.mean()), max(float(log_scale.std()), 0.3)
+        spread = max(float(past.location.std()), float(np.exp(self.scale_prior[0])))
+        self.location_prior = float(past.location.mean()), spread
         self.amplitudes = amplitudes or self.fit()
 
     # -- covariance
@@ -331,42 +330,38 @@ class CurvePrior:
     def placed(
         self, L: np.ndarray, mean: np.ndarray, y: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Expected location A and scale B (P,), log evidence (P,) of y with both integrated out,
-        and the whitened rest (N, P).
+        """Expected location A and scale B, log evidence of y with both integrated out, and the
+        whitened rest (N,).
 
-        With w = L^-1 1, v = L^-1 y and u = L^-1 mean, each less its part along w, a flat A leaves
-
-            log p(y | b) = -(v v b^2 - 2 v u b + u u) / 2 + (N - 1) log b - log(w w) / 2 + const
-
-        in b = 1 / B, which is concave in log b: greatest at the positive root of v v b^2 - v u b =
-        N - 1, where its curvature is -(v v b^2 + N - 1). The grid over log b lies around it. One
-        value, or equal ones, say nothing of B, and nothing that is decided depends on it then.
+        For each B of the grid, (y - A) / B - mean is normal with covariance L L^T plus (variance of
+        A) / B^2 in every cell: a rank-one change of the same factor.
         """
+        (a0, a_sd), (b0, b_sd) = self.location_prior, self.scale_prior
         P = len(mean)
-        a0, b0 = self.past_location, self.past_scale
         if not len(y):
-            return np.full(P, a0), np.full(P, b0), np.zeros(P), np.zeros((0, P))
-        origin = float(y.mean())
-        white = whiten(L, np.column_stack([np.ones_like(y), y - origin, mean.T]))
+            return np.full(P, a0), np.full(P, np.exp(b0)), np.zeros(P), np.zeros((0, P))
+        B = np.exp(b0 + b_sd * SCALES)[:, None]  # (G, 1)
+        white = whiten(L, np.column_stack([np.ones_like(y), y - a0, mean.T]))
         one, values, m = white[:, 0], white[:, 1], white[:, 2:]
-        length = float(one @ one)
-        v, u = values - one * (one @ values) / length, m - np.outer(one, one @ m) / length
-        vv, vu, uu = float(v @ v), v @ u, (u**2).sum(axis=0)  # (), (P,), (P,)
-        evidence = -0.5 * np.log(length) - np.log(np.diag(L)).sum() - 0.5 * uu
-        scale = np.full(P, b0)
-        if len(y) > 1 and np.ptp(y) > 0:
-            free = len(y) - 1
-            mode = (vu + np.sqrt(vu**2 + 4 * vv * free)) / (2 * vv)
-            width = 1 / np.sqrt(vv * mode**2 + free)
-            b = mode * np.exp(width * AROUND[:, None])  # (G, P)
-            log_p = -0.5 * vv * b**2 + vu * b + free * np.log(b)
-            top = log_p.max(axis=0)
-            p = np.exp(log_p - top)
-            evidence += top + np.log(p.sum(axis=0) * width)
-            p /= p.sum(axis=0)
-            scale = np.exp(-(p * np.log(b)).sum(axis=0))
-        location = origin + (one @ values - scale * (one @ m)) / length
-        rest = (values[:, None] - (location - origin) * one[:, None]) / scale - m
+        # squares of values / B - m and its product with `one`, from inner products
+        quadratic = (values @ values) / B**2 - 2 * (values @ m) / B + (m**2).sum(axis=0)  # (G, P)
+        along = (one @ values) / B - one @ m
+        variance = (a_sd / B) ** 2
+        inflation = 1 + variance * (one @ one)
+        quadratic = quadratic - variance * along**2 / inflation
+        log_p = (
+            -0.5 * quadratic
+            - 0.5 * np.log(inflation)
+            - len(y) * np.log(B)
+            - 0.5 * SCALES[:, None] ** 2
+        )
+        top = log_p.max(axis=0)
+        p = np.exp(log_p - top)
+        evidence = top + np.log(p.mean(axis=0)) - np.log(np.diag(L)).sum()
+        p /= p.sum(axis=0)
+        scale = np.exp((p * np.log(B)).sum(axis=0))
+        location = a0 + (p * B * variance * along / inflation).sum(axis=0)
+        rest = (values[:, None] - (location - a0) * one[:, None]) / scale - m
         return location, scale, evidence, rest
 
 

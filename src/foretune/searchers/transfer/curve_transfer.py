@@ -31,7 +31,6 @@ from foretune.searchers.base import USED_UP, PerStudy, Searcher, adopting, at_ra
 from foretune.searchers.transfer.curve_prior import Belief, CurvePrior
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
 from foretune.searchers.transfer.past_policy import full_trainings_pay
-from foretune.searchers.transfer.units import without_absurd
 from foretune.study.study import Study, Suggestion
 
 LADDER = 12  # epochs at which curves are predicted, geometrically spaced
@@ -270,7 +269,7 @@ def until_deadline(study: Study) -> int:
 
 def observations(study: Study, ladder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells (c, e) and values to condition on: of each curve the ladder's epochs and the last two,
-    a failure as the worst value, an absurdly poor one as the least of the others.
+    a failure as the worst value.
 
     Beyond `MOST_CELLS` only every other, fourth, ... ladder epoch is kept besides the last.
     """
@@ -289,7 +288,7 @@ def observations(study: Study, ladder: np.ndarray) -> tuple[np.ndarray, np.ndarr
             break
         every *= 2
     c, e = np.nonzero(keep & seen)
-    y = without_absurd(c, e, study.Y[c, e])
+    y = study.Y[c, e]
     if study.failed.any() and len(y):
         failed = np.flatnonzero(study.failed)
         worst = np.full(len(failed), float(y.min()) - (float(y.std()) or 0.0))

@@ -18,7 +18,6 @@ from foretune.searchers.base import USED_UP, Searcher, adopting, at_random
 from foretune.searchers.gray_box.hyperband import best_paused
 from foretune.searchers.transfer.max_trial import shares, sourced, support
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
-from foretune.searchers.transfer.units import told_in_past_unit
 from foretune.study.study import Study, Suggestion
 
 
@@ -63,7 +62,7 @@ class EmpiricalPrior(WithPast):
         )
         if not len(done):
             return mean, np.sqrt(np.diag(S)), -np.inf, past
-        y = np.nanmax(told_in_past_unit(past, study.Y)[0][done], axis=1)
+        y = study.best[done]
         spread = y.std() if len(y) > 2 else 0.0
         location, scale = (
             y.mean() - past.scale.mean() * mean[done].mean(),
@@ -120,24 +119,22 @@ class TaskWeights(WithPast):
     def posterior(
         self, study: Study, last: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, PastCurves]:
-        """Mean and standard deviation (n,) at epochs `last` (n,) in the study's unit, the weights
-        (T,), and the past.
+        """Mean and standard deviation (n,) at epochs `last` (n,), the weights (T,), and the
+        past.
         """
         past = self.past(study)
         raw = past.Z[:, : past.pool] * past.scale[:, None, None] + past.location[:, None, None]
         unit = float(raw.std()) or 1.0
         mean, B = raw.mean(axis=0), raw - raw.mean(axis=0)  # (n, E), (T, n, E)
-        Y, told_in = told_in_past_unit(past, study.Y)
-        seen = np.isfinite(Y)
+        seen = np.isfinite(study.Y)
         A = B[:, seen] / (self.noise * unit)  # (T, N)
         precision = np.eye(len(B)) + A @ A.T
         covariance = np.linalg.inv(precision)
-        w = covariance @ A @ ((Y[seen] - mean[seen]) / (self.noise * unit))
+        w = covariance @ A @ ((study.Y[seen] - mean[seen]) / (self.noise * unit))
         rows = np.arange(past.pool)
         at = B[:, rows, last]  # (T, n)
         std = np.sqrt(np.maximum(np.einsum("tn,ts,sn->n", at, covariance, at), 1e-12))
-        expected = told_in.to_study(mean[rows, last] + w @ at)
-        return expected, std * told_in.factor, w, past
+        return mean[rows, last] + w @ at, std, w, past
 
     @adopting
     def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:

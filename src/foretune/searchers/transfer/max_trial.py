@@ -24,7 +24,6 @@ from foretune.searchers.base import (
     with_choice,
 )
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
-from foretune.searchers.transfer.units import Unit, told_in_past_unit
 from foretune.study.study import Study, Suggestion
 
 
@@ -51,7 +50,7 @@ class MaxTrial(Searcher):
 
     def predict(self, learned: Any, study: Study, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (pool, E) of the target given `Y` (pool, E), NaN where not
-        observed, all in the past's unit.
+        observed.
         """
         raise TypeError(f"{type(self).__name__} does not say what it predicts")
 
@@ -71,21 +70,13 @@ class MaxTrial(Searcher):
         key = (self.name, *sorted((k, v) for k, v in vars(self).items() if not k.startswith("_")))
         return learned_from_past(study, key, lambda past: self.learn(study, past))
 
-    def told(self, study: Study) -> tuple[np.ndarray, Unit]:
-        """The target's values (pool, E), NaN where not observed, in the past's unit, and their
-        own.
-        """
-        past = learned_from_past(study, "past", lambda past: past)
-        return told_in_past_unit(past, study.Y)
-
     def predicted(self, study: Study) -> tuple[np.ndarray, np.ndarray]:
-        """`predict`, once per state of the study, in the study's unit. Failures count as the worst
-        value seen, steps under way as what is expected.
+        """`predict`, once per state of the study. Failures count as the worst value seen, steps
+        under way as what is expected.
         """
 
         def predict() -> tuple[np.ndarray, np.ndarray]:
-            learned = self.learned(study)
-            Y, unit = self.told(study)
+            learned, Y = self.learned(study), study.Y.copy()
             seen = np.isfinite(Y)
             if seen.any():
                 Y[study.failed, np.maximum(study.epoch[study.failed] - 1, 0)] = Y[seen].min()
@@ -95,7 +86,7 @@ class MaxTrial(Searcher):
                 ends = study.pending[waiting] - 1
                 Y[waiting, ends] = mean[waiting, ends]
                 mean, std = self.predict(learned, study, Y)
-            return unit.to_study(mean), std * unit.factor
+            return mean, std
 
         return self._predictions.get(study, state_of(study), predict)
 
