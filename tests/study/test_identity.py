@@ -9,9 +9,10 @@ import torch
 from ConfigSpace import Categorical, ConfigurationSpace, Float, Integer
 
 from foretune.errors import BadInput
+from foretune.history.meta_dataset import MetaDataset
 from foretune.space.space import Space
 from foretune.study.notes import Notes
-from foretune.study.plan import Plan
+from foretune.study.plan import Plan, Step
 from foretune.study.study import Study
 
 PLAN = Plan("t", "v", "maximize", max_epoch=3, budget=9, open=True)
@@ -116,3 +117,20 @@ def test_false_is_not_zero_and_true_is_not_one():
     for wrong in ({"flag": 0, "n": 0}, {"flag": False, "n": False}):
         with pytest.raises(BadInput, match="must be one of"):
             flags.check({"lr": 0.01, **wrong})
+
+
+@pytest.mark.parametrize("options", [[None, "flip", "mix"], ["auto", 1, 0.5], [0.5, 1], [None, 0]])
+def test_options_of_any_type_survive_a_study_its_tables_and_what_history_makes_of_them(
+    tmp_path, options
+):
+    given = space(x=Categorical("x", options))
+    study = opened(tmp_path, given)
+    for k, option in enumerate(options):
+        step = Step(study.propose({"lr": 0.01, "x": option}), 0, 1)
+        study.tell(step, [0.1 * k])
+    study.save_tables()
+    past = MetaDataset.load(tmp_path)
+    new = Study(past.space, past.configs, PLAN, past=past)
+    assert [repr(config["x"]) for config in new.configs] == [repr(option) for option in options]
+    assert new.past_ids.tolist() == list(range(len(options)))
+    assert np.array_equal(new.X, study.X)

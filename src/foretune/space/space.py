@@ -118,16 +118,15 @@ class Space:
             items = described["hyperparameters"]
             for item in items:
                 refuse_quantization(item)
-            complete = all("default_value" in p or "value" in p for p in items)
-            if described.get("format_version") != FORMAT and complete:
-                # what another format says wrongly is said as for this one where it can be
-                for item in items:
-                    parameter(item)
-            if described.get("format_version") != FORMAT or not complete:
-                from ConfigSpace import ConfigurationSpace
+            # as the oldest formats name it
+            renamed = [{**p, "default_value": p["default"]} if "default" in p else p for p in items]
+            complete = all("default_value" in p or "value" in p for p in renamed)
+            found = cls({**described, "hyperparameters": renamed}) if complete else None
+            if found is not None and described.get("format_version") == FORMAT:
+                return found
+            from ConfigSpace import ConfigurationSpace
 
-                return cls(ConfigurationSpace.from_serialized_dict(described))
-            return cls(described)
+            return cls(ConfigurationSpace.from_serialized_dict(described))
         except FileNotFoundError as error:
             raise BadInput(f"there is no search space {path}") from error
         except BadInput as error:
