@@ -109,7 +109,7 @@ class Toy:
 
     def note(self, config_id, epoch):
         """Write down that an epoch was executed."""
-        with open(self.folder / "executed", "a") as log:
+        with open(self.folder / "executed", "a", encoding="utf-8") as log:
             log.write(f"{config_id} {epoch}\n")
 
     def trouble(self, config_id, kind, epoch):
