@@ -122,6 +122,32 @@ class Toy:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@dataclass(frozen=True)
+class Unready(Toy):
+    """A toy whose worker never gets ready: by an error of its own, an exit or a kill."""
+
+    how: str = "MemoryError"
+
+    def prepare(self) -> None:
+        """Do not get ready."""
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "exit":
+            os._exit(3)
+        raise {"MemoryError": MemoryError, "ImportError": ImportError}[self.how]("no torch")
+
+
+@dataclass(frozen=True)
+class KilledOnce(Toy):
+    """A toy whose first worker is killed before it is ready."""
+
+    def prepare(self) -> None:
+        """Die where nobody did before."""
+        if not (flag := self.folder / "killed").exists():
+            flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 def toy_study(folder, pool, budget, method="random", **plan):
     """The study in `folder`, new or continued."""
     plan = {

@@ -148,6 +148,8 @@ def tune_request(
     if line := missing_history(request):
         warnings.warn(line, stacklevel=2)
     with prepared(request) as ready:
+        for line in limits_told(ready.task, ready.objective.settings):
+            warnings.warn(line, stacklevel=2)
         run(ready, workers=workers, on_change=on_change)
         tuned = finish(ready)
         compared = {}
@@ -208,7 +210,7 @@ def looked_up(found: Checked) -> LookedUp:
     from foretune.training.trial import check_trainable  # loads PyTorch
 
     request, plan, pool = found.request, found.plan, found.pool
-    task = load_task(request.images, request.data)
+    task = load_task(request.images, request.data, skip_bad=request.skip_bad)
     check_trainable(found.settings, found.space)
     past = found.past
     if past is not None:
@@ -384,6 +386,24 @@ def past_of(request: Request) -> MetaDataset | None:
     if missing_history(request) and request.sources is None:
         return None
     return MetaDataset.load(shipped.need("meta", request.meta, request.data))
+
+
+def limits_told(task: Task, settings: Settings) -> list[str]:
+    """A line for each limit that leaves classes without an image."""
+    from foretune.training.activations import classes_left_out  # loads PyTorch
+
+    lines = []
+    for part, limit, doing in (
+        ("train", settings.train_limit, "training"),
+        ("valid", settings.valid_limit, "validation"),
+    ):
+        labels = task.part(part)[1]
+        if lost := classes_left_out(labels, limit):
+            lines.append(
+                f"{lost} of {task.num_classes} classes have no {doing} image at --{part}-limit "
+                f"{limit}; --{part}-limit 0 takes all {len(labels)}"
+            )
+    return lines
 
 
 def missing_history(request: Request) -> str | None:
