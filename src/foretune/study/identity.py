@@ -41,11 +41,14 @@ def differences(
             for key in {**before, **after}
             if before.get(key) != after.get(key)
         ]
-    out += [f"another space: {one}" for one in old_space.differences(new_space)]
+    content = [f"another space: {one}" for one in old_space.differences(new_space)]
     keys, new_keys = ([config_key(config) for config in pool] for pool in (old_pool, new_pool))
     if keys != new_keys:
-        out.append(f"another pool of configurations: {_first_difference(keys, new_keys)}")
-    return out
+        content.append(f"another pool of configurations: {_first_difference(keys, new_keys)}")
+    names = old.notes.space, new.notes.space
+    if content and names[0] != names[1]:
+        content.insert(0, f"space {names[0]}, now {names[1]}")
+    return out + content
 
 
 def _settings(notes: Notes) -> dict[str, Any]:
