@@ -119,8 +119,8 @@ def announce(ready: Prepared) -> None:
             f"  trials train on {settings.train_limit} of the {train} training images; "
             "--train-limit 0 takes all"
         )
-    for line in limits_told(task, settings):
-        print(f"  {line}")
+    for told in limits_told(task, settings):
+        print(f"  {told}")
     tasks = study.past.tasks if study.past is not None else []
     own = sum(t.startswith(PREFIX) for t in tasks)
     past = (
