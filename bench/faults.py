@@ -453,7 +453,8 @@ def finish(victim: Victim, count: Count) -> None:
     count.lost += len(want - set(table))
     count.twice += sum(table.values()) - len(table)
     done = Counter(
-        tuple(map(int, line.split())) for line in victim.executed.read_text().splitlines()
+        tuple(map(int, line.split()))
+        for line in victim.executed.read_text(encoding="utf-8").splitlines()
     )
     count.epochs += len(want)
     count.lost += len(want - set(done))
@@ -483,7 +484,7 @@ def append(out: Path, count: Count) -> None:
     """Write a study's line."""
     new = not out.exists()
     out.parent.mkdir(parents=True, exist_ok=True)
-    with open(out, "a", newline="") as stream:
+    with open(out, "a", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         if new:
             writer.writerow([f.name for f in fields(Count)])
@@ -494,7 +495,7 @@ def read(out: Path) -> list[Count]:
     """The lines there are."""
     if not out.exists():
         return []
-    with open(out, newline="") as stream:
+    with open(out, encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     text = ("kind", "trouble")
     return [Count(**{k: v if k in text else int(v) for k, v in line.items()}) for line in lines]

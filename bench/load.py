@@ -241,7 +241,7 @@ def tell(folder: Path) -> dict[str, Any]:
         loads.append(time.monotonic() - start)
         if len(order) != TOLD or len(set(order)) != TOLD:
             raise RuntimeError(f"{place}: {len(set(order))} of {TOLD} epochs are there")
-    each = [float((place / "seconds").read_text()) for place in places]
+    each = [float((place / "seconds").read_text(encoding="utf-8")) for place in places]
     return {
         "studies": TELLERS,
         "steps_each": TOLD,
@@ -335,7 +335,7 @@ def main() -> int:
             before = os.getloadavg()[0]
             found = PARTS[part](Path(folder))
         found |= {"cores": os.cpu_count(), "load_before": round(before, 1)}
-        told = json.loads(given.out.read_text()) if given.out.exists() else {}
+        told = json.loads(given.out.read_text(encoding="utf-8")) if given.out.exists() else {}
         write_json(given.out, {**told, part: found})
         print(json.dumps({part: found}, indent=1), flush=True)
     return 0

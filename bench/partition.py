@@ -127,7 +127,7 @@ def measure(folder: Path) -> dict[str, float]:
     try:
         begin = [*service, "serve", "--host", "10.77.0.1", "--gpus", "0", *options]
         subprocess.run(inside(HEAD, begin, **environment), check=True)
-        with open(f"/run/netns/{HEAD}") as network:
+        with open(f"/run/netns/{HEAD}", encoding="utf-8") as network:
             enter(network.fileno())
         api = Api("http://10.77.0.1:4200/api", LOGIN)
         mine = {

@@ -95,7 +95,7 @@ def peer_run(peer: str, pool: Path, seed: int, budget: int) -> Trace | None:
     """
     kept = CACHE / "runs" / f"{peer}-{pool.stem}-{seed}-{budget}.json"
     if kept.exists():
-        return json.loads(kept.read_text())
+        return json.loads(kept.read_text(encoding="utf-8"))
     python = environment(peer)
     if python is None:
         return None

@@ -75,7 +75,7 @@ class Trial(toy.Toy):
 
     def note(self, config_id: int, epoch: int) -> None:
         """Write down an executed epoch where no fault of the study's folder can hide it."""
-        with open(self.log, "a") as log:
+        with open(self.log, "a", encoding="utf-8") as log:
             log.write(f"{config_id} {epoch}\n")
 
     def trouble(self, config_id: int, kind: str, epoch: int) -> None:

@@ -64,7 +64,8 @@ def repro(stage: str, upstream: bool = False, folder: str = ".") -> bool:
             command,
             cwd=folder,
             env=environment,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         ) as process,
@@ -128,7 +129,7 @@ def chosen(stages: str, folder: Path) -> list[str]:
     """
     file = folder / "dvc.yaml"
     try:
-        known: Mapping[str, Any] = yaml.safe_load(file.read_text())["stages"]
+        known: Mapping[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))["stages"]
     except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
         raise BadInput(f"{file} cannot be read as a DVC pipeline: {error}") from error
     named = [name.strip() for name in stages.split(",") if name.strip()]

@@ -245,7 +245,9 @@ class Service:
                     pass
                 if not self.runs(name) or time.monotonic() > until:
                     log = self.folder / f"{name}.log"
-                    tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
+                    tail = "\n".join(
+                        log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:]
+                    )
                     raise BadInput(f"{name} did not start; the end of {log}:\n{tail}")
                 time.sleep(0.5)
 
@@ -290,7 +292,9 @@ def keep_login(folder: Path, host: str) -> None:
         file.chmod(0o600)
         return
     temporary = folder / f".login.{os.getpid()}"
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+    with open(
+        os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+    ) as stream:
         stream.write(f"{given or 'foretune:' + secrets.token_urlsafe(24)}\n")
     os.replace(temporary, file)
 
@@ -386,7 +390,8 @@ def deploy(
         cwd=ROOT,
         env={k: v for k, v in told.items() if k != TOKEN},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     if done.returncode:

@@ -4,6 +4,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "foretune"
 # From the street to the ground: a room may import itself and what stands below it.
@@ -55,7 +57,7 @@ def imports(path: Path) -> Iterator[tuple[str, bool]]:
                 only_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
                 yield from walk(list(ast.iter_child_nodes(node)), typing or only_types)
 
-    yield from walk([ast.parse(path.read_text())], False)
+    yield from walk([ast.parse(path.read_text(encoding="utf-8"))], False)
 
 
 def room(module: str) -> str:
@@ -121,3 +123,46 @@ def test_engines_stay_outside() -> None:
             f"{path.name} imports dvc" for name, _ in imports(path) if name.split(".")[0] == "dvc"
         ]
     assert not wrong, "\n".join(wrong)
+
+
+def without_encoding(path: Path) -> list[str]:
+    """Calls in a file that read or write text in whatever encoding the locale has."""
+    wrong = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        name = node.func.id if isinstance(node.func, ast.Name) else name
+        given = {word.arg: word.value for word in node.keywords}
+        mode = given.get("mode", node.args[1] if len(node.args) > 1 else None)
+        text = name in ("read_text", "write_text") or (
+            name == "open"
+            and isinstance(node.func, ast.Name)
+            and not (isinstance(mode, ast.Constant) and "b" in str(mode.value))
+        )
+        # subprocess: `text=True` decodes by the locale
+        decodes = given.get("text", given.get("universal_newlines"))
+        text = text or (isinstance(decodes, ast.Constant) and decodes.value is True)
+        named = "encoding" in given or (name == "read_text" and node.args)
+        if text and not named:
+            wrong.append(f"{path.relative_to(ROOT)}:{node.lineno}: {name} without encoding=")
+    return wrong
+
+
+def test_texts_are_utf_8_whatever_the_locale(tmp_path: Path) -> None:
+    """Files are written as UTF-8, so they are read as UTF-8; the locale says nothing of them."""
+    folders = (ROOT / "src", ROOT / "flows")
+    wrong = [line for f in folders for path in f.rglob("*.py") for line in without_encoding(path)]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    "call", ["p.read_text()", "p.write_text('')", "open('a')", "open('a', 'w')", "run(text=True)"]
+)
+def test_a_text_without_its_encoding_is_found(call: str) -> None:
+    path = ROOT / ".encoding-probe.py"
+    path.write_text(call, encoding="utf-8")
+    try:
+        assert len(without_encoding(path)) == 1
+    finally:
+        path.unlink()

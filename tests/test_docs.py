@@ -28,7 +28,9 @@ WIDTH = 100
 def blocks(path: Path, language: str = "python") -> list[str]:
     """The blocks of a Markdown file in one language ("" for those without), indented ones too."""
     found = re.findall(
-        rf"^( *)```{language}\n(.*?)^ *```$", path.read_text(), re.DOTALL | re.MULTILINE
+        rf"^( *)```{language}\n(.*?)^ *```$",
+        path.read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
     )
     return [
         "\n".join(line.removeprefix(indent) for line in block.split("\n"))
@@ -77,7 +79,7 @@ def test_links_lead_somewhere():
 
 def anchors(page: Path) -> set[str]:
     """The headings of a page as a browser names them."""
-    titles = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    titles = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 

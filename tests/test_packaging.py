@@ -87,7 +87,7 @@ def used(path: Path) -> Iterator[tuple[str, str | None, int]]:
         for child in ast.iter_child_nodes(node):
             yield from walk(child, asked)
 
-    yield from walk(ast.parse(path.read_text()), None)
+    yield from walk(ast.parse(path.read_text(encoding="utf-8")), None)
 
 
 def test_imports_are_declared_where_they_may_be_used_and_nothing_else_is() -> None:

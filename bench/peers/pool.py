@@ -30,7 +30,7 @@ class Pool:
     """
 
     def __init__(self, path: str, seed: int, budget: int):
-        data = json.loads(Path(path).read_text())
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
         self.x, self.curves = np.array(data["x"]), np.array(data["curves"], dtype=float)
         self.seed = seed
         self.budget = budget

@@ -102,7 +102,7 @@ class Runs:
 
     def __init__(self, path: Path):
         self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
+        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         self.by_key: dict[tuple[Any, ...], Run] = {}
         self._by_cell: defaultdict[tuple[str, Cell], list[Run]] = defaultdict(list)
         self._keep(json.loads(line) for line in lines if line.endswith("}"))

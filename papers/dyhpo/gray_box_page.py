@@ -137,4 +137,4 @@ def renewed(page: str) -> str:
 
 
 if __name__ == "__main__":
-    write_atomic(PAGE, renewed(PAGE.read_text()))
+    write_atomic(PAGE, renewed(PAGE.read_text(encoding="utf-8")))

@@ -204,7 +204,7 @@ def take_up(
     """
     folder, said = folder_of(reports, table.leave), {}
     about = folder / "rankings" / ABOUT
-    known = json.loads(about.read_text())["runs"] if about.is_file() else {}
+    known = json.loads(about.read_text(encoding="utf-8"))["runs"] if about.is_file() else {}
     if not (folder / "rankings.parquet").is_file():
         return {}
     written = pd.read_parquet(folder / "rankings.parquet")

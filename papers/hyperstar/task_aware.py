@@ -293,7 +293,9 @@ def run_method(
     path = traces / f"{re.sub('[^a-z0-9]+', '-', name.lower())}.parquet"
     about = path.with_suffix(".json")
     want = {"fingerprint": fingerprint(grid, plan, how, rankings, leave)}
-    fresh = not (path.is_file() and about.is_file() and json.loads(about.read_text()) == want)
+    fresh = not (
+        path.is_file() and about.is_file() and json.loads(about.read_text(encoding="utf-8")) == want
+    )
     if fresh:
         have = pd.DataFrame(columns=[*RUN, "spent", "normalized_regret"])
     else:

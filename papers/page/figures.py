@@ -57,7 +57,7 @@ class Table:
     line: str = ""
 
 
-CAPTIONS = tomllib.loads(Path(__file__).with_name("captions.toml").read_text())
+CAPTIONS = tomllib.loads(Path(__file__).with_name("captions.toml").read_text(encoding="utf-8"))
 
 
 def _figure(entry: dict[str, Any]) -> Figure:
@@ -170,7 +170,7 @@ def diagrams(reports: Path) -> Iterator[tuple[str, str]]:
     """
     for file, title in DIAGRAMS:
         if (path := reports / file).is_file():
-            text = path.read_text()
+            text = path.read_text(encoding="utf-8")
             if not text.lstrip().startswith("<svg") or "<script" in text:
                 raise BadInput(f"{path} is not a plain SVG picture")
             yield title, text

@@ -102,7 +102,7 @@ def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.Data
         about: dict[str, Any] = {}
         try:
             if (folder / "about.json").is_file():
-                about = json.loads((folder / "about.json").read_text())
+                about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
             steps = pd.concat([pd.read_parquet(f) for f in files], ignore_index=True)
         except (OSError, ValueError) as error:
             raise BadInput(f"{folder} cannot be read: {error}") from error
@@ -122,7 +122,7 @@ def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.Data
             if path.suffix == ".csv":
                 tables[path.stem] = pd.read_csv(path)
             else:
-                tables[path.stem] = _flat(json.loads(path.read_text()))
+                tables[path.stem] = _flat(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise BadInput(f"{path} cannot be read: {error}") from error
     return sections, tables

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from foretune.views.charts import Frame, Line, line_chart, series_style
 
-STYLE = f"<style>\n{(Path(__file__).parent / 'sheet.css').read_text()}</style>"
+STYLE = f"<style>\n{(Path(__file__).parent / 'sheet.css').read_text(encoding='utf-8')}</style>"
 WIDTH, HEIGHT, HEAD = 400, 260, 26  # of a panel and its title, in pixels
 
 

@@ -244,7 +244,11 @@ def evaluate(
             "tasks": list(held),
             "repetitions": plan.repetitions,
         }
-        known = json.loads(about.read_text()) if about.is_file() and path.is_file() else {}
+        known = (
+            json.loads(about.read_text(encoding="utf-8"))
+            if about.is_file() and path.is_file()
+            else {}
+        )
         if {key: known.get(key) for key in want} != want:
             if time.monotonic() - began > seconds:
                 missing += held

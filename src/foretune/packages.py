@@ -112,7 +112,7 @@ def _pip() -> list[str]:
 
 def _download(package: Package, folder: Path) -> None:
     requirements = folder / "requirements.txt"
-    requirements.write_text(f"{package.pin} --hash=sha256:{package.sha256}\n")
+    requirements.write_text(f"{package.pin} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     command = [
         *_pip(),
         "download",
@@ -135,7 +135,12 @@ def _download(package: Package, folder: Path) -> None:
     ]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=TIMEOUT_SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise BadInput(f"{package.pin}: no download within {TIMEOUT_SECONDS:.0f} s") from error

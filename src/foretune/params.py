@@ -160,7 +160,7 @@ def load(path: Path | str = "params.yaml") -> Params:
     """
     path = Path(path)
     try:
-        given = yaml.safe_load(path.read_text())
+        given = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BadInput(f"{path}: there is no such file; run from the repository's root") from error
     except yaml.YAMLError as error:

@@ -309,7 +309,7 @@ def wait_for(path: Path, folder: Path) -> str:
         time.sleep(0.5)
     log = folder / ".service" / "worker-0.log"
     assert path.exists(), log.read_text()[-5000:] if log.exists() else "no worker"
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ class Counted(Training):
         rows = (checkpoints.load(last) or {"rows": []})["rows"]
         top = max((row["valid_accuracy"] for row in rows), default=0.0)
         for epoch in range(len(rows) + 1, stop + 1):
-            with open(self.log, "a") as log:
+            with open(self.log, "a", encoding="utf-8") as log:
                 log.write(f"{epoch}\n")
             rows.append({"epoch": epoch, "valid_accuracy": VALUES[epoch - 1]})
             checkpoints.save(last, {"rows": rows})

@@ -10,8 +10,11 @@ import psutil
 import pytest
 import toy
 
+from foretune.errors import BadInput
+from foretune.running.runner import run_study
 from foretune.running.workers import Died, Ended, Processes, Row, without_interrupt
-from foretune.study.study import Step
+from foretune.searchers.registry import searcher
+from foretune.study.study import Step, Study
 
 CONFIG = {"x": 0.5, "kind": "plain"}
 
@@ -173,3 +176,32 @@ process.join()
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert "held back: True" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("MemoryError", "cannot begin: MemoryError: no torch"),
+        ("ImportError", "cannot begin: ImportError: no torch"),
+        ("exit", "before their first step, with exit code 3"),
+        ("killed", "exit code -9 .3 in a row were killed"),
+    ],
+)
+def test_a_worker_that_is_never_ready_stops_the_run_and_fails_no_trial(tmp_path, how, said):
+    study = toy.toy_study(tmp_path, toy.toy_pool(4), 20)
+    workers = Processes(toy.Unready(tmp_path, 0.001, how), 2)
+    with pytest.raises(BadInput, match=said) as stopped:
+        run_study(study, searcher("random"), workers, every=0.05)
+    assert "\n" not in str(stopped.value)
+    after = Study.load(tmp_path)
+    assert not after.failed.any() and after.spent == 0 and after.pending.any()
+    run_study(after, searcher("random"), Processes(toy.Toy(tmp_path, 0.001), 2), every=0.05)
+    assert after.spent == 20 and not after.failed.any()
+
+
+def test_a_worker_killed_once_before_it_is_ready_is_started_again(tmp_path):
+    pool = Processes(toy.KilledOnce(tmp_path, 0.001), 1)
+    pool.submit(Step(0, 0, 2), CONFIG)
+    events = until_over(pool)
+    pool.close()
+    assert [type(e) for e in events] == [Row, Row, Ended]

@@ -404,8 +404,8 @@ def test_a_folder_is_continued_with_the_budget_now_given(meta, tmp_path):
     ("change", "message"),
     [
         ({"n": 5}, "another pool of configurations"),
-        ({"seed": 3}, "seed 0, not 3"),
-        ({"goal": "minimize"}, "goal 'maximize', not 'minimize'"),
+        ({"seed": 3}, "seed 0, now 3"),
+        ({"goal": "minimize"}, "goal 'maximize', now 'minimize'"),
     ],
 )
 def test_another_studys_folder_is_refused(meta, tmp_path, change, message):

@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from foretune.errors import BadInput
+from foretune.tasks import pixels
 from foretune.tasks.folder import read_folder
 
 
@@ -89,3 +91,46 @@ def test_read_folder_refuses_an_empty_or_flat_folder(tmp_path: Path):
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     with pytest.raises(BadInput, match="put the images into one folder per class"):
         read_folder(tmp_path)
+
+
+def _spoil_two(root: Path) -> None:
+    (root / "cat" / "1.png").write_bytes(b"no image")
+    (root / "dog" / "2.png").write_bytes((root / "dog" / "2.png").read_bytes()[:40])
+
+
+def test_all_images_that_cannot_be_read_are_in_one_list(folder: Path):
+    _spoil_two(folder)
+    with pytest.raises(BadInput, match=r"2 of 10 images .*cat/1\.png.*dog/2\.png.*--skip-bad"):
+        read_folder(folder, 10)
+
+
+def test_bad_images_are_left_out_where_that_is_asked_and_each_file_is_decoded_once(
+    folder: Path, monkeypatch
+):
+    whole = read_folder(folder, 10)
+    _spoil_two(folder)
+    asked: list[Path] = []
+
+    def decode_once(file: Path, size: int):
+        asked.append(file)
+        return pixels.decode(file, size)
+
+    monkeypatch.setattr("foretune.tasks.folder.decode", decode_once)
+    with pytest.warns(UserWarning, match=r"left out 2 of 10 images: .*1\.png.*2\.png"):
+        task = read_folder(folder, 10, skip_bad=True)
+    assert len(asked) == len(set(asked)) == 10
+    # the files are in order of their classes and names
+    names = [file.relative_to(folder).as_posix() for file in asked]
+    kept = [k for k, name in enumerate(names) if name not in ("cat/1.png", "dog/2.png")]
+    assert np.array_equal(task.images, whole.images[kept])
+    assert np.array_equal(task.labels, whole.labels[kept])
+
+
+def test_a_class_needs_its_images_among_those_that_can_be_read(folder: Path):
+    for k in range(3):
+        (folder / "cat" / f"{k}.png").write_bytes(b"no image")
+    with (
+        pytest.raises(BadInput, match="cat: class with 2 images that can be read, at least 3"),
+        pytest.warns(UserWarning, match="left out 3"),
+    ):
+        read_folder(folder, 10, skip_bad=True)

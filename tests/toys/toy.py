@@ -109,7 +109,7 @@ class Toy:
 
     def note(self, config_id, epoch):
         """Write down that an epoch was executed."""
-        with open(self.folder / "executed", "a") as log:
+        with open(self.folder / "executed", "a", encoding="utf-8") as log:
             log.write(f"{config_id} {epoch}\n")
 
     def trouble(self, config_id, kind, epoch):
@@ -119,6 +119,32 @@ class Toy:
         marker = self.folder / f"died-{config_id}"
         if epoch == 4 and (kind == "dies" or (kind == "dies_once" and not marker.exists())):
             marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Unready(Toy):
+    """A toy whose worker never gets ready: by an error of its own, an exit or a kill."""
+
+    how: str = "MemoryError"
+
+    def prepare(self) -> None:
+        """Do not get ready."""
+        if self.how == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "exit":
+            os._exit(3)
+        raise {"MemoryError": MemoryError, "ImportError": ImportError}[self.how]("no torch")
+
+
+@dataclass(frozen=True)
+class KilledOnce(Toy):
+    """A toy whose first worker is killed before it is ready."""
+
+    def prepare(self) -> None:
+        """Die where nobody did before."""
+        if not (flag := self.folder / "killed").exists():
+            flag.touch()
             os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from foretune.tasks.task import Task
-from foretune.training.activations import Activations, Part, subset
+from foretune.training.activations import Activations, Part, classes_left_out, subset
 from foretune.training.networks import build
 
 
@@ -67,3 +67,11 @@ def test_part_is_resized_and_limited() -> None:
         part.images.shape == (4, 3, 48, 48) and part.images.dtype == torch.uint8 and len(part) == 4
     )
     assert torch.bincount(part.labels).tolist() == [2, 2]
+
+
+def test_classes_that_a_limit_leaves_without_images_are_counted() -> None:
+    labels = np.repeat(np.arange(1000), 3)
+    # one image a class comes first, so a limit of 400 leaves exactly 1000 - 400 classes out
+    assert classes_left_out(labels, 400) == 600
+    assert classes_left_out(labels, 1000) == classes_left_out(labels, 0) == 0
+    assert classes_left_out(np.array([0, 0, 1]), 1) == 1

@@ -8,9 +8,10 @@ import numpy as np
 from synthetic import synthetic_meta
 
 from foretune.evaluation.replay import replay_study
+from foretune.space.names import log_name
 from foretune.study.notes import Notes
 from foretune.study.study import Plan, Step, Study
-from foretune.views.run_views import Views, finite, saved_views, texts, title, valid_name
+from foretune.views.run_views import Views, finite, saved_views, texts, title
 
 META = synthetic_meta(goal="minimize")
 
@@ -88,7 +89,7 @@ def test_what_mlflow_takes():
     assert [finite(v) for v in (1, 0.5, np.float32(2), True, math.inf, math.nan, "3", None)] == [
         True
     ] * 3 + [False] * 5
-    assert valid_name("a=b{c}") == "a_b_c_"
+    assert log_name("a=b{c}") == "a_b_c_"
     assert len(texts({"k": "x" * 9000})["k"]) == 5000
 
 

@@ -4,6 +4,7 @@ bad input is one line and exit code 2.
 
 import argparse
 import errno
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -294,6 +295,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     for variable, value in QUIET.items():
         os.environ.setdefault(variable, value)
+    for stream in (sys.stdout, sys.stderr):
+        # a name that the terminal's encoding lacks is shown with ?, and ends nothing
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     args = parser().parse_args(argv)
     module, _, function = args.run.partition(":")
     try:

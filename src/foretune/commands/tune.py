@@ -19,6 +19,7 @@ from foretune.running.tuning import (
     Tuned,
     baseline,
     finish,
+    limits_told,
     missing_history,
     prepared,
 )
@@ -118,6 +119,8 @@ def announce(ready: Prepared) -> None:
             f"  trials train on {settings.train_limit} of the {train} training images; "
             "--train-limit 0 takes all"
         )
+    for told in limits_told(task, settings):
+        print(f"  {told}")
     tasks = study.past.tasks if study.past is not None else []
     own = sum(t.startswith(PREFIX) for t in tasks)
     past = (

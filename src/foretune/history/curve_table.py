@@ -61,14 +61,18 @@ class CurveTable:
         names = table.column("task").combine_chunks()
         if not len(names):
             return cls((), np.empty(0, dtype=int), columns)
-        return cls(tuple(names.dictionary.to_pylist()), numbers(names.indices), columns)
+        # a row without a task has the place -1
+        places = (
+            numbers(names.indices.fill_null(-1)) if names.null_count else numbers(names.indices)
+        )
+        return cls(tuple(names.dictionary.to_pylist()), places, columns)
 
     @classmethod
     def of(cls, frame: "pd.DataFrame") -> "CurveTable":
         """Take over a data frame's columns."""
         codes, tasks = frame["task"].factorize()
         columns = {str(c): frame[c].to_numpy() for c in frame.columns if c != "task"}
-        return cls(tuple(map(str, tasks)), np.asarray(codes), columns)
+        return cls(tuple(tasks), np.asarray(codes), columns)
 
     def frame(self) -> "pd.DataFrame":
         """The table as a data frame, `task` first."""

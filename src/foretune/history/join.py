@@ -50,7 +50,7 @@ def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
                 configs[ids[key]] = config
             new_id[old] = ids[key]
         renamed = np.array(
-            [new_id[int(i)] for i in other.rows.columns["config_id"]], dtype=np.int32
+            [new_id[int(i)] for i in other.rows.columns["config_id"]], dtype=np.int64
         )
         tables.append(
             CurveTable(

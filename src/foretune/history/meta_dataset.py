@@ -6,11 +6,12 @@ four files in a folder:
 | file              | content                                                                      |
 |-------------------|------------------------------------------------------------------------------|
 | `space.json`      | the ConfigSpace JSON of the search space                                     |
-| `configs.parquet` | `config_id`, then a column per hyperparameter, empty where inactive          |
+| `configs.parquet` | `config_id`, then a column per hyperparameter, empty where inactive; as JSON |
+|                   | texts where it may be None or of several types                               |
 | `curves.parquet`  | long form: `task, config_id, seed, epoch, <metric>, ...`; epoch 0 is before  |
 |                   | training                                                                     |
 | `about.json`      | `name`, `source`, `metric`, `goal` (`maximize` or `minimize`), `max_epoch`,  |
-|                   | `tasks`, notes                                                               |
+|                   | `tasks`, `json_columns` (those of `configs.parquet`, if any), notes          |
 
 A row that is missing was never trained; a row whose metric is NaN diverged at that epoch.
 
@@ -29,6 +30,7 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.files import replace, write_json
+from foretune.history.checks import checked, narrowest, whole_id
 from foretune.history.curve_table import KEYS, CurveTable
 from foretune.space.space import Config, Space, config_key, plain
 
@@ -36,7 +38,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["KEYS", "MetaDataset"]
-KEY_TYPES = {"config_id": "int32", "seed": "int16", "epoch": "int16"}
+JSON_COLUMNS = (
+    "json_columns"  # in about.json: the columns of `configs.parquet` that hold JSON texts
+)
 
 
 class MetaDataset:
@@ -81,7 +85,9 @@ class MetaDataset:
     ) -> "MetaDataset":
         """Make a meta-dataset from configurations by id and rows of results.
 
-        Rows have `task, config_id, seed, epoch` and the metrics.
+        Rows have `task, config_id, seed, epoch` and the metrics. Raises `BadInput` for
+        configurations that are not of the space, and rows that are none
+        (`foretune.history.checks.checked`).
         """
         import pandas as pd
 
@@ -89,11 +95,15 @@ class MetaDataset:
             frame = rows
         else:
             frame = pd.DataFrame(rows, columns=None if len(rows) else [*KEYS, metric])
+        if lacking := [c for c in KEYS if c not in frame.columns]:
+            raise BadInput(
+                f"the rows lack {', '.join(lacking)}; they have {', '.join(map(str, frame.columns))}"
+            )
         return cls(
             space,
             list(configs),
-            list(configs.values()),
-            CurveTable.of(frame),
+            space.taken(list(configs.values()), "the configurations"),
+            checked(CurveTable.of(frame), list(configs), metric, "the rows"),
             {"metric": metric, "goal": goal, **about},
         )
 
@@ -101,7 +111,8 @@ class MetaDataset:
     def load(cls, folder: Path | str) -> "MetaDataset":
         """Read a meta-dataset folder.
 
-        Raises `BadInput` that names the missing or unreadable file.
+        Raises `BadInput` that names the missing or unreadable file, and the column of one that
+        holds what it should not.
         """
         folder = Path(folder)
         if not folder.is_dir():
@@ -112,7 +123,7 @@ class MetaDataset:
         from pyarrow.parquet import ParquetFile
 
         try:
-            about = json.loads((folder / "about.json").read_text())
+            about = json.loads((folder / "about.json").read_text(encoding="utf-8"))
             with ParquetFile(folder / "configs.parquet") as file:
                 records = file.read().to_pylist()
                 known = file.schema_arrow.names
@@ -127,24 +138,18 @@ class MetaDataset:
             raise BadInput(
                 f"{folder / 'about.json'} must be an object that names the metric and the goal"
             )
-        if lacking := [c for c in [*KEYS[1:], about["metric"]] if c not in rows.columns]:
-            raise BadInput(
-                f"{folder / 'curves.parquet'} lacks the columns {', '.join(lacking)}; it has "
-                f"task, {', '.join(rows.columns)}"
-            )
         space = Space.load(folder / "space.json")
         if lacking := [n for n in ["config_id", *space.names] if n not in known]:
             raise BadInput(
                 f"{folder / 'configs.parquet'} lacks the columns {', '.join(lacking)} of space.json"
             )
+        where = str(folder / "configs.parquet")
+        ids = [whole_id(r["config_id"], where) for r in records]
+        configs = [config_of(r, space, about.get(JSON_COLUMNS, ()), where) for r in records]
+        configs = space.taken(configs, where)
+        rows = checked(rows, ids, about["metric"], str(folder / "curves.parquet"))
         try:
-            return cls(
-                space,
-                [r["config_id"] for r in records],
-                [config_of(r, space) for r in records],
-                rows,
-                about,
-            )
+            return cls(space, ids, configs, rows, about)
         except BadInput as error:
             raise BadInput(f"{folder / 'about.json'}: {error}") from error
 
@@ -163,26 +168,32 @@ class MetaDataset:
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.space.save(folder / "space.json")
+        as_text = json_columns(self.space)
         records = [
-            {"config_id": i, **c} for i, c in zip(self.config_ids, self.configs, strict=True)
+            {"config_id": i, **{k: json.dumps(v) if k in as_text else v for k, v in c.items()}}
+            for i, c in zip(self.config_ids, self.configs, strict=True)
         ]
         configs = pd.DataFrame(records, columns=["config_id", *self.space.names]).astype(
             self._types()
         )
-        table = self.table.sort_values(KEYS, ignore_index=True).astype(KEY_TYPES)
+        table = self.table.sort_values(KEYS, ignore_index=True)
+        table = table.astype({c: narrowest(table[c].to_numpy(), c) for c in KEYS[1:]})
         for target, frame in (("configs.parquet", configs), ("curves.parquet", table)):
             with replace(folder / target) as temporary:
                 frame.to_parquet(temporary, index=False, compression="zstd")
         tasks = self.tasks if self.about.get("tasks") else sorted(self.rows.tasks)
-        write_json(
-            folder / "about.json", {**self.about, "max_epoch": self.max_epoch, "tasks": tasks}
-        )
+        about = {k: v for k, v in self.about.items() if k != JSON_COLUMNS}
+        about |= {"max_epoch": self.max_epoch, "tasks": tasks}
+        write_json(folder / "about.json", about | ({JSON_COLUMNS: as_text} if as_text else {}))
 
     def _types(self) -> dict[str, str]:
         """Column types of `configs.parquet`: whole numbers stay whole beside empty cells."""
         kinds: dict[type, str] = {int: "Int64", float: "Float64", bool: "boolean"}
         out = {"config_id": "Int64"}
         for name in self.space.names:
+            if name in json_columns(self.space):
+                out[name] = "object"
+                continue
             found = {type(plain(c[name])) for c in self.configs if name in c}
             if len(found) == 1 and (kind := found.pop()) in kinds:
                 out[name] = kinds[kind]
@@ -304,18 +315,41 @@ class MetaDataset:
 Dense = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
-def config_of(record: Mapping[str, Any], space: Space) -> Config:
-    """A row of `configs.parquet` as a configuration, without its empty cells.
-
-    Numbers and options get the type that the space gives them.
+def json_columns(space: Space) -> list[str]:
+    """The hyperparameters whose values one column of a table cannot hold as they are: None beside
+    "inactive", and options of several types.
     """
-    out: Config = {}
-    for name, p in space.parameters.items():
+    return [
+        name
+        for name, p in space.parameters.items()
+        if None in p.options or len({type(one) for one in p.options}) > 1
+    ]
+
+
+def config_of(
+    record: Mapping[str, Any], space: Space, as_json: Sequence[str] = (), where: str = "configs"
+) -> Config:
+    """A row of `configs.parquet` as a configuration, without its empty cells; the columns
+    `as_json` hold JSON texts.
+
+    Numbers and options get the type that the space gives them. In a table that was written without
+    JSON texts, an empty cell of an active hyperparameter that may be None is None. Raises
+    `BadInput` that names `where` for a text that is no JSON.
+    """
+    cells: Config = {}
+    for name in space.names:
         value = plain(record[name])
         if value is None or (isinstance(value, float) and math.isnan(value)):
             continue
-        if p.numeric:
-            out[name] = int(value) if p.integer else float(value)
-        else:
-            out[name] = p.options[p.options.index(value)] if value in p.options else value
-    return out
+        try:
+            cells[name] = json.loads(value) if name in as_json else value
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"{where}: column {name} has {value!r}, which is no JSON") from error
+    known = space.parameters
+    unsure = [
+        n for n in space.names if n not in cells and n not in as_json and None in known[n].options
+    ]
+    if unsure:
+        active = space.completed({**dict.fromkeys(unsure), **cells}, {})
+        cells |= {name: None for name in unsure if name in active}
+    return {n: known[n].typed(cells[n]) for n in space.names if n in cells}

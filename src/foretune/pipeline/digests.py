@@ -418,8 +418,8 @@ class Stages:
     def all(self) -> list[Stage]:
         """In the order of `dvc.yaml`. Raises `BadInput` for a stage whose command runs no module."""
         try:
-            stages = yaml.safe_load((self.root / "dvc.yaml").read_text())["stages"]
-            params = yaml.safe_load((self.root / "params.yaml").read_text())
+            stages = yaml.safe_load((self.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+            params = yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))
         except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
             raise BadInput(f"{self.root}: no pipeline can be read there: {error}") from error
         out = []
@@ -445,7 +445,7 @@ class Stages:
         return {
             path: line
             for path, line in wanted.items()
-            if not path.is_file() or path.read_text() != line
+            if not path.is_file() or path.read_text(encoding="utf-8") != line
         }
 
 

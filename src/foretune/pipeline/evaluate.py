@@ -57,7 +57,7 @@ def fingerprint(meta: MetaDataset, plan: Evaluate, name: str) -> str:
 def known(folder: Path) -> dict[str, Any]:
     """The notes about the runs in a folder; empty where there are none."""
     file = folder / "about.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def differences(

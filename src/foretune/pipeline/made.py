@@ -23,7 +23,7 @@ class Made:
         self.file = reports / "made" / f"{stage}.json"
         self.notes: dict[str, dict[str, Any]] = {}
         if self.file.is_file():
-            self.notes = json.loads(self.file.read_text())
+            self.notes = json.loads(self.file.read_text(encoding="utf-8"))
 
     def fingerprint(self, part: str) -> str | None:
         """That by which a part was made; None where it is not known."""

@@ -107,7 +107,7 @@ class Recommender(ABC):
 
         folder = Path(folder)
         try:
-            about = json.loads((folder / ABOUT).read_text())
+            about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
             arrays = load_file(folder / WEIGHTS)
             if about["name"] != cls.name:
                 raise BadInput(

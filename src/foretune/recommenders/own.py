@@ -50,7 +50,7 @@ class Own:
     def load(cls, folder: Path) -> "Own":
         """Read `own.json`. Raises `BadInput` where it is missing or no such file."""
         try:
-            about = json.loads((folder / NOTES).read_text())
+            about = json.loads((folder / NOTES).read_text(encoding="utf-8"))
             measured = {str(t): tuple(int(i) for i in ids) for t, ids in about["measured"].items()}
             return cls(
                 {str(t): str(h) for t, h in about["hashes"].items()},

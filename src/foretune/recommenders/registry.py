@@ -160,7 +160,7 @@ def load(folder: Path | str) -> Recommender:
     Raises `BadInput` where there is none.
     """
     try:
-        saved = json.loads((Path(folder) / ABOUT).read_text())["name"]
+        saved = json.loads((Path(folder) / ABOUT).read_text(encoding="utf-8"))["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{folder} holds no recommender: {error}") from error
     for name in RECOMMENDERS:

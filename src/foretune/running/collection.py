@@ -271,7 +271,7 @@ def kind_of_machine(settings: Settings) -> dict[str, Any]:
 
 def processor(about: Path = Path("/proc/cpuinfo")) -> str:
     """The processor's vendor, family, model and name; as much as the system says."""
-    said = about.read_text() if about.is_file() else ""
+    said = about.read_text(encoding="utf-8") if about.is_file() else ""
     rows = (line.partition(":") for line in said.splitlines())
     first: dict[str, str] = {}
     for key, _, value in rows:

@@ -95,6 +95,10 @@ class Request:
             ),
         },
     )
+    skip_bad: bool = field(
+        default=False,
+        metadata={"help": "leave out images that cannot be read, instead of refusing the folder"},
+    )
     meta: str = field(
         default=shipped.HISTORY,
         metadata={

@@ -10,7 +10,6 @@ A study lies in `data/studies/NAME`: its journal, the tables of a meta-dataset, 
 are still needed, the results.
 """
 
-import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +22,6 @@ import yaml
 from foretune import shipped
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.history.join import learning_settings
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
 from foretune.running.options import filled, out_of_range, refuse_unknown
@@ -35,9 +33,10 @@ from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
 from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.space.space import Config, Space
+from foretune.study.identity import differences
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.own_studies import with_own_studies
-from foretune.study.study import Plan, Study
+from foretune.study.study import Plan, Study, read_header
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
 from foretune.training.recipe import default_config
@@ -149,6 +148,8 @@ def tune_request(
     if line := missing_history(request):
         warnings.warn(line, stacklevel=2)
     with prepared(request) as ready:
+        for line in limits_told(ready.task, ready.objective.settings):
+            warnings.warn(line, stacklevel=2)
         run(ready, workers=workers, on_change=on_change)
         tuned = finish(ready)
         compared = {}
@@ -209,7 +210,7 @@ def looked_up(found: Checked) -> LookedUp:
     from foretune.training.trial import check_trainable  # loads PyTorch
 
     request, plan, pool = found.request, found.plan, found.pool
-    task = load_task(request.images, request.data)
+    task = load_task(request.images, request.data, skip_bad=request.skip_bad)
     check_trainable(found.settings, found.space)
     past = found.past
     if past is not None:
@@ -287,26 +288,14 @@ def open_study(
     """
     if not (folder / "study.json").exists():
         return Study(space, pool, plan, past=past, folder=folder)
-    study = Study.load(folder, past)
-    before, now = study.plan, plan
-    keep = ("task", "metric", "goal", "max_epoch", "method", "seed", "open")
-    differ = [
-        f"{k} {getattr(before, k)!r}, now {getattr(now, k)!r}"
-        for k in keep
-        if getattr(before, k) != getattr(now, k)
-    ]
-    for key in ("task_hash", "options", "settings", "space"):
-        # tuples and lists are the same to JSON
-        old, new = (json.loads(json.dumps(getattr(p.notes, key))) for p in (before, now))
-        if key == "settings":
-            old, new = learning_settings(old), learning_settings(new)
-        if old != new:
-            differ.append("other images" if key == "task_hash" else f"{key} {old}, now {new}")
-    if differ:
+    stored = read_header(folder)
+    if differ := differences(stored, (space, space.taken(pool, "the pool"), plan)):
         raise BadInput(
             f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
             "another name with --study"
         )
+    study = Study.load(folder, past)
+    before, now = study.plan, plan
     if (now.budget, now.seconds) != (before.budget, before.seconds):
         study.raise_budget(max(now.budget, study.spent), now.seconds)
     return study
@@ -397,6 +386,24 @@ def past_of(request: Request) -> MetaDataset | None:
     if missing_history(request) and request.sources is None:
         return None
     return MetaDataset.load(shipped.need("meta", request.meta, request.data))
+
+
+def limits_told(task: Task, settings: Settings) -> list[str]:
+    """A line for each limit that leaves classes without an image."""
+    from foretune.training.activations import classes_left_out  # loads PyTorch
+
+    lines = []
+    for part, limit, doing in (
+        ("train", settings.train_limit, "training"),
+        ("valid", settings.valid_limit, "validation"),
+    ):
+        labels = task.part(part)[1]
+        if lost := classes_left_out(labels, limit):
+            lines.append(
+                f"{lost} of {task.num_classes} classes have no {doing} image at --{part}-limit "
+                f"{limit}; --{part}-limit 0 takes all {len(labels)}"
+            )
+    return lines
 
 
 def missing_history(request: Request) -> str | None:
@@ -503,7 +510,10 @@ def space_of(request: Request) -> tuple[Space, list[Config]]:
         case "hyperrec":
             return Space(hyperrec_space()), []
     if Path(request.space).is_file():
-        return Space.load(request.space), []
+        space = Space.load(request.space)
+        # faults that ConfigSpace alone sees would else come after the images
+        space.config_space  # noqa: B018
+        return space, []
     raise BadInput(
         f"space {request.space!r} is neither transfer, heavy, hyperrec nor a ConfigSpace JSON file"
     )

@@ -2,7 +2,9 @@
 
 Each worker of `Processes` is a spawned process (threads would share torch's random numbers) on a pipe of its own,
 so that one that is killed, whatever it was doing, takes no lock and no other worker with it. A
-worker sends `Row` after each epoch and `Ended` after the step; one that dies gives `Died`.
+worker says that it is ready, then sends `Row` after each epoch and `Ended` after the step; one that
+dies gives `Died`. One that dies before it is ready says nothing of any configuration: the script,
+an import or the machine's memory is at fault, and the run stops.
 """
 
 import os
@@ -22,6 +24,9 @@ from foretune.study.study import Step
 
 # exit code of a worker whose import of the user's script began to tune again
 UNGUARDED = 78
+STARTS = (
+    3  # of a worker that a signal ends before it is ready; the machine may be full for a moment
+)
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,14 @@ def serve(connection: Connection, objective: Objective) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
     try:
+        try:
+            # imports and data that every step needs: where they fail, no configuration is at fault
+            if (prepare := getattr(objective, "prepare", None)) is not None:
+                prepare()
+        except (ImportError, MemoryError, OSError, RuntimeError, ValueError) as error:
+            connection.send(("unfit", f"{type(error).__name__}: {error}"))
+            return
+        connection.send(("ready", None))
         while True:
             config_id, config, start, stop = connection.recv()
             try:
@@ -126,6 +139,9 @@ class Processes:
         self._context = get_context("spawn")
         self._idle: list[tuple[Any, Connection]] = []
         self._busy: dict[Connection, tuple[Any, Step]] = {}
+        self._order: dict[Connection, tuple[Any, ...]] = {}  # what a busy worker was sent
+        self._ready: set[Connection] = set()
+        self._stillborn = 0  # workers that ended before they were ready, in a row
 
     @property
     def free(self) -> int:
@@ -136,12 +152,14 @@ class Processes:
         """Give a step to a free worker."""
         process, connection = self._idle.pop() if self._idle else self._start()
         self._busy[connection] = (process, step)
+        self._order[connection] = (step.config_id, dict(config), step.start, step.stop)
         with suppress(OSError):  # it died while idle; `events` reports it as the death it is
-            connection.send((step.config_id, dict(config), step.start, step.stop))
+            connection.send(self._order[connection])
 
     def events(self, timeout: float) -> list[Event]:
         """What happened; waits up to `timeout` seconds for the first event. Raises the OSError that
-        a worker met: the machine's fault, not the trial's.
+        a worker met: the machine's fault, not the trial's; `BadInput` where workers end before they
+        are ready.
         """
         out: list[Event] = []
         for ready in wait(list(self._busy), timeout):
@@ -158,10 +176,24 @@ class Processes:
                         "worker processes import the script that called foretune.tune, and it "
                         'calls it again: put the call under if __name__ == "__main__":'
                     ) from error
+                order = self._order.pop(ready)
+                if ready not in self._ready:
+                    self._start_again(process.exitcode, step, order)
+                    continue
+                self._ready.discard(ready)
                 out.append(
                     Died(step, f"its worker process ended with exit code {process.exitcode}")
                 )
                 continue
+            if kind == "ready":
+                self._ready.add(ready)
+                self._stillborn = 0
+                continue
+            if kind == "unfit":
+                raise BadInput(
+                    f"worker processes cannot begin: {value}; no trial has failed for it, and the "
+                    "same call continues the study"
+                )
             if kind == "fault":
                 raise value
             if kind == "row":
@@ -184,7 +216,25 @@ class Processes:
             process.terminate()
         for process, _ in everyone:
             process.join()
-        self._idle, self._busy = [], {}
+        self._idle, self._busy, self._order, self._ready = [], {}, {}, set()
+
+    def _start_again(self, exit_code: int, step: Step, order: tuple[Any, ...]) -> None:
+        """Give `step` to a new worker after one that ended before it was ready. Raises `BadInput`
+        for one that ended by itself, or `STARTS` in a row.
+        """
+        self._stillborn += 1
+        if exit_code >= 0 or self._stillborn >= STARTS:
+            cause = (
+                "its own error stands above; does the script import what is there, and call "
+                'foretune under if __name__ == "__main__":?'
+                if exit_code >= 0
+                else f"{STARTS} in a row were killed; is there memory for {self.count} of them?"
+            )
+            raise BadInput(
+                f"worker processes end before their first step, with exit code {exit_code} "
+                f"({cause}); no trial has failed for it, and the same call continues the study"
+            )
+        self.submit(step, order[1])
 
     def _start(self) -> tuple[Any, Connection]:
         ours, theirs = self._context.Pipe()

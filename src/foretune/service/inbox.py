@@ -163,7 +163,7 @@ class Inbox:
         jobs = []
         for folder in sorted((self.folder / WORK).iterdir()):
             try:
-                kept = json.loads((folder / JOB).read_text())
+                kept = json.loads((folder / JOB).read_text(encoding="utf-8"))
                 tries, spent = int(kept["tries"]), int(kept["spent"])
                 jobs.append(Job(folder, kept["dropped"], kept["request"], tries, spent))
             # a lost file system: what was dropped is still there

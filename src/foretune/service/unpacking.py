@@ -80,7 +80,14 @@ def unpack(archive: Path | str, folder: Path | str, limits: Limits = LIMITS) -> 
     command = [sys.executable, "-m", "foretune.service.unpacking", str(archive), str(folder)]
     command += [str(number) for number in astuple(limits)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        env=environment,
+        check=False,
+    )
     if done.returncode == 0:
         return
     shutil.rmtree(folder, ignore_errors=True)

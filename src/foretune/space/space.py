@@ -18,6 +18,7 @@ Inactive hyperparameters have zeros in their own columns.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cached_property
@@ -28,15 +29,20 @@ import numpy as np
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
+from foretune.space.names import refuse_alike, refuse_reserved
 from foretune.space.parameters import (
     FORMAT,
     Parameter,
+    check_condition,
     choices,
     from_unit,
     holds,
+    named_in,
     parameter,
     parents,
     plain,
+    refuse_quantization,
+    to_json,
     unit,
 )
 
@@ -44,13 +50,22 @@ if TYPE_CHECKING:
     from ConfigSpace import Configuration, ConfigurationSpace
 
 Config = dict[str, Any]
-__all__ = ["Config", "Space", "choices", "config_key", "from_unit", "plain", "unit"]
+WHOLE_TO = 1e12  # beyond it a float of 12 digits stands for several whole numbers
+__all__ = ["Config", "Space", "choices", "config_key", "from_unit", "plain", "to_json", "unit"]
 
 
 def config_key(config: Mapping[str, Any]) -> str:
     """A text that two configurations share exactly when they are equal (floats to 12 digits)."""
-    values = {k: float(f"{v:.12g}") if isinstance(v, float) else v for k, v in config.items()}
-    return json.dumps(values, sort_keys=True, default=plain)
+    values = {k: _number_key(plain(v)) for k, v in config.items()}
+    return json.dumps(values, sort_keys=True, default=to_json)
+
+
+def _number_key(value: Any) -> Any:
+    """A float to 12 digits, a whole one as the int that it equals."""
+    if not isinstance(value, float) or not math.isfinite(value):
+        return value
+    rounded = float(f"{value:.12g}")
+    return int(rounded) if rounded.is_integer() and abs(rounded) < WHOLE_TO else rounded
 
 
 class Space:
@@ -66,34 +81,57 @@ class Space:
         # a ConfigurationSpace is a mapping too
         if not isinstance(source, Mapping) or "hyperparameters" not in source:
             described = source.to_serialized_dict()  # type: ignore[union-attr]
-        self._described: dict[str, Any] = json.loads(json.dumps(described, default=plain))
+        self._described: dict[str, Any] = json.loads(json.dumps(described, default=to_json))
         items = self._described["hyperparameters"]
-        self.parameters: dict[str, Parameter] = {p.name: p for p in map(parameter, items)}
+        if not isinstance(items, list):
+            raise BadInput(f"the hyperparameters must be a list, but are {items!r}")
+        found = [parameter(item) for item in items]
+        refuse_reserved("hyperparameter", [item.get("name") for item in items])
+        refuse_alike("hyperparameter", [p.name for p in found])
+        self.parameters: dict[str, Parameter] = {p.name: p for p in found}
+        if len(self.parameters) < len(found):
+            names = [p.name for p in found]
+            double = next(name for name in names if names.count(name) > 1)
+            raise BadInput(f"two hyperparameters are named {double!r}")
+        self._described["hyperparameters"] = [
+            item if item["type"] == p.kind else _constant(p)
+            for item, p in zip(items, found, strict=True)
+        ]
         self._conditions: dict[str, list[dict[str, Any]]] = {}
-        for condition in self._described.get("conditions", []):
+        for condition in self._described.get("conditions") or []:
+            check_condition(condition, self.parameters)
             self._conditions.setdefault(condition["child"], []).append(condition)
-        for child, conditions in self._conditions.items():
-            if unknown := {child, *(p for c in conditions for p in parents(c))} - set(
-                self.parameters
-            ):
-                raise BadInput(f"a condition names the unknown hyperparameter {unknown.pop()!r}")
+        forbidden = self._described.get("forbiddens") or []
+        for name in (name for clause in forbidden for name in named_in(clause)):
+            if name not in self.parameters:
+                raise BadInput(f"a forbidden clause names the unknown hyperparameter {name!r}")
+        self.default()  # refuses conditions that go round in a circle
+        if forbidden:
+            self.config_space  # noqa: B018 - ConfigSpace's own checks of the clauses
 
     @classmethod
     def load(cls, path: Path | str) -> "Space":
         """Read a ConfigSpace JSON file; raises `BadInput` if it is none."""
         try:
-            described = json.loads(Path(path).read_text())
-            complete = all(
-                "default_value" in p or "value" in p for p in described["hyperparameters"]
-            )
-            if described.get("format_version") != FORMAT or not complete:
-                from ConfigSpace import ConfigurationSpace
+            # Windows' editors begin a file with a byte-order mark
+            described = json.loads(Path(path).read_text(encoding="utf-8-sig"))
+            items = described["hyperparameters"]
+            for item in items:
+                refuse_quantization(item)
+            # as the oldest formats name it
+            renamed = [{**p, "default_value": p["default"]} if "default" in p else p for p in items]
+            complete = all("default_value" in p or "value" in p for p in renamed)
+            found = cls({**described, "hyperparameters": renamed}) if complete else None
+            if found is not None and described.get("format_version") == FORMAT:
+                return found
+            from ConfigSpace import ConfigurationSpace
 
-                return cls(ConfigurationSpace.from_serialized_dict(described))
-            return cls(described)
+            return cls(ConfigurationSpace.from_serialized_dict(described))
         except FileNotFoundError as error:
             raise BadInput(f"there is no search space {path}") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except BadInput as error:
+            raise BadInput(f"{path}: {error}") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BadInput(
                 f"{path} is not a ConfigSpace JSON search space: {type(error).__name__}: {error}"
             ) from error
@@ -109,10 +147,15 @@ class Space:
 
     @cached_property
     def config_space(self) -> "ConfigurationSpace":
-        """The ConfigSpace object, made when it is first asked for."""
+        """The ConfigSpace object, made when it is first asked for. Raises `BadInput` for what only
+        ConfigSpace refuses.
+        """
         from ConfigSpace import ConfigurationSpace
 
-        return ConfigurationSpace.from_serialized_dict(deepcopy(self._described))
+        try:
+            return ConfigurationSpace.from_serialized_dict(deepcopy(self._described))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"ConfigSpace refuses the space: {error}") from error
 
     @cached_property
     def names(self) -> list[str]:
@@ -152,11 +195,13 @@ class Space:
             if p.numeric:
                 out[rows, columns.start] = unit(np.asarray(values, dtype=float), p)
                 continue
-            if unknown := [v for v in values if v not in p.options]:
+            places = [p.place(v) for v in values]
+            if None in places:
                 raise BadInput(
-                    f"{name}={unknown[0]!r} is not one of {', '.join(map(str, p.options))}"
+                    f"{name}={values[places.index(None)]!r} is not one of "
+                    f"{', '.join(map(str, p.options))}"
                 )
-            place = np.array([p.options.index(v) for v in values], dtype=int)
+            place = np.array(places, dtype=int)
             if p.kind == "ordinal":
                 out[rows, columns.start] = place / max(1, len(p.options) - 1)
             else:
@@ -172,7 +217,7 @@ class Space:
             return []
         self.config_space.seed(int(rng.integers(2**31)))
         drawn = self.config_space.sample_configuration(n if n > 1 else None)
-        return [as_dict(c) for c in (drawn if isinstance(drawn, list) else [drawn])]
+        return [self.typed(as_dict(c)) for c in (drawn if isinstance(drawn, list) else [drawn])]
 
     def default(self) -> Config:
         """The space's default configuration."""
@@ -246,27 +291,79 @@ class Space:
             return True
         return False
 
+    def typed(self, config: Mapping[str, Any]) -> Config:
+        """`config` with each value in its hyperparameter's own type, so that equal configurations
+        are one whatever type their numbers came in. What is none of its values stays.
+        """
+        known = self.parameters
+        return {n: known[n].typed(v) if n in known else v for n, v in config.items()}
+
+    def taken(self, configs: Sequence[Mapping[str, Any]], where: str) -> list[Config]:
+        """`configs` in the space's own types. Raises `BadInput` for the first that is not of this
+        space, as entry k of `where`.
+        """
+        out = []
+        for k, config in enumerate(configs):
+            if not isinstance(config, Mapping):
+                raise BadInput(
+                    f"{where}, entry {k}: {config!r} must be a mapping of names to values"
+                )
+            try:
+                out.append(self.typed(config))
+                self.check(out[-1])
+            except BadInput as error:
+                raise BadInput(f"{where}, entry {k}: {error}") from error
+        return out
+
+    def differences(self, other: "Space") -> list[str]:
+        """What `other` has otherwise than this space, by name; empty where they are equal."""
+        if self == other:
+            return []
+        mine, theirs = _essence(self._described), _essence(other._described)
+        before, after = (
+            {item["name"]: item for item in one["hyperparameters"]} for one in (mine, theirs)
+        )
+        out = [f"{name} is gone" for name in before if name not in after]
+        out += [f"{name} is new" for name in after if name not in before]
+        for name in before:
+            if name in after and before[name] != after[name]:
+                keys = [
+                    key
+                    for key in {**before[name], **after[name]}
+                    if before[name].get(key) != after[name].get(key)
+                ]
+                out.append(
+                    f"{name} has "
+                    + ", ".join(
+                        f"{key} {before[name].get(key)!r}, now {after[name].get(key)!r}"
+                        for key in keys
+                    )
+                )
+        out += [f"other {key}" for key in ("conditions", "forbiddens") if mine[key] != theirs[key]]
+        return out or ["another order of its hyperparameters"]
+
     def check(self, config: Mapping[str, Any]) -> None:
         """Raise `BadInput`, naming value and bounds, for an illegal configuration."""
-        for name, value in config.items():
+        for name, given in config.items():
             if name not in self.parameters:
                 raise BadInput(
                     f"unknown hyperparameter {name!r}; the space has {', '.join(self.names)}"
                 )
             p = self.parameters[name]
             if not p.numeric:
-                if plain(value) not in p.options:
+                if p.place(given) is None:
                     raise BadInput(
-                        f"{name}={value!r} must be "
+                        f"{name}={given!r} must be "
                         f"{'one of ' if len(p.options) > 1 else ''}{', '.join(map(str, p.options))}"
                     )
                 continue
-            number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+            value = plain(given)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
             slack = 1e-9 * max(abs(p.lower), abs(p.upper))
             inside = number and p.lower - slack <= value <= p.upper + slack  # no NaN is
             if not inside or (p.integer and value != round(value)):
                 kind = "a whole number" if p.integer else "a number"
-                raise BadInput(f"{name}={value!r} must be {kind} from {p.lower:g} to {p.upper:g}")
+                raise BadInput(f"{name}={given!r} must be {kind} from {p.lower:g} to {p.upper:g}")
         expected = self.completed(config, {})
         if missing := [n for n in expected if n not in config]:
             raise BadInput(f"the configuration lacks {', '.join(missing)}")
@@ -286,10 +383,19 @@ def as_dict(configuration: "Configuration") -> Config:
 
 def _essence(described: Mapping[str, Any]) -> dict[str, Any]:
     """What makes two spaces the same: neither ConfigSpace's version nor conditions' order."""
-    conditions = sorted(json.dumps(c, sort_keys=True) for c in described.get("conditions", []))
-    forbiddens = sorted(json.dumps(f, sort_keys=True) for f in described.get("forbiddens", []))
+    conditions = sorted(json.dumps(c, sort_keys=True) for c in described.get("conditions") or [])
+    forbiddens = sorted(json.dumps(f, sort_keys=True) for f in described.get("forbiddens") or [])
     return {
-        "hyperparameters": described["hyperparameters"],
+        # what is null or off says as much as what is left out
+        "hyperparameters": [
+            {k: v for k, v in item.items() if v is not None and not (k == "log" and v is False)}
+            for item in described["hyperparameters"]
+        ],
         "conditions": conditions,
         "forbiddens": forbiddens,
     }
+
+
+def _constant(p: Parameter) -> dict[str, Any]:
+    """A hyperparameter of one value as ConfigSpace describes it."""
+    return {"type": "constant", "name": p.name, "value": p.default, "meta": None}

@@ -164,6 +164,6 @@ def notes_of(file: Path) -> Notes:
     that is damaged or not there.
     """
     try:
-        return Notes.from_json(json.loads(file.read_text())["notes"])
+        return Notes.from_json(json.loads(file.read_text(encoding="utf-8"))["notes"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{file} cannot be read: {error}") from error

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from foretune.errors import BadInput, at_least
+from foretune.space.names import refuse_reserved
+from foretune.space.parameters import coerce, whole
 from foretune.space.space import Config
 from foretune.study.notes import Notes
 
@@ -53,6 +55,9 @@ class Plan:
 
     `budget` counts epochs of training; `seconds` of wall-clock, None for no limit. `open` studies
     may try configurations outside the pool.
+
+    Raises `BadInput` for what is no number, text or truth value of its field; a whole number may
+    come as a float or a numpy scalar.
     """
 
     task: str
@@ -67,12 +72,24 @@ class Plan:
     notes: Notes = field(default_factory=Notes)
 
     def __post_init__(self) -> None:
+        for name in ("task", "metric", "method"):
+            if not isinstance(getattr(self, name), str):
+                raise BadInput(f"{name}={getattr(self, name)!r} must be a text")
+        # `seconds` is what an epoch took, in the rows of trials
+        refuse_reserved("metric", [self.metric], more=["seconds"])
         if self.goal not in ("maximize", "minimize"):
             raise BadInput(f"goal={self.goal!r} must be 'maximize' or 'minimize'")
+        for name in ("max_epoch", "budget", "seed"):
+            object.__setattr__(self, name, whole(name, getattr(self, name)))
         at_least(1, max_epoch=self.max_epoch, budget=self.budget)
         at_least(0, seed=self.seed)
-        if self.seconds is not None and not self.seconds > 0:
-            raise BadInput(f"seconds={self.seconds} must be positive")
+        object.__setattr__(self, "open", coerce(bool, self.open, "open"))
+        if self.seconds is not None:
+            where = f"seconds={self.seconds!r}"
+            seconds = coerce(float, self.seconds, where, " above 0, or None for no limit")
+            if not seconds > 0:
+                raise BadInput(f"{where} must be positive")
+            object.__setattr__(self, "seconds", seconds)
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Self:

@@ -29,10 +29,12 @@ import numpy as np
 
 from foretune.errors import BadInput, BadSuggestion
 from foretune.files import write_json
-from foretune.space.space import Config, Space, config_key, plain
+from foretune.space.space import Config, Space, config_key
+from foretune.study.identity import as_read, differences
 from foretune.study.journal import append, finite, read_journal
 from foretune.study.notes import as_json
 from foretune.study.plan import Plan, Step, Suggestion
+from foretune.study.told import told_row
 
 __all__ = ["Plan", "Step", "Study", "Suggestion"]
 
@@ -90,7 +92,7 @@ class Study:
         # the raw rows of each trial, metric in its own unit
         self.rows: dict[int, list[dict[str, Any]]] = {}
         self.failures: dict[int, tuple[int, str]] = {}
-        self._add(list(configs))
+        self._add(space.taken(configs, "the pool"))
         if self.folder is not None:
             self._open_journal(self.folder)
 
@@ -207,7 +209,7 @@ class Study:
 
     def id_of(self, config: Config) -> int | None:
         """The id of the configuration that equals `config`, None if the study knows none."""
-        return self._row_of.get(config_key(config))
+        return self._row_of.get(self._key(config))
 
     def with_configs(self, configs: Sequence[Config]) -> "Study":
         """This study as it would be with `configs` in its pool: a view for a searcher to reckon
@@ -228,7 +230,7 @@ class Study:
         Raises `BadInput`.
         """
         self._record(*({"event": "config", "config": new} for new in self._unknown([config])))
-        return self._row_of[config_key(config)]
+        return self._row_of[self._key(config)]
 
     def tell(
         self, step: Step, values: Sequence[float | Mapping[str, Any]], elapsed: float | None = None
@@ -245,17 +247,8 @@ class Study:
         before = any(row["epoch"] == 0 for row in self.rows.get(i, []))
         rows: list[dict[str, Any]] = []
         for k, value in enumerate(values):
-            given = (
-                value
-                if isinstance(value, Mapping)
-                else {"epoch": first + 1 + k, metric: float(value)}
-            )
-            row = {name: plain(entry) for name, entry in given.items()}
-            if lacking := [name for name in ("epoch", metric) if name not in row]:
-                raise BadInput(
-                    f"a told row lacks {lacking[0]!r}; it has {', '.join(map(str, row))}"
-                )
-            row["epoch"] = int(row["epoch"])
+            given = value if isinstance(value, Mapping) else {"epoch": first + 1 + k, metric: value}
+            row = told_row(given, metric)
             if row["epoch"] > first or (row["epoch"] == 0 and first == 0 and not before):
                 rows.append(row)
         epochs = [r["epoch"] for r in rows if r["epoch"] > 0]
@@ -294,7 +287,7 @@ class Study:
         """Give a pending step back: it will not be finished now, and its configuration may be
         suggested again.
         """
-        if self.pending[step.config_id]:
+        if self.pending[self._known(step.config_id)]:
             self._record({"event": "release", "config_id": step.config_id})
 
     def clock(self, seconds: float) -> None:
@@ -317,8 +310,8 @@ class Study:
 
     def raise_budget(self, budget: int, seconds: float | None = None) -> None:
         """Change the budget of a study that is continued. Raises `BadInput` as `Plan` does."""
-        replace(self.plan, budget=budget, seconds=seconds)  # refused before it is written
-        self._record({"event": "budget", "budget": budget, "seconds": seconds})
+        new = replace(self.plan, budget=budget, seconds=seconds)  # refused before it is written
+        self._record({"event": "budget", "budget": new.budget, "seconds": new.seconds})
 
     # -- tables
     # ------------------------------------------------------------------------------------------------------------------
@@ -356,7 +349,8 @@ class Study:
         takes none, `BadInput` where one is not of its space.
         """
         new: dict[str, Config] = {}
-        for config in configs:
+        for given in configs:
+            config = self.space.typed(given)
             key = config_key(config)
             if key in self._row_of or key in new:
                 continue
@@ -379,7 +373,7 @@ class Study:
             if known is not None:
                 return new, known
             keys = [config_key(config) for config in new]
-            return new, len(self.configs) + keys.index(config_key(suggested.config))
+            return new, len(self.configs) + keys.index(self._key(suggested.config))
         config_id = int(suggested.config)
         if not 0 <= config_id < len(self.configs):
             raise BadSuggestion(
@@ -408,6 +402,9 @@ class Study:
                 f"configuration {config_id} is at epoch {reached} of {self.max_epoch}; "
                 f"suggested was {start} to {stop}"
             )
+
+    def _key(self, config: Config) -> str:
+        return config_key(self.space.typed(config))
 
     def _known(self, config_id: int) -> int:
         if not 0 <= config_id < len(self.configs):
@@ -499,16 +496,17 @@ class Study:
             self.pending[i] = 0
 
     def _open_journal(self, folder: Path) -> None:
-        header = {**self.plan.to_json(), "configs": self.configs}
+        header = as_read({**self.plan.to_json(), "configs": self.configs})
         path, journal = folder / "study.json", folder / "journal.jsonl"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             self.space.save(folder / "space.json")
             write_json(path, header)
             return
-        stored, wanted = json.loads(path.read_text()), self.plan
-        refuse_another(folder, stored, json.loads(json.dumps(header, default=plain)))
-        self.plan = Plan.from_json({k: v for k, v in stored.items() if k != "configs"})
+        wanted = self.plan
+        stored = read_header(folder)
+        refuse_another(folder, stored, (self.space, self.configs, wanted))
+        self.plan = stored[2]
         for k, event in enumerate(read_journal(journal)):
             try:
                 self._apply(event)
@@ -526,29 +524,40 @@ class Study:
         none.
         """
         folder = Path(folder)
-        try:
-            header = json.loads((folder / "study.json").read_text())
-            configs = header.pop("configs")
-            plan = Plan.from_json(header)
-            for event in read_journal(folder / "journal.jsonl"):
-                if event["event"] == "budget":
+        space, configs, plan = read_header(folder)
+        for event in read_journal(folder / "journal.jsonl"):
+            if event["event"] == "budget":
+                try:
                     plan = replace(plan, budget=event["budget"], seconds=event["seconds"])
-        except FileNotFoundError as error:
-            raise BadInput(f"{folder} holds no study (no study.json)") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise BadInput(f"{folder / 'study.json'} is damaged: {error}") from error
-        return cls(Space.load(folder / "space.json"), configs, plan, past=past, folder=folder)
+                except (KeyError, BadInput) as error:
+                    raise BadInput(f"{folder / 'journal.jsonl'} is damaged: {error}") from error
+        return cls(space, configs, plan, past=past, folder=folder)
 
 
-def refuse_another(folder: Path, stored: Mapping[str, Any], mine: Mapping[str, Any]) -> None:
-    """Raise `BadInput` if the study that `folder` holds asks another question than the one
-    given.
+def read_header(folder: Path) -> tuple[Space, list[Config], Plan]:
+    """What the study in `folder` was started with: its space, pool and plan. Raises `BadInput` if
+    there is none.
     """
-    for key in ("configs", "task", "metric", "goal", "max_epoch", "seed", "open"):
-        if stored.get(key) != mine[key]:
-            differs = (
-                f"{key} {stored.get(key)!r}, not {mine[key]!r}"
-                if key != "configs"
-                else "another pool of configurations"
-            )
-            raise BadInput(f"{folder} holds a study with {differs}: give another folder")
+    path = folder / "study.json"
+    try:
+        header = json.loads(path.read_text(encoding="utf-8"))
+        configs = header.pop("configs")
+        plan = Plan.from_json(header)
+    except FileNotFoundError as error:
+        raise BadInput(f"{folder} holds no study (no study.json)") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{path} is damaged: {error}") from error
+    space = Space.load(folder / "space.json")
+    return space, space.taken(configs, f"the pool of {path}"), plan
+
+
+def refuse_another(
+    folder: Path,
+    stored: tuple[Space, list[Config], Plan],
+    wanted: tuple[Space, list[Config], Plan],
+) -> None:
+    """Raise `BadInput` that names what differs, if the study that `folder` holds asks another
+    question than the one given: another space, pool or plan.
+    """
+    if differ := differences(stored, wanted):
+        raise BadInput(f"{folder} holds a study with {'; '.join(differ)}: give another folder")

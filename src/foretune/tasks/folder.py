@@ -1,5 +1,6 @@
 """A folder of class folders, read as a task."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,12 +12,20 @@ from foretune.tasks.task import MIN_PER_CLASS, Task, check_memory, split_by_cont
 
 
 def read_folder(
-    path: Path | str, size: int = 64, progress: Callable[[int, int], None] | None = None
+    path: Path | str,
+    size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    skip_bad: bool = False,
 ) -> Task:
     """Read a folder of class folders; `progress(done, total)` is called after each image.
 
+    With `skip_bad`, images that cannot be read are left out, and a warning names them; every file
+    is decoded once.
+
     Raises:
-        BadInput: naming the file or folder that cannot be used, and why (see docs/guide/tasks.md).
+        BadInput: naming the file or folder that cannot be used, and why (see docs/guide/tasks.md);
+            of images that cannot be read, all of them.
     """
     root = Path(path)
     check_size(size)
@@ -26,13 +35,29 @@ def read_folder(
     check_memory(total, size, str(root))
     images = np.empty((total, size, size, 3), dtype=np.uint8)
     labels = np.repeat(np.arange(len(names)), [len(listing[name]) for name in names])
-    row = 0
-    for name in names:
-        for file in listing[name]:
+    files = [file for name in names for file in listing[name]]
+    readable, bad = np.ones(total, dtype=bool), []
+    for row, file in enumerate(files):
+        try:
             images[row] = decode(file, size)
-            row += 1
-            if progress is not None:
-                progress(row, total)
+        except BadInput as error:
+            readable[row] = False
+            bad.append(str(error))
+        if progress is not None:
+            progress(row + 1, total)
+    if bad:
+        told = "; ".join(bad)
+        many = f"{len(bad)} of {total} images cannot be used: " if len(bad) > 1 else ""
+        if not skip_bad:
+            raise BadInput(f"{many}{told} (--skip-bad leaves such images out)")
+        warnings.warn(f"left out {len(bad)} of {total} images: {told}", stacklevel=2)
+        images, labels = images[readable], labels[readable]
+        for label, name in enumerate(names):
+            if (left := int((labels == label).sum())) < MIN_PER_CLASS:
+                raise BadInput(
+                    f"{root / name}: class with {left} {plural('image', left)} that can be read, "
+                    f"at least {MIN_PER_CLASS} are needed (train, valid, test): {told}"
+                )
     name = root.resolve().name
     return Task(name, images, labels, names, split_by_content(images, labels, names), source=name)
 

@@ -22,12 +22,14 @@ def load_task(
     data: Path | str = "data",
     size: int = 64,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    skip_bad: bool = False,
 ) -> Task:
     """Load a task at `size` pixels from what the user named.
 
     `spec` is, in this order: `torchvision:NAME` (see `foretune.tasks.torchvision`), the name of a
     task prepared in `data`/images (write `./NAME` for a folder of the same name), a folder of class
-    folders, or an .npz that `Task.save` wrote.
+    folders, or an .npz that `Task.save` wrote. `skip_bad` as in `read_folder`.
 
     Raises:
         BadInput: nothing of that name, or it cannot be used.
@@ -45,7 +47,7 @@ def load_task(
     if "/" not in spec and stored.is_file():
         return Task.load(stored).resized(size)
     if path.is_dir():
-        return read_folder(path, size, progress)
+        return read_folder(path, size, progress, skip_bad=skip_bad)
     if path.is_file():
         if path.suffix.lower() == ".npz":
             return Task.load(path).resized(size)

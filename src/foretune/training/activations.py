@@ -80,6 +80,11 @@ def subset(labels: np.ndarray, limit: int) -> np.ndarray:
     return np.sort(np.argsort(position, kind="stable")[:limit])
 
 
+def classes_left_out(labels: np.ndarray, limit: int) -> int:
+    """How many classes of `labels` have no image among the `limit` that `subset` takes."""
+    return len(np.unique(labels)) - len(np.unique(labels[subset(labels, limit)]))
+
+
 class Part:
     """Images and labels of one part of a task as a trial sees them, on the device.
 

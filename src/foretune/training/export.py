@@ -73,7 +73,7 @@ def load(path: Path | str, device: str = "cpu") -> tuple[networks.Network, dict[
     """
     path = Path(path)
     try:
-        about = json.loads(path.with_suffix(".json").read_text())
+        about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         name, classes = about["network"], about["classes"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(

@@ -6,12 +6,12 @@ are written whole or not at all.
 
 import json
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
+from foretune.space.names import log_name
 from foretune.study.study import Plan, Study
 from foretune.views.summary import (
     describe,
@@ -90,7 +90,7 @@ class Views:
         plan = study.plan
         facts = {
             BUDGET: float(plan.budget),
-            **{valid_name(k): float(v) for k, v in plan.notes.to_json().items() if finite(v)},
+            **{log_name(k): float(v) for k, v in plan.notes.to_json().items() if finite(v)},
         }
         return StudyView(
             self.uid, plan, study.space.names, study_view(study, self.uid, stopped), trials, facts
@@ -171,7 +171,7 @@ def trial_view(study: Study, i: int, label: str, why: str) -> RunView:
     for row in list(study.rows[i]):
         epoch = int(row["epoch"])
         points = [
-            (valid_name(k), float(v), epoch) for k, v in row.items() if k != "epoch" and finite(v)
+            (log_name(k), float(v), epoch) for k, v in row.items() if k != "epoch" and finite(v)
         ]
         if epoch > 0 and finite(row[metric]):
             best = max(best, sign * float(row[metric]))
@@ -218,7 +218,7 @@ def saved_views(view: StudyView, now: int) -> dict[str, str]:
         "orderByAsc": view.plan.goal == "minimize",
         "selectedColumns": [
             *(f"metrics.`{k}`" for k in ("best", EPOCHS)),
-            *(f"params.`{valid_name(k)}`" for k in view.hyperparameters),
+            *(f"params.`{log_name(k)}`" for k in view.hyperparameters),
             *(f"tags.`{k}`" for k in ("study", "status", "why", "leaned_on", "failure")),
         ],
     }
@@ -247,11 +247,6 @@ def shares(weights: Mapping[str, float]) -> str:
     return ", ".join(f"{task} {share:.0%}" for task, share in list(weights.items())[:5]) or "none"
 
 
-def valid_name(key: Any) -> str:
-    """A key with the characters that MLflow allows."""
-    return re.sub(r"[^\w\-. :/]", "_", str(key))[:250]
-
-
 def texts(values: Mapping[str, Any]) -> dict[str, str]:
     """Parameters or tags as MLflow takes them."""
-    return {valid_name(k): str(v)[:MOST_CHARACTERS] for k, v in values.items()}
+    return {log_name(k): str(v)[:MOST_CHARACTERS] for k, v in values.items()}

@@ -279,7 +279,7 @@ class Tracker:
         """The study's views, by an identity in its folder that later processes find too."""
         if study not in self._views:
             path = study.folder / "mlflow.json" if study.folder else None
-            text = path.read_text() if path and path.exists() else ""
+            text = path.read_text(encoding="utf-8") if path and path.exists() else ""
             kept = re.search(r'"study": "([0-9a-f]{32})"', text)
             uid = kept[1] if kept else uuid.uuid4().hex
             if path and not kept:

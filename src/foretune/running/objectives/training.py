@@ -41,6 +41,12 @@ class Training:
             self._cache["task"] = Task.load(self.task_file)
         return self._cache["task"]
 
+    def prepare(self) -> None:
+        """Load what every step needs, PyTorch and the task, before the first one."""
+        from foretune.training import trial  # noqa: F401
+
+        _ = self.task
+
     def checkpoint(self, config_id: int, best: bool = False) -> Path:
         """Where the checkpoint of a trial lies: of its last epoch, or of its best one."""
         return self.folder / f"trial-{config_id}{'.best' if best else ''}.ckpt"

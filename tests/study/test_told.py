@@ -1,0 +1,70 @@
+"""What a study may be told: numbers of any library, and no name or text that is none."""
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import torch
+
+from foretune.errors import BadInput
+from foretune.study.plan import Plan
+from foretune.study.study import Study
+from foretune.study.told import told_row
+
+ZERO_DIMENSIONS = [torch.tensor(0.75), np.array(0.75), np.float32(0.75), Decimal("0.75"), 0.75]
+
+
+@pytest.mark.parametrize("value", ZERO_DIMENSIONS, ids=repr)
+def test_numbers_of_any_library_become_plain_ones(value):
+    row = told_row({"epoch": np.int16(2), "v": value, "loss": value, "device": "cpu"}, "v")
+    assert row == {"epoch": 2, "v": 0.75, "loss": 0.75, "device": "cpu"}
+    assert [type(one) for one in row.values()] == [int, float, float, str]
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ({"epoch": 1, "v": "0.8"}, "column 'v' must be a number, but got '0.8' of type str"),
+        ({"epoch": 1, "v": "good"}, "column 'v' .* 'good' of type str"),
+        ({"epoch": 1, "v": 1.0, "loss": "0.8"}, "column 'loss' .* of type str"),
+        ({"epoch": 1, "v": np.zeros(1)}, "column 'v' .* of type ndarray"),
+        ({"epoch": 1, "v": 1.0, "loss": [1]}, "column 'loss' .* of type list"),
+        ({"epoch": 1.5, "v": 1.0}, r"epoch=1\.5 must be a whole number"),
+        ({"epoch": float("nan"), "v": 1.0}, "epoch=nan"),
+        ({"epoch": "1", "v": 1.0}, "epoch='1'"),
+        ({"epoch": 1}, "lacks 'v'"),
+        ({"epoch": 1, "v": 1.0, "seed": 3}, "cannot be named 'seed'.* my_seed"),
+        ({"epoch": 1, "v": 1.0, "config_id": 3}, "cannot be named 'config_id'"),
+        ({"epoch": 1, "v": 1.0, "l(a)": 1, "l[a]": 2}, r"'l\(a\)' and 'l\[a\]' would become one"),
+        ({"epoch": 1, "v": 1.0, 7: 1}, "is named 7"),
+    ],
+)
+def test_what_is_no_row_is_refused_by_column_and_type(row, named):
+    with pytest.raises(BadInput, match=named):
+        told_row(row, "v")
+
+
+@pytest.mark.parametrize("metric", ["task", "config_id", "run_id", "seed", "epoch", "seconds", ""])
+def test_a_metric_has_no_name_of_the_tables(metric):
+    with pytest.raises(BadInput, match="named"):
+        Plan("t", metric, "maximize", max_epoch=3, budget=9)
+
+
+@pytest.mark.parametrize("field", ["max_epoch", "budget", "seed"])
+def test_whole_numbers_of_a_plan_are_converted_where_they_are_exact(field):
+    given = {"task": "t", "metric": "v", "goal": "maximize", "max_epoch": 3, "budget": 9, "seed": 1}
+    for exact in (3.0, np.int64(3), np.float32(3), torch.tensor(3), Decimal(3)):
+        value = getattr(Plan(**{**given, field: exact}), field)
+        assert (value, type(value)) == (3, int)
+    for wrong in ("9", float("nan"), float("inf"), 2.5, True, None, np.array([3])):
+        with pytest.raises(BadInput, match=f"{field}=.* must be a whole number"):
+            Plan(**{**given, field: wrong})
+    with pytest.raises(BadInput, match="seconds=inf must be a number"):
+        Plan(**given, seconds=float("inf"))
+
+
+def test_a_budget_is_written_as_the_number_that_it_is(meta, tmp_path):
+    plan = Plan("t", meta.metric, "maximize", max_epoch=3, budget=np.int64(9))
+    Study(meta.space, meta.configs, plan, folder=tmp_path).raise_budget(np.int64(12), 2)
+    study = Study.load(tmp_path)
+    assert (study.budget, study.plan.seconds) == (12, 2.0)
