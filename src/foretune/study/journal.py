@@ -21,7 +21,8 @@ from foretune.space.parameters import plain
 
 Event = dict[str, Any]
 
-SEALED = re.compile(rb'(?P<body>.*), "crc": "(?P<crc>[0-9a-f]{8})"\}')
+SEAL = re.compile(rb', "crc": "([0-9a-f]{8})"\}')
+SEAL_BYTES = 20  # of what ends a line
 
 
 class Journal:
@@ -67,7 +68,9 @@ class Journal:
             self.lines, self._unclosed = k, not closed
             self.size += len(line) + closed
             if event is not None:
-                yield k, {name: v for name, v in event.items() if name not in ("n", "crc")}
+                event.pop("n", None)
+                event.pop("crc", None)
+                yield k, event
 
     def append(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Write events in one go and fsync them; numpy numbers become plain ones.
@@ -80,9 +83,10 @@ class Journal:
             body = f'{json.dumps(event, default=plain)[:-1]}, "n": {k}'
             crc = zlib.crc32(body.encode(), crc)
             text += f'{body}, "crc": "{crc:08x}"}}\n'
-        content, new = text.encode(), not self.path.exists()
-        with open(self.path, "ab") as stream:
-            if os.fstat(stream.fileno()).st_size != self._end:
+        content, new = memoryview(text.encode()), self._end == 0
+        with open(self.path, "ab", buffering=0) as stream:
+            handle = stream.fileno()
+            if os.fstat(handle).st_size != self._end:
                 raise BadInput(
                     f"{self.path} was written to by somebody else since this study was read; read "
                     "it again with Study.load"
@@ -91,13 +95,13 @@ class Journal:
             try:
                 if self._end > self.size:
                     stream.truncate(self.size)
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
+                while content:
+                    content = content[stream.write(content) :]
+                os.fsync(handle)
                 whole = True
             finally:
                 # of a full disk, say: what was written does not count, and the next write cuts it
-                self._end = os.fstat(stream.fileno()).st_size
+                self._end = os.fstat(handle).st_size
                 if whole:
                     self.lines += len(events)
                     self.size, self._crc, self._unclosed = self._end, crc, False
@@ -108,16 +112,16 @@ class Journal:
         """The event of line `k`, after lines of which some were `numbered`, or not. Raises
         ValueError.
         """
-        found = SEALED.fullmatch(line)
-        crc = zlib.crc32(found["body"] if found else line, self._crc)
+        seal = SEAL.fullmatch(line[-SEAL_BYTES:])
+        crc = zlib.crc32(line[:-SEAL_BYTES] if seal else line, self._crc)
         event = json.loads(line)
         if not isinstance(event, dict) or not isinstance(event.get("event"), str):
             raise ValueError("it is no event")
-        if found is None and (numbered or "n" in event or "crc" in event):
+        if seal is None and (numbered or "n" in event or "crc" in event):
             raise ValueError("it lacks its number or its checksum")
-        if found is not None and event.get("n") != k:
+        if seal is not None and event.get("n") != k:
             raise ValueError(f"its number is {event.get('n')}: lines are missing, doubled or moved")
-        if found is not None and int(found["crc"], 16) != crc:
+        if seal is not None and int(seal[1], 16) != crc:
             raise ValueError("its checksum is another one: it, or a line before it, was changed")
         self._crc = crc
         return event
