@@ -30,7 +30,9 @@ TREES = {
     "docs": (),
     "tests": ("all", "dev"),
 }
-BOUNDS = {"fastapi"}  # declared for its version alone: what Prefect's server works with
+# declared for its version alone (what Prefect's server works with), and what Prefect's and MLflow's
+# servers import themselves: drivers of PostgreSQL, MLflow's login
+BOUNDS = {"asyncpg", "fastapi", "flask-wtf", "psycopg"}
 LOCAL = {"foretune", "papers", "tests"} | {
     path.stem
     for folder in ("flows", "bench", "tests/toys")
@@ -128,8 +130,8 @@ def test_an_extra_that_is_missing_is_said_in_one_line(monkeypatch: pytest.Monkey
 
 
 def test_drawing_icons_says_which_extra_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    from foretune.tasks.embedded.icons import draw
+    from foretune.tasks.embedded.icons import rasterise
 
     monkeypatch.setitem(sys.modules, "fontTools.pens.basePen", None)
     with pytest.raises(BadInput, match=r"pip install 'foretune\[pipeline\]'"):
-        draw('<svg viewBox="0 0 1 1"><path d="M0 0h1v1z"/></svg>')
+        rasterise('<svg viewBox="0 0 1 1"><path d="M0 0h1v1z"/></svg>')

@@ -23,14 +23,11 @@ class Here:
 
     ran = 0
 
-    def __init__(self, jobs, mp_context=None):
+    def __init__(self, jobs, mp_context=None, initializer=None):
         pass
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return False
+    def shutdown(self, wait, cancel_futures):
+        pass
 
     def submit(self, function, *arguments):
         from concurrent.futures import Future

@@ -190,12 +190,18 @@ def test_the_command_names_what_is_stale_and_writes_it(
 
 
 def test_the_code_of_a_method_is_its_own() -> None:
-    """What kept runs depend on: other methods' code is not in it."""
+    """What kept runs depend on: other methods' code is not in it, and a name that is no longer
+    there is refused, since its digest would stand for nothing.
+    """
     names = ("random", "hyperband", "at2")
     one = {n: digest_of("foretune.searchers.registry", names=(n,)) for n in names}
     assert len(set(one.values())) == 3
     part = "foretune.searchers.gray_box.random:Random"
     assert digest_of("foretune.errors", part) != digest_of("foretune.errors")
+    with pytest.raises(BadInput, match="defines no 'Chance'"):
+        digest_of("foretune.searchers.gray_box.random:Chance")
+    with pytest.raises(BadInput, match="no table of methods .* knows oracle"):
+        digest_of("foretune.searchers.registry", names=("oracle",))
 
 
 def test_an_import_by_dots_is_refused(digest) -> None:

@@ -76,6 +76,24 @@ def test_a_cell_of_each_optimizer_on_another_task_each(collection: Collection) -
     assert cells(collection, ["nothing"]) == []
 
 
+def test_a_cell_is_trained_again_to_the_end_of_its_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The learning rate after the first epoch depends on where a trial ends."""
+    made = Collection(
+        tmp_path / "m", Space(transfer_space()), transfer_pool(), Settings(), epochs={"a": 4}
+    )
+    ends = []
+    monkeypatch.setattr(Task, "load", lambda path: None)
+    monkeypatch.setattr(
+        "foretune.training.trial.train",
+        lambda task, config, start, stop, settings, seed: ends.append(settings.max_epoch) or [],
+    )
+    for task in ("a", "b"):
+        retraining.trained_again(made, Cell(task, 0), Path())
+    assert ends == [4, 10]
+
+
 def test_bit_for_bit_where_the_table_was_made(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -110,12 +110,17 @@ class Code:
 
     def reach(self, roots: Collection[str], params: Mapping[str, Any] | None = None) -> "Reach":
         """All that `roots` use, modules or single definitions (`module:name`), with the methods
-        that `params` name.
+        that `params` name. Raises `BadInput` for a root that is not there.
         """
         found = Reach(self)
         for root in roots:
             module, _, name = root.partition(":")
-            found.whole(module) if not name else found.resolve(module, name)
+            if not name:
+                found.whole(module)
+            elif name in self.module(module).defined:
+                found.resolve(module, name)
+            else:
+                raise BadInput(f"{module} defines no {name!r}, whose digest is asked for")
         found.follow()
         while found.add_methods(params or {}):
             found.follow()
@@ -459,7 +464,10 @@ def digest_of(*roots: str, names: tuple[str, ...] = ()) -> str:
     """The digest of `roots`, modules or single definitions (`module:name`), of all that they use,
     and of the methods or recommenders `names`: what a kept result of theirs depends on.
     """
-    return running().reach(roots, {"names": names}).digest()
+    found = running().reach(roots, {"names": names})
+    if names and not found.methods:
+        raise BadInput(f"no table of methods that {', '.join(roots)} use knows {', '.join(names)}")
+    return found.digest()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -73,8 +73,8 @@ def test_a_large_pool_is_sampled_anew_at_each_fit(table):
                 step.config_id, study.configs[step.config_id], step.start, step.stop
             ).rows,
         )
-        seen |= set(chosen.curves.members.tolist())
-        assert len(chosen.curves.members) <= 20 + len(study.started)
+        seen |= set(chosen.model(study).members.tolist())
+        assert len(chosen.model(study).members) <= 20 + len(study.started)
     assert len(seen) > 60
 
 

@@ -180,7 +180,7 @@ def test_a_random_start_needs_no_past(table):
         ({"k": 0}, "k=0 must be at least 1"),
         ({"init": "best"}, "init='best' must be nearest or random"),
         ({"acquisition": "pi"}, "acquisition='pi' must be ei or ucb"),
-        ({"beta": -1.0}, "beta=-1.0 must be at least 0"),
+        ({"beta": -1.0}, "beta=-1 must be at least 0"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput, at_least, positive, within
+from foretune.errors import BadInput, positive, within
 from foretune.history.ranks import equal_support, mean_rank
 from foretune.searchers.base import PerStudy, Searcher, adopting, draw
 from foretune.searchers.gray_box.hyperband import Bracket, Hyperband
@@ -212,7 +212,10 @@ class Recommended(Searcher):
 
         if then == self.name:
             raise BadInput(f"then={then!r} is this method itself: name the method that follows it")
-        at_least(1, points=points)  # without any, it would be the method `then`
+        if points < 1:
+            raise BadInput(
+                f"points={points} must be at least 1; without any, take the method {then!r} itself"
+            )
         if epochs is not None and (not isinstance(epochs, int) or epochs < 1):
             raise BadInput(f"epochs={epochs} must be a whole number of at least 1")
         self.searcher, self.points, self.epochs = searcher(then), points, epochs
