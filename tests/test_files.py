@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from foretune.files import append_lines, replace, write_atomic, write_json
+from foretune.files import append_lines, replace, sync_folder, write_atomic, write_json
 
 
 def test_write_atomic_makes_folders_and_leaves_nothing_beside(tmp_path):
@@ -62,3 +62,25 @@ def test_append_lines_closes_a_torn_line_first(tmp_path, torn):
     append_lines(path, ["next", "last"])
     lines = path.read_text().split("\n")
     assert lines == ["whole", *([torn] if torn else []), "next", "last", ""]
+
+
+def test_a_rename_is_followed_by_an_fsync_of_its_folder(tmp_path, monkeypatch):
+    """Only then does the new name outlast a power cut."""
+    done, rename, fsync = [], os.replace, os.fsync
+
+    def renamed(source, target):
+        done.append("rename")
+        rename(source, target)
+
+    def synced(handle):
+        status = os.fstat(handle)
+        kinds = {tmp_path.stat().st_ino: "folder"}
+        done.append(kinds.get(status.st_ino, "file"))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "replace", renamed)
+    monkeypatch.setattr(os, "fsync", synced)
+    write_atomic(tmp_path / "f", "x")
+    assert done == ["file", "rename", "folder"]
+    sync_folder(tmp_path)
+    assert done[3:] == ["folder"]

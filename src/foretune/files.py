@@ -11,8 +11,8 @@ from typing import Any
 
 @contextmanager
 def replace(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success fsync it and rename it over `path`, on an
-    error delete it.
+    """Yield a temporary path beside `path`; on success fsync it, rename it over `path` and fsync
+    their folder, on an error delete it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -28,6 +28,7 @@ def replace(path: Path | str) -> Iterator[Path]:
         with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, path)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -41,6 +42,17 @@ def write_atomic(path: Path | str, content: bytes | str) -> None:
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON with a final newline, by rename."""
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def sync_folder(folder: Path | str) -> None:
+    """Fsync a folder: only then do the names in it, new or renamed, outlast a power cut."""
+    if os.name != "posix":  # others open no folder, and order renames themselves
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def append_lines(path: Path | str, lines: list[str]) -> None:

@@ -3,9 +3,12 @@
 import importlib.metadata
 import shutil
 
+import toy
+
 from foretune import shipped
 from foretune.commands import doctor
 from foretune.commands.cli import main
+from foretune.searchers.registry import searcher
 
 
 def test_the_exit_code_says_whether_something_is_wrong(monkeypatch, tmp_path, capsys):
@@ -73,3 +76,34 @@ def test_services_are_named_and_not_spoken_to(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     found = {what: detail for what, _, detail in doctor.services(tmp_path)}
     assert f"{tmp_path}/mlflow.db" in found["MLflow"]
+
+
+def test_a_damaged_journal_is_named_and_repaired_up_to_the_damage(tmp_path, capsys):
+    folder = tmp_path / "studies" / "s"
+    study = toy.toy_study(folder, toy.toy_pool(3), 20)
+    study.tell(study.ask(searcher("random")), [0.1] * 9)
+    study.close()
+    lines = (folder / "journal.jsonl").read_bytes().splitlines(keepends=True)
+    assert len(lines) == 10  # one step asked for, nine epochs told
+    bad = b"".join([*lines[:5], lines[5].replace(b"0.1", b"0.9"), *lines[6:]])
+    (folder / "journal.jsonl").write_bytes(bad)
+    ((_, state, detail),) = [f for f in doctor.contents(tmp_path) if f[0] == "study s"]
+    assert state == "wrong" and "line 6, is damaged" in detail
+    assert f"foretune doctor --repair {folder}" in detail
+    assert main(["doctor", "--data", str(tmp_path), "--repair", "s"]) == 0
+    assert capsys.readouterr().out == (
+        f"{folder}/journal.jsonl: kept the first 5 lines, with 4 of 20 epochs; the 5 after them "
+        f"are in {folder}/journal.damaged-1.jsonl alone\n"
+    )
+    assert (folder / "journal.damaged-1.jsonl").read_bytes() == bad
+    assert (folder / "journal.jsonl").read_bytes() == b"".join(lines[:5])
+    assert main(["doctor", "--repair", str(folder)]) == 0
+    assert "is whole: nothing to repair" in capsys.readouterr().out
+    # the trial goes on from its last provable epoch
+    (step,) = toy.toy_study(folder, toy.toy_pool(3), 20).pending_steps()
+    assert (step.start, step.stop) == (4, 9)
+
+
+def test_there_must_be_a_study_to_repair(tmp_path, capsys):
+    assert main(["doctor", "--data", str(tmp_path), "--repair", "s"]) == 2
+    assert "there is no study 's'" in capsys.readouterr().err

@@ -129,3 +129,11 @@ def test_ctrl_c_says_how_to_go_on(here, tiny_task, capsys, monkeypatch):
     ]
     assert main(line) == 130
     assert "the same command continues it (0 of 10 epochs are done)" in capsys.readouterr().out
+
+
+def test_a_log_that_lacks_something_is_said_and_seen_in_the_exit_code(here, tiny_task, capsys):
+    line = ["tune", str(tiny_task), "--meta", "none", "--method", "random", "--study", "s", *SMALL]
+    assert main([*line, "--budget", "1", "--tracking", "http://127.0.0.1:9"]) == 3
+    said = capsys.readouterr()
+    assert "MLflow at http://127.0.0.1:9 lacks the end of this study" in said.err
+    assert "best.yaml, best.pt:" in said.out  # all else is there

@@ -1,7 +1,10 @@
 """The study: ask, tell, budgets, and the fold over its journal."""
 
+import gc
 import json
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +13,7 @@ from foretune.errors import BadInput, BadSuggestion
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
-from foretune.study.study import Plan, Step, Study
+from foretune.study.study import Plan, Step, Study, repair
 
 
 class Fixed(Searcher):
@@ -67,7 +70,7 @@ def test_a_told_step_is_seen_everywhere(meta):
         and study.pending[2] == 3
         and study.order == [(2, 1), (2, 2)]
     )
-    study.tell(step, [0.6])
+    study.tell(step, [0.5, 0.7, 0.6])
     assert study.pending[2] == 0 and study.epoch[2] == 3 and study.available[2]
     assert study.incumbent == (2, 2, 0.7) and study.best.tolist() == [
         -math.inf,
@@ -123,6 +126,48 @@ def test_telling_twice_is_harmless(meta):
     study.tell(step, rows)
     study.tell(step, [])
     assert state(study) == before
+
+
+def test_numbers_are_of_the_steps_epochs_whatever_was_told_before(meta, tmp_path):
+    study = make(meta, folder=tmp_path, budget=5)
+    step = study.ask(Fixed(Step(1, 0, 2)))
+    study.tell(step, [0.1])
+    for _ in range(3):  # as a script does that crashed after telling, and sends the step again
+        study.tell(step, [0.1, 0.2])
+    study.tell(study.ask(Fixed(Step(1, 2, 3))), [0.3])
+    study.tell(step, [0.1, 0.2])  # late, of a step before
+    for again in (study, Study.load(tmp_path)):
+        again.tell(step, [0.1, 0.2])
+        assert again.spent == 3 and again.remaining == 2
+        assert again.rows[1] == [{"epoch": e, "score": e / 10} for e in (1, 2, 3)]
+
+
+def test_more_than_was_asked_for_is_refused_whatever_step_is_shown(meta):
+    study = make(meta)
+    study.ask(Fixed(Step(1, 0, 2)))
+    with pytest.raises(BadInput, match=r"its step ends at 2; told were epochs \[1, 2, 3\]"):
+        study.tell(Step(1, 0, 3), [0.1, 0.2, 0.3])
+    assert study.spent == 0
+
+
+def test_a_diverged_step_told_again_is_passed_over(meta):
+    study = make(meta)
+    step = study.ask(Fixed(Step(4, 0, 5)))
+    values = [0.5, math.nan, 0.9]
+    study.tell(step, values)
+    before = state(study)
+    study.tell(step, values)
+    study.tell(step, [{"epoch": 1, "score": 0.5}, {"epoch": 2, "score": None}])
+    assert state(study) == before and study.spent == 2
+
+
+def test_a_finished_step_cannot_fail(meta):
+    study = make(meta)
+    step = study.ask(Fixed(Step(4, 0, 9)))
+    study.tell(step, [0.5] * 9)
+    before = state(study)
+    study.fail(step, 3, "late")
+    assert state(study) == before and study.incumbent == (4, 1, 0.5) and not study.failed[4]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, None])
@@ -202,7 +247,7 @@ def test_a_wall_clock_budget_ends_it(meta):
     step = study.ask(Fixed(Step(0, 0, 9)))
     study.tell(step, [0.1], elapsed=9.9)
     assert not study.done
-    study.tell(step, [0.1], elapsed=10.0)
+    study.tell(step, [0.1, 0.1], elapsed=10.0)
     assert study.out_of_time and study.done and study.ask(searcher("random")) is None
 
 
@@ -241,9 +286,12 @@ def test_suggestions_that_cannot_be_taken_are_defects(meta, step, message):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ([{"epoch": 3, "score": 0.1}], r"is at epoch 1 of 9; told were epochs \[3\]"),
+        ([{"epoch": 3, "score": 0.1}], r"is at epoch 1 of 9, and .* told were epochs \[3\]"),
         ([{"epoch": 3, "score": 0.1}, {"epoch": 2, "score": 0.1}], r"told were epochs \[3, 2\]"),
-        ([0.1] * 9, "told were epochs"),
+        ([0.3] * 9, "goes from epoch 0 to 5; told was epoch 6"),
+        ([{"epoch": -1, "score": 0.3}], "told was epoch -1"),
+        ([0.1], "score of configuration 0 in epoch 1 was told as 0.3, and now as 0.1"),
+        ([math.nan], "was told as 0.3, and now as nan"),
         ([{"epoch": 2, "accuracy": 0.1}], "lacks 'score'; it has epoch, accuracy"),
         ([{"score": 0.1}], "lacks 'epoch'"),
     ],
@@ -263,6 +311,7 @@ def test_an_unknown_configuration_cannot_be_told_or_failed(meta):
     for call in (
         lambda: study.tell(Step(6, 0, 1), [0.5]),
         lambda: study.fail(Step(-1, 0, 1), 1, "x"),
+        lambda: study.release(Step(99, 0, 1)),
     ):
         with pytest.raises(BadInput, match="unknown: the study has 6"):
             call()
@@ -432,9 +481,9 @@ def test_a_refused_budget_does_not_poison_the_journal(meta, tmp_path):
         (
             "journal.jsonl",
             '{"event": "epoch", "config_id": 99, "row": {"epoch": 1, "score": 1}}\n',
-            "event 1 cannot be applied",
+            "line 1, is damaged: configuration 99 is unknown: the study has 6",
         ),
-        ("journal.jsonl", '{"event": "ask", "config_id": 1}\n', "event 1 cannot be applied"),
+        ("journal.jsonl", '{"event": "ask", "config_id": 1}\n', r"line 1, .*KeyError: 'start'"),
     ],
 )
 def test_a_damaged_study_is_refused(meta, tmp_path, name, content, message):
@@ -506,3 +555,160 @@ def test_the_wall_clock_is_kept_without_an_epoch_being_told(meta, tmp_path):
     before = (tmp_path / "s" / "journal.jsonl").read_text()
     study.clock(61.0)
     assert (tmp_path / "s" / "journal.jsonl").read_text() == before
+
+
+def damage(folder, change):
+    """Change the lines of a study's journal."""
+    journal = folder / "journal.jsonl"
+    journal.write_bytes(b"".join(change(journal.read_bytes().splitlines(keepends=True))))
+
+
+def test_a_flipped_byte_in_any_line_stops_a_study_and_is_repaired_up_to_it(meta, tmp_path):
+    study, folder = make(meta, folder=tmp_path / "s", budget=60), tmp_path / "s"
+    for i in range(6):
+        study.tell(study.ask(Fixed(Step(i, 0, 9))), [0.1 * e for e in range(1, 10)])
+    assert (study.spent, len((folder / "journal.jsonl").read_text().splitlines())) == (54, 60)
+    data = (folder / "journal.jsonl").read_bytes()
+    study.close()
+    for k in range(60):
+        for old in folder.glob("journal.damaged*"):
+            old.unlink()
+        (folder / "journal.jsonl").write_bytes(data)
+        damage(
+            folder,
+            lambda lines, k=k: [
+                *lines[:k],
+                lines[k][: 7 * k % 60]
+                + bytes([lines[k][7 * k % 60] ^ 1])
+                + lines[k][7 * k % 60 + 1 :],
+                *lines[k + 1 :],
+            ],
+        )
+        bad = (folder / "journal.jsonl").read_bytes()
+        for way in (Study.load, lambda folder: make(meta, folder=folder, budget=60)):
+            with pytest.raises(BadInput, match=rf"journal.jsonl, line {k + 1}, is damaged"):
+                way(folder)
+        kept, lost, aside = repair(folder)
+        assert (kept, lost) == (k, 60 - k) and aside.read_bytes() == bad
+        # each trial is one line of asking and nine of telling
+        assert Study.load(folder).spent == k - -(-k // 10)
+        assert repair(folder) is None
+
+
+OLD = [
+    {"event": "config", "config": "new"},
+    {"event": "ask", "config_id": 6, "start": 0, "stop": 3, "because": {}, "seconds": 0.1},
+    {"event": "epoch", "config_id": 6, "row": {"epoch": 1, "score": 0.5}, "elapsed": None},
+    {"event": "epoch", "config_id": 6, "row": {"epoch": 2, "score": 0.6}, "elapsed": None},
+    {"event": "epoch", "config_id": 6, "row": {"epoch": 3, "score": 0.7}, "elapsed": None},
+    {"event": "fail", "config_id": 0, "epoch": 1, "reason": "x"},
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (lambda e: e, None),
+        (lambda e: [*e, e[5]], None),  # failing twice was recorded once, and is harmless
+        (lambda e: [e[0], *e], 2),
+        (lambda e: [*e[:2], *e[3:]], 3),
+        (lambda e: [*e[:3], *e[2:]], 4),
+        (lambda e: [*e[:2], e[3], e[2], e[4]], 3),
+        (lambda e: e[1:], 1),
+        (lambda e: [*e, {**e[2], "row": {"epoch": 10, "score": 1.0}}], 7),
+        (lambda e: [*e, {**e[2], "config_id": 0}], 7),
+        (lambda e: [*e[:1], {**e[1], "stop": 10}, *e[2:]], 2),
+        (lambda e: [*e[:1], {**e[1], "stop": 2}, *e[2:4], e[3]], 5),
+        (lambda e: [{"event": "budget", "budget": 2, "seconds": None}, *e], 3),
+        (lambda e: [*e, {"event": "budget", "budget": 0, "seconds": None}], 7),
+        (lambda e: [*e, {"event": "spech", "config_id": 6}], 7),
+        (lambda e: [*e, {"event": "release", "config_id": -1}], 7),
+        (lambda e: [*e[:2], {**e[2], "row": {"epoch": 1, "score": "0.5"}}], 3),
+        (lambda e: [*e[:2], {**e[2], "row": {"epoch": 1}}], 3),
+    ],
+)
+def test_an_old_journal_is_read_if_it_could_have_been_told_so(meta, tmp_path, change, line):
+    """Without checksums, what asking, telling and proposing refuse is refused in reading."""
+    make(meta, folder=tmp_path / "s", open=True)
+    events = [dict(event) for event in OLD]
+    events[0]["config"] = {**meta.configs[0], "learning_rate": 0.0123}
+    text = "".join(json.dumps(event) + "\n" for event in change(events))
+    (tmp_path / "s" / "journal.jsonl").write_text(text)
+    if line is not None:
+        with pytest.raises(BadInput, match=f"journal.jsonl, line {line}, is damaged"):
+            Study.load(tmp_path / "s")
+        assert repair(tmp_path / "s")[0] == line - 1
+        return
+    study = Study.load(tmp_path / "s")
+    assert study.incumbent == (6, 3, 0.7) and study.spent == 4 and study.failed[0]
+    study.tell(study.ask(Fixed(Step(6, 3, 4))), [0.8])
+    study.close()
+    assert state(Study.load(tmp_path / "s")) == state(study)
+
+
+HOLD = """
+import sys
+from foretune.study.study import Study
+from foretune.errors import BadInput
+kind, folder = sys.argv[1:]
+try:
+    study = Study.load(folder)
+    if kind == "write":
+        study.note(test_accuracy=0.5)
+    if kind == "open":
+        Study(study.space, study.configs, study.plan, folder=folder)
+    print("ok", study.spent)
+except BadInput as error:
+    print(error)
+"""
+
+
+def in_another_process(kind, folder):
+    """What another process says that loads a study, and writes to it or opens it."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOLD, kind, str(folder)], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("end", ["close", "with", "collected"])
+def test_a_folder_is_one_processs_until_its_study_ends(meta, tmp_path, end):
+    folder = tmp_path / "s"
+    study = make(meta, folder=folder)
+    study.tell(study.ask(Fixed(Step(0, 0, 1))), [0.5])
+    assert Study.load(folder).spent == 1  # this process may
+    refused = "study 's' is being run by another process"
+    assert in_another_process("open", folder).startswith(refused)
+    assert in_another_process("write", folder).startswith(refused)
+    assert in_another_process("read", folder) == "ok 1\n"
+    if end == "close":
+        study.close()
+    elif end == "with":
+        with study:
+            pass
+    else:
+        del study
+        gc.collect()
+    assert in_another_process("write", folder) == "ok 1\n"
+
+
+def test_a_study_that_went_on_without_it_cannot_be_told(meta, tmp_path):
+    study = make(meta, folder=tmp_path / "s")
+    study.close()
+    study.note(test_accuracy=0.25)  # takes the folder again
+    assert in_another_process("write", tmp_path / "s").startswith("study 's' is being run")
+    study.close()
+    assert study.current
+    in_another_process("write", tmp_path / "s")
+    before = state(study)
+    with pytest.raises(BadInput, match=r"written to by somebody else .* Study\.load"):
+        study.note(test_accuracy=0.75)
+    assert state(study) == before and not study.current
+    assert Study.load(tmp_path / "s").plan.notes.test_accuracy == 0.5
+
+
+def test_a_refused_folder_is_let_go(meta, tmp_path):
+    make(meta, folder=tmp_path / "s").close()
+    with pytest.raises(BadInput, match="seed 0, not 3"):
+        make(meta, folder=tmp_path / "s", seed=3)
+    assert in_another_process("open", tmp_path / "s") == "ok 0\n"

@@ -26,7 +26,7 @@ def test_a_line_says_where_the_study_stands(meta, monkeypatch):
     s.tell(Step(1, 0, 9), [0.1], elapsed=2.0)
     # the first epoch carries the start of the workers: no pace yet
     assert "left" not in shown.line(s)
-    s.tell(Step(1, 0, 9), [0.5, 0.4, 0.3], elapsed=2.0)
+    s.tell(Step(1, 1, 9), [0.5, 0.4, 0.3], elapsed=2.0)
     s.fail(Step(2, 0, 9), 1, "diverged")
     clock[0] += 8
     assert (
@@ -51,8 +51,8 @@ def test_losses_are_shown_in_their_own_unit(meta):
 def test_elsewhere_than_on_a_terminal_a_line_comes_with_each_incumbent_or_tenth(meta):
     s, out = study(meta), io.StringIO()
     with progress(s, out) as show:
-        for value in (0.5, 0.4, 0.3, 0.6):
-            s.tell(Step(0, 0, 9), [value])
+        for epoch, value in enumerate((0.5, 0.4, 0.3, 0.6)):
+            s.tell(Step(0, epoch, 9), [value])
             show(s)
             show(s)  # nothing new, no line
     lines = out.getvalue().splitlines()

@@ -1,7 +1,10 @@
 """What MLflow holds after a study: everything, once, whatever was killed or down meanwhile."""
 
+import json
 import math
 import os
+import shutil
+import sqlite3
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,8 +15,8 @@ from synthetic import synthetic_meta
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.registry import searcher
-from foretune.study.study import Study
-from foretune.views import tracking
+from foretune.study.study import Step, Study
+from foretune.views import database, tracking
 
 mlflow = pytest.importorskip("mlflow")
 META = synthetic_meta()
@@ -364,3 +367,161 @@ def test_a_registry_that_is_down_is_told_and_nothing_more(tmp_path):
         study, "pets", [weights]
     )
     assert len(told) == 1 and "does not register 'pets'" in told[0]
+
+
+def tell(study, trial, values):
+    """Tell the next epochs of a trial."""
+    start = int(study.epoch[trial])
+    step = Step(trial, start, start + len(values))
+    study.tell(step, values)
+
+
+def values_of(uri, study, trial):
+    """The curve of a trial as MLflow has it, by epoch."""
+    return [v for _, v in sorted(points(uri, runs_of(uri, study)[1][trial], study.plan.metric))]
+
+
+@pytest.mark.parametrize("known", ["place", "values"])
+def test_a_copied_folder_is_a_study_of_its_own(uri, tmp_path, known):
+    """Both go on, in turn; each has its own curves in MLflow, and A's runs are its old ones."""
+    a, _ = empty_study(tmp_path / f"a-{known}", task="t4")
+    tell(a, 0, [0.21, 0.22])
+    assert tracking.Tracker(uri).sync(a)
+    run = runs_of(uri, a)[0].info.run_id
+    if known == "values":  # as it was kept before folders' places were
+        kept = json.loads((a.folder / "mlflow.json").read_text())
+        (a.folder / "mlflow.json").write_text(json.dumps({"study": kept["study"]}))
+    shutil.copytree(a.folder, tmp_path / f"b-{known}")
+    b = Study.load(tmp_path / f"b-{known}", past=a.past)
+    tell(a, 0, [0.33, 0.34, 0.35])
+    tell(b, 0, [0.73])
+    tell(b, 1, [0.61])
+    warned = []
+    assert tracking.Tracker(uri).sync(a)
+    tracker = tracking.Tracker(uri, warn=warned.append)
+    assert tracker.sync(b)
+    if known == "place":
+        assert warned == [
+            f"study 'b-{known}' is a copy of {a.folder}: MLflow gets runs of its own for it"
+        ]
+    else:
+        assert len(warned) == 1 and "are left alone, and it is logged to new ones" in warned[0]
+    tell(a, 1, [0.41])
+    tell(b, 0, [0.74])
+    tell(b, 2, [0.71])
+    assert tracker.sync(b) and tracking.Tracker(uri).sync(a)
+    assert tracking.Tracker(uri, warn=pytest.fail).sync(Study.load(b.folder, past=b.past))
+    for study in (a, b):
+        check_complete(uri, study)
+    assert values_of(uri, a, 0) == [0.21, 0.22, 0.33, 0.34, 0.35] and values_of(uri, a, 1) == [0.41]
+    assert values_of(uri, b, 0) == [0.21, 0.22, 0.73, 0.74] and values_of(uri, b, 1) == [0.61]
+    assert runs_of(uri, a)[0].info.run_id == run
+
+
+def test_a_moved_folder_keeps_its_runs(uri, tmp_path):
+    study, _ = empty_study(tmp_path / "before-move", task="t4")
+    tell(study, 0, [0.5])
+    assert tracking.Tracker(uri).sync(study)
+    parent = runs_of(uri, study)[0]
+    os.rename(study.folder, tmp_path / "after-move")
+    moved = Study.load(tmp_path / "after-move", past=study.past)
+    tell(moved, 0, [0.6])
+    assert tracking.Tracker(uri, warn=pytest.fail).sync(moved)
+    assert [step for step, _ in points(uri, parent, "incumbent")] == [1, 2]
+
+
+@pytest.mark.parametrize("more", [[], [0.9]], ids=["shorter", "another value"])
+def test_a_study_set_back_does_not_go_on_in_the_runs_of_what_it_lost(uri, tmp_path, more):
+    study, _ = empty_study(tmp_path / f"set-back-{len(more)}", task="t4")
+    tell(study, 0, [0.5, 0.6])
+    assert tracking.Tracker(uri).sync(study)
+    old = runs_of(uri, study)[0].info.run_id
+    journal = study.folder / "journal.jsonl"
+    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:1]))
+    again, warned = Study.load(study.folder, past=study.past), []
+    if more:
+        tell(again, 0, more)
+    assert tracking.Tracker(uri, warn=warned.append).sync(again)
+    found, metric = "epoch 2 of trial 0", study.plan.metric
+    want = f"{metric} 0.6 in {found}, and its journal 0.9" if more else found
+    assert len(warned) == 1 and want in warned[0]
+    client = mlflow.MlflowClient(uri)
+    client.delete_run(old)
+    assert values_of(uri, again, 0) == [0.5, *more]
+
+
+def test_a_reader_of_a_study_that_goes_on_elsewhere_claims_nothing(uri, tmp_path):
+    study, _ = empty_study(tmp_path / "read", task="t4")
+    tell(study, 0, [0.5])
+    reader = Study.load(study.folder, past=study.past)
+    tell(study, 0, [0.6])
+    assert tracking.Tracker(uri).sync(study)
+    assert tracking.Tracker(uri, warn=pytest.fail).sync(reader)
+    check_complete(uri, study)
+
+
+HALF_MADE = {
+    "empty": [],
+    "tables": ["CREATE TABLE experiments (id INTEGER)", "CREATE TABLE runs (id INTEGER)"],
+    "migrated": [
+        "CREATE TABLE runs (id INTEGER)",
+        "CREATE TABLE alembic_version (version_num VARCHAR(32))",
+        "INSERT INTO alembic_version VALUES ('451aebb31d03')",
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", HALF_MADE)
+def test_a_database_whose_making_was_broken_off_is_made_anew(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(database, "STILL", 0.01)
+    path = tmp_path / "db" / "mlflow.db"
+    path.parent.mkdir()
+    with sqlite3.connect(path) as half:
+        for statement in HALF_MADE[kind]:
+            half.execute(statement)
+    half.close()
+    path.touch()
+    study, objective = empty_study(tmp_path / "half")
+    advance(study, objective, 2)
+    assert tracking.Tracker(f"sqlite:///{path}", warn=pytest.fail).close(study)
+    check_complete(f"sqlite:///{path}", study)
+    assert path.with_name("mlflow.db.half-made").exists()
+
+
+def test_a_database_of_another_version_that_holds_runs_is_left_alone_and_said_so(uri, tmp_path):
+    study, objective = empty_study(tmp_path / "older")
+    advance(study, objective, 1)
+    assert tracking.Tracker(uri).sync(study)
+    path = tmp_path / "older.db"
+    with sqlite3.connect(tracking._file(uri)) as source, sqlite3.connect(path) as target:
+        source.backup(target)
+        target.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+    target.close()
+    warned = []
+    tracker = tracking.Tracker(f"sqlite:///{path}", warn=warned.append)
+    assert tracker.complete and not tracker.close(study) and not tracker.complete
+    assert "out-of-date database schema" in warned[0] and "lacks the end of this study" in warned[1]
+    assert not path.with_name("older.db.half-made").exists()
+
+
+def test_a_killed_making_of_the_database_leaves_none(tmp_path):
+    path = tmp_path / "mlflow.db"
+
+    def killed(file):
+        with sqlite3.connect(file) as half:
+            half.execute("CREATE TABLE runs (id INTEGER)")
+        raise Cut
+
+    def made(file):
+        with sqlite3.connect(file) as whole:
+            whole.execute("CREATE TABLE alembic_version (version_num)")
+            whole.execute("INSERT INTO alembic_version VALUES ('head')")
+
+    with pytest.raises(Cut):
+        database.ensure_whole(path, killed, lambda: "head")
+    assert not path.exists()
+    (tmp_path / ".mlflow.db.abc.db").touch()  # what kill -9 leaves
+    (tmp_path / ".mlflow.db.abc.db-wal").touch()
+    database.ensure_whole(path, made, lambda: "head")
+    assert {p.name for p in tmp_path.iterdir()} <= {"mlflow.db", ".mlflow.db.lock"}
+    database.ensure_whole(path, pytest.fail, lambda: "head")  # it is whole

@@ -245,6 +245,12 @@ def _small(commands: Any) -> None:
         help="check that everything works here",
         description="Look at the installation, the machine and the data.",
     )
+    p.add_argument(
+        "--repair",
+        metavar="STUDY",
+        help="cut the damaged journal of a study (name or folder) back to the part that is whole, "
+        "and keep the damaged file beside it",
+    )
     _data(p)
     p.set_defaults(run="foretune.commands.doctor:run")
 

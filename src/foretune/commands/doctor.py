@@ -30,7 +30,11 @@ Finding = tuple[str, str, str]  # what, how it is (ok, note, wrong), the detail
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a line per finding; exit code 1 if something is wrong."""
+    """Print a line per finding; exit code 1 if something is wrong. With `--repair`, mend that study
+    and look at nothing else.
+    """
+    if args.repair is not None:
+        return repaired(args.repair, args.data)
     wrong = 0
     for what, state, detail in findings(args.data):
         mark = {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[state]
@@ -41,6 +45,26 @@ def run(args: argparse.Namespace) -> int:
         return 0
     print(f"{wrong} {plural('thing', wrong)} to mend")
     return 1
+
+
+def repaired(name: str, data: Path) -> int:
+    """Cut the journal of a study back to what is whole, and say what was lost."""
+    from foretune.running.tuning import find_study
+    from foretune.study.study import Study, repair
+
+    folder = find_study(name, data)
+    done = repair(folder)
+    study = Study.load(folder)
+    if done is None:
+        print(f"{folder / 'journal.jsonl'} is whole: nothing to repair")
+    else:
+        kept, lost, aside = done
+        print(
+            f"{folder / 'journal.jsonl'}: kept the first {kept} {plural('line', kept)}, with "
+            f"{study.spent} of {study.budget} epochs; the {lost} after them "
+            f"{'is' if lost == 1 else 'are'} in {aside} alone"
+        )
+    return 0
 
 
 def findings(data: Path) -> Iterator[Finding]:

@@ -32,6 +32,8 @@ from foretune.views.report import write_report
 from foretune.views.summary import duration, spelled
 from foretune.views.tracking import Tracker
 
+LOG_INCOMPLETE = 3  # exit code: everything was trained and written, but MLflow lacks some of it
+
 
 def request(args: argparse.Namespace) -> Request:
     """The command line as a request."""
@@ -65,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
                 tracker.attach(ready.study, path)
             tracker.close(ready.study)
         summarise(ready, tuned, report, tracker)
-    return 0
+    return LOG_INCOMPLETE if tracker and not tracker.complete else 0
 
 
 def tune(ready: Prepared, tracker: Tracker | None) -> Tuned:

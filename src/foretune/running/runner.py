@@ -8,8 +8,9 @@ from it, not trained again.
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -81,11 +82,11 @@ def _run(
                 i = event.step.config_id
                 match event:
                     case Row(step, row):
-                        study.tell(step, [row], elapsed=clock())
+                        study.tell(step, untold(study, i, [row]), elapsed=clock())
                         deaths.pop(i, None)
                     case Ended(step, outcome):
                         running.discard((i, step.start))
-                        study.tell(step, outcome.rows, elapsed=clock())
+                        study.tell(step, untold(study, i, outcome.rows), elapsed=clock())
                         if outcome.failed:
                             study.fail(step, int(study.epoch[i]) + 1, outcome.failed)
                     case Died(step, reason):
@@ -106,6 +107,14 @@ def _run(
     finally:
         workers.close()
         study.save_tables()
+
+
+def untold(study: Study, i: int, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of trial `i` that the study does not know. A machine that trains an epoch once more,
+    because its checkpoint was lost, may come to slightly other numbers: the first told are kept.
+    """
+    told = {row["epoch"] for row in study.rows.get(i, [])}
+    return [row for row in rows if row["epoch"] not in told]
 
 
 def next_step(study: Study, searcher: Searcher, queue: list[Step]) -> Step | None:

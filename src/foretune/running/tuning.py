@@ -34,6 +34,7 @@ from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, s
 from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.space.space import Config, Space
 from foretune.study.identity import differences
+from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.own_studies import with_own_studies
 from foretune.study.study import Plan, Study, read_header
@@ -244,19 +245,8 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
     ranking that it was started with, whoever started it. Raises `BadInput` where another process
     holds it, or it asks another question; nothing was written then.
     """
-    from filelock import FileLock, Timeout
-
     folder, request = found.folder, found.checked.request
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout as error:
-        raise BadInput(
-            f"study {folder.name!r} is being run by another process; wait for it, or give "
-            "another name with --study"
-        ) from error
-    try:
+    with StudyLock(folder):
         past = found.past
         if (folder / "study.json").exists():
             if past is not None:
@@ -275,9 +265,10 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             seed=request.seed,
             rank=method(study.plan.method).rank,
         )
-        yield Prepared(request, found.task, study, objective, folder)
-    finally:
-        lock.release()
+        try:
+            yield Prepared(request, found.task, study, objective, folder)
+        finally:
+            study.close()
 
 
 def open_study(

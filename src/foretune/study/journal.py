@@ -1,37 +1,158 @@
-"""The journal of a study: one JSON event a line, written whole and fsynced before it counts."""
+"""The journal of a study: one JSON event a line, written whole and fsynced before it counts.
+
+Each line ends with its number, counted from 1 (`n`), and the CRC-32 of all lines up to and with it
+(`crc`, of their text before `, "crc"`), so that no line can be damaged, lost, doubled or moved
+without being noticed. The only thing that a kill can leave is a torn last line, which never counted
+and is dropped. Lines of journals that were begun before lines had numbers are read without them.
+"""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from foretune.files import append_lines
+from foretune.errors import BadInput
+from foretune.files import sync_folder
 from foretune.space.parameters import plain
 
 Event = dict[str, Any]
 
+SEAL = re.compile(rb', "crc": "([0-9a-f]{8})"\}')
+SEAL_BYTES = 20  # of what ends a line
 
-def append(path: Path, events: Sequence[Mapping[str, Any]]) -> None:
-    """Write events in one go; numpy numbers become plain ones. Raises TypeError, before anything is
-    written, for what JSON cannot hold.
+
+class Journal:
+    """The file of a study's events. Read it once to its end, then append to it.
+
+    `lines` are read or written, `size` are their bytes: what stands behind them in the file is a
+    torn line.
     """
-    append_lines(path, [json.dumps(event, default=plain) for event in events])
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self.lines = self.size = 0
+        self._crc = 0  # of all lines so far
+        self._end = 0  # of the file, as it was last seen
+        self._unclosed = False  # whether the last line is whole but for its newline
+
+    @property
+    def current(self) -> bool:
+        """Whether the file is as this object left it: nobody else has written to it."""
+        return (self.path.stat().st_size if self.path.exists() else 0) == self._end
+
+    def read(self) -> Iterator[tuple[int, Event]]:
+        """The number and the event of each line; nothing if there is no file.
+
+        `lines` and `size` count what was yielded. Raises `BadInput` at the first line that is
+        damaged, missing, doubled or out of order, unless it is torn and the last.
+        """
+        content = self.path.read_bytes() if self.path.exists() else b""
+        self._end = len(content)
+        numbered = False
+        *whole, last = content.split(b"\n")
+        for k, line in enumerate([*whole, last] if last else whole, 1):
+            closed = k <= len(whole)
+            try:
+                event = self._event(line, k, numbered)
+            except ValueError as error:
+                if not closed:
+                    return
+                if numbered or not torn(line):
+                    raise damaged(self.path, k, str(error)) from error
+                event = None  # a kill tore it before torn lines were taken off the file
+            numbered |= event is not None and "n" in event
+            self.lines, self._unclosed = k, not closed
+            self.size += len(line) + closed
+            if event is not None:
+                event.pop("n", None)
+                event.pop("crc", None)
+                yield k, event
+
+    def append(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Write events in one go and fsync them; numpy numbers become plain ones.
+
+        Raises TypeError, before anything is written, for what JSON cannot hold, and `BadInput`
+        where somebody else has written to the file since it was read.
+        """
+        crc, text = self._crc, "\n" if self._unclosed else ""
+        for k, event in enumerate(events, self.lines + 1):
+            body = f'{json.dumps(event, default=plain)[:-1]}, "n": {k}'
+            crc = zlib.crc32(body.encode(), crc)
+            text += f'{body}, "crc": "{crc:08x}"}}\n'
+        content, new = memoryview(text.encode()), self._end == 0
+        with open(self.path, "ab", buffering=0) as stream:
+            handle = stream.fileno()
+            if os.fstat(handle).st_size != self._end:
+                raise BadInput(
+                    f"{self.path} was written to by somebody else since this study was read; read "
+                    "it again with Study.load"
+                )
+            whole = False
+            try:
+                if self._end > self.size:
+                    stream.truncate(self.size)
+                while content:
+                    content = content[stream.write(content) :]
+                os.fsync(handle)
+                whole = True
+            finally:
+                # of a full disk, say: what was written does not count, and the next write cuts it
+                self._end = os.fstat(handle).st_size
+                if whole:
+                    self.lines += len(events)
+                    self.size, self._crc, self._unclosed = self._end, crc, False
+        if new:
+            sync_folder(self.path.parent)
+
+    def _event(self, line: bytes, k: int, numbered: bool) -> Event:
+        """The event of line `k`, after lines of which some were `numbered`, or not. Raises
+        ValueError.
+        """
+        seal = SEAL.fullmatch(line[-SEAL_BYTES:])
+        crc = zlib.crc32(line[:-SEAL_BYTES] if seal else line, self._crc)
+        event = json.loads(line)
+        if not isinstance(event, dict) or not isinstance(event.get("event"), str):
+            raise ValueError("it is no event")
+        if seal is None and (numbered or "n" in event or "crc" in event):
+            raise ValueError("it lacks its number or its checksum")
+        if seal is not None and event.get("n") != k:
+            raise ValueError(f"its number is {event.get('n')}: lines are missing, doubled or moved")
+        if seal is not None and int(seal[1], 16) != crc:
+            raise ValueError("its checksum is another one: it, or a line before it, was changed")
+        self._crc = crc
+        return event
 
 
-def read_journal(path: Path) -> list[Event]:
-    """The events of a journal, none if there is no file; lines torn by a kill are passed over."""
-    if not path.exists():
-        return []
-    events = []
-    for line in path.read_bytes().split(b"\n"):
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and "event" in event:
-            events.append(event)
-    return events
+def torn(line: bytes) -> bool:
+    """Whether an old journal's line was broken off, and is not damaged otherwise: a whole line ends
+    with a bracket, and what JSON misses in a part of one that does is more of it.
+    """
+    if not line.startswith(b"{"):
+        return False
+    try:
+        json.loads(line)
+    except json.JSONDecodeError as error:
+        return not line.endswith(b"}") or error.pos >= len(error.doc)
+    except UnicodeDecodeError:
+        return False
+    return False
+
+
+def damaged(path: Path, line: int, what: str) -> BadInput:
+    """The error for a line that cannot be what was written."""
+    return BadInput(
+        f"{path}, line {line}, is damaged: {what}. foretune doctor --repair {path.parent} keeps "
+        f"the {line - 1} before it, and the damaged file beside them"
+    )
+
+
+def read_journal(path: Path | str) -> list[Event]:
+    """The events of a journal, none if there is no file. Raises `BadInput` as `Journal.read`."""
+    return [event for _, event in Journal(path).read()]
 
 
 def finite(value: Any) -> bool:

@@ -12,31 +12,34 @@ Notation: n configurations known to the study, E = `max_epoch`.
 
 Every change is an event, a dict that is appended to `journal.jsonl` (one write, fsynced) before it
 is applied, so a killed study is read back to the very epoch that was told last. A torn last line is
-dropped.
+dropped; anything else that was not written so, or could not have been told, is refused.
 """
 
 import copy
 import json
 import math
 import time
+import weakref
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
 from foretune.errors import BadInput, BadSuggestion
-from foretune.files import write_json
+from foretune.files import write_atomic, write_json
 from foretune.space.space import Config, Space, config_key
 from foretune.study.identity import as_read, differences
-from foretune.study.journal import append, finite, read_journal
+from foretune.study.journal import Journal, damaged, finite
+from foretune.study.lock import StudyLock
 from foretune.study.notes import as_json
 from foretune.study.plan import Plan, Step, Suggestion
 from foretune.study.told import told_row
 
-__all__ = ["Plan", "Step", "Study", "Suggestion"]
+__all__ = ["Plan", "Step", "Study", "Suggestion", "repair"]
 
 CLOCK = 10.0  # seconds of a run that a kill may take from the wall-clock's record
 
@@ -57,7 +60,9 @@ class Study:
 
     `space` is the search space, `configs` the pool of configurations; `past` holds the curves of
     past tasks for searchers that transfer. A `folder` that holds a study already is continued, with
-    the budget now given; raises `BadInput` if that study is another one.
+    the budget now given; raises `BadInput` if that study is another one, if its journal is damaged,
+    or if another process works on it. The folder is this process's until `close`, the end of a
+    `with` block, or the end of the study's life.
     """
 
     def __init__(
@@ -92,9 +97,16 @@ class Study:
         # the raw rows of each trial, metric in its own unit
         self.rows: dict[int, list[dict[str, Any]]] = {}
         self.failures: dict[int, tuple[int, str]] = {}
+        self._journal: Journal | None = None
+        self._let_go: Callable[[], object] | None = None
         self._add(space.taken(configs, "the pool"))
         if self.folder is not None:
-            self._open_journal(self.folder)
+            self._hold(self.folder)
+            try:
+                self._open(self.folder)
+            except BaseException:
+                self.close()
+                raise
 
     # -- what a searcher reads
     # ---------------------------------------------------------------------------------------------------
@@ -220,7 +232,7 @@ class Study:
         if not new:
             return self
         view = copy.copy(self)
-        view.folder = None
+        view.folder = view._journal = view._let_go = None
         view.configs, view._row_of = list(self.configs), dict(self._row_of)
         view._add(new)
         return view
@@ -235,35 +247,50 @@ class Study:
     def tell(
         self, step: Step, values: Sequence[float | Mapping[str, Any]], elapsed: float | None = None
     ) -> None:
-        """Report the next epochs of a step: numbers in the metric's own unit, or rows with `epoch`
-        and the metric.
+        """Report epochs of a step: numbers in the metric's own unit, of the step's epochs from its
+        first on, or rows with `epoch` and the metric.
 
         A value that is not finite ends the trial as diverged; what follows it is dropped. Epochs
-        that were told before are passed over, so that telling twice is harmless. Raises `BadInput`
-        for an unknown or failed trial, a row without its epoch or metric, or epochs out of turn.
+        that were told before with the same value are passed over, so that telling twice is
+        harmless. Raises `BadInput` for an unknown or failed trial, a row without its epoch or
+        metric, epochs out of turn or beyond the step, or another value for a told epoch.
         """
         i, metric = self._known(step.config_id), self.plan.metric
         first = int(self.epoch[i])
-        before = any(row["epoch"] == 0 for row in self.rows.get(i, []))
+        # a trial of the user's own, which was not asked for, has its step's end alone
+        last = min(int(step.stop), int(self.pending[i]) or self.max_epoch)
+        told = {row["epoch"]: row for row in self.rows.get(i, [])}
         rows: list[dict[str, Any]] = []
-        for k, value in enumerate(values):
-            given = value if isinstance(value, Mapping) else {"epoch": first + 1 + k, metric: value}
+        for k, value in enumerate(values, int(step.start) + 1):
+            given = value if isinstance(value, Mapping) else {"epoch": k, metric: value}
             row = told_row(given, metric)
-            if row["epoch"] > first or (row["epoch"] == 0 and first == 0 and not before):
+            epoch = row["epoch"]
+            if not 0 <= epoch <= int(step.stop):
+                raise BadInput(
+                    f"the step of configuration {i} goes from epoch {step.start} to {step.stop}; "
+                    f"told was epoch {epoch}"
+                )
+            if epoch in told:
+                if not same(told[epoch][metric], row[metric]):
+                    raise BadInput(
+                        f"{metric} of configuration {i} in epoch {epoch} was told as "
+                        f"{told[epoch][metric]}, and now as {row[metric]}"
+                    )
+                if epoch > 0 and not finite(row[metric]):
+                    break
+            elif epoch > 0 or first == 0:
                 rows.append(row)
+                told[epoch] = row
         epochs = [r["epoch"] for r in rows if r["epoch"] > 0]
         if rows and self.failed[i]:
             raise BadInput(
                 f"configuration {i} has failed in epoch {self.failures[i][0]}; told were "
                 f"epochs {epochs}"
             )
-        if (
-            epochs != list(range(first + 1, first + 1 + len(epochs)))
-            or first + len(epochs) > self.max_epoch
-        ):
+        if epochs and (epochs != list(range(first + 1, epochs[-1] + 1)) or epochs[-1] > last):
             raise BadInput(
-                f"configuration {i} is at epoch {first} of {self.max_epoch}; told were epochs "
-                f"{epochs}"
+                f"configuration {i} is at epoch {first} of {self.max_epoch}, and its step ends at "
+                f"{last}; told were epochs {epochs}"
             )
         bad = next(
             (k for k, row in enumerate(rows) if row["epoch"] > 0 and not finite(row[metric])),
@@ -278,17 +305,21 @@ class Study:
 
     def fail(self, step: Step, epoch: int, reason: str) -> None:
         """End a trial: it failed in `epoch` for `reason`. An epoch that was not told counts as
-        spent all the same.
+        spent all the same. A trial that has failed, or a step whose last epoch was told, is passed
+        over: nothing of it can fail any more. Raises `BadInput` for an unknown trial.
         """
         i = self._known(step.config_id)
+        if self.failed[i] or self.epoch[i] >= min(int(step.stop), self.max_epoch):
+            return
         self._record({"event": "fail", "config_id": i, "epoch": int(epoch), "reason": reason})
 
     def release(self, step: Step) -> None:
         """Give a pending step back: it will not be finished now, and its configuration may be
-        suggested again.
+        suggested again. Raises `BadInput` for an unknown trial.
         """
-        if self.pending[self._known(step.config_id)]:
-            self._record({"event": "release", "config_id": step.config_id})
+        i = self._known(step.config_id)
+        if self.pending[i]:
+            self._record({"event": "release", "config_id": i})
 
     def clock(self, seconds: float) -> None:
         """Say for how long the study has run, over all its runs. The journal keeps it with every
@@ -312,6 +343,30 @@ class Study:
         """Change the budget of a study that is continued. Raises `BadInput` as `Plan` does."""
         new = replace(self.plan, budget=budget, seconds=seconds)  # refused before it is written
         self._record({"event": "budget", "budget": new.budget, "seconds": new.seconds})
+
+    def close(self) -> None:
+        """Let other processes have the folder. Telling more takes it again, unless the study went
+        on without this object.
+        """
+        if self._let_go is not None:
+            self._let_go()
+            self._let_go = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def current(self) -> bool:
+        """Whether nobody else has written to the study's folder since it was read."""
+        return self._journal is None or self._journal.current
 
     # -- tables
     # ------------------------------------------------------------------------------------------------------------------
@@ -428,8 +483,9 @@ class Study:
         self.past_ids = np.append(self.past_ids, ids)
 
     def _record(self, *events: dict[str, Any]) -> None:
-        if self.folder is not None and events:
-            append(self.folder / "journal.jsonl", events)
+        if self.folder is not None and self._journal is not None and events:
+            self._hold(self.folder)
+            self._journal.append(events)
         for event in events:
             self._apply(event)
 
@@ -450,6 +506,8 @@ class Study:
                 self._apply_clock(event.get("elapsed") or 0.0)
             case "clock":
                 self._apply_clock(event["elapsed"])
+            case "fail" if self.failed[i] or self.epoch[i] >= self.max_epoch:
+                pass  # journals hold such events from when they were not passed over
             case "fail":
                 if i not in self.rows:
                     self.started.append(i)
@@ -495,43 +553,136 @@ class Study:
         if self.failed[i] or self.epoch[i] >= self.pending[i]:
             self.pending[i] = 0
 
-    def _open_journal(self, folder: Path) -> None:
+    def _hold(self, folder: Path) -> None:
+        if self._let_go is None:
+            self._let_go = weakref.finalize(self, StudyLock(folder).release)
+
+    def _open(self, folder: Path) -> None:
         header = as_read({**self.plan.to_json(), "configs": self.configs})
-        path, journal = folder / "study.json", folder / "journal.jsonl"
+        path = folder / "study.json"
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             self.space.save(folder / "space.json")
             write_json(path, header)
+            self._read(folder)
             return
-        wanted = self.plan
-        stored = read_header(folder)
+        wanted, stored = self.plan, read_header(folder)
         refuse_another(folder, stored, (self.space, self.configs, wanted))
         self.plan = stored[2]
-        for k, event in enumerate(read_journal(journal)):
-            try:
-                self._apply(event)
-            except (IndexError, KeyError, TypeError) as error:
-                raise BadInput(
-                    f"{journal} is damaged: its event {k + 1} cannot be applied "
-                    f"({type(error).__name__}: {error})"
-                ) from error
+        self._read(folder)
         if (wanted.budget, wanted.seconds) != (self.plan.budget, self.plan.seconds):
             self.raise_budget(wanted.budget, wanted.seconds)
 
+    def _read(self, folder: Path) -> int:
+        """Apply the journal of `folder`; returns the bytes of what was applied. Raises `BadInput`
+        at the first line that cannot be.
+        """
+        self._journal = journal = Journal(folder / "journal.jsonl")
+        for line, event in journal.read():
+            self._replay(journal.path, line, event)
+        return journal.size
+
+    def _replay(self, path: Path, line: int, event: dict[str, Any]) -> None:
+        """Apply an event that was read from a line of a journal. Raises `BadInput` if it could not
+        have been written.
+        """
+        try:
+            self._refuse_impossible(event)
+            self._apply(event)
+        except (BadInput, BadSuggestion) as error:
+            raise damaged(path, line, str(error)) from error
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            what = f"it cannot be applied ({type(error).__name__}: {error})"
+            raise damaged(path, line, what) from error
+
+    def _refuse_impossible(self, event: dict[str, Any]) -> None:
+        """Raise `BadInput` for an event of a journal that asking, telling and proposing would have
+        refused.
+        """
+        kind = event["event"]
+        if kind in ("ask", "epoch", "fail", "release"):
+            if not isinstance(event["config_id"], int):
+                raise BadInput(f"configuration {event['config_id']!r} must be a whole number")
+            i = self._known(event["config_id"])
+        match kind:
+            case "config":
+                if config_key(event["config"]) in self._row_of:
+                    raise BadInput(f"{event['config']} is in the study already")
+                if not self.open_space:
+                    raise BadInput("the study is not open to new configurations")
+            case "ask":
+                self._check(i, event["start"], event["stop"])
+                if event["stop"] - event["start"] > self.remaining:
+                    raise BadInput(
+                        f"a step from epoch {event['start']} to {event['stop']} does not fit into "
+                        f"the {self.remaining} epochs that remain of {self.budget}"
+                    )
+            case "epoch":
+                first, told = int(self.epoch[i]), event["row"]["epoch"]
+                last = int(self.pending[i]) or self.max_epoch
+                before = told == 0 and first == 0 and not self.rows.get(i)
+                if self.failed[i] or not (before or told == first + 1 <= last):
+                    state = "has failed" if self.failed[i] else "may be told more"
+                    raise BadInput(
+                        f"configuration {i} is at epoch {first}, {state} up to epoch {last}, and "
+                        f"epoch {told} follows"
+                    )
+            case "fail" | "release" | "clock" | "budget" | "note":
+                pass
+            case _:
+                raise BadInput(f"{kind!r} is no event")
+
     @classmethod
     def load(cls, folder: Path | str, past: "MetaDataset | None" = None) -> "Study":
-        """Read a study back from its folder, to the last epoch told. Raises `BadInput` if there is
-        none.
+        """Read a study back from its folder, to the last epoch told. Another process may work on it
+        meanwhile; the first change made here takes the folder. Raises `BadInput` if there is no
+        study, or a damaged one.
         """
-        folder = Path(folder)
+        study = cls._begun(Path(folder), past)
+        study._read(Path(folder))
+        return study
+
+    @classmethod
+    def _begun(cls, folder: Path, past: "MetaDataset | None" = None) -> "Study":
+        """The study of a folder as it was when it began, without its journal."""
         space, configs, plan = read_header(folder)
-        for event in read_journal(folder / "journal.jsonl"):
-            if event["event"] == "budget":
-                try:
-                    plan = replace(plan, budget=event["budget"], seconds=event["seconds"])
-                except (KeyError, BadInput) as error:
-                    raise BadInput(f"{folder / 'journal.jsonl'} is damaged: {error}") from error
-        return cls(space, configs, plan, past=past, folder=folder)
+        study = cls(space, configs, plan, past=past)
+        study.folder = folder
+        return study
+
+
+def same(told: Any, now: Any) -> bool:
+    """Whether two values of a metric are one: equal, or neither of them finite."""
+    if finite(told) and finite(now):
+        return bool(told == now)
+    return not finite(told) and not finite(now)
+
+
+def repair(folder: Path | str) -> tuple[int, int, Path] | None:
+    """Cut a study's journal back to its longest part, from the first line on, that is whole; the
+    damaged file stays beside it.
+
+    Returns the lines kept, the lines cut off, and the damaged file's name; None if the journal is
+    whole (but for a torn last line, which never counted). Raises `BadInput` if there is no study,
+    or another process works on it.
+    """
+    folder = Path(folder)
+    with StudyLock(folder):
+        study, path = Study._begun(folder), folder / "journal.jsonl"
+        journal, kept, size = Journal(path), 0, 0
+        try:
+            for line, event in journal.read():
+                study._replay(path, line, event)
+                kept, size = line, journal.size
+            return None
+        except BadInput:
+            content = path.read_bytes()
+        k = 1
+        while (aside := folder / f"journal.damaged-{k}.jsonl").exists():
+            k += 1
+        write_atomic(aside, content)
+        write_atomic(path, content[:size])
+        return kept, content.rstrip(b"\n").count(b"\n") + 1 - kept, aside
 
 
 def read_header(folder: Path) -> tuple[Space, list[Config], Plan]:

@@ -32,6 +32,7 @@ RUN_STATES = {
 MOST_CHARACTERS = 5000  # of a parameter or tag; MLflow takes 6,000 and 8,000
 
 SPENT, EPOCHS, BUDGET = "spent", "epochs", "budget"
+STUDY = "foretune.study.study"  # the tag by which a study's run is found
 
 Point = tuple[str, float, int]  # metric, value, step
 
@@ -114,7 +115,7 @@ def study_view(study: Study, uid: str, stopped: bool) -> RunView:
     }
     params |= {f"settings.{k}": v for k, v in plan.notes.settings.items()}
     tags = {
-        "foretune.study.study": uid,
+        STUDY: uid,
         "mlflow.source.name": "foretune",
         "mlflow.note.content": sentence(study),
         "task": plan.task,

@@ -12,11 +12,13 @@ The study's journal is the record. `Tracker.sync` writes what MLflow lacks and n
 are found by tags that are set as they are created, and each batch of metrics, which MLflow stores
 whole or not at all, ends with the count of what it holds (`epochs` of a trial, `spent` of a study),
 so one question to MLflow tells where a killed process stopped. After an error nothing is assumed:
-the next sync asks again.
+the next sync asks again. Whoever asks compares the values too: runs that hold what the journal does
+not, of a folder that was copied, restored or repaired, are left alone, and the study gets new ones.
 """
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -28,19 +30,31 @@ import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from foretune.errors import BadInput
 from foretune.files import write_json
+from foretune.space.names import log_name
 from foretune.study.study import Study
-from foretune.views.run_views import EPOCHS, SPENT, Point, RunView, StudyView, Views, saved_views
+from foretune.views.database import ensure_whole
+from foretune.views.run_views import (
+    EPOCHS,
+    SPENT,
+    STUDY,
+    Point,
+    RunView,
+    StudyView,
+    Views,
+    saved_views,
+)
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+IDENTITY = "mlflow.json"  # of a study, in its folder
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # beside each other; a server has its own place
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 MOST_METRICS, MOST_TEXTS = 1000, 100  # MLflow's limits of a batch; parameters and tags count apart
@@ -101,6 +115,9 @@ class Tracker:
         self._experiments: dict[str, str] = {}
         self._known: dict[str, tuple[KnownRun, dict[int, KnownRun]]] = {}
         self._views: WeakKeyDictionary[Study, Views] = WeakKeyDictionary()
+        self._studies: WeakValueDictionary[str, Study] = WeakValueDictionary()
+        self._renamed: dict[str, str] = {}  # identities whose runs hold another study's values
+        self._lacking: set[str] = set()
         self._attached: dict[str, dict[Path, str]] = {}  # study -> file -> folder in the run
         self._retry_at, self._wait, self._warned = 0.0, FIRST_WAIT, False
         self._writing = threading.Lock()
@@ -118,6 +135,11 @@ class Tracker:
         if not shutil.which(mlflow):
             mlflow = _shown(str(Path(sys.executable).parent / "mlflow"))
         return f"{mlflow} ui --workers 1 --backend-store-uri {self.uri}"
+
+    @property
+    def complete(self) -> bool:
+        """Whether MLflow has all of every study that was closed."""
+        return not self._lacking
 
     def sync(self, study: Study, *, stopped: bool = False) -> bool:
         """Write what MLflow lacks of `study`, now; True if it then has all.
@@ -164,7 +186,10 @@ class Tracker:
         )
         last.start()
         last.join(timeout)
-        if result != [True]:
+        if result == [True]:
+            self._lacking.discard(view.parent.name)
+        else:
+            self._lacking.add(view.parent.name)
             self._warn(
                 f"MLflow at {self._address} lacks the end of this study: continuing it, or "
                 "writing its report again, logs the rest"
@@ -259,7 +284,7 @@ class Tracker:
                 for v in client.search_model_versions(f"name = '{name}'")
             ):
                 return True
-            run = client.get_run(self._known[view.uid][0].run_id)
+            run = client.get_run(self._known[self._name_of(view.uid)][0].run_id)
             for path in files:
                 client.log_artifact(run.info.run_id, str(path), f"model-{mark[:8]}")
             tags = {"foretune.files": mark} | {k: f"{v:.6g}" for k, v in run.data.metrics.items()}
@@ -267,7 +292,7 @@ class Tracker:
                 name, f"{run.info.artifact_uri}/model-{mark[:8]}", run.info.run_id, tags=tags
             )
         except errors as error:
-            self._known.pop(view.uid, None)
+            self._known.pop(self._name_of(view.uid), None)
             self._warn(
                 f"MLflow at {self._address} does not register {name!r} ({_reason(error)}); "
                 "doing it again does"
@@ -278,14 +303,39 @@ class Tracker:
     def _views_of(self, study: Study) -> Views:
         """The study's views, by an identity in its folder that later processes find too."""
         if study not in self._views:
-            path = study.folder / "mlflow.json" if study.folder else None
-            text = path.read_text(encoding="utf-8") if path and path.exists() else ""
-            kept = re.search(r'"study": "([0-9a-f]{32})"', text)
-            uid = kept[1] if kept else uuid.uuid4().hex
-            if path and not kept:
-                write_json(path, {"study": uid})
+            uid, copied_from = identity(study.folder)
+            if copied_from is not None and study.folder is not None:
+                self._warn(
+                    f"study {study.folder.name!r} is a copy of {copied_from}: MLflow gets runs of "
+                    "its own for it"
+                )
             self._views[study] = Views(uid)
+            self._studies[uid] = study
         return self._views[study]
+
+    def _name_of(self, uid: str) -> str:
+        """The identity by which a study's runs are found now."""
+        while uid in self._renamed:
+            uid = self._renamed[uid]
+        return uid
+
+    def _rename(self, view: StudyView, what: str) -> StudyView:
+        """Give a study another identity, since the runs of the one that it has hold `what`."""
+        new = uuid.uuid4().hex
+        study = self._studies.get(view.uid)
+        if study is not None:
+            self._views[study].uid = new
+            self._studies[new] = study
+            if study.folder is not None:
+                write_json(study.folder / IDENTITY, {"study": new, **place_of(study.folder)})
+        self._renamed[view.uid] = new
+        if view.uid in self._attached:
+            self._attached[new] = self._attached.pop(view.uid)
+        self._warn(
+            f"MLflow's runs of study {view.parent.name!r} hold {what}: they are left alone, and it "
+            "is logged to new ones"
+        )
+        return renamed(view, new)
 
     def _serve(self) -> None:
         while True:
@@ -303,7 +353,8 @@ class Tracker:
             try:
                 self._write_study(client(), view)
             except errors as error:
-                self._known.pop(view.uid, None)  # what got through is not known: ask again
+                # what got through is not known: ask again
+                self._known.pop(self._name_of(view.uid), None)
                 self._experiments.clear()
                 self._retry_at, self._wait = (
                     time.monotonic() + self._wait,
@@ -351,11 +402,10 @@ class Tracker:
                 )  # errors that are told here in one line
                 if self.uri.startswith("sqlite:///"):
                     path = _file(self.uri)
-                    path.parent.mkdir(parents=True, exist_ok=True)
+                    ensure_whole(path, make_database, database_version)
                     with closing(sqlite3.connect(path)) as database:
-                        database.execute(
-                            "PRAGMA journal_mode=WAL"
-                        )  # the UI can read while we write; a third of the waits for the disk
+                        # the UI can read while we write; a third of the waits for the disk
+                        database.execute("PRAGMA journal_mode=WAL")
                 self._made = MlflowClient(self.uri, registry_uri=self.uri)
             return self._made
 
@@ -402,8 +452,16 @@ class Tracker:
 
     def _write_study(self, client: "MlflowClient", view: StudyView) -> None:
         experiment = self._experiment(client, view)
+        view = renamed(view, self._name_of(view.uid))
         if view.uid not in self._known:
-            self._known[view.uid] = find_runs(client, experiment, view)
+            found = find_runs(client, experiment, view)
+            study = self._studies.get(view.uid)
+            # where another process went on with the study, what MLflow has more is that process's
+            alone = study is None or study.current
+            if (what := other_values(client, found[1], view, alone)) is not None:
+                view = self._rename(view, what)
+                found = find_runs(client, experiment, view)
+            self._known[view.uid] = found
         parent, trials = self._known[view.uid]
         for i, trial in view.trials.items():
             if i not in trials:
@@ -424,13 +482,92 @@ class Tracker:
             del self._attached[view.uid][path]
 
 
+def identity(folder: Path | None) -> tuple[str, str | None]:
+    """The identity of a study in MLflow, kept in its folder with the folder's place, so that later
+    processes find it; and the folder that it is a copy of, if it is one.
+
+    A folder that was moved keeps its inode, one that was restored its path; a copy has neither.
+    """
+    if folder is None:
+        return uuid.uuid4().hex, None
+    path, place = folder / IDENTITY, place_of(folder)
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    kept = re.search(r'"study": "([0-9a-f]{32})"', text)
+    uid = kept[1] if kept else uuid.uuid4().hex
+    try:
+        before = json.loads(text) if kept else {}
+    except ValueError:
+        before = {}
+    copied = "folder" in before and not any(before.get(k) == v for k, v in place.items())
+    if copied:
+        uid = uuid.uuid4().hex
+    if before != {"study": uid, **place}:
+        write_json(path, {"study": uid, **place})
+    return uid, before["folder"] if copied else None
+
+
+def place_of(folder: Path) -> dict[str, str]:
+    """Where a folder lies: its path, and its inode with the device."""
+    status = folder.stat()
+    return {"folder": str(folder.resolve()), "inode": f"{status.st_dev}:{status.st_ino}"}
+
+
+def renamed(view: StudyView, uid: str) -> StudyView:
+    """The view of the same study with another identity."""
+    if uid == view.uid:
+        return view
+    parent = replace(view.parent, tags={**view.parent.tags, STUDY: uid})
+    return replace(view, uid=uid, parent=parent)
+
+
+def other_values(
+    client: "MlflowClient", trials: Mapping[int, KnownRun], view: StudyView, alone: bool
+) -> str | None:
+    """What MLflow's runs hold that the study's journal does not, None if nothing; epochs that the
+    study has not come to count if it is written by this process `alone`.
+    """
+    metric = log_name(view.plan.metric)
+    for i, run in sorted(trials.items()):
+        groups = view.trials[i].groups if i in view.trials else []
+        told = {step: v for _, points in groups for key, v, step in points if key == metric}
+        last = groups[-1][0] if groups else -1
+        if alone and (run.last > last or i not in view.trials):
+            return f"epoch {run.last} of trial {i}, which its journal does not"
+        logged = client.get_metric_history(run.run_id, metric)
+        for point in logged:
+            if point.step <= last and not math.isclose(
+                point.value, told.get(point.step, math.nan), rel_tol=1e-9, abs_tol=1e-12
+            ):
+                return (
+                    f"{metric} {point.value:g} in epoch {point.step} of trial {i}, and its journal "
+                    f"{told.get(point.step, math.nan):g}"
+                )
+        if lacking := {s for s in told if s <= run.last} - {point.step for point in logged}:
+            return f"no {metric} in epoch {min(lacking)} of trial {i}, and its journal does"
+    return None
+
+
+def make_database(path: Path) -> None:
+    """Make MLflow's tables in an SQLite file, and close it."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    artifacts = (path.parent / ARTIFACTS).absolute().as_uri()
+    SqlAlchemyStore(f"sqlite:///{path}", artifacts).engine.dispose()
+
+
+def database_version() -> str:
+    """The version of MLflow's tables."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store import db_migrations
+
+    return str(ScriptDirectory(str(Path(db_migrations.__file__).parent)).get_current_head())
+
+
 def find_runs(
     client: "MlflowClient", experiment: str, view: StudyView
 ) -> tuple[KnownRun, dict[int, KnownRun]]:
     """What MLflow holds of the study and of its trials; creates the parent run if there is none."""
-    found = client.search_runs(
-        [experiment], f"tags.`foretune.study.study` = '{view.uid}'", max_results=1
-    )
+    found = client.search_runs([experiment], f"tags.`{STUDY}` = '{view.uid}'", max_results=1)
     if not found:
         return create_run(client, experiment, view.parent, {}), {}
     parent = known_run(found[0], SPENT)

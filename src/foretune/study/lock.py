@@ -1,0 +1,59 @@
+"""One process at a time on a study's folder."""
+
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from filelock import FileLock, Timeout
+
+from foretune.errors import BadInput
+
+
+class StudyLock:
+    """Holds the lock of a study's folder, `.NAME.lock` beside it, from its making to `release`.
+
+    Within one process a folder may be held several times over, from any thread. Raises `BadInput`
+    where another process holds it.
+    """
+
+    # by folder; released by the last of its holders
+    _locks: dict[Path, FileLock] = {}  # noqa: RUF012
+    _guard = threading.RLock()
+
+    def __init__(self, folder: Path | str):
+        folder = Path(folder).resolve()
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with self._guard:
+            if folder not in self._locks:
+                place = folder.with_name(f".{folder.name}.lock")
+                self._locks[folder] = FileLock(place, thread_local=False)
+            self._lock = self._locks[folder]
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout as error:
+                raise BadInput(
+                    f"study {folder.name!r} is being run by another process; wait for it, or give "
+                    "another name (--study) or folder"
+                ) from error
+        self._holder: int | None = os.getpid()
+
+    def release(self) -> None:
+        """Let go of the folder; a second time is harmless."""
+        with self._guard:
+            # a forked child that ends must not open its parent's lock
+            if self._holder == os.getpid():
+                self._lock.release()
+            self._holder = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
