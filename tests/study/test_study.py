@@ -709,6 +709,6 @@ def test_a_study_that_went_on_without_it_cannot_be_told(meta, tmp_path):
 
 def test_a_refused_folder_is_let_go(meta, tmp_path):
     make(meta, folder=tmp_path / "s").close()
-    with pytest.raises(BadInput, match="seed 0, not 3"):
+    with pytest.raises(BadInput, match="seed 0, now 3"):
         make(meta, folder=tmp_path / "s", seed=3)
     assert in_another_process("open", tmp_path / "s") == "ok 0\n"
