@@ -178,7 +178,7 @@ def test_a_raised_budget_goes_on_and_another_question_is_refused(finished, tmp_p
 def test_two_runs_of_one_study_at_once_are_refused(request_of):
     with (
         prepared(request_of(study="s")),
-        pytest.raises(BadInput, match="'s' is being run by another process"),
+        pytest.raises(BadInput, match="'s' is open in this process already"),
         prepared(request_of(study="s")),
     ):
         pass

@@ -262,6 +262,7 @@ def huge():
     return space, space.sample(10_000, np.random.default_rng(0))
 
 
+@pytest.mark.slow
 @each(*WITHOUT_PAST)
 def test_ten_thousand_candidates(name, huge):
     """Fifteen decisions, half of them under a second."""

@@ -13,6 +13,7 @@ from laws import PLAIN, WITH_PAST, each, quick
 
 from foretune.study.study import Plan, Study
 
+HANDLES = ("_journal", "_let_go")  # of the study's folder: what is in it is compared by its bytes
 ARRAYS = ("X", "Y", "start_value", "epoch", "pending", "failed", "past_ids")
 
 
@@ -35,7 +36,7 @@ def snapshot(study):
     rest = {
         k: copy.deepcopy(v)
         for k, v in vars(study).items()
-        if k not in (*ARRAYS, "space", "past", "plan")
+        if k not in (*ARRAYS, *HANDLES, "space", "past", "plan")
     }
     return arrays, rest
 

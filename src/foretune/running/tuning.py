@@ -246,7 +246,7 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
     holds it, or it asks another question; nothing was written then.
     """
     folder, request = found.folder, found.checked.request
-    with StudyLock(folder):
+    with StudyLock(folder, first=True):
         past = found.past
         if (folder / "study.json").exists():
             if past is not None:

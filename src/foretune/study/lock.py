@@ -14,15 +14,15 @@ from foretune.errors import BadInput
 class StudyLock:
     """Holds the lock of a study's folder, `.NAME.lock` beside it, from its making to `release`.
 
-    Within one process a folder may be held several times over, from any thread. Raises `BadInput`
-    where another process holds it.
+    Within one process a folder may be held several times over, from any thread, unless a holder
+    must be the `first` one. Raises `BadInput` where another process holds it, or this one already.
     """
 
     # by folder; released by the last of its holders
     _locks: dict[Path, FileLock] = {}  # noqa: RUF012
     _guard = threading.RLock()
 
-    def __init__(self, folder: Path | str):
+    def __init__(self, folder: Path | str, *, first: bool = False):
         folder = Path(folder).resolve()
         folder.parent.mkdir(parents=True, exist_ok=True)
         with self._guard:
@@ -30,6 +30,11 @@ class StudyLock:
                 place = folder.with_name(f".{folder.name}.lock")
                 self._locks[folder] = FileLock(place, thread_local=False)
             self._lock = self._locks[folder]
+            if first and self._lock.is_locked:
+                raise BadInput(
+                    f"study {folder.name!r} is open in this process already: end its run or close "
+                    "it first, or give another name (--study) or folder"
+                )
             try:
                 self._lock.acquire(timeout=0)
             except Timeout as error:
