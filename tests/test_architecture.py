@@ -1,6 +1,7 @@
 """The house: every module stands in a room, and imports point down the list of rooms only."""
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,26 +39,58 @@ MODULES = {
     ): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
+# "foretune.tune" -> the module that this public name is loaded from, lazily
+PUBLIC = {
+    f"foretune.{key.value}": value.value
+    for node in ast.walk(ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8")))
+    if isinstance(node, ast.Dict)
+    for key, value in zip(node.keys, node.values, strict=True)
+    if isinstance(key, ast.Constant) and isinstance(value, ast.Constant)
+}
 
 
 def imports(path: Path) -> Iterator[tuple[str, bool]]:
     """Names of the modules that a file imports, wherever in it, and whether only type checkers read
-    that import.
+    that import. Public names of `foretune` stand for their modules, texts such as
+    "foretune.a.b:C" (which registries import) for what they name, relative imports for themselves.
     """
 
     def walk(nodes: list[ast.AST], typing: bool) -> Iterator[tuple[str, bool]]:
         for node in nodes:
             if isinstance(node, ast.Import):
                 yield from ((alias.name, typing) for alias in node.names)
-            elif isinstance(node, ast.ImportFrom) and node.module:
+            elif isinstance(node, ast.ImportFrom):
                 for alias in node.names:
-                    inside = f"{node.module}.{alias.name}"
-                    yield (inside if inside in MODULES else node.module), typing
+                    inside = f"{'.' * node.level}{node.module or ''}.{alias.name}"
+                    named = PUBLIC.get(inside, inside)
+                    yield (named if named in MODULES or node.level else str(node.module)), typing
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                if place := re.fullmatch(r"(foretune(?:\.\w+)+)(?::\w+)?", node.value):
+                    yield place[1], True  # a name, loaded when it is asked for: no circle
             else:
                 only_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
                 yield from walk(list(ast.iter_child_nodes(node)), typing or only_types)
 
     yield from walk([ast.parse(path.read_text(encoding="utf-8"))], False)
+
+
+def test_imports_in_disguise_are_seen(tmp_path: Path) -> None:
+    """A relative import, a public name, and a text from which a module is loaded."""
+    file = tmp_path / "disguised.py"
+    file.write_text(
+        "def run():\n"
+        "    from ..commands import tune\n"
+        "    from foretune import tune\n"
+        "    import_module('foretune.commands.tune')\n"
+        "    load('foretune.commands.tune:run')\n",
+        encoding="utf-8",
+    )
+    assert [name for name, _ in imports(file)] == [
+        "..commands.tune",
+        "foretune.running.tuning",
+        "foretune.commands.tune",
+        "foretune.commands.tune",
+    ]
 
 
 def room(module: str) -> str:
@@ -95,6 +128,10 @@ def test_every_module_has_a_room_and_imports_point_down() -> None:
         elif room(module) and room(module) not in (*ROOMS, "__main__"):
             wrong.append(f"{module} stands in no room of the list")
         for name, typing in imports(path):
+            if name.startswith("."):
+                wrong.append(f"{module} imports {name}: name the module whole")
+            if name == "foretune" and "__version__" not in path.read_text(encoding="utf-8"):
+                wrong.append(f"{module} imports foretune itself: name the module that is meant")
             if name in MODULES and name != "foretune" and room(module) in ROOMS:
                 arrows[module] |= set() if typing else {name}
                 if room(name) not in ROOMS or ROOMS.index(room(name)) < ROOMS.index(room(module)):
