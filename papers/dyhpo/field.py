@@ -3,7 +3,7 @@
 All from the steps that the benchmark keeps.
 
     python -m papers.dyhpo.field [lcbench taskset light] [--run]
-        [--published ../shared/data/curves] [--out data/reports/field]
+        [--published tables] [--out data/reports/field]
 
 Published tables are looked for in `--published`; one that is missing is skipped, saying so. With
 `--run` the runs that are missing are made first (`evaluation.benchmark.run_all`: what is there is
@@ -270,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--published",
         type=Path,
-        default=Path("../shared/data/curves"),
+        default=Path("tables"),
         help="folder of lcbench and taskset",
     )
     parser.add_argument("--own", type=Path, default=LIGHT)
