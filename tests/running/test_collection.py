@@ -10,6 +10,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running import collection as module
 from foretune.running.collection import BLOCK, COLUMNS, METRIC, Block, Collection, order
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
@@ -116,6 +117,27 @@ def test_tasks_may_end_at_epochs_of_their_own(tmp_path: Path) -> None:
     for other in ({}, {"a": 4}):
         with pytest.raises(BadInput, match=r"epochs \{'a': 5\}"):
             collection(tmp_path / "m", epochs=other)
+
+
+@pytest.mark.parametrize("where", ["kind_of_machine", "describe_machine"])
+def test_ctrl_c_in_a_save_doubles_no_row(
+    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule: whatever a save was at when it was stopped, the next one holds each cell once."""
+    made, real = collection(tmp_path / "m"), getattr(module, where)
+    made.add(cell("a", 1))
+    made.add(cell("b", 2))
+
+    def stop(*given: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, where, stop)
+    with pytest.raises(KeyboardInterrupt):
+        made.save()
+    monkeypatch.setattr(module, where, real)
+    made.save()
+    table = MetaDataset.load(tmp_path / "m").table
+    assert len(table) == 6 and not table.duplicated(["task", "config_id", "seed", "epoch"]).any()
 
 
 def test_nothing_new_writes_nothing(tmp_path: Path) -> None:

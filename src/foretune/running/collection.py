@@ -207,22 +207,23 @@ class Collection:
         if self._fresh:
             new = pd.DataFrame(self._fresh).reindex(columns=[*KEYS, *self.columns])
             new = new.astype(dict.fromkeys(self.columns, "float32"))
-            self.table = pd.concat([self.table, new], ignore_index=True) if len(self.table) else new
+            table = pd.concat([self.table, new], ignore_index=True) if len(self.table) else new
+            if (kind := kind_of_machine(self.settings)) not in self.about["kinds"]:
+                self.about["kinds"] = [*self.about["kinds"], kind]
+            # at once: a Ctrl-C between them would have the next save take the rows a second time
+            self.table, self._fresh, self._torn = table, [], True
         self.about["cost"] = {
             "epochs": int(self.table[METRIC].notna().sum()),
             "seconds": round(float(self.table["seconds"].astype("float64").sum()), 1),
         }
         if (machine := describe_machine()) not in self.about["machines"]:
             self.about["machines"] = [*self.about["machines"], machine]
-        if self._fresh and (kind := kind_of_machine(self.settings)) not in self.about["kinds"]:
-            self.about["kinds"] = [*self.about["kinds"], kind]
         tasks = sorted(self.table["task"].unique())
         about = self.about | {
             key: {task: self.about[key][task] for task in tasks if task in self.about[key]}
             for key in PER_TASK
         }
         configs = dict(enumerate(self.pool))
-        self._fresh, self._torn = [], True
         last = max(self.epochs.get(task, self.settings.max_epoch) for task in tasks)
         MetaDataset.build(
             self.space, configs, self.table, **about, max_epoch=last, tasks=tasks
