@@ -78,6 +78,7 @@ def test_the_same_seed_gives_the_same_steps_from_one_object_and_a_fresh_one(name
     assert run(study, objective, lambda: quick(name), limit=limit) == want[:limit]
 
 
+@pytest.mark.slow
 @each(*PLAIN)
 def test_a_study_read_back_goes_on_as_if_never_stopped(name, meta, tmp_path):
     study, objective = replay_study(meta, "t0", budget=length_for(name), seed=3, method=name)
@@ -311,6 +312,7 @@ def test_everything_fails_from_the_start(name, table):
     quick(name).recommend(study)  # nothing is known; it must not raise
 
 
+@pytest.mark.slow
 @each(*PLAIN)
 def test_an_open_space_is_searched(name, meta):
     """Without a pool, beside past tasks: legal configurations, none started twice."""
@@ -348,6 +350,7 @@ def eight():
     return Space(space)
 
 
+@pytest.mark.slow
 @each(*WITHOUT_PAST)
 def test_an_open_space_of_few_configurations_is_trained_to_the_last_epoch(name, eight, monkeypatch):
     """As a finite pool is: no configuration started twice, none left out while the budget pays."""

@@ -69,6 +69,7 @@ def test_compare_needs_three_methods(steps):
         compare(steps, 20)
 
 
+@pytest.mark.slow
 def test_the_files(meta_folder, tmp_path):
     names = ("random", "asha", "hyperband-gp")
     table = FieldTable("toy", meta_folder, 40, "toy", (9, 40), (20, 40), dict.fromkeys(names, 2))

@@ -114,6 +114,7 @@ def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, ran
     assert at["task-aware Hyperband", 20] > at["Hyperband", 20]
 
 
+@pytest.mark.slow
 def test_tables_stand_without_their_runs_until_the_code_is_another(
     grid, rankings, tmp_path, monkeypatch
 ):

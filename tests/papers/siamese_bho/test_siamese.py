@@ -102,6 +102,7 @@ def test_what_is_done_is_not_done_again_until_something_changes(done, grid, task
         evaluate(grid, tasks, PLAN, folder, options={**TINY, "iterations": 3})
 
 
+@pytest.mark.slow
 def test_tables_stand_without_their_runs_until_the_code_is_another(
     done, grid, tasks, tmp_path, monkeypatch
 ):
