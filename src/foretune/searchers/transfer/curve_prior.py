@@ -33,8 +33,15 @@ import numpy as np
 
 from foretune.gaussian.gp import cholesky, whiten
 from foretune.searchers.transfer.past_curves import PastCurves, epoch_correlation
-
-SCALES = np.linspace(-3.0, 3.0, 13)  # grid of log B, in standard deviations of its prior
+from foretune.searchers.transfer.placement import Anywhere, Around, Whitened, evidence, over_scales
+from foretune.searchers.transfer.units import (
+    ABSURD_SHARE,
+    UNKNOWN,
+    Unit,
+    below_gap,
+    units_of,
+    without_absurd,
+)
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,20 @@ class OnLadder:
     Q: np.ndarray
 
 
+@dataclass(frozen=True)
+class Part:
+    """One hypothesis at N observations and on the pool's cells: factor `L` of the observations'
+    covariance, what it whitens, cross = L^-1 (their covariance with the cells) (N, cells), the
+    cells' variance and the components' centres (P, cells).
+    """
+
+    L: np.ndarray
+    white: Whitened | None
+    cross: np.ndarray
+    var: np.ndarray
+    centre: np.ndarray
+
+
 class CurvePrior:
     """The prior learned from `past`; `fit` chooses the amplitudes, `believe` conditions on a new
     task's observations.
@@ -147,9 +168,12 @@ class CurvePrior:
         self.by_config = np.sqrt(past.Z.std(axis=1).mean(axis=0) ** 2) + 1e-3  # v
         self.flat_mean = self.mean.mean(axis=0)
         log_scale = np.log(past.scale)
-        self.scale_prior = float(log_scale.mean()), max(float(log_scale.std()), 0.3)
-        spread = max(float(past.location.std()), float(np.exp(self.scale_prior[0])))
-        self.location_prior = float(past.location.mean()), spread
+        usual, log_spread = float(log_scale.mean()), max(float(log_scale.std()), 0.3)
+        spread = max(float(past.location.std()), float(np.exp(usual)))
+        self.around = Around(float(past.location.mean()), spread, usual, log_spread)
+        self.usual_scale = float(np.exp(usual))
+        self.units = units_of(past)
+        self.range = (self.units[0].high - self.units[0].low) / 3
         self.amplitudes = amplitudes or self.fit()
 
     # -- covariance
@@ -221,7 +245,96 @@ class CurvePrior:
         """Condition on values `y` (N,) at configurations `c`, epochs `e` (from 0); predict the pool
         at the epochs `ladder`.
         """
-        a, pool, G, N = self.amplitudes, self.past.pool, self.particle, len(y)
+        parts = self.parts(c, e, y, ladder)
+        placement: Around | Anywhere = self.around
+        if len(y):
+            placement, absurd = self.placement(parts, c, e, y, ladder)
+            if absurd.any():
+                c, e, y = without_absurd(c, e, y, absurd)
+                parts = self.parts(c, e, y, ladder)
+        a, G, pool = self.amplitudes, self.particle, self.past.pool
+        log_weight, means, stds, leans = [], [], [], []
+        for h, part in zip(self.hypotheses, parts, strict=True):
+            P = len(part.centre)
+            if part.white is None:
+                A, B, log_p, rest = self.around.unseen(P)
+            else:
+                A, B, log_p, rest = placement.place(part.white)
+            V = part.cross
+            means.append(A[:, None] + B[:, None] * (part.centre + rest.T @ V))
+            stds.append(B[:, None] * np.sqrt(np.maximum(part.var - (V**2).sum(axis=0), 1e-12)))
+            log_weight.append(
+                np.log(h.weight / P) + log_p * self.tempering / (self.tempering + len(y))
+            )
+            w = np.zeros((self.T, P))
+            if h.ranked:
+                if len(y):
+                    D_at = self.D[:, c, e] * (a.past / np.sqrt(max(1, self.T - 1)))
+                    share = (1 - G**2) * a.past / np.sqrt(max(1, self.T - 1))
+                    w = share * D_at @ np.linalg.solve(part.L.T, rest)
+                w = 1.0 / self.T + w - w.mean(axis=0)
+                if G:
+                    w += G * (np.eye(self.T) - 1.0 / self.T)
+            leans.append(w)
+        joined = np.concatenate(log_weight)
+        weight = np.exp(joined - joined.max())
+        weight /= weight.sum()
+        lean = np.maximum(np.concatenate(leans, axis=1) @ weight, 0.0)
+        names = tuple(h.name for h, w in zip(self.hypotheses, log_weight, strict=True) for _ in w)
+        shape = (len(weight), pool, len(ladder))
+        return Belief(
+            weight,
+            np.concatenate(means).reshape(shape),
+            np.concatenate(stds).reshape(shape),
+            lean,
+            names,
+        )
+
+    def placement(
+        self, parts: "list[Part]", c: np.ndarray, e: np.ndarray, y: np.ndarray, ladder: np.ndarray
+    ) -> tuple[Around | Anywhere, np.ndarray]:
+        """The most probable unit of observations `y` (N,), and which of them are absurd in it, (N,)
+        bool.
+
+        A unit in which most values are absurd is none.
+        """
+        alike: dict[bytes, list[Unit | None]] = {}  # units by what is absurd in them
+        for unit in (*self.units, None):
+            absurd = below_gap(c, y) if unit is None else unit.absurd(y)
+            if 2 * absurd.sum() <= len(y) and not absurd.all():
+                alike.setdefault(absurd.tobytes(), []).append(unit)
+        # an absurd value is as probable as any in a unit of which nothing is known
+        penalty = np.log(ABSURD_SHARE / 4) - np.log(np.maximum(np.abs(y), self.range))
+        best: tuple[float, Around | Anywhere, np.ndarray] | None = None
+        for key, units in alike.items():
+            absurd = np.frombuffer(key, dtype=bool)
+            keep = ~absurd
+            of = self.parts(c[keep], e[keep], y[keep], ladder) if absurd.any() else parts
+            known = [self.around.moved(u.factor, u.shift) for u in units if u is not None]
+            anywhere = Anywhere(max(float(np.abs(y[keep]).max()), self.range), self.usual_scale)
+            places: list[Around | Anywhere] = [*known, *[anywhere] * (None in units)]
+            log_p = np.full((len(places), 1), -np.inf)
+            for h, part in zip(self.hypotheses, of, strict=True):
+                assert part.white is not None
+                by_unit = [evidence(over_scales(part.white, known)[1])] if known else []
+                if None in units:
+                    by_unit.append(anywhere.place(part.white).evidence[None] + part.white.log_det)
+                share = np.log(h.weight / len(part.centre)) - part.white.log_det
+                log_p = np.hstack([log_p, share + np.concatenate(by_unit)])
+            top = log_p.max(axis=1)
+            total = top + np.log(np.exp(log_p - top[:, None]).sum(axis=1)) + penalty[absurd].sum()
+            total += np.log([UNKNOWN if u is None else u.weight for u in units])
+            k = int(total.argmax())
+            if best is None or total[k] > best[0]:
+                best = float(total[k]), places[k], absurd
+        assert best is not None
+        return best[1:]
+
+    def parts(
+        self, c: np.ndarray, e: np.ndarray, y: np.ndarray, ladder: np.ndarray
+    ) -> "list[Part]":
+        """Of each hypothesis what does not depend on where the observations lie."""
+        a, G, N = self.amplitudes, self.particle, len(y)
         prior = self.on_ladder(ladder)
         D_at = self.D[:, c, e] * (a.past / np.sqrt(max(1, self.T - 1)))  # (T, N)
         noise, shift = np.diag((a.noise * self.by_task[e]) ** 2 + 1e-9), a.offset**2
@@ -230,7 +343,7 @@ class CurvePrior:
             self.residual(c, e, c, e, a),
             self.on_grid(c, e, ladder, prior.Q),
         )
-        log_weight, means, stds, leans = [], [], [], []
+        parts = []
         for h in self.hypotheses:
             if h.ranked:
                 # (P, N)
@@ -252,42 +365,13 @@ class CurvePrior:
             else:
                 at_mean, K, cross, var = self.flat_mean[None, e], F_oo, F_of, prior.F
                 centre = prior.flat[None]
-            P = len(centre)
-            L = cholesky(K + shift + noise) if N else np.empty((0, 0))
-            A, B, evidence, rest = self.placed(L, at_mean, y)  # (P,), (P,), (P,), (N, P)
-            V = whiten(L, cross + shift) if N else cross
-            means.append(A[:, None] + B[:, None] * (centre + rest.T @ V))
-            stds.append(B[:, None] * np.sqrt(np.maximum(var + shift - (V**2).sum(axis=0), 1e-12)))
-            log_weight.append(
-                np.log(h.weight / P) + evidence * self.tempering / (self.tempering + N)
-            )
-            w = np.zeros((self.T, P))
-            if h.ranked:
-                if N:
-                    w = (
-                        (1 - G**2)
-                        * a.past
-                        / np.sqrt(max(1, self.T - 1))
-                        * D_at
-                        @ np.linalg.solve(L.T, rest)
-                    )
-                w = 1.0 / self.T + w - w.mean(axis=0)
-                if G:
-                    w += G * (np.eye(self.T) - 1.0 / self.T)
-            leans.append(w)
-        joined = np.concatenate(log_weight)
-        weight = np.exp(joined - joined.max())
-        weight /= weight.sum()
-        lean = np.maximum(np.concatenate(leans, axis=1) @ weight, 0.0)
-        names = tuple(h.name for h, w in zip(self.hypotheses, log_weight, strict=True) for _ in w)
-        shape = (len(weight), pool, len(ladder))
-        return Belief(
-            weight,
-            np.concatenate(means).reshape(shape),
-            np.concatenate(stds).reshape(shape),
-            lean,
-            names,
-        )
+            if N:
+                L = cholesky(K + shift + noise)
+                V, white = whiten(L, cross + shift), Whitened.of(L, at_mean, y)
+            else:
+                L, V, white = np.empty((0, 0)), cross, None
+            parts.append(Part(L, white, V, var + shift, centre))
+        return parts
 
     def on_ladder(self, ladder: np.ndarray) -> "OnLadder":
         """What of the prior at the pool's cells does not depend on the observations; kept for the
@@ -326,43 +410,6 @@ class CurvePrior:
             R = R + self.past.unexplained[c, :pool][:, :, None] * by_config[:, None]
         F = (0.5 * (C + same))[:, :, None] * by_config[:, None]
         return R.reshape(N, pool * len(ladder)), F.reshape(N, pool * len(ladder))
-
-    def placed(
-        self, L: np.ndarray, mean: np.ndarray, y: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Expected location A and scale B, log evidence of y with both integrated out, and the
-        whitened rest (N,).
-
-        For each B of the grid, (y - A) / B - mean is normal with covariance L L^T plus (variance of
-        A) / B^2 in every cell: a rank-one change of the same factor.
-        """
-        (a0, a_sd), (b0, b_sd) = self.location_prior, self.scale_prior
-        P = len(mean)
-        if not len(y):
-            return np.full(P, a0), np.full(P, np.exp(b0)), np.zeros(P), np.zeros((0, P))
-        B = np.exp(b0 + b_sd * SCALES)[:, None]  # (G, 1)
-        white = whiten(L, np.column_stack([np.ones_like(y), y - a0, mean.T]))
-        one, values, m = white[:, 0], white[:, 1], white[:, 2:]
-        # squares of values / B - m and its product with `one`, from inner products
-        quadratic = (values @ values) / B**2 - 2 * (values @ m) / B + (m**2).sum(axis=0)  # (G, P)
-        along = (one @ values) / B - one @ m
-        variance = (a_sd / B) ** 2
-        inflation = 1 + variance * (one @ one)
-        quadratic = quadratic - variance * along**2 / inflation
-        log_p = (
-            -0.5 * quadratic
-            - 0.5 * np.log(inflation)
-            - len(y) * np.log(B)
-            - 0.5 * SCALES[:, None] ** 2
-        )
-        top = log_p.max(axis=0)
-        p = np.exp(log_p - top)
-        evidence = top + np.log(p.mean(axis=0)) - np.log(np.diag(L)).sum()
-        p /= p.sum(axis=0)
-        scale = np.exp((p * np.log(B)).sum(axis=0))
-        location = a0 + (p * B * variance * along / inflation).sum(axis=0)
-        rest = (values[:, None] - (location - a0) * one[:, None]) / scale - m
-        return location, scale, evidence, rest
 
 
 def scaled(name: str, value: float, factor: float) -> float:
