@@ -33,15 +33,11 @@ import numpy as np
 
 from foretune.gaussian.gp import cholesky, whiten
 from foretune.searchers.transfer.past_curves import PastCurves, epoch_correlation
-from foretune.searchers.transfer.placement import Anywhere, Around, Whitened, evidence, over_scales
-from foretune.searchers.transfer.units import (
-    ABSURD_SHARE,
-    UNKNOWN,
-    Unit,
-    below_gap,
-    units_of,
-    without_absurd,
-)
+from foretune.searchers.transfer.placement import Anywhere, Around, Placed, Whitened
+from foretune.searchers.transfer.units import Unit, Units, below_gap, without_absurd
+
+# prior probability that a task lies elsewhere than past tasks do in its unit
+ANYWHERE = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -171,9 +167,7 @@ class CurvePrior:
         usual, log_spread = float(log_scale.mean()), max(float(log_scale.std()), 0.3)
         spread = max(float(past.location.std()), float(np.exp(usual)))
         self.around = Around(float(past.location.mean()), spread, usual, log_spread)
-        self.usual_scale = float(np.exp(usual))
-        self.units = units_of(past)
-        self.range = (self.units[0].high - self.units[0].low) / 3
+        self.units = Units.of(past)
         self.amplitudes = amplitudes or self.fit()
 
     # -- covariance
@@ -245,26 +239,24 @@ class CurvePrior:
         """Condition on values `y` (N,) at configurations `c`, epochs `e` (from 0); predict the pool
         at the epochs `ladder`.
         """
-        parts = self.parts(c, e, y, ladder)
-        placement: Around | Anywhere = self.around
+        unit: Unit | None = Unit()
         if len(y):
-            placement, absurd = self.placement(parts, c, e, y, ladder)
-            if absurd.any():
-                c, e, y = without_absurd(c, e, y, absurd)
-                parts = self.parts(c, e, y, ladder)
+            unit = self.units.recognised(self.raw(c, e), y)
+            y = (unit or Unit()).to_past(y)
+            absurd = below_gap(c, y) if unit is None else self.units.absurd(y)
+            c, e, y = without_absurd(c, e, y, absurd)
+        parts = self.parts(c, e, y, ladder)
         a, G, pool = self.amplitudes, self.particle, self.past.pool
         log_weight, means, stds, leans = [], [], [], []
-        for h, part in zip(self.hypotheses, parts, strict=True):
-            P = len(part.centre)
-            if part.white is None:
-                A, B, log_p, rest = self.around.unseen(P)
-            else:
-                A, B, log_p, rest = placement.place(part.white)
-            V = part.cross
+        for h, part, placed in zip(
+            self.hypotheses, parts, self.placed(parts, y, unit is None), strict=True
+        ):
+            A, B, evidence, rest = placed
+            P, V = len(part.centre), part.cross
             means.append(A[:, None] + B[:, None] * (part.centre + rest.T @ V))
             stds.append(B[:, None] * np.sqrt(np.maximum(part.var - (V**2).sum(axis=0), 1e-12)))
             log_weight.append(
-                np.log(h.weight / P) + log_p * self.tempering / (self.tempering + len(y))
+                np.log(h.weight / P) + evidence * self.tempering / (self.tempering + len(y))
             )
             w = np.zeros((self.T, P))
             if h.ranked:
@@ -282,53 +274,46 @@ class CurvePrior:
         lean = np.maximum(np.concatenate(leans, axis=1) @ weight, 0.0)
         names = tuple(h.name for h, w in zip(self.hypotheses, log_weight, strict=True) for _ in w)
         shape = (len(weight), pool, len(ladder))
+        unit = unit or Unit()
         return Belief(
             weight,
-            np.concatenate(means).reshape(shape),
-            np.concatenate(stds).reshape(shape),
+            unit.to_study(np.concatenate(means).reshape(shape)),
+            unit.factor * np.concatenate(stds).reshape(shape),
             lean,
             names,
         )
 
-    def placement(
-        self, parts: "list[Part]", c: np.ndarray, e: np.ndarray, y: np.ndarray, ladder: np.ndarray
-    ) -> tuple[Around | Anywhere, np.ndarray]:
-        """The most probable unit of observations `y` (N,), and which of them are absurd in it, (N,)
-        bool.
+    def placed(self, parts: "list[Part]", y: np.ndarray, unknown: bool) -> "list[Placed]":
+        """Location and scale of observations `y` (N,) in the past's unit, for each hypothesis.
 
-        A unit in which most values are absurd is none.
+        Around where past tasks lie, or anywhere: whichever is more probable. In an `unknown` unit
+        they lie anywhere.
         """
-        alike: dict[bytes, list[Unit | None]] = {}  # units by what is absurd in them
-        for unit in (*self.units, None):
-            absurd = below_gap(c, y) if unit is None else unit.absurd(y)
-            if 2 * absurd.sum() <= len(y) and not absurd.all():
-                alike.setdefault(absurd.tobytes(), []).append(unit)
-        # an absurd value is as probable as any in a unit of which nothing is known
-        penalty = np.log(ABSURD_SHARE / 4) - np.log(np.maximum(np.abs(y), self.range))
-        best: tuple[float, Around | Anywhere, np.ndarray] | None = None
-        for key, units in alike.items():
-            absurd = np.frombuffer(key, dtype=bool)
-            keep = ~absurd
-            of = self.parts(c[keep], e[keep], y[keep], ladder) if absurd.any() else parts
-            known = [self.around.moved(u.factor, u.shift) for u in units if u is not None]
-            anywhere = Anywhere(max(float(np.abs(y[keep]).max()), self.range), self.usual_scale)
-            places: list[Around | Anywhere] = [*known, *[anywhere] * (None in units)]
-            log_p = np.full((len(places), 1), -np.inf)
-            for h, part in zip(self.hypotheses, of, strict=True):
-                assert part.white is not None
-                by_unit = [evidence(over_scales(part.white, known)[1])] if known else []
-                if None in units:
-                    by_unit.append(anywhere.place(part.white).evidence[None] + part.white.log_det)
-                share = np.log(h.weight / len(part.centre)) - part.white.log_det
-                log_p = np.hstack([log_p, share + np.concatenate(by_unit)])
-            top = log_p.max(axis=1)
-            total = top + np.log(np.exp(log_p - top[:, None]).sum(axis=1)) + penalty[absurd].sum()
-            total += np.log([UNKNOWN if u is None else u.weight for u in units])
-            k = int(total.argmax())
-            if best is None or total[k] > best[0]:
-                best = float(total[k]), places[k], absurd
-        assert best is not None
-        return best[1:]
+        white = [part.white for part in parts if part.white is not None]
+        if not white:
+            return [self.around.unseen(len(part.centre)) for part in parts]
+        usual_scale = float(np.exp(self.around.log_scale))
+        anywhere = Anywhere(max(float(np.abs(y).max()), self.units.range), usual_scale)
+        far = [anywhere.place(w) for w in white]
+        if unknown:
+            return far
+        near = [self.around.place(w) for w in white]
+        odds = np.log(ANYWHERE / (1 - ANYWHERE)) + self.log_evidence(far) - self.log_evidence(near)
+        return far if odds > 0 else near
+
+    def log_evidence(self, placed: "list[Placed]") -> float:
+        """Of all components together."""
+        terms = np.concatenate(
+            [
+                np.log(h.weight / len(p.evidence)) + p.evidence
+                for h, p in zip(self.hypotheses, placed, strict=True)
+            ]
+        )
+        return float(np.logaddexp.reduce(terms))
+
+    def raw(self, c: np.ndarray, e: np.ndarray) -> np.ndarray:
+        """Past values (T, N) at configurations `c` and epochs `e`, in their own unit."""
+        return self.past.Z[:, c, e] * self.past.scale[:, None] + self.past.location[:, None]
 
     def parts(
         self, c: np.ndarray, e: np.ndarray, y: np.ndarray, ladder: np.ndarray

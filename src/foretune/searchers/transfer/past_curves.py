@@ -53,6 +53,11 @@ class PastCurves:
         """Average curve of each configuration, (n, E)."""
         return np.asarray(self.Z.mean(axis=0))
 
+    @property
+    def raw(self) -> np.ndarray:
+        """The curves of the pool in the past's own unit, (T, pool, E)."""
+        return self.Z[:, : self.pool] * self.scale[:, None, None] + self.location[:, None, None]
+
 
 _shelves: "WeakKeyDictionary[MetaDataset, dict[Hashable, Any]]" = WeakKeyDictionary()
 SHELF = 8  # results kept per past

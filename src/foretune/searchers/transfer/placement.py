@@ -9,7 +9,6 @@ values themselves give, and so is log B (`Anywhere`). Evidence is comparable bet
 are proper densities of y, up to (2 pi)^(-N / 2).
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,64 +59,40 @@ class Around:
     log_scale: float
     log_spread: float
 
-    def moved(self, factor: float, shift: float) -> "Around":
-        """The prior of shift + factor y."""
-        return Around(
-            shift + factor * self.location,
-            factor * self.spread,
-            self.log_scale + float(np.log(factor)),
-            self.log_spread,
-        )
-
     def unseen(self, P: int) -> Placed:
         """Without observations: the prior's own."""
         location, scale = np.full(P, self.location), np.full(P, np.exp(self.log_scale))
         return Placed(location, scale, np.zeros(P), np.zeros((0, P)))
 
     def place(self, white: Whitened) -> Placed:
-        """A and B as expected after the observations."""
-        B, log_p, moved = over_scales(white, [self])
-        p = np.exp(log_p[0] - log_p[0].max(axis=0))
-        p /= p.sum(axis=0)
-        scale = np.exp((p * np.log(B[0])).sum(axis=0))
-        location = self.location + (p * moved[0]).sum(axis=0)
-        values = white.values[:, None] + (white.centre - location) * white.one[:, None]
-        return Placed(
-            location, scale, evidence(log_p)[0] - white.log_det, values / scale - white.means
+        """For each B of a grid, (y - A) / B - m is normal with covariance L L^T plus (spread / B)^2
+        in every cell: a rank-one change of the same factor.
+        """
+        B = np.exp(self.log_scale + self.log_spread * SCALES)[:, None]  # (G, 1)
+        one, m = white.one, white.means
+        values = white.values + (white.centre - self.location) * one
+        # squares of values / B - m and its product with `one`, from inner products
+        quadratic = (values @ values) / B**2 - 2 * (values @ m) / B + (m**2).sum(axis=0)  # (G, P)
+        along = (one @ values) / B - one @ m
+        variance = (self.spread / B) ** 2
+        inflation = 1 + variance * (one @ one)
+        quadratic = quadratic - variance * along**2 / inflation
+        log_p = (
+            -0.5 * quadratic
+            - 0.5 * np.log(inflation)
+            - len(values) * np.log(B)
+            - 0.5 * SCALES[:, None] ** 2
         )
-
-
-def over_scales(
-    white: Whitened, priors: "Sequence[Around]"
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Under each of U priors and B of its grid: B (U, G, 1), the log density of B and y less
-    log |L| (U, G, P), and by how much the location is expected to differ from its prior's (U, G, P).
-
-    (y - A) / B - m has covariance L L^T plus (spread / B)^2 in every cell: a rank-one change.
-    """
-    table = np.array([(p.location, p.spread, p.log_scale, p.log_spread) for p in priors])
-    location, spread, log_scale, log_spread = table.T[:, :, None, None]
-    B = np.exp(log_scale + log_spread * SCALES[:, None])
-    one, values, m = white.one, white.values, white.means
-    # inner products of L^-1 (y - location), from those of L^-1 (y - centre)
-    away = white.centre - location
-    length, along_one = one @ one, one @ values
-    squares = values @ values + 2 * away * along_one + away**2 * length  # (U, 1, 1)
-    with_m = values @ m + away * (one @ m)  # (U, 1, P)
-    quadratic = squares / B**2 - 2 * with_m / B + (m**2).sum(axis=0)  # (U, G, P)
-    along = (along_one + away * length) / B - one @ m
-    variance = (spread / B) ** 2
-    inflation = 1 + variance * length
-    quadratic -= variance * along**2 / inflation
-    log_p = -0.5 * (quadratic + np.log(inflation) + SCALES[:, None] ** 2) - len(one) * np.log(B)
-    return B, log_p, B * variance * along / inflation
-
-
-def evidence(log_p: np.ndarray) -> np.ndarray:
-    """Log density of y (U, P) from `over_scales`, the grid's weights summing to one."""
-    top = log_p.max(axis=1)
-    total = np.log(np.exp(log_p - top[:, None]).sum(axis=1))
-    return np.asarray(top + total - np.log(np.exp(-0.5 * SCALES**2).sum()))
+        top = log_p.max(axis=0)
+        p = np.exp(log_p - top)
+        # the grid's weights sum to one
+        total = np.exp(-0.5 * SCALES**2).sum()
+        evidence = top + np.log(p.sum(axis=0) / total) - white.log_det
+        p /= p.sum(axis=0)
+        scale = np.exp((p * np.log(B)).sum(axis=0))
+        location = self.location + (p * B * variance * along / inflation).sum(axis=0)
+        rest = (values[:, None] - (location - self.location) * one[:, None]) / scale - m
+        return Placed(location, scale, evidence, rest)
 
 
 @dataclass(frozen=True)

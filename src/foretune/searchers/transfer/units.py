@@ -1,9 +1,9 @@
-"""Units that a study's values may have beside its past's, and values that are absurd: two things
+"""Which unit a study's values are in beside its past's, and which of them are absurd: two things
 that no model of past curves should have to explain.
 
-A study in per cent whose past is in fractions, or one told as a loss (1 - value), has the past's
-values times a power of ten, or their complement. Which unit a study has, its own values decide by
-their evidence (`curve_prior`).
+A study told in per cent whose past is in fractions has the past's values times a power of ten; one
+told as a loss has their complement (1 - value, or 100 - value of per cent). Its values say which:
+by their level and their spread, against those of the past tasks in the same cells.
 """
 
 from dataclasses import dataclass
@@ -12,11 +12,15 @@ import numpy as np
 
 from foretune.searchers.transfer.past_curves import PastCurves
 
-POWERS = range(-6, 7)
-# prior probabilities of the past's own unit, and of one that none of the others is
-SAME, UNKNOWN = 0.5, 0.25
-# probability that a value is absurd
-ABSURD_SHARE = 1e-3
+# powers of ten that one tells a metric in beside another: per cent, per mille, thousands, parts
+# per million, and back. A factor in between is left to the prior of scale
+POWERS = (2, -2, 3, -3, 4, -4, 6, -6)
+SAME = 0.9  # prior probability that a study is in its past's unit
+# share of the past's range by which a task may lie beyond it, and from how many ranges on a value
+# is absurd
+BEYOND, ABSURD = 0.1, 10.0
+DEGREES = 4.0  # of Student's t that level and log spread of a new task have
+LOG_SPREAD = 0.7  # least standard deviation of tasks' log spread
 # a gap so many times the range of the values above it sets those below it apart
 GAP = 100.0
 # values, and configurations that they belong to, that say what a study's range is
@@ -25,46 +29,102 @@ ENOUGH, ENOUGH_CONFIGS = 4, 2
 
 @dataclass(frozen=True)
 class Unit:
-    """A study's value is `shift` + `factor` times the value in its past's unit; `weight` is its
-    prior probability, and values of a study in it lie between `low` and `high`.
+    """A study's value is `shift` + `factor` times the value in its past's unit."""
+
+    factor: float = 1.0
+    shift: float = 0.0
+
+    def to_past(self, values: np.ndarray) -> np.ndarray:
+        """A study's values in its past's unit, same shape."""
+        return values if self == Unit() else (values - self.shift) / self.factor
+
+    def to_study(self, values: np.ndarray) -> np.ndarray:
+        """Values of the past's unit in the study's, same shape."""
+        return values if self == Unit() else self.shift + self.factor * values
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units that a study with past values between `low` and `high` may be in; the past's own
+    is the first.
     """
 
-    factor: float
-    shift: float
-    weight: float
     low: float
     high: float
+    candidates: tuple[Unit, ...]
 
-    def absurd(self, y: np.ndarray) -> np.ndarray:
-        """Which of a study's values `y` (N,) no study in this unit has, (N,) bool."""
-        return (y < self.low) | (y > self.high)
+    @classmethod
+    def of(cls, past: PastCurves) -> "Units":
+        """The past's own unit, powers of ten of it and, where all of its values have one sign,
+        those of its complement.
+        """
+        raw = past.raw
+        low, high = float(raw.min()), float(raw.max())
+        shifts, most = [0.0], max(abs(low), abs(high))
+        if most > 0 and (low >= 0 or high <= 0):
+            full = 10.0 ** float(np.ceil(np.log10(most) - 1e-9))
+            shifts.append(-full if low >= 0 else full)
+        factors = [1.0, *(10.0**k for k in POWERS)]
+        return cls(low, high, tuple(Unit(f, f * shift) for shift in shifts for f in factors))
+
+    @property
+    def range(self) -> float:
+        """Of the past's values; positive."""
+        return max(self.high - self.low, 1e-9 * max(abs(self.low), abs(self.high)), 1e-300)
+
+    def usual(self, values: np.ndarray) -> np.ndarray:
+        """Which of `values` in the past's unit lie where past values do, same shape: no further
+        beyond than `BEYOND` of their range, and not on the other side of zero.
+        """
+        low, high = self.low - BEYOND * self.range, self.high + BEYOND * self.range
+        low = max(low, 0.0) if self.low >= 0 else low
+        high = min(high, 0.0) if self.high <= 0 else high
+        return (values >= low) & (values <= high)
+
+    def absurd(self, values: np.ndarray) -> np.ndarray:
+        """Which of `values` in the past's unit are more than `ABSURD` ranges beyond the past's."""
+        reach = ABSURD * self.range
+        return (values < self.low - reach) | (values > self.high + reach)
+
+    def recognised(self, past: np.ndarray, y: np.ndarray) -> Unit | None:
+        """The most probable unit of a study's values `y` (N,), given the past tasks' in the same
+        cells `past` (T, N); None if they are usual in none.
+
+        Half of the values must be usual in it, and none absurd that is usual in the past's own.
+        Level and log spread have Student's t distributions around the past tasks'. The spread is
+        that of the middle half, so that one value more or less does not matter.
+        """
+        level, width = np.median(past, axis=1), middle_half(past)
+        scale = max(float(level.std()), float(width.mean()), 1e-3 * self.range)
+        log_width = np.log(np.maximum(width, 1e-6 * self.range))
+        usual = self.usual(y)
+        middles = np.sort(y)[[(len(y) - 1) // 2, len(y) // 2]]
+        own_width = float(middle_half(y[None])[0])
+        best: tuple[float, Unit | None] = -np.inf, None
+        for unit in self.candidates:
+            values = unit.to_past(y)
+            if 2 * self.usual(values).sum() < len(y) or (self.absurd(values) & usual).any():
+                continue
+            prior = SAME if unit == Unit() else (1 - SAME) / (len(self.candidates) - 1)
+            away = np.abs(unit.to_past(middles) - level.mean()).min() / scale
+            log_p = np.log(prior / unit.factor) + student(away)
+            if own_width > 0:
+                apart = np.log(own_width / unit.factor) - log_width.mean()
+                log_p += student(apart / max(float(log_width.std()), LOG_SPREAD))
+            if log_p > best[0]:
+                best = log_p, unit
+        return best[1]
 
 
-def units_of(past: PastCurves) -> tuple[Unit, ...]:
-    """The past's own unit first, then its powers of ten and, where all of its values have one sign,
-    those of its complement (1 - value, or 100 - value of a past in per cent).
+def student(z: float) -> float:
+    """Log density of Student's t at `z`, up to a constant."""
+    return float(-0.5 * (DEGREES + 1) * np.log1p(z**2 / DEGREES))
 
-    A new task may lie as far beyond the past's values as these lie apart.
-    """
-    raw = past.Z[:, : past.pool] * past.scale[:, None, None] + past.location[:, None, None]
-    low, high = float(raw.min()), float(raw.max())
-    most = max(abs(low), abs(high))
-    shifts = [0.0]
-    if most > 0 and (low >= 0 or high <= 0):
-        full = 10.0 ** np.ceil(np.log10(most) - 1e-9)
-        shifts.append(-full if low >= 0 else full)
-    places = sorted(((10.0**k, s) for k in POWERS for s in shifts), key=lambda p: p != (1.0, 0.0))
-    reach = max(high - low, 1e-9)
-    return tuple(
-        Unit(
-            factor,
-            factor * shift,
-            SAME if not k else (1 - SAME - UNKNOWN) / (len(places) - 1),
-            factor * (shift + low - reach),
-            factor * (shift + high + reach),
-        )
-        for k, (factor, shift) in enumerate(places)
-    )
+
+def middle_half(values: np.ndarray) -> np.ndarray:
+    """From the lower to the upper quartile of each row of `values` (T, N), (T,)."""
+    low, high = np.quantile(values, (0.25, 0.75), axis=1)
+    return np.asarray(high - low)
 
 
 def below_gap(c: np.ndarray, y: np.ndarray) -> np.ndarray:
