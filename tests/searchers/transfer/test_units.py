@@ -8,21 +8,27 @@ from foretune.evaluation.replay import replay_study
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
-from foretune.searchers.transfer.past_curves import comparable, credible, past_curves
+from foretune.searchers.transfer.past_curves import (
+    PastCurves,
+    comparable,
+    credible,
+    past_curves,
+)
 from foretune.searchers.transfer.units import (
     Unit,
-    absurd,
-    told_in_past_unit,
-    unit_of,
+    Units,
+    below_gap,
+    in_past_unit,
     without_absurd,
 )
 from foretune.study.plan import Plan
 from foretune.study.study import Study, Suggestion
 
 EPOCHS = 6
+UNIT = Unit()
 UNITS = {
     "percent": (lambda v: 100 * v, "maximize"),
-    "thousands": (lambda v: 1000 * v + 5, "maximize"),
+    "thousands": (lambda v: 1000 * v, "maximize"),
     "loss": (lambda v: 1 - v, "minimize"),
     "turned": (lambda v: -v, "minimize"),
     "millionths": (lambda v: 1e-6 * v, "maximize"),
@@ -137,26 +143,35 @@ def test_credible_leaves_honest_tables_and_names_the_worst_of_the_rest():
     assert credible(few).max() == 0.8
 
 
-def test_absurd_are_the_few_below_a_gap_that_the_others_do_not_know():
+def test_of_an_unknown_unit_the_few_below_a_gap_that_the_others_do_not_know_are_absurd():
     c = np.array([0, 0, 0, 1, 1, 1])
     y = np.array([0.5, 0.6, 0.7, 0.55, 0.6, -1e30])
-    np.testing.assert_array_equal(absurd(c, y), [False] * 5 + [True])
+    np.testing.assert_array_equal(below_gap(c, y), [False] * 5 + [True])
     # 0.2 is the others' range: 100 times that below 0.5 is -19.5
-    assert absurd(c, np.r_[y[:5], -19.6]).any()
-    assert not absurd(c, np.r_[y[:5], -19.4]).any()
-    assert not absurd(np.zeros(6, dtype=int), y).any()  # one configuration says no range
-    assert not absurd(c[3:], y[3:]).any()  # nor do two values
-    assert not absurd(c, -y).any()  # absurdly good is believed
+    assert below_gap(c, np.r_[y[:5], -19.6]).any()
+    assert not below_gap(c, np.r_[y[:5], -19.4]).any()
+    assert not below_gap(np.zeros(6, dtype=int), y).any()  # one configuration says no range
+    assert not below_gap(c[3:], y[3:]).any()  # nor do two values
+    assert not below_gap(c, -y).any()  # absurdly good is believed
     # the greater part of the values is never absurd
-    assert not absurd(c, np.where(y > 0.6, y, -1e30)).any()
-    # it is the least of the others at its epoch or later, else of all
+    assert not below_gap(c, np.where(y > 0.6, y, -1e30)).any()
+
+
+def test_an_absurd_value_becomes_the_least_of_the_others_or_is_left_out():
+    c = np.array([0, 0, 0, 1, 1, 1])
+    y = np.array([0.5, 0.6, 0.7, 0.55, 0.6, -1e30])
     e = np.array([0, 1, 2, 0, 1, 2])
-    np.testing.assert_array_equal(without_absurd(c, e, y), [*y[:5], 0.7])
-    np.testing.assert_array_equal(without_absurd(c, e + 9 * (y < 0), y), [*y[:5], 0.5])
+    wrong = np.abs(y) > 10
+    # the least at its epoch or later, else of all
+    np.testing.assert_array_equal(without_absurd(c, e, y, wrong)[2], [*y[:5], 0.7])
+    np.testing.assert_array_equal(without_absurd(c, e + 9 * wrong, y, wrong)[2], [*y[:5], 0.5])
+    for before, after in zip((c, e, y), without_absurd(c, e, np.abs(y), wrong), strict=True):
+        np.testing.assert_array_equal(after, before[:5])
 
 
-@pytest.mark.parametrize("method", ["curve-transfer", "at2"])
-def test_one_absurd_value_in_a_study_moves_at_most_its_configuration(meta, method):
+@pytest.mark.parametrize("method", ["curve-transfer", pytest.param("at2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("value", [-1e34, -1e6, 1e34])
+def test_one_absurd_value_in_a_study_moves_nothing(meta, method, value):
     # a study with enough seen; the last epoch of its worst configuration is absurd
     def suggested(value: float | None) -> tuple[int, np.ndarray]:
         plan = Plan(task="t0", metric="m", goal="maximize", max_epoch=EPOCHS, budget=60, seed=0)
@@ -174,45 +189,94 @@ def test_one_absurd_value_in_a_study_moves_at_most_its_configuration(meta, metho
         return study.ask(searcher(method)).config_id, poor
 
     plain, poor = suggested(None)
-    moved, _ = suggested(-1e30)
+    moved, _ = suggested(value)
     assert moved == plain
     assert moved != poor
 
 
-def past_of_table() -> tuple:
+def past_in(unit: Unit = UNIT, tasks: int = 6) -> PastCurves:
+    """Accuracies of six tasks between .1 and 1, rising with the epoch, told in `unit`."""
     rng = np.random.default_rng(0)
     X = rng.uniform(size=(15, 2))
-    good = X[:, :1] + 0.3 * np.log1p(np.arange(8))
-    Y = np.stack([0.1 * t + (1 + 0.1 * t) * good for t in range(4)]) / 3
-    return comparable(Y, X, tuple("abcd"), 15), Y
+    rise = 1 - np.exp(-np.arange(1, 9) / 3)
+    top = 0.5 + 0.08 * np.arange(tasks)[:, None, None] + 0.1 * (X[:, :1] - 0.5)
+    Y = 0.1 + (top - 0.1) * rise
+    return comparable(unit.to_study(Y), X, tuple("abcdefgh"[:tasks]), 15)
 
 
-def test_another_unit_is_the_two_moments_of_the_cells_seen():
-    past, Y = past_of_table()
-    seen = np.zeros(Y[0].shape, dtype=bool)
-    seen[[1, 1, 4, 7, 7], [0, 3, 2, 0, 5]] = True
-    same = np.where(seen, Y[1], np.nan)
-    assert unit_of(past, same) == Unit()
-    assert unit_of(past, np.full(Y[0].shape, np.nan)) == Unit()
-    usual = np.sqrt(np.mean([Y[t][seen].var() for t in range(4)]))
-    factor = Y[1][seen].std() / usual
-    for a, b in [(100.0, 0.0), (1000.0, 5.0), (1e-3, 0.0)]:
-        unit = unit_of(past, a * same + b)
-        assert unit.factor == pytest.approx(a * factor)
-        assert unit.shift == pytest.approx(
-            (a * Y[1] + b)[seen].mean() - unit.factor * Y[:, seen].mean()
-        )
-        back, found = told_in_past_unit(past, a * same + b)
-        np.testing.assert_allclose(found.to_study(back), a * same + b)
-        # the same spread and mean as the past tasks have there
-        assert back[seen].std() == pytest.approx(usual)
-        assert back[seen].mean() == pytest.approx(Y[:, seen].mean())
+CELLS = np.array([1, 1, 4, 7, 7]), np.array([0, 3, 2, 0, 5])
+LIKE = {
+    "one value at the first epoch": [0.25],
+    "a hard task": [0.02, 0.06, 0.05, 0.02, 0.08],
+    "an easy task": [0.8, 0.985, 0.97, 0.8, 0.99],
+    "the middle": [0.3, 0.6, 0.5, 0.3, 0.7],
+    "chance": [0.1, 0.1, 0.1, 0.1, 0.1],
+}
 
 
+@pytest.mark.parametrize("values", LIKE.values(), ids=LIKE)
+@pytest.mark.parametrize("power", [0, 2, 3])
+def test_a_task_in_its_past_unit_is_recognised_as_such(values, power):
+    past = past_in(Unit(10.0**power))
+    units, y = Units.of(past), 10.0**power * np.array(values)
+    c, e = CELLS[0][: len(y)], CELLS[1][: len(y)]
+    assert units.recognised(past.raw[:, c, e], y) == UNIT
+
+
+@pytest.mark.parametrize("name", ["one value at the first epoch", "an easy task", "the middle"])
 @pytest.mark.parametrize(
-    "method", ["at2", "ablr", "rgpe", "pmf", "task-weights", "empirical-prior"]
+    ("past_unit", "study_unit"),
+    [
+        (UNIT, Unit(100.0)),
+        (UNIT, Unit(1000.0)),
+        (UNIT, Unit(1.0, -1.0)),  # 1 - value as a loss: higher is better inside
+        (UNIT, Unit(100.0, -100.0)),
+        (Unit(100.0), UNIT),
+        (Unit(100.0), Unit(1.0, -1.0)),
+        (Unit(1.0, -1.0), UNIT),
+        (Unit(1.0, -1.0), Unit(100.0)),
+    ],
 )
-def test_methods_in_the_past_unit_find_as_much_in_percent_as_in_thousands(meta, method):
-    # both are other units and are matched alike: the same steps
-    percent = steps(meta, method, UNITS["percent"], budget=12)
-    assert percent == steps(meta, method, UNITS["thousands"], budget=12)
+def test_per_cent_thousands_and_complements_are_recognised(name, past_unit, study_unit):
+    past, accuracy = past_in(past_unit), np.array(LIKE[name])
+    units, y = Units.of(past), study_unit.to_study(accuracy)
+    c, e = CELLS[0][: len(y)], CELLS[1][: len(y)]
+    found = units.recognised(past.raw[:, c, e], y)
+    assert found is not None
+    np.testing.assert_allclose(found.to_past(y), past_unit.to_study(accuracy), atol=1e-9)
+
+
+def test_values_that_lie_nowhere_have_no_known_unit():
+    past = past_in()
+    at, y = past.raw[:, CELLS[0], CELLS[1]], np.array(LIKE["the middle"])
+    assert Units.of(past).recognised(at, 5e9 + y) is None
+    # nor does one absurd value make the others' unit unknown
+    for wrong in (-1e34, 1e34):
+        assert Units.of(past).recognised(at, np.r_[100 * y[:4], wrong]) == Unit(100.0)
+        assert Units.of(past).recognised(at[:, :2], np.r_[y[:1], wrong]) == UNIT
+
+
+def test_an_unknown_unit_is_matched_by_the_two_moments_of_the_cells_seen():
+    meta = synthetic_meta(tasks=5, configs=24, epochs=EPOCHS)
+    plan = Plan(task="t0", metric="m", goal="maximize", max_epoch=EPOCHS, budget=60, seed=0)
+    study = Study(meta.space, meta.configs, plan, past=meta.select(meta.tasks[1:]))
+    curves, known = meta.curves("t0"), np.flatnonzero(np.isfinite(meta.curves("t0")).all(axis=1))
+    for c in known[:4]:
+        study.tell(study.ask(Chosen(int(c), 3)), (5e9 + 3 * curves[c, :3]).tolist())
+    Y, unit = in_past_unit(study)
+    seen = np.isfinite(Y)
+    raw = past_curves(study).raw[:, seen]
+    np.testing.assert_array_equal(seen, np.isfinite(study.Y))
+    np.testing.assert_allclose(unit.to_study(Y[seen]), study.Y[seen])
+    assert Y[seen].mean() == pytest.approx(raw.mean())
+    assert Y[seen].std() == pytest.approx(np.sqrt(raw.var(axis=1).mean()), rel=1e-4)
+
+
+SLOW = [pytest.param(m, marks=pytest.mark.slow) for m in ("at2", "ablr", "pmf")]
+
+
+@pytest.mark.parametrize("method", ["rgpe", "task-weights", "empirical-prior", "portfolio", *SLOW])
+def test_methods_that_read_past_values_ask_for_the_same_in_any_unit(meta, method):
+    plain = steps(meta, method, budget=12)
+    for unit in ("percent", "loss"):
+        assert steps(meta, method, UNITS[unit], budget=12) == plain

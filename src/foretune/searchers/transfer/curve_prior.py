@@ -34,7 +34,7 @@ import numpy as np
 from foretune.gaussian.gp import cholesky, whiten
 from foretune.searchers.transfer.past_curves import PastCurves, epoch_correlation
 from foretune.searchers.transfer.placement import Anywhere, Around, Placed, Whitened
-from foretune.searchers.transfer.units import Unit, Units, below_gap, without_absurd
+from foretune.searchers.transfer.units import Unit, Units
 
 # prior probability that a task lies elsewhere than past tasks do in its unit
 ANYWHERE = 1 / 3
@@ -88,7 +88,8 @@ class Belief:
     """The posterior over a grid: P components' weights (P,), means and standard deviations (P,
     pool, G), in y's own unit.
 
-    `lean` (T,) is how much each past task carries of the prediction.
+    `lean` (T,) is how much each past task carries of the prediction. Observations above
+    `ceiling` are absurd.
     """
 
     weight: np.ndarray
@@ -96,6 +97,7 @@ class Belief:
     std: np.ndarray
     lean: np.ndarray
     names: tuple[str, ...]
+    ceiling: float = np.inf
 
     @property
     def trust(self) -> dict[str, float]:
@@ -239,18 +241,11 @@ class CurvePrior:
         """Condition on values `y` (N,) at configurations `c`, epochs `e` (from 0); predict the pool
         at the epochs `ladder`.
         """
-        unit: Unit | None = Unit()
-        if len(y):
-            unit = self.units.recognised(self.raw(c, e), y)
-            y = (unit or Unit()).to_past(y)
-            absurd = below_gap(c, y) if unit is None else self.units.absurd(y)
-            c, e, y = without_absurd(c, e, y, absurd)
+        c, e, y, unit = self.units.believed(self.raw(c, e), c, e, y)
         parts = self.parts(c, e, y, ladder)
         a, G, pool = self.amplitudes, self.particle, self.past.pool
         log_weight, means, stds, leans = [], [], [], []
-        for h, part, placed in zip(
-            self.hypotheses, parts, self.placed(parts, y, unit is None), strict=True
-        ):
+        for h, part, placed in zip(self.hypotheses, parts, self.placed(parts, y), strict=True):
             A, B, evidence, rest = placed
             P, V = len(part.centre), part.cross
             means.append(A[:, None] + B[:, None] * (part.centre + rest.T @ V))
@@ -274,30 +269,27 @@ class CurvePrior:
         lean = np.maximum(np.concatenate(leans, axis=1) @ weight, 0.0)
         names = tuple(h.name for h, w in zip(self.hypotheses, log_weight, strict=True) for _ in w)
         shape = (len(weight), pool, len(ladder))
-        unit = unit or Unit()
+        unknown, unit = unit is None, unit or Unit()
         return Belief(
             weight,
             unit.to_study(np.concatenate(means).reshape(shape)),
             unit.factor * np.concatenate(stds).reshape(shape),
             lean,
             names,
+            np.inf if unknown else unit.to_study(self.units.highest),
         )
 
-    def placed(self, parts: "list[Part]", y: np.ndarray, unknown: bool) -> "list[Placed]":
+    def placed(self, parts: "list[Part]", y: np.ndarray) -> "list[Placed]":
         """Location and scale of observations `y` (N,) in the past's unit, for each hypothesis.
 
-        Around where past tasks lie, or anywhere: whichever is more probable. In an `unknown` unit
-        they lie anywhere.
+        Around where past tasks lie, or anywhere: whichever is more probable.
         """
         white = [part.white for part in parts if part.white is not None]
         if not white:
             return [self.around.unseen(len(part.centre)) for part in parts]
         usual_scale = float(np.exp(self.around.log_scale))
         anywhere = Anywhere(max(float(np.abs(y).max()), self.units.range), usual_scale)
-        far = [anywhere.place(w) for w in white]
-        if unknown:
-            return far
-        near = [self.around.place(w) for w in white]
+        near, far = [self.around.place(w) for w in white], [anywhere.place(w) for w in white]
         odds = np.log(ANYWHERE / (1 - ANYWHERE)) + self.log_evidence(far) - self.log_evidence(near)
         return far if odds > 0 else near
 

@@ -121,7 +121,7 @@ class CurveTransfer(Searcher):
         reach = (ladder >= study.epoch[:, None]) & (ladder < study.epoch[:, None] + left)  # (n, G)
         short = free & ~reach.any(axis=1)
         reach[short, (ladder >= study.epoch[short, None]).argmax(axis=1)] = True
-        best = float(study.best.max())
+        best = float(np.where(study.best > belief.ceiling, -np.inf, study.best).max())
         if math.isfinite(best):
             heavy = belief.weight > 1e-4
             gain = expected_improvement(belief.mean[heavy], belief.std[heavy], best)

@@ -7,10 +7,16 @@ by their level and their spread, against those of the past tasks in the same cel
 """
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from foretune.searchers.transfer.past_curves import PastCurves
+from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
+
+if TYPE_CHECKING:
+    from foretune.study.study import Study
+
+Values = TypeVar("Values", float, np.ndarray)
 
 # powers of ten that one tells a metric in beside another: per cent, per mille, thousands, parts
 # per million, and back. A factor in between is left to the prior of scale
@@ -18,7 +24,8 @@ POWERS = (2, -2, 3, -3, 4, -4, 6, -6)
 SAME = 0.9  # prior probability that a study is in its past's unit
 # share of the past's range by which a task may lie beyond it, and from how many ranges on a value
 # is absurd
-BEYOND, ABSURD = 0.1, 10.0
+BEYOND, ABSURD = 0.5, 10.0
+STRANGE = 1e-3  # probability of a value that is not usual in its unit
 DEGREES = 4.0  # of Student's t that level and log spread of a new task have
 LOG_SPREAD = 0.7  # least standard deviation of tasks' log spread
 # a gap so many times the range of the values above it sets those below it apart
@@ -36,11 +43,11 @@ class Unit:
 
     def to_past(self, values: np.ndarray) -> np.ndarray:
         """A study's values in its past's unit, same shape."""
-        return values if self == Unit() else (values - self.shift) / self.factor
+        return (values - self.shift) / self.factor
 
-    def to_study(self, values: np.ndarray) -> np.ndarray:
+    def to_study(self, values: Values) -> Values:
         """Values of the past's unit in the study's, same shape."""
-        return values if self == Unit() else self.shift + self.factor * values
+        return self.shift + self.factor * values
 
 
 @dataclass(frozen=True)
@@ -81,10 +88,14 @@ class Units:
         high = min(high, 0.0) if self.high <= 0 else high
         return (values >= low) & (values <= high)
 
+    @property
+    def highest(self) -> float:
+        """The largest value in the past's unit that is not absurd."""
+        return self.high + ABSURD * self.range
+
     def absurd(self, values: np.ndarray) -> np.ndarray:
         """Which of `values` in the past's unit are more than `ABSURD` ranges beyond the past's."""
-        reach = ABSURD * self.range
-        return (values < self.low - reach) | (values > self.high + reach)
+        return (values < self.low - ABSURD * self.range) | (values > self.highest)
 
     def recognised(self, past: np.ndarray, y: np.ndarray) -> Unit | None:
         """The most probable unit of a study's values `y` (N,), given the past tasks' in the same
@@ -103,17 +114,56 @@ class Units:
         best: tuple[float, Unit | None] = -np.inf, None
         for unit in self.candidates:
             values = unit.to_past(y)
-            if 2 * self.usual(values).sum() < len(y) or (self.absurd(values) & usual).any():
+            strange = int((~self.usual(values)).sum())
+            if 2 * strange > len(y) or (self.absurd(values) & usual).any():
                 continue
             prior = SAME if unit == Unit() else (1 - SAME) / (len(self.candidates) - 1)
             away = np.abs(unit.to_past(middles) - level.mean()).min() / scale
-            log_p = np.log(prior / unit.factor) + student(away)
+            log_p = np.log(prior / unit.factor) + student(away) + strange * np.log(STRANGE)
             if own_width > 0:
                 apart = np.log(own_width / unit.factor) - log_width.mean()
                 log_p += student(apart / max(float(log_width.std()), LOG_SPREAD))
             if log_p > best[0]:
                 best = log_p, unit
         return best[1]
+
+    def believed(
+        self, past: np.ndarray, c: np.ndarray, e: np.ndarray, y: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, Unit | None]:
+        """Observations `y` (N,) of configurations `c` at epochs `e` in the past's unit, absurd ones
+        replaced or left out, and the unit that they had; as they are where that is none's.
+
+        `past` (T, N) are the past tasks' values in the same cells.
+        """
+        if not len(y):
+            return c, e, y, Unit()
+        unit = self.recognised(past, y)
+        values = y if unit is None else unit.to_past(y)
+        absurd = below_gap(c, y) if unit is None else self.absurd(values)
+        return *without_absurd(c, e, values, absurd), unit
+
+
+def in_past_unit(study: "Study") -> tuple[np.ndarray, Unit]:
+    """A study's values (pool, E), NaN where there is none, in its past's unit and without absurd
+    ones; and the unit that they have.
+
+    An unknown unit is matched by mean and standard deviation of the cells seen. Raises `BadInput`
+    as `past_curves` does.
+    """
+    units = learned_from_past(study, "units", Units.of)
+    past = learned_from_past(study, "past", lambda past: past)
+    c, e = np.nonzero(np.isfinite(study.Y))
+    at = past.raw[:, c, e]
+    c, e, y, unit = units.believed(at, c, e, study.Y[c, e])
+    if unit is None:
+        at = past.raw[:, c, e]
+        usual = float(np.sqrt(at.var(axis=1).mean()))
+        factor = float(y.std()) / usual if y.std() > 0 and usual > 0 else 1.0
+        unit = Unit(factor, float(y.mean()) - factor * float(at.mean()))
+        y = unit.to_past(y)
+    Y = np.full(study.Y.shape, np.nan)
+    Y[c, e] = y
+    return Y, unit
 
 
 def student(z: float) -> float:
