@@ -105,27 +105,24 @@ class Units:
         Level and log spread have Student's t distributions around the past tasks'. The spread is
         that of the middle half, so that one value more or less does not matter.
         """
-        level, width = np.median(past, axis=1), middle_half(past)
+        factor = np.array([unit.factor for unit in self.candidates])
+        values = np.stack([unit.to_past(y) for unit in self.candidates])  # (U, N)
+        usual, absurd = self.usual(values), self.absurd(values)
+        strange = (~usual).sum(axis=1)
+        possible = (2 * strange <= len(y)) & ~(absurd & usual[0]).any(axis=1)
+        if not possible.any():
+            return None
+        level, width = np.median(past, axis=1), middle_half(past)  # (T,)
         scale = max(float(level.std()), float(width.mean()), 1e-3 * self.range)
-        log_width = np.log(np.maximum(width, 1e-6 * self.range))
-        usual = self.usual(y)
-        middles = np.sort(y)[[(len(y) - 1) // 2, len(y) // 2]]
-        own_width = float(middle_half(y[None])[0])
-        best: tuple[float, Unit | None] = -np.inf, None
-        for unit in self.candidates:
-            values = unit.to_past(y)
-            strange = int((~self.usual(values)).sum())
-            if 2 * strange > len(y) or (self.absurd(values) & usual).any():
-                continue
-            prior = SAME if unit == Unit() else (1 - SAME) / (len(self.candidates) - 1)
-            away = np.abs(unit.to_past(middles) - level.mean()).min() / scale
-            log_p = np.log(prior / unit.factor) + student(away) + strange * np.log(STRANGE)
-            if own_width > 0:
-                apart = np.log(own_width / unit.factor) - log_width.mean()
-                log_p += student(apart / max(float(log_width.std()), LOG_SPREAD))
-            if log_p > best[0]:
-                best = log_p, unit
-        return best[1]
+        middles = np.sort(values, axis=1)[:, [(len(y) - 1) // 2, len(y) // 2]]
+        log_p = student(np.abs(middles - level.mean()).min(axis=1) / scale) - np.log(factor)
+        log_p += strange * np.log(STRANGE) + np.log((1 - SAME) / (len(factor) - 1))
+        log_p[0] += np.log(SAME) - np.log((1 - SAME) / (len(factor) - 1))
+        if (own := middle_half(y[None])[0]) > 0:
+            usual_width = np.log(np.maximum(width, 1e-6 * self.range))
+            apart = np.log(own / factor) - usual_width.mean()
+            log_p += student(apart / max(float(usual_width.std()), LOG_SPREAD))
+        return self.candidates[int(np.where(possible, log_p, -np.inf).argmax())]
 
     def believed(
         self, past: np.ndarray, c: np.ndarray, e: np.ndarray, y: np.ndarray
@@ -166,9 +163,9 @@ def in_past_unit(study: "Study") -> tuple[np.ndarray, Unit]:
     return Y, unit
 
 
-def student(z: float) -> float:
-    """Log density of Student's t at `z`, up to a constant."""
-    return float(-0.5 * (DEGREES + 1) * np.log1p(z**2 / DEGREES))
+def student(z: np.ndarray) -> np.ndarray:
+    """Log density of Student's t at `z`, up to a constant, same shape."""
+    return np.asarray(-0.5 * (DEGREES + 1) * np.log1p(z**2 / DEGREES))
 
 
 def middle_half(values: np.ndarray) -> np.ndarray:
