@@ -7,10 +7,10 @@ Z[t] - mean.
 
 Holes (never trained, stopped early, a past of fewer epochs) are filled by conditional means: along
 the epochs from what the same curve shows, else from the other configurations of the task through
-the configuration kernel. A cell that diverged counts as the task's worst value, an absurdly poor one
-(a loss of 1e30) as the worst of its epoch; an absurdly good one is a hole. A configuration
-that no task knows gets the kernel average of those known, and `unexplained` says how much of the
-spread between configurations is then left open.
+the configuration kernel. A cell that diverged counts as the task's worst value, an absurdly poor
+one (a loss of 1e30) as the worst of its epoch; an absurdly good one is a hole. A configuration that
+no task knows gets the kernel average of those known, and `unexplained` says how much of the spread
+between configurations is then left open.
 """
 
 from collections.abc import Callable, Hashable

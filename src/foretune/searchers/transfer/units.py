@@ -175,8 +175,9 @@ def middle_half(values: np.ndarray) -> np.ndarray:
 
 
 def below_gap(c: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Which of a study's values `y` (N,), of configurations `c` (N,), are absurdly poor in any unit,
-    (N,) bool: the lesser part of them, below a gap of `GAP` times the range of all the others.
+    """Which of a study's values `y` (N,), of configurations `c` (N,), are absurdly poor in any
+    unit, (N,) bool: the lesser part of them, below a gap of `GAP` times the range of all the
+    others.
 
     Higher is better; none below `ENOUGH` values of `ENOUGH_CONFIGS` configurations. Values that are
     absurdly good are believed: a study that jumps from chance to a result looks like that.
