@@ -272,7 +272,7 @@ def test_an_unknown_unit_is_matched_by_the_two_moments_of_the_cells_seen():
     assert Y[seen].std() == pytest.approx(np.sqrt(raw.var(axis=1).mean()), rel=1e-4)
 
 
-SLOW = [pytest.param(m, marks=pytest.mark.slow) for m in ("at2", "ablr", "pmf")]
+SLOW = [pytest.param(m, marks=pytest.mark.slow) for m in ("at2", "ablr", "pmf", "siamese-bo")]
 
 
 @pytest.mark.parametrize("method", ["rgpe", "task-weights", "empirical-prior", "portfolio", *SLOW])

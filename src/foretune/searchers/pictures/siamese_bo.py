@@ -31,6 +31,7 @@ from foretune.history.ranks import greedy_portfolio, mean_rank
 from foretune.searchers.base import Searcher, adopting, at_random
 from foretune.searchers.gray_box.hyperband import best_paused
 from foretune.searchers.transfer.portfolio import past_best
+from foretune.searchers.transfer.units import in_past_unit
 from foretune.space.space import Config
 from foretune.study.plan import Choice
 from foretune.study.study import Study, Suggestion
@@ -138,12 +139,13 @@ class SiameseBO(Searcher):
         if names := self.noted(study):
             return names, "nearest by pictures"
         best = past_best(study)
-        seen = np.isfinite(study.best)
+        own = best_in_past_unit(study)
+        seen = np.isfinite(own)
         both = seen & ~np.isnan(best)
         shared = both.sum(axis=1)
-        gap = np.where(
-            both, np.abs(np.where(both, best, 0.0) - np.where(seen, study.best, 0.0)), 0.0
-        ).sum(axis=1)
+        gap = np.where(both, np.abs(np.where(both, best, 0.0) - np.where(seen, own, 0.0)), 0.0).sum(
+            axis=1
+        )
         distance = np.where(shared > 0, gap / np.maximum(shared, 1), np.inf)
         order = [int(t) for t in np.argsort(distance, kind="stable")[: self.k] if shared[t]]
         assert study.past is not None
@@ -217,10 +219,11 @@ class SiameseBO(Searcher):
         )
 
         observed = np.flatnonzero((study.epoch > 0) & (study.pending == 0))
-        value = study.best[observed]
+        own = best_in_past_unit(study)
+        value = own[observed]
         seen = value[np.isfinite(value)]
         if not len(seen):  # all that was told so far is of steps under way
-            observed, value = (rows := np.flatnonzero(np.isfinite(study.best))), study.best[rows]
+            observed, value = (rows := np.flatnonzero(np.isfinite(own))), own[rows]
             seen = value
         y = winsorised(np.where(np.isfinite(value), value, seen.min()))
         known, mapping = self.mapping(study, names)
@@ -239,6 +242,16 @@ class SiameseBO(Searcher):
             rows = np.concatenate([observed, waiting])
             model = gaussian_process(study.X[rows], np.concatenate([z, expected]), mean, kernel)
         return model, float(z.max())
+
+
+def best_in_past_unit(study: Study) -> np.ndarray:
+    """Best value of each configuration (n,), -inf where there is none, in the unit of the past
+    where there is one: mapping and distances compare both.
+    """
+    if study.past is None or not study.past.tasks:
+        return study.best
+    Y = in_past_unit(study)[0]
+    return np.where(np.isfinite(Y), Y, -np.inf).max(axis=1)
 
 
 def groups(study: Study) -> list[list[int]]:

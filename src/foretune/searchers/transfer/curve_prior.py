@@ -159,9 +159,8 @@ class CurvePrior:
         amplitudes: Amplitudes | None = None,
         hypotheses: tuple[Hypothesis, ...] = HYPOTHESES,
         particle: float = 0.8,
-        tempering: float = 1e9,
     ):
-        self.particle, self.tempering = particle, tempering  # G, M
+        self.particle = particle  # G
         self._ladder: tuple[bytes, OnLadder] | None = None
         self.past, self.hypotheses = past, hypotheses
         self.mean = past.mean
@@ -255,9 +254,7 @@ class CurvePrior:
             P, V = len(part.centre), part.cross
             means.append(A[:, None] + B[:, None] * (part.centre + rest.T @ V))
             stds.append(B[:, None] * np.sqrt(np.maximum(part.var - (V**2).sum(axis=0), 1e-12)))
-            log_weight.append(
-                np.log(h.weight / P) + evidence * self.tempering / (self.tempering + len(y))
-            )
+            log_weight.append(np.log(h.weight / P) + evidence)
             w = np.zeros((self.T, P))
             if h.ranked:
                 if len(y):
