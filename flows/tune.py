@@ -266,9 +266,9 @@ def tune(
         if tracking == "none"
         else Tracker(tracking, request.data, warn=lambda line: print(line, file=sys.stderr))
     )
-    if line := tuning.missing_history(request):
-        print(line)
     with prepared(request) as ready, ExitStack() as closing:
+        for line in ready.told:
+            print(line)
         tuned = trained(ready, place, tracker, closing)
         for kind in tuning.BASELINES if request.compare else ():
             trained(tuning.baseline(ready, kind), place, tracker, closing)
