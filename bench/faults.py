@@ -29,18 +29,28 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NoReturn
 
 import psutil
 from campaign.counts import append, read, table
 from campaign.kinds import KINDS, Case, prepared, strike
+from campaign.nursery import Nursery
 from campaign.processes import DISK_BYTES, TOKEN, Server, left, mount
 
 MOUNTS = "FORETUNE_MOUNTS"  # in the environment of a campaign in its own namespace
 
 
-def campaign(kind: str, kills: int, first: int, seed: int, folder: Path, out: Path) -> None:
+def campaign(
+    kind: str,
+    kills: int,
+    first: int,
+    seed: int,
+    folder: Path,
+    out: Path,
+    nursery: Nursery | None,
+) -> None:
     """`kills` kills of one kind, on studies numbered from `first`."""
     what = KINDS[kind]
     folder.mkdir(parents=True)
@@ -48,12 +58,14 @@ def campaign(kind: str, kills: int, first: int, seed: int, folder: Path, out: Pa
         (folder / "disk").mkdir()
         mount("-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder / "disk"))
     server = Server(what.server, folder) if what.server else None
+    # Prefect reads its settings as it is imported
+    nursery = None if what.server == "prefect" else nursery
     done = 0
     try:
         if server:
             server.start()
         while done < kills:
-            case = prepared(kind, first, seed, folder, server)
+            case = prepared(kind, first, seed, folder, server, nursery)
             one(case, kills - done)
             done, first = done + case.count.kills, first + 1
             append(out, case.count)
@@ -127,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := [k for k in kinds if k not in KINDS]:
         parser.error(f"there is no kind {unknown[0]!r}; there are {', '.join(KINDS)}")
     signal.signal(signal.SIGTERM, ended)
-    with tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary, closing(Nursery()) as nursery:
         for k, kind in enumerate(kinds):
             share = given.kills // len(kinds) + (k < given.kills % len(kinds))
             mine = [
@@ -140,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 in_namespace(kind, share, given.seed, given.out)
                 continue
             folder = (given.folder or Path(temporary)) / kind
-            campaign(kind, share - done, len(mine), given.seed, folder, given.out)
+            campaign(kind, share - done, len(mine), given.seed, folder, given.out, nursery)
     lines = [line for line in read(given.out) if line.kind in kinds]
     print(table(lines, kinds))
     for line in lines:

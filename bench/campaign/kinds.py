@@ -15,6 +15,7 @@ from pathlib import Path
 import victim as harmed
 
 from campaign.counts import Count
+from campaign.nursery import Nursery
 from campaign.processes import (
     TOKEN,
     Server,
@@ -50,6 +51,7 @@ class Case:
     environment: dict[str, str]
     uri: str
     options: tuple[str, ...] = ()
+    nursery: Nursery | None = None
 
     def __post_init__(self) -> None:
         self.victim = self.study(f"study-{self.count.study}")
@@ -58,7 +60,7 @@ class Case:
         """The study of this name, and how it is run."""
         command = [sys.executable, harmed.__file__, str(self.here / name), self.uri]
         command += [str(self.executed(name)), *self.options]
-        return Victim(self.here / name, self.aside, command, self.environment)
+        return Victim(self.here / name, self.aside, command, self.environment, self.nursery)
 
     def executed(self, name: str) -> Path:
         """The file of what a study's trials executed."""
@@ -460,7 +462,14 @@ def strike(case: Case, kind: Kind) -> bool:
     return True
 
 
-def prepared(kind: str, number: int, seed: int, folder: Path, server: Server | None) -> Case:
+def prepared(
+    kind: str,
+    number: int,
+    seed: int,
+    folder: Path,
+    server: Server | None,
+    nursery: Nursery | None = None,
+) -> Case:
     """A new study for a kind of harm."""
     what = KINDS[kind]
     disk = folder / "disk"
@@ -472,4 +481,4 @@ def prepared(kind: str, number: int, seed: int, folder: Path, server: Server | N
     count = Count(kind, seed, number)
     rng = random.Random(f"{seed} {kind} {number}")
     environment = {**os.environ, **(server.environment if server else {}), TOKEN: marked()}
-    return Case(count, rng, here, folder, server, environment, uri, what.options)
+    return Case(count, rng, here, folder, server, environment, uri, what.options, nursery)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from campaign.nursery import Forked, Nursery
+
 PATIENCE = 300.0  # seconds without any progress, after which a study has not survived
 GONE_SECONDS = 30.0  # that processes may take to end after what they belong to
 TOKEN = "FORETUNE_FAULTS"  # in the environment of all that a campaign starts
@@ -33,20 +35,24 @@ class Victim:
         aside: Path,
         command: Sequence[str],
         environment: dict[str, str],
+        nursery: Nursery | None = None,
     ):
         self.folder, self.command, self.environment = folder, list(command), environment
         self.log = aside / f"{folder.name}.log"
         self.seen: dict[tuple[int, int], float] = {}
-        self.process: psutil.Popen | None = None
+        self.nursery = nursery
+        self.process: psutil.Popen | Forked | None = None
 
-    def start(self) -> psutil.Popen:
+    def start(self) -> "psutil.Popen | Forked":
         """Start it, or leave it if it runs."""
         if self.process is None or self.process.poll() is not None:
             self.process = self.another(self.log)
         return self.process
 
-    def another(self, log: Path) -> psutil.Popen:
+    def another(self, log: Path) -> "psutil.Popen | Forked":
         """A process of the same command, whatever runs."""
+        if self.nursery is not None:
+            return self.nursery.start(self.command[2:], self.environment, log)
         with open(log, "wb") as stream:
             return psutil.Popen(self.command, stderr=stream, stdout=stream, env=self.environment)
 
@@ -64,16 +70,17 @@ class Victim:
         """The file that grows as epochs are told."""
         return self.folder / "journal.jsonl"
 
-    def size(self) -> int:
-        """Bytes of the journal."""
-        return self.journal.stat().st_size if self.journal.exists() else 0
+    def told(self) -> int:
+        """Epochs in the journal."""
+        content = self.journal.read_bytes() if self.journal.exists() else b""
+        return content.count(b'"event": "epoch"')
 
     def progress(self, count: int) -> bool:
-        """Wait until the journal has grown `count` times; False if the process ends before."""
+        """Wait until `count` more epochs are told; False if the process ends before."""
         process = self.start()
         for _ in range(count):
-            before, until = self.size(), time.monotonic() + PATIENCE
-            while self.size() == before:
+            before, until = self.told(), time.monotonic() + PATIENCE
+            while self.told() <= before:
                 if process.poll() is not None:
                     return False
                 if time.monotonic() > until:
