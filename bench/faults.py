@@ -35,9 +35,10 @@ from typing import NoReturn
 
 import psutil
 from campaign.counts import append, read, table
-from campaign.kinds import KINDS, Case, prepared, strike
+from campaign.kinds import Case
 from campaign.nursery import Nursery
 from campaign.processes import DISK_BYTES, TOKEN, Server, left, mount
+from campaign.registry import KINDS, prepared, strike
 
 MOUNTS = "FORETUNE_MOUNTS"  # in the environment of a campaign in its own namespace
 

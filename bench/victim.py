@@ -39,7 +39,7 @@ from foretune.searchers.registry import searcher
 from foretune.study.study import Study
 from foretune.views.tracking import Tracker
 
-CONFIGS, WORKERS, EPOCH_SECONDS = 24, 2, 0.06
+CONFIGS, WORKERS, EPOCH_SECONDS = 24, 2, 0.12
 BUDGET = CONFIGS * toy.EPOCHS
 HUNGRY = "hungry"  # a file with this name lets the next epoch run out of memory
 DOOMED = "doomed"  # one with seconds in it kills the process so long after it began to save tables

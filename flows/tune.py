@@ -33,6 +33,7 @@ from prefect_api import (
     RUNNERS,
     Share,
     await_server,
+    end_if_unwanted,
     leased,
     lost_task,
     machine_fault,
@@ -78,7 +79,7 @@ def run_step(
     are outcomes, not errors.
     """
     try:
-        return objective.run(config_id, config, start, stop)
+        return objective.run(config_id, config, start, stop, end_if_unwanted)
     except BadInput as error:
         return Outcome([], str(error))
 

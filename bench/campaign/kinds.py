@@ -1,14 +1,12 @@
 """The kinds of harm that are done to a study whose trials sleep (`bench/victim.py`)."""
 
 import json
-import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +15,11 @@ import victim as harmed
 from campaign.counts import Count
 from campaign.nursery import Nursery
 from campaign.processes import (
-    TOKEN,
     Server,
     Victim,
-    database,
     fill,
     gone,
     kill,
-    marked,
     remount,
     said,
     stops,
@@ -387,98 +382,3 @@ def damage(path: Path, rng: random.Random) -> None:
     else:
         content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
         path.write_bytes(content)
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A kind of harm. `server`: what the study talks to; `mounted`: what lies on a small disk of
-    its own (`study`, `log` or both); `early`: each fourth time comes while things start; `first`:
-    all of them do; `spares`: no trial's process ends, so that no epoch is repeated; `options`: of
-    the victim.
-    """
-
-    harm: Callable[[Case], None]
-    server: str | None = None
-    mounted: tuple[str, ...] = ()
-    early: bool = False
-    first: bool = False
-    spares: bool = False
-    options: tuple[str, ...] = ()
-
-    @property
-    def about(self) -> str:
-        """What happens."""
-        return " ".join((self.harm.__doc__ or "").split())
-
-
-FLOW = ("--flow",)
-KINDS = {
-    "study": Kind(study, early=True),
-    "worker": Kind(worker),
-    "machine": Kind(machine, early=True),
-    "terminate": Kind(terminate),
-    "interrupt": Kind(interrupt),
-    "frozen": Kind(frozen, spares=True),
-    "flow": Kind(study, "prefect", options=FLOW),
-    "prefect": Kind(restart, "prefect", options=FLOW),
-    "prefect-hangs": Kind(hang, "prefect", options=FLOW),
-    "mlflow": Kind(restart, "mlflow", early=True, spares=True),
-    "mlflow-hangs": Kind(hang, "mlflow", spares=True),
-    "everything": Kind(everything, "mlflow"),
-    "migration": Kind(migration, first=True),
-    "disk": Kind(disk, mounted=("study", "log")),
-    "log-disk": Kind(log_disk, mounted=("log",), spares=True),
-    "readonly": Kind(readonly, mounted=("study",)),
-    "checkpoint": Kind(checkpoint, options=("--sealed",)),
-    "journal": Kind(journal),
-    "header": Kind(header),
-    "parquet": Kind(parquet),
-    "clock": Kind(clock, spares=True),
-    "memory": Kind(memory),
-    "second": Kind(second, spares=True),
-    "save": Kind(save),
-    "copied": Kind(copied),
-    "restored": Kind(restored),
-}
-
-
-def strike(case: Case, kind: Kind) -> bool:
-    """One harm; False if the study ended before."""
-    early = kind.first or (kind.early and case.count.kills % 4 == 0)
-    fresh = not case.victim.running
-    if kind.first and Path(case.uri.partition(":///")[2]).exists():
-        return False
-    case.victim.start()
-    if not (early and fresh) and not case.victim.progress(2 * harmed.WORKERS):
-        return False
-    if not kind.first:
-        time.sleep(case.rng.random() * (4.0 if early else 0.5))
-        if not case.victim.running:
-            return False
-    case.count.allowed += 0 if kind.spares else harmed.WORKERS
-    kind.harm(case)
-    if not case.victim.running and kind.harm is not journal:
-        case.note()
-    return True
-
-
-def prepared(
-    kind: str,
-    number: int,
-    seed: int,
-    folder: Path,
-    server: Server | None,
-    nursery: Nursery | None = None,
-) -> Case:
-    """A new study for a kind of harm."""
-    what = KINDS[kind]
-    disk = folder / "disk"
-    here = disk if "study" in what.mounted else folder
-    at = disk if "log" in what.mounted else folder
-    uri = server.uri if server and what.server == "mlflow" else database(at)
-    if what.first:  # a database of its own
-        uri = uri.replace("mlflow.db", f"mlflow-{number}.db")
-    count = Count(kind, seed, number)
-    rng = random.Random(f"{seed} {kind} {number}")
-    environment = {**os.environ, **(server.environment if server else {}), TOKEN: marked()}
-    return Case(count, rng, here, folder, server, environment, uri, what.options, nursery)

@@ -3,11 +3,12 @@ interpreter, of which a campaign needs hundreds.
 
     python -m campaign.nursery
 
-Reads lines of JSON (`argv`, `environment`, `log`), forks a process for each, and answers with lines
+Reads lines of JSON (`program`, `argv`, `environment`, `log`), forks a process for each, and answers with lines
 of JSON: `{"pid": ...}`, and `{"pid": ..., "code": ...}` when it has ended. It opens no database and
 starts no thread, so that nothing but modules is inherited.
 """
 
+import importlib
 import json
 import os
 import selectors
@@ -19,6 +20,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
+
+PROGRAMS = {"victim": "victim", "foretune": "foretune.commands.cli"}
 
 
 class Nursery:
@@ -37,9 +40,18 @@ class Nursery:
         self._news = threading.Condition()
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def start(self, argv: Sequence[str], environment: Mapping[str, str], log: Path) -> "Forked":
-        """A victim's process; `environment` is all that it has, `argv` what its `main` gets."""
-        order = {"argv": list(argv), "environment": dict(environment), "log": str(log)}
+    def start(
+        self, program: str, argv: Sequence[str], environment: Mapping[str, str], log: Path
+    ) -> "Forked":
+        """A process of one of `PROGRAMS`; `environment` is all that it has, `argv` what its `main`
+        gets.
+        """
+        order = {
+            "program": Path(program).stem,
+            "argv": list(argv),
+            "environment": dict(environment),
+            "log": str(log),
+        }
         assert self._process.stdin is not None
         with self._news:
             self._process.stdin.write(json.dumps(order) + "\n")
@@ -128,9 +140,8 @@ def born(order: Mapping[str, object]) -> int:
             os.dup2(source, target)
         os.environ.clear()
         os.environ.update(order["environment"])  # type: ignore[call-overload]
-        import victim
-
-        code = victim.main(list(order["argv"]))  # type: ignore[call-overload]
+        program = importlib.import_module(PROGRAMS[str(order["program"])])
+        code = program.main(list(order["argv"]))  # type: ignore[call-overload]
     except BaseException:  # noqa: BLE001 - as an interpreter ends: told, and exit code 1
         import traceback
 

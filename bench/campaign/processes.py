@@ -52,7 +52,7 @@ class Victim:
     def another(self, log: Path) -> "psutil.Popen | Forked":
         """A process of the same command, whatever runs."""
         if self.nursery is not None:
-            return self.nursery.start(self.command[2:], self.environment, log)
+            return self.nursery.start(*self.command[1:2], self.command[2:], self.environment, log)
         with open(log, "wb") as stream:
             return psutil.Popen(self.command, stderr=stream, stdout=stream, env=self.environment)
 

@@ -48,6 +48,7 @@ from foretune.training.settings import Settings
 METRIC = "valid_accuracy"
 # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 ANCHOR_FROM = 5
+LONGEST_NAME = 200  # bytes of a study's name: a file's may have 255, and the lock's is longer
 BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
 
@@ -369,8 +370,13 @@ def finish(ready: Prepared) -> Tuned:
 
 def check_name(name: str | None) -> None:
     """Raise `BadInput` for a study's name that is no folder name."""
-    if name is not None and (name != Path(name).name or name.startswith(".")):
+    if name is not None and (name != Path(name).name or name.startswith(".") or not plain(name)):
         raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
+
+
+def plain(name: str) -> bool:
+    """Whether a file can have this name and a line of text can show it."""
+    return name.isprintable() and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
 
 
 # -- looking things up
