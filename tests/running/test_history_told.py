@@ -208,3 +208,13 @@ def test_a_study_without_history_goes_on_when_there_is_some(asked, tmp_path, mon
         assert ready.study.plan.method == DEFAULT_WITHOUT_PAST
     with prepared(replace(asked, study="another")) as ready:
         assert ready.study.plan.method == DEFAULT
+
+
+def test_classes_without_an_image_at_the_limit_are_told(asked):
+    """Three classes of 18 training images each: of two images, one class has none."""
+    found = looked_up(checked(replace(asked, settings={"train_limit": 2, "valid_limit": 0})))
+    assert (
+        "1 of 3 classes have no training image at --train-limit 2; --train-limit 0 takes all 54"
+        in (found.told)
+    )
+    assert [line for line in looked_up(checked(asked)).told if "have no" in line] == []
