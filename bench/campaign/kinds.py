@@ -20,7 +20,7 @@ from campaign.processes import (
     fill,
     gone,
     kill,
-    remount,
+    mount,
     said,
     stops,
     wait_for,
@@ -104,6 +104,11 @@ class Case:
 
 def study(case: Case) -> None:
     """SIGKILL for the process that tunes; its workers end by themselves"""
+    case.victim.stop(signal.SIGKILL)
+
+
+def flow(case: Case) -> None:
+    """SIGKILL for a Prefect flow that runs the study, its steps as task runs"""
     case.victim.stop(signal.SIGKILL)
 
 
@@ -206,10 +211,14 @@ def log_disk(case: Case) -> None:
 
 def readonly(case: Case) -> None:
     """the study's folder becomes read-only; the study is to stop with a clear line"""
+    # over the folder, since a disk with an open file on it, such as the study's lock, stays writable
+    folder = str(case.victim.folder)
+    mount("--bind", folder, folder)
     try:
-        stops(case.victim, "Read-only file system", lambda: remount(case.here, "ro"))
+        mount("-o", "remount,bind,ro", folder)
+        stops(case.victim, "Read-only file system")
     finally:
-        remount(case.here, "rw")
+        mount("--lazy", folder, command="umount")
 
 
 def checkpoint(case: Case) -> None:

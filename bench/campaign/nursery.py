@@ -12,11 +12,13 @@ import importlib
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -87,7 +89,10 @@ class Forked:
     """A forked process: what a campaign needs of `psutil.Popen`."""
 
     def __init__(self, pid: int, nursery: Nursery):
-        self.pid, self._nursery, self._process = pid, nursery, psutil.Process(pid)
+        self.pid, self._nursery = pid, nursery
+        self._process: psutil.Process | None = None
+        with suppress(psutil.NoSuchProcess):  # it has ended already
+            self._process = psutil.Process(pid)
 
     @property
     def returncode(self) -> int | None:
@@ -107,23 +112,24 @@ class Forked:
 
     def children(self) -> list[psutil.Process]:
         """Its child processes."""
-        return self._process.children()
+        return self._process.children() if self._process else []
 
     def send_signal(self, number: int) -> None:
         """Send a signal."""
-        self._process.send_signal(number)
+        if self._process:
+            self._process.send_signal(number)
 
     def kill(self) -> None:
         """SIGKILL."""
-        self._process.kill()
+        self.send_signal(signal.SIGKILL)
 
     def suspend(self) -> None:
         """SIGSTOP."""
-        self._process.suspend()
+        self.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT."""
-        self._process.resume()
+        self.send_signal(signal.SIGCONT)
 
 
 def born(order: Mapping[str, object]) -> int:

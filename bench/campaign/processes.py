@@ -16,7 +16,7 @@ import psutil
 
 from campaign.nursery import Forked, Nursery
 
-PATIENCE = 300.0  # seconds without any progress, after which a study has not survived
+PATIENCE = 900.0  # seconds without any progress, after which a study has not survived
 GONE_SECONDS = 30.0  # that processes may take to end after what they belong to
 TOKEN = "FORETUNE_FAULTS"  # in the environment of all that a campaign starts
 DISK_BYTES = 32 * 2**20
@@ -258,18 +258,6 @@ def fill(path: Path) -> None:
                 pass
         except OSError:
             return
-
-
-def remount(folder: Path, how: str) -> None:
-    """Make a mounted folder read-only (`ro`) or not (`rw`).
-
-    While a file is being written, the kernel says that it is busy.
-    """
-    until = time.monotonic() + 30
-    while not mount("-o", f"remount,{how}", str(folder), check=False):
-        if time.monotonic() > until:
-            raise TimeoutError(f"{folder} could not be remounted {how}")
-        time.sleep(0.002)
 
 
 def mount(*arguments: str, command: str = "mount", check: bool = True) -> bool:

@@ -49,7 +49,7 @@ KINDS = {
     "terminate": Kind(kinds.terminate),
     "interrupt": Kind(kinds.interrupt),
     "frozen": Kind(kinds.frozen, spares=True),
-    "flow": Kind(kinds.study, "prefect", options=FLOW),
+    "flow": Kind(kinds.flow, "prefect", options=FLOW),
     "prefect": Kind(kinds.restart, "prefect", options=FLOW),
     "prefect-hangs": Kind(kinds.hang, "prefect", options=FLOW),
     "mlflow": Kind(kinds.restart, "mlflow", early=True, spares=True),

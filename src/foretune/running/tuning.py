@@ -21,7 +21,7 @@ import numpy as np
 import yaml
 
 from foretune import shipped
-from foretune.errors import BadInput, plural
+from foretune.errors import BadInput, few, plural
 from foretune.files import write_atomic
 from foretune.history.join import PREFIX, confined
 from foretune.history.meta_dataset import MetaDataset
@@ -436,12 +436,6 @@ def history_of(
             own = "own study" if len(names) == 1 else "own studies"
             told.append(f"{own} left out: {few(names, ', ')}")
     return past, told
-
-
-def few(texts: Sequence[str], between: str, most: int = 3) -> str:
-    """The first of some texts, and how many more there are."""
-    more = [f"{len(texts) - most} more"] if len(texts) > most else []
-    return between.join([*texts[:most], *more])
 
 
 def past_for(

@@ -60,12 +60,13 @@ def found_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> Ow
         try:
             study, notes = MetaDataset.load(file.parent), notes_of(file)
         except BadInput:
-            if (file.parent / "curves.parquet").exists():
+            if (file.parent / "curves.parquet").exists() and file in tops:
                 left_out[name] = "it cannot be read"
             continue
         images, trained = notes.task_hash or study.tasks[0], learning_settings(notes.settings)
         if settings is not None and (differ := other_settings(notes.settings, settings)):
-            left_out[name] = differ
+            if file in tops:  # a comparison goes with its study
+                left_out[name] = differ
             continue
         shape = (
             images,
