@@ -38,7 +38,8 @@ from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.own_studies import with_own_studies
 from foretune.study.study import Plan, Study, read_header
-from foretune.tasks.loading import load_task
+from foretune.tasks.loading import find_source, task_of
+from foretune.tasks.reading import Reading
 from foretune.tasks.task import Task
 from foretune.training.recipe import default_config
 from foretune.training.settings import Settings
@@ -211,14 +212,21 @@ def looked_up(found: Checked) -> LookedUp:
     from foretune.training.trial import check_trainable  # loads PyTorch
 
     request, plan, pool = found.request, found.plan, found.pool
-    task = load_task(request.images, request.data, skip_bad=request.skip_bad)
+    how = reading_of(request, found.settings)
+    source = find_source(request.images, request.data)
     check_trainable(found.settings, found.space)
+    name = request.study or f"{source.name}-{plan.method}-{request.seed}"
+    folder = request.data / "studies" / name
+    known = (folder / "study.json").exists()
+    # decoding may take long: what can be refused without the pixels is refused now
+    if known:
+        _refuse_another_question(found, folder)
+    if request.recommender is not None:
+        _refuse_recommender(request.recommender, plan.method)
+    task = task_of(source, how, request.data, kept=folder / "task.npz")
     past = found.past
     if past is not None:
         past = without_target(past, task, request.sources)
-    name = request.study or f"{task.name}-{plan.method}-{request.seed}"
-    folder = request.data / "studies" / name
-    known = (folder / "study.json").exists()
     default = default_config(found.settings.network)
     anchored = (
         request.anchor
@@ -237,6 +245,31 @@ def looked_up(found: Checked) -> LookedUp:
         recommended=None if known else ranking_of(request, plan.method, task, past, pool),
     )
     return LookedUp(found, task, past, replace(plan, task=task.name, notes=notes), folder, known)
+
+
+def _refuse_another_question(found: Checked, folder: Path) -> None:
+    """Raise `BadInput` where the study in `folder` was started with another question, whatever its
+    images are.
+    """
+    stored = read_header(folder)
+    before = stored[2]
+    notes = replace(
+        before.notes,
+        options=found.request.options,
+        settings=asdict(found.settings),
+        space=found.request.space,
+    )
+    same_images = replace(found.plan, task=before.task, notes=notes)
+    wanted = (found.space, found.space.taken(found.pool, "the pool"), same_images)
+    _refuse_differences(folder, differences(stored, wanted))
+
+
+def _refuse_differences(folder: Path, differ: list[str]) -> None:
+    if differ:
+        raise BadInput(
+            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
+            "another name with --study"
+        )
 
 
 @contextmanager
@@ -279,12 +312,8 @@ def open_study(
     """
     if not (folder / "study.json").exists():
         return Study(space, pool, plan, past=past, folder=folder)
-    stored = read_header(folder)
-    if differ := differences(stored, (space, space.taken(pool, "the pool"), plan)):
-        raise BadInput(
-            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
-            "another name with --study"
-        )
+    wanted = (space, space.taken(pool, "the pool"), plan)
+    _refuse_differences(folder, differences(read_header(folder), wanted))
     study = Study.load(folder, past)
     before, now = study.plan, plan
     if (now.budget, now.seconds) != (before.budget, before.seconds):
@@ -397,6 +426,17 @@ def limits_told(task: Task, settings: Settings) -> list[str]:
     return lines
 
 
+def reading_of(request: Request, settings: Settings) -> Reading:
+    """How the request's images are read: at the size that the network sees. Raises `BadInput`."""
+    return Reading(
+        settings.image_size,
+        request.crop,
+        request.skip_bad,
+        request.memory,
+        processes=request.workers + 1,
+    )
+
+
 def missing_history(request: Request) -> str | None:
     """What to say before a study that starts without the history that comes with foretune, though
     nobody asked for that; None where the history is there, or not wanted.
@@ -419,6 +459,18 @@ def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | Non
     return past.select(names)
 
 
+def _refuse_recommender(chosen: str, name: str) -> None:
+    """Raise `BadInput` for a recommender that there is not, or that method `name` has no use for."""
+    from foretune.recommenders.registry import offered
+
+    if method(name).recommender is None:
+        raise BadInput(
+            f"method {name!r} takes no ranking; --method recommended --option then={name} "
+            f"lets {chosen} give it the first configurations"
+        )
+    offered(chosen)
+
+
 def ranking_of(
     request: Request, name: str, task: Task, past: MetaDataset | None, pool: list[Config]
 ) -> RankingNote | None:
@@ -431,11 +483,6 @@ def ranking_of(
     chosen = request.recommender or method(name).recommender
     if chosen is None:
         return None
-    if method(name).recommender is None:
-        raise BadInput(
-            f"method {name!r} takes no ranking; --method recommended --option then={name} "
-            f"lets {chosen} give it the first configurations"
-        )
     if past is None or not past.tasks or not pool or request.sources is not None:
         if request.recommender is None:
             return None
