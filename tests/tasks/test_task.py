@@ -8,7 +8,8 @@ import pytest
 from toy_images import make_task, noise
 
 from foretune.errors import BadInput
-from foretune.tasks.task import MAX_BYTES, Task, check_memory, split_by_content
+from foretune.tasks.split import split_by_content
+from foretune.tasks.task import Task
 
 
 def test_split_is_60_20_20_in_every_class():
@@ -145,10 +146,3 @@ def test_part_and_resized():
     assert np.array_equal(task.resized(16).split, task.split)
     with pytest.raises(BadInput, match="'training'"):
         task.part("training")
-
-
-def test_memory_limit_tells_how_many_fit():
-    most = MAX_BYTES // (64 * 64 * 3)
-    check_memory(most, 64, "x")
-    with pytest.raises(BadInput, match=f"at this size the limit is {most:,}"):
-        check_memory(most + 1, 64, "x")

@@ -143,6 +143,8 @@ def decode_measured(file: Path | BinaryIO, size: int, name: str, crop: Crop) -> 
         raise BadInput(
             f"{name}: has more than {MAX_PIXELS:,} pixels, the limit for one image; scale it down"
         ) from error
+    except FileNotFoundError as error:
+        raise BadInput(f"{name}: there is no such file") from error
     except UnidentifiedImageError as error:
         raise BadInput(
             f"{name}: is no image of a kind read here ({', '.join((*FORMATS, 'HEIF'))}), or is "

@@ -20,6 +20,7 @@ from foretune.tasks.task import Task
 VERSION = 1  # of how files become pixels: another one reads all files again
 MOST_WORKERS = 16
 SHARE = 1 / 4  # of the free memory that a task may fill
+CGROUP = Path("/sys/fs/cgroup")  # of a container
 PROCESSES = 3  # that hold a task in that share: a study's own and two workers
 
 
@@ -56,10 +57,9 @@ class Reading:
 def free_memory() -> int:
     """Bytes that can be had without swapping: what the system has, and a container's limit allows."""
     free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
     try:
-        most = int((group / "memory.max").read_text(encoding="utf-8"))
-        used = int((group / "memory.current").read_text(encoding="utf-8"))
+        most = int((CGROUP / "memory.max").read_text(encoding="utf-8"))
+        used = int((CGROUP / "memory.current").read_text(encoding="utf-8"))
     except (OSError, ValueError):  # no container, or one without a limit
         return free
     return min(free, max(0, most - used))

@@ -1,6 +1,7 @@
 """Images that lie in a file and are read from it where they are needed."""
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,9 @@ class StoredImages:
         out = np.empty((len(rows), *self._image), dtype=np.uint8)
         size = int(np.prod(self._image))
         # neighbours in the file are read in one go
-        runs = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        ends = [*np.flatnonzero(np.diff(rows) != 1) + 1, len(rows)] if len(rows) else []
         with open(self.path, "rb", buffering=0) as stream:
-            for begin, end in zip(runs, [*runs[1:], len(rows)], strict=True):
+            for begin, end in pairwise((0, *ends)):
                 stream.seek(self._start + int(rows[begin]) * size)
                 waiting = out[begin:end].data.cast("B")
                 while waiting:
