@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from toy_images import noise
 from PIL import Image
+from toy_images import noise
 
 from foretune.errors import BadInput
 from foretune.tasks.loading import load_task

@@ -218,6 +218,7 @@ def looked_up(found: Checked) -> LookedUp:
     name = request.study or f"{source.name}-{plan.method}-{request.seed}"
     folder = request.data / "studies" / name
     known = (folder / "study.json").exists()
+    default = default_config(found.settings.network)
     # decoding may take long: what can be refused without the pixels is refused now
     if known:
         _refuse_another_question(found, folder)
@@ -227,7 +228,6 @@ def looked_up(found: Checked) -> LookedUp:
     past = found.past
     if past is not None:
         past = without_target(past, task, request.sources)
-    default = default_config(found.settings.network)
     anchored = (
         request.anchor
         and plan.method != "random"
