@@ -40,7 +40,7 @@ from foretune.searchers.registry import DEFAULT
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
 from foretune.study.study import Study
-from foretune.tasks.pixels import decode_measured
+from foretune.tasks.pixels import CROPS, decode, decode_measured
 from foretune.tasks.task import Task
 from foretune.training.optimizers import OPTIMIZERS
 from foretune.training.recipe import default_config
@@ -678,3 +678,16 @@ def test_another_question_to_a_study_is_refused_before_an_image_is_decoded(
         with pytest.raises(BadInput, match=message), prepared(asked):
             pass
     assert not decodes
+
+
+@pytest.mark.parametrize("crop", CROPS)
+def test_the_network_handed_over_predicts_from_files_what_it_was_tested_with(
+    request_of, photos, crop
+):
+    """`decode` with what best.json says gives the pixels that training saw."""
+    ready, _ = run_inline(request_of(images=str(photos), crop=crop, budget=1))
+    about = json.loads((ready.folder / "best.json").read_text())
+    files = [f for name in ready.task.class_names for f in sorted((photos / name).iterdir())]
+    images = [decode(f, about["image_size"], crop=CROPS[about["crop"]]) for f in files]
+    assert np.array_equal(np.stack(images), ready.task.images)
+    assert about["crop"] == crop

@@ -38,6 +38,7 @@ from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.own_studies import with_own_studies
 from foretune.study.study import Plan, Study, read_header
+from foretune.tasks.decoding import Progress
 from foretune.tasks.loading import find_source, task_of
 from foretune.tasks.reading import Reading
 from foretune.tasks.task import Task
@@ -163,9 +164,11 @@ def tune_request(
 
 
 @contextmanager
-def prepared(request: Request) -> Iterator[Prepared]:
-    """Check the request, look everything up, and open or continue the study."""
-    with opened(looked_up(checked(request))) as ready:
+def prepared(request: Request, decoding: Progress | None = None) -> Iterator[Prepared]:
+    """Check the request, look everything up, and open or continue the study. `decoding(done,
+    total)` is called after each image that is decoded.
+    """
+    with opened(looked_up(checked(request), decoding)) as ready:
         yield ready
 
 
@@ -205,7 +208,7 @@ def checked(request: Request) -> Checked:
     return Checked(request, settings, space, pool, past, plan)
 
 
-def looked_up(found: Checked) -> LookedUp:
+def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     """The images, the past tasks that are not these, and what a recommender says of them. Writes
     nothing. Raises `BadInput`.
     """
@@ -224,7 +227,7 @@ def looked_up(found: Checked) -> LookedUp:
         _refuse_another_question(found, folder)
     if request.recommender is not None:
         _refuse_recommender(request.recommender, plan.method)
-    task = task_of(source, how, request.data, kept=folder / "task.npz")
+    task = task_of(source, how, request.data, kept=folder / "task.npz", progress=decoding)
     past = found.past
     if past is not None:
         past = without_target(past, task, request.sources)
