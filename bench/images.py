@@ -215,7 +215,8 @@ def main() -> None:
         if not folder.exists():
             make_photographs(given.pictures, folder, given.count)
         sizes = [int(size) for size in given.sizes.split(",") if size]
-        print(f"{given.count} photographs of {PICTURE[0]} x {PICTURE[1]}, {processors()} workers")
+        count = len(list(folder.glob("*/*.jpg")))
+        print(f"{count} photographs of {PICTURE[0]} x {PICTURE[1]}, {processors()} workers")
         if sizes and given.repeats:
             compare(folder, sizes, given.repeats)
         if given.many:
