@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ class Task:
         Name, source and licence do not count.
         """
         digest = hashlib.sha256(f"{self.images.shape} {list(self.class_names)}".encode())
-        for array in (*self._chunks(), self.labels.astype("<i8"), self.split):
+        for array in chain(self._chunks(), (self.labels.astype("<i8"), self.split)):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
