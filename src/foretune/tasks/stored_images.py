@@ -9,7 +9,7 @@ import numpy as np
 
 from foretune.errors import BadInput
 
-CHUNK = 256  # images that are read at once where all are wanted
+CHUNK = 8 * 2**20  # bytes that are read at once where all images are wanted
 
 
 class StoredImages:
@@ -81,8 +81,9 @@ class StoredImages:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.asarray(self[:], dtype=dtype)
 
-    def chunks(self, size: int = CHUNK) -> Iterator[np.ndarray]:
-        """All images, `size` at a time."""
+    def chunks(self, size: int | None = None) -> Iterator[np.ndarray]:
+        """All images, `size` at a time (default: 8 MiB)."""
+        size = size or max(1, CHUNK // int(np.prod(self._image)))
         for start in range(0, len(self), size):
             yield self[start : start + size]
 
