@@ -104,7 +104,7 @@ def _list_classes(root: Path, whole: Path, least: int = MIN_PER_CLASS) -> dict[s
     for folder in folders:
         images = [entry for entry in sorted(folder.iterdir()) if not _is_clutter(entry)]
         for entry in (folder, *images):
-            if not entry.resolve().is_relative_to(inside):
+            if entry.is_symlink() and not entry.resolve().is_relative_to(inside):
                 raise BadInput(f"{entry}: is a link out of {whole}; copy the file there instead")
             if entry is not folder and entry.is_dir():
                 raise BadInput(

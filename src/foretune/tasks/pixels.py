@@ -136,7 +136,9 @@ def decode_measured(file: Path | BinaryIO, size: int, name: str, crop: Crop) -> 
                 ):  # decode big photographs at 1/2, 1/4 or 1/8, never below twice what is needed
                     scale = 2 * size / shorter
                     image.draft("RGB", (round(image.width * scale), round(image.height * scale)))
-                return crop(ImageOps.exif_transpose(to_rgb(image)), size), shorter
+                rgb = to_rgb(image)  # a copy, which may be turned in place
+                ImageOps.exif_transpose(rgb, in_place=True)
+                return crop(rgb, size), shorter
     except BadInput:
         raise
     except Image.DecompressionBombError as error:
