@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -326,6 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # a name that the terminal's encoding lacks is shown with ?, and ends nothing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    warnings.formatwarning = as_line
     args = parser().parse_args(argv)
     module, _, function = args.run.partition(":")
     try:
@@ -344,6 +346,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nforetune {args.command}: stopped", file=sys.stderr)
         return 130
+
+
+def as_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning as one line for people; of those that are meant for programmers, with its place."""
+    if issubclass(category, UserWarning):
+        return f"  {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 if __name__ == "__main__":

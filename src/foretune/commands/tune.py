@@ -25,7 +25,7 @@ from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
 from foretune.study.notes import RankingNote
 from foretune.study.study import Study
-from foretune.views.progress import progress
+from foretune.views.progress import Decoding, progress
 from foretune.views.report import write_report
 from foretune.views.summary import duration, spelled
 from foretune.views.tracking import Tracker
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
             args.tracking, args.data, warn=lambda line: print(f"  {line}", file=sys.stderr)
         )
     )
-    with prepared(asked) as ready:
+    with prepared(asked, Decoding()) as ready:
         announce(ready)
         try:
             tuned = tune(ready, tracker)

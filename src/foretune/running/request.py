@@ -23,8 +23,8 @@ class Request:
 
     images: str = field(
         metadata={
-            "help": "a folder of class folders, a prepared task's name, an .npz file, or "
-            "torchvision:NAME",
+            "help": "a folder of class folders (or of train, valid and test), a table of "
+            "path,label[,split][,group], a prepared task's name, an .npz file, or torchvision:NAME",
             "metavar": "IMAGES",
         }
     )
@@ -98,6 +98,22 @@ class Request:
     skip_bad: bool = field(
         default=False,
         metadata={"help": "leave out images that cannot be read, instead of refusing the folder"},
+    )
+    crop: str = field(
+        default="center",
+        metadata={
+            "help": "how pictures become square: center (the shorter side is scaled, the centre cut "
+            "out), squash or pad (default: center)",
+        },
+    )
+    memory: float | None = field(
+        default=None,
+        metadata={
+            "help": "GiB of pixels that a process may hold; those of a larger data set are read from "
+            "a file in DATA/cache (default: a quarter of the free memory)",
+            "metavar": "GIB",
+            "least": 0,
+        },
     )
     meta: str = field(
         default=shipped.HISTORY,

@@ -40,7 +40,9 @@ from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.own_studies import other_settings, with_own_studies
 from foretune.study.study import Plan, Study, read_header
-from foretune.tasks.loading import load_task
+from foretune.tasks.decoding import Progress
+from foretune.tasks.loading import find_source, task_of
+from foretune.tasks.reading import Reading
 from foretune.tasks.task import Task
 from foretune.training.recipe import default_config
 from foretune.training.settings import Settings
@@ -169,9 +171,11 @@ def tune_request(
 
 
 @contextmanager
-def prepared(request: Request) -> Iterator[Prepared]:
-    """Check the request, look everything up, and open or continue the study."""
-    with opened(looked_up(checked(request))) as ready:
+def prepared(request: Request, decoding: Progress | None = None) -> Iterator[Prepared]:
+    """Check the request, look everything up, and open or continue the study. `decoding(done,
+    total)` is called after each image that is decoded.
+    """
+    with opened(looked_up(checked(request), decoding)) as ready:
         yield ready
 
 
@@ -210,27 +214,32 @@ def checked(request: Request) -> Checked:
     return Checked(request, settings, space, pool, past, plan, tuple(told))
 
 
-def looked_up(found: Checked) -> LookedUp:
+def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     """The images, the past tasks that are not these, and what a recommender says of them. Writes
     nothing. Raises `BadInput`.
     """
     from foretune.training.trial import check_trainable  # loads PyTorch
 
     request, plan, pool = found.request, found.plan, found.pool
-    task = load_task(request.images, request.data, skip_bad=request.skip_bad)
+    how = reading_of(request, found.settings)
+    source = find_source(request.images, request.data)
     check_trainable(found.settings, found.space)
+    plan, folder, known = _named(request, plan, source.name, found.past)
+    default = default_config(found.settings.network)
+    # decoding may take long: what can be refused without the pixels is refused now
+    if known:
+        _refuse_another_question(found, plan, folder)
+    if request.recommender is not None:
+        _refuse_recommender(request.recommender, plan.method)
+    task = task_of(source, how, request.data, kept=folder / "task.npz", progress=decoding)
     past, told = found.past, [*found.told]
     if past is not None:
         past, lines = past_for(past, task, plan.max_epoch, request.sources)
         told += lines
-        plan = replace(plan, method=method_of(request, past, told))
-        searcher(plan.method, **request.options)  # it may be another one now
-    name = request.study or f"{task.name}-{plan.method}-{request.seed}"
-    folder = request.data / "studies" / name
-    known = (folder / "study.json").exists()
-    if known and request.method is None:
-        plan = replace(plan, method=method_of_old(folder, plan.method, past))
-    default = default_config(found.settings.network)
+        if past is None:  # the best method may be another one now, and the study's name with it
+            plan = replace(plan, method=method_of(request, past, told))
+            searcher(plan.method, **request.options)
+            plan, folder, known = _named(request, plan, source.name, past)
     anchored = (
         request.anchor
         and plan.method != "random"
@@ -250,6 +259,44 @@ def looked_up(found: Checked) -> LookedUp:
     plan = replace(plan, task=task.name, notes=notes)
     told += limits_told(task, found.settings)
     return LookedUp(found, task, past, plan, folder, known, tuple(told))
+
+
+def _named(
+    request: Request, plan: Plan, images: str, past: MetaDataset | None
+) -> tuple[Plan, Path, bool]:
+    """The study's folder, whether it holds a study, and the plan with the method that it has then
+    where the request names none.
+    """
+    folder = request.data / "studies" / (request.study or f"{images}-{plan.method}-{request.seed}")
+    known = (folder / "study.json").exists()
+    if known and request.method is None:
+        plan = replace(plan, method=method_of_old(folder, plan.method, past))
+    return plan, folder, known
+
+
+def _refuse_another_question(found: Checked, plan: Plan, folder: Path) -> None:
+    """Raise `BadInput` where the study in `folder` was started with another question, whatever its
+    images are.
+    """
+    stored = read_header(folder)
+    before = stored[2]
+    notes = replace(
+        before.notes,
+        options=found.request.options,
+        settings=asdict(found.settings),
+        space=found.request.space,
+    )
+    same_images = replace(plan, task=before.task, notes=notes)
+    wanted = (found.space, found.space.taken(found.pool, "the pool"), same_images)
+    _refuse_differences(folder, differences(stored, wanted))
+
+
+def _refuse_differences(folder: Path, differ: list[str]) -> None:
+    if differ:
+        raise BadInput(
+            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
+            "another name with --study"
+        )
 
 
 @contextmanager
@@ -292,12 +339,8 @@ def open_study(
     """
     if not (folder / "study.json").exists():
         return Study(space, pool, plan, past=past, folder=folder)
-    stored = read_header(folder)
-    if differ := differences(stored, (space, space.taken(pool, "the pool"), plan)):
-        raise BadInput(
-            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
-            "another name with --study"
-        )
+    wanted = (space, space.taken(pool, "the pool"), plan)
+    _refuse_differences(folder, differences(read_header(folder), wanted))
     study = Study.load(folder, past)
     before, now = study.plan, plan
     if (now.budget, now.seconds) != (before.budget, before.seconds):
@@ -486,6 +529,17 @@ def limits_told(task: Task, settings: Settings) -> list[str]:
     return lines
 
 
+def reading_of(request: Request, settings: Settings) -> Reading:
+    """How the request's images are read: at the size that the network sees. Raises `BadInput`."""
+    return Reading(
+        settings.image_size,
+        request.crop,
+        request.skip_bad,
+        request.memory,
+        processes=request.workers + 1,
+    )
+
+
 def missing_history(request: Request) -> str | None:
     """What to say before a study that starts without the history that comes with foretune, though
     nobody asked for that; None where the history is there, or not wanted.
@@ -508,6 +562,18 @@ def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | Non
     return past.select(names)
 
 
+def _refuse_recommender(chosen: str, name: str) -> None:
+    """Raise `BadInput` for a recommender that there is not, or that method `name` has no use for."""
+    from foretune.recommenders.registry import offered
+
+    if method(name).recommender is None:
+        raise BadInput(
+            f"method {name!r} takes no ranking; --method recommended --option then={name} "
+            f"lets {chosen} give it the first configurations"
+        )
+    offered(chosen)
+
+
 def ranking_of(
     request: Request, name: str, task: Task, past: MetaDataset | None, pool: list[Config]
 ) -> RankingNote | None:
@@ -520,11 +586,6 @@ def ranking_of(
     chosen = request.recommender or method(name).recommender
     if chosen is None:
         return None
-    if method(name).recommender is None:
-        raise BadInput(
-            f"method {name!r} takes no ranking; --method recommended --option then={name} "
-            f"lets {chosen} give it the first configurations"
-        )
     if past is None or not past.tasks or not pool or request.sources is not None:
         if request.recommender is None:
             return None
