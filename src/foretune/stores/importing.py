@@ -1,0 +1,462 @@
+"""From records of a source to rows of a run store, by its mapping.
+
+Per run: its columns in their units, its curve over epochs, its best and last value, and how it
+ended. What looks wrong is counted and said, never silently repaired: values outside a column's
+range, penalties returned as values, copies of a run, runs without the metric.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from foretune.errors import plural
+from foretune.history.runs import FACTS, NUMBERS, RunStore, run_id
+from foretune.history.vocabulary import (
+    COLUMNS,
+    EXTRA,
+    canonical,
+    flag,
+    is_nothing,
+    number,
+    parse,
+    sequence,
+    spellings,
+    switches,
+)
+from foretune.stores.mapping import NameMapping, left_out, task_name, unknown_columns
+from foretune.stores.metrics import MINIMIZED, SHARES, Goal, described, understood
+from foretune.stores.record import Point, Record, Source
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ABSURD_LOSS = 1e6  # a mean loss of a classifier that is larger has diverged
+FEWEST_COPIED = 3  # values of a curve that must agree for a run to be a copy
+UNFINISHED = {"running", "scheduled", "unfinished", "pending", "waiting", "initiated", "preempted"}
+STOPPED = {"failed", "fail", "crashed", "killed", "error", "pruned", "stopped", "invalid"}
+EPOCH_SERIES = {"epoch", "epoch_epoch", "epochs_trained", "training_iteration", "trainer_epoch"}
+
+
+@dataclass
+class Findings:
+    """What an import found, for `lines`."""
+
+    source: Source
+    mapping: NameMapping
+    with_metric: int = 0
+    without: int = 0
+    other_metrics: int = 0  # of those without: logged something else
+    states: Counter[str] = field(default_factory=Counter)
+    copies: int = 0
+    penalties: Counter[float] = field(default_factory=Counter)
+    implausible: Counter[str] = field(default_factory=Counter)
+    steps_scaled: bool = False
+    ordinal: bool = False
+    best: float | None = None
+    best_run: str = ""
+    runs: int = 0
+    tasks: Counter[str] = field(default_factory=Counter)
+    networks: Counter[str] = field(default_factory=Counter)
+
+    def lines(self) -> list[str]:
+        """The findings as `foretune import` prints them."""
+        goal, source = self.mapping.goal, self.source
+        out = [f"source   {source.label}, format {source.format}"]
+        out.append(
+            f"runs     {self.runs}: {self.with_metric} with the metric, {self.without} without"
+            + (f" ({self.other_metrics} of these log other metrics)" if self.other_metrics else "")
+            + "".join(
+                f", {self.states[s]} {s}"
+                for s in ("diverged", "cut", "running")
+                if self.states[s]
+            )
+            + (f", {self.copies} {plural('copy', 1)} left out" if self.copies == 1 else "")
+            + (f", {self.copies} copies left out" if self.copies > 1 else "")
+        )
+        if source.aside:
+            aside = ", ".join(f"{n} {why}" for why, n in source.aside.items())
+            out.append(f"aside    {aside}")
+        where = self.mapping.task
+        how = {"": "from the experiment, study or folder", "=": "as told"}.get(
+            where[:1] if where.startswith("=") else where, f"from the column {where}"
+        )
+        out.append(f"tasks    {_listed(self.tasks)} ({how})")
+        out.append(f"networks {_listed(self.networks)}")
+        out.append(described(goal, self.with_metric, self.runs))
+        if self.best is not None:
+            shown = f"{self.best:.6g}"
+            if goal.unit == "percent":
+                shown += f" ({self.best * 100:.6g} %)"
+            out.append(f"best     {shown} ({self.best_run})")
+        known = sorted({c for c in self.mapping.columns.values() if c and not c.startswith(EXTRA)})
+        out.append(f"columns  {len(known)} understood: {', '.join(known) or 'none'}")
+        if unknown := unknown_columns(self.mapping):
+            out.append(f"         {len(unknown)} not understood, kept as extra.*: {_cut(unknown)}")
+        for why, names in sorted(left_out(self.mapping).items()):
+            out.append(f"         {len(names)} left out, {why}: {_cut(names)}")
+        for column, count in sorted(self.implausible.items()):
+            out.append(f"note     {count} implausible {plural('value', count)} of {column} left out")
+        for value, count in sorted(self.penalties.items()):
+            out.append(
+                f"note     the value {value:g} of {count} runs looks like a penalty for a failure: "
+                "counted as failed"
+            )
+        if goal.split == "test":
+            out.append("note     the metric is of the test set: no validation metric was logged")
+        if goal.split == "unknown":
+            out.append("note     the name of the metric does not say of which images it is")
+        if self.steps_scaled:
+            out.append("note     steps were turned into epochs by the epochs planned")
+        if self.ordinal:
+            out.append("note     steps say no epochs: the places of the evaluations are kept")
+        if not self.mapping.curve:
+            out.append("note     final values only, no learning curves")
+        return out + [f"note     {note}" for note in source.notes]
+
+
+def _listed(counts: Counter[str]) -> str:
+    if not counts:
+        return "none named"
+    shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(6))
+    return f"{len(counts)}: {shown}" + (", ..." if len(counts) > 6 else "")
+
+
+def _cut(names: list[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+
+
+@dataclass
+class _Run:
+    """A run on its way: facts, columns, and its curve by epoch."""
+
+    facts: dict[str, Any]
+    columns: dict[str, Any]
+    curve: dict[float, dict[str, float]]
+    series: list[Point]
+
+
+def import_runs(source: Source, mapping: NameMapping) -> tuple[RunStore, Findings]:
+    """The runs of a source as a store, and what was found on the way."""
+    findings = Findings(source, mapping)
+    goal = mapping.goal
+    runs = [_run(record, source, mapping, findings) for record in source.records]
+    _mark_penalties(runs, goal, findings)
+    runs = _without_copies(runs, findings)
+    _distinct(runs)
+    sign = 1.0 if goal.goal == "maximize" else -1.0
+    for run in runs:
+        facts = run.facts
+        findings.runs += 1
+        findings.states[facts["state"]] += 1
+        if network := run.columns.get("network"):
+            findings.networks[network] += 1
+        value = facts["value"]
+        if math.isnan(value):
+            findings.without += 1
+            continue
+        findings.with_metric += 1
+        findings.tasks[facts["task"] or "not named"] += 1
+        if facts["state"] != "failed" and (
+            findings.best is None or sign * value > sign * findings.best
+        ):
+            findings.best, findings.best_run = value, facts["source_id"]
+    about = {"name": source.label, "sources": [f"{source.format}:{source.label}"]}
+    return RunStore(_table(runs), _curves(runs, goal), about, mapping.text()), findings
+
+
+def _run(record: Record, source: Source, mapping: NameMapping, findings: Findings) -> _Run:
+    goal = mapping.goal
+    columns = _columns(record, mapping, findings)
+    planned = record.planned or columns.get("epochs") or math.nan
+    epochs = _epochs(record, source, planned, findings)
+    values = record.series.get(goal.metric, [])
+    series = [(epochs(step), value * goal.factor) for step, value in values]
+    curve = {epoch: {goal.canonical: value} for epoch, value in series if not math.isnan(epoch)}
+    if not mapping.curve:
+        curve = {}
+    _add_other_metrics(record, goal, epochs, curve)
+    finite = [v for _, v in series if math.isfinite(v)]
+    done = max((e for e in curve if math.isfinite(curve[e][goal.canonical])), default=math.nan)
+    if math.isnan(done) and record.last_epoch is not None:
+        done = record.last_epoch
+    elif math.isnan(done):
+        done = _last_epoch(record, source, planned)
+    best = (max if goal.goal == "maximize" else min)(finite, default=math.nan)
+    if record.value is not None and math.isfinite(record.value):
+        best = record.value * goal.factor
+    state = _state(record, series, done, planned)
+    if not finite and findings.mapping.goal.metric not in record.series and record.series:
+        findings.other_metrics += 1
+    identity: list[Any] = [source.format, record.name]
+    if not record.unique:
+        starts = {name: points[0] for name, points in record.series.items() if len(points) > 1}
+        identity += [record.params, sorted(starts.items())]
+    facts = {
+        "run_id": run_id(*identity),
+        "task": _task(record, source, mapping),
+        "source": f"{source.format}:{source.label}",
+        "source_id": record.name,
+        "trainer": source.trainer,
+        "state": state,
+        "metric": goal.canonical,
+        "goal": goal.goal,
+        "unit": "share" if goal.unit else "",
+        "split": goal.split,
+        "value": best,
+        "last": finite[-1] if finite else math.nan,
+        "epochs_planned": float(planned),
+        "epochs_done": float(done),
+        "seconds": math.nan if record.seconds is None else float(record.seconds),
+        "parent": record.parent,
+    }
+    return _Run(facts, columns, dict(sorted(curve.items())), series)
+
+
+def _columns(record: Record, mapping: NameMapping, findings: Findings) -> dict[str, Any]:
+    out: dict[str, Any] = {}
+    for name, value in record.params.items():
+        column = mapping.columns.get(name)
+        if not column or is_nothing(value) and not _says_off(column):
+            continue
+        if "+" in column:
+            pair = sequence(value) or []
+            for part, inner in zip(column.split("+"), pair, strict=False):
+                if (found := _parsed(part, inner, 1.0, findings)) is not None:
+                    out.setdefault(part, found)
+        elif column.startswith(EXTRA):
+            out[column] = _plain(value)
+        else:
+            known = canonical(name)
+            factor = known[1] if known and known[0] == column else 1.0
+            if (found := _parsed(column, value, factor, findings)) is not None:
+                out[column] = found
+    for name, value in record.params.items():
+        switched = switches().get(spellings(name)[-1])
+        if switched and flag(value) is False:
+            out[switched] = COLUMNS[switched].off
+    return out
+
+
+def _says_off(column: str) -> bool:
+    """Whether "none" is a value of a column: a policy of augmentation, not a learning rate."""
+    return column in COLUMNS and COLUMNS[column].kind == "category"
+
+
+def _parsed(column: str, value: Any, factor: float, findings: Findings) -> Any:
+    try:
+        return parse(column, value, factor)
+    except ValueError:
+        findings.implausible[column] += 1
+        return None
+
+
+def _plain(value: Any) -> Any:
+    """A value of an unknown column: a number, a truth value, or a text."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    found = number(value)
+    if found is not None:
+        return found if math.isfinite(found) else None
+    return json.dumps(value, default=str) if isinstance(value, list | tuple) else str(value).strip()
+
+
+def _task(record: Record, source: Source, mapping: NameMapping) -> str | None:
+    if mapping.task.startswith("="):
+        return mapping.task[1:]
+    if mapping.task:
+        named = task_name(record.params.get(mapping.task))
+        return named or (record.group or source.label if record.series else None)
+    return record.group or source.label
+
+
+def _zero_based(source: Source, steps: list[float], planned: float) -> bool:
+    """Whether epoch 0 is the first trained one: by the format, else where counting from 0 gives the
+    planned number of epochs or fewer.
+    """
+    if source.first is not None:
+        return source.first == 0
+    return bool(steps) and min(steps) == 0 and not max(steps) >= planned
+
+
+def _epochs(record: Record, source: Source, planned: float, findings: Findings) -> Any:
+    """A function from a step of this record to epochs (1 = one epoch trained), NaN without one."""
+    points = record.series.get(findings.mapping.goal.metric, [])
+    steps = [step for step, _ in points if not math.isnan(step)]
+    told = _epoch_by_step(record)
+    if told and all(step in told for step in steps):
+        zero = _zero_based(source, list(told.values()), planned) and all(
+            float(e).is_integer() for e in told.values()
+        )
+        return lambda step: told.get(step, math.nan) + zero
+    if source.axis == "epoch" and steps and not max(steps) > 1.5 * planned:
+        zero = _zero_based(source, steps, planned)
+        return lambda step: step + zero
+    if not steps:
+        return lambda step: math.nan
+    last = max(max((s for s, _ in p if not math.isnan(s)), default=0) for p in record.series.values())
+    if planned == planned and last > 0:
+        findings.steps_scaled = True
+        return lambda step: step * planned / last
+    findings.ordinal = True
+    places = {step: k + 1.0 for k, step in enumerate(sorted(set(steps)))}
+    return lambda step: places.get(step, math.nan)
+
+
+def _epoch_by_step(record: Record) -> dict[float, float]:
+    for name, points in record.series.items():
+        if spellings(name)[0] in EPOCH_SERIES and name != "epochs_trained":
+            return {step: value for step, value in points if not math.isnan(step)}
+    return {}
+
+
+def _last_epoch(record: Record, source: Source, planned: float) -> float:
+    """Epochs done by a value of its own (`epoch` in a row of final values), from 1."""
+    for name, points in record.series.items():
+        if spellings(name)[0] in EPOCH_SERIES and points:
+            last = max(value for _, value in points)
+            counted = name == "epochs_trained" or source.first == 1
+            return last if counted or last >= planned else last + 1
+    return math.nan
+
+
+def _add_other_metrics(
+    record: Record, goal: Goal, epochs: Any, curve: dict[float, dict[str, float]]
+) -> None:
+    """The other understood metrics, at the epochs at which the goal was measured."""
+    for name, points in record.series.items():
+        known = understood(name)
+        if name == goal.metric or known.kind is None or known.strange or known.split == "unknown":
+            continue
+        largest = max((v for _, v in points if math.isfinite(v)), default=0.0)
+        percent = goal.unit == "percent" and known.kind in SHARES and 1.5 < largest <= 100
+        for step, value in points:
+            row = curve.get(epochs(step))
+            if row is not None and known.canonical != goal.canonical:
+                row[known.canonical] = value * (0.01 if percent else 1.0)
+
+
+def _state(record: Record, series: list[Point], done: float, planned: float) -> str:
+    finite = [v for _, v in series if math.isfinite(v)]
+    losses = [
+        value
+        for name, points in record.series.items()
+        if understood(name).kind in MINIMIZED
+        for _, value in points[-1:]
+    ]
+    gone = any(not math.isfinite(v) or abs(v) > ABSURD_LOSS for v in losses)
+    if len(finite) < len(series) or (gone and (finite or losses)):
+        return "diverged"
+    if not finite:
+        return "running" if record.state in UNFINISHED else "failed"
+    if done >= planned - 0.5:
+        return "complete"
+    if record.state in UNFINISHED:
+        return "running"
+    if record.state in STOPPED or done < planned - 0.5:
+        return "cut"
+    return "complete"
+
+
+def _mark_penalties(runs: list[_Run], goal: Goal, findings: Findings) -> None:
+    """Runs whose one value is a round number that several share at the bad end: a failure that was
+    returned as a value (0 for an accuracy, 1000 for an error).
+    """
+    single = [r for r in runs if len(r.series) == 1 and math.isfinite(r.facts["value"])]
+    counts = Counter(r.facts["value"] for r in single)
+    sign = 1.0 if goal.goal == "maximize" else -1.0
+    order = sorted(sign * r.facts["value"] for r in single)
+    for value, count in counts.items():
+        absurd_zero = goal.goal == "maximize" and value in (0.0, -1.0) and len(counts) > 1
+        round_one = abs(value) >= 100 and value % 100 == 0 and count >= 3
+        if (absurd_zero and sign * value <= order[0]) or (
+            round_one and sign * value <= order[len(order) // 2]
+        ):
+            findings.penalties[value] = count
+    for run in single:
+        if run.facts["value"] in findings.penalties:
+            run.facts["state"] = "failed"
+
+
+def _without_copies(runs: list[_Run], findings: Findings) -> list[_Run]:
+    """Runs without those that repeat another: equal settings and an equal curve of at least
+    `FEWEST_COPIED` values; or a parent that repeats the value of its child.
+    """
+    seen: set[str] = set()
+    children: dict[str, list[float]] = {}
+    for run in runs:
+        children.setdefault(run.facts["parent"], []).append(run.facts["value"])
+    kept = []
+    for run in runs:
+        facts = run.facts
+        if len(run.series) >= FEWEST_COPIED:
+            text = repr((facts["task"], sorted(run.columns.items()), run.series))
+            if text in seen:
+                findings.copies += 1
+                continue
+            seen.add(text)
+        own = children.get(facts["source_id"], [])
+        if len(run.series) == 1 and facts["value"] in own:
+            findings.copies += 1
+            continue
+        kept.append(run)
+    return kept
+
+
+def _distinct(runs: list[_Run]) -> None:
+    """Runs of one identity that are not copies get identities of their own, by what they hold."""
+    seen: Counter[str] = Counter()
+    for run in runs:
+        identity = run.facts["run_id"]
+        if seen[identity]:
+            run.facts["run_id"] = run_id(identity, run.series, seen[identity])
+        seen[identity] += 1
+
+
+def _table(runs: list[_Run]) -> "pd.DataFrame":
+    import pandas as pd
+
+    names = {name for run in runs for name in run.columns}
+    ordered = [c for c in COLUMNS if c in names] + sorted(n for n in names if n.startswith(EXTRA))
+    data: dict[str, Any] = {}
+    for fact in FACTS:
+        values = [run.facts[fact] for run in runs]
+        data[fact] = pd.Series(values, dtype=float if fact in NUMBERS else object)
+    for name in ordered:
+        data[name] = _series([run.columns.get(name) for run in runs], name)
+    return pd.DataFrame(data)
+
+
+def _series(values: list[Any], name: str) -> "pd.Series":
+    """A column of one type: numbers, truth values or texts."""
+    import pandas as pd
+
+    kind = COLUMNS[name].kind if name in COLUMNS else None
+    known = [v for v in values if v is not None]
+    if kind in ("number", "integer") or (
+        kind is None
+        and known
+        and all(isinstance(v, int | float) and not isinstance(v, bool) for v in known)
+    ):
+        return pd.Series([math.nan if v is None else float(v) for v in values], dtype=float)
+    if all(isinstance(v, bool) for v in known):
+        return pd.Series(values, dtype=object)
+    return pd.Series([None if v is None else str(v) for v in values], dtype=object)
+
+
+def _curves(runs: list[_Run], goal: Goal) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = [
+        {"run_id": run.facts["run_id"], "epoch": epoch, **values}
+        for run in runs
+        for epoch, values in run.curve.items()
+    ]
+    names: Mapping[str, None] = dict.fromkeys(
+        ["run_id", "epoch", goal.canonical, *(name for row in rows for name in row)]
+    )
+    return pd.DataFrame(rows, columns=list(names))
