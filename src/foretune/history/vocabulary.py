@@ -72,7 +72,7 @@ COLUMNS: dict[str, Column] = {
             "category",
             "name of the network, as timm, torchvision or the hub writes it",
             "model arch architecture backbone model_name model_name_or_path net base_model "
-            "timm_model encoder model_arch network_name student_arch",
+            "timm_model encoder model_arch network_name",
         ),
         _column("network_family", "category", "its family (resnet, vit, ...)", "model_family"),
         _column(
@@ -495,7 +495,8 @@ def switches() -> dict[str, str]:
     return {name: column.name for column in COLUMNS.values() for name in column.switches}
 
 
-def spellings(name: str) -> list[str]:
+@cache
+def spellings(name: str) -> tuple[str, ...]:
     """`name` as it is, then without the groups in front of it; all `normal`.
 
     The last word alone counts only where a separator (`.` or `/`) sets it apart.
@@ -505,9 +506,10 @@ def spellings(name: str) -> list[str]:
     while len(parts) > 1 and parts[0] in GROUPS:
         parts = parts[1:]
         out.append("_".join(parts))
-    return list(dict.fromkeys(out))
+    return tuple(dict.fromkeys(out))
 
 
+@cache
 def canonical(name: str) -> tuple[str, float] | None:
     """The column that another tool's `name` means and the factor of its values, or None."""
     for spelled in spellings(name):

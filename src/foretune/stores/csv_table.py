@@ -15,7 +15,7 @@ from foretune.errors import BadInput
 from foretune.history.vocabulary import PAIRS, canonical, is_nothing, normal, number, spellings
 from foretune.stores.mapping import DATA_PLACES, DATASETS
 from foretune.stores.metrics import understood
-from foretune.stores.record import Record, Source, read_csv
+from foretune.stores.record import Record, Source, files_named, read_csv
 
 IDENTITIES = "run_id run id trial_id trial run_name name number uuid".split()
 UNIQUE = {"run_id", "id", "uuid"}
@@ -27,14 +27,33 @@ FACTORS = {"ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def read(path: Path) -> Source:
-    """Read a CSV file.
+    """Read a CSV file, or all in a folder: such as Keras' CSVLogger writes, one a run.
 
-    Raises `BadInput` for a table that is none of runs: no column is a setting or none a metric.
+    Raises `BadInput` for tables that are none of runs: no column is a setting, or none a metric.
     """
-    if not path.is_file():
-        raise BadInput(f"{path} is no file; csv reads one file")
+    if path.is_file():
+        return _read_file(path)
+    source = Source("csv", path.resolve().name, mixed=True)
+    first: BadInput | None = None
+    for file in files_named(path, "*.csv"):
+        try:
+            found = _read_file(file)
+        except BadInput as error:
+            first = first or error
+            source.leave("CSV files that hold no runs")
+            continue
+        for record in found.records:
+            record.group = source.label
+        source.records += found.records
+        source.axis = found.axis
+    if not source.records:
+        raise first or BadInput(f"{path} holds no CSV files")
+    return source
+
+
+def _read_file(path: Path) -> Source:
     head, rows = read_csv(path)
-    source = Source("csv", path.stem)
+    source = Source("csv", path.stem, mixed=True)
     if not rows:
         raise BadInput(f"{path} has no rows")
     if head[:1] == [""] and len(head) > 1:  # the index that pandas writes
@@ -77,7 +96,7 @@ def _read_epochs(
         if marked is None and step <= last:  # counting starts again: the next run
             place += 1
         last = step
-        name = str(row.get(marked)) if marked else f"{source.label}-{place}"
+        name = str(row.get(marked)) if marked else source.label + f"-{place}" * (place > 1)
         record = runs.setdefault(name, Record(name, source.label))
         record.params |= {n: row.get(n) for n in constant if not is_nothing(row.get(n))}
         for metric in head:

@@ -53,11 +53,14 @@ class Findings:
     copies: int = 0
     penalties: Counter[float] = field(default_factory=Counter)
     implausible: Counter[str] = field(default_factory=Counter)
+    differing: Counter[str] = field(default_factory=Counter)  # two names of a column, two values
     steps_scaled: bool = False
     ordinal: bool = False
     best: float | None = None
     best_run: str = ""
+    worst: float | None = None
     runs: int = 0
+    constant: int = 0  # unknown columns with one value in all runs
     tasks: Counter[str] = field(default_factory=Counter)
     networks: Counter[str] = field(default_factory=Counter)
 
@@ -73,8 +76,7 @@ class Findings:
                 for s in ("diverged", "cut", "running")
                 if self.states[s]
             )
-            + (f", {self.copies} {plural('copy', 1)} left out" if self.copies == 1 else "")
-            + (f", {self.copies} copies left out" if self.copies > 1 else "")
+            + (f"; {self.copies} of them are copies of another" if self.copies else "")
         )
         if source.aside:
             aside = ", ".join(f"{n} {why}" for why, n in source.aside.items())
@@ -86,7 +88,9 @@ class Findings:
         out.append(f"tasks    {_listed(self.tasks)} ({how})")
         out.append(f"networks {_listed(self.networks)}")
         out.append(described(goal, self.with_metric, self.runs))
-        if self.best is not None:
+        if self.best is not None and self.with_metric > 1 and self.worst == self.best:
+            out.append(f"best     none: all values are {self.best:g}, nothing can be learned")
+        elif self.best is not None:
             shown = f"{self.best:.6g}"
             if goal.unit == "percent":
                 shown += f" ({self.best * 100:.6g} %)"
@@ -94,11 +98,20 @@ class Findings:
         known = sorted({c for c in self.mapping.columns.values() if c and not c.startswith(EXTRA)})
         out.append(f"columns  {len(known)} understood: {', '.join(known) or 'none'}")
         if unknown := unknown_columns(self.mapping):
-            out.append(f"         {len(unknown)} not understood, kept as extra.*: {_cut(unknown)}")
+            out.append(
+                f"         {len(unknown)} not understood, kept as extra.* ({self.constant} never "
+                f"vary): {_cut(unknown)}"
+            )
         for why, names in sorted(left_out(self.mapping).items()):
             out.append(f"         {len(names)} left out, {why}: {_cut(names)}")
         for column, count in sorted(self.implausible.items()):
             out.append(f"note     {count} implausible {plural('value', count)} of {column} left out")
+        for column, count in sorted(self.differing.items()):
+            names = [n for n, c in self.mapping.columns.items() if c == column]
+            out.append(
+                f"note     {' and '.join(names)} both say {column} and differ in {count} "
+                f"{plural('run', count)}: the first counts"
+            )
         for value, count in sorted(self.penalties.items()):
             out.append(
                 f"note     the value {value:g} of {count} runs looks like a penalty for a failure: "
@@ -136,6 +149,8 @@ class _Run:
     columns: dict[str, Any]
     curve: dict[float, dict[str, float]]
     series: list[Point]
+    lone: bool  # its value is all that was logged
+    content: str  # all that was logged, to tell a copy by
 
 
 def import_runs(source: Source, mapping: NameMapping) -> tuple[RunStore, Findings]:
@@ -144,8 +159,8 @@ def import_runs(source: Source, mapping: NameMapping) -> tuple[RunStore, Finding
     goal = mapping.goal
     runs = [_run(record, source, mapping, findings) for record in source.records]
     _mark_penalties(runs, goal, findings)
-    runs = _without_copies(runs, findings)
-    _distinct(runs)
+    kept = _without_copies(runs, findings)
+    _distinct(kept)
     sign = 1.0 if goal.goal == "maximize" else -1.0
     for run in runs:
         facts = run.facts
@@ -163,8 +178,14 @@ def import_runs(source: Source, mapping: NameMapping) -> tuple[RunStore, Finding
             findings.best is None or sign * value > sign * findings.best
         ):
             findings.best, findings.best_run = value, facts["source_id"]
+        if findings.worst is None or sign * value < sign * findings.worst:
+            findings.worst = value
+    table = _table(kept)
+    findings.constant = sum(
+        table[c].nunique() < 2 for c in table if str(c).startswith(EXTRA)
+    )
     about = {"name": source.label, "sources": [f"{source.format}:{source.label}"]}
-    return RunStore(_table(runs), _curves(runs, goal), about, mapping.text()), findings
+    return RunStore(table, _curves(kept, goal), about, mapping.text()), findings
 
 
 def _run(record: Record, source: Source, mapping: NameMapping, findings: Findings) -> _Run:
@@ -212,14 +233,19 @@ def _run(record: Record, source: Source, mapping: NameMapping, findings: Finding
         "seconds": math.nan if record.seconds is None else float(record.seconds),
         "parent": record.parent,
     }
-    return _Run(facts, columns, dict(sorted(curve.items())), series)
+    lone = len(record.series) == 1 and len(series) == 1
+    logged = sorted(record.series.items()) if len(series) >= FEWEST_COPIED else []
+    content = repr((facts["task"], record.seconds, logged)) if logged else ""
+    return _Run(facts, columns, dict(sorted(curve.items())), series, lone, content)
 
 
 def _columns(record: Record, mapping: NameMapping, findings: Findings) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for name, value in record.params.items():
-        column = mapping.columns.get(name)
-        if not column or is_nothing(value) and not _says_off(column):
+    for name, column in mapping.columns.items():
+        if not column:
+            break  # those that are left out stand last
+        value = record.params.get(name)
+        if name not in record.params or (is_nothing(value) and not _says_off(column)):
             continue
         if "+" in column:
             pair = sequence(value) or []
@@ -227,12 +253,13 @@ def _columns(record: Record, mapping: NameMapping, findings: Findings) -> dict[s
                 if (found := _parsed(part, inner, 1.0, findings)) is not None:
                     out.setdefault(part, found)
         elif column.startswith(EXTRA):
-            out[column] = _plain(value)
+            out.setdefault(column, _plain(value))
         else:
             known = canonical(name)
             factor = known[1] if known and known[0] == column else 1.0
-            if (found := _parsed(column, value, factor, findings)) is not None:
-                out[column] = found
+            found = _parsed(column, value, factor, findings)
+            if found is not None and out.setdefault(column, found) != found:
+                findings.differing[column] += 1
     for name, value in record.params.items():
         switched = switches().get(spellings(name)[-1])
         if switched and flag(value) is False:
@@ -366,7 +393,7 @@ def _mark_penalties(runs: list[_Run], goal: Goal, findings: Findings) -> None:
     """Runs whose one value is a round number that several share at the bad end: a failure that was
     returned as a value (0 for an accuracy, 1000 for an error).
     """
-    single = [r for r in runs if len(r.series) == 1 and math.isfinite(r.facts["value"])]
+    single = [r for r in runs if r.lone and math.isfinite(r.facts["value"])]
     counts = Counter(r.facts["value"] for r in single)
     sign = 1.0 if goal.goal == "maximize" else -1.0
     order = sorted(sign * r.facts["value"] for r in single)
@@ -383,26 +410,23 @@ def _mark_penalties(runs: list[_Run], goal: Goal, findings: Findings) -> None:
 
 
 def _without_copies(runs: list[_Run], findings: Findings) -> list[_Run]:
-    """Runs without those that repeat another: equal settings and an equal curve of at least
-    `FEWEST_COPIED` values; or a parent that repeats the value of its child.
+    """Runs without those that repeat another: all of their curves are equal, to the last digit
+    (folders that were copied); or, in MLflow, a parent that repeats the value of its child.
     """
     seen: set[str] = set()
     children: dict[str, list[float]] = {}
-    for run in runs:
-        children.setdefault(run.facts["parent"], []).append(run.facts["value"])
+    if findings.source.format == "mlflow":
+        for run in runs:
+            children.setdefault(run.facts["parent"], []).append(run.facts["value"])
     kept = []
     for run in runs:
-        facts = run.facts
-        if len(run.series) >= FEWEST_COPIED:
-            text = repr((facts["task"], sorted(run.columns.items()), run.series))
-            if text in seen:
-                findings.copies += 1
-                continue
-            seen.add(text)
-        own = children.get(facts["source_id"], [])
-        if len(run.series) == 1 and facts["value"] in own:
+        own = children.get(run.facts["source_id"], [])
+        if (run.content and run.content in seen) or (
+            len(run.series) == 1 and run.facts["value"] in own
+        ):
             findings.copies += 1
             continue
+        seen.add(run.content)
         kept.append(run)
     return kept
 

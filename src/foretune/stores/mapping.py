@@ -152,25 +152,17 @@ def propose(source: Source, goal: Goal, given: Mapping[str, Any] | None = None) 
     mapping = NameMapping(source.format, goal, columns=dict(told))
     mapping.task = str(given["task"] or "") if "task" in given else task_column(source, values)
     mapping.curve = bool(given.get("curve", True))
-    taken: dict[str, list[str]] = {}
     for name in values:
         if name in told:
-            if told[name]:
-                taken.setdefault(str(told[name]), []).append(name)
             continue
-        column, why = _place(name, values[name], mapping.task)
+        column, why = _place(name, values[name], mapping.task, source.mixed)
         mapping.columns[name] = column
         if why:
             mapping.why[name] = why
-        if column:
-            taken.setdefault(column, []).append(name)
-    for column, names in taken.items():
-        if len(names) > 1:
-            kept = _preferred(column, [n for n in names if n not in told] or names, values)
-            for name in names:
-                if name != kept and name not in told:
-                    mapping.columns[name] = None
-                    mapping.why[name] = f"says {column} as {kept} does"
+    # of several names of one column, the first that says something counts in each run
+    mapping.columns = dict(
+        sorted(mapping.columns.items(), key=lambda item: _preference(*item, values))
+    )
     return mapping
 
 
@@ -182,7 +174,7 @@ def _values(records: Sequence[Record]) -> dict[str, list[Any]]:
     return out
 
 
-def _place(name: str, values: list[Any], task: str) -> tuple[str | None, str]:
+def _place(name: str, values: list[Any], task: str, mixed: bool) -> tuple[str | None, str]:
     """Where a name goes, and why where it is left out."""
     spelled = spellings(name)[-1]
     known = [v for v in values if not is_nothing(v)]
@@ -204,7 +196,7 @@ def _place(name: str, values: list[Any], task: str) -> tuple[str | None, str]:
         return None, "could tell of a place or a person"
     if BOOKKEEPING.match(spelled):
         return None, "bookkeeping"
-    if RESULT.search(spelled):
+    if mixed and RESULT.search(spelled):
         return None, "looks like a result"
     if not known:
         return None, "says nothing"
@@ -237,10 +229,12 @@ def private(value: Any) -> bool:
     )
 
 
-def _preferred(column: str, names: list[str], values: Mapping[str, list[Any]]) -> str:
-    """Of several names of one column the one that most runs have, then the plainest."""
-    filled = {n: sum(not is_nothing(v) for v in values[n]) for n in names}
-    return min(names, key=lambda n: (-filled[n], normal(n) != column, len(n), n))
+def _preference(
+    name: str, column: str | None, values: Mapping[str, list[Any]]
+) -> tuple[bool, bool, int, str]:
+    """The canonical name itself first, then what most runs have; what is left out last."""
+    filled = sum(not is_nothing(v) for v in values.get(name, ()))
+    return column is None, normal(name) != column, -filled, name
 
 
 def task_column(source: Source, values: Mapping[str, list[Any]]) -> str:

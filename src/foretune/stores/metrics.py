@@ -254,5 +254,5 @@ def described(goal: Goal, with_it: int, runs: int) -> str:
     unit = {"percent": ", percent turned into shares", "share": ", a share"}.get(goal.unit, "")
     return (
         f"metric   {goal.metric} -> {goal.canonical}, {goal.goal}{unit}: {goal.why}; "
-        f"{with_it} of {runs} {plural('run', runs)} have it"
+        f"in {with_it} of {runs} {plural('run', runs)}"
     )

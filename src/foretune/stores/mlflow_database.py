@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from foretune.errors import BadInput
-from foretune.stores.mlflow_files import PARENT
+from foretune.stores.mlflow_files import PARENT, without_steps
 from foretune.stores.record import Record, Source
 from foretune.stores.sqlite import connect, tables
 
@@ -50,4 +50,6 @@ def read(path: Path) -> Source:
             if name in records:
                 records[name].parent = value
     source.records = list(records.values())
+    for record in source.records:
+        without_steps(record)
     return source

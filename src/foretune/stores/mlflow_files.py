@@ -4,6 +4,7 @@ A metric's file has a line `timestamp value step` each value. Runs and experimen
 `lifecycle_stage: deleted` are left out; `mlruns/models` and `.trash` hold no runs.
 """
 
+import math
 from pathlib import Path
 
 from foretune.errors import BadInput
@@ -15,7 +16,7 @@ PARENT = "mlflow.parentRunId"
 
 def find(path: Path) -> Path | None:
     """The folder of experiments in or at `path`."""
-    for folder in (path, path / "mlruns"):
+    for folder in (path / "mlruns", path):
         if folder.is_dir() and next(folder.glob("*/*/meta.yaml"), None):
             return folder
     return None
@@ -59,10 +60,18 @@ def _record(folder: Path, meta: dict[str, object], group: str) -> Record:
             parts = line.split()
             if len(parts) >= 2:
                 record.add(metric, float(parts[2]) if len(parts) > 2 else 0.0, parts[1])
+    without_steps(record)
     parent = folder / "tags" / PARENT
     if parent.is_file() and parent.stat().st_size < MAX_BYTES:
         record.parent = read_text(parent).strip()
     return record
+
+
+def without_steps(record: Record) -> None:
+    """Values that were logged once, at step 0, have no step: 0 is what MLflow writes without one."""
+    for name, points in record.series.items():
+        if len(points) == 1 and points[0][0] == 0:
+            record.series[name] = [(math.nan, points[0][1])]
 
 
 def _files(folder: Path) -> list[Path]:

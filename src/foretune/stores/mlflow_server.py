@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from foretune.errors import BadInput
-from foretune.stores.mlflow_files import PARENT
+from foretune.stores.mlflow_files import PARENT, without_steps
 from foretune.stores.record import MAX_BYTES, Record, Source
 
 TIMEOUT_SECONDS = 60.0
@@ -121,4 +121,5 @@ def _record(server: _Server, run: dict[str, Any], group: str) -> Record:
             if not token:
                 break
         record.series.get(key, []).sort(key=lambda point: point[0])
+    without_steps(record)
     return record

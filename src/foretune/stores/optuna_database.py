@@ -40,7 +40,7 @@ def curve_like(curves: Sequence[Sequence[Point]]) -> bool:
     several = [curve for curve in curves if len(curve) > 1]
     if not several:
         return bool(curves)
-    lengths = {len(curve) for curve in several}
+    lengths = {len(curve) for curve in curves}
     if len(lengths) > 1 or max(lengths) > MOST_FOLDS or len(several) < 5:
         return True
     up = sum(curve[-1][1] > curve[0][1] for curve in several)

@@ -74,6 +74,7 @@ class Source:
     splits: dict[str, str] = field(default_factory=dict)
     objective: str | None = None
     trainer: str = ""
+    mixed: bool = False  # settings and results stand side by side: results must be told by name
     notes: list[str] = field(default_factory=list)
     aside: dict[str, int] = field(default_factory=dict)
 

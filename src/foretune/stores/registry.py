@@ -110,12 +110,10 @@ def _place(name: str, path: Path) -> Path:
             return database
         if name in ("csv", "wandb", "ray", "optuna"):
             endings = {"optuna": ("*.log", "*.jsonl")}.get(name, ("*.csv",))
-            files = sorted(f for ending in endings for f in path.glob(ending))
-            if name == "csv" and not files:
-                files = sorted(path.rglob("*.csv"))
+            files = sorted(f for ending in endings for f in path.rglob(ending))
             if len(files) == 1:
                 return files[0]
-            if name in ("csv", "optuna"):
+            if name == "optuna":
                 raise BadInput(
                     f"{path} holds {len(files)} files {' or '.join(endings)}; give one of them"
                 )

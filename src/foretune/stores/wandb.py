@@ -33,7 +33,7 @@ def read(path: Path) -> Source:
         head, rows = read_csv(path)
         if not {"Name", "State"} <= set(head):
             raise BadInput(f"{path} is no export of a W&B project: it has no columns Name, State")
-        return csv_table.read_runs(Source("wandb", path.stem), head, rows, path)
+        return csv_table.read_runs(Source("wandb", path.stem, mixed=True), head, rows, path)
     folders = [p for p in sorted(path.rglob("*run-*")) if p.is_dir() and FOLDER.match(p.name)]
     if path.is_dir() and FOLDER.match(path.name):
         folders = [path]
