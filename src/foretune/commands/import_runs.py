@@ -70,14 +70,15 @@ def _runs(args: argparse.Namespace, name: str, address: str) -> int:
     if args.dry_run:
         print(f"nothing was written: --dry-run ({len(part)} {plural('run', len(part))})")
         return 0
-    new = part.add_to(folder)
+    revise = bool(args.mapping or args.task or args.metric or args.goal)
+    new = part.add_to(folder, revise=revise)
     if not len(new):
         print(f"stored   nothing new: {folder} holds all {len(part)} runs already")
         return 0
     written = folder / new.part_name()
     print(
-        f"stored   {len(new)} new {plural('run', len(new))} in {written}; edit "
-        f"{written / 'mapping.yaml'} and give it with --mapping to import again in another way"
+        f"stored   {len(new)} new {plural('run', len(new))} in {written}; to read them in another "
+        "way copy its mapping.yaml, edit it and give it with --mapping"
     )
     return 0
 

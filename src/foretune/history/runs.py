@@ -8,13 +8,14 @@ A store is a folder of four files, or a folder of such folders (its parts):
 |                  | and `extra.*` for what the vocabulary does not know                           |
 | `curves.parquet` | long form: `run_id, epoch, <metric>, ...`; epochs count from 1, 0 is before   |
 |                  | training, and may be fractions                                                |
-| `about.json`     | `name`, `layout`, `sources` (where the runs came from)                        |
+| `about.json`     | `name`, `layout`, `revision`, `sources` (where the runs came from)            |
 | `mapping.yaml`   | how the source's names became ours; edit it and import again                  |
 
 Parts are only ever added, under a name that is a digest of what they hold: two people who import
 the same source write the same part, and those who import different ones never touch the same file,
-so that clones of a store merge without a conflict. A run that two parts hold (it was imported while
-it still trained) counts once, with the most epochs.
+so that clones of a store merge without a conflict. A run that two parts hold counts once: of the higher
+revision (it was imported again with another mapping), then with the most epochs (it was imported
+while it still trained).
 
 Values are in the unit of `unit` (shares between 0 and 1 where the source has percent), as logged:
 `foretune.history.alignment` turns them into scores where higher is better.
@@ -96,7 +97,13 @@ class RunStore:
             raise BadInput(f"state {wrong[0]!r} must be one of {', '.join(STATES)}")
         self.runs = runs.reset_index(drop=True)
         self.curves = curves.reset_index(drop=True)
-        self.about = {"layout": LAYOUT, "name": "runs", "sources": [], **(about or {})}
+        self.about = {
+            "layout": LAYOUT,
+            "name": "runs",
+            "revision": 0,
+            "sources": [],
+            **(about or {}),
+        }
         self.mapping = mapping
 
     def __len__(self) -> int:
@@ -190,17 +197,22 @@ class RunStore:
         digest = hashlib.sha256()
         for row in zip(table["run_id"], table["state"], table["epochs_done"], strict=True):
             digest.update(repr(row).encode())
+        digest.update(f"{self.about['revision']} {self.mapping}".encode())
         kinds = {str(s).partition(":")[0] for s in self.about["sources"]} or {"runs"}
         return f"{'-'.join(sorted(kinds))}-{digest.hexdigest()[:12]}"
 
-    def add_to(self, folder: Path | str) -> "RunStore":
+    def add_to(self, folder: Path | str, *, revise: bool = False) -> "RunStore":
         """Add what `folder` does not hold yet as a new part of it; returns that part, maybe empty.
 
-        A run that is there already is taken again only where it has trained on.
+        A run that is there already is taken again where it has trained on; with `revise` also where
+        anything of it reads otherwise now, and then counts instead.
         """
         folder = Path(folder)
         there = RunStore.load(folder) if folder.is_dir() and any(folder.iterdir()) else None
-        new = self if there is None else self.newer_than(there)
+        new = self
+        if there is not None:
+            new = self.differing_from(there) if revise else self.newer_than(there)
+            new.about["revision"] = there.about["revision"] + revise
         if len(new):
             target = folder / new.part_name()
             if not target.exists():
@@ -219,13 +231,19 @@ class RunStore:
 
         return self.select([row.run_id for row in self.runs.itertuples() if is_new(row)])
 
+    def differing_from(self, other: "RunStore") -> "RunStore":
+        """The runs of which a fact or a column is not as `other` has it."""
+        known = {row["run_id"]: row for row in _plain_rows(other.runs)}
+        rows = _plain_rows(self.runs)
+        return self.select([row["run_id"] for row in rows if known.get(row["run_id"]) != row])
+
     def select(self, chosen: "Iterable[str] | Callable[[pd.DataFrame], pd.Series]") -> "RunStore":
         """The runs of these ids, or those for which a function of the table says True."""
         keep = chosen(self.runs) if callable(chosen) else self.runs["run_id"].isin(list(chosen))
         runs = self.runs[keep]
         empty = [c for c in runs if c not in FACTS and runs[c].isna().all()]
         curves = self.curves[self.curves["run_id"].isin(runs["run_id"])]
-        return RunStore(runs.drop(columns=empty), curves, self.about, self.mapping)
+        return RunStore(runs.drop(columns=empty), curves, dict(self.about), self.mapping)
 
     @classmethod
     def merge(cls, stores: Sequence["RunStore"], name: str = "runs") -> "RunStore":
@@ -234,12 +252,12 @@ class RunStore:
 
         if not stores:
             return cls.empty()
-        best: dict[str, tuple[tuple[float, bool], int]] = {}
+        best: dict[str, tuple[tuple[int, float, bool], int]] = {}
         for k, store in enumerate(stores):
             table = store.runs
             rows = zip(table["run_id"], table["epochs_done"], table["state"], strict=True)
             for identity, done, state in rows:
-                rank = _progress(done, state)
+                rank = (store.about["revision"], *_progress(done, state))
                 if identity not in best or rank > best[identity][0]:
                     best[identity] = (rank, k)
         taken: list[RunStore] = [
@@ -252,12 +270,21 @@ class RunStore:
         curves = pd.concat([s.curves for s in taken], ignore_index=True)
         order = [*FACTS, *(c for c in COLUMNS if c in runs)]
         order += sorted(c for c in runs if c not in order)
+        revision = max(s.about["revision"] for s in stores)
         sources = sorted({source for s in stores for source in s.about["sources"]})
-        return cls(_settled(runs[order]), curves, {"name": name, "sources": sources})
+        return cls(_settled(runs[order]), curves, {"name": name, "sources": sources, "revision": revision})
 
 
 def _progress(done: float, state: str) -> tuple[float, bool]:
     return (done if done == done else -1.0, state != "running")
+
+
+def _plain_rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Rows without their empty cells."""
+    return [
+        {name: value for name, value in row.items() if value is not None and value == value}
+        for row in table.to_dict("records")
+    ]
 
 
 def _objects(table: "pd.DataFrame") -> "pd.DataFrame":

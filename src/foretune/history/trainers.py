@@ -6,7 +6,10 @@ torchvision's `references/classification/train.py`, Lightning 2 `Trainer`, Keras
 foretune's own recipe.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from foretune.history.vocabulary import normal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,6 +102,29 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "warmup_epochs": 0,
     },
 }
+
+
+# names that only this trainer's arguments have, in the spelling of `vocabulary.normal`
+FINGERPRINTS: dict[str, set[str]] = {
+    "timm": set("reprob remode smoothing sched opt hflip drop_path aug_splits lr_base".split()),
+    "huggingface": set(
+        "per_device_train_batch_size lr_scheduler_type adam_epsilon max_grad_norm "
+        "label_smoothing_factor num_train_epochs".split()
+    ),
+    "ultralytics": set("lr0 lrf imgsz warmup_bias_lr fliplr hsv_h nbs".split()),
+    "torchvision": set("lr_step_size lr_gamma norm_weight_decay train_crop_size ra_reps".split()),
+}
+FEWEST_NAMES = 3
+
+
+def trainer_of(names: Iterable[str]) -> str:
+    """The trainer whose arguments these names are: at least `FEWEST_NAMES` that only it has; else
+    an empty text.
+    """
+    known = {normal(name) for name in names}
+    found = {trainer: len(known & marks) for trainer, marks in FINGERPRINTS.items()}
+    best = max(found, key=lambda trainer: found[trainer])
+    return best if found[best] >= FEWEST_NAMES else ""
 
 
 def with_defaults(runs: "pd.DataFrame") -> "tuple[pd.DataFrame, pd.DataFrame]":

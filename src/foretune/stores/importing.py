@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import plural
+from foretune.history.alignment import best_so_far, padded_tails, scores
 from foretune.history.runs import FACTS, NUMBERS, RunStore, run_id
+from foretune.history.trainers import trainer_of
 from foretune.history.vocabulary import (
     COLUMNS,
     EXTRA,
@@ -26,7 +28,14 @@ from foretune.history.vocabulary import (
     spellings,
     switches,
 )
-from foretune.stores.mapping import NameMapping, left_out, task_name, unknown_columns
+from foretune.stores.mapping import (
+    NameMapping,
+    left_out,
+    plain_name,
+    private,
+    task_name,
+    unknown_columns,
+)
 from foretune.stores.metrics import MINIMIZED, SHARES, Goal, described, understood
 from foretune.stores.record import Point, Record, Source
 
@@ -59,6 +68,9 @@ class Findings:
     best: float | None = None
     best_run: str = ""
     worst: float | None = None
+    padded: int = 0  # curves whose tail repeats the last value
+    rising: int = 0  # curves that log the best so far
+    selected: int = 0  # tasks on which nothing failed
     runs: int = 0
     constant: int = 0  # unknown columns with one value in all runs
     tasks: Counter[str] = field(default_factory=Counter)
@@ -67,7 +79,8 @@ class Findings:
     def lines(self) -> list[str]:
         """The findings as `foretune import` prints them."""
         goal, source = self.mapping.goal, self.source
-        out = [f"source   {source.label}, format {source.format}"]
+        trainer = f", trained by {source.trainer}" if source.trainer else ""
+        out = [f"source   {source.label}, format {source.format}{trainer}"]
         out.append(
             f"runs     {self.runs}: {self.with_metric} with the metric, {self.without} without"
             + (f" ({self.other_metrics} of these log other metrics)" if self.other_metrics else "")
@@ -117,6 +130,18 @@ class Findings:
                 f"note     the value {value:g} of {count} runs looks like a penalty for a failure: "
                 "counted as failed"
             )
+        if self.padded:
+            out.append(f"note     {self.padded} curves are padded with their last value: it is cut")
+        if self.rising:
+            out.append(
+                f"note     {self.rising} curves never get worse: they log the best so far, and "
+                "teach final values only"
+            )
+        if self.selected:
+            out.append(
+                f"note     on {self.selected} of {len(self.tasks)} {plural('task', len(self.tasks))} "
+                "nothing failed or was stopped: these runs teach ranks, not how good a run is"
+            )
         if goal.split == "test":
             out.append("note     the metric is of the test set: no validation metric was logged")
         if goal.split == "unknown":
@@ -157,6 +182,7 @@ def import_runs(source: Source, mapping: NameMapping) -> tuple[RunStore, Finding
     """The runs of a source as a store, and what was found on the way."""
     findings = Findings(source, mapping)
     goal = mapping.goal
+    source.trainer = source.trainer or trainer_of(mapping.columns)
     runs = [_run(record, source, mapping, findings) for record in source.records]
     _mark_penalties(runs, goal, findings)
     kept = _without_copies(runs, findings)
@@ -185,7 +211,12 @@ def import_runs(source: Source, mapping: NameMapping) -> tuple[RunStore, Finding
         table[c].nunique() < 2 for c in table if str(c).startswith(EXTRA)
     )
     about = {"name": source.label, "sources": [f"{source.format}:{source.label}"]}
-    return RunStore(table, _curves(kept, goal), about, mapping.text()), findings
+    store = RunStore(table, _curves(kept, goal), about, mapping.text())
+    findings.padded = len(padded_tails(store.runs, store.curves))
+    findings.rising = len(best_so_far(store.runs, store.curves))
+    scored = scores(store.runs)
+    findings.selected = scored.loc[scored["selected"], "task"].nunique()
+    return store, findings
 
 
 def _run(record: Record, source: Source, mapping: NameMapping, findings: Findings) -> _Run:
@@ -219,7 +250,7 @@ def _run(record: Record, source: Source, mapping: NameMapping, findings: Finding
         "run_id": run_id(*identity),
         "task": _task(record, source, mapping),
         "source": f"{source.format}:{source.label}",
-        "source_id": record.name,
+        "source_id": plain_name(record.name),
         "trainer": source.trainer,
         "state": state,
         "metric": goal.canonical,
@@ -234,7 +265,8 @@ def _run(record: Record, source: Source, mapping: NameMapping, findings: Finding
         "parent": record.parent,
     }
     lone = len(record.series) == 1 and len(series) == 1
-    logged = sorted(record.series.items()) if len(series) >= FEWEST_COPIED else []
+    copied = len(series) >= FEWEST_COPIED and not record.unique
+    logged = sorted(record.series.items()) if copied else []
     content = repr((facts["task"], record.seconds, logged)) if logged else ""
     return _Run(facts, columns, dict(sorted(curve.items())), series, lone, content)
 
@@ -273,6 +305,10 @@ def _says_off(column: str) -> bool:
 
 
 def _parsed(column: str, value: Any, factor: float, findings: Findings) -> Any:
+    kept = column == "network" or COLUMNS[column].kind != "category"
+    if not kept and private(value):
+        findings.implausible[column] += 1
+        return None
     try:
         return parse(column, value, factor)
     except ValueError:
@@ -297,8 +333,8 @@ def _task(record: Record, source: Source, mapping: NameMapping) -> str | None:
         return mapping.task[1:]
     if mapping.task:
         named = task_name(record.params.get(mapping.task))
-        return named or (record.group or source.label if record.series else None)
-    return record.group or source.label
+        return named or (plain_name(record.group or source.label) if record.series else None)
+    return plain_name(record.group or source.label)
 
 
 def _zero_based(source: Source, steps: list[float], planned: float) -> bool:

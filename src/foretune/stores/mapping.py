@@ -276,6 +276,16 @@ def task_name(value: Any) -> str | None:
     return ENDS.sub("", parts[-1])[:100] if parts else None
 
 
+def plain_name(text: str) -> str:
+    """A name of a run, an experiment or a task without places and persons: of a path or an address
+    the last part, without what stands before an @.
+    """
+    if PATH.search(text) or EMAIL.search(text):
+        parts = [p for p in re.split(r"[/\\]+", text.strip()) if p and "@" not in p]
+        return parts[-1] if parts and ":" not in parts[-1] else "unnamed"
+    return text
+
+
 def left_out(mapping: NameMapping) -> dict[str, list[str]]:
     """The names that became no column, by reason."""
     out: dict[str, list[str]] = {}

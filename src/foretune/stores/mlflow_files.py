@@ -68,10 +68,17 @@ def _record(folder: Path, meta: dict[str, object], group: str) -> Record:
 
 
 def without_steps(record: Record) -> None:
-    """Values that were logged once, at step 0, have no step: 0 is what MLflow writes without one."""
+    """Values that were logged without a step, for which MLflow writes 0: one is a final value,
+    several are counted in their order.
+    """
     for name, points in record.series.items():
-        if len(points) == 1 and points[0][0] == 0:
-            record.series[name] = [(math.nan, points[0][1])]
+        if any(step for step, _ in points):
+            continue
+        record.series[name] = (
+            [(math.nan, points[0][1])]
+            if len(points) == 1
+            else [(float(k), value) for k, (_, value) in enumerate(points)]
+        )
 
 
 def _files(folder: Path) -> list[Path]:

@@ -77,13 +77,13 @@ def _add(source: Source, meta: MetaDataset, folder: Path) -> None:
         record = records.get(key)
         if record is None:
             task, config, seed = meta.rows.tasks[key[0]], configs[key[1]], key[2]
-            record = records[key] = Record(f"{meta.name}/{task}/{key[1]}/{seed}", task)
+            record = records[key] = Record(f"{meta.name} {task} {key[1]} seed {seed}", task)
             named = {PLAIN_NAMES.get(n, n): v for n, v in config.items()}
             record.params = {**settings, **named, "seed": seed}
             record.planned = float(meta.max_epoch)
             hashes = meta.about.get("hashes")
-            record.unique = bool(hashes)
-            if isinstance(hashes, dict) and hashes.get(task):
-                record.name = f"{str(hashes[task])[:16]}/{meta.name}/{key[1]}/{seed}"
+            record.unique = True
+            if isinstance(hashes, dict) and hashes.get(task):  # images of the same name may differ
+                record.name = f"{record.name} {str(hashes[task])[:12]}"
         record.add(meta.metric, float(epochs[k]), values[k])
     source.records += records.values()

@@ -6,6 +6,7 @@ one. Tags by iterations (`evaluation_accuracy_vs_iterations`) are passed over wh
 there.
 """
 
+import re
 from pathlib import Path
 
 from foretune.errors import BadInput
@@ -15,6 +16,7 @@ from foretune.stores.tfrecord import scalars
 
 SETTINGS = ("hparams.yaml", "args.yaml", "config.yaml")
 EVENTS = "*tfevents*"
+STARTED = re.compile(r"tfevents\.(\d{9,11})\.")
 
 
 def read(path: Path) -> Source:
@@ -32,6 +34,8 @@ def read(path: Path) -> Source:
         for wall, step, tag, value in scalars(file):
             record.add(f"{file.parent.name}/{tag}" if part else tag, float(step), value)
             times.setdefault(folder, []).append(wall)
+        if begun := STARTED.search(file.name):
+            times.setdefault(folder, []).append(float(begun[1]))
     for folder, record in runs.items():
         for name in SETTINGS:
             if (folder / name).is_file() and not record.params:
