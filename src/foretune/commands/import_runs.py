@@ -22,7 +22,9 @@ def run(args: argparse.Namespace) -> int:
             "--into STORE"
         )
     if address in READERS and not args.source and not Path(address).exists():
-        raise BadInput(f"give the file or folder that holds the runs: foretune import {address} SRC")
+        raise BadInput(
+            f"give the file or folder that holds the runs: foretune import {address} SRC"
+        )
     return _runs(args, name, address)
 
 
@@ -30,7 +32,9 @@ def _published(args: argparse.Namespace) -> int:
     from foretune.stores.registry import import_table
 
     if args.source is None or args.target is None:
-        raise BadInput(f"{args.format} is a published table: give SRC and DEST, the folder to write")
+        raise BadInput(
+            f"{args.format} is a published table: give SRC and DEST, the folder to write"
+        )
     target = Path(args.target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise BadInput(f"DEST {target} exists and is not an empty folder; give a new one")

@@ -18,6 +18,7 @@ like learning: tails padded with the last value, and best-so-far instead of the 
 Shapes: n runs, r rows of curves.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -59,7 +60,7 @@ def scores(runs: "pd.DataFrame") -> "pd.DataFrame":
     out["rank_score"] = normal_deviate(grouped.rank(method="average"), out["size"])
     low, high = grouped.transform("min"), grouped.transform("max")
     span = (high - low).where(high > low)
-    out["selected"] = out.index.map(selections(runs)).astype(bool)
+    out["selected"] = selections(runs).loc[out.index].astype(bool)
     out["share"] = ((out["higher"] - low) / span).where(~out["selected"])
     return out
 
@@ -132,32 +133,32 @@ def _warmup(own: "pd.DataFrame", planned: np.ndarray) -> np.ndarray:
     return told
 
 
-def _series(runs: "pd.DataFrame", curves: "pd.DataFrame") -> dict[str, tuple[np.ndarray, ...]]:
-    """Epochs, values and the other metrics of each run, by epoch."""
-    metric_of = dict(zip(runs["run_id"], runs["metric"], strict=True))
-    out: dict[str, tuple[np.ndarray, ...]] = {}
+def _series(
+    runs: "pd.DataFrame", curves: "pd.DataFrame"
+) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Epochs (e,), values (e,) and the other metrics (e, m) of each run that has a curve, by epoch."""
+    out: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     others = [c for c in curves if c not in ("run_id", "epoch")]
-    for identity, rows in curves.sort_values(["run_id", "epoch"]).groupby("run_id", sort=False):
-        metric = metric_of.get(identity)
-        if metric is None or metric not in rows:
+    for metric, members in runs.groupby("metric", sort=False)["run_id"]:
+        if metric not in curves:
             continue
-        known = rows[rows[metric].notna()]
-        rest = known[[c for c in others if c != metric]].dropna(axis=1, how="all")
-        out[str(identity)] = (
-            known["epoch"].to_numpy(float),
-            known[metric].to_numpy(float),
-            rest.to_numpy(float),
-        )
+        rows = curves[curves["run_id"].isin(members) & curves[metric].notna()]
+        codes, names = rows["run_id"].factorize()
+        epochs, values = rows["epoch"].to_numpy(float), rows[metric].to_numpy(float)
+        rest = rows[[c for c in others if c != metric]].to_numpy(float)
+        order = np.lexsort((epochs, codes))
+        cuts = np.flatnonzero(np.diff(codes[order])) + 1
+        for part in np.split(order, cuts) if len(order) else ():
+            inner = rest[part]
+            known = ~np.isnan(inner).all(axis=0)
+            out[str(names[codes[part[0]]])] = (epochs[part], values[part], inner[:, known])
     return out
 
 
 def tail_length(values: Sequence[float] | np.ndarray) -> int:
     """How many values at the end repeat the one before them exactly."""
-    values = np.asarray(values)
-    count = 0
-    while count < len(values) - 1 and values[-1 - count] == values[-2 - count]:
-        count += 1
-    return count
+    changes = np.flatnonzero(np.diff(np.asarray(values, dtype=float)))
+    return len(values) - 1 - (int(changes[-1]) + 1 if len(changes) else 0) if len(values) else 0
 
 
 def padded_tails(runs: "pd.DataFrame", curves: "pd.DataFrame") -> dict[str, float]:
@@ -165,9 +166,13 @@ def padded_tails(runs: "pd.DataFrame", curves: "pd.DataFrame") -> dict[str, floa
 
     Validation values repeat by chance, on small sets often. So a tail of L repeats counts as padded
     only where all other metrics that were logged stand still too, and where L repeats in a row are
-    unlikely: p^L < `PADDED_CHANCE`, p the share of repeats elsewhere in the curves of the task.
+    unlikely: p^L < `PADDED_CHANCE`, p the share of repeats elsewhere in the curves of the task, or of
+    pairs of its runs that end at one value, if that is more (a small set has few values to take). A
+    curve that stands at its worst value (a network that collapsed), or a share that stands at 0 or 1,
+    is no padded one.
     """
     series = _series(runs, curves)
+    facts = {r.run_id: (r.goal == "minimize", r.unit == "share") for r in runs.itertuples()}
     group = dict(zip(runs["run_id"], runs["task"].fillna(""), strict=True))
     repeats: dict[str, list[int]] = {}
     tails: dict[str, int] = {}
@@ -180,14 +185,28 @@ def padded_tails(runs: "pd.DataFrame", curves: "pd.DataFrame") -> dict[str, floa
         known = repeats.setdefault(group[identity], [0, 0])
         known[0] += int((np.diff(body) == 0).sum())
         known[1] += max(len(body) - 1, 0)
+    ends: dict[str, Counter[float]] = {}
+    for identity, (_, values, _) in series.items():
+        ends.setdefault(group[identity], Counter())[float(values[-1])] += 1
     out: dict[str, float] = {}
     for identity, length in tails.items():
         same, steps = repeats[group[identity]]
         chance = (same + 1) / (steps + 2)  # Laplace: no repeat seen is no proof of none
+        chance = max(chance, _met(ends[group[identity]]))
         if length >= FEWEST_PADDED and chance**length < PADDED_CHANCE:
-            epochs = series[identity][0]
+            epochs, values, _ = series[identity]
+            minimized, is_share = facts[identity]
+            worst = values.max() if minimized else values.min()
+            if values[-1] == worst or (is_share and values[-1] in (0.0, 1.0)):
+                continue
             out[identity] = float(epochs[len(epochs) - 1 - length])
     return out
+
+
+def _met(ends: Counter[float]) -> float:
+    """The share of pairs of runs that end at one value."""
+    n = ends.total()
+    return sum(k * (k - 1) for k in ends.values()) / (n * (n - 1)) if n > 1 else 0.0
 
 
 def best_so_far(runs: "pd.DataFrame", curves: "pd.DataFrame") -> list[str]:
@@ -221,7 +240,8 @@ def best_so_far(runs: "pd.DataFrame", curves: "pd.DataFrame") -> list[str]:
 def on_grid(aligned: "pd.DataFrame", points: int = 10) -> "pd.DataFrame":
     """Curves at `points` equal shares of their planned epochs: a row a run, columns 1 / points to 1.
 
-    A cell is the last value at or before that share, NaN beyond where the run stopped. Raises
+    A cell is the last value at or before that share, NaN further than half the usual distance of two
+    evaluations beyond where the run stopped. Raises
     `BadInput` for fewer than one point.
     """
     import pandas as pd
@@ -234,7 +254,7 @@ def on_grid(aligned: "pd.DataFrame", points: int = 10) -> "pd.DataFrame":
         place, value = part["position"].to_numpy(float), part["higher"].to_numpy(float)
         at = np.searchsorted(place, grid + 1e-9, side="right") - 1
         cells = np.where(at >= 0, value[np.maximum(at, 0)], np.nan)
-        gap = np.max(np.diff(place, prepend=0.0))
-        cells[grid > place[-1] + max(gap, 1.0 / points) * 0.5] = np.nan
+        gap = np.median(np.diff(place)) if len(place) > 1 else 0.0
+        cells[grid > place[-1] + 0.5 * gap + 1e-9] = np.nan
         rows[identity] = cells
     return pd.DataFrame.from_dict(rows, orient="index", columns=grid)

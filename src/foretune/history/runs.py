@@ -23,6 +23,7 @@ Values are in the unit of `unit` (shares between 0 and 1 where the source has pe
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
@@ -31,7 +32,8 @@ from typing import TYPE_CHECKING, Any
 
 from foretune.errors import BadInput
 from foretune.files import replace, sync_folder, write_atomic, write_json
-from foretune.history.vocabulary import COLUMNS, EXTRA
+from foretune.history.columns import COLUMNS
+from foretune.history.vocabulary import EXTRA
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +95,7 @@ class RunStore:
             raise BadInput(f"run {doubled[0]} stands in the table twice")
         if lacking := [c for c in ("run_id", "epoch") if c not in curves.columns]:
             raise BadInput(f"the curves lack the columns {', '.join(lacking)}")
-        if wrong := sorted(set(runs["state"].dropna()) - set(STATES)):
+        if wrong := sorted(set(map(str, runs["state"].dropna())) - set(STATES)):
             raise BadInput(f"state {wrong[0]!r} must be one of {', '.join(STATES)}")
         self.runs = runs.reset_index(drop=True)
         self.curves = curves.reset_index(drop=True)
@@ -112,9 +114,8 @@ class RunStore:
     @property
     def columns(self) -> list[str]:
         """The hyperparameters and settings that some run names, `extra.*` last."""
-        return [c for c in COLUMNS if c in self.runs] + sorted(
-            c for c in self.runs if str(c).startswith(EXTRA)
-        )
+        extra = sorted(str(c) for c in self.runs if str(c).startswith(EXTRA))
+        return [*(c for c in COLUMNS if c in self.runs), *extra]
 
     @property
     def tasks(self) -> list[str]:
@@ -127,9 +128,7 @@ class RunStore:
         import pandas as pd
 
         runs = pd.DataFrame({c: pd.Series(dtype=float if c in NUMBERS else object) for c in FACTS})
-        curves = pd.DataFrame(
-            {"run_id": pd.Series(dtype=object), "epoch": pd.Series(dtype=float)}
-        )
+        curves = pd.DataFrame({"run_id": pd.Series(dtype=object), "epoch": pd.Series(dtype=float)})
         return cls(runs, curves)
 
     @classmethod
@@ -221,15 +220,15 @@ class RunStore:
 
     def newer_than(self, other: "RunStore") -> "RunStore":
         """The runs that `other` lacks, or has with fewer epochs or as running still."""
-        known = other.runs.set_index("run_id")
+        known = other._reached()
+        mine = self._reached()
+        return self.select([i for i, far in mine.items() if i not in known or far > known[i]])
 
-        def is_new(row: Any) -> bool:
-            if row.run_id not in known.index:
-                return True
-            old = known.loc[row.run_id]
-            return _progress(row.epochs_done, row.state) > _progress(old.epochs_done, old.state)
-
-        return self.select([row.run_id for row in self.runs.itertuples() if is_new(row)])
+    def _reached(self) -> dict[str, tuple[float, bool]]:
+        """How far each run came, and whether it is over."""
+        table = self.runs
+        rows = zip(table["run_id"], table["epochs_done"], table["state"], strict=True)
+        return {identity: _progress(done, state) for identity, done, state in rows}
 
     def differing_from(self, other: "RunStore") -> "RunStore":
         """The runs of which a fact or a column is not as `other` has it."""
@@ -261,7 +260,7 @@ class RunStore:
                 if identity not in best or rank > best[identity][0]:
                     best[identity] = (rank, k)
         taken: list[RunStore] = [
-            store.select([i for i in store.runs["run_id"] if best[i][1] == k])
+            store.select([str(i) for i in store.runs["run_id"] if best[str(i)][1] == k])
             for k, store in enumerate(stores)
         ]
         runs = pd.concat([_objects(s.runs) for s in taken], ignore_index=True).infer_objects()
@@ -269,20 +268,26 @@ class RunStore:
             runs[column] = runs[column].astype(float)
         curves = pd.concat([s.curves for s in taken], ignore_index=True)
         order = [*FACTS, *(c for c in COLUMNS if c in runs)]
-        order += sorted(c for c in runs if c not in order)
+        order += sorted(str(c) for c in runs if c not in order)
         revision = max(s.about["revision"] for s in stores)
         sources = sorted({source for s in stores for source in s.about["sources"]})
-        return cls(_settled(runs[order]), curves, {"name": name, "sources": sources, "revision": revision})
+        return cls(
+            _settled(runs[order]), curves, {"name": name, "sources": sources, "revision": revision}
+        )
 
 
 def _progress(done: float, state: str) -> tuple[float, bool]:
-    return (done if done == done else -1.0, state != "running")
+    return (-1.0 if math.isnan(done) else done, state != "running")
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _plain_rows(table: "pd.DataFrame") -> list[dict[str, Any]]:
     """Rows without their empty cells."""
     return [
-        {name: value for name, value in row.items() if value is not None and value == value}
+        {str(name): value for name, value in row.items() if not _is_empty(value)}
         for row in table.to_dict("records")
     ]
 
@@ -298,6 +303,6 @@ def _settled(table: "pd.DataFrame") -> "pd.DataFrame":
     for column in table:
         kinds = {type(v) for v in table[column].dropna()} if table[column].dtype == object else ()
         if len(kinds) > 1:
-            known = [None if v is None or v != v else str(v) for v in table[column]]
-            table = table.assign(**{str(column): known})
+            table = table.copy()
+            table[column] = [None if _is_empty(v) else str(v) for v in table[column]]
     return table

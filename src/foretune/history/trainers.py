@@ -106,13 +106,27 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 # names that only this trainer's arguments have, in the spelling of `vocabulary.normal`
 FINGERPRINTS: dict[str, set[str]] = {
-    "timm": set("reprob remode smoothing sched opt hflip drop_path aug_splits lr_base".split()),
-    "huggingface": set(
-        "per_device_train_batch_size lr_scheduler_type adam_epsilon max_grad_norm "
-        "label_smoothing_factor num_train_epochs".split()
-    ),
-    "ultralytics": set("lr0 lrf imgsz warmup_bias_lr fliplr hsv_h nbs".split()),
-    "torchvision": set("lr_step_size lr_gamma norm_weight_decay train_crop_size ra_reps".split()),
+    "timm": {
+        "reprob",
+        "remode",
+        "smoothing",
+        "sched",
+        "opt",
+        "hflip",
+        "drop_path",
+        "aug_splits",
+        "lr_base",
+    },
+    "huggingface": {
+        "per_device_train_batch_size",
+        "lr_scheduler_type",
+        "adam_epsilon",
+        "max_grad_norm",
+        "label_smoothing_factor",
+        "num_train_epochs",
+    },
+    "ultralytics": {"lr0", "lrf", "imgsz", "warmup_bias_lr", "fliplr", "hsv_h", "nbs"},
+    "torchvision": {"lr_step_size", "lr_gamma", "norm_weight_decay", "train_crop_size", "ra_reps"},
 }
 FEWEST_NAMES = 3
 

@@ -6,6 +6,7 @@ a run. Exports of W&B (`Name, State, ..., config, summary`), MLflow (`Run ID, St
 (`config/*`) are such tables too.
 """
 
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from foretune.stores.mapping import DATA_PLACES, DATASETS
 from foretune.stores.metrics import understood
 from foretune.stores.record import Record, Source, files_named, read_csv
 
-IDENTITIES = "run_id run id trial_id trial run_name name number uuid".split()
+IDENTITIES = ["run_id", "run", "id", "trial_id", "trial", "run_name", "name", "number", "uuid"]
 UNIQUE = {"run_id", "id", "uuid"}
 STATES = {"state", "status"}
 SECONDS = {"runtime", "time_total_s", "duration", "seconds", "elapsed", "total_time"}
@@ -72,21 +73,17 @@ def long_form(head: Sequence[str], rows: Sequence[Mapping[str, str]]) -> bool:
     steps = [number(row.get(column)) for row in rows]
     rising = sum(
         a is not None and b is not None and 0 < b - a <= 10 and b - a == round(b - a)
-        for a, b in zip(steps, steps[1:], strict=False)
+        for a, b in itertools.pairwise(steps)
     )
     return len(rows) > 1 and rising >= (len(rows) - 1) / 2 and steps[0] in (0, 1)
 
 
-def _read_epochs(
-    source: Source, head: Sequence[str], rows: Sequence[Mapping[str, str]]
-) -> None:
+def _read_epochs(source: Source, head: Sequence[str], rows: Sequence[Mapping[str, str]]) -> None:
     by_name = {normal(name): name for name in head}
     column = by_name.get("epoch") or by_name["step"]
     source.axis = "epoch" if "epoch" in by_name else "step"
     marked = next((by_name[n] for n in IDENTITIES if n in by_name), None)
-    constant = [
-        n for n in head if n not in (column, marked) and not _is_result(n) and _is_param(n)
-    ]
+    constant = [n for n in head if n not in (column, marked) and not _is_result(n) and _is_param(n)]
     runs: dict[str, Record] = {}
     last, place = math.inf, 0
     for row in rows:
@@ -141,15 +138,14 @@ def read_runs(
     nested = any(n.startswith("config/") for n in head)
     block = set(summary_block(head)) if {"Name", "State"} <= set(head) else set()
     apart = {identity, state, seconds}
-    params, results = [], []
+    params: list[str] = []
+    results: list[str] = []
     for name in head:
         if name in apart:
             continue
         if nested:
             (params if name.startswith("config/") else results).append(name)
-        elif name in block or (_is_result(name) and not canonical(name)):
-            results.append(name)
-        elif normal(name) in STEPS:
+        elif name in block or (_is_result(name) and not canonical(name)) or normal(name) in STEPS:
             results.append(name)
         else:
             params.append(name)

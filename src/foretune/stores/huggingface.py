@@ -14,9 +14,12 @@ from typing import Any
 from foretune.errors import BadInput
 from foretune.stores.record import Record, Source, files_named, finite, read_json, read_text
 
-CARD = re.compile(r"^- (learning_rate|train_batch_size|seed|optimizer|lr_scheduler_type|"
-                  r"lr_scheduler_warmup_ratio|lr_scheduler_warmup_steps|num_epochs|"
-                  r"gradient_accumulation_steps|label_smoothing_factor|weight_decay): (.+)$", re.M)
+CARD = re.compile(
+    r"^- (learning_rate|train_batch_size|seed|optimizer|lr_scheduler_type|"
+    r"lr_scheduler_warmup_ratio|lr_scheduler_warmup_steps|num_epochs|"
+    r"gradient_accumulation_steps|label_smoothing_factor|weight_decay): (.+)$",
+    re.M,
+)
 RENAMED = {"lr_scheduler_warmup_ratio": "warmup_ratio", "lr_scheduler_warmup_steps": "warmup_steps"}
 SILENT = {"epoch", "step", "total_flos", "learning_rate", "grad_norm"}
 
@@ -68,7 +71,9 @@ def _record(run: Path, state: dict[str, Any]) -> Record:
         config = read_json(run / "config.json")
         for name in ("_name_or_path", "model_type", "image_size"):
             if isinstance(config, dict) and config.get(name):
-                record.params[{"_name_or_path": "model", "model_type": "model_family"}.get(name, name)] = config[name]
+                record.params[
+                    {"_name_or_path": "model", "model_type": "model_family"}.get(name, name)
+                ] = config[name]
     if (run / "README.md").is_file():
         for name, value in CARD.findall(read_text(run / "README.md")):
             record.params[RENAMED.get(name, name)] = _plain(name, value)

@@ -9,15 +9,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from foretune.errors import plural
-from foretune.history.alignment import best_so_far, padded_tails, scores
+from foretune.history.alignment import FEWEST, best_so_far, padded_tails, scores
+from foretune.history.columns import COLUMNS
 from foretune.history.runs import FACTS, NUMBERS, RunStore, run_id
 from foretune.history.trainers import trainer_of
 from foretune.history.vocabulary import (
-    COLUMNS,
     EXTRA,
     canonical,
     flag,
@@ -28,15 +27,14 @@ from foretune.history.vocabulary import (
     spellings,
     switches,
 )
+from foretune.stores.findings import Findings
 from foretune.stores.mapping import (
     NameMapping,
-    left_out,
     plain_name,
     private,
     task_name,
-    unknown_columns,
 )
-from foretune.stores.metrics import MINIMIZED, SHARES, Goal, described, understood
+from foretune.stores.metrics import MINIMIZED, SHARES, Goal, understood
 from foretune.stores.record import Point, Record, Source
 
 if TYPE_CHECKING:
@@ -47,123 +45,6 @@ FEWEST_COPIED = 3  # values of a curve that must agree for a run to be a copy
 UNFINISHED = {"running", "scheduled", "unfinished", "pending", "waiting", "initiated", "preempted"}
 STOPPED = {"failed", "fail", "crashed", "killed", "error", "pruned", "stopped", "invalid"}
 EPOCH_SERIES = {"epoch", "epoch_epoch", "epochs_trained", "training_iteration", "trainer_epoch"}
-
-
-@dataclass
-class Findings:
-    """What an import found, for `lines`."""
-
-    source: Source
-    mapping: NameMapping
-    with_metric: int = 0
-    without: int = 0
-    other_metrics: int = 0  # of those without: logged something else
-    states: Counter[str] = field(default_factory=Counter)
-    copies: int = 0
-    penalties: Counter[float] = field(default_factory=Counter)
-    implausible: Counter[str] = field(default_factory=Counter)
-    differing: Counter[str] = field(default_factory=Counter)  # two names of a column, two values
-    steps_scaled: bool = False
-    ordinal: bool = False
-    best: float | None = None
-    best_run: str = ""
-    worst: float | None = None
-    padded: int = 0  # curves whose tail repeats the last value
-    rising: int = 0  # curves that log the best so far
-    selected: int = 0  # tasks on which nothing failed
-    runs: int = 0
-    constant: int = 0  # unknown columns with one value in all runs
-    tasks: Counter[str] = field(default_factory=Counter)
-    networks: Counter[str] = field(default_factory=Counter)
-
-    def lines(self) -> list[str]:
-        """The findings as `foretune import` prints them."""
-        goal, source = self.mapping.goal, self.source
-        trainer = f", trained by {source.trainer}" if source.trainer else ""
-        out = [f"source   {source.label}, format {source.format}{trainer}"]
-        out.append(
-            f"runs     {self.runs}: {self.with_metric} with the metric, {self.without} without"
-            + (f" ({self.other_metrics} of these log other metrics)" if self.other_metrics else "")
-            + "".join(
-                f", {self.states[s]} {s}"
-                for s in ("diverged", "cut", "running")
-                if self.states[s]
-            )
-            + (f"; {self.copies} of them are copies of another" if self.copies else "")
-        )
-        if source.aside:
-            aside = ", ".join(f"{n} {why}" for why, n in source.aside.items())
-            out.append(f"aside    {aside}")
-        where = self.mapping.task
-        how = {"": "from the experiment, study or folder", "=": "as told"}.get(
-            where[:1] if where.startswith("=") else where, f"from the column {where}"
-        )
-        out.append(f"tasks    {_listed(self.tasks)} ({how})")
-        out.append(f"networks {_listed(self.networks)}")
-        out.append(described(goal, self.with_metric, self.runs))
-        if self.best is not None and self.with_metric > 1 and self.worst == self.best:
-            out.append(f"best     none: all values are {self.best:g}, nothing can be learned")
-        elif self.best is not None:
-            shown = f"{self.best:.6g}"
-            if goal.unit == "percent":
-                shown += f" ({self.best * 100:.6g} %)"
-            out.append(f"best     {shown} ({self.best_run})")
-        known = sorted({c for c in self.mapping.columns.values() if c and not c.startswith(EXTRA)})
-        out.append(f"columns  {len(known)} understood: {', '.join(known) or 'none'}")
-        if unknown := unknown_columns(self.mapping):
-            out.append(
-                f"         {len(unknown)} not understood, kept as extra.* ({self.constant} never "
-                f"vary): {_cut(unknown)}"
-            )
-        for why, names in sorted(left_out(self.mapping).items()):
-            out.append(f"         {len(names)} left out, {why}: {_cut(names)}")
-        for column, count in sorted(self.implausible.items()):
-            out.append(f"note     {count} implausible {plural('value', count)} of {column} left out")
-        for column, count in sorted(self.differing.items()):
-            names = [n for n, c in self.mapping.columns.items() if c == column]
-            out.append(
-                f"note     {' and '.join(names)} both say {column} and differ in {count} "
-                f"{plural('run', count)}: the first counts"
-            )
-        for value, count in sorted(self.penalties.items()):
-            out.append(
-                f"note     the value {value:g} of {count} runs looks like a penalty for a failure: "
-                "counted as failed"
-            )
-        if self.padded:
-            out.append(f"note     {self.padded} curves are padded with their last value: it is cut")
-        if self.rising:
-            out.append(
-                f"note     {self.rising} curves never get worse: they log the best so far, and "
-                "teach final values only"
-            )
-        if self.selected:
-            out.append(
-                f"note     on {self.selected} of {len(self.tasks)} {plural('task', len(self.tasks))} "
-                "nothing failed or was stopped: these runs teach ranks, not how good a run is"
-            )
-        if goal.split == "test":
-            out.append("note     the metric is of the test set: no validation metric was logged")
-        if goal.split == "unknown":
-            out.append("note     the name of the metric does not say of which images it is")
-        if self.steps_scaled:
-            out.append("note     steps were turned into epochs by the epochs planned")
-        if self.ordinal:
-            out.append("note     steps say no epochs: the places of the evaluations are kept")
-        if not self.mapping.curve:
-            out.append("note     final values only, no learning curves")
-        return out + [f"note     {note}" for note in source.notes]
-
-
-def _listed(counts: Counter[str]) -> str:
-    if not counts:
-        return "none named"
-    shown = ", ".join(f"{name} {n}" for name, n in counts.most_common(6))
-    return f"{len(counts)}: {shown}" + (", ..." if len(counts) > 6 else "")
-
-
-def _cut(names: list[str]) -> str:
-    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 @dataclass
@@ -207,15 +88,14 @@ def import_runs(source: Source, mapping: NameMapping) -> tuple[RunStore, Finding
         if findings.worst is None or sign * value < sign * findings.worst:
             findings.worst = value
     table = _table(kept)
-    findings.constant = sum(
-        table[c].nunique() < 2 for c in table if str(c).startswith(EXTRA)
-    )
+    findings.constant = sum(table[c].nunique() < 2 for c in table if str(c).startswith(EXTRA))
     about = {"name": source.label, "sources": [f"{source.format}:{source.label}"]}
     store = RunStore(table, _curves(kept, goal), about, mapping.text())
     findings.padded = len(padded_tails(store.runs, store.curves))
     findings.rising = len(best_so_far(store.runs, store.curves))
     scored = scores(store.runs)
-    findings.selected = scored.loc[scored["selected"], "task"].nunique()
+    chosen = scored["selected"] & (scored["size"] >= FEWEST)
+    findings.selected = scored.loc[chosen, "task"].nunique()
     return store, findings
 
 
@@ -361,8 +241,10 @@ def _epochs(record: Record, source: Source, planned: float, findings: Findings) 
         return lambda step: step + zero
     if not steps:
         return lambda step: math.nan
-    last = max(max((s for s, _ in p if not math.isnan(s)), default=0) for p in record.series.values())
-    if planned == planned and last > 0:
+    last = max(
+        max((s for s, _ in p if not math.isnan(s)), default=0) for p in record.series.values()
+    )
+    if not math.isnan(planned) and last > 0:
         findings.steps_scaled = True
         return lambda step: step * planned / last
     findings.ordinal = True
@@ -446,25 +328,31 @@ def _mark_penalties(runs: list[_Run], goal: Goal, findings: Findings) -> None:
 
 
 def _without_copies(runs: list[_Run], findings: Findings) -> list[_Run]:
-    """Runs without those that repeat another: all of their curves are equal, to the last digit
-    (folders that were copied); or, in MLflow, a parent that repeats the value of its child.
+    """Runs without those that repeat another: all of their curves are equal, to the last digit, and
+    no setting that both name differs (folders that were copied); or, in MLflow, a parent that
+    repeats the value of its child.
     """
-    seen: set[str] = set()
+    seen: dict[str, list[dict[str, Any]]] = {}
     children: dict[str, list[float]] = {}
     if findings.source.format == "mlflow":
         for run in runs:
             children.setdefault(run.facts["parent"], []).append(run.facts["value"])
     kept = []
     for run in runs:
+        alike = seen.setdefault(run.content, []) if run.content else []
+        copied = any(_agree(run.columns, other) for other in alike)
         own = children.get(run.facts["source_id"], [])
-        if (run.content and run.content in seen) or (
-            len(run.series) == 1 and run.facts["value"] in own
-        ):
+        if copied or (len(run.series) == 1 and run.facts["value"] in own):
             findings.copies += 1
             continue
-        seen.add(run.content)
+        alike.append(run.columns)
         kept.append(run)
     return kept
+
+
+def _agree(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether no column that both have differs."""
+    return all(other[name] == value for name, value in one.items() if name in other)
 
 
 def _distinct(runs: list[_Run]) -> None:

@@ -40,22 +40,70 @@ HEAD = """\
 # columns: the source's name -> a column of foretune, extra.NAME for one it does not know, null: out
 """
 # names that say on what a run was trained; the first that says something counts
-DATASETS = (
-    "dataset dataset_name data_set dataset_id data_name task_name benchmark train_dataset".split()
-)
-DATA_PLACES = (
-    "data data_dir data_path data_root dataset_path dataset_dir dataroot train_dir train_data_dir "
-    "root_dir data_folder dataset_root train_path".split()
-)
+DATASETS = [
+    "dataset",
+    "dataset_name",
+    "data_set",
+    "dataset_id",
+    "data_name",
+    "task_name",
+    "benchmark",
+    "train_dataset",
+]
+DATA_PLACES = [
+    "data",
+    "data_dir",
+    "data_path",
+    "data_root",
+    "dataset_path",
+    "dataset_dir",
+    "dataroot",
+    "train_dir",
+    "train_data_dir",
+    "root_dir",
+    "data_folder",
+    "dataset_root",
+    "train_path",
+]
 # names that mean it in some projects: taken where they tell runs apart and are in all that have any
 MODES = ("modality", "mode", "domain", "subset")
-VERBS = set(
-    "train training fit test testing val validate validation predict eval evaluate online offline "
-    "disabled min max auto inference debug".split()
-)
-PLAIN_PLACES = set(
-    "data dataset datasets train training images image img imgs input inputs root raw tmp".split()
-)
+VERBS = {
+    "train",
+    "training",
+    "fit",
+    "test",
+    "testing",
+    "val",
+    "validate",
+    "validation",
+    "predict",
+    "eval",
+    "evaluate",
+    "online",
+    "offline",
+    "disabled",
+    "min",
+    "max",
+    "auto",
+    "inference",
+    "debug",
+}
+PLAIN_PLACES = {
+    "data",
+    "dataset",
+    "datasets",
+    "train",
+    "training",
+    "images",
+    "image",
+    "img",
+    "imgs",
+    "input",
+    "inputs",
+    "root",
+    "raw",
+    "tmp",
+}
 SECRET = re.compile(
     r"(?:^|_)(?:key|keys|token|secret|secrets|password|passwd|pwd|credential|credentials|auth|"
     r"api|user|users|username|email|mail|host|hostname|ip|port|broker|url|uri|path|paths|dir|dirs|"
@@ -132,8 +180,7 @@ def load(path: Path) -> dict[str, Any]:
     for key, values in allowed.items():
         if key in found and found[key] not in values:
             raise BadInput(
-                f"{path}: {key}: {found[key]!r} must be one of "
-                f"{', '.join(repr(v) for v in values)}"
+                f"{path}: {key}: {found[key]!r} must be one of {', '.join(repr(v) for v in values)}"
             )
     columns = found.get("columns") or {}
     if not isinstance(columns, dict):
@@ -161,7 +208,7 @@ def propose(source: Source, goal: Goal, given: Mapping[str, Any] | None = None) 
             mapping.why[name] = why
     # of several names of one column, the first that says something counts in each run
     mapping.columns = dict(
-        sorted(mapping.columns.items(), key=lambda item: _preference(*item, values))
+        sorted(mapping.columns.items(), key=lambda item: _preference(item[0], item[1], values))
     )
     return mapping
 
@@ -186,9 +233,8 @@ def _place(name: str, values: list[Any], task: str, mixed: bool) -> tuple[str | 
         return None, f"switches {switches()[spelled]}"
     if found := canonical(name):
         fits = [v for v in known if _fits(found[0], v, found[1])]
-        if fits or not known:
-            if len(fits) == len(known) or len(fits) > len(known) / 2:
-                return found[0], ""
+        if (fits or not known) and (len(fits) == len(known) or len(fits) > len(known) / 2):
+            return found[0], ""
         return None, f"is no {found[0]}: {known[0]!r}"[:80]
     if spelled in DATASETS or spelled in DATA_PLACES:
         return None, "a data set"

@@ -37,10 +37,34 @@ KINDS: dict[str, tuple[str, ...]] = {
 WORDS = {word: kind for kind, words in KINDS.items() for word in words}
 MINIMIZED = {"loss", "error"}
 SHARES = {"accuracy", "balanced_accuracy", "macro_f1", "f1", "auroc", "top5", "error"}
-SILENT = set(
-    "epoch metrics metric the of best max final mean avg average pct percent multiclass binary "
-    "macro weighted micro score value at classification categorical sparse cls image".split()
-)
+SILENT = {
+    "epoch",
+    "metrics",
+    "metric",
+    "the",
+    "of",
+    "best",
+    "max",
+    "final",
+    "mean",
+    "avg",
+    "average",
+    "pct",
+    "percent",
+    "multiclass",
+    "binary",
+    "macro",
+    "weighted",
+    "micro",
+    "score",
+    "value",
+    "at",
+    "classification",
+    "categorical",
+    "sparse",
+    "cls",
+    "image",
+}
 
 
 @dataclass(frozen=True)
@@ -166,7 +190,7 @@ def choose(
 
 
 def _by_name(source: Source, counts: Mapping[str, int]) -> tuple[str, str]:
-    objective = source.objective
+    objective = source.objective or ""
     if objective in counts and understood(objective).kind not in MINIMIZED:
         return objective, f"the objective that {source.format} recorded"
     places: list[tuple[tuple[object, ...], str]] = []
@@ -188,7 +212,7 @@ def _by_name(source: Source, counts: Mapping[str, int]) -> tuple[str, str]:
         places.append((rank, metric))
     if not places:
         if objective in counts:
-            return str(objective), f"the objective that {source.format} recorded"
+            return objective, f"the objective that {source.format} recorded"
         known = ", ".join(name for name, _ in Counter(dict(counts)).most_common(12))
         raise BadInput(
             f"{source.label}: no metric of a validation or test set was found among "

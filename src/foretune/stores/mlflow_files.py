@@ -48,7 +48,9 @@ def _record(folder: Path, meta: dict[str, object], group: str) -> Record:
     name = str(meta.get("run_id") or meta.get("run_uuid"))
     record = Record(name, "" if group == "Default" else group, unique=True)
     status = meta.get("status")
-    record.state = STATES.get(status, "finished") if isinstance(status, int) else str(status).lower()
+    record.state = (
+        STATES.get(status, "finished") if isinstance(status, int) else str(status).lower()
+    )
     start, end = meta.get("start_time"), meta.get("end_time")
     if isinstance(start, int) and isinstance(end, int) and end >= start:
         record.seconds = (end - start) / 1000

@@ -22,6 +22,7 @@ from foretune.stores.record import MAX_BYTES, Record, Source
 
 TIMEOUT_SECONDS = 60.0
 PAGE = 1000
+HISTORY_PAGE = 25_000
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -51,7 +52,9 @@ class _Server:
             self._headers["Authorization"] = f"Basic {both}"
         self._opener = urllib.request.build_opener(_NoRedirect)
 
-    def ask(self, path: str, body: dict[str, Any] | None = None, **query: Any) -> dict[str, Any]:
+    def ask(
+        self, path: str, body: dict[str, Any] | None = None, query: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The answer of one call. Raises `BadInput` where there is none."""
         url = f"{self.url}/api/2.0/mlflow/{path}" + (f"?{urlencode(query)}" if query else "")
         data = None if body is None else json.dumps(body).encode()
@@ -76,7 +79,7 @@ class _Server:
         """All entries `key` of a search, page by page."""
         token = ""
         while True:
-            more = {"page_token": token} if token else {}
+            more: dict[str, Any] = {"page_token": token} if token else {}
             answer = self.ask(path, {"max_results": PAGE, **body, **more})
             yield from answer.get(key, ())
             token = answer.get("next_page_token", "")
@@ -106,13 +109,15 @@ def _record(server: _Server, run: dict[str, Any], group: str) -> Record:
     for metric in data.get("metrics", ()):
         key, token = metric["key"], ""
         while True:
-            more = {"page_token": token} if token else {}
+            more: dict[str, Any] = {"page_token": token} if token else {}
             answer = server.ask(
                 "metrics/get-history",
-                run_id=record.name,
-                metric_key=key,
-                max_results=25_000,
-                **more,
+                query={
+                    "run_id": record.name,
+                    "metric_key": key,
+                    "max_results": HISTORY_PAGE,
+                    **more,
+                },
             )
             for point in answer.get("metrics", ()):
                 value = point.get("value", math.nan)

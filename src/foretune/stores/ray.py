@@ -23,11 +23,26 @@ from foretune.stores.record import (
 )
 
 STEP = "training_iteration"
-SILENT = set(
-    "done timestamp time_this_iter_s time_total_s pid hostname node_ip time_since_restore date "
-    "iterations_since_restore trial_id experiment_id experiment_tag timesteps_total episodes_total "
-    "checkpoint_dir_name should_checkpoint time_since_restore warmup_time".split()
-)
+SILENT = {
+    "done",
+    "timestamp",
+    "time_this_iter_s",
+    "time_total_s",
+    "pid",
+    "hostname",
+    "node_ip",
+    "time_since_restore",
+    "date",
+    "iterations_since_restore",
+    "trial_id",
+    "experiment_id",
+    "experiment_tag",
+    "timesteps_total",
+    "episodes_total",
+    "checkpoint_dir_name",
+    "should_checkpoint",
+    "warmup_time",
+}
 
 
 def read(path: Path) -> Source:

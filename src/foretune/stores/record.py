@@ -142,6 +142,13 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     return head, body
 
 
+def json_number(value: Any) -> Any:
+    """A value of JSON in which NaN and infinity may be texts, as some tools write them."""
+    if value in ("NaN", "Infinity", "-Infinity"):
+        return float(str(value).replace("Infinity", "inf"))
+    return value
+
+
 def flat(value: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str, Any]:
     """Nested settings as `outer.inner`; lists stay values."""
     out: dict[str, Any] = {}

@@ -155,7 +155,7 @@ def _of_file(path: Path) -> list[str]:
         return ["optuna"]
     if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
         return []
-    if '"Name"' in head and '"State"' in head or head.startswith("Name,") and ",State," in head:
+    if ('"Name"' in head and '"State"' in head) or (head.startswith("Name,") and ",State," in head):
         return ["wandb"]
     if "config/" in head:
         return ["ray"]
@@ -211,7 +211,7 @@ def _of_folder(path: Path) -> list[str]:
         found.append("keras-tuner")
     if "trainer_state.json" in names:
         found.append("huggingface")
-    if any(f.startswith(("run-20", "offline-run-20")) for f in folders) and "files" in folders:
+    if any(f.startswith(("run-20", "offline-run-20")) for f in folders):
         found.append("wandb")
     if "params.json" in names and {"result.json", "progress.csv"} & names:
         found.append("ray")
@@ -233,7 +233,8 @@ def _of_folder(path: Path) -> list[str]:
 def _lone_file(path: Path) -> list[str]:
     """A folder with one file that can be told by itself, licences and notes apart."""
     files = [
-        f for f in sorted(path.rglob("*"))
+        f
+        for f in sorted(path.rglob("*"))
         if f.is_file() and f.suffix.lower() in (".csv", ".log", ".jsonl")
     ]
     kinds = {kind for f in files[:20] for kind in _of_file(f)}

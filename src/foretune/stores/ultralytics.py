@@ -13,14 +13,71 @@ from foretune.stores.record import Record, Source, files_named, read_csv, read_y
 
 GUARANTEED = {"metrics/accuracy_top1": "valid", "metrics/accuracy_top5": "valid"}
 # about boxes, files and the machine: nothing that a classifier is tuned by
-SILENT = set(
-    "task mode name exist_ok single_cls rect close_mosaic profile overlap_mask mask_ratio save_json "
-    "conf iou max_det half dnn source vid_stride stream_buffer visualize agnostic_nms embed show "
-    "line_width keras int8 dynamic simplify opset workspace nms box cls dfl pose kobj nbs bgr mosaic "
-    "copy_paste copy_paste_mode copy_paste_mode cfg tracker split val verbose plots retina_masks "
-    "optimize time deterministic resume project cache device workers save save_period fraction "
-    "save_dir format classes augment".split()
-)
+SILENT = {
+    "task",
+    "mode",
+    "name",
+    "exist_ok",
+    "single_cls",
+    "rect",
+    "close_mosaic",
+    "profile",
+    "overlap_mask",
+    "mask_ratio",
+    "save_json",
+    "conf",
+    "iou",
+    "max_det",
+    "half",
+    "dnn",
+    "source",
+    "vid_stride",
+    "stream_buffer",
+    "visualize",
+    "agnostic_nms",
+    "embed",
+    "show",
+    "line_width",
+    "keras",
+    "int8",
+    "dynamic",
+    "simplify",
+    "opset",
+    "workspace",
+    "nms",
+    "box",
+    "cls",
+    "dfl",
+    "pose",
+    "kobj",
+    "nbs",
+    "bgr",
+    "mosaic",
+    "copy_paste",
+    "copy_paste_mode",
+    "cfg",
+    "tracker",
+    "split",
+    "val",
+    "verbose",
+    "plots",
+    "retina_masks",
+    "optimize",
+    "time",
+    "deterministic",
+    "resume",
+    "project",
+    "cache",
+    "device",
+    "workers",
+    "save",
+    "save_period",
+    "fraction",
+    "save_dir",
+    "format",
+    "classes",
+    "augment",
+}
 
 
 def read(path: Path) -> Source:

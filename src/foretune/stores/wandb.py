@@ -1,9 +1,9 @@
 """Weights & Biases without an account: the CSV export of a project, local run folders
-(`wandb/run-*/files/{config.yaml,wandb-summary.json}`), and the parquet of a run's history.
+(`wandb/run-*` with `run-ID.wandb`, `files/config.yaml` and `files/wandb-summary.json`), and the
+parquet of a run's history (artifact `RUN-history:v0`).
 
-A summary holds the last values of a run, not its best. Values of config.yaml stand under `value`;
-numbers such as `5e-05` are texts in YAML. The binary `run-ID.wandb` is not read: it is an internal
-format; the history artifact of a run (`RUN-history:v0`, parquet) has its curve.
+A summary holds the last values of a run, not its best; the curve is in the log and in the parquet.
+Values of config.yaml stand under `value`; numbers such as `5e-05` are texts in YAML.
 """
 
 import math
@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from foretune.errors import BadInput
-from foretune.stores import csv_table
+from foretune.stores import csv_table, wandb_log
 from foretune.stores.record import (
     Record,
     Source,
     files_named,
     flat,
+    json_number,
     read_csv,
     read_json,
     read_yaml,
@@ -63,12 +64,15 @@ def _record(folder: Path) -> Record:
     facts: Any = read_json(summary) if summary.is_file() else {}
     runtime = facts.get("_wandb", {}).get("runtime") if isinstance(facts, dict) else None
     record.seconds = None if runtime is None else float(runtime)
-    for name, value in flat(facts if isinstance(facts, dict) else {}).items():
-        if name.startswith("_") or isinstance(value, bool):
-            continue
-        if value in ("NaN", "Infinity", "-Infinity"):
-            value = float(str(value).replace("Infinity", "inf"))
-        if isinstance(value, int | float):
+    logs = sorted(folder.glob("run-*.wandb"))
+    if logs:
+        wandb_log.fill(record, logs[0])
+    if record.series:
+        return record
+    for name, logged in flat(facts if isinstance(facts, dict) else {}).items():
+        value = json_number(logged)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_number and not name.startswith("_"):
             record.add(name, math.nan, value)
     return record
 
