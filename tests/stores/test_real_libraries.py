@@ -1,4 +1,4 @@
-"""Stores that the libraries themselves wrote (`fixtures/write_stores.py`) give what was logged.
+"""Stores that the libraries themselves wrote (`bench/run_stores.py`) give what was logged.
 
 What is right comes from the writer's law: the same four runs in every tool, of which one stops early
 and one turns to NaN.
@@ -19,7 +19,8 @@ from foretune.stores.metrics import choose
 from foretune.stores.registry import read_source
 
 FIXTURES = Path(__file__).resolve().parent / "fixtures"
-spec = importlib.util.spec_from_file_location("write_stores", FIXTURES / "write_stores.py")
+WRITER = Path(__file__).resolve().parents[2] / "bench" / "run_stores.py"
+spec = importlib.util.spec_from_file_location("run_stores", WRITER)
 assert spec and spec.loader
 writer = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(writer)
