@@ -27,6 +27,7 @@ from foretune.history.vocabulary import (
     spellings,
     switches,
 )
+from foretune.stores.epochs import epochs_of, last_epoch
 from foretune.stores.findings import Findings
 from foretune.stores.mapping import (
     NameMapping,
@@ -44,7 +45,6 @@ ABSURD_LOSS = 1e6  # a mean loss of a classifier that is larger has diverged
 FEWEST_COPIED = 3  # values of a curve that must agree for a run to be a copy
 UNFINISHED = {"running", "scheduled", "unfinished", "pending", "waiting", "initiated", "preempted"}
 STOPPED = {"failed", "fail", "crashed", "killed", "error", "pruned", "stopped", "invalid"}
-EPOCH_SERIES = {"epoch", "epoch_epoch", "epochs_trained", "training_iteration", "trainer_epoch"}
 
 
 @dataclass
@@ -103,7 +103,7 @@ def _run(record: Record, source: Source, mapping: NameMapping, findings: Finding
     goal = mapping.goal
     columns = _columns(record, mapping, findings)
     planned = record.planned or columns.get("epochs") or math.nan
-    epochs = _epochs(record, source, planned, findings)
+    epochs = epochs_of(record, source, planned, findings)
     values = record.series.get(goal.metric, [])
     series = [(epochs(step), value * goal.factor) for step, value in values]
     curve = {epoch: {goal.canonical: value} for epoch, value in series if not math.isnan(epoch)}
@@ -115,7 +115,7 @@ def _run(record: Record, source: Source, mapping: NameMapping, findings: Finding
     if math.isnan(done) and record.last_epoch is not None:
         done = record.last_epoch
     elif math.isnan(done):
-        done = _last_epoch(record, source, planned)
+        done = last_epoch(record, source, planned)
     best = (max if goal.goal == "maximize" else min)(finite, default=math.nan)
     if record.value is not None and math.isfinite(record.value):
         best = record.value * goal.factor
@@ -215,58 +215,6 @@ def _task(record: Record, source: Source, mapping: NameMapping) -> str | None:
         named = task_name(record.params.get(mapping.task))
         return named or (plain_name(record.group or source.label) if record.series else None)
     return plain_name(record.group or source.label)
-
-
-def _zero_based(source: Source, steps: list[float], planned: float) -> bool:
-    """Whether epoch 0 is the first trained one: by the format, else where counting from 0 gives the
-    planned number of epochs or fewer.
-    """
-    if source.first is not None:
-        return source.first == 0
-    return bool(steps) and min(steps) == 0 and not max(steps) >= planned
-
-
-def _epochs(record: Record, source: Source, planned: float, findings: Findings) -> Any:
-    """A function from a step of this record to epochs (1 = one epoch trained), NaN without one."""
-    points = record.series.get(findings.mapping.goal.metric, [])
-    steps = [step for step, _ in points if not math.isnan(step)]
-    told = _epoch_by_step(record)
-    if told and all(step in told for step in steps):
-        zero = _zero_based(source, list(told.values()), planned) and all(
-            float(e).is_integer() for e in told.values()
-        )
-        return lambda step: told.get(step, math.nan) + zero
-    if source.axis == "epoch" and steps and not max(steps) > 1.5 * planned:
-        zero = _zero_based(source, steps, planned)
-        return lambda step: step + zero
-    if not steps:
-        return lambda step: math.nan
-    last = max(
-        max((s for s, _ in p if not math.isnan(s)), default=0) for p in record.series.values()
-    )
-    if not math.isnan(planned) and last > 0:
-        findings.steps_scaled = True
-        return lambda step: step * planned / last
-    findings.ordinal = True
-    places = {step: k + 1.0 for k, step in enumerate(sorted(set(steps)))}
-    return lambda step: places.get(step, math.nan)
-
-
-def _epoch_by_step(record: Record) -> dict[float, float]:
-    for name, points in record.series.items():
-        if spellings(name)[0] in EPOCH_SERIES and name != "epochs_trained":
-            return {step: value for step, value in points if not math.isnan(step)}
-    return {}
-
-
-def _last_epoch(record: Record, source: Source, planned: float) -> float:
-    """Epochs done by a value of its own (`epoch` in a row of final values), from 1."""
-    for name, points in record.series.items():
-        if spellings(name)[0] in EPOCH_SERIES and points:
-            last = max(value for _, value in points)
-            counted = name == "epochs_trained" or source.first == 1
-            return last if counted or last >= planned else last + 1
-    return math.nan
 
 
 def _add_other_metrics(

@@ -46,7 +46,6 @@ def read(path: Path) -> Source:
     for file in histories:
         _add_history(records, file)
     source.records = list(records.values())
-    source.first = 0
     return source
 
 
