@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from foretune.commands.cli import main
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.stores import record, wandb_log
@@ -92,6 +93,41 @@ def test_pickles_stay_closed(tmp_path: Path):
     source = read_source(str(tmp_path / "store"))
     assert source.records[0].series == {"val_acc": [(1.0, 0.5)]}  # the torn line is passed over
     assert not (tmp_path / "made").exists()
+
+
+DAMAGED = {
+    "j.log": '{"op_code": 5, "trial_id": 3, "param_name": "x"}',
+    "k/trial.json": "[]",
+    "h/trainer_state.json": '{"log_history": [3, {"epoch": "x"}]}',
+    "l/metrics.csv": "epoch,val_acc\nx,abc\n1,abc\n",
+    "r/params.json": "[1]",
+    "r2/params.json": "{",
+    "w/run-20260101_000000-abc/files/wandb-summary.json": "[3]",
+    "o.jsonl": '{"op_code": 4, "study_id": 0}',
+    "n/part.parquet": "PAR1",
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_damaged_files_end_in_one_line(tmp_path: Path, name: str, capsys):
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(DAMAGED[name], encoding="utf-8")
+    if path.name == "params.json":
+        (path.parent / "result.json").write_text("{", encoding="utf-8")
+    where = path if path.parent == tmp_path else tmp_path / name.split("/", maxsplit=1)[0]
+    assert main(["import", str(where), "--dry-run"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_torn_line_costs_a_value_and_no_run(tmp_path: Path):
+    run = tmp_path / "mlruns" / "0" / "abc"
+    (run / "metrics").mkdir(parents=True)
+    (run.parent / "meta.yaml").write_text("name: flowers", encoding="utf-8")
+    (run / "meta.yaml").write_text("run_id: abc\nstatus: 3", encoding="utf-8")
+    (run / "metrics" / "val_acc").write_text("1 0.5 0\n1 0.6 1\n1 0.", encoding="utf-8")
+    (found,) = read_source(str(tmp_path)).records
+    assert found.series == {"val_acc": [(0.0, 0.5), (1.0, 0.6)]}
 
 
 def test_files_that_are_too_large_are_refused(tmp_path: Path, monkeypatch):

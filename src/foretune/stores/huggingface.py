@@ -53,6 +53,8 @@ def _record(run: Path, state: dict[str, Any]) -> Record:
     record.last_epoch = finite(state.get("epoch"))
     rates = []
     for row in state["log_history"]:
+        if not isinstance(row, dict):
+            continue
         epoch = finite(row.get("epoch"))
         for name, value in row.items():
             if epoch is not None and name not in SILENT and isinstance(value, int | float):

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 from foretune.errors import BadInput
+from foretune.history.vocabulary import number
 from foretune.stores.record import MAX_BYTES, Record, Source, read_text, read_yaml
 
 STATES = {1: "running", 2: "scheduled", 3: "finished", 4: "failed", 5: "killed"}
@@ -58,10 +59,13 @@ def _record(folder: Path, meta: dict[str, object], group: str) -> Record:
         record.params[file.relative_to(folder / "params").as_posix()] = read_text(file).strip()
     for file in _files(folder / "metrics"):
         metric = file.relative_to(folder / "metrics").as_posix()
-        for line in read_text(file).splitlines():
+        for line in read_text(file).splitlines(keepends=True):
             parts = line.split()
-            if len(parts) >= 2:
-                record.add(metric, float(parts[2]) if len(parts) > 2 else 0.0, parts[1])
+            if len(parts) == 2 and line.endswith("\n"):  # MLflow before 1.0 wrote no step
+                parts.append("0")
+            step = number(parts[2]) if len(parts) == 3 else None
+            if step is not None:  # otherwise torn by a kill
+                record.add(metric, step, parts[1])
     without_steps(record)
     parent = folder / "tags" / PARENT
     if parent.is_file() and parent.stat().st_size < MAX_BYTES:

@@ -60,6 +60,9 @@ def read(path: Path) -> Source:
     for folder in folders:
         record = Record(folder.name, folder.parent.name)
         settings = read_json(folder / "params.json")
+        if not isinstance(settings, dict):
+            source.leave("folders whose params.json holds no settings")
+            continue
         record.params = {k: v for k, v in flat(settings).items() if v is not None}
         for row in _rows(folder):
             step = number(row.get(STEP)) or float(len(next(iter(record.series.values()), ())) + 1)

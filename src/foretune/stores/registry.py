@@ -80,7 +80,16 @@ def read_source(address: str, name: str = "auto") -> Source:
     also: Sequence[str] = ()
     if name == "auto":
         name, *also = formats_of(path)
-    source = importlib.import_module(_module(name, path)).read(_place(name, path))
+    place = _place(name, path)
+    try:
+        source: Source = importlib.import_module(_module(name, path)).read(place)
+    except BadInput:
+        raise
+    # what a file holds may be anything: a structure that is not the format's fails in these ways
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError, RecursionError) as error:
+        raise BadInput(
+            f"{place} is damaged, or not what {name} writes: {type(error).__name__} {error}"
+        ) from error
     if also:
         source.notes.append(f"it looks like {', '.join(also)} too: name the format to read that")
     return _some(source, str(path))

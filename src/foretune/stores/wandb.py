@@ -17,6 +17,7 @@ from foretune.stores.record import (
     Record,
     Source,
     files_named,
+    finite,
     flat,
     json_number,
     read_csv,
@@ -61,14 +62,14 @@ def _record(folder: Path) -> Record:
             record.params |= flat({name: inner})
     record.params = {k: v for k, v in record.params.items() if v is not None}
     facts: Any = read_json(summary) if summary.is_file() else {}
-    runtime = facts.get("_wandb", {}).get("runtime") if isinstance(facts, dict) else None
-    record.seconds = None if runtime is None else float(runtime)
+    facts = flat(facts) if isinstance(facts, dict) else {}
+    record.seconds = finite(facts.get("_wandb.runtime"))
     logs = sorted(folder.glob("run-*.wandb"))
     if logs:
         wandb_log.fill(record, logs[0])
     if record.series:
         return record
-    for name, logged in flat(facts if isinstance(facts, dict) else {}).items():
+    for name, logged in facts.items():
         value = json_number(logged)
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if is_number and not name.startswith("_"):
