@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from foretune.errors import BadInput, plural
-from foretune.stores.registry import IMPORTERS, READERS
+from foretune.stores.registry import IMPORTERS, READERS, format_named
 
 STORE = "imported"
 
@@ -16,6 +16,7 @@ def run(args: argparse.Namespace) -> int:
     if args.format in IMPORTERS:
         return _published(args)
     name, address = (args.format, args.source) if args.source else ("auto", args.format)
+    format_named(name)
     if args.target is not None:
         raise BadInput(
             f"DEST {args.target} is for published tables ({', '.join(IMPORTERS)}); runs go "

@@ -21,6 +21,8 @@ CARD = re.compile(
     re.M,
 )
 RENAMED = {"lr_scheduler_warmup_ratio": "warmup_ratio", "lr_scheduler_warmup_steps": "warmup_steps"}
+# names of a model's config.json
+CONFIG = {"_name_or_path": "model", "model_type": "model_family", "image_size": "image_size"}
 SILENT = {"epoch", "step", "total_flos", "learning_rate", "grad_norm"}
 
 
@@ -71,11 +73,9 @@ def _record(run: Path, state: dict[str, Any]) -> Record:
         record.params["train_batch_size"] = state["train_batch_size"]
     if (run / "config.json").is_file():
         config = read_json(run / "config.json")
-        for name in ("_name_or_path", "model_type", "image_size"):
-            if isinstance(config, dict) and config.get(name):
-                record.params[
-                    {"_name_or_path": "model", "model_type": "model_family"}.get(name, name)
-                ] = config[name]
+        for theirs, ours in CONFIG.items():
+            if isinstance(config, dict) and config.get(theirs):
+                record.params[ours] = config[theirs]
     if (run / "README.md").is_file():
         for name, value in CARD.findall(read_text(run / "README.md")):
             record.params[RENAMED.get(name, name)] = _plain(name, value)

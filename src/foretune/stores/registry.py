@@ -56,18 +56,24 @@ def import_table(name: str, src: Path | str, dest: Path | str) -> "MetaDataset":
     return importlib.import_module(IMPORTERS[name]).convert(src, dest)
 
 
-def read_source(address: str, name: str = "auto") -> Source:
-    """The records of a file, a folder or an MLflow server, in the format `name` or the one that it
-    seems to have.
-
-    Raises `BadInput` for an unknown format, a source that is not there or is none of that format.
-    """
+def format_named(name: str) -> str:
+    """The format that a name means, `auto` for whichever shows. Raises `BadInput` for no format."""
     name = OTHER_NAMES.get(name, name)
     if name != "auto" and name not in READERS:
         raise BadInput(
             f"no format {name!r}; there are {', '.join(READERS)}, and of published tables "
             f"{', '.join(IMPORTERS)}"
         )
+    return name
+
+
+def read_source(address: str, name: str = "auto") -> Source:
+    """The records of a file, a folder or an MLflow server, in the format `name` or the one that it
+    seems to have.
+
+    Raises `BadInput` for an unknown format, a source that is not there or is none of that format.
+    """
+    name = format_named(name)
     if address.startswith(("http://", "https://")):
         if name not in ("auto", "mlflow"):
             raise BadInput(f"{name} is read from files; export the runs and give the file")
