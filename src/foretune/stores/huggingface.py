@@ -77,8 +77,9 @@ def _record(run: Path, state: dict[str, Any]) -> Record:
             if isinstance(config, dict) and config.get(theirs):
                 record.params[ours] = config[theirs]
     if (run / "README.md").is_file():
-        for name, value in CARD.findall(read_text(run / "README.md")):
-            record.params[RENAMED.get(name, name)] = _plain(name, value)
+        for told in CARD.finditer(read_text(run / "README.md")):
+            name = str(told[1])
+            record.params[RENAMED.get(name, name)] = _plain(name, str(told[2]))
     record.params |= {k: v for k, v in trial.items() if v is not None}
     return record
 
