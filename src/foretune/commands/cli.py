@@ -69,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
     _recommend(commands)
     _lr(commands)
     _replay(commands)
+    _import(commands)
     _small(commands)
     return top
 
@@ -211,6 +212,40 @@ def _replay(commands: Any) -> None:
     p.set_defaults(run="foretune.commands.replay:run")
 
 
+def _import(commands: Any) -> None:
+    p = commands.add_parser(
+        "import",
+        help="turn runs of other tools into history, or a published table into a meta-dataset",
+        description="Read runs that were made with any tool (csv, timm, mlflow, optuna, wandb, "
+        "tensorboard, huggingface, lightning, ultralytics, ray, keras-tuner, neptune, foretune) "
+        "into a store of runs; or a published table (hyperrec, lcbench, taskset, nasbench201, "
+        "lemur) as its authors ship it into a meta-dataset DEST. Nothing that is read is run, and "
+        "no path or secret is copied.",
+    )
+    p.add_argument(
+        "format", metavar="FORMAT", help="one of these; may be left out where SRC shows it"
+    )
+    p.add_argument(
+        "source", nargs="?", metavar="SRC", help="file, folder, or address of an MLflow server"
+    )
+    p.add_argument("target", nargs="?", metavar="DEST", help="of a published table: the folder")
+    p.add_argument(
+        "--into", metavar="STORE", help="name in DATA/history, or a folder (default: imported)"
+    )
+    p.add_argument(
+        "--mapping",
+        type=Path,
+        metavar="FILE",
+        help="how names become foretune's: the mapping.yaml of an earlier import, edited",
+    )
+    p.add_argument("--task", metavar="NAME", help="all runs are of this task")
+    p.add_argument("--metric", metavar="NAME", help="the metric, as the source names it")
+    p.add_argument("--goal", choices=("maximize", "minimize"), help="which way it is better")
+    p.add_argument("--dry-run", action="store_true", help="say what is found, write nothing")
+    _data(p)
+    p.set_defaults(run="foretune.commands.import_runs:run")
+
+
 def _small(commands: Any) -> None:
     p = commands.add_parser(
         "tasks",
@@ -223,16 +258,6 @@ def _small(commands: Any) -> None:
     p.add_argument("--prepare", action="store_true", help="prepare all tasks, or those named")
     _data(p)
     p.set_defaults(run="foretune.commands.tables:tasks")
-
-    p = commands.add_parser(
-        "import",
-        help="turn a published table into a meta-dataset",
-        description="Read a published table as its authors ship it.",
-    )
-    p.add_argument("format", metavar="FORMAT", help="hyperrec, lcbench, taskset, ...")
-    p.add_argument("source", type=Path, metavar="SRC", help="the file or folder as published")
-    p.add_argument("target", type=Path, metavar="DEST", help="the folder to write")
-    p.set_defaults(run="foretune.commands.tables:import_table")
 
     p = commands.add_parser(
         "methods", help="list the methods", description="The methods that --method can name."
