@@ -180,9 +180,10 @@ def test_a_fresh_clone_goes_on_from_the_tables(
 def test_a_short_fit_tells_a_doubled_learning_rate_from_rounding(
     table: Make, tmp_path: Path
 ) -> None:
+    """Random curves and pictures: features that hardly differ, so that less noise does as much."""
     work = made(table, tmp_path)
     kept = short_fit(work, "metadata-network")
-    with rounded_otherwise(0):
+    with rounded_otherwise(0, relative=2e-8):
         rounded = np.abs(short_fit(work, "metadata-network") - kept).max()
     assert 0 < rounded < SHORT_ROUNDING
     with learning_twice_as_fast():
