@@ -67,10 +67,10 @@ BASELINE = "task-agnostic"  # to which AP@10 is compared task by task
 IMAGE_SEED = 1000  # trials' image batches are drawn from seeds from here on
 # The largest difference of a score (deviation 1 over configurations) that rounding alone makes, of a
 # short fit and of a whole one: twice the largest that `papers.hyperstar.rounding` found. Of a short
-# fit that was 2.1e-3 (hyperstar-bm; metadata-network 1.0e-3, siamese 1e-7), where twice the learning
-# rate makes 2.9e-2 (2.5e-2, .7). Of a whole fit it was .09 (hyperstar-bm), and .145 with ten times the disturbance, which turns
-# the inner choice from 80 steps to 40; twice the learning rate makes .126, no more: that is what the
-# short fit is for.
+# fit that was 2.1e-3 (hyperstar-bm; metadata-network 1.0e-3, siamese 1e-7), where twice the
+# learning rate makes 2.9e-2 (2.5e-2, .7). Of a whole fit it was .09 (hyperstar-bm), and .145 with
+# ten times the disturbance, which turns the inner choice from 80 steps to 40; twice the learning
+# rate makes .126, no more: that is what the short fit is for.
 SHORT_ROUNDING = 5e-3
 ROUNDING = 0.3
 RUNS = "papers.hyperstar.rankings:ranked"  # what decides scores
