@@ -267,11 +267,12 @@ def take_up(
         if scores is not None and valid:
             table.keep_all(name, scores, note.get("chosen", {}))
         elif scores is not None and compare:
+            say(f"{name}: {in_words(compare, len(table.folds), 'folds', table.fingerprint(name))}")
             doubtful[name] = scores
             samples[name] = made_again(table, name, scores, compare, note.get("short"))
     for name, verdict in verdicts(samples, "AP@10").items():
         sample = in_words(compare, len(table.folds), "folds", table.fingerprint(name))
-        say(f"{name}: {sample}: {verdict.said}")
+        say(f"{name}: {verdict.said}")
         if not verdict.stands:
             say(f"{name}: all folds are made again")
             continue
