@@ -380,7 +380,7 @@ def plain(name: str) -> bool:
 
 
 # -- looking things up
-# -----------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 def past_of(request: Request) -> MetaDataset | None:
     """The meta-dataset that the request names, or None where it wants none, or where the one that
     comes with foretune is gone, which `missing_history` says.
@@ -609,7 +609,7 @@ def space_of(request: Request) -> tuple[Space, list[Config]]:
 
 
 # -- what tuning is compared with
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 def baseline(ready: Prepared, kind: str) -> Prepared:
     """The same task with the same settings under plain training: `default` trains the network's
     default configuration once, `random` is random search at equal epochs. Its study lies inside the
