@@ -43,7 +43,7 @@ from prefect_api import (
     write_artifact,
 )
 
-from foretune.commands.tune import write_study_report
+from foretune.commands.study_report import write_study_report
 from foretune.errors import BadInput
 from foretune.running import tuning
 from foretune.running.collector import stop_children, stops_on_sigterm

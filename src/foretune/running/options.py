@@ -11,6 +11,7 @@ A field's `metadata` says what no type says:
 | `off`     | flag and help that turn it off, of a field that is true by default                       |
 | `least`   | the smallest value that can be meant                                                     |
 | `above`   | what a value must be larger than                                                         |
+| `without` | of a field without a default: what a command line that leaves it out means             |
 | `env`     | the environment variable that the command line takes its default from                    |
 | `fields`  | a dataclass, for a mapping of some of its fields: each is an option of its own           |
 
@@ -131,7 +132,8 @@ def _how(option: Option, unset: bool) -> dict[str, Any]:
     if option["metavar"] is not None:
         how["metavar"] = option["metavar"]
     if option.required:
-        return how
+        without = option["without"]
+        return how if without is None else how | {"nargs": "?", "default": without}
     how |= {"dest": option.name, "default": None if unset else option.default}
     if option["env"] is not None and option["env"] in os.environ:
         how["default"] = option.kind(os.environ[option["env"]])

@@ -24,6 +24,7 @@ from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
+from foretune.running.opening import check_name, open_study
 from foretune.running.options import filled, out_of_range, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.runner import delete_checkpoints, run_study, sweep
@@ -33,11 +34,10 @@ from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
 from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.space.space import Config, Space
-from foretune.study.identity import differences
 from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.own_studies import with_own_studies
-from foretune.study.study import Plan, Study, read_header
+from foretune.study.study import Plan, Study
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
 from foretune.training.recipe import default_config
@@ -174,6 +174,8 @@ def checked(request: Request) -> Checked:
     """
     if wrong := next(out_of_range(request), None):
         raise BadInput(wrong)
+    if not request.images:
+        raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
     past = past_of(request)
     settings = settings_of(request, past)
@@ -271,27 +273,6 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             study.close()
 
 
-def open_study(
-    space: Space, pool: list[Config], plan: Plan, past: MetaDataset | None, folder: Path
-) -> Study:
-    """A new study, or the one in `folder` if it asks the same question; a raised budget is taken
-    over. Raises `BadInput` if it asks another.
-    """
-    if not (folder / "study.json").exists():
-        return Study(space, pool, plan, past=past, folder=folder)
-    stored = read_header(folder)
-    if differ := differences(stored, (space, space.taken(pool, "the pool"), plan)):
-        raise BadInput(
-            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
-            "another name with --study"
-        )
-    study = Study.load(folder, past)
-    before, now = study.plan, plan
-    if (now.budget, now.seconds) != (before.budget, before.seconds):
-        study.raise_budget(max(now.budget, study.spent), now.seconds)
-    return study
-
-
 def run(
     ready: Prepared,
     *,
@@ -353,12 +334,6 @@ def finish(ready: Prepared) -> Tuned:
     }
     write_atomic(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
     return Tuned(folder.name, folder, study.configs[config_id], value, accuracy, epoch, study.spent)
-
-
-def check_name(name: str | None) -> None:
-    """Raise `BadInput` for a study's name that is no folder name."""
-    if name is not None and (name != Path(name).name or name.startswith(".")):
-        raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
 
 
 # -- looking things up

@@ -12,14 +12,23 @@ from pathlib import Path
 from typing import Any
 
 from foretune.errors import plural
-from foretune.running.objectives.trial_folder import TrialFolder, remove, signature
+from foretune.running.objectives.trial_folder import Signature, TrialFolder, remove, signature
 from foretune.running.scripts.checkpoint import CheckpointWatch
 from foretune.running.scripts.process import Process
-from foretune.running.scripts.results import DATABASE, BadResult, Curve, Reader, Source, reader
+from foretune.running.scripts.results import (
+    DATABASE,
+    BadResult,
+    Curve,
+    Gap,
+    Reader,
+    Source,
+    reader,
+)
 from foretune.running.scripts.template import Template
 from foretune.study.outcome import Outcome, Row
 
 LOOK_SECONDS = 0.05  # between two looks at files
+AHEAD_SECONDS = 2.0  # for the result of a checkpoint that is there already
 REASON_LENGTH = 300  # characters
 NO_MEMORY = re.compile(
     r"out of memory|OutOfMemory|\bMemoryError|cannot allocate memory|std::bad_alloc", re.IGNORECASE
@@ -114,6 +123,29 @@ class Command:
         trial = TrialFolder(self.folder, config_id)
         trial.make()
         checkpoint, curve = self._resumed(trial, start)
+        rows: list[Row] = []
+        try:
+            rows = known_rows(curve, trial, stop, self.metric) if checkpoint else []
+            for row in rows if on_epoch else ():
+                on_epoch(row)
+            if curve.told >= stop:
+                return Outcome(rows)
+            outcome = self._once(trial, config, stop, checkpoint, curve, on_epoch)
+            return Outcome([*rows, *outcome.rows], outcome.failed)
+        except Gap:  # what the lost epoch gave, a new run will tell
+            anew = Curve([], [], told=curve.told)
+            outcome = self._once(trial, config, stop, None, anew, on_epoch)
+            return Outcome([*rows, *outcome.rows], outcome.failed)
+
+    def _once(
+        self,
+        trial: TrialFolder,
+        config: Mapping[str, Any],
+        stop: int,
+        checkpoint: Path | None,
+        curve: Curve,
+        on_epoch: Callable[[Row], None] | None,
+    ) -> Outcome:
         if checkpoint is None:
             trial.clear()
         arguments = self.arguments(config, trial.files, stop, checkpoint)
@@ -125,7 +157,7 @@ class Command:
             lock=trial.lock,
         )
         with process:
-            run = _Run(self, trial, process, curve, checkpoint is not None, stop, on_epoch)
+            run = _Run(self, trial, process, curve, checkpoint, stop, on_epoch)
             return run.to_its_end()
 
     def _resumed(self, trial: TrialFolder, start: int) -> tuple[Path | None, Curve]:
@@ -162,17 +194,18 @@ class _Run:
         trial: TrialFolder,
         process: Process,
         curve: Curve,
-        resumed: bool,
+        checkpoint: Path | None,
         stop: int,
         on_epoch: Callable[[Row], None] | None,
     ):
         self.command, self.trial, self.process, self.curve = command, trial, process, curve
-        self.resumed, self.stop, self.on_epoch = resumed, stop, on_epoch
+        self.resumed_from, self.stop, self.on_epoch = checkpoint, stop, on_epoch
         self.reader: Reader = reader(command.source, trial.files)
-        curve.before = self.reader.results(last=True) or [] if resumed else []
+        curve.before = self.reader.results(last=True) or [] if checkpoint else []
         pattern = command.checkpoint_files
         self.watch = CheckpointWatch(trial.files, pattern) if pattern else None
         self.rows: list[Row] = []
+        self.noted: Signature | None = None  # of the checkpoint that a killed run goes on from
         self.unkept: int | None = None  # the best epoch, while no copy of its checkpoint is kept
         self.last_result = self.last_sign = time.monotonic()
         self._looked = 0.0
@@ -191,9 +224,17 @@ class _Run:
                     return self.failed(reason)
             if self.reached and not self.diverged:
                 self.wait_for_the_end()
-                self.note_checkpoint()
+                self.keep_checkpoint()
+        except Gap:
+            self.end()
+            raise
         except BadResult as error:
             return self.failed(str(error))
+        if self.resumed_from and self.process.exit_code == 0:
+            # it had nothing to do: its checkpoint was of the last epoch, which it has reported once
+            ahead = range(self.curve.told + 1, len(self.curve.values) + 1)
+            self.curve.told += len(ahead)
+            self.tell([(epoch, self.curve.values[epoch - 1]) for epoch in ahead])
         if self.reached or self.diverged:
             self.end()
             return Outcome(self.rows)
@@ -216,7 +257,7 @@ class _Run:
         self._looked = now
         results = self.reader.results(last=self.process.over)
         if results is not None:
-            if self.resumed and any(key is None for key, _ in results):
+            if self.resumed_from and any(key is None for key, _ in results):
                 raise BadResult(
                     "the results do not say their epoch, which a trial that is continued needs: "
                     "name a column epoch or step, or the group (?P<epoch>...) of the pattern"
@@ -225,6 +266,8 @@ class _Run:
         if self.watch:
             self.watch.look()
             self.keep_best()
+            if self.checkpointed:
+                self.note_checkpoint()
 
     def tell(self, new: list[tuple[int, float]]) -> None:
         """Report epochs, once they are noted for the next run of this trial."""
@@ -253,12 +296,12 @@ class _Run:
     @property
     def checkpointed(self) -> bool:
         """Whether the script has written as many checkpoints as it has reported epochs, the last
-        one whole.
+        one whole: then that is of the last epoch, whichever it does first.
         """
         return (
             self.watch is not None
             and self.watch.settled
-            and self.watch.versions >= len(self.curve.reported)
+            and self.watch.versions == len(self.curve.reported) > 0
         )
 
     def keep_best(self) -> None:
@@ -268,7 +311,13 @@ class _Run:
         latest = len(self.curve.keys) == self.unkept
         if not latest:
             self.unkept = None  # the script was faster
-        elif self.checkpointed and self.trial.keep("best", self.watch.path):
+        elif self.checkpointed:
+            self.keep_as_best(self.watch.path)
+
+    def keep_as_best(self, path: Path) -> None:
+        """Copy the checkpoint of the best epoch."""
+        if self.trial.keep("best", path):
+            self.trial.note(best_epoch=self.unkept)
             self.unkept = None
 
     def wait_for_the_end(self) -> None:
@@ -279,14 +328,35 @@ class _Run:
         final = self.stop >= self.command.epochs
         if not final and self.watch is None:
             return
-        until = time.monotonic() + (patience.finish if final else patience.checkpoint)
+        began = time.monotonic()
+        until = began + (patience.finish if final else patience.checkpoint)
         seen = len(self.curve.keys)
         while time.monotonic() < until and not self.process.over:
             if not final and (self.checkpointed or len(self.curve.keys) > seen):
                 return
+            if not final and self.ahead and time.monotonic() > began + AHEAD_SECONDS:
+                return
             self.follow()
 
+    @property
+    def ahead(self) -> bool:
+        """Whether there are more checkpoints than results: of an epoch that is about to be
+        reported, or of the time before the first.
+        """
+        return self.watch is not None and self.watch.versions > len(self.curve.reported)
+
     def note_checkpoint(self) -> None:
+        """Note which checkpoint the next run goes on from, if this one is killed."""
+        assert self.watch is not None
+        path = self.watch.path
+        if self.command.resume is None or path is None or self.watch.signature == self.noted:
+            return
+        self.noted = self.watch.signature
+        relative = str(path.relative_to(self.trial.files))
+        epoch = len(self.curve.keys) if self.checkpointed else None
+        self.trial.note(checkpoint=relative, signature=self.noted, checkpoint_epoch=epoch)
+
+    def keep_checkpoint(self) -> None:
         """Keep the checkpoint that the next step goes on from, and the best one."""
         if self.watch is None:
             return
@@ -297,13 +367,11 @@ class _Run:
             self.process.remark(f"foretune: {remark} {self.stop}; the next step starts anew")
             return
         if self.process.over and self.unkept == len(self.curve.keys):
-            self.trial.keep("best", path)
-        if self.stop >= self.command.epochs:
+            self.keep_as_best(path)
+        if self.command.resume is None or self.stop >= self.command.epochs:
             return
-        signed = signature(path)
         if path.is_dir() or self.trial.keep("last", path):
-            relative = str(path.relative_to(self.trial.files))
-            self.trial.note(checkpoint=relative, signature=signed)
+            self.note_checkpoint()
 
     def end(self) -> None:
         """Ask the script to stop, and see that it does."""
@@ -315,6 +383,8 @@ class _Run:
         """The outcome of a script that did not reach the step's last epoch."""
         if not self.process.over:
             self.end()
+        if self.resumed_from and not self.rows:
+            reason = f"going on from {self.resumed_from.name}: {reason}"
         return Outcome(self.rows, reason[:REASON_LENGTH])
 
     def impatient(self) -> str | None:
@@ -347,6 +417,18 @@ class _Run:
             f"it ended without an error after {told} {plural('result', told)}, "
             f"{self.stop} were asked for: does it report every epoch, and train {{epochs}}?"
         )
+
+
+def known_rows(curve: Curve, trial: TrialFolder, stop: int, metric: str) -> list[Row]:
+    """The epochs up to `stop` that the script had reported, and saved, beyond what its step asked
+    for; `curve` has told them then.
+    """
+    saved = trial.state().get("checkpoint_epoch") or 0
+    rows = []
+    while curve.told < min(stop, saved, len(curve.values)):
+        curve.told += 1
+        rows.append({"epoch": curve.told, metric: curve.values[curve.told - 1], "seconds": 0.0})
+    return rows
 
 
 def name_of(number: int) -> str:

@@ -38,6 +38,12 @@ class StepOver(BaseException):
     """
 
 
+class Gap(Exception):
+    """A function went on from a checkpoint that was ahead of its reports: it was killed between the
+    two.
+    """
+
+
 class Trial:
     """What a function that trains gets beside its configuration: one step of one trial.
 
@@ -63,7 +69,6 @@ class Trial:
         self.start, self.stop, self.epochs, self.seed = start, stop, epochs, seed
         self.resume = self.checkpoint if start and self.checkpoint.exists() else None
         self._own, self._objective, self._on_epoch = folder, objective, on_epoch
-        self._next = 1 if self.resume is None else None
         self._moment = time.monotonic()
         self._rows: list[Row] = []
         best = folder.state().get("best")
@@ -94,6 +99,8 @@ class Trial:
         if self.should_stop:
             raise StepOver
         if row["epoch"] != done + 1:
+            if self.resume is not None and not self._rows:
+                raise Gap
             raise BadInput(f"epoch {epoch} was reported after epoch {done}: report every epoch")
         now = time.monotonic()
         row.setdefault("seconds", round(now - self._moment, 3))
@@ -102,8 +109,8 @@ class Trial:
         signed = row[metric] * (1.0 if self._objective.maximize else -1.0)
         if signed > self._best and self.checkpoint.exists():
             self._best = signed
-            self._own.keep("best", self.checkpoint)
-            self._own.note(best=signed)
+            if self._own.keep("best", self.checkpoint):
+                self._own.note(best=signed, best_epoch=row["epoch"])
         if self._on_epoch:
             self._on_epoch(row)
 
@@ -147,6 +154,20 @@ class Function:
         own.make()
         if start == 0 or not self.resume:
             own.clear()
+        try:
+            return self._once(own, config, start, stop, on_epoch)
+        except Gap:
+            own.clear()
+            return self._once(own, config, start, stop, on_epoch)
+
+    def _once(
+        self,
+        own: TrialFolder,
+        config: Mapping[str, Any],
+        start: int,
+        stop: int,
+        on_epoch: Callable[[Row], None] | None,
+    ) -> Outcome:
         trial = Trial(
             own,
             config,
@@ -161,7 +182,7 @@ class Function:
             self.function(dict(config), trial)
         except StepOver:
             pass
-        except (BrokenPipeError, ConnectionResetError):  # nobody waits for the step any more
+        except (Gap, BrokenPipeError, ConnectionResetError):  # nobody waits for the step any more
             raise
         except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
             if trial.should_stop:

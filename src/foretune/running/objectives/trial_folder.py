@@ -12,7 +12,6 @@
 import json
 import os
 import shutil
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,22 +101,14 @@ class TrialFolder:
         return True
 
 
-def forget(root: Path, live: Collection[int], incumbent: int | None, pattern: str | None) -> None:
-    """Delete the checkpoints that no step can need: all of trials that are not `live`, but for the
-    `incumbent`'s best one; `pattern` are the code's own files of checkpoints.
+def forget(trial: TrialFolder, pattern: str | None) -> None:
+    """Delete the checkpoints of a trial that no step can need: our copies, and its own files of
+    `pattern`.
     """
-    for path in root.glob("trial-*"):
-        number = path.name.removeprefix("trial-")
-        if not number.isdigit() or int(number) in live:
-            continue
-        trial = TrialFolder(root, int(number))
-        own = list(trial.files.glob(pattern)) if pattern else []
-        copies = [trial.copy("last")]
-        if int(number) != incumbent:
-            copies.append(trial.copy("best"))
-        for one in (*own, *copies):
-            if one is not None:
-                remove(one)
+    own = list(trial.files.glob(pattern)) if pattern else []
+    for one in (*own, trial.copy("last"), trial.copy("best")):
+        if one is not None:
+            remove(one)
 
 
 def remove(path: Path) -> None:

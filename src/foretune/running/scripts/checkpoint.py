@@ -20,15 +20,15 @@ class CheckpointWatch:
 
     def __post_init__(self) -> None:
         self.path = newest(self.folder, self.pattern)
-        self._signature = signature(self.path) if self.path else None
+        self.signature: Signature | None = signature(self.path) if self.path else None
         self._changed = 0.0
         self.versions = 0
 
     def look(self) -> None:
         """Look again. Writing again within the time that it takes a file to settle is one."""
         path = newest(self.folder, self.pattern)
-        now: Signature | None = signature(path) if path else None
-        if now == self._signature and path == self.path:
+        now = signature(path) if path else None
+        if now == self.signature and path == self.path:
             return
         moment = time.monotonic()
         # a folder changes with each file in it, and is a new version as a new folder
@@ -36,7 +36,7 @@ class CheckpointWatch:
             path is not None and path.is_file() and moment - self._changed > SETTLED_SECONDS
         )
         self.versions += new
-        self.path, self._signature, self._changed = path, now, moment
+        self.path, self.signature, self._changed = path, now, moment
 
     @property
     def settled(self) -> bool:

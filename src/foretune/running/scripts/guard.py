@@ -24,6 +24,7 @@ import select
 import signal
 import sys
 import time
+from contextlib import suppress
 
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 LOCK_SECONDS = 30.0  # for the guard of a run that was killed to end
@@ -41,10 +42,8 @@ def prctl(option: int, value: int) -> None:
 
 def say(line: str) -> None:
     """Write a line to the other side, which may be gone."""
-    try:
+    with suppress(OSError):
         os.write(1, f"{line}\n".encode())
-    except OSError:
-        pass  # noqa: SIM105 - contextlib's import would take longer than all the rest
 
 
 def locked(path: str) -> bool:
@@ -107,16 +106,12 @@ def descendants(root: int) -> list[int]:
 
 def kill_all(group: int) -> None:
     """SIGKILL to the process group and everything below this process, until nothing is left."""
-    try:
+    with suppress(OSError):
         os.killpg(group, signal.SIGKILL)
-    except OSError:
-        pass
     while below := descendants(os.getpid()):
         for pid in below:
-            try:
+            with suppress(OSError):
                 os.kill(pid, signal.SIGKILL)
-            except OSError:
-                pass
         reap()
         time.sleep(0.002)
 
@@ -153,10 +148,8 @@ def watch(script: int, parent: int, wake: int) -> int | None:
         for line in (orders or b"").decode().splitlines():
             name, _, seconds = line.partition(" ")
             deadline = time.monotonic() + float(seconds)
-            try:
+            with suppress(OSError):
                 os.killpg(script, int(name))
-            except OSError:
-                pass
         if deadline is not None and time.monotonic() >= deadline:
             os.killpg(script, signal.SIGKILL)
             deadline = None

@@ -49,6 +49,10 @@ class BadResult(Exception):
     """What a script wrote cannot be read as results; the text says why."""
 
 
+class Gap(BadResult):
+    """A run that was continued left out an epoch: its checkpoint was ahead of its results."""
+
+
 @dataclass(frozen=True)
 class Source:
     """Where results come from: `kind` is csv, json, tensorboard, mlflow or stdout; `pattern` the
@@ -273,7 +277,9 @@ def rows(path: Path, column: str) -> list[Result]:
                 continue
             cells = dict(zip(names, row, strict=False))
             if cells.get(column, "") != "":
-                found.append((next((cells[e] for e in EPOCHS if cells.get(e)), None), cells[column]))
+                found.append(
+                    (next((cells[e] for e in EPOCHS if cells.get(e)), None), cells[column])
+                )
     except csv.Error as error:
         raise BadResult(f"{path.name} is no CSV file: {error}") from error
     return found
@@ -298,7 +304,9 @@ def objects(path: Path, key: str) -> list[Result]:
     for entry in entries:
         if isinstance(entry, dict) and (value := at(entry, key)) is not ABSENT:
             epoch = next((entry[e] for e in EPOCHS if entry.get(e) is not None), None)
-            found.append((None if epoch is None else str(epoch), "nan" if value is None else str(value)))
+            found.append(
+                (None if epoch is None else str(epoch), "nan" if value is None else str(value))
+            )
     return found
 
 
@@ -358,8 +366,16 @@ class Curve:
         self.before = list(results)
         return out
 
+    @property
+    def _spacing(self) -> float:
+        """What the script counts from one epoch to the next."""
+        first, last = ([0.0, *self.keys])[-2:]
+        return last - first if len(self.keys) > 1 else max(1.0, last)
+
     def _add(self, key: float, value: str) -> list[tuple[int, float]]:
         found = number(value, "result")
+        if self.keys and not self.reported and key > self.keys[-1] + 1.5 * self._spacing:
+            raise Gap(f"after epoch {self.keys[-1]:g} it went on with {key:g}")
         self.reported.add(key)
         if key in self.keys:
             epoch = self.keys.index(key) + 1
@@ -381,7 +397,9 @@ def number(text: str, what: str) -> float:
     """A number as scripts write them: percent signs and tensors' wrappings come off. Raises
     `BadResult`.
     """
-    inner = re.fullmatch(r"\s*(?:tensor\(|np\.float\d+\()?\s*([^,()]*?)\s*%?(?:,[^)]*)?\)?\s*", text)
+    inner = re.fullmatch(
+        r"\s*(?:tensor\(|np\.float\d+\()?\s*([^,()]*?)\s*%?(?:,[^)]*)?\)?\s*", text
+    )
     try:
         value = float(inner[1] if inner else text)
     except ValueError as error:

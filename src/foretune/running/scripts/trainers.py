@@ -5,7 +5,7 @@ Each trainer adds to the user's command what that does not have yet, so that `py
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from foretune.errors import BadInput
@@ -26,7 +26,7 @@ class Trainer:
     space: Mapping[str, tuple[float, float] | list[Any]]
     goal: str = "maximize"
     other: str = "--{name} {{{name}}}"  # how a hyperparameter is given that `flags` lacks
-    about: str = field(default="", kw_only=True)
+    about: str = ""
 
     def completed(self, command: str, hyperparameters: list[str]) -> str:
         """The command with what it lacks: an argument is there where its option is, a
@@ -44,7 +44,7 @@ class Trainer:
 
 def has_option(command: str, argument: str) -> bool:
     """Whether a command has the option of an argument such as `--epochs {epochs}` or `epochs=3`."""
-    option = argument.split()[0].partition("=")[0]
+    option = argument.split(maxsplit=1)[0].partition("=")[0]
     return any(word.partition("=")[0] == option for word in command.split())
 
 
@@ -160,5 +160,7 @@ TRAINERS: dict[str, Trainer] = {
 def trainer(name: str) -> Trainer:
     """The trainer of this name. Raises `BadInput`."""
     if name not in TRAINERS:
-        raise BadInput(f"--trainer {name!r} is not known; one of {', '.join(TRAINERS)} would be right")
+        raise BadInput(
+            f"--trainer {name!r} is not known; one of {', '.join(TRAINERS)} would be right"
+        )
     return TRAINERS[name]

@@ -1,0 +1,37 @@
+"""Opening a study's folder: a new study, or the one that is there if it asks the same question."""
+
+from pathlib import Path
+
+from foretune.errors import BadInput
+from foretune.history.meta_dataset import MetaDataset
+from foretune.space.space import Config, Space
+from foretune.study.identity import differences
+from foretune.study.plan import Plan
+from foretune.study.study import Study, read_header
+
+
+def open_study(
+    space: Space, pool: list[Config], plan: Plan, past: MetaDataset | None, folder: Path
+) -> Study:
+    """A new study, or the one in `folder` if it asks the same question; a raised budget is taken
+    over. Raises `BadInput` if it asks another.
+    """
+    if not (folder / "study.json").exists():
+        return Study(space, pool, plan, past=past, folder=folder)
+    stored = read_header(folder)
+    if differ := differences(stored, (space, space.taken(pool, "the pool"), plan)):
+        raise BadInput(
+            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
+            "another name with --study"
+        )
+    study = Study.load(folder, past)
+    before, now = study.plan, plan
+    if (now.budget, now.seconds) != (before.budget, before.seconds):
+        study.raise_budget(max(now.budget, study.spent), now.seconds)
+    return study
+
+
+def check_name(name: str | None) -> None:
+    """Raise `BadInput` for a study's name that is no folder name."""
+    if name is not None and (name != Path(name).name or name.startswith(".")):
+        raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
