@@ -3,12 +3,21 @@ progress, log and report, as `foretune tune IMAGES` has them.
 """
 
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from foretune.commands.study_report import write_study_report
-from foretune.running.code_study import CodeReady, CodeTuned, Question, finish, opened, run
+from foretune.running.code_study import (
+    Code,
+    CodeReady,
+    CodeTuned,
+    Question,
+    finish,
+    opened,
+    run,
+)
 from foretune.running.workers import Workers
 from foretune.study.study import Study
 from foretune.views.progress import progress
@@ -25,9 +34,14 @@ class Done:
     logged: bool
 
 
-def tune_code(question: Question, tracking: str | None, workers: Workers | None = None) -> Done:
+def tune_code(
+    question: Question,
+    tracking: str | None,
+    workers: Callable[[Code, int], Workers] | None = None,
+) -> Done:
     """Run or continue the study of a question, shown and logged as it goes; `tracking` is MLflow's
-    address (None: the default, `none`: off). Raises `BadInput`, and KeyboardInterrupt with the
+    address (None: the default, `none`: off), `workers` makes what so many trials run on at a time
+    (None: processes of this machine). Raises `BadInput`, and KeyboardInterrupt with the
     study as it stands.
     """
     tracker = (
@@ -56,7 +70,11 @@ def tune_code(question: Question, tracking: str | None, workers: Workers | None 
     return Done(tuned, report, tracker is None or tracker.complete)
 
 
-def logged(ready: CodeReady, tracker: Tracker | None, workers: Workers | None) -> CodeTuned:
+def logged(
+    ready: CodeReady,
+    tracker: Tracker | None,
+    workers: Callable[[Code, int], Workers] | None,
+) -> CodeTuned:
     """Train with progress on the screen and in MLflow, also when it is stopped."""
     with ExitStack() as broken_off:
         if tracker:
@@ -68,7 +86,9 @@ def logged(ready: CodeReady, tracker: Tracker | None, workers: Workers | None) -
                 if tracker:
                     tracker.submit(study)
 
-            run(ready, workers=workers, on_change=changed)
+            count = ready.question.request.workers
+            pool = workers(ready.objective, count) if workers else None
+            run(ready, workers=pool, on_change=changed)
         tuned = finish(ready)
         broken_off.pop_all()
     return tuned

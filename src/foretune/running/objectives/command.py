@@ -13,7 +13,7 @@ from typing import Any
 
 from foretune.errors import plural
 from foretune.running.objectives.trial_folder import Signature, TrialFolder, remove, signature
-from foretune.running.scripts.checkpoint import CheckpointWatch
+from foretune.running.scripts.checkpoint import SETTLED_SECONDS, CheckpointWatch
 from foretune.running.scripts.process import Process
 from foretune.running.scripts.results import (
     DATABASE,
@@ -28,6 +28,7 @@ from foretune.running.scripts.template import Template
 from foretune.study.outcome import Outcome, Row
 
 LOOK_SECONDS = 0.05  # between two looks at files
+HOLDS = 10  # tries to catch a script while it writes no checkpoint
 AHEAD_SECONDS = 2.0  # for the result of a checkpoint that is there already
 REASON_LENGTH = 300  # characters
 NO_MEMORY = re.compile(
@@ -255,7 +256,16 @@ class _Run:
         if now - self._looked < LOOK_SECONDS and not self.process.over:
             return
         self._looked = now
-        results = self.reader.results(last=self.process.over)
+        self.read(last=self.process.over)
+        if self.watch:
+            self.watch.look()
+            self.keep_best()
+            if self.checkpointed:
+                self.note_checkpoint()
+
+    def read(self, last: bool = True) -> None:
+        """Read results that are new; unless it is the `last` time, not more often than they bear."""
+        results = self.reader.results(last)
         if results is not None:
             if self.resumed_from and any(key is None for key, _ in results):
                 raise BadResult(
@@ -263,11 +273,6 @@ class _Run:
                     "name a column epoch or step, or the group (?P<epoch>...) of the pattern"
                 )
             self.tell(self.curve.take(results))
-        if self.watch:
-            self.watch.look()
-            self.keep_best()
-            if self.checkpointed:
-                self.note_checkpoint()
 
     def tell(self, new: list[tuple[int, float]]) -> None:
         """Report epochs, once they are noted for the next run of this trial."""
@@ -357,10 +362,21 @@ class _Run:
         self.trial.note(checkpoint=relative, signature=self.noted, checkpoint_epoch=epoch)
 
     def keep_checkpoint(self) -> None:
-        """Keep the checkpoint that the next step goes on from, and the best one."""
+        """Keep the checkpoint that the next step goes on from, and the best one, while the script
+        is held: nothing is written meanwhile.
+        """
         if self.watch is None:
             return
-        self.watch.look()
+        for _ in range(HOLDS):
+            self.hold()
+            self.read()
+            self.watch.look()
+            if self.watch.settled or self.watch.path is None or self.process.over:
+                break
+            self.process.send(signal.SIGCONT)  # it was writing
+            until = time.monotonic() + 2 * SETTLED_SECONDS
+            while time.monotonic() < until:
+                self.follow()
         path = self.watch.path
         if path is None:
             remark = f"there is no checkpoint {self.command.checkpoint_files} after epoch"
@@ -373,9 +389,17 @@ class _Run:
         if path.is_dir() or self.trial.keep("last", path):
             self.note_checkpoint()
 
+    def hold(self) -> None:
+        """Stop the script's clock, so to speak."""
+        sent = self.process.sent
+        self.process.send(signal.SIGSTOP)
+        while self.process.sent == sent and not self.process.over:
+            self.reader.printed(self.process.lines(LOOK_SECONDS))
+
     def end(self) -> None:
         """Ask the script to stop, and see that it does."""
-        self.process.stop(self.command.stop_signal, self.command.patience.grace)
+        self.process.send(self.command.stop_signal, self.command.patience.grace)
+        self.process.send(signal.SIGCONT, self.command.patience.grace)
         while not self.process.over:
             self.process.lines(LOOK_SECONDS)
 

@@ -10,8 +10,9 @@ hundredths of a second.
 | stream          | what it carries                                                              |
 |-----------------|------------------------------------------------------------------------------|
 | standard input  | lines `SIGNAL SECONDS`: send it to the process group, and SIGKILL after so   |
-|                 | long; its end means that the other side is gone: SIGKILL now                 |
-| standard output | lines `started PID`, `refused REASON`, `ended EXIT_CODE` (minus the signal)   |
+|                 | long (inf: never); its end means that the other side is gone: SIGKILL now                 |
+| standard output | lines `started PID`, `refused REASON`, `sent SIGNAL`, `ended EXIT_CODE` (minus |
+|                 | the signal that ended it)                                                    |
 | standard error  | what the script writes to its standard output and standard error             |
 
 LOCK is a file that is locked as long as anything of the script may live: the next guard of the same
@@ -150,6 +151,7 @@ def watch(script: int, parent: int, wake: int) -> int | None:
             deadline = time.monotonic() + float(seconds)
             with suppress(OSError):
                 os.killpg(script, int(name))
+            say(f"sent {name}")
         if deadline is not None and time.monotonic() >= deadline:
             os.killpg(script, signal.SIGKILL)
             deadline = None

@@ -2,6 +2,7 @@
 `foretune.running.scripts.guard`).
 """
 
+import math
 import os
 import re
 import selectors
@@ -81,6 +82,7 @@ class Process:
     ):
         self.exit_code: int | None = None
         self.refused: str | None = None
+        self.sent = 0
         self.tail: list[str] = []
         self._hidden = secrets(os.environ)
         self._log = Log(log)
@@ -150,8 +152,10 @@ class Process:
             self.tail = [*self.tail, *(line for line in found if line.strip())][-TAIL_LINES:]
         return found
 
-    def stop(self, number: signal.Signals, grace: float) -> None:
-        """Send a signal to its process group, and SIGKILL after `grace` seconds."""
+    def send(self, number: signal.Signals, grace: float = math.inf) -> None:
+        """Send a signal to its process group, and SIGKILL after `grace` seconds; `sent` counts the
+        signals that have arrived.
+        """
         assert self._guard.stdin is not None
         with suppress(OSError):
             self._guard.stdin.write(f"{int(number)} {grace}\n".encode())
@@ -186,6 +190,8 @@ class Process:
         kind, _, rest = word.partition(" ")
         if kind == "ended":
             self.exit_code = int(rest)
+        elif kind == "sent":
+            self.sent += 1
         elif kind == "refused":
             self.refused = rest
 
