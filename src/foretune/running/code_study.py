@@ -220,6 +220,8 @@ def function_question(
     `BadInput`.
     """
     at_least(1, max_epoch=max_epoch)
+    for wrong in out_of_range(request):
+        raise BadInput(wrong)
     if not in_process:
         check_sendable(function)
     refuse_ours(request)

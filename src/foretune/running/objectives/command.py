@@ -27,7 +27,7 @@ from foretune.running.scripts.results import (
 from foretune.running.scripts.template import Template
 from foretune.study.outcome import Outcome, Row
 
-LOOK_SECONDS = 0.05  # between two looks at files
+LOOK_SECONDS = 0.02  # between two looks at files
 HOLDS = 10  # tries to catch a script while it writes no checkpoint
 AHEAD_SECONDS = 2.0  # for the result of a checkpoint that is there already
 REASON_LENGTH = 300  # characters

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from foretune.running.objectives.trial_folder import Signature, newest, signature
 
-SETTLED_SECONDS = 0.1  # a file that did not change for so long is written
+SETTLED_SECONDS = 0.06  # a file that did not change for so long is written
 
 
 @dataclass

@@ -38,7 +38,7 @@ from foretune.running.scripts.event_files import scalars
 # columns that say which epoch a result is of, the first that is there
 EPOCHS = ("epoch", "training_iteration", "step", "global_step", "iteration", "trainer/global_step")
 MOST_BYTES = 64 * 2**20  # of a file of results
-REST = 20.0  # times as long as reading took, nothing is read again
+REST = 5.0  # times as long as reading took, nothing is read again
 DATABASE = "mlflow.db"
 FOLDER = "{trial_folder}/"
 
