@@ -144,15 +144,17 @@ def test_the_best_epochs_checkpoint_is_kept(tmp_path):
     assert kept["epoch"] == 1
 
 
-QUICK = Patience(result=1.5, sign=0.8, checkpoint=1.0, finish=0.5, grace=0.3)
+# long enough for a script to start on a busy machine
+SHORT = {"hang": Patience(sign=5.0, grace=0.3), "chatter": Patience(result=5.0, grace=0.3)}
+PATIENT = Patience(result=60.0, sign=60.0, finish=0.5, grace=0.3)
 ILLS = {
     "crash at once": (0, "it ended with exit code 1: no such data set"),
     "crash later": (2, "it ended with exit code 1: RuntimeError: the labels do not fit"),
     "out of memory": (1, "out of memory: torch.OutOfMemoryError: CUDA out of memory"),
     "killed": (1, "it was killed by SIGKILL: out of memory?"),
     "native crash": (1, "it was ended by SIGSEGV"),
-    "hang": (1, "neither output nor a result for 0.8 s: it hangs"),
-    "chatter": (1, "no result for 1.5 s"),
+    "hang": (1, "neither output nor a result for 5 s: it hangs"),
+    "chatter": (1, "no result for 5 s"),
     "no result": (
         0,
         "it ended without an error and without a result: results.csv has the columns epoch, loss, "
@@ -169,7 +171,7 @@ ILLS = {
 
 @pytest.mark.parametrize("ill", ILLS)
 def test_whatever_a_script_does_is_an_outcome_with_a_reason(tmp_path, ill):
-    objective = command(tmp_path, f"--ill '{ill}'", patience=QUICK)
+    objective = command(tmp_path, f"--ill '{ill}'", patience=SHORT.get(ill, PATIENT))
     outcome = objective.run(0, {"lr": LR}, 0, 3)
     epochs, reason = ILLS[ill]
     assert values(outcome) == dict(enumerate(curve(epochs), 1))
