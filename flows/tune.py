@@ -372,7 +372,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python flows/tune.py", description="Tune a network on IMAGES as a Prefect flow."
     )
-    add_options(parser, Request)
+    add_options(parser, Request, optional=("images",))
     parser.add_argument(
         "--tracking",
         help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DATA/mlflow.db), or none",

@@ -11,8 +11,7 @@ A field's `metadata` says what no type says:
 | `off`     | flag and help that turn it off, of a field that is true by default                       |
 | `least`   | the smallest value that can be meant                                                     |
 | `above`   | what a value must be larger than                                                         |
-| `without` | of a field without a default: what a command line that leaves it out means             |
-| `env`     | the environment variable that the command line takes its default from                    |
+| `env`     | the environment variable that takes the default's place, where it is set                 |
 | `fields`  | a dataclass, for a mapping of some of its fields: each is an option of its own           |
 
 Nothing is imported here that takes time.
@@ -105,9 +104,11 @@ def add_options(
     only: Collection[str] | None = None,
     leave: Collection[str] = (),
     unset: bool = False,
+    optional: Collection[str] = (),
 ) -> None:
-    """Give `parser` the options of a dataclass: a field without a default is positional. With
-    `unset`, an option that is not given is None.
+    """Give `parser` the options of a dataclass: a field without a default is positional, and an
+    empty text where it is `optional` and not given. With `unset`, an option that is not given is
+    None.
     """
     groups: dict[str, Any] = {}
     for option in options_of(kind, leave):
@@ -119,24 +120,23 @@ def add_options(
         if option["fields"] is not None:
             add_options(where, option["fields"], unset=True)
         else:
-            where.add_argument(*_argument(option), **_how(option, unset))
+            how = _how(option, unset, option.name in optional)
+            where.add_argument(*_argument(option), **how)
 
 
 def _argument(option: Option) -> tuple[str, ...]:
     return (option.name,) if option.required else (option.flag,)
 
 
-def _how(option: Option, unset: bool) -> dict[str, Any]:
+def _how(option: Option, unset: bool, optional: bool) -> dict[str, Any]:
     """The keywords of argparse's `add_argument`."""
     how: dict[str, Any] = {"help": option["help"]}
     if option["metavar"] is not None:
         how["metavar"] = option["metavar"]
     if option.required:
-        without = option["without"]
-        return how if without is None else how | {"nargs": "?", "default": without}
+        return how | {"nargs": "?", "default": ""} if optional else how
     how |= {"dest": option.name, "default": None if unset else option.default}
-    if option["env"] is not None and option["env"] in os.environ:
-        how["default"] = option.kind(os.environ[option["env"]])
+    how["default"] = from_environment(option).get(option.name, how["default"])
     if option.kind is bool:
         if option["off"] is not None:
             how["help"] = option["off"][1]
@@ -144,6 +144,12 @@ def _how(option: Option, unset: bool) -> dict[str, Any]:
     if option.kind is dict:
         return how | {"action": "append", "default": []}
     return how | {"type": split_names if option.kind is tuple else option.kind}
+
+
+def from_environment(option: Option) -> dict[str, Any]:
+    """The field's value by its name, where an environment variable has it."""
+    text = os.environ.get(option["env"]) if option["env"] is not None else None
+    return {} if text is None else {option.name: option.kind(text)}
 
 
 def given(kind: type, args: argparse.Namespace, leave: Collection[str] = ()) -> dict[str, Any]:
@@ -190,7 +196,8 @@ def filled(kind: type[T], values: Mapping[str, Any]) -> T:
     options = {option.name: option for option in options_of(kind)}
     for name in values:
         refuse_unknown(name, options)
-    taken = {name: taken_as(options[name], value) for name, value in values.items()}
+    taken = {k: v for option in options.values() for k, v in from_environment(option).items()}
+    taken |= {name: taken_as(options[name], value) for name, value in values.items()}
     for name, option in options.items():
         if option.required and name not in taken:
             raise BadInput(f"{name} must be given: {option['help']}")

@@ -28,7 +28,6 @@ class Request:
             "help": "a folder of class folders, a prepared task's name, an .npz file, or "
             "torchvision:NAME",
             "metavar": "IMAGES",
-            "without": "",
         }
     )
     budget: int | None = field(

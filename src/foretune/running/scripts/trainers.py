@@ -106,7 +106,7 @@ TRAINERS: dict[str, Trainer] = {
         space={
             "learning_rate": (1e-6, 1e-3),
             "weight_decay": (1e-6, 3e-1),
-            "warmup_ratio": [0.0, 0.1],
+            "scheduler": ["linear", "cosine"],
             "batch_size": [8, 16, 32],
         },
         about="a script on the Trainer of transformers, such as run_image_classification.py",
