@@ -127,8 +127,9 @@ class Command:
         rows: list[Row] = []
         try:
             rows = known_rows(curve, trial, stop, self.metric) if checkpoint else []
-            for row in rows if on_epoch else ():
-                on_epoch(row)
+            if on_epoch:
+                for row in rows:
+                    on_epoch(row)
             if curve.told >= stop:
                 return Outcome(rows)
             outcome = self._once(trial, config, stop, checkpoint, curve, on_epoch)
