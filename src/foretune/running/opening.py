@@ -9,6 +9,8 @@ from foretune.study.identity import differences
 from foretune.study.plan import Plan
 from foretune.study.study import Study, read_header
 
+LONGEST_NAME = 200  # bytes of a study's name: a file's may have 255, and the lock's is longer
+
 
 def open_study(
     space: Space, pool: list[Config], plan: Plan, past: MetaDataset | None, folder: Path
@@ -33,5 +35,10 @@ def open_study(
 
 def check_name(name: str | None) -> None:
     """Raise `BadInput` for a study's name that is no folder name."""
-    if name is not None and (name != Path(name).name or name.startswith(".")):
+    if name is not None and (name != Path(name).name or name.startswith(".") or not plain(name)):
         raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
+
+
+def plain(name: str) -> bool:
+    """Whether a file can have this name and a line of text can show it."""
+    return name.isprintable() and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
