@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         "FOLDER_OF_CLASS_FOLDERS --budget 100",
     )
     top.add_argument("--version", action="version", version=f"foretune {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     _tune(commands)
     _recommend(commands)
     _lr(commands)
@@ -80,7 +80,7 @@ def _tune(commands: Any) -> None:
         help="find the best hyperparameters for a folder of images",
         description="Tune a network on IMAGES.",
     )
-    add_options(p, Request)
+    add_options(p, Request, optional=("images",))
     _tracking(p)
     p.set_defaults(run="foretune.commands.tune:run")
 
@@ -358,7 +358,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return getattr(importlib.import_module(module), function)(args) or 0
     except BadInput as error:
-        print(f"foretune {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"foretune {args.subcommand}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output is gone (such as `| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -366,10 +366,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if (line := told(error)) is None:
             raise
-        print(f"foretune {args.command}: {line}", file=sys.stderr)
+        print(f"foretune {args.subcommand}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nforetune {args.command}: stopped", file=sys.stderr)
+        print(f"\nforetune {args.subcommand}: stopped", file=sys.stderr)
         return 130
 
 

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from foretune import shipped
+from foretune.running.scripts.options import Script
 from foretune.training.settings import Settings
 
 LEARNS, TRAINS = "what it learns from", "what it trains"
+SCRIPT = "your own script in place of our trainer"
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,15 @@ class Request:
             '{"max_epoch": 20, "device": "cuda"}',
             "fields": Settings,
             "group": TRAINS,
+        },
+    )
+    script: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "your own script in place of our trainer, such as "
+            '{"command": "python train.py --lr {learning_rate}", "read": "results.csv:acc"}',
+            "fields": Script,
+            "group": SCRIPT,
         },
     )
     data: Path = field(

@@ -26,6 +26,7 @@ from foretune.files import write_atomic
 from foretune.history.join import PREFIX, confined
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
+from foretune.running.opening import check_name, open_study, refuse_another
 from foretune.running.options import filled, out_of_range, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.runner import delete_checkpoints, run_study, sweep
@@ -35,7 +36,6 @@ from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
 from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.space.space import Config, Space
-from foretune.study.identity import differences
 from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.own_studies import other_settings, with_own_studies
@@ -50,7 +50,6 @@ from foretune.training.settings import Settings
 METRIC = "valid_accuracy"
 # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 ANCHOR_FROM = 5
-LONGEST_NAME = 200  # bytes of a study's name: a file's may have 255, and the lock's is longer
 BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
 
@@ -185,6 +184,8 @@ def checked(request: Request) -> Checked:
     """
     if wrong := next(out_of_range(request), None):
         raise BadInput(wrong)
+    if not request.images:
+        raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
     shown = past_of(request)
     settings = settings_of(request, shown)
@@ -278,8 +279,7 @@ def _refuse_another_question(found: Checked, plan: Plan, folder: Path) -> None:
     """Raise `BadInput` where the study in `folder` was started with another question, whatever its
     images are.
     """
-    stored = read_header(folder)
-    before = stored[2]
+    before = read_header(folder)[2]
     notes = replace(
         before.notes,
         options=found.request.options,
@@ -287,16 +287,7 @@ def _refuse_another_question(found: Checked, plan: Plan, folder: Path) -> None:
         space=found.request.space,
     )
     same_images = replace(plan, task=before.task, notes=notes)
-    wanted = (found.space, found.space.taken(found.pool, "the pool"), same_images)
-    _refuse_differences(folder, differences(stored, wanted))
-
-
-def _refuse_differences(folder: Path, differ: list[str]) -> None:
-    if differ:
-        raise BadInput(
-            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
-            "another name with --study"
-        )
+    refuse_another(folder, (found.space, found.space.taken(found.pool, "the pool"), same_images))
 
 
 @contextmanager
@@ -329,23 +320,6 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             yield Prepared(request, found.task, study, objective, folder, found.told)
         finally:
             study.close()
-
-
-def open_study(
-    space: Space, pool: list[Config], plan: Plan, past: MetaDataset | None, folder: Path
-) -> Study:
-    """A new study, or the one in `folder` if it asks the same question; a raised budget is taken
-    over. Raises `BadInput` if it asks another.
-    """
-    if not (folder / "study.json").exists():
-        return Study(space, pool, plan, past=past, folder=folder)
-    wanted = (space, space.taken(pool, "the pool"), plan)
-    _refuse_differences(folder, differences(read_header(folder), wanted))
-    study = Study.load(folder, past)
-    before, now = study.plan, plan
-    if (now.budget, now.seconds) != (before.budget, before.seconds):
-        study.raise_budget(max(now.budget, study.spent), now.seconds)
-    return study
 
 
 def run(
@@ -409,17 +383,6 @@ def finish(ready: Prepared) -> Tuned:
     }
     write_atomic(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
     return Tuned(folder.name, folder, study.configs[config_id], value, accuracy, epoch, study.spent)
-
-
-def check_name(name: str | None) -> None:
-    """Raise `BadInput` for a study's name that is no folder name."""
-    if name is not None and (name != Path(name).name or name.startswith(".") or not plain(name)):
-        raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
-
-
-def plain(name: str) -> bool:
-    """Whether a file can have this name and a line of text can show it."""
-    return name.isprintable() and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
 
 
 # -- looking things up
