@@ -16,6 +16,8 @@ improvement vanishes. Not while the target's own observations speak against the 
 and the order of what was tried; a configuration from the end of the past's order, tried for an
 epoch, gives them the contrast to do so.
 
+Where the study's pool or space is not the past's, `foretune.searchers.transfer.run_transfer` takes over.
+
 Steps under way count as if they had brought what is expected of them; a trial that failed counts as
 the worst value seen, so that configurations like it are avoided.
 """
@@ -61,6 +63,7 @@ class CurveTransfer(Searcher):
         within(0, 10, growth=growth)
         self.growth = growth
         self._beliefs: PerStudy[Belief] = PerStudy()
+        self._beyond: Searcher | None = None
 
     # -- what is believed
     # --------------------------------------------------------------------------------------------------
@@ -102,6 +105,8 @@ class CurveTransfer(Searcher):
         """The step with the largest expected improvement reachable before the deadline; None while
         nothing is available.
         """
+        if beyond_past(study):
+            return self.by_runs().suggest(study, rng)
         free = study.available
         if not free.any():
             return at_random(study, rng, 1, USED_UP)
@@ -142,6 +147,16 @@ class CurveTransfer(Searcher):
             what = f"most expected improvement within {left} epochs"
         why = "continue" if study.epoch[config_id] else "start"
         return self.step(study, config_id, left, belief, f"{why}: {what}", float(value[config_id]))
+
+    def by_runs(self) -> Searcher:
+        """The searcher for a space or pool that the past does not share."""
+        if self._beyond is None:
+            from foretune.searchers.transfer.run_transfer import (
+                RunTransfer,
+            )  # builds on this module
+
+            self._beyond = RunTransfer(self.growth)
+        return self._beyond
 
     def control(self, study: Study) -> int | None:
         """After the first full training: a configuration from the middle or end of the past's
@@ -220,7 +235,20 @@ class CurveTransfer(Searcher):
         """The configuration expected to be best when fully trained; before any observation, the
         past's.
         """
+        if beyond_past(study):
+            return self.by_runs().recommend(study)
         return int(self.final(study).argmax()) if len(study.configs) else None
+
+
+def beyond_past(study: Study) -> bool:
+    """Whether the past's curves do not apply as they are: there are none, or they are of another space
+    and know none of the pool's configurations.
+    """
+    if study.past is None or not study.past.tasks:
+        return study.runs is not None
+    if (study.past_ids >= 0).any():
+        return False
+    return study.runs is not None or study.past.space != study.space
 
 
 def contradicted(belief: Belief) -> bool:

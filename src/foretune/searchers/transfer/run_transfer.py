@@ -1,0 +1,249 @@
+"""A search in a space or pool that the past does not share: past runs of any settings give means and
+spreads (`run_prior`), the study's own observations say how far to believe them.
+
+Each decision takes the largest expected improvement that is reachable before the next deadline, as
+`curve_transfer` does. In an open space the candidates are samples of it, the past tasks' best runs as far
+as the space allows them (what they lack at its defaults), and neighbours of the incumbent. Where no past
+run says anything, the history-free method runs instead.
+"""
+
+import math
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from foretune.errors import BadInput
+from foretune.gaussian.acquisition import expected_improvement
+from foretune.searchers.base import USED_UP, PerStudy, Searcher, at_random, state_of
+from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher
+from foretune.searchers.transfer.curve_prior import Belief
+from foretune.searchers.transfer.curve_transfer import leaning, observations, until_deadline
+from foretune.searchers.transfer.run_columns import SCORE, TASK
+from foretune.searchers.transfer.run_history import runs_of, stacked, with_settings
+from foretune.searchers.transfer.run_prior import (
+    UNKNOWN_SHAPE,
+    CurveShape,
+    RunPrior,
+    curve_shape,
+    past_unit,
+)
+from foretune.searchers.transfer.run_surrogate import RunSurrogate
+from foretune.study.plan import Suggestion
+
+if TYPE_CHECKING:
+    from foretune.space.space import Config
+    from foretune.study.study import Study
+
+SAMPLES = 250  # of an open space
+NEIGHBOURS = 30  # of the incumbent
+FAVOURITES = 2  # best runs of each past task that become candidates
+MOST_FAVOURITES = 60
+LADDER = 12
+MOST_CELLS = 4000  # (candidate, epoch) that one decision looks at
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What a study's past runs teach: the process, the shape of curves, and their best runs."""
+
+    surrogate: RunSurrogate
+    shape: CurveShape
+    favourites: tuple[dict[str, Any], ...]
+
+
+class RunTransfer(Searcher):
+    """Expected improvement that is reachable before the next deadline, under a forecast from past runs
+    of any columns.
+    """
+
+    name = "run-transfer"
+
+    def __init__(self, growth: float = 0.25):
+        self.growth = growth
+        self._knowledge: PerStudy[Knowledge | None] = PerStudy()
+        self._pools: PerStudy[tuple[list[Config], RunPrior]] = PerStudy()
+        self._views: PerStudy[Study] = PerStudy()
+        self._beliefs: PerStudy[Belief] = PerStudy()
+        self._without = searcher(DEFAULT_WITHOUT_PAST)
+
+    # -- what is known
+    # --------------------------------------------------------------------------------------------
+    def knowledge(self, study: "Study") -> Knowledge | None:
+        """What the study's past runs teach; None where they say nothing."""
+
+        def learn() -> Knowledge | None:
+            runs = past_runs(study)
+            try:
+                surrogate = RunSurrogate(runs)
+            except BadInput:
+                return None
+            return Knowledge(surrogate, shape_of(study), favourites(runs))
+
+        return self._knowledge.get(study, len(study.runs) if study.runs is not None else 0, learn)
+
+    def pool(self, study: "Study", known: Knowledge) -> "tuple[list[Config], RunPrior]":
+        """What an open study could start besides what it knows, and the prior of all."""
+
+        def make() -> "tuple[list[Config], RunPrior]":
+            new = candidates(study, known.favourites) if study.open_space else []
+            view = study.with_configs(new)
+            frame = with_settings(
+                pd.DataFrame(view.configs, columns=view.space.names), study.plan.notes.settings
+            )
+            s = known.surrogate
+            varied = [n for n, p in view.space.parameters.items() if p.kind != "constant"]
+            prior = RunPrior(
+                s.forecast(frame),
+                past_unit(s.location, s.scale, s.laws.level),
+                view.X,
+                study.max_epoch,
+                shape=known.shape,
+                variance=s.variance,
+                new=len(set(varied) - set(s.columns.names)),
+            )
+            return new, prior
+
+        incumbent = study.incumbent
+        state = (len(study.configs), None if incumbent is None else incumbent[0])
+        return self._pools.get(study, state, make)
+
+    def view(self, study: "Study", known: Knowledge) -> "Study":
+        """The study as it is now, with its candidates in the pool."""
+        new, _ = self.pool(study, known)
+        if not new:
+            return study
+        return self._views.get(study, state_of(study), lambda: study.with_configs(new))
+
+    def belief(self, study: "Study", known: Knowledge, ladder: np.ndarray) -> Belief:
+        """The posterior on (candidate, ladder epoch)."""
+        view, (_, prior) = self.view(study, known), self.pool(study, known)
+
+        def believe() -> Belief:
+            c, e, y = observations(view, ladder)
+            belief = prior.believe(c, e, y, ladder)
+            waiting = np.flatnonzero(view.pending)
+            if not len(waiting):
+                return belief
+            ends = np.searchsorted(ladder, view.pending[waiting] - 1, side="right") - 1
+            y = np.r_[y, belief.expected[waiting, ends]]
+            return prior.believe(np.r_[c, waiting], np.r_[e, ladder[ends]], y, ladder)
+
+        return self._beliefs.get(study, state_of(study), believe)
+
+    # -- what is done
+    # --------------------------------------------------------------------------------------------
+    def suggest(self, study: "Study", rng: np.random.Generator) -> Suggestion | None:
+        """The step with the largest expected improvement reachable before the deadline; None while
+        nothing is available.
+        """
+        known = self.knowledge(study)
+        if known is None:
+            return self._without.suggest(study, rng)
+        view = self.view(study, known)
+        free = view.available
+        if not free.any():
+            return at_random(study, rng, 1, USED_UP)
+        left = until_deadline(study)
+        ladder = epochs_looked_at(study, len(view.configs))
+        belief = self.belief(study, known, ladder)
+        reach = (ladder >= view.epoch[:, None]) & (ladder < view.epoch[:, None] + left)
+        short = free & ~reach.any(axis=1)
+        reach[short, (ladder >= view.epoch[short, None]).argmax(axis=1)] = True
+        best = float(study.best.max(initial=-math.inf))
+        if math.isfinite(best):
+            heavy = belief.weight > 1e-4
+            gain = expected_improvement(belief.mean[heavy], belief.std[heavy], best)
+            value = np.tensordot(belief.weight[heavy], gain, axes=1)
+        else:
+            value = belief.expected
+        value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
+        choice = int(value.argmax())
+        start = int(view.epoch[choice])
+        stop = min(start + min(max(1, int(start * self.growth)), left), study.max_epoch)
+        what = "most expected improvement" if math.isfinite(best) else "highest forecast"
+        because = {
+            "why": f"{'continue' if start else 'start'}: {what} within {left} epochs, from runs of "
+            "other settings",
+            "past": leaning(belief.lean, known.surrogate.tasks),
+            "trust": {name: round(w, 3) for name, w in belief.trust.items()},
+        }
+        chosen = choice if choice < len(study.configs) else view.configs[choice]
+        return Suggestion(chosen, start, stop, because)
+
+    def recommend(self, study: "Study") -> int | None:
+        """The known configuration that is expected to be best when fully trained; before any
+        observation, the forecast's.
+        """
+        known = self.knowledge(study)
+        if known is None:
+            return super().recommend(study)
+        own = len(study.configs)
+        if not own:
+            return None
+        final = self.final(study, known)
+        return int(final.argmax())
+
+    def final(self, study: "Study", known: Knowledge) -> np.ndarray:
+        """Best value that each configuration of the study has shown or is expected to show, (n,)."""
+        own = len(study.configs)
+        view = self.view(study, known)
+        ladder = epochs_looked_at(study, len(view.configs))
+        expected = self.belief(study, known, ladder).expected[:own]
+        ahead = np.where(ladder >= study.epoch[:, None], expected, -np.inf).max(axis=1)
+        ahead[study.failed] = -np.inf
+        return np.maximum(ahead, study.best)
+
+
+def epochs_looked_at(study: "Study", pool: int) -> np.ndarray:
+    """Epochs (from 0) at which curves are predicted, fewer for a large pool, (G,)."""
+    most = max(3, min(LADDER, MOST_CELLS // max(pool, 1)))
+    return np.unique(np.geomspace(1, study.max_epoch, most).round().astype(int)) - 1
+
+
+def past_runs(study: "Study") -> pd.DataFrame:
+    """The runs of the study's past: of its meta-dataset, and those of any settings."""
+    tables = [] if study.past is None else [runs_of(study.past)]
+    if study.runs is not None:
+        tables.append(study.runs[study.runs[TASK] != study.plan.task])
+    return stacked(tables)
+
+
+def shape_of(study: "Study") -> CurveShape:
+    """The shape of the past's curves."""
+    past = study.past
+    if past is None:
+        return UNKNOWN_SHAPE
+    return curve_shape([past.curves(t, past.seeds(t)[0]) for t in past.tasks if past.seeds(t)])
+
+
+def favourites(runs: pd.DataFrame) -> tuple[dict[str, Any], ...]:
+    """The columns of the best runs of each task, the first of every task before the second."""
+    order = runs.sort_values([TASK, SCORE], ascending=[True, False], kind="stable")
+    rank = order.groupby(TASK).cumcount()
+    top = order[rank < FAVOURITES].assign(_rank=rank).sort_values("_rank", kind="stable")
+    rows = top.drop(columns=[TASK, SCORE, "_rank"]).to_dict("records")
+    return tuple({k: v for k, v in row.items() if not pd.isna(v)} for row in rows)
+
+
+def candidates(study: "Study", known_best: "tuple[dict[str, Any], ...]") -> "list[Config]":
+    """Configurations of an open space that are worth a forecast; those of a study are the same at
+    every decision, but for the incumbent's neighbours.
+    """
+    space = study.space
+    rng = np.random.default_rng([study.seed, zlib.crc32(study.plan.task.encode())])
+    found = space.sample(SAMPLES, rng)
+    for row in known_best:
+        if len(found) >= SAMPLES + MOST_FAVOURITES:
+            break
+        config = space.typed(space.completed(row, {}))
+        with suppress(BadInput):
+            space.check(config)
+            found.append(config)
+    if (incumbent := study.incumbent) is not None:
+        near = np.random.default_rng([study.seed, incumbent[0]])
+        found += space.neighbours(study.configs[incumbent[0]], near, NEIGHBOURS)
+    return found
