@@ -37,11 +37,31 @@ from foretune.searchers.transfer.run_surrogate import Forecast, RunSurrogate
 PICKS = (1, 3, 5)
 FOLDS = 5
 # columns of an export that say which run it was, where it ran, or what came out
-NOT_HYPERPARAMETERS = (
-    "Name ID State Created Updated Runtime Sweep Tags experiment device test_mode num_classes epoch "
-    "eval_loss eval_time eval_top1 eval_top5 train_backbone_grad_norm train_head_grad_norm train_loss "
-    "train_time"
-).split() + ["End Time", "GPU Type", "GPU Count", "Job Type"]
+NOT_HYPERPARAMETERS = frozenset(
+    [
+        "Name",
+        "ID",
+        "State",
+        "Created",
+        "Updated",
+        "Runtime",
+        "Sweep",
+        "Tags",
+        "experiment",
+        "device",
+        "test_mode",
+        "num_classes",
+        "epoch",
+        "eval_loss",
+        "eval_time",
+        "eval_top1",
+        "eval_top5",
+        "train_backbone_grad_norm",
+        "train_head_grad_norm",
+        "train_loss",
+        "train_time",
+    ]
+) | {"End Time", "GPU Type", "GPU Count", "Job Type"}
 
 
 def read_runs(path: Path, metric: str, task: str) -> pd.DataFrame:
@@ -51,7 +71,7 @@ def read_runs(path: Path, metric: str, task: str) -> pd.DataFrame:
     names = [
         c
         for c in full.columns
-        if c not in (*NOT_HYPERPARAMETERS, task) and full[c].nunique(dropna=False) > 1
+        if c not in NOT_HYPERPARAMETERS | {task} and full[c].nunique(dropna=False) > 1
     ]
     runs = full[names].reset_index(drop=True)
     return runs.assign(task=full[task].to_numpy(), score=full[metric].to_numpy() / 100)

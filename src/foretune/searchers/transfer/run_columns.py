@@ -102,7 +102,7 @@ class PartsColumn:
         table = np.zeros((len(names), self.width))
         for row, name in zip(table, names, strict=True):
             row[[known[part] for part in parts_of(name) if part in known]] = 1.0
-            row /= math.sqrt(2.0) * (float(np.linalg.norm(row)) or 1.0)
+        table /= math.sqrt(2.0) * np.maximum(np.linalg.norm(table, axis=1, keepdims=True), 1.0)
         return np.where(empty[:, None], 0.0, table[member]), empty
 
 
@@ -115,8 +115,12 @@ def parts_of(name: str) -> list[str]:
 
 
 def is_numeric(cells: pd.Series) -> bool:
-    """Whether a column holds numbers (truth values are names)."""
-    return pd.api.types.is_numeric_dtype(cells) and not pd.api.types.is_bool_dtype(cells)
+    """Whether a column holds numbers (truth values are names, and so are numbers among names)."""
+    if pd.api.types.is_bool_dtype(cells):
+        return False
+    if pd.api.types.is_numeric_dtype(cells):
+        return True
+    return all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in cells.dropna())
 
 
 def columns_of(frame: pd.DataFrame, names: Sequence[str]) -> list[AnyColumn]:

@@ -27,7 +27,7 @@ from foretune.searchers.transfer.curve_prior import Belief
 from foretune.searchers.transfer.past_curves import epoch_correlation, length_scale, radial
 from foretune.searchers.transfer.run_surrogate import Forecast, triangular
 
-HYPOTHESES = (("history", 0.7), ("loose", 0.2), ("none", 0.1))
+HYPOTHESES = (("history", 0.7), ("loose", 0.27), ("none", 0.03))
 OTHER_UNIT = 0.02  # prior weight of a unit that is not the past's
 PERSISTENT, LENGTH = 0.6, 1.5  # epochs' correlation, as in `curve_prior.Amplitudes`
 MEASUREMENT = 0.02  # share of the noise that two epochs of a run do not have in common

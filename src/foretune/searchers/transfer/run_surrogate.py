@@ -39,6 +39,8 @@ FLAT = 4.0  # variance of the level of a task that has its own location
 ALIKE = (0.7, 1.5)
 CLIP = 8.0
 SPARSITY = 1.0  # rate of the exponential prior on theta
+# bounds of the logarithms of the variances shared, own, noise, level
+VARIANCES = [(-7.0, 2.0), (-7.0, 2.0), (-4.6, 2.0), (-7.0, 2.0)]
 START = {"shared": 0.5, "own": 0.1, "noise": 0.4, "level": 0.1, "theta": 0.15}
 
 
@@ -210,7 +212,7 @@ class RunSurrogate:
             np.log([*[START["theta"]] * C, *start]),
             jac=True,
             method="L-BFGS-B",
-            bounds=[(-9.0, 3.0)] * C + [(-7.0, 2.0)] * len(start),
+            bounds=[(-9.0, 3.0)] * C + VARIANCES[: len(start)],
             options={"maxiter": FIT_STEPS},
         )
         return Laws(np.exp(found.x[:C]), *map(float, np.exp(found.x[C:])))

@@ -32,10 +32,10 @@ from foretune.searchers.transfer.run_prior import (
     past_unit,
 )
 from foretune.searchers.transfer.run_surrogate import RunSurrogate
+from foretune.space.space import Config, config_key
 from foretune.study.plan import Suggestion
 
 if TYPE_CHECKING:
-    from foretune.space.space import Config
     from foretune.study.study import Study
 
 SAMPLES = 250  # of an open space
@@ -66,7 +66,7 @@ class RunTransfer(Searcher):
         self.growth = growth
         self._knowledge: PerStudy[Knowledge | None] = PerStudy()
         self._pools: PerStudy[tuple[list[Config], RunPrior]] = PerStudy()
-        self._views: PerStudy[Study] = PerStudy()
+        self._samples: PerStudy[list[Config]] = PerStudy()
         self._beliefs: PerStudy[Belief] = PerStudy()
         self._without = searcher(DEFAULT_WITHOUT_PAST)
 
@@ -86,20 +86,23 @@ class RunTransfer(Searcher):
         return self._knowledge.get(study, len(study.runs) if study.runs is not None else 0, learn)
 
     def pool(self, study: "Study", known: Knowledge) -> "tuple[list[Config], RunPrior]":
-        """What an open study could start besides what it knows, and the prior of all."""
+        """What an open study could start besides what it knows, and the prior of both, its own
+        configurations first.
+        """
 
         def make() -> "tuple[list[Config], RunPrior]":
-            new = candidates(study, known.favourites) if study.open_space else []
-            view = study.with_configs(new)
+            new = self.candidates(study, known) if study.open_space else []
+            space = study.space
             frame = with_settings(
-                pd.DataFrame(view.configs, columns=view.space.names), study.plan.notes.settings
+                pd.DataFrame([*study.configs, *new], columns=space.names),
+                study.plan.notes.settings,
             )
             s = known.surrogate
-            varied = [n for n, p in view.space.parameters.items() if p.kind != "constant"]
+            varied = [n for n, p in space.parameters.items() if p.kind != "constant"]
             prior = RunPrior(
                 s.forecast(frame),
                 past_unit(s.location, s.scale, s.laws.level),
-                view.X,
+                np.vstack([study.X, space.encode(new)]) if new else study.X,
                 study.max_epoch,
                 shape=known.shape,
                 variance=s.variance,
@@ -111,28 +114,32 @@ class RunTransfer(Searcher):
         state = (len(study.configs), None if incumbent is None else incumbent[0])
         return self._pools.get(study, state, make)
 
-    def view(self, study: "Study", known: Knowledge) -> "Study":
-        """The study as it is now, with its candidates in the pool."""
-        new, _ = self.pool(study, known)
-        if not new:
-            return study
-        return self._views.get(study, state_of(study), lambda: study.with_configs(new))
+    def candidates(self, study: "Study", known: Knowledge) -> "list[Config]":
+        """Configurations of an open space that are worth a forecast and not known to the study; the
+        same at every decision, but for the incumbent's neighbours.
+        """
+        found = list(self._samples.get(study, None, lambda: worth_a_look(study, known.favourites)))
+        if (incumbent := study.incumbent) is not None:
+            near = np.random.default_rng([study.seed, incumbent[0]])
+            found += study.space.neighbours(study.configs[incumbent[0]], near, NEIGHBOURS)
+        unknown = {config_key(c): c for c in found if study.id_of(c) is None}
+        return list(unknown.values())
 
     def belief(self, study: "Study", known: Knowledge, ladder: np.ndarray) -> Belief:
         """The posterior on (candidate, ladder epoch)."""
-        view, (_, prior) = self.view(study, known), self.pool(study, known)
+        _, prior = self.pool(study, known)
 
         def believe() -> Belief:
-            c, e, y = observations(view, ladder)
+            c, e, y = observations(study, ladder)
             belief = prior.believe(c, e, y, ladder)
-            waiting = np.flatnonzero(view.pending)
+            waiting = np.flatnonzero(study.pending)
             if not len(waiting):
                 return belief
-            ends = np.searchsorted(ladder, view.pending[waiting] - 1, side="right") - 1
+            ends = np.searchsorted(ladder, study.pending[waiting] - 1, side="right") - 1
             y = np.r_[y, belief.expected[waiting, ends]]
             return prior.believe(np.r_[c, waiting], np.r_[e, ladder[ends]], y, ladder)
 
-        return self._beliefs.get(study, state_of(study), believe)
+        return self._beliefs.get(study, (state_of(study), len(ladder)), believe)
 
     # -- what is done
     # --------------------------------------------------------------------------------------------
@@ -143,16 +150,17 @@ class RunTransfer(Searcher):
         known = self.knowledge(study)
         if known is None:
             return self._without.suggest(study, rng)
-        view = self.view(study, known)
-        free = view.available
+        new, _ = self.pool(study, known)
+        free = np.r_[study.available, np.ones(len(new), dtype=bool)]
         if not free.any():
             return at_random(study, rng, 1, USED_UP)
+        epoch = np.r_[study.epoch, np.zeros(len(new), dtype=int)]
         left = until_deadline(study)
-        ladder = epochs_looked_at(study, len(view.configs))
+        ladder = epochs_looked_at(study, len(free))
         belief = self.belief(study, known, ladder)
-        reach = (ladder >= view.epoch[:, None]) & (ladder < view.epoch[:, None] + left)
+        reach = (ladder >= epoch[:, None]) & (ladder < epoch[:, None] + left)
         short = free & ~reach.any(axis=1)
-        reach[short, (ladder >= view.epoch[short, None]).argmax(axis=1)] = True
+        reach[short, (ladder >= epoch[short, None]).argmax(axis=1)] = True
         best = float(study.best.max(initial=-math.inf))
         if math.isfinite(best):
             heavy = belief.weight > 1e-4
@@ -162,7 +170,7 @@ class RunTransfer(Searcher):
             value = belief.expected
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
         choice = int(value.argmax())
-        start = int(view.epoch[choice])
+        start, own = int(epoch[choice]), len(study.configs)
         stop = min(start + min(max(1, int(start * self.growth)), left), study.max_epoch)
         what = "most expected improvement" if math.isfinite(best) else "highest forecast"
         because = {
@@ -171,8 +179,7 @@ class RunTransfer(Searcher):
             "past": leaning(belief.lean, known.surrogate.tasks),
             "trust": {name: round(w, 3) for name, w in belief.trust.items()},
         }
-        chosen = choice if choice < len(study.configs) else view.configs[choice]
-        return Suggestion(chosen, start, stop, because)
+        return Suggestion(choice if choice < own else new[choice - own], start, stop, because)
 
     def recommend(self, study: "Study") -> int | None:
         """The known configuration that is expected to be best when fully trained; before any
@@ -181,17 +188,15 @@ class RunTransfer(Searcher):
         known = self.knowledge(study)
         if known is None:
             return super().recommend(study)
-        own = len(study.configs)
-        if not own:
+        if not study.configs:
             return None
-        final = self.final(study, known)
-        return int(final.argmax())
+        return int(self.final(study, known).argmax())
 
     def final(self, study: "Study", known: Knowledge) -> np.ndarray:
         """Best value that each configuration of the study has shown or is expected to show, (n,)."""
         own = len(study.configs)
-        view = self.view(study, known)
-        ladder = epochs_looked_at(study, len(view.configs))
+        new, _ = self.pool(study, known)
+        ladder = epochs_looked_at(study, own + len(new))
         expected = self.belief(study, known, ladder).expected[:own]
         ahead = np.where(ladder >= study.epoch[:, None], expected, -np.inf).max(axis=1)
         ahead[study.failed] = -np.inf
@@ -229,10 +234,8 @@ def favourites(runs: pd.DataFrame) -> tuple[dict[str, Any], ...]:
     return tuple({k: v for k, v in row.items() if not pd.isna(v)} for row in rows)
 
 
-def candidates(study: "Study", known_best: "tuple[dict[str, Any], ...]") -> "list[Config]":
-    """Configurations of an open space that are worth a forecast; those of a study are the same at
-    every decision, but for the incumbent's neighbours.
-    """
+def worth_a_look(study: "Study", known_best: "tuple[dict[str, Any], ...]") -> "list[Config]":
+    """Samples of a study's space, and the past's best runs as far as it allows them."""
     space = study.space
     rng = np.random.default_rng([study.seed, zlib.crc32(study.plan.task.encode())])
     found = space.sample(SAMPLES, rng)
@@ -243,7 +246,4 @@ def candidates(study: "Study", known_best: "tuple[dict[str, Any], ...]") -> "lis
         with suppress(BadInput):
             space.check(config)
             found.append(config)
-    if (incumbent := study.incumbent) is not None:
-        near = np.random.default_rng([study.seed, incumbent[0]])
-        found += space.neighbours(study.configs[incumbent[0]], near, NEIGHBOURS)
     return found
