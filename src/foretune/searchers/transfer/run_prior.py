@@ -81,8 +81,13 @@ class CurveShape:
         return np.interp(share, self.shares, self.level), np.interp(share, self.shares, self.spread)
 
 
-# without curves: nothing is known of the level before the end
-UNKNOWN_SHAPE = CurveShape(np.array([0.0, 1.0]), np.zeros(2), np.ones(2), 1.0)
+# without curves: the mean of HyperRec's and LCBench's, but hardly believed
+UNKNOWN_SHAPE = CurveShape(
+    np.array([0.0, 0.1, 0.25, 0.5, 0.75, 1.0]),
+    np.array([-1.02, -0.64, -0.28, -0.07, -0.02, 0.0]),
+    np.array([0.82, 0.86, 0.95, 0.99, 1.0, 1.0]),
+    0.3,
+)
 
 
 def curve_shape(tables: "list[np.ndarray]") -> CurveShape:
