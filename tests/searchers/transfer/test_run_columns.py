@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from foretune.searchers.transfer.run_columns import Columns, parts_of
 
 
@@ -57,3 +58,9 @@ def test_a_column_that_never_varies_does_not_count_and_an_absurd_value_is_bounde
     columns = Columns(pd.DataFrame({"a": [1, 1, 1], "b": [1, 2, 3]}), ["a", "b"])
     assert columns.names == ["b"]
     assert np.abs(columns.encode(pd.DataFrame({"b": [1e300, np.nan]}))).max() <= 1.25
+
+
+def test_an_empty_cell_among_many_names_has_no_parts():
+    names = [f"resnet{d}" for d in (18, 34, 50, 101)] + ["vit_base", "vit_small", "vit_tiny", None]
+    apart = distances(pd.DataFrame({"network": names}), "network (parts)")
+    assert apart[7, :7] == pytest.approx(0.5)  # as far from the one as from the other

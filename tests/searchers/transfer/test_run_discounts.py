@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from foretune.errors import BadInput
 from foretune.searchers.transfer.run_discounts import discounts
 from foretune.searchers.transfer.run_surrogate import RunSurrogate

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from run_world import SHARED, space_of
+
 from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.transfer.run_history import final_scores, runs_of, stacked
-from run_world import SHARED, space_of
 
 
 def test_an_unfinished_run_counts_what_the_others_still_gained():

@@ -4,10 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import run_world
+from scipy.stats import spearmanr
+
 from foretune.errors import BadInput
 from foretune.searchers.transfer import run_surrogate
 from foretune.searchers.transfer.run_surrogate import Laws, RunSurrogate, clipped, squared
-from scipy.stats import spearmanr
 
 RUNS = run_world.past_runs()
 

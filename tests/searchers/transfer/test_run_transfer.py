@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import run_world
+
 from foretune.searchers.registry import searcher
 from foretune.searchers.transfer.curve_transfer import CurveTransfer
 from foretune.searchers.transfer.run_transfer import RunTransfer

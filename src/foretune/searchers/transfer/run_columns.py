@@ -98,7 +98,7 @@ class PartsColumn:
         """Coordinates (n, width) and which cells are empty, (n,)."""
         empty = cells.isna().to_numpy(dtype=bool)
         known = {part: k for k, part in enumerate(self.parts)}
-        names, member = np.unique(cells.astype(str).to_numpy(dtype=object), return_inverse=True)
+        member, names = pd.factorize(cells.astype(str).mask(empty))
         table = np.zeros((len(names), self.width))
         for row, name in zip(table, names, strict=True):
             row[[known[part] for part in parts_of(name) if part in known]] = 1.0

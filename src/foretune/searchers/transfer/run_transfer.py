@@ -111,7 +111,9 @@ class RunTransfer(Searcher):
             return new, prior
 
         incumbent = study.incumbent
-        state = (len(study.configs), None if incumbent is None else incumbent[0])
+        # only an open study looks at the incumbent's neighbours
+        nearby = study.open_space and incumbent is not None
+        state = (len(study.configs), incumbent[0] if nearby else None)
         return self._pools.get(study, state, make)
 
     def candidates(self, study: "Study", known: Knowledge) -> "list[Config]":
