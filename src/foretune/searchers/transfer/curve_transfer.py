@@ -31,12 +31,12 @@ from foretune.errors import BadInput, within
 from foretune.gaussian.acquisition import expected_improvement
 from foretune.searchers.base import USED_UP, PerStudy, Searcher, adopting, at_random, state_of
 from foretune.searchers.transfer.curve_prior import Belief, CurvePrior
+from foretune.searchers.transfer.deadline import leaning, observations, until_deadline
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
 from foretune.searchers.transfer.past_policy import full_trainings_pay
 from foretune.study.study import Study, Suggestion
 
 LADDER = 12  # epochs at which curves are predicted, geometrically spaced
-MOST_CELLS = 400  # observations that one decision conditions on
 # how many times the gain of the trial under way another must promise to take its place
 PERSISTENCE = 4.0
 # share of the largest expected improvement below which a configuration is not trained fully
@@ -279,55 +279,3 @@ def best_so_far(past: PastCurves) -> np.ndarray:
     best = np.maximum.accumulate(past.Z[:, : past.pool], axis=2)
     spread = np.ptp(best[:, :, -1], axis=1)
     return np.asarray(best / np.where(spread > 0, spread, 1.0)[:, None, None])
-
-
-def until_deadline(study: Study) -> int:
-    """Epochs to the next of 1, 2, 5, 10, ... full trainings, pending steps counted as spent; at
-    most what remains, at least 1.
-    """
-    used = study.budget - study.remaining
-    decade = 1
-    while True:
-        for factor in (1, 2, 5):
-            deadline = factor * decade * study.max_epoch
-            if deadline > used:
-                return max(1, min(deadline - used, study.remaining))
-        decade *= 10
-
-
-def observations(study: Study, ladder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells (c, e) and values to condition on: of each curve the ladder's epochs and the last two,
-    a failure as the worst value.
-
-    Beyond `MOST_CELLS` only every other, fourth, ... ladder epoch is kept besides the last.
-    """
-    keep = np.zeros(study.Y.shape, dtype=bool)
-    seen = np.isfinite(study.Y)
-    last = np.where(seen.any(axis=1), seen.shape[1] - 1 - seen[:, ::-1].argmax(axis=1), -1)
-    rows = np.flatnonzero(last >= 0)
-    every = 1
-    while True:
-        keep[:] = False
-        keep[:, ladder[::-1][::every]] = True
-        keep[rows, last[rows]] = True
-        if every == 1:
-            keep[rows, np.maximum(last[rows] - 1, 0)] = True
-        if (keep & seen).sum() <= MOST_CELLS or every > len(ladder):
-            break
-        every *= 2
-    c, e = np.nonzero(keep & seen)
-    y = study.Y[c, e]
-    if study.failed.any() and len(y):
-        failed = np.flatnonzero(study.failed)
-        worst = np.full(len(failed), float(y.min()) - (float(y.std()) or 0.0))
-        return np.r_[c, failed], np.r_[e, np.maximum(study.epoch[failed] - 1, 0)], np.r_[y, worst]
-    return c, e, y
-
-
-def leaning(lean: np.ndarray, tasks: tuple[str, ...], most: int = 5) -> dict[str, float]:
-    """The past tasks that carry most of a prediction, as shares of the whole; at most five."""
-    total = float(lean.sum())
-    if total <= 0:
-        return {}
-    top = np.argsort(-lean, kind="stable")[:most]
-    return {tasks[k]: round(float(lean[k] / total), 3) for k in top if lean[k] > 0}

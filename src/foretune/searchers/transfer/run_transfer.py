@@ -21,7 +21,7 @@ from foretune.gaussian.acquisition import expected_improvement
 from foretune.searchers.base import USED_UP, PerStudy, Searcher, at_random, state_of
 from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher
 from foretune.searchers.transfer.curve_prior import Belief
-from foretune.searchers.transfer.curve_transfer import leaning, observations, until_deadline
+from foretune.searchers.transfer.deadline import leaning, observations, until_deadline
 from foretune.searchers.transfer.run_columns import SCORE, TASK
 from foretune.searchers.transfer.run_history import runs_of, stacked, with_settings
 from foretune.searchers.transfer.run_prior import (
