@@ -2,17 +2,17 @@
 
 A field's `metadata` says what no type says:
 
-| key       | meaning                                                                                  |
-|-----------|------------------------------------------------------------------------------------------|
-| `help`    | what it is, for people                                                                   |
-| `metavar` | its value's name in the help                                                             |
-| `group`   | the heading that it stands under                                                         |
-| `flag`    | its name on the command line, where that is not the field's                              |
-| `off`     | flag and help that turn it off, of a field that is true by default                       |
-| `least`   | the smallest value that can be meant                                                     |
-| `above`   | what a value must be larger than                                                         |
-| `env`     | the environment variable that takes the default's place, where it is set                 |
-| `fields`  | a dataclass, for a mapping of some of its fields: each is an option of its own           |
+| key       | meaning                                                                        |
+|-----------|--------------------------------------------------------------------------------|
+| `help`    | what it is, for people                                                         |
+| `metavar` | its value's name in the help                                                   |
+| `group`   | the heading that it stands under                                               |
+| `flag`    | its name on the command line, where that is not the field's                    |
+| `off`     | flag and help that turn it off, of a field that is true by default             |
+| `least`   | the smallest value that can be meant                                           |
+| `above`   | what a value must be larger than                                               |
+| `env`     | the environment variable that takes the default's place, where it is set       |
+| `fields`  | a dataclass, for a mapping of some of its fields: each is an option of its own |
 
 Nothing is imported here that takes time.
 """

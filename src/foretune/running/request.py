@@ -167,8 +167,8 @@ class Request:
 
 @dataclass(frozen=True)
 class CollectionRequest:
-    """Which cells of the meta-dataset are to be trained. `None` means: as `params` has it (`minutes`:
-    no limit).
+    """Which cells of the meta-dataset are to be trained. `None` means: as `params` has it
+    (`minutes`: no limit).
     """
 
     tasks: tuple[str, ...] = field(

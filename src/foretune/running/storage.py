@@ -2,10 +2,10 @@
 address that fsspec knows.
 
     objective = Stored.of(training, "s3://bucket/foretune/photos")
-    objective.prepare(new=True)     # where the study is run: the task's images, once
-    objective.run(...)              # on any machine: fetches the trial's checkpoints, trains, stores them after each epoch
-    objective.fetch(needed)         # where the study is run: the checkpoints that are still needed come home, the rest goes
-    objective.publish(folder)       # and its tables and results are copied there
+    objective.prepare(new=True)  # where the study is run: the task's images, once
+    objective.run(...)  # on any machine: fetches the trial's checkpoints, trains, stores them
+    objective.fetch(needed)  # where the study is run: those still needed come home, the rest goes
+    objective.publish(folder)  # and its tables and results are copied there
 
 No rename is asked of the storage: a checkpoint carries a digest (`foretune.training.checkpoints`),
 so that one whose transfer was cut counts as none and its trial starts again. The journal stays with

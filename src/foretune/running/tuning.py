@@ -362,7 +362,7 @@ def check_name(name: str | None) -> None:
 
 
 # -- looking things up
-# -----------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 def past_of(request: Request) -> MetaDataset | None:
     """The meta-dataset that the request names, or None where it wants none, or where the one that
     comes with foretune is gone, which `missing_history` says.
@@ -463,8 +463,8 @@ def ranking_of(
 
 
 def method_of(request: Request, past: MetaDataset | None) -> str:
-    """The method that the request names, or the best there is for what is at hand. Raises `BadInput`
-    for one that needs past tasks where there are none.
+    """The method that the request names, or the best there is for what is at hand. Raises
+    `BadInput` for one that needs past tasks where there are none.
     """
     some = past is not None and bool(past.tasks)
     name = request.method or (DEFAULT if some else DEFAULT_WITHOUT_PAST)
@@ -511,7 +511,7 @@ def space_of(request: Request) -> tuple[Space, list[Config]]:
 
 
 # -- what tuning is compared with
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 def baseline(ready: Prepared, kind: str) -> Prepared:
     """The same task with the same settings under plain training: `default` trains the network's
     default configuration once, `random` is random search at equal epochs. Its study lies inside the

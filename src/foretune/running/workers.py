@@ -1,10 +1,10 @@
 """Where steps run: worker processes that report every epoch, or this process.
 
-Each worker of `Processes` is a spawned process (threads would share torch's random numbers) on a pipe of its own,
-so that one that is killed, whatever it was doing, takes no lock and no other worker with it. A
-worker says that it is ready, then sends `Row` after each epoch and `Ended` after the step; one that
-dies gives `Died`. One that dies before it is ready says nothing of any configuration: the script,
-an import or the machine's memory is at fault, and the run stops.
+Each worker of `Processes` is a spawned process (threads would share torch's random numbers) on a
+pipe of its own, so that one that is killed, whatever it was doing, takes no lock and no other
+worker with it. A worker says that it is ready, then sends `Row` after each epoch and `Ended` after
+the step; one that dies gives `Died`. One that dies before it is ready says nothing of any
+configuration: the script, an import or the machine's memory is at fault, and the run stops.
 """
 
 import os
@@ -65,7 +65,7 @@ class Objective(Protocol):
 
 
 class Workers(Protocol):
-    """Where steps run: `Processes` or `InProcess` here, a Prefect task runner in `flows/tune.py`."""
+    """Where steps run: `Processes` or `InProcess` here, Prefect's in `flows/tune.py`."""
 
     @property
     def free(self) -> int: ...
