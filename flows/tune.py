@@ -33,6 +33,7 @@ from prefect_api import (
     RUNNERS,
     Share,
     await_server,
+    end_if_unwanted,
     leased,
     lost_task,
     machine_fault,
@@ -78,7 +79,7 @@ def run_step(
     are outcomes, not errors.
     """
     try:
-        return objective.run(config_id, config, start, stop)
+        return objective.run(config_id, config, start, stop, end_if_unwanted)
     except BadInput as error:
         return Outcome([], str(error))
 
@@ -266,9 +267,9 @@ def tune(
         if tracking == "none"
         else Tracker(tracking, request.data, warn=lambda line: print(line, file=sys.stderr))
     )
-    if line := tuning.missing_history(request):
-        print(line)
     with prepared(request) as ready, ExitStack() as closing:
+        for line in ready.told:
+            print(line)
         tuned = trained(ready, place, tracker, closing)
         for kind in tuning.BASELINES if request.compare else ():
             trained(tuning.baseline(ready, kind), place, tracker, closing)

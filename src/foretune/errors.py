@@ -1,12 +1,18 @@
-"""The errors that foretune raises on purpose, and a word for their texts."""
+"""The errors that foretune raises on purpose, and words for their texts."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 
 def plural(noun: str, count: int) -> str:
     """`noun` as it stands behind `count`, for nouns that take an s."""
     return noun if count == 1 else f"{noun}s"
+
+
+def few(texts: Sequence[str], between: str, most: int = 3) -> str:
+    """The first of some texts, and how many more there are."""
+    more = [f"{len(texts) - most} more"] if len(texts) > most else []
+    return between.join([*texts[:most], *more])
 
 
 class BadInput(ValueError):

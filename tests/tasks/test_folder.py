@@ -134,3 +134,32 @@ def test_a_class_needs_its_images_among_those_that_can_be_read(folder: Path):
         pytest.warns(UserWarning, match="left out 3"),
     ):
         read_folder(folder, 10, skip_bad=True)
+
+
+def _pictures(root: Path) -> None:
+    root.mkdir(parents=True, exist_ok=True)
+    for number in range(4):
+        colour = (60 * number, len(os.fsencode(root)) % 250, 9)
+        Image.new("RGB", (9, 9), colour).save(root / f"{number}.png")
+
+
+def test_a_link_to_itself_is_refused_like_any_file_that_is_none(tmp_path):
+    for name in ("a", "bb"):
+        _pictures(tmp_path / name)
+    (tmp_path / "a" / "loop.png").symlink_to(tmp_path / "a" / "loop.png")
+    with pytest.raises(BadInput, match=r"loop\.png: cannot be read as an image.*symbolic links"):
+        read_folder(tmp_path, 8)
+    with pytest.warns(UserWarning, match="left out 1 of 9 images"):
+        assert len(read_folder(tmp_path, 8, skip_bad=True).labels) == 8
+    (tmp_path / "c").symlink_to(tmp_path / "c")
+    with pytest.raises(BadInput, match="/c: is a link that leads nowhere"):
+        read_folder(tmp_path, 8)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_names_that_are_no_utf8_are_read_as_latin_1(tmp_path):
+    root = os.fsencode(tmp_path) + b"/caf\xe9"
+    for name in (b"/\xe9t\xe9", "/hivér".encode()):
+        _pictures(Path(os.fsdecode(root + name)))
+    task = read_folder(os.fsdecode(root), 8)
+    assert task.name == task.source == "café" and set(task.class_names) == {"été", "hivér"}

@@ -1,6 +1,7 @@
 """Tasks: split without leaks, content hash, files."""
 
 import hashlib
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from toy_images import make_task, noise
 
 from foretune.errors import BadInput
+from foretune.tasks import task as module
 from foretune.tasks.task import MAX_BYTES, Task, check_memory, split_by_content
 
 
@@ -152,3 +154,33 @@ def test_memory_limit_tells_how_many_fit():
     check_memory(most, 64, "x")
     with pytest.raises(BadInput, match=f"at this size the limit is {most:,}"):
         check_memory(most + 1, 64, "x")
+
+
+@pytest.mark.parametrize("shape", [(10**6, 512, 512, 3), (3, 2**40)])
+def test_an_array_that_claims_more_than_it_holds_takes_no_memory(tmp_path, shape):
+    """Of a kilobyte that claims 732 GiB numpy would take all of them before it reads one."""
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w") as archive:
+        for name, array in (("labels", np.zeros(4, int)), ("class_names", np.array(["a", "b"]))):
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.save(stream, array)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        with archive.open("images.npy", "w") as stream:
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(b"x")
+    with pytest.raises(BadInput, match=r"images\.npy claims [\d,]+ bytes and holds"):
+        Task.load(tmp_path / "bomb.npz")
+
+
+def test_an_array_beyond_the_limit_is_refused(tmp_path, monkeypatch):
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    images = np.arange(6 * 8 * 8 * 3, dtype=np.uint8).reshape(6, 8, 8, 3)
+    Task("t", images, labels, ("a", "b"), np.array([0, 1, 2] * 2, np.uint8)).save(
+        tmp_path / "t.npz"
+    )
+    monkeypatch.setattr(module, "MAX_BYTES", images.nbytes)
+    assert len(Task.load(tmp_path / "t.npz").labels) == 6
+    monkeypatch.setattr(module, "MAX_BYTES", images.nbytes - 1)
+    with pytest.raises(
+        BadInput, match="images.npy has 1,152 bytes; the limit for one task is 1,151"
+    ):
+        Task.load(tmp_path / "t.npz")

@@ -19,8 +19,6 @@ from foretune.running.tuning import (
     Tuned,
     baseline,
     finish,
-    limits_told,
-    missing_history,
     prepared,
 )
 from foretune.running.tuning import run as run_ready
@@ -121,8 +119,6 @@ def announce(ready: Prepared) -> None:
             f"  trials train on {settings.train_limit} of the {train} training images; "
             "--train-limit 0 takes all"
         )
-    for told in limits_told(task, settings):
-        print(f"  {told}")
     tasks = study.past.tasks if study.past is not None else []
     own = sum(t.startswith(PREFIX) for t in tasks)
     past = (
@@ -136,7 +132,7 @@ def announce(ready: Prepared) -> None:
         f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} "
         f"· {past}"
     )
-    if line := missing_history(ready.request):
+    for line in ready.told:
         print(f"  {line}")
     if (wanted := method(study.plan.method).recommender) is not None:
         print(f"  {ranked_by(study.plan.notes.recommended, wanted)}")

@@ -227,9 +227,19 @@ def taken_as(option: Option, value: Any) -> Any:
     return value
 
 
+def unusable(option: Option, value: Any) -> Iterator[str]:
+    """What is wrong with the texts of an option: no file or name can have a NUL in it."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, (str, Path)) and "\0" in str(text):
+            yield f"{option.name}={str(text)!r} must be a text without NUL characters"
+
+
 def out_of_range(made: Any) -> Iterator[str]:
-    """What is wrong with the numbers of a dataclass, by its fields' `least` and `above`."""
+    """What is wrong with the values of a dataclass: its numbers, by its fields' `least` and
+    `above`, and its texts.
+    """
     for option in options_of(type(made)):
+        yield from unusable(option, getattr(made, option.name))
         value, least, above = getattr(made, option.name), option["least"], option["above"]
         if value is not None and least is not None and value < least:
             yield f"{option.name}={value} must be at least {least}"

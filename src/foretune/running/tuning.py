@@ -11,17 +11,19 @@ are still needed, the results.
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from foretune import shipped
-from foretune.errors import BadInput
+from foretune.errors import BadInput, few, plural
 from foretune.files import write_atomic
+from foretune.history.join import PREFIX, confined
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
 from foretune.running.options import filled, out_of_range, refuse_unknown
@@ -36,7 +38,7 @@ from foretune.space.space import Config, Space
 from foretune.study.identity import differences
 from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
-from foretune.study.own_studies import with_own_studies
+from foretune.study.own_studies import other_settings, with_own_studies
 from foretune.study.study import Plan, Study, read_header
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
@@ -46,13 +48,15 @@ from foretune.training.settings import Settings
 METRIC = "valid_accuracy"
 # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 ANCHOR_FROM = 5
+LONGEST_NAME = 200  # bytes of a study's name: a file's may have 255, and the lock's is longer
 BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
 
 @dataclass(frozen=True)
 class Checked:
     """A request that can be meant: its method, settings and space, and the past tasks there are
-    (None: none). `plan` lacks the task and what is noted of it.
+    (None: none). `plan` lacks the task and what is noted of it; `told` is what the user has to
+    hear before anything is trained, in lines.
     """
 
     request: Request
@@ -61,13 +65,14 @@ class Checked:
     pool: list[Config]
     past: MetaDataset | None
     plan: Plan
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LookedUp:
     """A checked request with its images: the plan of a new study, and the past that it would have.
     `folder` is the study's, `known` whether it held one when this was looked up: then no ranking
-    was asked for, since a study that goes on has its own.
+    was asked for, since a study that goes on has its own. `told` as in `Checked`.
     """
 
     checked: Checked
@@ -76,17 +81,21 @@ class LookedUp:
     plan: Plan
     folder: Path
     known: bool
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request with everything looked up: the study, ready to run, and what runs its steps."""
+    """A request with everything looked up: the study, ready to run, and what runs its steps. `told`
+    as in `Checked`.
+    """
 
     request: Request
     task: Task
     study: Study
     objective: Training
     folder: Path
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,10 +155,8 @@ def tune_request(
     """Run the request to its end, or continue it, and write the results. Raises `BadInput` before
     anything is written if the request is at fault.
     """
-    if line := missing_history(request):
-        warnings.warn(line, stacklevel=2)
     with prepared(request) as ready:
-        for line in limits_told(ready.task, ready.objective.settings):
+        for line in ready.told:
             warnings.warn(line, stacklevel=2)
         run(ready, workers=workers, on_change=on_change)
         tuned = finish(ready)
@@ -175,18 +182,17 @@ def checked(request: Request) -> Checked:
     if wrong := next(out_of_range(request), None):
         raise BadInput(wrong)
     check_name(request.study)
-    past = past_of(request)
-    settings = settings_of(request, past)
-    if request.own and request.meta != "none" and request.sources is None:
-        past = with_own_studies(past, request.data / "studies", asdict(settings))
+    shown = past_of(request)
+    settings = settings_of(request, shown)
     space, pool = space_of(request)
+    past, told = history_of(request, shown, settings, space)
     plan = Plan(
         task="",
         metric=METRIC,
         goal="maximize",
         max_epoch=settings.max_epoch,
         budget=10 * settings.max_epoch if request.budget is None else request.budget,
-        method=method_of(request, past),
+        method=method_of(request, past, told),
         seed=request.seed,
         seconds=request.seconds,
         open=request.open or not pool,
@@ -201,7 +207,7 @@ def checked(request: Request) -> Checked:
         raise BadInput(
             f"method {plan.method!r} looks for a learning rate outside any pool: add --open"
         )
-    return Checked(request, settings, space, pool, past, plan)
+    return Checked(request, settings, space, pool, past, plan, tuple(told))
 
 
 def looked_up(found: Checked) -> LookedUp:
@@ -213,12 +219,17 @@ def looked_up(found: Checked) -> LookedUp:
     request, plan, pool = found.request, found.plan, found.pool
     task = load_task(request.images, request.data, skip_bad=request.skip_bad)
     check_trainable(found.settings, found.space)
-    past = found.past
+    past, told = found.past, [*found.told]
     if past is not None:
-        past = without_target(past, task, request.sources)
+        past, lines = past_for(past, task, plan.max_epoch, request.sources)
+        told += lines
+        plan = replace(plan, method=method_of(request, past, told))
+        searcher(plan.method, **request.options)  # it may be another one now
     name = request.study or f"{task.name}-{plan.method}-{request.seed}"
     folder = request.data / "studies" / name
     known = (folder / "study.json").exists()
+    if known and request.method is None:
+        plan = replace(plan, method=method_of_old(folder, plan.method, past))
     default = default_config(found.settings.network)
     anchored = (
         request.anchor
@@ -236,7 +247,9 @@ def looked_up(found: Checked) -> LookedUp:
         anchors=(pool.index(default),) if anchored else (),
         recommended=None if known else ranking_of(request, plan.method, task, past, pool),
     )
-    return LookedUp(found, task, past, replace(plan, task=task.name, notes=notes), folder, known)
+    plan = replace(plan, task=task.name, notes=notes)
+    told += limits_told(task, found.settings)
+    return LookedUp(found, task, past, plan, folder, known, tuple(told))
 
 
 @contextmanager
@@ -266,7 +279,7 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             rank=method(study.plan.method).rank,
         )
         try:
-            yield Prepared(request, found.task, study, objective, folder)
+            yield Prepared(request, found.task, study, objective, folder, found.told)
         finally:
             study.close()
 
@@ -357,8 +370,13 @@ def finish(ready: Prepared) -> Tuned:
 
 def check_name(name: str | None) -> None:
     """Raise `BadInput` for a study's name that is no folder name."""
-    if name is not None and (name != Path(name).name or name.startswith(".")):
+    if name is not None and (name != Path(name).name or name.startswith(".") or not plain(name)):
         raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
+
+
+def plain(name: str) -> bool:
+    """Whether a file can have this name and a line of text can show it."""
+    return name.isprintable() and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
 
 
 # -- looking things up
@@ -377,6 +395,77 @@ def past_of(request: Request) -> MetaDataset | None:
     if missing_history(request) and request.sources is None:
         return None
     return MetaDataset.load(shipped.need("meta", request.meta, request.data))
+
+
+def history_of(
+    request: Request, shown: MetaDataset | None, settings: Settings, space: Space
+) -> tuple[MetaDataset | None, list[str]]:
+    """The past tasks that know `space`, of the meta-dataset `shown` and of the user's own studies
+    (None: none does), and a line for each part of them that is left out or was trained otherwise.
+    Raises `BadInput` for past tasks that the request names and that do not know the space.
+    """
+    told = [line] if (line := missing_history(request)) else []
+    past, wanted = shown, asdict(settings)
+    if shown is not None:
+        past, count = (
+            confined(shown, space),
+            f"{len(shown.tasks)} past {plural('task', len(shown.tasks))}",
+        )
+        if past is None:
+            line = (
+                f"the {count} of {request.meta} {'is' if len(shown.tasks) == 1 else 'are'} left "
+                f"out, having tuned another space: {few(shown.space.differences(space), '; ')}"
+            )
+            if request.sources is not None:
+                raise BadInput(f"--sources names past tasks, but {line}")
+            told.append(line)
+        else:
+            if len(past) < len(shown):
+                told.append(
+                    f"{len(shown) - len(past)} of the {len(shown)} past configurations lie outside "
+                    "the space and are left out"
+                )
+            if differ := other_settings(
+                {**asdict(Settings()), **shown.about.get("settings", {})}, wanted
+            ):
+                told.append(f"past curves were trained otherwise ({differ}): a guide, no more")
+    if request.own and request.meta != "none" and request.sources is None:
+        past, left_out = with_own_studies(past, request.data / "studies", wanted, space)
+        if left_out:
+            names = [f"{name} ({why})" for name, why in left_out.items()]
+            own = "own study" if len(names) == 1 else "own studies"
+            told.append(f"{own} left out: {few(names, ', ')}")
+    return past, told
+
+
+def past_for(
+    past: MetaDataset, task: Task, epochs: int, sources: tuple[str, ...] | None
+) -> tuple[MetaDataset | None, list[str]]:
+    """The past tasks that a study of `task` can learn from: other images, and two values or more in
+    the first `epochs` epochs (None: there are none). And a line for each kind that is left out.
+    """
+    others, told = without_target(past, task, sources), []
+    mine = [t.removeprefix(PREFIX) for t in past.tasks if t not in others.tasks]
+    if sources is None and (own := [t for t in mine if PREFIX + t in past.tasks]):
+        told.append(
+            f"own {'study' if len(own) == 1 else 'studies'} of these very images left out: {few(own, ', ')}"
+        )
+    usable = [t for t in others.tasks if values(others, t, epochs) > 1]
+    if not usable:
+        told.append(
+            f"none of the {len(others.tasks)} past tasks that are left has two values in the first "
+            f"{epochs} epochs"
+            if others.tasks
+            else "no past task is left"
+        )
+        return None, told
+    return others.select(usable), told
+
+
+def values(past: MetaDataset, task: str, epochs: int) -> int:
+    """How many finite values a past task has in the first `epochs` epochs."""
+    seeds = past.seeds(task)
+    return int(np.isfinite(past.curves(task, seeds[0])[:, :epochs]).sum()) if seeds else 0
 
 
 def limits_told(task: Task, settings: Settings) -> list[str]:
@@ -462,18 +551,27 @@ def ranking_of(
         raise
 
 
-def method_of(request: Request, past: MetaDataset | None) -> str:
-    """The method that the request names, or the best there is for what is at hand. Raises
-    `BadInput` for one that needs past tasks where there are none.
+def method_of(request: Request, past: MetaDataset | None, told: Sequence[str] = ()) -> str:
+    """The method that the request names, or the best there is for what is at hand. Raises `BadInput`
+    for one that needs past tasks where there are none; `told` may say why.
     """
     some = past is not None and bool(past.tasks)
     name = request.method or (DEFAULT if some else DEFAULT_WITHOUT_PAST)
     if method(name).needs_past and not some:
-        where = missing_history(request) or f"{request.meta} has none"
+        where = "; ".join(told) or f"{request.meta} has none"
         if request.meta == "none" or request.space == "hyperrec":
             where = f"{'--meta none' if request.meta == 'none' else '--space hyperrec'} gives none"
         raise BadInput(f"method {name!r} needs past tasks, and {where}: take --method hyperband")
     return name
+
+
+def method_of_old(folder: Path, now: str, past: MetaDataset | None) -> str:
+    """The method of a study that goes on where none is named: its own, whatever would be best by
+    `now`, which other studies may have changed meanwhile.
+    """
+    own = read_header(folder)[2].method
+    some = past is not None and bool(past.tasks)
+    return own if some or not method(own).needs_past else now
 
 
 def settings_of(request: Request, past: MetaDataset | None) -> Settings:

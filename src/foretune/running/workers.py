@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from foretune.errors import BadInput
 from foretune.study.outcome import Outcome
 from foretune.study.study import Step
 
+STOP_SECONDS = 5.0  # that a worker may take to end when it is asked to
 # exit code of a worker whose import of the user's script began to tune again
 UNGUARDED = 78
 STARTS = (
@@ -131,6 +133,20 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
+def end_processes(processes: Sequence[Any]) -> None:
+    """End child processes: asked to, and killed `STOP_SECONDS` later where that is not heard, as by
+    one that is stopped or stuck in native code.
+    """
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
 class Processes:
     """`count` worker processes, started when first needed and started anew when one dies."""
 
@@ -211,11 +227,9 @@ class Processes:
         everyone = self._idle + [
             (process, connection) for connection, (process, _) in self._busy.items()
         ]
-        for process, connection in everyone:
+        for _, connection in everyone:
             connection.close()
-            process.terminate()
-        for process, _ in everyone:
-            process.join()
+        end_processes([process for process, _ in everyone])
         self._idle, self._busy, self._order, self._ready = [], {}, {}, set()
 
     def _start_again(self, exit_code: int, step: Step, order: tuple[Any, ...]) -> None:

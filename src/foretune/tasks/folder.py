@@ -1,5 +1,6 @@
 """A folder of class folders, read as a task."""
 
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -58,7 +59,7 @@ def read_folder(
                     f"{root / name}: class with {left} {plural('image', left)} that can be read, "
                     f"at least {MIN_PER_CLASS} are needed (train, valid, test): {told}"
                 )
-    name = root.resolve().name
+    name, names = readable_name(root.resolve()), tuple(readable_name(root / n) for n in names)
     return Task(name, images, labels, names, split_by_content(images, labels, names), source=name)
 
 
@@ -71,6 +72,11 @@ def _list_folder(root: Path) -> dict[str, list[Path]]:
     inside = root.resolve()
     entries = [entry for entry in sorted(root.iterdir()) if not _is_clutter(entry)]
     folders = [entry for entry in entries if entry.is_dir()]
+    for entry in entries:
+        if entry.is_symlink() and not entry.exists():
+            raise BadInput(
+                f"{entry}: is a link that leads nowhere; remove it, or put a folder there"
+            )
     loose = [entry for entry in entries if not entry.is_dir() and entry.suffix.lower() in SUFFIXES]
     if loose:
         remedy = "but no class folders: put the images into one folder per class"
@@ -87,7 +93,7 @@ def _list_folder(root: Path) -> dict[str, list[Path]]:
     for folder in folders:
         images = [entry for entry in sorted(folder.iterdir()) if not _is_clutter(entry)]
         for entry in (folder, *images):
-            if not entry.resolve().is_relative_to(inside):
+            if not _leads_to(entry).is_relative_to(inside):
                 raise BadInput(f"{entry}: is a link out of {root}; copy the file there instead")
             if entry is not folder and entry.is_dir():
                 raise BadInput(
@@ -105,6 +111,25 @@ def _list_folder(root: Path) -> dict[str, list[Path]]:
             )
         listing[folder.name] = images
     return listing
+
+
+def readable_name(path: Path) -> str:
+    """A file's name as text: one that is no UTF-8, of an old archive, is read as Latin-1."""
+    name = os.fsencode(path.name)
+    try:
+        return name.decode("utf-8")
+    except UnicodeDecodeError:
+        return name.decode("latin-1")
+
+
+def _leads_to(entry: Path) -> Path:
+    """Where a link leads; for one that leads to itself its own place, to be read and refused as any
+    other file that is none.
+    """
+    try:
+        return entry.resolve()
+    except (OSError, RuntimeError):  # the latter before Python 3.13
+        return entry.parent.resolve() / entry.name
 
 
 def _is_clutter(entry: Path) -> bool:

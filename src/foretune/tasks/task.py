@@ -5,6 +5,7 @@ Shapes: N images, C classes, H = W pixels. `images` is uint8 (N, H, W, 3), `labe
 """
 
 import hashlib
+import math
 import zipfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -144,6 +145,9 @@ class Task:
                     raise BadInput(
                         f"{path}: is no image task, it lacks {', '.join(sorted(missing))}"
                     )
+                for name in stored.zip.namelist():
+                    if name.endswith(".npy"):
+                        check_array(stored.zip, name, str(path))
                 arrays = {key: stored[key] for key in stored.files}
         except BadInput:
             raise
@@ -220,6 +224,26 @@ def _units(keys: Sequence[str], groups: Sequence[str] | None) -> list[list[int]]
     for row, node in enumerate(nodes):
         units[find(node)].append(row)
     return list(units.values())
+
+
+def check_array(archive: zipfile.ZipFile, name: str, where: str) -> None:
+    """Raise `BadInput` for an array of an .npz that would not fit the limit for one task, or whose
+    header claims more than the file holds: memory for it is taken before its content is read.
+    """
+    held = archive.getinfo(name).file_size
+    with archive.open(name) as stream:
+        major, _ = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0
+        shape, _, kind = (np.lib.format.read_array_header_2_0 if major > 1 else read)(stream)
+    claimed = math.prod(shape) * kind.itemsize
+    if claimed > held:
+        raise BadInput(
+            f"{where}: {name} claims {claimed:,} bytes and holds {held:,}: it is damaged"
+        )
+    if claimed > MAX_BYTES:
+        raise BadInput(
+            f"{where}: {name} has {claimed:,} bytes; the limit for one task is {MAX_BYTES:,}"
+        )
 
 
 def check_memory(count: int, size: int, where: str) -> None:
