@@ -2,9 +2,9 @@
 
     python bench/runs.py [--runs 2000 100000] [--tasks 40 1000] [--candidates 1000] [--trainings 10]
 
-Synthetic runs of 32 columns (12 names, 20 numbers, a tenth of the cells empty) of so many tasks; the study has a
-pool of `--candidates` and 9 epochs. CPU seconds of the process, since on a busy machine wall-clock says little.
-One line a size.
+Synthetic runs of 32 columns (12 names, 20 numbers, a tenth of the cells empty) of so many tasks;
+the study has a pool of `--candidates` and 9 epochs. CPU seconds of the process, since on a busy
+machine wall-clock says little. One line a size.
 """
 
 import argparse

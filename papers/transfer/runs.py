@@ -3,12 +3,12 @@
     python -m papers.transfer.runs RUNS.csv [--metric eval_top1] [--task dataset] [--half odd|even]
     python -m papers.transfer.runs RUNS.csv --past permuted|none
 
-RUNS.csv has one row a run, as Weights & Biases exports a project. Made for the 1,000 fine-tuning runs of
-the Quick-Tune authors (Arango et al., ICLR 2024; 30 Meta-Album tasks, 24 pretrained networks, 32
-hyperparameters, final values). Every task in turn is new; its pool are its own runs that reached the last
-epoch, and each pick is told its value before the next. Normalized regret after 1, 3 and 5 picks, the mean
-over tasks with its standard error, Spearman's correlation between forecast and truth, and paired Wilcoxon
-tests against the rivals:
+RUNS.csv has one row a run, as Weights & Biases exports a project. Made for the 1,000 fine-tuning
+runs of the Quick-Tune authors (Arango et al., ICLR 2024; 30 Meta-Album tasks, 24 pretrained
+networks, 32 hyperparameters, final values). Every task in turn is new; its pool are its own runs
+that reached the last epoch, and each pick is told its value before the next. Normalized regret
+after 1, 3 and 5 picks, the mean over tasks with its standard error, Spearman's correlation between
+forecast and truth, and paired Wilcoxon tests against the rivals:
 
 | method       | what it does                                                                        |
 |--------------|-------------------------------------------------------------------------------------|
@@ -18,8 +18,8 @@ tests against the rivals:
 | forest       | extra-trees on every column, untold                                                 |
 | none         | the same search without history (`--past none`)                                     |
 
-`--past permuted` deals the scores of each past task out at random: what a useless past costs.
-The laws of the process are learned on tasks that do not have the new one among them, for a fifth of the
+`--past permuted` deals the scores of each past task out at random: what a useless past costs. The
+laws of the process are learned on tasks that do not have the new one among them, for a fifth of the
 tasks at a time; what past tasks say of a new one is conditioned on all the others.
 """
 

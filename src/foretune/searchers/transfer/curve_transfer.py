@@ -16,7 +16,8 @@ improvement vanishes. Not while the target's own observations speak against the 
 and the order of what was tried; a configuration from the end of the past's order, tried for an
 epoch, gives them the contrast to do so.
 
-Where the study's pool or space is not the past's, `foretune.searchers.transfer.run_transfer` takes over.
+Where the study's pool or space is not the past's, `foretune.searchers.transfer.run_transfer` takes
+over.
 
 Steps under way count as if they had brought what is expected of them; a trial that failed counts as
 the worst value seen, so that configurations like it are avoided.
@@ -241,8 +242,8 @@ class CurveTransfer(Searcher):
 
 
 def beyond_past(study: Study) -> bool:
-    """Whether the past's curves do not apply as they are: there are none, or they are of another space
-    and know none of the pool's configurations.
+    """Whether the past's curves do not apply as they are: there are none, or they are of another
+    space and know none of the pool's configurations.
     """
     if study.past is None or not study.past.tasks:
         return study.runs is not None

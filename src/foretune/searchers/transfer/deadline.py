@@ -1,5 +1,5 @@
-"""What searchers that spend against a deadline share: the next deadline, what to condition on, and whom a
-prediction leans on.
+"""What searchers that spend against a deadline share: the next deadline, what to condition on, and
+whom a prediction leans on.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Runs of mixed columns as points: how far two runs are apart, column by column.
 
-A run is a row of a data frame: hyperparameters, settings and facts about its task side by side. Each
-column becomes a few coordinates, scaled such that two of its values are at most about 1 apart:
+A run is a row of a data frame: hyperparameters, settings and facts about its task side by side.
+Each column becomes a few coordinates, scaled such that two of its values are at most about 1 apart:
 
 | column                     | coordinates                                                            |
 |----------------------------|------------------------------------------------------------------------|
@@ -10,9 +10,9 @@ column becomes a few coordinates, scaled such that two of its values are at most
 | texts of many values       | also the parts of their names ("vit_base_patch16_224"): related networks share some |
 | empty beside filled cells  | one more: a hyperparameter that is switched off is a value of its own  |
 
-A column of which a task's runs say nothing at all is unknown there, not switched off: it stands at the
-column's mean, as near to all values as can be (a missing hyperparameter as a learned constant is
-Deshwal et al. 2024's; the mean needs no learning).
+A column of which a task's runs say nothing at all is unknown there, not switched off: it stands at
+the column's mean, as near to all values as can be (a missing hyperparameter as a learned constant
+is Deshwal et al. 2024's; the mean needs no learning).
 """
 
 import math

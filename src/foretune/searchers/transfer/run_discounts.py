@@ -1,11 +1,11 @@
 """How much runs of another network, size or trainer count for a new study, as one number a setting.
 
-The number at a pair of values is the correlation that `run_surrogate` gives what the two share: 1, as
-good as one's own; 0, of no use. Where a setting's theta makes tasks that were held out less probable than
-theta = 0 does, the setting makes no difference (1); where leaving its other values' runs out altogether
-is better than both, they count 0. A held-out task is forecast from all the others at once, in closed form:
-with Lambda = K^-1, what the others leave of task t is N(Lambda_tt^-1 (Lambda y)_t, Lambda_tt^-1)
-(Rasmussen and Williams 2006, eq. 5.12, for blocks).
+The number at a pair of values is the correlation that `run_surrogate` gives what the two share: 1,
+as good as one's own; 0, of no use. Where a setting's theta makes tasks that were held out less
+probable than theta = 0 does, the setting makes no difference (1); where leaving its other values'
+runs out altogether is better than both, they count 0. A held-out task is forecast from all the
+others at once, in closed form: with Lambda = K^-1, what the others leave of task t is
+N(Lambda_tt^-1 (Lambda y)_t, Lambda_tt^-1) (Rasmussen and Williams 2006, eq. 5.12, for blocks).
 """
 
 from collections.abc import Mapping
@@ -64,7 +64,8 @@ def discounts(
     surrogate: RunSurrogate, runs: pd.DataFrame, settings: Mapping[str, Any]
 ) -> list[Discount]:
     """What runs with other values of `settings` count for a study that has these, by setting and
-    other value among `runs`, least first; settings of which all runs have the same value are left out.
+    other value among `runs`, least first; settings of which all runs have the same value are left
+    out.
 
     Raises `BadInput` for a setting that is no column of the runs.
     """

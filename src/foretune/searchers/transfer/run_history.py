@@ -1,9 +1,10 @@
-"""Meta-datasets as runs: a row a run, its hyperparameters and settings as columns, so that tables of
-different spaces, settings and lengths stand below each other.
+"""Meta-datasets as runs: a row a run, its hyperparameters and settings as columns, so that tables
+of different spaces, settings and lengths stand below each other.
 
-A run's score is its value at the end of a full training, higher is better. One that was stopped early
-counts as what it reached and what its task's complete runs still gained from there on (their median);
-without `ENOUGH` complete runs to say so it is left out. One that diverged counts as the task's worst.
+A run's score is its value at the end of a full training, higher is better. One that was stopped
+early counts as what it reached and what its task's complete runs still gained from there on (their
+median); without `ENOUGH` complete runs to say so it is left out. One that diverged counts as the
+task's worst.
 """
 
 from collections.abc import Sequence
@@ -60,8 +61,8 @@ def runs_of(meta: "MetaDataset") -> pd.DataFrame:
 
 
 def with_settings(frame: pd.DataFrame, settings: "dict[str, Any] | Config") -> pd.DataFrame:
-    """`frame` with the settings that are plain values as constant columns, where it has none of that
-    name.
+    """`frame` with the settings that are plain values as constant columns, where it has none of
+    that name.
     """
     plain = {
         name: value

@@ -1,8 +1,10 @@
-"""A new task's curves under what past runs of any settings say, and what its own observations make of it.
+"""A new task's curves under what past runs of any settings say, and what its own observations make
+of it.
 
 Notation: pool of n candidates, epochs e of E; mu (n,), S (n, n), nu = forecast and noise of
-`run_surrogate`; h(e), l(e) = spread and level of curves at the share e / E of their epochs, 1 and 0 at
-the end; Q (E, E) correlation of epochs; C (n, n) = configuration kernel of the study's own space.
+`run_surrogate`; h(e), l(e) = spread and level of curves at the share e / E of their epochs, 1 and 0
+at the end; Q (E, E) correlation of epochs; C (n, n) = configuration kernel of the study's own
+space.
 
 The task shows y = A + B (l(e) + g(c, e)) with unknown location A and scale B:
 
@@ -12,10 +14,10 @@ The task shows y = A + B (l(e) + g(c, e)) with unknown location A and scale B:
 | loose      | h(e) mu(c) | h h' (2 S + open C + v (C + 1[c = c']) / 2) Q + w                       |
 | none       | 0          | h h' v (3 C + 1[c = c']) / 4 Q + w                                      |
 
-`open` is for hyperparameters that no past run had. "none" is a search without history: what follows from
-the space and the observations. Each hypothesis comes twice, with location and scale as on past tasks and
-with an unknown unit. All are weighed by the evidence of the study's own observations, so that a past that
-is of no use costs the first suggestions only.
+`open` is for hyperparameters that no past run had. "none" is a search without history: what follows
+from the space and the observations. Each hypothesis comes twice, with location and scale as on past
+tasks and with an unknown unit. All are weighed by the evidence of the study's own observations, so
+that a past that is of no use costs the first suggestions only.
 """
 
 from dataclasses import dataclass
@@ -45,8 +47,8 @@ class Unit:
 
 
 def past_unit(location: np.ndarray, scale: np.ndarray, level: float) -> Unit:
-    """The unit of past tasks with these locations and scales, (T,); `level` is the variance of tasks'
-    levels in scales.
+    """The unit of past tasks with these locations and scales, (T,); `level` is the variance of
+    tasks' levels in scales.
     """
     center, log = float(location.mean()), np.log(scale)
     steps = np.linspace(-3.0, 3.0, 13)
@@ -66,8 +68,9 @@ def other_unit(y: np.ndarray) -> Unit:
 
 @dataclass(frozen=True)
 class CurveShape:
-    """How curves go over the shares of their epochs: `level` and `spread` at `shares` (k,), in units of
-    the spread at the end; `wander` is the variance of what tasks' levels deviate from that.
+    """How curves go over the shares of their epochs: `level` and `spread` at `shares` (k,), in
+    units of the spread at the end; `wander` is the variance of what tasks' levels deviate from
+    that.
     """
 
     shares: np.ndarray
@@ -91,8 +94,8 @@ UNKNOWN_SHAPE = CurveShape(
 
 
 def curve_shape(tables: "list[np.ndarray]") -> CurveShape:
-    """The mean shape of curves (n, E), NaN where unknown, of past tasks; `UNKNOWN_SHAPE` where no task
-    has three curves to the end.
+    """The mean shape of curves (n, E), NaN where unknown, of past tasks; `UNKNOWN_SHAPE` where no
+    task has three curves to the end.
     """
     shares = np.linspace(0.05, 1.0, 20)
     levels, spreads = [], []
@@ -144,8 +147,8 @@ class RunPrior:
         }
 
     def believe(self, c: np.ndarray, e: np.ndarray, y: np.ndarray, ladder: np.ndarray) -> Belief:
-        """Condition on values `y` (N,) at candidates `c`, epochs `e` (from 0); predict the pool at the
-        epochs `ladder` (from 0).
+        """Condition on values `y` (N,) at candidates `c`, epochs `e` (from 0); predict the pool at
+        the epochs `ladder` (from 0).
         """
         n, G, N = len(self.forecast.mean), len(ladder), len(y)
         level_o, h_o = self.shape.at(e + 1, self.last)
@@ -202,8 +205,8 @@ class RunPrior:
 def placed(
     unit: Unit, L: np.ndarray, mean: np.ndarray, y: np.ndarray
 ) -> tuple[float, float, float, float, np.ndarray]:
-    """Expected location A and scale B of y = A + B g, g ~ N(mean, L L^T), the log evidence with both
-    integrated out, the variance of A / B that is left, and the whitened rest of y, (N,).
+    """Expected location A and scale B of y = A + B g, g ~ N(mean, L L^T), the log evidence with
+    both integrated out, the variance of A / B that is left, and the whitened rest of y, (N,).
 
     Given B, A is conjugate: a rank-one change of L.
     """

@@ -1,24 +1,25 @@
-"""A Gaussian process over (task, settings, configuration) that runs of any columns teach, and what it
-says of configurations that nobody ran.
+"""A Gaussian process over (task, settings, configuration) that runs of any columns teach, and what
+it says of configurations that nobody ran.
 
-Notation: N past runs of T tasks; x = a run's point (`run_columns`), D_c(x, x') = squared distance in
-column c; y = (score - location of its task) / scale of its task.
+Notation: N past runs of T tasks; x = a run's point (`run_columns`), D_c(x, x') = squared distance
+in column c; y = (score - location of its task) / scale of its task.
 
     y(t, x) = f(x) + g_t(x) + level_t + noise,      f ~ GP(0, a P),  g_t ~ GP(0, b P),
     P(x, x') = exp(-sum_c theta_c D_c(x, x'))
 
-f is what tasks share, g_t what is a task's own, level_t is flat, so that which configurations a task
-happened to try does not matter. Columns `task.*` stand in P like all others: a task that looks like the
-new one says more. theta, a, b and the noise maximise the evidence times an exponential prior on theta
-(columns that say nothing get 0), on at most `FIT_RUNS` runs.
+f is what tasks share, g_t what is a task's own, level_t is flat, so that which configurations a
+task happened to try does not matter. Columns `task.*` stand in P like all others: a task that looks
+like the new one says more. theta, a, b and the noise maximise the evidence times an exponential
+prior on theta (columns that say nothing get 0), on at most `FIT_RUNS` runs.
 
-Conditioning on all runs is exact up to `INDUCING` of them. Beyond, f is seen through as many inducing
-points, and each task's runs stay exact given f (PITC, Snelson and Ghahramani 2007): O(N INDUCING^2).
+Conditioning on all runs is exact up to `INDUCING` of them. Beyond, f is seen through as many
+inducing points, and each task's runs stay exact given f (PITC, Snelson and Ghahramani 2007): O(N
+INDUCING^2).
 
 Where the tasks' scores lie in one range, as accuracies do, they share location and scale and the
-variance of level_t is learned; else each task has its own, the scale shrunk towards that of all tasks as
-far as they agree, and its level is as good as unknown. Values beyond `CLIP` robust spreads of their task
-are cut: one absurd value moves nothing.
+variance of level_t is learned; else each task has its own, the scale shrunk towards that of all
+tasks as far as they agree, and its level is as good as unknown. Values beyond `CLIP` robust spreads
+of their task are cut: one absurd value moves nothing.
 """
 
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ class Laws:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What past runs say of n candidates, in units of a task's scale: `mean` (n,), covariance of f and
-    g together `cov` (n, n), `noise` variance besides, and each task's part of the mean (T, n).
+    """What past runs say of n candidates, in units of a task's scale: `mean` (n,), covariance of f
+    and g together `cov` (n, n), `noise` variance besides, and each task's part of the mean (T, n).
     """
 
     mean: np.ndarray
@@ -68,8 +69,8 @@ class Forecast:
 
 
 def usable(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs with a finite score, of tasks that have two different ones. Raises `BadInput` where a
-    column lacks, or nothing is left.
+    """The runs with a finite score, of tasks that have two different ones. Raises `BadInput` where
+    a column lacks, or nothing is left.
     """
     if lacking := [c for c in (TASK, SCORE) if c not in runs.columns]:
         raise BadInput(f"the runs lack the column {', '.join(lacking)}")
@@ -85,8 +86,9 @@ def usable(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def clipped(values: np.ndarray) -> np.ndarray:
-    """`values` (n,) within `CLIP` robust spreads of their median. The spread is the larger one of the
-    median deviation's and that of the middle 80 %, which the lowest and the highest do not move.
+    """`values` (n,) within `CLIP` robust spreads of their median. The spread is the larger one of
+    the median deviation's and that of the middle 80 %, which the lowest and the highest do not
+    move.
     """
     middle = float(np.median(values))
     low = np.quantile(values, 0.1, method="higher")
@@ -119,8 +121,8 @@ def standardised(
 
 
 def one_range(location: np.ndarray, log_scale: np.ndarray) -> bool:
-    """Whether tasks with these locations and log scales, (T,), have scores of one range. Spreads are
-    median deviations, so that a single other task does not decide.
+    """Whether tasks with these locations and log scales, (T,), have scores of one range. Spreads
+    are median deviations, so that a single other task does not decide.
     """
     if len(location) < 3:
         return False
@@ -133,8 +135,8 @@ def one_range(location: np.ndarray, log_scale: np.ndarray) -> bool:
 
 
 class RunSurrogate:
-    """The process learned from `runs` (a row a run: `task`, `score`, higher is better, and columns of
-    any kind); `forecast` predicts candidates.
+    """The process learned from `runs` (a row a run: `task`, `score`, higher is better, and columns
+    of any kind); `forecast` predicts candidates.
 
     Raises `BadInput` where no task has two runs of different score.
     """

@@ -1,10 +1,10 @@
-"""A search in a space or pool that the past does not share: past runs of any settings give means and
-spreads (`run_prior`), the study's own observations say how far to believe them.
+"""A search in a space or pool that the past does not share: past runs of any settings give means
+and spreads (`run_prior`), the study's own observations say how far to believe them.
 
 Each decision takes the largest expected improvement that is reachable before the next deadline, as
-`curve_transfer` does. In an open space the candidates are samples of it, the past tasks' best runs as far
-as the space allows them (what they lack at its defaults), and neighbours of the incumbent. Where no past
-run says anything, the history-free method runs instead.
+`curve_transfer` does. In an open space the candidates are samples of it, the past tasks' best runs
+as far as the space allows them (what they lack at its defaults), and neighbours of the incumbent.
+Where no past run says anything, the history-free method runs instead.
 """
 
 import math
@@ -56,8 +56,8 @@ class Knowledge:
 
 
 class RunTransfer(Searcher):
-    """Expected improvement that is reachable before the next deadline, under a forecast from past runs
-    of any columns.
+    """Expected improvement that is reachable before the next deadline, under a forecast from past
+    runs of any columns.
     """
 
     name = "run-transfer"
@@ -195,7 +195,8 @@ class RunTransfer(Searcher):
         return int(self.final(study, known).argmax())
 
     def final(self, study: "Study", known: Knowledge) -> np.ndarray:
-        """Best value that each configuration of the study has shown or is expected to show, (n,)."""
+        """Best value that each configuration of the study has shown or is expected to show,
+        (n,)."""
         own = len(study.configs)
         new, _ = self.pool(study, known)
         ladder = epochs_looked_at(study, own + len(new))
