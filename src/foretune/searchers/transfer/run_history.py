@@ -50,7 +50,7 @@ def runs_of(meta: "MetaDataset") -> pd.DataFrame:
         seeds = meta.seeds(task)
         if not seeds:
             continue
-        diverged = meta.failed(task, seeds[0]).any(axis=1)
+        diverged = np.asarray(meta.failed(task, seeds[0]).any(axis=1))
         scores = final_scores(meta.curves(task, seeds[0]), diverged)
         rows += [
             {**meta.configs[i], TASK: task, SCORE: scores[i]}
