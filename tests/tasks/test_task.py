@@ -9,8 +9,8 @@ import pytest
 from toy_images import make_task, noise
 
 from foretune.errors import BadInput
-from foretune.tasks import task as module
-from foretune.tasks.task import MAX_BYTES, Task, check_memory, split_by_content
+from foretune.tasks.split import split_by_content
+from foretune.tasks.task import Task
 
 
 def test_split_is_60_20_20_in_every_class():
@@ -149,13 +149,6 @@ def test_part_and_resized():
         task.part("training")
 
 
-def test_memory_limit_tells_how_many_fit():
-    most = MAX_BYTES // (64 * 64 * 3)
-    check_memory(most, 64, "x")
-    with pytest.raises(BadInput, match=f"at this size the limit is {most:,}"):
-        check_memory(most + 1, 64, "x")
-
-
 @pytest.mark.parametrize("shape", [(10**6, 512, 512, 3), (3, 2**40)])
 def test_an_array_that_claims_more_than_it_holds_takes_no_memory(tmp_path, shape):
     """Of a kilobyte that claims 732 GiB numpy would take all of them before it reads one."""
@@ -169,18 +162,3 @@ def test_an_array_that_claims_more_than_it_holds_takes_no_memory(tmp_path, shape
             stream.write(b"x")
     with pytest.raises(BadInput, match=r"images\.npy claims [\d,]+ bytes and holds"):
         Task.load(tmp_path / "bomb.npz")
-
-
-def test_an_array_beyond_the_limit_is_refused(tmp_path, monkeypatch):
-    labels = np.array([0, 0, 0, 1, 1, 1])
-    images = np.arange(6 * 8 * 8 * 3, dtype=np.uint8).reshape(6, 8, 8, 3)
-    Task("t", images, labels, ("a", "b"), np.array([0, 1, 2] * 2, np.uint8)).save(
-        tmp_path / "t.npz"
-    )
-    monkeypatch.setattr(module, "MAX_BYTES", images.nbytes)
-    assert len(Task.load(tmp_path / "t.npz").labels) == 6
-    monkeypatch.setattr(module, "MAX_BYTES", images.nbytes - 1)
-    with pytest.raises(
-        BadInput, match="images.npy has 1,152 bytes; the limit for one task is 1,151"
-    ):
-        Task.load(tmp_path / "t.npz")

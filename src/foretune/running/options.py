@@ -104,9 +104,11 @@ def add_options(
     only: Collection[str] | None = None,
     leave: Collection[str] = (),
     unset: bool = False,
+    optional: Collection[str] = (),
 ) -> None:
-    """Give `parser` the options of a dataclass: a field without a default is positional. With
-    `unset`, an option that is not given is None.
+    """Give `parser` the options of a dataclass: a field without a default is positional, and an
+    empty text where it is `optional` and not given. With `unset`, an option that is not given is
+    None.
     """
     groups: dict[str, Any] = {}
     for option in options_of(kind, leave):
@@ -118,20 +120,21 @@ def add_options(
         if option["fields"] is not None:
             add_options(where, option["fields"], unset=True)
         else:
-            where.add_argument(*_argument(option), **_how(option, unset))
+            how = _how(option, unset, option.name in optional)
+            where.add_argument(*_argument(option), **how)
 
 
 def _argument(option: Option) -> tuple[str, ...]:
     return (option.name,) if option.required else (option.flag,)
 
 
-def _how(option: Option, unset: bool) -> dict[str, Any]:
+def _how(option: Option, unset: bool, optional: bool) -> dict[str, Any]:
     """The keywords of argparse's `add_argument`."""
     how: dict[str, Any] = {"help": option["help"]}
     if option["metavar"] is not None:
         how["metavar"] = option["metavar"]
     if option.required:
-        return how
+        return how | {"nargs": "?", "default": ""} if optional else how
     how |= {"dest": option.name, "default": None if unset else option.default}
     how["default"] = from_environment(option).get(option.name, how["default"])
     if option.kind is bool:

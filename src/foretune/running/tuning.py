@@ -26,6 +26,7 @@ from foretune.files import write_atomic
 from foretune.history.join import PREFIX, confined
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
+from foretune.running.opening import check_name, open_study, refuse_another
 from foretune.running.options import filled, out_of_range, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.runner import delete_checkpoints, run_study, sweep
@@ -35,12 +36,13 @@ from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
 from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
 from foretune.space.space import Config, Space
-from foretune.study.identity import differences
 from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.own_studies import other_settings, with_own_studies
 from foretune.study.study import Plan, Study, read_header
-from foretune.tasks.loading import load_task
+from foretune.tasks.decoding import Progress
+from foretune.tasks.loading import find_source, task_of
+from foretune.tasks.reading import Reading
 from foretune.tasks.task import Task
 from foretune.training.recipe import default_config
 from foretune.training.settings import Settings
@@ -48,7 +50,6 @@ from foretune.training.settings import Settings
 METRIC = "valid_accuracy"
 # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 ANCHOR_FROM = 5
-LONGEST_NAME = 200  # bytes of a study's name: a file's may have 255, and the lock's is longer
 BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
 
@@ -169,9 +170,11 @@ def tune_request(
 
 
 @contextmanager
-def prepared(request: Request) -> Iterator[Prepared]:
-    """Check the request, look everything up, and open or continue the study."""
-    with opened(looked_up(checked(request))) as ready:
+def prepared(request: Request, decoding: Progress | None = None) -> Iterator[Prepared]:
+    """Check the request, look everything up, and open or continue the study. `decoding(done,
+    total)` is called after each image that is decoded.
+    """
+    with opened(looked_up(checked(request), decoding)) as ready:
         yield ready
 
 
@@ -181,6 +184,8 @@ def checked(request: Request) -> Checked:
     """
     if wrong := next(out_of_range(request), None):
         raise BadInput(wrong)
+    if not request.images:
+        raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
     shown = past_of(request)
     settings = settings_of(request, shown)
@@ -210,27 +215,32 @@ def checked(request: Request) -> Checked:
     return Checked(request, settings, space, pool, past, plan, tuple(told))
 
 
-def looked_up(found: Checked) -> LookedUp:
+def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     """The images, the past tasks that are not these, and what a recommender says of them. Writes
     nothing. Raises `BadInput`.
     """
     from foretune.training.trial import check_trainable  # loads PyTorch
 
     request, plan, pool = found.request, found.plan, found.pool
-    task = load_task(request.images, request.data, skip_bad=request.skip_bad)
+    how = reading_of(request, found.settings)
+    source = find_source(request.images, request.data)
     check_trainable(found.settings, found.space)
+    plan, folder, known = _named(request, plan, source.name, found.past)
+    default = default_config(found.settings.network)
+    # decoding may take long: what can be refused without the pixels is refused now
+    if known:
+        _refuse_another_question(found, plan, folder)
+    if request.recommender is not None:
+        _refuse_recommender(request.recommender, plan.method)
+    task = task_of(source, how, request.data, kept=folder / "task.npz", progress=decoding)
     past, told = found.past, [*found.told]
     if past is not None:
         past, lines = past_for(past, task, plan.max_epoch, request.sources)
         told += lines
-        plan = replace(plan, method=method_of(request, past, told))
-        searcher(plan.method, **request.options)  # it may be another one now
-    name = request.study or f"{task.name}-{plan.method}-{request.seed}"
-    folder = request.data / "studies" / name
-    known = (folder / "study.json").exists()
-    if known and request.method is None:
-        plan = replace(plan, method=method_of_old(folder, plan.method, past))
-    default = default_config(found.settings.network)
+        if past is None:  # the best method may be another one now, and the study's name with it
+            plan = replace(plan, method=method_of(request, past, told))
+            searcher(plan.method, **request.options)
+            plan, folder, known = _named(request, plan, source.name, past)
     anchored = (
         request.anchor
         and plan.method != "random"
@@ -250,6 +260,34 @@ def looked_up(found: Checked) -> LookedUp:
     plan = replace(plan, task=task.name, notes=notes)
     told += limits_told(task, found.settings)
     return LookedUp(found, task, past, plan, folder, known, tuple(told))
+
+
+def _named(
+    request: Request, plan: Plan, images: str, past: MetaDataset | None
+) -> tuple[Plan, Path, bool]:
+    """The study's folder, whether it holds a study, and the plan with the method that it has then
+    where the request names none.
+    """
+    folder = request.data / "studies" / (request.study or f"{images}-{plan.method}-{request.seed}")
+    known = (folder / "study.json").exists()
+    if known and request.method is None:
+        plan = replace(plan, method=method_of_old(folder, plan.method, past))
+    return plan, folder, known
+
+
+def _refuse_another_question(found: Checked, plan: Plan, folder: Path) -> None:
+    """Raise `BadInput` where the study in `folder` was started with another question, whatever its
+    images are.
+    """
+    before = read_header(folder)[2]
+    notes = replace(
+        before.notes,
+        options=found.request.options,
+        settings=asdict(found.settings),
+        space=found.request.space,
+    )
+    same_images = replace(plan, task=before.task, notes=notes)
+    refuse_another(folder, (found.space, found.space.taken(found.pool, "the pool"), same_images))
 
 
 @contextmanager
@@ -282,27 +320,6 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             yield Prepared(request, found.task, study, objective, folder, found.told)
         finally:
             study.close()
-
-
-def open_study(
-    space: Space, pool: list[Config], plan: Plan, past: MetaDataset | None, folder: Path
-) -> Study:
-    """A new study, or the one in `folder` if it asks the same question; a raised budget is taken
-    over. Raises `BadInput` if it asks another.
-    """
-    if not (folder / "study.json").exists():
-        return Study(space, pool, plan, past=past, folder=folder)
-    stored = read_header(folder)
-    if differ := differences(stored, (space, space.taken(pool, "the pool"), plan)):
-        raise BadInput(
-            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
-            "another name with --study"
-        )
-    study = Study.load(folder, past)
-    before, now = study.plan, plan
-    if (now.budget, now.seconds) != (before.budget, before.seconds):
-        study.raise_budget(max(now.budget, study.spent), now.seconds)
-    return study
 
 
 def run(
@@ -366,17 +383,6 @@ def finish(ready: Prepared) -> Tuned:
     }
     write_atomic(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
     return Tuned(folder.name, folder, study.configs[config_id], value, accuracy, epoch, study.spent)
-
-
-def check_name(name: str | None) -> None:
-    """Raise `BadInput` for a study's name that is no folder name."""
-    if name is not None and (name != Path(name).name or name.startswith(".") or not plain(name)):
-        raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
-
-
-def plain(name: str) -> bool:
-    """Whether a file can have this name and a line of text can show it."""
-    return name.isprintable() and len(name.encode("utf-8", "replace")) <= LONGEST_NAME
 
 
 # -- looking things up
@@ -486,6 +492,17 @@ def limits_told(task: Task, settings: Settings) -> list[str]:
     return lines
 
 
+def reading_of(request: Request, settings: Settings) -> Reading:
+    """How the request's images are read: at the size that the network sees. Raises `BadInput`."""
+    return Reading(
+        settings.image_size,
+        request.crop,
+        request.skip_bad,
+        request.memory,
+        processes=request.workers + 1,
+    )
+
+
 def missing_history(request: Request) -> str | None:
     """What to say before a study that starts without the history that comes with foretune, though
     nobody asked for that; None where the history is there, or not wanted.
@@ -508,6 +525,18 @@ def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | Non
     return past.select(names)
 
 
+def _refuse_recommender(chosen: str, name: str) -> None:
+    """Raise `BadInput` for a recommender that there is not, or that method `name` has no use for."""
+    from foretune.recommenders.registry import offered
+
+    if method(name).recommender is None:
+        raise BadInput(
+            f"method {name!r} takes no ranking; --method recommended --option then={name} "
+            f"lets {chosen} give it the first configurations"
+        )
+    offered(chosen)
+
+
 def ranking_of(
     request: Request, name: str, task: Task, past: MetaDataset | None, pool: list[Config]
 ) -> RankingNote | None:
@@ -520,11 +549,6 @@ def ranking_of(
     chosen = request.recommender or method(name).recommender
     if chosen is None:
         return None
-    if method(name).recommender is None:
-        raise BadInput(
-            f"method {name!r} takes no ranking; --method recommended --option then={name} "
-            f"lets {chosen} give it the first configurations"
-        )
     if past is None or not past.tasks or not pool or request.sources is not None:
         if request.recommender is None:
             return None

@@ -333,6 +333,7 @@ class Trial:
             "fingerprint": fingerprint(self.task, self.config, self.settings, self.seed),
             "task": self.task.name,
             "class_names": list(self.task.class_names),
+            "crop": self.task.crop,
             "config": self.config,
             "settings": asdict(self.settings),
             "seed": self.seed,
