@@ -12,7 +12,11 @@ from foretune.space.space import Config, config_key
 
 PREFIX = "studies/"  # of a past task that is one of the user's own studies
 SHARED_FACTS = ("metric", "goal", "max_epoch")
-MACHINE_SETTINGS = ("device", "threads")  # settings that do not change what a trial learns
+MACHINE_SETTINGS = (
+    "device",
+    "threads",
+    "compile",
+)  # settings that do not change what a trial learns
 
 
 def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
@@ -95,8 +99,12 @@ def stack(tables: Sequence[CurveTable], metric: str) -> CurveTable:
 
 
 def learning_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that change what a trial learns."""
-    return {k: v for k, v in settings.items() if k not in MACHINE_SETTINGS}
+    """The settings that change what a trial learns. One that is left empty says nothing: older runs
+    have no word of it.
+    """
+    return {
+        k: v for k, v in settings.items() if k not in MACHINE_SETTINGS and v not in (None, {}, [])
+    }
 
 
 def joinable(one: MetaDataset, other: MetaDataset) -> bool:

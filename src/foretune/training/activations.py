@@ -22,7 +22,8 @@ from torch import Tensor
 
 from foretune.tasks.task import Task
 from foretune.training.augmentation import augment, normalise, resize, to_float
-from foretune.training.networks import Network
+from foretune.training.network import Network
+from foretune.training.recipe import Augmentation
 
 VIEWS = 4
 # images that go through a frozen trunk at once: fixed, so that the activations do not depend on a
@@ -118,7 +119,9 @@ class Part:
         kept = torch.from_numpy(labels[chosen].astype(np.int64))
         return resize(pixels, self._size).to(self.device), kept.to(self.device)
 
-    def at_boundary(self, network: Network, origin: Hashable, policy: str, view: int) -> Tensor:
+    def at_boundary(
+        self, network: Network, origin: Hashable, policy: str | Augmentation, view: int
+    ) -> Tensor:
         """The output of `network`'s frozen stages for all images, (N, C, h, w).
 
         (N, C) where only the head is trained.
@@ -129,7 +132,7 @@ class Part:
         return self.cache.get(key, lambda: self._compute(network, policy, view))
 
     @torch.no_grad()
-    def _compute(self, network: Network, policy: str, view: int) -> Tensor:
+    def _compute(self, network: Network, policy: str | Augmentation, view: int) -> Tensor:
         generator = torch.Generator().manual_seed(view)
         outputs = []
         for images in self.images.split(CHUNK):
