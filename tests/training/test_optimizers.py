@@ -7,7 +7,8 @@ import torch
 from torch.optim import lr_scheduler
 
 from foretune.errors import BadInput
-from foretune.training.optimizers import OPTIMIZERS, build, learning_rate
+from foretune.training.optimizers import OPTIMIZERS, build
+from foretune.training.schedules import learning_rate
 
 
 def first_step(name: str, **options: float) -> float:

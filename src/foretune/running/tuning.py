@@ -10,6 +10,8 @@ A study lies in `data/studies/NAME`: its journal, the tables of a meta-dataset, 
 are still needed, the results.
 """
 
+import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ import yaml
 
 from foretune import shipped
 from foretune.errors import BadInput
-from foretune.files import write_atomic
+from foretune.files import write_atomic, write_json
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
 from foretune.running.options import filled, out_of_range, refuse_unknown
@@ -31,8 +33,16 @@ from foretune.running.workers import Processes, Workers, end_where_main_is_impor
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
-from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
-from foretune.space.space import Config, Space
+from foretune.space.catalogue import (
+    PRESETS,
+    heavy_pool,
+    hyperrec_space,
+    preset,
+    transfer_pool,
+    transfer_space,
+)
+from foretune.space.space import Config, Space, config_key
+from foretune.space.written import fixed, read
 from foretune.study.identity import differences
 from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
@@ -40,12 +50,14 @@ from foretune.study.own_studies import with_own_studies
 from foretune.study.study import Plan, Study, read_header
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
-from foretune.training.recipe import default_config
+from foretune.training.architectures import architecture
+from foretune.training.metrics import GOALS, PART, column
+from foretune.training.recipe import default_config, recipe, recipes_of
 from foretune.training.settings import Settings
 
-METRIC = "valid_accuracy"
 # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 ANCHOR_FROM = 5
+TEST_METRICS = "test.json"  # in a study's folder
 BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
 
@@ -92,7 +104,8 @@ class Prepared:
 @dataclass(frozen=True)
 class Tuned:
     """What came out: the best configuration, its accuracies, where the files are, and the same of
-    what it was compared with (by `BASELINES`).
+    what it was compared with (by `BASELINES`). `metric` is what it is best in, with its values on
+    the validation and the test part.
     """
 
     name: str
@@ -103,6 +116,9 @@ class Tuned:
     epoch: int
     epochs_spent: int
     compared: Mapping[str, "Tuned"] = field(default_factory=dict)
+    metric: str = "accuracy"
+    valid_value: float = math.nan
+    test_value: float = math.nan
 
 
 def tune(images: str | Path, *, budget: int | None = None, **options: Any) -> Tuned:
@@ -175,15 +191,20 @@ def checked(request: Request) -> Checked:
     if wrong := next(out_of_range(request), None):
         raise BadInput(wrong)
     check_name(request.study)
+    metric = column(request.metric)
     past = past_of(request)
     settings = settings_of(request, past)
+    if past is not None and past.metric != metric:
+        past = None  # `other_metric` says so
     if request.own and request.meta != "none" and request.sources is None:
-        past = with_own_studies(past, request.data / "studies", asdict(settings))
-    space, pool = space_of(request)
+        past = with_own_studies(past, request.data / "studies", asdict(settings), metric)
+    space, pool = space_of(request, settings)
+    for network in sorted({one.network for one in recipes_of(space, settings)}):
+        architecture(network)  # refuses an unknown one, before anything is loaded that takes time
     plan = Plan(
         task="",
-        metric=METRIC,
-        goal="maximize",
+        metric=metric,
+        goal=GOALS[request.metric],
         max_epoch=settings.max_epoch,
         budget=10 * settings.max_epoch if request.budget is None else request.budget,
         method=method_of(request, past),
@@ -211,8 +232,8 @@ def looked_up(found: Checked) -> LookedUp:
     from foretune.training.trial import check_trainable  # loads PyTorch
 
     request, plan, pool = found.request, found.plan, found.pool
-    task = load_task(request.images, request.data, skip_bad=request.skip_bad)
     check_trainable(found.settings, found.space)
+    task = load_task(request.images, request.data, skip_bad=request.skip_bad)
     past = found.past
     if past is not None:
         past = without_target(past, task, request.sources)
@@ -263,6 +284,8 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             found.checked.settings,
             folder / "checkpoints",
             seed=request.seed,
+            metric=study.plan.metric,
+            goal=study.plan.goal,
             rank=method(study.plan.method).rank,
         )
         try:
@@ -339,20 +362,46 @@ def finish(ready: Prepared) -> Tuned:
         export(checkpoint, folder / "best.pt")
         accuracy = float(test["accuracy"])
         study.note(tested=(config_id, epoch), test_accuracy=accuracy)
+        write_json(folder / TEST_METRICS, {name: test[name] for name in GOALS})
+    row = next(one for one in study.rows[config_id] if one["epoch"] == epoch)
+    metric, tested = study.plan.metric.removeprefix(PART), test_metrics(folder)
+    asked = recipe(study.configs[config_id], ready.objective.settings)
     best = {
         "task": ready.task.name,
-        "network": ready.objective.settings.network,
+        "network": asked.network,
         "config": study.configs[config_id],
         "epoch": epoch,
-        "valid_accuracy": round(value, 6),
+        "metric": metric,
+        "valid_accuracy": round(row["valid_accuracy"], 6),
         "test_accuracy": round(accuracy, 6),
+        "valid": {name: round(row[PART + name], 6) for name in GOALS if PART + name in row},
+        "test": {name: round(score, 6) for name, score in tested.items()},
         "settings": asdict(ready.objective.settings),
         "study": folder.name,
         "method": study.plan.method,
         "epochs_spent": study.spent,
     }
     write_atomic(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
-    return Tuned(folder.name, folder, study.configs[config_id], value, accuracy, epoch, study.spent)
+    return Tuned(
+        folder.name,
+        folder,
+        study.configs[config_id],
+        row["valid_accuracy"],
+        accuracy,
+        epoch,
+        study.spent,
+        metric=metric,
+        valid_value=study.plan.sign * value,
+        test_value=tested.get(metric, math.nan),
+    )
+
+
+def test_metrics(folder: Path) -> dict[str, float]:
+    """The best network's metrics on the test part, as they were measured at the study's end; none
+    where the study ended before they were kept.
+    """
+    path = folder / TEST_METRICS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def check_name(name: str | None) -> None:
@@ -406,6 +455,18 @@ def missing_history(request: Request) -> str | None:
     if shipped.find("meta", request.meta, request.data) is not None:
         return None
     return f"no history: {shipped.missing('meta', request.meta, request.data)}"
+
+
+def other_metric(request: Request) -> str | None:
+    """What to say before a study whose metric is not the history's; None where it is, or where no
+    history is wanted.
+    """
+    if request.space == "hyperrec" or request.meta == "none" or request.metric == "accuracy":
+        return None
+    return (
+        f"the history {request.meta} is of {PART}accuracy, and says nothing of {request.metric}: "
+        "only your own studies of that metric are learned from"
+    )
 
 
 def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | None) -> MetaDataset:
@@ -489,24 +550,38 @@ def settings_of(request: Request, past: MetaDataset | None) -> Settings:
     return filled(Settings, {**base, "device": "auto", **asked})
 
 
-def space_of(request: Request) -> tuple[Space, list[Config]]:
-    """The search space and its pool (empty: the space is open). Raises `BadInput` for a name or
-    file that is none.
+def space_of(request: Request, settings: Settings) -> tuple[Space, list[Config]]:
+    """The search space and its pool (empty: the space is open), with what the settings fix. Raises
+    `BadInput` for a name or file that is none.
     """
-    match request.space:
+    space, pool = named_space(request.space)
+    if not settings.fix:
+        return space, pool
+    space = fixed(space, settings.fix)
+    values = {name: p.default for name, p in space.parameters.items() if name in settings.fix}
+    changed = [space.completed({**config, **values}, {}) for config in pool]
+    return space, list({config_key(config): config for config in changed}.values())
+
+
+def named_space(name: str) -> tuple[Space, list[Config]]:
+    """The space and the pool of a name or a file. Raises `BadInput` for one that is none."""
+    match name:
         case "transfer":
             return Space(transfer_space()), transfer_pool()
         case "heavy":
             return Space(transfer_space()), heavy_pool()
         case "hyperrec":
             return Space(hyperrec_space()), []
-    if Path(request.space).is_file():
-        space = Space.load(request.space)
+    if name in PRESETS:
+        return preset(name), []
+    if Path(name).is_file():
+        space = read(name) if Path(name).suffix in (".yaml", ".yml") else Space.load(name)
         # faults that ConfigSpace alone sees would else come after the images
         space.config_space  # noqa: B018
         return space, []
     raise BadInput(
-        f"space {request.space!r} is neither transfer, heavy, hyperrec nor a ConfigSpace JSON file"
+        f"space {name!r} is neither transfer, {', '.join(PRESETS)}, heavy, hyperrec nor a YAML or "
+        "ConfigSpace JSON file"
     )
 
 

@@ -61,13 +61,15 @@ def own_studies(folder: Path, settings: Mapping[str, Any] | None = None) -> list
 
 
 def with_own_studies(
-    past: MetaDataset | None, folder: Path, settings: Mapping[str, Any]
+    past: MetaDataset | None, folder: Path, settings: Mapping[str, Any], metric: str | None = None
 ) -> MetaDataset | None:
     """`past` and, after it, the user's own studies of the same settings that can stand beside it;
-    without `past`, these alone (None: there are none).
+    without `past`, these alone (None: there are none). With `metric`, only studies of that.
     """
     parts = [] if past is None else [past]
     for study in own_studies(folder, settings):
+        if metric is not None and study.metric != metric:
+            continue
         if not parts or joinable(study, parts[0]):
             parts.append(study)
     return join(parts, parts[0].name) if len(parts) > 1 else parts[0] if parts else None
