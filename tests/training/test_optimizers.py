@@ -46,7 +46,7 @@ def test_bad_input() -> None:
         learning_rate("ExponentialLR", 0.1, 1, 10)
     with pytest.raises(BadInput, match="T_0 must be 1"):
         learning_rate("CAWR", 0.1, 1, 10, T_0=0, T_mult=1, eta_min_ratio=0.5)
-    with pytest.raises(BadInput, match="one of constant"):
+    with pytest.raises(BadInput, match="one of cosine, step, constant"):
         learning_rate("poly", 0.1, 1, 10)
 
 

@@ -161,7 +161,7 @@ def _pretrained(name: str, weights: str | None, device: str = "cpu") -> Chain:
     All trials share its trunk: never written to, always in eval mode.
     """
     state, origin = imagenet_state(name, weights)
-    if weights is not None:
+    if weights is not None or architecture(name).package is None:
         state = _in_order(name, state)
     last = list(state.values())[-1:]  # the classifier's bias
     if not last or last[0].ndim != 1:

@@ -127,18 +127,18 @@ def _from_timm(name: str, chosen: Architecture) -> tuple[Path, str]:
     about: Any = timm.get_pretrained_cfg(chosen.model)
     if about is None or not about.has_weights:
         raise BadInput(no_weights(name, "timm publishes none"))
-    if not about.hf_hub_id:
-        return _from_zoo(name, str(about.url))
     from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError
 
     repository = str(about.hf_hub_id)
     files = [about.hf_hub_filename] if about.hf_hub_filename else []
     files += ["model.safetensors", "pytorch_model.bin"]
-    for file in files:
+    for file in files if about.hf_hub_id else []:
         found = try_to_load_from_cache(repository, file)
         if isinstance(found, str):
             return Path(found), f"{repository}/{file}"
+    if about.url:
+        return _from_zoo(name, str(about.url))
     where = f"they come from {constants.ENDPOINT}/{repository}"
     if not _reachable(constants.ENDPOINT):  # the hub's client would try for a minute
         folder = constants.HF_HUB_CACHE
