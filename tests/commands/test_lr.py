@@ -69,6 +69,8 @@ def test_rate_is_printed_and_kept_with_a_space_around_it(data, monkeypatch, caps
     found = yaml.safe_load((folder / "learning_rate.yaml").read_text())
     assert found["converged"] and found["trials"] == len(runs) and found["epochs"] == 5 * len(runs)
     assert f"learning rate {found['learning_rate']:.3g} for adagrad" in out
+    (first,) = (line for line in out.splitlines() if line.strip().startswith("1."))
+    assert "(at most " in first and first.endswith(" to go)") and out.count(" to go)") == 1
     space = Space.load(folder / "narrowed.json").config_space["learning_rate"]
     assert space.lower == pytest.approx(found["learning_rate"] / 10, rel=1e-4)
     assert space.upper == pytest.approx(found["learning_rate"] * 10, rel=1e-4)

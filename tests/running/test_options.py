@@ -54,6 +54,14 @@ def test_a_line_that_says_nothing_is_the_defaults(monkeypatch):
     assert parsed("x", "--place", "here").place == Path("here")
 
 
+def test_python_and_json_take_a_default_from_the_environment_too(monkeypatch):
+    monkeypatch.setenv("ASKED_PLACE", "/there")
+    assert filled(Asked, {"what": "x"}).place == Path("/there")
+    assert filled(Asked, {"what": "x", "place": "here"}).place == Path("here")
+    monkeypatch.delenv("ASKED_PLACE")
+    assert filled(Asked, {"what": "x"}).place == Path("data")
+
+
 def test_every_kind_of_field_has_its_option():
     line = [
         "x",

@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -25,7 +26,27 @@ QUIET = {
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaints are one line."""
+    """An argument parser whose complaints are one line, and which takes options whole: one that is
+    cut short today may mean another one tomorrow.
+    """
+
+    def __init__(self, **options: Any):
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse, and refuse what is left over; a subcommand's parser does so for its own options."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.refuse(unknown)
+        return parsed, unknown
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Name the first argument that is none, with near ones; exit code 2."""
+        name = next((one for one in unknown if one.startswith("-")), unknown[0])
+        name = name.partition("=")[0]
+        near = get_close_matches(name, self._option_string_actions, n=3, cutoff=0.6)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        self.error(f"unknown {'option' if name.startswith('-') else 'argument'} {name!r}{hint}")
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is; exit code 2."""

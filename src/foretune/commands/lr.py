@@ -75,7 +75,10 @@ def run(args: argparse.Namespace) -> int:
         if len(study.started) > trials:
             running, trials = study, len(study.started)
             if not study.pending[study.started[-1]]:
-                print(f"  {trials:>2}. {trial_line(study, study.started[-1])}", flush=True)
+                line = trial_line(study, study.started[-1])
+                if trials == 1 and rules.trials > 1:
+                    line += f" (at most {duration((rules.trials - 1) * study.elapsed)} to go)"
+                print(f"  {trials:>2}. {line}", flush=True)
         if tracker:
             tracker.submit(study)
 

@@ -11,7 +11,7 @@ A field's `metadata` says what no type says:
 | `off`     | flag and help that turn it off, of a field that is true by default                       |
 | `least`   | the smallest value that can be meant                                                     |
 | `above`   | what a value must be larger than                                                         |
-| `env`     | the environment variable that the command line takes its default from                    |
+| `env`     | the environment variable that takes the default's place, where it is set                 |
 | `fields`  | a dataclass, for a mapping of some of its fields: each is an option of its own           |
 
 Nothing is imported here that takes time.
@@ -133,8 +133,7 @@ def _how(option: Option, unset: bool) -> dict[str, Any]:
     if option.required:
         return how
     how |= {"dest": option.name, "default": None if unset else option.default}
-    if option["env"] is not None and option["env"] in os.environ:
-        how["default"] = option.kind(os.environ[option["env"]])
+    how["default"] = from_environment(option).get(option.name, how["default"])
     if option.kind is bool:
         if option["off"] is not None:
             how["help"] = option["off"][1]
@@ -142,6 +141,12 @@ def _how(option: Option, unset: bool) -> dict[str, Any]:
     if option.kind is dict:
         return how | {"action": "append", "default": None if unset else []}
     return how | {"type": split_names if option.kind is tuple else option.kind}
+
+
+def from_environment(option: Option) -> dict[str, Any]:
+    """The field's value by its name, where an environment variable has it."""
+    text = os.environ.get(option["env"]) if option["env"] is not None else None
+    return {} if text is None else {option.name: option.kind(text)}
 
 
 def given(kind: type, args: argparse.Namespace, leave: Collection[str] = ()) -> dict[str, Any]:
@@ -192,7 +197,8 @@ def filled(kind: type[T], values: Mapping[str, Any]) -> T:
     options = {option.name: option for option in options_of(kind)}
     for name in values:
         refuse_unknown(name, options)
-    taken = {name: taken_as(options[name], value) for name, value in values.items()}
+    taken = {k: v for option in options.values() for k, v in from_environment(option).items()}
+    taken |= {name: taken_as(options[name], value) for name, value in values.items()}
     for name, option in options.items():
         if option.required and name not in taken:
             raise BadInput(f"{name} must be given: {option['help']}")
