@@ -1,6 +1,5 @@
 """Any network of timm or torchvision: found by name, grouped, divided, trained, resumed, exported."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +8,8 @@ import safetensors.torch
 import timm
 import torch
 import torchvision
+from small_training import config, numbers, settings, task
 from timm.optim import param_groups_layer_decay
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toys import config, numbers, settings, task
 
 from foretune.errors import BadInput
 from foretune.training.architectures import architecture

@@ -1,20 +1,17 @@
 """Every knob of the recipe does what it says, with the numbers of the libraries' own parts."""
 
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from small_training import config, numbers, settings, task
 from timm.data.mixup import Mixup
 from timm.data.random_erasing import RandomErasing
 from timm.optim import create_optimizer_v2
 from torch.nn import functional as F
 from torchvision.transforms import v2
-
-sys.path.insert(0, str(Path(__file__).parent))
-from toys import config, numbers, settings, task
 
 from foretune.errors import BadInput
 from foretune.training import lora

@@ -38,7 +38,7 @@ def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     """(pixels - mean) / std per channel, pixels in [0, 1]."""
     shift = torch.tensor(mean, device=pixels.device).view(1, 3, 1, 1)
     scale = torch.tensor(std, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels - shift) / scale
+    return (pixels - shift).div_(scale)
 
 
 def augment(pixels: Tensor, policy: str | Augmentation, generator: torch.Generator) -> Tensor:
