@@ -47,10 +47,11 @@ test-slow: env ## run the tests marked slow
 
 test-all: test test-slow ## run all tests
 
-lint: env ## check style and types
+lint: env ## check style, types, and that the digests of the stages' code are true
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m foretune.pipeline.digests --check
 
 audit: env ## look the packages of requirements.lock up among known vulnerabilities (asks pypi.org)
 	$(BIN)/pip-audit --strict --disable-pip --require-hashes --progress-spinner off -r requirements.lock

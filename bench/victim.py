@@ -4,17 +4,20 @@ Its trials sleep, on processes or as a Prefect flow.
 
     python bench/victim.py FOLDER URI LOG [--flow] [--sealed]
 
-Runs the study in FOLDER or continues it, logs to MLflow at URI, and writes each executed epoch into
-the file LOG.
+Runs the study in FOLDER or continues it, logs to MLflow at URI, and writes each executed epoch with
+its value into the file LOG. No two executions give the same value, so that a mix-up cannot hide.
 
 Exit code 0: done and logged; 2: stopped by a fault of the machine, with one line that says which;
 3: MLflow lacks something, the next call logs it.
 """
 
 import argparse
+import os
+import random
 import resource
 import signal
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,9 +39,10 @@ from foretune.searchers.registry import searcher
 from foretune.study.study import Study
 from foretune.views.tracking import Tracker
 
-CONFIGS, WORKERS, EPOCH_SECONDS = 24, 2, 0.06
+CONFIGS, WORKERS, EPOCH_SECONDS = 24, 2, 0.12
 BUDGET = CONFIGS * toy.EPOCHS
 HUNGRY = "hungry"  # a file with this name lets the next epoch run out of memory
+DOOMED = "doomed"  # one with seconds in it kills the process so long after it began to save tables
 PREFIX = "faults"
 
 
@@ -73,10 +77,14 @@ class Trial(toy.Toy):
 
         checkpoints.save(self.checkpoint(config_id), {"rows": rows})
 
-    def note(self, config_id: int, epoch: int) -> None:
-        """Write down an executed epoch where no fault of the study's folder can hide it."""
+    def train(self, config_id: int, config: Mapping[str, Any], epoch: int) -> float:
+        """Execute an epoch: a value that no other execution of it gives, and that changes no order
+        of configurations. It is written down where no fault of the study's folder can hide it.
+        """
+        score = round(toy.value(config["x"], epoch) + 1e-5 * random.randrange(1000), 5)
         with open(self.log, "a", encoding="utf-8") as log:
-            log.write(f"{config_id} {epoch}\n")
+            log.write(f"{config_id} {epoch} {score} {config['x']}\n")
+        return score
 
     def trouble(self, config_id: int, kind: str, epoch: int) -> None:
         """Run out of memory if asked: the process may take 64 MiB more, and asks for 512."""
@@ -90,9 +98,22 @@ class Trial(toy.Toy):
             bytearray(2**29)
 
 
+class Doomed(Study):
+    """A study whose process may be killed while it saves its tables."""
+
+    def save_tables(self) -> None:
+        """Save them, with the end near if there is a file `DOOMED`."""
+        assert self.folder is not None
+        if (order := self.folder / DOOMED).exists():
+            seconds = float(order.read_text(encoding="utf-8"))
+            order.unlink()
+            threading.Timer(seconds, os.kill, [os.getpid(), signal.SIGKILL]).start()
+        super().save_tables()
+
+
 def study_in(folder: Path) -> Study:
     """The study in a folder, new or continued."""
-    return toy.toy_study(folder, toy.toy_pool(CONFIGS), BUDGET)
+    return toy.toy_study(folder, toy.toy_pool(CONFIGS), BUDGET, kind=Doomed)
 
 
 def run(folder: Path, uri: str, workers: Workers) -> bool:

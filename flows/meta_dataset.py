@@ -115,21 +115,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     collect.stops_on_sigterm()
     # read by torch as a worker starts
     os.environ["OMP_NUM_THREADS"] = str(job.collection.settings.threads)
-    with prefect_api():
-        try:
+    try:
+        with prefect_api():
             meta_dataset.with_options(task_runner=runner)(
                 **present({**asked, "workers": job.workers})
             )
-        except KeyboardInterrupt:
-            say("stopped; the same command goes on from here")
-            return 130
-        except BrokenProcessPool:
-            print(
-                "error: a worker process was killed (out of memory?); the same command goes "
-                "on from here",
-                file=sys.stderr,
-            )
-            return 1
+    except BadInput as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        say("stopped; the same command goes on from here")
+        return 130
+    except BrokenProcessPool:
+        print(
+            "error: a worker process was killed (out of memory?); the same command goes on from "
+            "here",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 

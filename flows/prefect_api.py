@@ -41,13 +41,16 @@ START_SECONDS = 120
 # that a run may be without a server on another machine. Its heartbeats come each 30 s, and it counts
 # as gone after 120 s without one, 90 s after it was cut off: it has to have given up by then
 LEASE_SECONDS = 70.0
+FIRST_SECONDS = 10.0  # that a server may take to answer before anything was begun
 LOOK_SECONDS = 5.0  # between two looks of a lease; also how long one may take
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @contextmanager
 def prefect_api() -> Iterator[str]:
-    """The address of the server in use, started and stopped here if there is none."""
+    """The address of the server in use, started and stopped here if there is none. Raises `BadInput`
+    for an address where no server answers.
+    """
     from prefect.settings import (
         PREFECT_API_AUTH_STRING,
         PREFECT_API_URL,
@@ -58,6 +61,7 @@ def prefect_api() -> Iterator[str]:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     if address := PREFECT_API_URL.value():
+        check_server(str(address))
         yield address
         return
     from prefect.server.api.server import SubprocessASGIServer
@@ -91,6 +95,24 @@ def prefect_api() -> Iterator[str]:
     finally:
         for name in own:
             del os.environ[name]
+
+
+def check_server(address: str, seconds: float = FIRST_SECONDS) -> None:
+    """Raise `BadInput` for an address where no server has answered within `seconds`."""
+    import httpx
+
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            httpx.get(f"{address}/health", timeout=seconds)
+            return
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            if isinstance(error, httpx.InvalidURL) or time.monotonic() > until:
+                raise BadInput(
+                    f"no Prefect server answers at {address} ({error}): start it, give another "
+                    "address in PREFECT_API_URL, or unset that for a server of the run's own"
+                ) from error
+        time.sleep(0.5)
 
 
 def drain() -> None:
@@ -330,6 +352,25 @@ def pool_worker_started() -> None:
 
     vars(prefect.engine)["exit"] = ended
     worker_started()
+
+
+def end_if_unwanted(row: Any = None) -> None:
+    """End a step on Dask that nobody waits for any more: its study has ended, by an error say, and
+    a cluster that is others' too is not ended with it. Called after each epoch, since Dask ends no
+    task that has begun. Raises `Lost`.
+    """
+    if "distributed" not in sys.modules:
+        return
+    from distributed import get_worker
+
+    try:
+        worker = get_worker()
+        key = worker.get_current_task()
+    except (ValueError, AttributeError, LookupError):
+        return  # no worker of Dask's, or none of its threads
+    task = worker.state.tasks.get(key)
+    if task is None or task.state == "cancelled":
+        raise Lost("the study that asked for this step has ended")
 
 
 def server_away(error: Exception) -> bool:

@@ -33,6 +33,7 @@ from prefect_api import (
     RUNNERS,
     Share,
     await_server,
+    end_if_unwanted,
     leased,
     lost_task,
     machine_fault,
@@ -43,9 +44,11 @@ from prefect_api import (
     write_artifact,
 )
 
-from foretune.commands.tune import write_study_report
+from foretune.commands.study_report import write_study_report
+from foretune.commands.tune_code import tune_code
 from foretune.errors import BadInput
 from foretune.running import tuning
+from foretune.running.code_study import CodeTuned, command_question
 from foretune.running.collector import stop_children, stops_on_sigterm
 from foretune.running.options import add_options, filled, given
 from foretune.running.request import Request
@@ -78,7 +81,7 @@ def run_step(
     are outcomes, not errors.
     """
     try:
-        return objective.run(config_id, config, start, stop)
+        return objective.run(config_id, config, start, stop, end_if_unwanted)
     except BadInput as error:
         return Outcome([], str(error))
 
@@ -228,27 +231,32 @@ def summary(tuned: tuning.Tuned, report: Path, pages: tuple[str, str] | None) ->
 
 
 def run_name() -> str:
-    """What Prefect's pages call a run: the study, or, where it gets its name later, the images."""
+    """What Prefect's pages call a run: the study, or, where it gets its name later, the images, or
+    what a script trains on.
+    """
     from prefect.runtime import flow_run
 
-    return str(flow_run.parameters.get("study") or flow_run.parameters["images"])
+    given = flow_run.parameters
+    task = (given.get("script") or {}).get("task")
+    return str(given.get("study") or given.get("images") or task or "a script")
 
 
 @flow(name="tune", flow_run_name=run_name, persist_result=False, validate_parameters=False)
 @leased
 @takes(Request)
 def tune(
-    images: str,
+    images: str = "",
     tracking: str | None = None,
     runner: Literal["processes", "ray", "dask", "local"] = "processes",
     gpus: Share | None = None,
     storage: str | None = None,
     **asked: Any,
-) -> tuning.Tuned:
+) -> tuning.Tuned | CodeTuned:
     """Run or continue a study. The parameters are those of `foretune tune`, and where it runs.
 
     Args:
-        images: a folder of class folders, a prepared task's name, an .npz file, or torchvision:NAME
+        images: a folder of class folders, a prepared task's name, an .npz file, or
+            torchvision:NAME; none are needed with a script
         tracking: MLflow's address, or none (default: the worker's own)
         runner: what trials run on: processes of one machine, a Ray or Dask cluster, or local:
             processes without a task run for each step
@@ -261,14 +269,16 @@ def tune(
     if runner not in ("processes", LOCAL):  # a cluster's processes are in other folders
         request = replace(request, data=request.data.absolute())
     place = Place(runner, gpus, storage)
+    if request.script:
+        return tuned_script(request, place, tracking)
     tracker = (
         None
         if tracking == "none"
         else Tracker(tracking, request.data, warn=lambda line: print(line, file=sys.stderr))
     )
-    if line := tuning.missing_history(request):
-        print(line)
     with prepared(request) as ready, ExitStack() as closing:
+        for line in ready.told:
+            print(line)
         tuned = trained(ready, place, tracker, closing)
         for kind in tuning.BASELINES if request.compare else ():
             trained(tuning.baseline(ready, kind), place, tracker, closing)
@@ -284,6 +294,29 @@ def tune(
         f"best: {spelled(tuned.best)}; accuracy {tuned.valid_accuracy:.4f} (valid), "
         f"{tuned.test_accuracy:.4f} (test); report: {report}"
     )
+    return tuned
+
+
+def tuned_script(request: Request, place: "Place", tracking: str | None) -> CodeTuned:
+    """Run or continue the study of a user's script. Raises `BadInput`."""
+    if place.storage is not None:
+        raise BadInput(
+            "storage is for our own trainer's checkpoints: a script's trials run on machines that "
+            "share the data folder"
+        )
+    done = tune_code(command_question(request), tracking, place.workers)
+    tuned = done.tuned
+    lines = [
+        f"# {tuned.name}",
+        "",
+        f"{tuned.metric} {tuned.value:.4g} at epoch {tuned.epoch}, after {tuned.epochs_spent} "
+        "epochs in all",
+        "",
+        f"    {tuned.command}",
+        "",
+        f"- report: `{done.report.absolute()}`",
+    ]
+    write_artifact(f"study-{tuned.name}", "\n".join(lines), "the best configuration")
     return tuned
 
 
@@ -340,7 +373,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python flows/tune.py", description="Tune a network on IMAGES as a Prefect flow."
     )
-    add_options(parser, Request)
+    add_options(parser, Request, optional=("images",))
     parser.add_argument(
         "--tracking",
         help="MLflow's address (default: $MLFLOW_TRACKING_URI, else sqlite:///DATA/mlflow.db), or none",

@@ -87,7 +87,7 @@ def test_imports_in_disguise_are_seen(tmp_path: Path) -> None:
     )
     assert [name for name, _ in imports(file)] == [
         "..commands.tune",
-        "foretune.running.tuning",
+        "foretune.commands.api",
         "foretune.commands.tune",
         "foretune.commands.tune",
     ]

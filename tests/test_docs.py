@@ -123,7 +123,7 @@ def test_the_rooms_stand_in_the_order_that_their_test_holds():
 
 
 def test_commands_that_the_pages_show_exist():
-    known = next(action for action in parser()._actions if action.dest == "command").choices
+    known = next(action for action in parser()._actions if action.dest == "subcommand").choices
     assert known is not None
     shown = {
         command

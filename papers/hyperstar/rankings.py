@@ -13,8 +13,10 @@ What is done is kept in `.cache/rankings` by recommender and past: a run that wa
 where it stopped, and `--minutes` ends one early. Kept scores belong to the curves, the images, the
 plan, and the recommender's code (`foretune.pipeline.digests`). Where there is no such cache, as in
 a fresh clone, a recommender's scores are taken from the tables themselves if `rankings/about.json`
-says that they were made so. `--compare N` does it also for scores that other code made, if those of
-N of the recommender's folds, drawn by chance, are equal when they are made again.
+says that they were made so. `--compare N` does it also for scores that other code made, if N of the
+recommender's folds say so (`foretune.pipeline.comparison`). A network's training amplifies rounding,
+until another processor's scores differ as much as those of another learning rate; so a fit that is
+cut short before that (`short_fit`) is noted with the scores, and compared too.
 
 Writes, of the recommenders that are complete: `data/reports/rankings.parquet` (recommender, task,
 trial, config_id, score) and, in `data/reports/rankings`, `tasks.csv` (AP@10, precision@10, top-1
@@ -51,6 +53,7 @@ from foretune.history.average_precision import (
 from foretune.history.grid import content_hash, folder_of, full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan, load
+from foretune.pipeline.comparison import Pair, drawn, in_words, verdicts
 from foretune.pipeline.digests import digest_of
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.described import TrAutoML, probes
@@ -62,7 +65,20 @@ from papers.command import command, resumable
 LONGEST = 50  # configurations of Figure 5a
 BASELINE = "task-agnostic"  # to which AP@10 is compared task by task
 IMAGE_SEED = 1000  # trials' image batches are drawn from seeds from here on
+# The largest difference of a score (deviation 1 over configurations) that rounding alone makes, of a
+# short fit and of a whole one: twice the largest that `papers.hyperstar.rounding` found. Of a short
+# fit that was 2.1e-3 (hyperstar-bm; metadata-network 1.0e-3, siamese 1e-7), where twice the
+# learning rate makes 2.9e-2 (2.5e-2, .7). Of a whole fit it was .09 (hyperstar-bm), and .145 with
+# ten times the disturbance, which turns the inner choice from 80 steps to 40; twice the learning
+# rate makes .126, no more: that is what the short fit is for.
+SHORT_ROUNDING = 5e-3
+ROUNDING = 0.3
 RUNS = "papers.hyperstar.rankings:ranked"  # what decides scores
+# what cuts a fit short: the first of these options that a recommender has
+SHORT: dict[str, dict[str, float]] = {
+    "steps": {"steps": 4, "strength": 1.0},
+    "iterations": {"iterations": 4},
+}
 ABOUT = "about.json"  # in the folder `rankings`: by what the scores of a recommender were made
 
 
@@ -144,6 +160,18 @@ class RankingTable:
         with replace(self.part(name, fold)) as temporary, open(temporary, "wb") as stream:
             np.savez(stream, **known, **single)  # type: ignore[arg-type]
 
+    def keep_all(
+        self,
+        name: str,
+        scores: Mapping[str, np.ndarray],
+        chosen: Mapping[str, Mapping[str, float]],
+    ) -> None:
+        """Keep the folds that are not kept yet; `chosen` by held-out tasks, joined by +."""
+        for fold in self.folds:
+            if not self.part(name, fold).is_file():
+                mine = {task: scores[task] for task in fold.held_out}
+                self.keep(name, fold, mine, chosen.get("+".join(fold.held_out)))
+
     def run(self, name: str, fold: Fold) -> None:
         """Fit, rank the held-out tasks in all trials, and keep the scores."""
         shared = entry(name).choice_of
@@ -194,43 +222,65 @@ def ranked(
     }, fitted[0].settled()
 
 
+def trains(name: str) -> bool:
+    """Whether a recommender trains a network, whose fit can be cut short."""
+    return any(key in recommender(name).options for key in SHORT)
+
+
+def short_fit(table: RankingTable, name: str, fold: Fold | None = None) -> np.ndarray:
+    """Scores (n,) of the first held-out task of a fold (default: the first) after a fit of a few
+    steps, whose rounding no training has amplified.
+    """
+    fold, known = fold or table.folds[0], recommender(name).options
+    cut = next(options for key, options in SHORT.items() if key in known)
+    fitted = recommender(name, **cut).fit(
+        table.meta.select(fold.past), table.tasks, seed=table.plan.seed
+    )
+    scores = fitted.rank(table.tasks[fold.held_out[0]], table.plan.seed + IMAGE_SEED).scores
+    return np.asarray(scores, dtype=np.float32)
+
+
 def take_up(
     table: RankingTable, reports: Path, compare: int = 0, say: Callable[[str], None] = print
-) -> dict[str, str]:
+) -> dict[str, dict[str, Any]]:
     """Put into the work folder the scores of `reports` that are valid and not there yet.
 
-    Returns how many folds were compared, by recommender, where other code made the scores (see the
-    module).
+    Returns what stays noted with them, by recommender (see the module).
     """
-    folder, said = folder_of(reports, table.leave), {}
+    folder = folder_of(reports, table.leave)
     about = folder / "rankings" / ABOUT
     known = json.loads(about.read_text(encoding="utf-8"))["runs"] if about.is_file() else {}
     if not (folder / "rankings.parquet").is_file():
         return {}
     written = pd.read_parquet(folder / "rankings.parquet")
+    stays: dict[str, dict[str, Any]] = {}
+    samples: dict[str, list[Pair]] = {}
+    doubtful: dict[str, dict[str, np.ndarray]] = {}
     for name in table.plan.recommenders:
-        if "compared" in known.get(name, {}) and known[name]["fingerprint"] == table.fingerprint(
-            name
-        ):
-            said[name] = known[name]["compared"]
+        note = known.get(name, {})
+        valid = note.get("fingerprint") == table.fingerprint(name)
+        if valid:
+            stays[name] = {key: note[key] for key in ("compared", "short") if key in note}
         if all(table.part(name, fold).is_file() for fold in table.folds):
             continue
-        mine = written[written["recommender"] == name]
-        if (scores := scores_of(mine, table)) is None:
+        scores = scores_of(written[written["recommender"] == name], table)
+        if scores is not None and valid:
+            table.keep_all(name, scores, note.get("chosen", {}))
+        elif scores is not None and compare:
+            say(f"{name}: {in_words(compare, len(table.folds), 'folds', table.fingerprint(name))}")
+            doubtful[name] = scores
+            samples[name] = made_again(table, name, scores, compare, note.get("short"))
+    for name, verdict in verdicts(samples, "AP@10").items():
+        sample = in_words(compare, len(table.folds), "folds", table.fingerprint(name))
+        say(f"{name}: {verdict.said}")
+        if not verdict.stands:
+            say(f"{name}: all folds are made again")
             continue
-        chosen = known.get(name, {}).get("chosen", {})
-        if known.get(name, {}).get("fingerprint") != table.fingerprint(name):
-            if not compare or (which := differing(table, name, scores, compare)):
-                if compare:
-                    say(f"{name}: all folds are made again, since one differs: {which}")
-                continue
-            said[name] = f"{min(compare, len(table.folds))} of {len(table.folds)} folds, equal"
-            say(f"{name}: {said[name]}")
-        for fold in table.folds:
-            if not table.part(name, fold).is_file():
-                choice = chosen.get("+".join(fold.held_out))
-                table.keep(name, fold, {task: scores[task] for task in fold.held_out}, choice)
-    return said
+        table.keep_all(name, doubtful[name], known.get(name, {}).get("chosen", {}))
+        stays[name] = {"compared": f"{sample}: {verdict.said}"}
+        if not verdict.equal:  # the short fit of the machine that made the scores
+            stays[name]["short"] = known[name]["short"]
+    return stays
 
 
 def scores_of(written: pd.DataFrame, table: RankingTable) -> dict[str, np.ndarray] | None:
@@ -250,25 +300,42 @@ def scores_of(written: pd.DataFrame, table: RankingTable) -> dict[str, np.ndarra
     return out
 
 
-def differing(table: RankingTable, name: str, scores: Mapping[str, np.ndarray], count: int) -> str:
-    """Make `count` of a recommender's folds again; the first task with other scores, in words.
-
-    Empty where there is none.
+def made_again(
+    table: RankingTable,
+    name: str,
+    scores: Mapping[str, np.ndarray],
+    count: int,
+    short: Sequence[float] | None,
+) -> list[Pair]:
+    """The tasks of `count` of a recommender's folds: their kept `scores` and new ones; and its kept
+    `short` fit and a new one. Where that is not known, no difference is taken for rounding.
     """
-    rng = np.random.default_rng(int(table.fingerprint(name)[:16], 16))
+    rounding, k = 0.0 if short is None else ROUNDING, min(10, len(table.meta))
+    pairs = []
+    shared = entry(name).choice_of
     with tempfile.TemporaryDirectory() as folder:
         again = changed(table, work=Path(folder))
-        for i in sorted(rng.permutation(len(table.folds))[:count]):
-            again.run(name, table.folds[i])
-            made, choice = again.kept(name, table.folds[i])
-            assert made is not None
-            for task, new in made.items():
-                if not np.array_equal(new, scores[task], equal_nan=True):
-                    most = np.nanmax(np.abs(new - scores[task]))
-                    return f"{task}, scores by up to {most:.3g}"
-            # what was computed is computed: with its choice, which the table does not hold
-            table.keep(name, table.folds[i], made, choice)
-    return ""
+        # variants that share a choice are compared on the same folds, where it is known by then
+        for fold in drawn(table.folds, count, table.fingerprint(shared or name)):
+            new, choice = table.kept(name, fold)
+            if new is None:  # else it was made again before an interruption
+                options = table.kept(shared, fold)[1] if shared else {}
+                if options is None:
+                    options = again.settled(shared, fold)
+                new, choice = ranked(again, name, fold, options)
+                new = {task: values.astype(np.float32) for task, values in new.items()}
+            for task, values in new.items():
+                figures = [
+                    float(np.mean([ap_at_k(row, table.truth[task], k) for row in both]))
+                    for both in (scores[task], values)
+                ]
+                pairs.append(Pair(task, scores[task], values, rounding, (figures[0], figures[1])))
+            if all(pair.equal for pair in pairs):  # with its choice, which the table does not hold
+                table.keep(name, fold, new, choice)
+    if short is not None:
+        kept_short = np.array(short, dtype=np.float32)
+        pairs.append(Pair("a short fit", kept_short, short_fit(table, name), SHORT_ROUNDING))
+    return pairs
 
 
 def fill(table: RankingTable, minutes: float = np.inf, say: Callable[[str], None] = print) -> bool:
@@ -351,11 +418,11 @@ def over_tasks(frame: pd.DataFrame, by: Sequence[str], order: Sequence[str]) -> 
 
 
 def write(
-    table: RankingTable, reports: Path, compared: Mapping[str, str] | None = None
+    table: RankingTable, reports: Path, stays: Mapping[str, Mapping[str, Any]] | None = None
 ) -> pd.DataFrame:
     """Write the reports of what is complete; returns the summary.
 
-    Raises `BadInput` where no recommender is complete.
+    `stays` is what `take_up` gave; short fits that are not in it are made now. Raises `BadInput` where no recommender is complete.
     """
     found = table.collect()
     if not found:
@@ -387,10 +454,10 @@ def write(
         pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
     write_atomic(folder / "tasks.csv", by_task.set_index(["recommender", "task"]).round(4).to_csv())
     write_atomic(folder / "summary.csv", summary.to_csv())
-    notes = {name: table.notes(name) for name in found}
-    for name, said in (compared or {}).items():
-        if name in notes:
-            notes[name]["compared"] = said
+    notes = {name: table.notes(name) | {**(stays or {}).get(name, {})} for name in found}
+    for name, note in notes.items():
+        if trains(name) and "short" not in note:
+            note["short"] = short_fit(table, name).tolist()
     write_json(folder / ABOUT, {"runs": notes})
     write_atomic(
         folder / "figure5a.csv", over_tasks(curves, ["recommender", "k"], list(found)).to_csv()
@@ -407,8 +474,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         main.__doc__,
         work,
         "stop after about this time; run again to go on",
-        "keep a recommender's scores, made by other code, if those of N folds are equal when made "
-        "again",
+        "keep a recommender's scores, made by other code, if those of N folds are the same when "
+        "made again",
     )
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     given = parser.parse_args(argv)
@@ -422,9 +489,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{len(meta.tasks)} tasks x {len(meta)} configurations, leave one {leave} "
             f"out: {len(table.folds)} folds"
         )
-        compared = take_up(table, given.reports, given.compare)
+        stays = take_up(table, given.reports, given.compare)
         complete &= fill(table, given.minutes)
-        print(write(table, given.reports, compared).to_string())
+        print(write(table, given.reports, stays).to_string())
     return 0 if complete else 3
 
 

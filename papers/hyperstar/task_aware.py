@@ -19,7 +19,8 @@ small budget is the beginning of its run at a larger one, so each runs once for 
 Runs are kept in `.cache/task_aware` and not repeated while data, budgets and code are the same;
 tables all of whose methods were run so stand as they are (`foretune.pipeline.made`). `--compare N`
 makes the runs of N pairs of task and eta again, of each method, and lets the tables stand if what
-they say of them is equal.
+they say of them is equal (`foretune.pipeline.comparison`): no difference is rounding here, where a
+ranking is read and no network is trained.
 
 | file in `data/reports`   | rows                                                                  |
 |--------------------------|-----------------------------------------------------------------------|
@@ -54,6 +55,7 @@ from foretune.files import replace, write_atomic
 from foretune.history.grid import content_hash, folder_of, full_grid, past_of
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan, TaskAwarePlan, load
+from foretune.pipeline.comparison import Pair, drawn, in_words, verdicts
 from foretune.pipeline.digests import digest_of
 from foretune.pipeline.made import Made
 from foretune.searchers.base import Searcher
@@ -241,7 +243,12 @@ def run_task(
     return out
 
 
-def differing(
+def etas(plan: TaskAwarePlan) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """The two values of eta, each with its budgets."""
+    return (2, plan.budgets), (3, plan.large_budgets)
+
+
+def made_again(
     grid: MetaDataset,
     plan: TaskAwarePlan,
     name: str,
@@ -249,31 +256,22 @@ def differing(
     written: pd.DataFrame,
     count: int,
     leave: str,
-) -> str:
-    """Make a method's runs again on `count` pairs of task and eta, drawn by its fingerprint.
-
-    Returns the first pair whose lines in the `written` table by task are others, in words.
+) -> list[Pair]:
+    """The lines of the `written` table by task on `count` pairs of task and eta, as they are and as
+    a method's runs give them now.
     """
     how, past = methods(plan)[name], past_of(grid, leave)
-    pairs = [
-        (task, eta, budgets)
-        for task in grid.tasks
-        for eta, budgets in ((2, plan.budgets), (3, plan.large_budgets))
-    ]
-    rng = np.random.default_rng(int(fingerprint(grid, plan, how, rankings, leave)[:16], 16))
-    for i in sorted(rng.permutation(len(pairs))[:count]):
-        task, eta, budgets = pairs[i]
-        seeds = range(plan.repetitions if how.random else 1)
+    cases = [(task, eta, budgets) for task in grid.tasks for eta, budgets in etas(plan)]
+    mine = written[written["method"] == name]
+    seeds = range(plan.repetitions if how.random else 1)
+    pairs = []
+    for task, eta, budgets in drawn(cases, count, fingerprint(grid, plan, how, rankings, leave)):
         runs = run_task(grid, how, rankings, task, past[task], eta, max(budgets), seeds)
         allowed = sorted({min(budget, cells(grid)) for budget in budgets})
         new = by_epoch(pd.concat(runs).astype(TYPES), allowed).loc[task].round(5)
-        mine = written[
-            (written["method"] == name) & (written["task"] == task) & (written["eta"] == eta)
-        ]
-        old = mine.set_index("budget")["regret"].reindex(allowed)
-        if not np.array_equal(new.to_numpy(), old.to_numpy()):
-            return f"{task}, eta {eta}: {new.tolist()}, in the table {old.tolist()}"
-    return ""
+        old = mine[(mine["task"] == task) & (mine["eta"] == eta)].set_index("budget")["regret"]
+        pairs.append(Pair(f"{task}, eta {eta},", old.reindex(allowed).to_numpy(), new.to_numpy()))
+    return pairs
 
 
 def run_method(
@@ -303,10 +301,10 @@ def run_method(
     past, repetitions = past_of(grid, leave), plan.repetitions if how.random else 1
     for task in grid.tasks:
         rows = []
-        for eta, budget in ((2, max(plan.budgets)), (3, max(plan.large_budgets))):
+        for eta, budgets in etas(plan):
             done = set(have.loc[(have["task"] == task) & (have["eta"] == eta), "seed"])
             seeds = [seed for seed in range(repetitions) if seed not in done]
-            rows += run_task(grid, how, rankings, task, past[task], eta, budget, seeds)
+            rows += run_task(grid, how, rankings, task, past[task], eta, max(budgets), seeds)
         if rows:
             have = pd.concat([*([have] if len(have) else []), *rows], ignore_index=True)[
                 list(have.columns)
@@ -353,7 +351,7 @@ def tables(
     """The tables of the module's docstring, by what their names end in."""
     scores = {task: Score(grid, task) for task in grid.tasks}
     summary, curves, shares, tasks, by_task = [], [], [], [], []
-    for eta, budgets in ((2, plan.budgets), (3, plan.large_budgets)):
+    for eta, budgets in etas(plan):
         allowed = sorted({min(b, cells(grid)) for b in budgets})
         regret = {
             name: by_epoch(table[table["eta"] == eta], range(1, allowed[-1] + 1))
@@ -449,11 +447,12 @@ def evaluate(
             if made.stands({part: want}):
                 continue
             name = part.partition(": ")[2]
-            if which := differing(grid, plan, name, rankings, by_task, compare, leave):
-                say(f"{name}: differs, {which}")
-            else:
-                said = f"{compare} of {2 * len(grid.tasks)} pairs of task and eta, equal"
-                say(f"{name}: {said}")
+            pairs = made_again(grid, plan, name, rankings, by_task, compare, leave)
+            (verdict,) = verdicts({part: pairs}).values()
+            cases = len(etas(plan)) * len(grid.tasks)
+            said = f"{in_words(compare, cases, 'pairs of task and eta', want)}: {verdict.said}"
+            say(f"{name}: {said}")
+            if verdict.stands:
                 made.write({part: want}, {part: said})
         if made.stands(wanted):
             say(f"leave one {leave} out: the tables stand")

@@ -21,7 +21,8 @@ past tasks, and the true distance of the neighbours that were chosen, as a share
 `data/reports/leave_one_task_out`. Runs are kept in `.cache/siamese` and not repeated while data,
 options and code are the same; tables all of whose sources were made so stand as they are
 (`foretune.pipeline.made`). `--compare N` makes N sources again, and lets the tables stand if what
-they say of them is equal.
+they say of them is equal (`foretune.pipeline.comparison`); else all of it is made again, which takes
+minutes: no difference is rounding here, though another processor's rounding makes some.
 """
 
 import hashlib
@@ -43,6 +44,7 @@ from foretune.files import replace, write_atomic
 from foretune.history.grid import content_hash, folder_of, full_grid, held_out_together
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import SiamesePlan, load
+from foretune.pipeline.comparison import Pair, drawn, in_words, verdicts
 from foretune.pipeline.digests import digest_of
 from foretune.pipeline.made import Made
 from foretune.recommenders.past import Past
@@ -222,12 +224,13 @@ def evaluate(
     }
     if all((reports / name).is_file() for name in TABLES):
         if compare and not made.stands(wanted):
-            again = drawn(list(folds), compare, next(iter(wanted.values())))
-            if which := differing(grid, tasks, plan, options or {}, reports, again, folds):
-                say(f"all sources are made again, since one differs: {which}")
-            else:
-                said = f"{len(again)} of {len(folds)} sources, equal"
-                say(f"leave one {leave} out: {said}")
+            by = next(iter(wanted.values()))
+            chosen = drawn(list(folds), compare, by)
+            pairs = made_again(grid, tasks, plan, options or {}, reports, chosen, folds)
+            (verdict,) = verdicts({leave: pairs}).values()
+            said = f"{in_words(compare, len(folds), 'sources', by)}: {verdict.said}"
+            say(f"leave one {leave} out: {said}")
+            if verdict.stands:
                 made.write(wanted, dict.fromkeys(wanted, said))
         if made.stands(wanted):
             say(f"leave one {leave} out: the tables stand")
@@ -277,13 +280,7 @@ def evaluate(
     return summary
 
 
-def drawn(folds: Sequence[tuple[str, ...]], count: int, by: str) -> list[tuple[str, ...]]:
-    """`count` of the folds, drawn by a fingerprint."""
-    rng = np.random.default_rng(int(by[:16], 16))
-    return [folds[i] for i in sorted(rng.permutation(len(folds))[:count])]
-
-
-def differing(
+def made_again(
     grid: MetaDataset,
     tasks: Mapping[str, Task],
     plan: SiamesePlan,
@@ -291,17 +288,31 @@ def differing(
     reports: Path,
     chosen: Sequence[tuple[str, ...]],
     folds: Mapping[tuple[str, ...], Sequence[str]],
-) -> str:
-    """Make the `chosen` folds again; the first whose lines in the tables are others, in words."""
+) -> list[Pair]:
+    """What the tables say of the `chosen` folds, as it is written and made again."""
     written = [pd.read_csv(reports / name) for name in TABLES[1:]]
+    pairs = []
     for held in chosen:
         runs, notes = run_source(grid, tasks, held, folds[held], plan, options)
         new = [task_by_task(runs.astype({"normalized_regret": "float32"})), distances(notes)]
         for name, old, table in zip(TABLES[1:], written, new, strict=True):
-            again = pd.read_csv(StringIO(table.to_csv(index=False)))
-            if not again.equals(old[old["task"].isin(held)].reset_index(drop=True)):
-                return f"{'+'.join(held)} in {name}"
-    return ""
+            made = pd.read_csv(StringIO(table.to_csv(index=False)))
+            kept = old[old["task"].isin(held)]
+            unit = f"{'+'.join(held)} in {name}"
+            pairs.append(Pair(unit, _numbers(kept, grid), _numbers(made, grid)))
+    return pairs
+
+
+def _numbers(table: pd.DataFrame, grid: MetaDataset) -> np.ndarray:
+    """A table as numbers: variants and tasks by their place, `nearest` a column a task."""
+    out = table.select_dtypes("number").copy()
+    out["task"] = table["task"].map(grid.tasks.index)
+    if "variant" in table:
+        out["variant"] = table["variant"].map(list(VARIANTS).index)
+    if "nearest" in table:
+        places = table["nearest"].str.split(", ", expand=True)
+        out = pd.concat([out, places.map(grid.tasks.index)], axis=1)
+    return out.to_numpy(dtype=float)
 
 
 def task_by_task(runs: pd.DataFrame) -> pd.DataFrame:

@@ -17,7 +17,7 @@ _PUBLIC = {
     "load_task": "foretune.tasks.loading",
     "recommend": "foretune.recommenders.recommendation",
     "searcher": "foretune.searchers.registry",
-    "tune": "foretune.running.tuning",
+    "tune": "foretune.commands.api",
 }
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  (names of lazily loaded objects)
 

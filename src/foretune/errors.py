@@ -1,6 +1,6 @@
-"""The errors that foretune raises on purpose, and a word for their texts."""
+"""The errors that foretune raises on purpose, and words for their texts."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
 
@@ -14,6 +14,12 @@ def near(name: str, known: Iterable[str], count: int = 3) -> str:
     """Names of `known` that look like `name`, as a question in brackets, or nothing."""
     found = get_close_matches(name, list(known), n=count, cutoff=0.6)
     return f" (did you mean {' or '.join(found)}?)" if found else ""
+
+
+def few(texts: Sequence[str], between: str, most: int = 3) -> str:
+    """The first of some texts, and how many more there are."""
+    more = [f"{len(texts) - most} more"] if len(texts) > most else []
+    return between.join([*texts[:most], *more])
 
 
 class BadInput(ValueError):

@@ -41,7 +41,11 @@ def write_atomic(path: Path | str, content: bytes | str) -> None:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON with a final newline, by rename."""
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        # of a file's name that is no UTF-8; JSON's escapes hold it, and are read back as it was
+        text = json.dumps(value, indent=1)
+    write_atomic(path, f"{text}\n")
 
 
 def sync_folder(folder: Path | str) -> None:

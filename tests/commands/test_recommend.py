@@ -1,6 +1,7 @@
 """`foretune recommend`: what it prints and writes, and what it refuses."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,6 +11,9 @@ from recommended import data_folder, picture_task, ranking_of
 from foretune.commands.cli import main
 from foretune.recommenders.past import Past
 from foretune.recommenders.recommendation import Recommendation
+from foretune.study.notes import Notes
+from foretune.study.study import Plan, Step, Study
+from foretune.training.settings import Settings
 from foretune.views.summary import number
 
 
@@ -187,3 +191,27 @@ def test_json_with_a_page_is_refused(data, capsys):
     assert main([*command, "--json", "--out", str(data / "x.html")]) == 2
     assert main([*command, "--out", str(data / "nowhere" / "x.html")]) == 2
     assert "there is no folder" in capsys.readouterr().err
+
+
+def test_own_studies_that_the_list_does_not_know_are_named_with_why(data, meta, capsys):
+    for name, settings in (("bigger", {"image_size": 96}), ("equal", {})):
+        plan = Plan(
+            task=name,
+            metric=meta.metric,
+            goal=meta.goal,
+            max_epoch=meta.max_epoch,
+            budget=meta.max_epoch,
+            notes=Notes(task_hash=name, settings={**asdict(Settings()), **settings}),
+        )
+        with Study(meta.space, meta.configs[:2], plan, folder=data / "studies" / name) as study:
+            study.tell(Step(0, 0, meta.max_epoch), [0.5] * meta.max_epoch)
+            study.save_tables()
+    command = ["recommend", "new", "--recommender", "portfolio", "--data", str(data)]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert (
+        f"own studies not in the list: bigger (image_size 96, now {Settings().image_size}), "
+        "equal (not fitted yet: python -m foretune.running.meta_train)"
+    ) in said
+    assert main([*command, "--no-own-studies"]) == 0
+    assert "not in the list" not in capsys.readouterr().out

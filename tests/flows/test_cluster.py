@@ -166,6 +166,35 @@ def test_dask_workers_killed_in_the_middle_of_a_study_cost_the_steps_in_flight(
     check(study, tmp_path, lost=2)
 
 
+@needs["dask"]
+@pytest.mark.slow
+def test_steps_on_a_cluster_that_stays_end_with_the_study_that_an_error_ends(
+    on_path: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cluster is others' too, so that it does not end with the study: within an epoch its
+    workers are free, and nothing more is executed.
+    """
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        study = toy.toy_study(tmp_path, toy.toy_pool(4), 4 * EPOCHS)
+
+        def fail(study: Any) -> None:
+            if (tmp_path / "executed").exists():
+                raise RuntimeError("something else went wrong")
+
+        workers = PrefectWorkers(toy.Toy(tmp_path, 1.0), 2, "dask")
+        with pytest.raises(RuntimeError, match="something else"):
+            run_study(study, searcher("random"), workers, on_change=fail, every=0.1)
+        time.sleep(3.0)
+        done = (tmp_path / "executed").read_text()
+        time.sleep(4.0)
+        assert (tmp_path / "executed").read_text() == done
+
+
 class Seen:
     """An objective that says when and with which GPUs it ran, or kills its process."""
 

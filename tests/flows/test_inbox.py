@@ -153,6 +153,7 @@ def test_a_datasets_own_settings_come_before_those_of_the_watch(watch: Any) -> N
         ("seconds: [1]", "seconds=[1] must be a number"),
         # what is the watch's or the machine's to say
         ("images: /etc", "unknown setting 'images'"),
+        ("script: {command: touch /tmp/x}", "unknown setting 'script'"),
         ("study: ../../x", "unknown setting 'study'"),
         ("data: /srv", "unknown setting 'data'"),
         ("workers: 1000", "unknown setting 'workers'"),

@@ -17,6 +17,7 @@ from prefect.utilities.schema_tools import validate
 from foretune.commands.cli import parser
 from foretune.pipeline import meta_dataset as stage
 from foretune.running.request import CollectionRequest, Request
+from foretune.running.scripts.options import Script
 from foretune.running.tuning import request_from
 from foretune.training.settings import Settings
 
@@ -25,6 +26,7 @@ LEFT_OUT = {
     "inbox": {
         "images": "the dataset that was dropped",
         "study": "named after the dataset",
+        "script": "whoever drops a dataset must not name a command",
     }
 }
 # what only flows have: where a study runs and is logged
@@ -87,9 +89,11 @@ def test_a_form_refuses_what_the_fields_refuse() -> None:
 
 
 def test_the_scripts_of_the_flows_have_all_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    request = (names(Request) - {"settings"}) | names(Settings)
-    assert request <= dests(tune.main, monkeypatch)
-    assert request - set(LEFT_OUT["inbox"]) <= dests(inbox.main, monkeypatch)
+    request = (names(Request) - {"settings", "script"}) | names(Settings)
+    assert request | names(Script) <= dests(tune.main, monkeypatch)
+    given = dests(inbox.main, monkeypatch)
+    assert request - set(LEFT_OUT["inbox"]) <= given
+    assert not names(Script) & given
     assert names(CollectionRequest) <= dests(meta_dataset.main, monkeypatch)
     assert names(CollectionRequest) <= dests(stage.main, monkeypatch)
 
@@ -97,7 +101,8 @@ def test_the_scripts_of_the_flows_have_all_options(monkeypatch: pytest.MonkeyPat
 def test_the_command_line_has_all_options() -> None:
     (commands,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     found = {action.dest for action in commands.choices["tune"]._actions}
-    assert found == (names(Request) - {"settings"}) | names(Settings) | {"help", "tracking"}
+    request = (names(Request) - {"settings", "script"}) | names(Settings) | names(Script)
+    assert found == request | {"help", "tracking"}
 
 
 def test_python_takes_all_options() -> None:

@@ -54,6 +54,22 @@ def test_a_given_server_is_used_as_it_is(prefect_server: None) -> None:
     assert os.environ.get("PREFECT_API_URL") == before.get("PREFECT_API_URL")
 
 
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/api", "http://nowhere.invalid/api"])
+def test_an_address_without_a_server_is_refused_in_one_line(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import tune
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    monkeypatch.setattr(module.check_server, "__defaults__", (0.1,))
+    with temporary_settings({PREFECT_API_URL: address}):
+        assert tune.main(["nothing", "--data", "nowhere", "--meta", "none"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"no Prefect server answers at {address}" in said
+    assert "PREFECT_API_URL" in said
+
+
 def test_process_runner_has_as_many_workers_as_asked_for() -> None:
     assert task_runner("processes", 3)._max_workers == 3
 

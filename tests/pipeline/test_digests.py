@@ -25,7 +25,8 @@ from toy.registry import make
 def main():
     """The command."""
     from toy.late import limit  # heavy
-    return min(make("greedy"), limit(), math.inf)
+    from toy.shapes import Square
+    return min(make("greedy"), limit(), math.inf, Square().area(), getattr(Square(), "side"))
 ''',
     "toy/registry.py": """
 import importlib
@@ -49,6 +50,32 @@ def make(name):
     "toy/lazy.py": "class Lazy:\n    rate = 1\n",
     "toy/late.py": "def limit():\n    return 7\n",
     "toy/numbers.py": "def half(x):\n    return x / 2\n",
+    "toy/shapes.py": """
+import ast
+from abc import ABC, abstractmethod
+
+class Shape(ABC):
+    def area(self):
+        return self.width() ** 2
+
+    @abstractmethod
+    def width(self): ...
+
+class Square(Shape):
+    @property
+    def side(self):
+        return 3
+
+    def width(self):
+        return Reader().visit(self.side)
+
+    def colour(self):
+        return "blue"
+
+class Reader(ast.NodeVisitor):
+    def visit_Name(self, node):
+        return 1
+""",
     "toy/other.py": "def half(x):\n    return x // 2\n",
 }
 
@@ -123,9 +150,11 @@ def test_nothing_that_git_keeps_is_deleted_before_a_stage_runs() -> None:
             "late": "def half(x):\n    return x / 2\ndef limit():\n    return 7\n",
             "greedy": ("toy.numbers", "toy.late"),
         },  # `half` moved to another file
+        {"shapes": ("blue", "red")},  # a method whose name nothing mentions
+        {"shapes": ("    def colour", "    def grow(self):\n        return 9\n\n    def colour")},
     ],
     ids=["comment", "docstring", "lines", "about", "new method", "unnamed method", "unused module",
-         "type checkers", "moved function"],
+         "type checkers", "moved function", "unmentioned method", "another unmentioned method"],
 )  # fmt: skip
 def test_what_computes_the_same_has_the_same_digest(digest, edit) -> None:
     assert digest().split()[0] == digest(**edit).split()[0]
@@ -142,9 +171,17 @@ def test_what_computes_the_same_has_the_same_digest(digest, edit) -> None:
         {"greedy": ("toy.numbers", "toy.other")},
         {"registry": ('best"', 'best", options=("fast",)')},
         {"tune": ('make("greedy")', 'make("lazy")')},
+        {"shapes": ("** 2", "** 3")},
+        {"shapes": ("return 3", "return 4")},
+        {"shapes": ("self.side)", "self.side + 1)")},
+        {"shapes": ("return 1", "return 2")},
+        {"shapes": ('return self.width()', 'return len(self.colour()) * self.width()')},
+        {"shapes": ("class Square(Shape):", "class Square(Shape):\n    unit = 1")},
     ],
     ids=["constant of a named method", "lazily imported module", "module of a named method",
-         "own statement", "library", "same name from elsewhere", "options", "named in the text"],
+         "own statement", "library", "same name from elsewhere", "options", "named in the text",
+         "inherited method", "method named in a text", "method that a method calls",
+         "method that a library calls", "method mentioned from now on", "constant of a class"],
 )  # fmt: skip
 def test_what_computes_something_else_has_another_digest(digest, edit) -> None:
     assert digest().split()[0] != digest(**edit).split()[0]

@@ -14,7 +14,15 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.params import load
 from foretune.pipeline import retraining
 from foretune.pipeline.meta_dataset import main
-from foretune.pipeline.retraining import EPOCHS, FIGURES, TOLERANCE, Cell, cells, check
+from foretune.pipeline.retraining import (
+    EPOCHS,
+    FIGURES,
+    HEAD_TOLERANCE,
+    TOLERANCE,
+    Cell,
+    cells,
+    check,
+)
 from foretune.running import collection as collected
 from foretune.running.collection import Block, Collection, kind_of_machine, order, processor
 from foretune.running.collector import train_cells
@@ -46,13 +54,20 @@ def collection(tmp_path: Path) -> Collection:
     return out
 
 
-def trains(monkeypatch: pytest.MonkeyPatch, shift: float, diverges: bool = False) -> list[Cell]:
-    """A trainer that gives what the table has plus `shift`; the cells that it was asked for."""
+def trains(
+    monkeypatch: pytest.MonkeyPatch, shift: float, diverges: bool = False, head: float = 0.0
+) -> list[Cell]:
+    """A trainer that gives what the table has plus `shift`, or `head` where the head alone is
+    trained; the cells that it was asked for.
+    """
     asked = []
 
     def again(collection: Collection, cell: Cell, file: Path) -> np.ndarray:
         asked.append(cell)
-        out = retraining.kept(collection, cell) + np.float32(shift)
+        out = retraining.kept(collection, cell)
+        if collection.pool[cell.config_id]["finetune"] == DEPTHS[0]:
+            return out + np.float32(head)
+        out += np.float32(shift)
         out[1:] = np.nan if diverges else out[1:]
         return out
 
@@ -101,9 +116,10 @@ def test_bit_for_bit_where_the_table_was_made(
     lines: list[str] = []
     assert len(trains(monkeypatch, 0.0)) == 0 and check(collection, files(), say=lines.append) == ""
     assert "bit for bit" in lines[0]
-    trains(monkeypatch, 1e-7)
-    wrong = check(collection, files())
-    assert "valid_accuracy of epoch 1 is 0.31" in wrong and "raise TRAINING_VERSION" in wrong
+    for changed in ({"shift": 1e-7}, {"shift": 0.0, "head": 1e-7}):
+        trains(monkeypatch, **changed)
+        wrong = check(collection, files())
+        assert "valid_accuracy of epoch 1 is 0.3" in wrong and "raise TRAINING_VERSION" in wrong
     # other pixels here: nothing can be equal
     assert check(collection, files(), ["a"], say=lines.append) == ""
 
@@ -116,6 +132,15 @@ def test_within_the_spread_between_seeds_elsewhere(
     trains(monkeypatch, TOLERANCE - 0.01)
     assert check(collection, files(), say=lines.append) == ""
     assert "differs by 0.150 on average" in lines[0]
+    # a head that learns otherwise is found on any machine
+    trains(monkeypatch, 0.0, head=HEAD_TOLERANCE / 2)
+    assert check(collection, files(), say=lines.append) == ""
+    trains(monkeypatch, 0.0, head=HEAD_TOLERANCE * 2)
+    wrong = check(collection, files())
+    assert "valid_loss of epoch 1 is" in wrong and "rounding makes less than 0.001" in wrong
+    # from other pixels it learns something else anyway
+    asked = trains(monkeypatch, 0.0, head=1.0)
+    assert check(collection, files(), list(TASKS), say=lines.append) == "" and len(asked) == 3
     trains(monkeypatch, TOLERANCE + 0.01)
     assert "differs by 0.170 on average" in check(collection, files())
     trains(monkeypatch, 0.0, diverges=True)

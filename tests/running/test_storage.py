@@ -3,7 +3,7 @@ the end.
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from foretune.errors import BadInput
 from foretune.running.objectives.training import Training, link
 from foretune.running.storage import Stored
 from foretune.study.outcome import Outcome
+from foretune.tasks.stored_images import StoredImages
 from foretune.tasks.task import Task
 from foretune.training import checkpoints
 from foretune.training.recipe import Settings
@@ -151,6 +152,27 @@ def test_trials_train_on_the_stored_images(stored, machine, task_file):
     assert row["file"].endswith(stored.task)
     with pytest.raises(BadInput, match=r"has no task-none\.npz"):
         Stored(training, stored.url, "task-none.npz").run(0, {}, 0, 1)
+
+
+def test_images_in_a_file_of_their_own_travel_with_their_task(stored, machine, tmp_path):
+    class Looks(Counted):
+        def run(self, config_id, config, start, stop, on_epoch=None):
+            images = self.task.images
+            return Outcome([{"epoch": stop, "image": images[3].tolist(), "file": str(images.path)}])
+
+    whole = Task.load(tmp_path / "task.npz")
+    np.save(tmp_path / "pixels.npy", whole.images)
+    file = tmp_path / "home" / "task.npz"
+    replace(whole, images=StoredImages(tmp_path / "pixels.npy")).save(file)
+    training = Looks(file, Settings(), stored.objective.folder, log=stored.objective.log)
+    objective = Stored.of(training, stored.url)
+    objective.prepare(new=True)
+    machine("b")
+    for left in list(file.parent.glob("*.np[yz]")):
+        left.unlink()
+    training = Looks(file, Settings(), stored.objective.folder, log=stored.objective.log)
+    (row,) = Stored(training, objective.url, objective.task).run(0, {}, 0, 1).rows
+    assert row["image"] == whole.images[3].tolist() and "/b/" in row["file"]
 
 
 def test_an_address_that_cannot_be_used_is_refused_at_once(task_file, tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 from inline import Inline
+from PIL import Image
 
 import foretune
 from foretune import shipped
@@ -39,6 +40,7 @@ from foretune.searchers.registry import DEFAULT
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
 from foretune.study.study import Study
+from foretune.tasks.pixels import CROPS, decode, decode_measured
 from foretune.tasks.task import Task
 from foretune.training.optimizers import OPTIMIZERS
 from foretune.training.recipe import default_config
@@ -206,6 +208,12 @@ def test_two_runs_of_one_study_at_once_are_refused(request_of):
         ({"images": "nothing"}, "nothing"),
         ({"study": "a/b"}, "plain folder name"),
         ({"study": ".."}, "plain folder name"),
+        ({"study": "a\x07b"}, "plain folder name"),
+        ({"study": "caf\udce9"}, "plain folder name"),
+        ({"study": "é" * 101}, "plain folder name"),
+        ({"study": "a\0b"}, "study='a\\\\x00b' must be a text without NUL"),
+        ({"space": "a\0b"}, "without NUL"),
+        ({"sources": ("a\0",)}, "without NUL"),
         ({"space": "galaxy"}, "neither transfer"),
         ({"method": "autohyper", "settings": {**SETTINGS, "pretrained": True}}, "--from-scratch"),
         ({"method": "autohyper"}, "--open"),
@@ -578,3 +586,114 @@ def test_a_space_may_hold_every_optimizer(request_of, tmp_path):
     assert not any(study.failed[i] for i in study.started)
     assert all(np.isfinite(row["train_loss"]) for rows in study.rows.values() for row in rows)
     assert 0 <= tuned.valid_accuracy <= 1 and (tuned.folder / "best.pt").exists()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of twelve pictures in two colours, of 70 x 40 pixels."""
+    rng = np.random.default_rng(0)
+    for channel, name in enumerate(("red", "green")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = rng.integers(0, 90, (40, 70, 3), dtype=np.uint8)
+            pixels[:, :, channel] += 120
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def decodes(monkeypatch):
+    """The files that are decoded."""
+    seen = []
+
+    def count(file, *how):
+        seen.append(file)
+        return decode_measured(file, *how)
+
+    monkeypatch.setattr("foretune.tasks.sources.decode_measured", count)
+    return seen
+
+
+@pytest.mark.parametrize("memory", [None, 0])
+def test_images_are_read_at_the_size_of_the_network_and_once_a_study(
+    request_of, photos, decodes, memory
+):
+    request = request_of(images=str(photos), memory=memory, crop="pad", budget=1)
+    with prepared(request) as ready:
+        assert ready.task.images.shape == (12, 32, 32, 3) and ready.task.crop == "pad"
+        folder = ready.folder
+    assert len(decodes) == 12
+    # in its file or beside it, the task is what the workers train on
+    assert Task.load(folder / "task.npz").hash == ready.task.hash
+    shutil.rmtree(request.data / "cache", ignore_errors=True)
+    with prepared(replace(request, budget=2)) as again:
+        assert again.folder == folder and again.task.hash == ready.task.hash
+    assert len(decodes) == 12
+
+
+def test_a_study_of_images_that_are_not_held_learns_what_one_that_holds_them_learns(
+    request_of, photos
+):
+    curves = []
+    for memory in (None, 0):
+        with prepared(request_of(images=str(photos), memory=memory, study=f"m{memory}")) as ready:
+            run(ready, workers=Inline(ready.objective))
+            found = finish(ready)
+        rows = [[r["valid_loss"] for r in rows] for rows in ready.study.rows.values()]
+        curves.append((rows, found.test_accuracy, found.best))
+    assert curves[0] == curves[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": {**SETTINGS, "network": "resnet19"}}, "resnet19"),
+        ({"settings": {**SETTINGS, "image_size": 2000}}, "size=2000 .* from 8 to 1024"),
+        ({"settings": {**SETTINGS, "train_limit": -1}}, "train_limit"),
+        ({"settings": {**SETTINGS, "device": "tpu"}}, "tpu"),
+        ({"space": "galaxy"}, "neither transfer"),
+        ({"crop": "middle"}, "crop='middle' must be one of center"),
+        ({"memory": -1.0}, "memory=-1"),
+        ({"recommender": "oracle", "method": "random"}, "'random' takes no ranking"),
+        ({"method": "hyperbend"}, "did you mean hyperband"),
+    ],
+)
+def test_what_is_at_fault_is_refused_before_an_image_is_decoded(
+    request_of, photos, decodes, change, message
+):
+    with (
+        pytest.raises(BadInput, match=message),
+        prepared(request_of(images=str(photos), **change)),
+    ):
+        pass
+    assert not decodes
+
+
+def test_another_question_to_a_study_is_refused_before_an_image_is_decoded(
+    request_of, photos, decodes
+):
+    with prepared(request_of(images=str(photos), study="s")):
+        pass
+    decodes.clear()
+    for change, message in [
+        ({"settings": {**SETTINGS, "image_size": 48}}, "settings: image_size 32, now 48"),
+        ({"space": "heavy"}, "space transfer, now heavy"),
+        ({"seed": 1}, "seed 0, now 1"),
+    ]:
+        asked = request_of(images=str(photos), study="s", **change)
+        with pytest.raises(BadInput, match=message), prepared(asked):
+            pass
+    assert not decodes
+
+
+@pytest.mark.parametrize("crop", CROPS)
+def test_the_network_handed_over_predicts_from_files_what_it_was_tested_with(
+    request_of, photos, crop
+):
+    """`decode` with what best.json says gives the pixels that training saw."""
+    ready, _ = run_inline(request_of(images=str(photos), crop=crop, budget=1))
+    about = json.loads((ready.folder / "best.json").read_text())
+    files = [f for name in ready.task.class_names for f in sorted((photos / name).iterdir())]
+    images = [decode(f, about["image_size"], crop=CROPS[about["crop"]]) for f in files]
+    assert np.array_equal(np.stack(images), ready.task.images)
+    assert about["crop"] == crop

@@ -9,7 +9,7 @@ from inline import Inline
 from foretune.errors import BadInput
 from foretune.files import write_json
 from foretune.running.request import Request
-from foretune.running.tuning import checked, finish, other_metric, prepared, run
+from foretune.running.tuning import checked, finish, prepared, run
 from foretune.space.catalogue import transfer_pool
 from foretune.training.metrics import GOALS
 
@@ -89,9 +89,10 @@ def test_what_is_fixed_leaves_its_part_of_the_pool(request_of):
 def test_a_metric_has_its_direction_and_its_own_past(request_of):
     found = checked(request_of(metric="log_loss"))
     assert (found.plan.metric, found.plan.goal) == ("valid_log_loss", "minimize")
-    with_past = request_of(metric="macro_f1", meta="light", method=None)
-    assert checked(with_past).past is None and "macro_f1" in other_metric(with_past)
-    assert other_metric(request_of(meta="light")) is None
+    found = checked(request_of(metric="macro_f1", meta="light", method=None))
+    assert found.past is None and any("valid_macro_f1" in line for line in found.told)
+    found = checked(request_of(meta="light"))
+    assert found.past is not None and not any("says little" in line for line in found.told)
 
 
 def test_a_study_of_another_metric_in_a_written_space(request_of, tiny_task, tmp_path):

@@ -6,15 +6,17 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
 import toy
 
 from foretune.errors import BadInput
+from foretune.running import workers as module
 from foretune.running.runner import run_study
 from foretune.running.workers import Died, Ended, Processes, Row, without_interrupt
 from foretune.searchers.registry import searcher
-from foretune.study.study import Step, Study
+from foretune.study.study import Step, Study, Suggestion
 
 CONFIG = {"x": 0.5, "kind": "plain"}
 
@@ -205,3 +207,29 @@ def test_a_worker_killed_once_before_it_is_ready_is_started_again(tmp_path):
     events = until_over(pool)
     pool.close()
     assert [type(e) for e in events] == [Row, Row, Ended]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems stop no processes")
+def test_a_stopped_worker_does_not_outlive_the_study_that_an_error_ends(tmp_path, monkeypatch):
+    """A signal to end waits until a stopped process goes on, which nobody makes it do."""
+    monkeypatch.setattr(module, "STOP_SECONDS", 0.5)
+    pool = toy.toy_pool(2)
+    pool[1]["kind"] = "no_disk"
+    study = toy.toy_study(tmp_path, pool, 18)
+    processes, seen = Processes(toy.Toy(tmp_path, 0.05), 2), []
+
+    def stop_the_other(study):
+        for process, step in processes._busy.values():
+            if step.config_id == 0 and study.epoch[0] and not seen:
+                psutil.Process(process.pid).suspend()
+                seen.append(psutil.Process(process.pid))
+
+    class InOrder:
+        def suggest(self, study, rng):
+            fresh = np.flatnonzero(study.available & (study.epoch == 0))
+            return Suggestion(int(fresh[0]), 0, 9) if study.asked == 0 or seen else None
+
+    with pytest.raises(OSError, match="No space left"):
+        run_study(study, InOrder(), processes, on_change=stop_the_other, every=0.05)
+    assert seen
+    assert not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in seen)

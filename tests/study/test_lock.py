@@ -64,3 +64,11 @@ def test_threads_of_one_process_share_it(tmp_path: Path) -> None:
     thread.join()
     assert elsewhere(tmp_path / "s").returncode == 1  # the thread gave back its own hold alone
     held.release()
+
+
+def test_a_folder_that_can_be_none_is_refused(tmp_path):
+    with pytest.raises(BadInput, match="can be no folder: .*null"):
+        StudyLock("a\0b")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(BadInput, match="can be no folder"):
+        StudyLock(tmp_path / "loop" / "study")

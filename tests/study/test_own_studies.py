@@ -52,13 +52,14 @@ def test_studies_of_the_same_images_are_one_past_task(meta, tmp_path):
     found = own_studies(tmp_path, {**SETTINGS, "device": "cuda"})
     assert [s.tasks for s in found] == [[f"{PREFIX}a"], [f"{PREFIX}c"]]
     assert len(found[0]) == 10 and np.isfinite(found[0].curves(f"{PREFIX}a")[:, 0]).sum() >= 9
-    joined = with_own_studies(meta, tmp_path, SETTINGS)
+    joined, left_out = with_own_studies(meta, tmp_path, SETTINGS)
+    assert left_out == {"d": "network 'm', now 'n'"}
     assert joined.tasks == [*meta.tasks, f"{PREFIX}a", f"{PREFIX}c"] and len(joined) == len(meta)
     np.testing.assert_array_equal(joined.curves(f"{PREFIX}c")[:5], meta.curves(meta.tasks[1])[:5])
     assert joined.about["hashes"][f"{PREFIX}a"] == "h"
-    assert with_own_studies(meta, tmp_path / "nothing", SETTINGS) is meta
-    assert with_own_studies(None, tmp_path / "nothing", SETTINGS) is None
-    assert with_own_studies(None, tmp_path, SETTINGS).tasks == [f"{PREFIX}a", f"{PREFIX}c"]
+    assert with_own_studies(meta, tmp_path / "nothing", SETTINGS) == (meta, {})
+    assert with_own_studies(None, tmp_path / "nothing", SETTINGS) == (None, {})
+    assert with_own_studies(None, tmp_path, SETTINGS)[0].tasks == [f"{PREFIX}a", f"{PREFIX}c"]
 
 
 def test_folder_of_studies_reads_as_a_meta_dataset(meta, tmp_path):
@@ -98,7 +99,7 @@ def test_next_study_of_a_like_task_starts_better_for_a_finished_one(tmp_path):
     far = world.select(["far0", "far1", "far2"])
     own_study(tmp_path / "mine", world, "like", method="hyperband", budget=120)
     regrets = {}
-    for name, past in (("before", far), ("after", with_own_studies(far, tmp_path, SETTINGS))):
+    for name, past in (("before", far), ("after", with_own_studies(far, tmp_path, SETTINGS)[0])):
         study, objective = replay_study(
             world, "new", budget=27, sources=["far0"], method="curve-transfer"
         )
@@ -119,7 +120,7 @@ def test_a_study_of_another_space_hides_no_other_study_of_the_same_images(meta, 
     study.save_tables()
     own_study(tmp_path / "b", meta, meta.tasks[0], configs=meta.configs[:5])
     own_study(tmp_path / "c", meta, meta.tasks[1], task_hash="i", configs=meta.configs[:5])
-    assert with_own_studies(meta, tmp_path, SETTINGS).tasks == [
+    assert with_own_studies(meta, tmp_path, SETTINGS)[0].tasks == [
         *meta.tasks,
         f"{PREFIX}b",
         f"{PREFIX}c",

@@ -6,7 +6,6 @@ import pytest
 from toy_images import make_task
 
 from foretune.errors import BadInput
-from foretune.tasks.folder import read_folder
 from foretune.tasks.loading import load_task, prepared_tasks
 
 
@@ -14,12 +13,13 @@ def test_load_task_finds_folders_files_and_prepared_tasks(folder: Path, tmp_path
     make_task().save(tmp_path / "data" / "images" / "stored.npz")
     assert prepared_tasks(tmp_path / "data") == ["stored"]
     assert load_task("stored", tmp_path / "data", 8).hash == make_task().hash
-    assert load_task("stored", tmp_path / "data", 12).images.shape[1] == 12
+    with pytest.warns(UserWarning, match="stored at 8 px and scaled up to 12 px"):
+        assert load_task("stored", tmp_path / "data", 12).hash == make_task().hash
     assert (
         load_task(str(tmp_path / "data" / "images" / "stored.npz"), tmp_path, 8).hash
         == make_task().hash
     )
-    assert load_task(folder, tmp_path / "data", 10).hash == read_folder(folder, 10).hash
+    assert load_task(folder, tmp_path / "data", 10).images.shape == (10, 10, 10, 3)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """One image file of any kind to a square of RGB pixels."""
 
 import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,15 @@ import pytest
 from PIL import Image
 
 from foretune.errors import BadInput
-from foretune.tasks.pixels import MAX_PIXELS, check_size, decode, from_grey
+from foretune.tasks.pixels import (
+    CROPS,
+    MAX_PIXELS,
+    MEAN_COLOUR,
+    check_crop,
+    check_size,
+    decode,
+    from_grey,
+)
 
 
 def stored(image: Image.Image, kind: str, **options) -> io.BytesIO:
@@ -130,6 +139,99 @@ def test_bombs_are_refused_from_the_header(edge: int):
 
 def test_from_grey_and_sizes():
     assert from_grey(np.full((8, 8), 7), 16).tolist() == np.full((16, 16, 3), 7).tolist()
-    for size in (0, 7, 513, 8.0):
-        with pytest.raises(BadInput, match="from 8 to 512"):
+    for size in (0, 7, 1025, 8.0):
+        with pytest.raises(BadInput, match="from 8 to 1024"):
             check_size(size)
+
+
+SHAPES = [(301, 200), (200, 301), (224, 224), (37, 91), (640, 479), (65, 64), (128, 300)]
+
+
+def picture(shape: tuple[int, int], seed: int = 0) -> Image.Image:
+    """A smooth picture of that width and height with some noise, as a photograph has."""
+    rng = np.random.default_rng(seed)
+    coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize(shape, Image.Resampling.BICUBIC)).astype(int)
+    return Image.fromarray((smooth + rng.integers(-9, 9, smooth.shape)).clip(0, 255).astype("u1"))
+
+
+@pytest.mark.parametrize("size", [64, 128, 224])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_pixels_are_those_of_torchvisions_resize_and_center_crop(shape: tuple[int, int], size: int):
+    from torchvision import transforms
+
+    image = picture(shape)
+    for kind in ("PNG", "JPEG"):
+        file = stored(image, kind)
+        seen = transforms.Compose([transforms.Resize(size), transforms.CenterCrop(size)])
+        want = np.asarray(seen(Image.open(file).convert("RGB")))
+        # a JPEG of four times the size or more is decoded smaller, which rounds otherwise
+        if kind == "PNG" or min(shape) < 4 * size:
+            assert np.array_equal(decode(file, size), want)
+
+
+def test_a_large_jpeg_is_decoded_smaller_and_looks_the_same():
+    from torchvision import transforms
+
+    file = stored(picture((2000, 1500)), "JPEG", quality=90)
+    seen = transforms.Compose([transforms.Resize(64), transforms.CenterCrop(64)])
+    want = np.asarray(seen(Image.open(file).convert("RGB"))).astype(int)
+    error = np.abs(decode(file, 64).astype(int) - want)
+    assert error.mean() < 1 and error.max() < 16
+
+
+@pytest.mark.parametrize("shape", [(40, 20), (20, 40)])
+def test_squash_keeps_all_of_a_picture_and_pad_its_shape(shape: tuple[int, int]):
+    from torchvision import transforms
+
+    image = picture(shape)
+    squashed = decode(stored(image, "PNG"), 16, crop=CROPS["squash"])
+    assert np.array_equal(squashed, np.asarray(transforms.Resize((16, 16))(image)))
+    padded = decode(stored(image, "PNG"), 16, crop=CROPS["pad"])
+    if shape[0] < shape[1]:
+        padded = padded.transpose(1, 0, 2)
+    # half as high as wide: 8 of 16 rows are picture, the four above and below are border
+    border = np.concatenate([padded[:4], padded[12:]])
+    assert (border == MEAN_COLOUR).all()
+    small = np.asarray(image.resize([s * 16 // 40 for s in shape], Image.Resampling.BILINEAR))
+    assert np.array_equal(padded[4:12], small if shape[0] > shape[1] else small.transpose(1, 0, 2))
+
+
+def test_a_crop_that_there_is_not_is_refused():
+    with pytest.raises(BadInput, match="crop='centre' must be one of center, squash, pad"):
+        check_crop("centre")
+
+
+def test_a_strip_is_scaled_only_where_it_is_seen():
+    """Scaled as a whole, it would be 224 x 8,960,000 pixels."""
+    strip = stored(Image.new("1", (320_000, 8), 1), "PNG")
+    assert decode(strip, 224).min() == 255
+
+
+def test_avif_is_read():
+    pixels = decode(stored(halves("RGB", (200, 10, 10), (10, 10, 200)), "AVIF"), 8)
+    assert np.abs(pixels[4, 1].astype(int) - (200, 10, 10)).max() < 30
+
+
+HEIC = b"\x00\x00\x00\x18ftypheic\x00\x00\x00\x00mif1heic"
+
+
+@pytest.mark.parametrize("name", ["a.heic", "phone.jpg"])
+def test_heic_names_the_extra_that_reads_it(tmp_path: Path, name: str, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (tmp_path / name).write_bytes(HEIC)
+    with pytest.raises(BadInput, match=rf"{name}.* HEIC or HEIF needs .*foretune\[heif\]"):
+        decode(tmp_path / name, 8)
+
+
+def test_heic_is_read_with_the_extra(tmp_path: Path):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="the extra heif is not installed")
+    image = halves("RGB", (200, 10, 10), (10, 10, 200), (64, 64))
+    pillow_heif.from_pillow(image).save(tmp_path / "a.heic", quality=90)
+    (tmp_path / "a.jpg").write_bytes((tmp_path / "a.heic").read_bytes())
+    for name in ("a.heic", "a.jpg"):
+        pixels = decode(tmp_path / name, 8)
+        assert np.abs(pixels[4, 1].astype(int) - (200, 10, 10)).max() < 30
+    (tmp_path / "b.heic").write_bytes(HEIC)
+    with pytest.raises(BadInput, match=r"b\.heic"):
+        decode(tmp_path / "b.heic", 8)

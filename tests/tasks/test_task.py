@@ -1,6 +1,7 @@
 """Tasks: split without leaks, content hash, files."""
 
 import hashlib
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 from toy_images import make_task, noise
 
 from foretune.errors import BadInput
-from foretune.tasks.task import MAX_BYTES, Task, check_memory, split_by_content
+from foretune.tasks.split import split_by_content
+from foretune.tasks.task import Task
 
 
 def test_split_is_60_20_20_in_every_class():
@@ -147,8 +149,16 @@ def test_part_and_resized():
         task.part("training")
 
 
-def test_memory_limit_tells_how_many_fit():
-    most = MAX_BYTES // (64 * 64 * 3)
-    check_memory(most, 64, "x")
-    with pytest.raises(BadInput, match=f"at this size the limit is {most:,}"):
-        check_memory(most + 1, 64, "x")
+@pytest.mark.parametrize("shape", [(10**6, 512, 512, 3), (3, 2**40)])
+def test_an_array_that_claims_more_than_it_holds_takes_no_memory(tmp_path, shape):
+    """Of a kilobyte that claims 732 GiB numpy would take all of them before it reads one."""
+    with zipfile.ZipFile(tmp_path / "bomb.npz", "w") as archive:
+        for name, array in (("labels", np.zeros(4, int)), ("class_names", np.array(["a", "b"]))):
+            with archive.open(f"{name}.npy", "w") as stream:
+                np.save(stream, array)
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        with archive.open("images.npy", "w") as stream:
+            np.lib.format.write_array_header_1_0(stream, header)
+            stream.write(b"x")
+    with pytest.raises(BadInput, match=r"images\.npy claims [\d,]+ bytes and holds"):
+        Task.load(tmp_path / "bomb.npz")

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.tasks import torchvision as sources_torchvision
 from foretune.tasks.loading import load_task
-from foretune.tasks.torchvision import DATASETS, read_torchvision
+from foretune.tasks.stored_images import StoredImages
+from foretune.tasks.torchvision import DATASETS, list_torchvision
 
 
 @pytest.fixture
@@ -48,10 +48,11 @@ def test_a_number_per_class_takes_as_many_of_each_part(mnist: Path):
         load_task("torchvision:MNIST:few", mnist)
 
 
-def test_too_large_is_refused_before_decoding(mnist: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("foretune.tasks.task.MAX_BYTES", 59 * 28 * 28 * 3)
-    with pytest.raises(BadInput, match="torchvision:MNIST:PER_CLASS.*limit is 59"):
-        load_task("torchvision:MNIST", mnist, 28)
+def test_what_is_larger_than_the_memory_allowed_lies_in_a_file(mnist: Path):
+    in_memory = load_task("torchvision:MNIST", mnist, 28)
+    in_file = load_task("torchvision:MNIST", mnist, 28, memory=0)
+    assert isinstance(in_file.images, StoredImages)
+    assert in_file.hash == in_memory.hash
 
 
 def test_without_files_and_network_the_error_says_where_to_put_them(
@@ -68,16 +69,7 @@ def test_without_files_and_network_the_error_says_where_to_put_them(
         BadInput,
         match=r"DTD: is not in .*cannot be downloaded here \(no route to host\).*put the dataset's files into",
     ):
-        read_torchvision("DTD", tmp_path)
-
-
-def test_missing_parts_are_cut_off():
-    images = np.random.default_rng(0).integers(0, 256, (100, 8, 8, 3), dtype=np.uint8)
-    labels = np.tile([0, 1], 50)
-    whole = sources_torchvision._complete(images, labels, np.zeros(100, np.uint8))
-    assert np.bincount(whole).tolist() == [60, 20, 20]
-    given = np.repeat([0, 1, 2], [50, 25, 25]).astype(np.uint8)
-    assert sources_torchvision._complete(images, labels, given) is given
+        list_torchvision("DTD", tmp_path)
 
 
 def test_every_listed_dataset_exists_and_takes_its_options():

@@ -88,8 +88,7 @@ class Toy:
             epoch = len(rows) + 1
             self.trouble(config_id, config["kind"], epoch)
             time.sleep(self.seconds)
-            self.note(config_id, epoch)
-            score = value(config["x"], epoch)
+            score = self.train(config_id, config, epoch)
             if config["kind"] == "diverges" and epoch == 3:
                 return Outcome(rows[start:stop], f"loss is nan in epoch {epoch}")
             rows.append({"epoch": epoch, "score": score})
@@ -107,10 +106,11 @@ class Toy:
         """Replace the checkpoint."""
         write_atomic(self.folder / f"trial-{config_id}.json", json.dumps(rows))
 
-    def note(self, config_id, epoch):
-        """Write down that an epoch was executed."""
+    def train(self, config_id, config, epoch):
+        """Execute an epoch, and write down that it was."""
         with open(self.folder / "executed", "a", encoding="utf-8") as log:
             log.write(f"{config_id} {epoch}\n")
+        return value(config["x"], epoch)
 
     def trouble(self, config_id, kind, epoch):
         """Meet a full disk, or kill this very process, as the kernel does when memory runs out."""
@@ -148,7 +148,7 @@ class KilledOnce(Toy):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def toy_study(folder, pool, budget, method="random", **plan):
+def toy_study(folder, pool, budget, method="random", kind=Study, **plan):
     """The study in `folder`, new or continued."""
     plan = {
         "task": "toy",
@@ -159,7 +159,7 @@ def toy_study(folder, pool, budget, method="random", **plan):
         "method": method,
         **plan,
     }
-    return Study(toy_space(), pool, Plan(**plan), folder=folder)
+    return kind(toy_space(), pool, Plan(**plan), folder=folder)
 
 
 def main():

@@ -1,11 +1,21 @@
 """The cache of images and frozen activations."""
 
 import numpy as np
+import pytest
 import torch
 
 from foretune.tasks.task import Task
-from foretune.training.activations import Activations, Part, classes_left_out, subset
+from foretune.training.activations import (
+    Activations,
+    Part,
+    Spilled,
+    Streamed,
+    classes_left_out,
+    subset,
+)
 from foretune.training.networks import build
+from foretune.training.settings import Settings
+from foretune.training.trial import Trial
 
 
 def some_task() -> Task:
@@ -75,3 +85,83 @@ def test_classes_that_a_limit_leaves_without_images_are_counted() -> None:
     assert classes_left_out(labels, 400) == 600
     assert classes_left_out(labels, 1000) == classes_left_out(labels, 0) == 0
     assert classes_left_out(np.array([0, 0, 1]), 1) == 1
+
+
+def parts_of(size: int, image_size: int = 32) -> tuple[Part, Part]:
+    """The same part held, and read where it is asked for from a cache that holds next to nothing."""
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (60, image_size, image_size, 3)).astype(np.uint8)
+    split = np.tile(np.array([0, 0, 1], np.uint8), 20)
+    task = Task("t", images, np.arange(60) % 2, ("a", "b"), split)
+    cpu = torch.device("cpu")
+    held, streamed = (
+        Part(task, "train", limit=30, size=size, device=cpu, cache=Activations(limit))
+        for limit in (10**8, 100)
+    )
+    return held, streamed
+
+
+@pytest.mark.parametrize("size", [32, 48])
+def test_images_that_are_read_when_asked_for_are_those_that_are_held(size: int) -> None:
+    held, streamed = parts_of(size)
+    assert isinstance(held.images, torch.Tensor) and isinstance(streamed.images, Streamed)
+    assert len(streamed) == len(streamed.images) == 30
+    index = torch.tensor([3, 3, 29, 0, 7])
+    assert torch.equal(streamed.images[index], held.images[index])
+    chunks = list(streamed.images.split(8))
+    assert [len(chunk) for chunk in chunks] == [8, 8, 8, 6]
+    assert torch.equal(torch.cat(chunks), held.images)
+    assert torch.equal(streamed.labels, held.labels)
+
+
+@pytest.mark.parametrize("finetune", ["head", "last_blocks"])
+def test_activations_too_large_to_be_held_lie_in_a_file_and_are_the_same(finetune: str) -> None:
+    held, streamed = parts_of(32)
+    network = build("shufflenet_v2_x05", 2, pretrained=False, finetune=finetune)
+    kept = held.at_boundary(network, 0, "crop_flip", 1)
+    spilled = streamed.at_boundary(network, 0, "crop_flip", 1)
+    assert isinstance(kept, torch.Tensor) and isinstance(spilled, Spilled)
+    assert len(spilled) == 30 and spilled.nbytes == kept.nbytes
+    index = torch.tensor([3, 3, 29, 0, 7])
+    assert torch.equal(spilled[index], kept[index])
+    assert torch.equal(torch.cat(list(spilled.split(8))), kept)
+    assert streamed.at_boundary(network, 0, "crop_flip", 1) is spilled
+    assert streamed.cache.used < 1000 < streamed.cache.disk.used == spilled.nbytes
+
+
+def test_a_trial_learns_the_same_from_images_that_are_not_held() -> None:
+    rng, labels = np.random.default_rng(0), np.arange(40) % 2
+    images = (rng.integers(0, 100, (40, 32, 32, 3)) + labels[:, None, None, None] * 100).astype(
+        "u1"
+    )
+    split = np.tile(np.array([0, 0, 0, 1], np.uint8), 10)
+    task = Task("t", images, labels, ("a", "b"), split)
+    settings = Settings("shufflenet_v2_x05", 32, pretrained=False, batch_size=8, max_epoch=2)
+    for finetune in ("all", "last_blocks"):
+        config = {
+            "learning_rate": 0.01,
+            "optimizer": "sgd",
+            "finetune": finetune,
+            "augmentation": "crop_flip",
+        }
+        rows = []
+        for limit in (10**9, 100):
+            trial = Trial(task, config, settings, 0, cache=Activations(limit))
+            rows.append([{**trial.train_epoch(), "seconds": 0, "images_per_second": 0}] * 2)
+        assert rows[0] == rows[1]
+
+
+def test_what_is_spilled_is_bounded_too() -> None:
+    cache = Activations(limit=10, disk=100)
+    chunk = torch.zeros(2, 5)  # 40 bytes
+    for key in "abc":
+        cache.get(key, lambda: Spilled([chunk], torch.device("cpu")))
+    assert cache.disk.used == 80 and "a" not in cache.disk and "c" in cache.disk
+    assert cache.used == 0
+
+
+def test_bfloat16_survives_the_file() -> None:
+    values = torch.randn(7, 3, 2, 2).to(torch.bfloat16).to(memory_format=torch.channels_last)
+    spilled = Spilled(values.split(3), torch.device("cpu"))
+    assert torch.equal(spilled[torch.arange(7)], values)
+    assert spilled[torch.arange(2)].is_contiguous(memory_format=torch.channels_last)

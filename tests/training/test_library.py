@@ -60,9 +60,9 @@ def test_the_frozen_layers_run_once_and_the_numbers_are_the_same(
 ) -> None:
     chosen, asked = config(finetune=finetune, optimizer="sgd"), settings(name)
     quick = Trial(task(), chosen, asked, seed=1)
-    assert quick.network.divided and quick._start(quick._train) == quick.network.first > 0
+    assert quick.network.divided and quick._start() == quick.network.first > 0
     rows = [quick.train_epoch() for _ in range(2)]
-    monkeypatch.setattr(Trial, "_start", lambda self, part: 0)
+    monkeypatch.setattr(Trial, "_start", lambda self: 0)
     slow = Trial(task(), chosen, asked, seed=1)
     for row, other in zip(rows, [slow.train_epoch() for _ in range(2)], strict=True):
         for key in ("train_loss", "valid_loss"):

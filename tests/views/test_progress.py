@@ -6,7 +6,7 @@ import pytest
 
 from foretune.study.study import Plan, Step, Study
 from foretune.views import progress as display
-from foretune.views.progress import Progress, progress
+from foretune.views.progress import Decoding, Progress, progress
 
 
 def study(meta, **plan):
@@ -80,4 +80,16 @@ def test_on_a_terminal_one_line_is_rewritten_and_left_however_it_ends(meta):
         out.getvalue().count("\r\x1b[2K") == 1
         and out.getvalue().endswith("\n")
         and out.getvalue().count("\n") == 1
+    )
+
+
+def test_decoding_says_how_far_it_is_from_time_to_time(monkeypatch):
+    clock = iter([0.0, 9.9, 10.0, 19.9, 20.0])
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    decoding = Decoding(10.0, stream)
+    for done in (100, 1200, 1300, 2400):
+        decoding(done, 50_000)
+    assert stream.getvalue() == (
+        "  1,200 of 50,000 images are read\n  2,400 of 50,000 images are read\n"
     )

@@ -2,6 +2,7 @@
 
 import json
 import math
+import posixpath
 from dataclasses import replace
 
 import numpy as np
@@ -90,6 +91,24 @@ def test_what_mlflow_takes():
         True
     ] * 3 + [False] * 5
     assert log_name("a=b{c}") == "a_b_c_"
+    for name in (
+        "/acc",
+        "../lr",
+        "..lr",
+        "a//b",
+        "a/./b",
+        "a/",
+        ".",
+        "..",
+        "",
+        "/",
+        "x" * 249 + "//y",
+    ):
+        taken = log_name(name)
+        # MLflow's own rule of names (mlflow.utils.validation.path_not_unique)
+        assert posixpath.normpath(taken) == taken and taken != "." and len(taken) <= 250
+        assert not taken.startswith(("..", "/"))
+    assert [log_name(n) for n in ("/acc", "../lr", "a//b")] == ["_/acc", "_/lr", "a/_/b"]
     assert len(texts({"k": "x" * 9000})["k"]) == 5000
 
 

@@ -10,12 +10,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from ConfigSpace import ConfigurationSpace
 from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.registry import searcher
-from foretune.study.study import Step, Study
+from foretune.space.space import Space
+from foretune.study.study import Plan, Step, Study
 from foretune.views import database, tracking
 
 mlflow = pytest.importorskip("mlflow")
@@ -356,6 +358,45 @@ def test_weights_are_registered_once_and_no_later_version_changes_them(uri, tmp_
         study.started
     )
     assert versions[1].tags["incumbent"] == f"{study.incumbent[2]:.6g}"
+
+
+@pytest.mark.parametrize("name", ["bob's cats", 'the "best" one', """both ' and " in it""", "50 %"])
+def test_a_model_may_have_any_name_that_mlflow_takes(uri, tmp_path, name):
+    study, objective = empty_study(tmp_path / "named", task="t1")
+    advance(study, objective)
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(name.encode())
+    tracker = tracking.Tracker(uri, warn=pytest.fail)
+    assert tracker.register(study, name, [weights]) and tracker.register(study, name, [weights])
+    client = mlflow.MlflowClient(uri, registry_uri=uri)
+    assert [v.version for v in client.get_latest_versions(name)] in ([1], ["1"])
+
+
+def test_a_name_that_mlflow_never_takes_is_told_from_an_outage(uri, tmp_path):
+    study, objective = empty_study(tmp_path / "never", task="t1")
+    advance(study, objective)
+    weights = tmp_path / "best.pt"
+    weights.write_bytes(b"x")
+    told = []
+    assert not tracking.Tracker(uri, warn=told.append).register(study, "a/b", [weights])
+    assert len(told) == 1 and told[0].endswith("; it never will")
+
+
+def test_names_that_mlflow_would_refuse_are_logged_all_the_same(uri, tmp_path):
+    space = Space(ConfigurationSpace({"../lr": (0.0, 1.0)}))
+    task = "t" * 600
+    plan = Plan(task=task, metric="/acc", goal="maximize", max_epoch=2, budget=2)
+    study = Study(space, [{"../lr": 0.5}], plan, folder=tmp_path / "named")
+    study.tell(study.ask(searcher("random")), [0.1, 0.2])
+    tracker = tracking.Tracker(uri, warn=pytest.fail)
+    assert tracker.close(study)
+    assert tracking.Tracker(uri, warn=pytest.fail).sync(Study.load(study.folder))
+    client = mlflow.MlflowClient(uri)
+    (experiment,) = [e for e in client.search_experiments() if e.name.startswith("foretune/ttt")]
+    assert len(experiment.name) <= 500
+    (run,) = client.search_runs([experiment.experiment_id], "tags.`foretune.trial` = '0'")
+    assert [p.value for p in client.get_metric_history(run.info.run_id, "_/acc")] == [0.1, 0.2]
+    assert run.data.params == {"_/lr": "0.5"}
 
 
 def test_a_registry_that_is_down_is_told_and_nothing_more(tmp_path):

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -63,11 +64,12 @@ def parser() -> argparse.ArgumentParser:
         "FOLDER_OF_CLASS_FOLDERS --budget 100",
     )
     top.add_argument("--version", action="version", version=f"foretune {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     _tune(commands)
     _recommend(commands)
     _lr(commands)
     _replay(commands)
+    _import(commands)
     _small(commands)
     return top
 
@@ -78,7 +80,7 @@ def _tune(commands: Any) -> None:
         help="find the best hyperparameters for a folder of images",
         description="Tune a network on IMAGES.",
     )
-    add_options(p, Request)
+    add_options(p, Request, optional=("images",))
     _tracking(p)
     p.set_defaults(run="foretune.commands.tune:run")
 
@@ -210,6 +212,40 @@ def _replay(commands: Any) -> None:
     p.set_defaults(run="foretune.commands.replay:run")
 
 
+def _import(commands: Any) -> None:
+    p = commands.add_parser(
+        "import",
+        help="turn runs of other tools into history, or a published table into a meta-dataset",
+        description="Read runs that were made with any tool (csv, timm, mlflow, optuna, wandb, "
+        "tensorboard, huggingface, lightning, ultralytics, ray, keras-tuner, neptune, foretune) "
+        "into a store of runs; or a published table (hyperrec, lcbench, taskset, nasbench201, "
+        "lemur) as its authors ship it into a meta-dataset DEST. Nothing that is read is run, and "
+        "no path or secret is copied.",
+    )
+    p.add_argument(
+        "format", metavar="FORMAT", help="one of these; may be left out where SRC shows it"
+    )
+    p.add_argument(
+        "source", nargs="?", metavar="SRC", help="file, folder, or address of an MLflow server"
+    )
+    p.add_argument("target", nargs="?", metavar="DEST", help="of a published table: the folder")
+    p.add_argument(
+        "--into", metavar="STORE", help="name in DATA/history, or a folder (default: imported)"
+    )
+    p.add_argument(
+        "--mapping",
+        type=Path,
+        metavar="FILE",
+        help="how names become foretune's: the mapping.yaml of an earlier import, edited",
+    )
+    p.add_argument("--task", metavar="NAME", help="all runs are of this task")
+    p.add_argument("--metric", metavar="NAME", help="the metric, as the source names it")
+    p.add_argument("--goal", choices=("maximize", "minimize"), help="which way it is better")
+    p.add_argument("--dry-run", action="store_true", help="say what is found, write nothing")
+    _data(p)
+    p.set_defaults(run="foretune.commands.import_runs:run")
+
+
 def _small(commands: Any) -> None:
     p = commands.add_parser(
         "tasks",
@@ -222,16 +258,6 @@ def _small(commands: Any) -> None:
     p.add_argument("--prepare", action="store_true", help="prepare all tasks, or those named")
     _data(p)
     p.set_defaults(run="foretune.commands.tables:tasks")
-
-    p = commands.add_parser(
-        "import",
-        help="turn a published table into a meta-dataset",
-        description="Read a published table as its authors ship it.",
-    )
-    p.add_argument("format", metavar="FORMAT", help="hyperrec, lcbench, taskset, ...")
-    p.add_argument("source", type=Path, metavar="SRC", help="the file or folder as published")
-    p.add_argument("target", type=Path, metavar="DEST", help="the folder to write")
-    p.set_defaults(run="foretune.commands.tables:import_table")
 
     p = commands.add_parser(
         "methods", help="list the methods", description="The methods that --method can name."
@@ -326,12 +352,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         # a name that the terminal's encoding lacks is shown with ?, and ends nothing
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    warnings.formatwarning = as_line
     args = parser().parse_args(argv)
     module, _, function = args.run.partition(":")
     try:
         return getattr(importlib.import_module(module), function)(args) or 0
     except BadInput as error:
-        print(f"foretune {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"foretune {args.subcommand}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # the reader of our output is gone (such as `| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -339,11 +366,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if (line := told(error)) is None:
             raise
-        print(f"foretune {args.command}: {line}", file=sys.stderr)
+        print(f"foretune {args.subcommand}: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\nforetune {args.command}: stopped", file=sys.stderr)
+        print(f"\nforetune {args.subcommand}: stopped", file=sys.stderr)
         return 130
+
+
+def as_line(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    line: str | None = None,
+) -> str:
+    """A warning as one line for people; of those that are meant for programmers, with its place."""
+    if issubclass(category, UserWarning):
+        return f"  {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 if __name__ == "__main__":

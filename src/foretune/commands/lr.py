@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     )
     architecture(settings.network)  # refuses an unknown one now, as the next line does a device
     device_of(settings.device)
-    task = load_task(args.images, args.data)
+    task = load_task(args.images, args.data, settings.image_size)
     folder = args.data / "studies" / (args.study or f"{task.name}-lr-{args.optimizer}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     print(f"{task.name}: {len(task.labels)} images, {task.num_classes} classes")

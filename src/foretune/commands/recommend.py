@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from foretune.commands.cli import check_output
-from foretune.errors import BadInput
+from foretune.errors import BadInput, few
 from foretune.files import write_atomic
+from foretune.history.join import PREFIX, joinable
+from foretune.recommenders.own import settings_of
 from foretune.recommenders.recommendation import Recommendation, Suggestion, recommend
+from foretune.study.own_studies import found_studies
 from foretune.tasks.task import Task
 from foretune.views.report import data_uri, render
 from foretune.views.sheet import sheet_png
@@ -44,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     write_atomic(page, html(answer, args.data, args.top))
     for line in lines(answer, args.top, args.explain):
         print(line)
+    if not args.no_own_studies and (line := own_left_out(answer, args.data)):
+        print(f"\n{line}")
     print(f"\npage:    {page}")
     print(f"next:    foretune tune {shlex.quote(args.images)} --budget EPOCHS")
     return 0
@@ -90,6 +95,22 @@ def lines(answer: Recommendation, top: int, explain: bool) -> list[str]:
         if explain:
             out += [f"       {text}" for text in reasons(row, answer)]
     return out
+
+
+def own_left_out(answer: Recommendation, data: Path) -> str:
+    """The user's own studies that the list does not know, and why; empty where there are none."""
+    found = found_studies(data / "studies", settings_of(answer.meta))
+    why = dict(found.left_out)
+    for study in found.studies:
+        if study.tasks[0] not in answer.own.measured:
+            other = not joinable(study, answer.meta)
+            remedy = "not fitted yet: python -m foretune.running.meta_train"
+            why[study.tasks[0].removeprefix(PREFIX)] = (
+                "another space or length" if other else remedy
+            )
+    names = [f"{name} ({reason})" for name, reason in why.items()]
+    which = "own study" if len(names) == 1 else "own studies"
+    return f"{which} not in the list: {few(names, ', ')}" if names else ""
 
 
 def cells(row: Suggestion, names: Sequence[str]) -> list[str]:

@@ -41,7 +41,7 @@ def studies(args: argparse.Namespace) -> int:
 
 def report(args: argparse.Namespace) -> int:
     """Write a study's report."""
-    from foretune.commands.tune import write_study_report
+    from foretune.commands.study_report import write_study_report
 
     folder = find_study(args.study, args.data)
     print(write_study_report(folder, args.out))

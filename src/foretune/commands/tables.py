@@ -1,4 +1,4 @@
-"""`foretune methods`, `foretune tasks` and `foretune import`."""
+"""`foretune methods` and `foretune tasks`."""
 
 import argparse
 
@@ -40,18 +40,4 @@ def tasks(args: argparse.Namespace) -> int:
         )
     for name in sorted(ready - set(EMBEDDED)):
         print(f"{name:<{width}}  prepared  (your own)")
-    return 0
-
-
-def import_table(args: argparse.Namespace) -> int:
-    """Turn a published table into a meta-dataset folder."""
-    from foretune.stores.registry import import_table as read
-
-    if args.target.exists() and (not args.target.is_dir() or any(args.target.iterdir())):
-        raise BadInput(f"DEST {args.target} exists and is not an empty folder; give a new one")
-    meta = read(args.format, args.source, args.target)
-    print(
-        f"{args.target}: {len(meta.tasks)} tasks, {len(meta)} configurations, "
-        f"{meta.max_epoch} epochs, {len(meta.table)} rows of {meta.metric}"
-    )
     return 0

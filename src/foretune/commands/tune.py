@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from foretune.commands.cli import check_output
+from foretune.commands.study_report import write_study_report
 from foretune.history.join import PREFIX
 from foretune.running.options import given
 from foretune.running.request import Request
@@ -19,17 +19,13 @@ from foretune.running.tuning import (
     Tuned,
     baseline,
     finish,
-    limits_told,
-    missing_history,
-    other_metric,
     prepared,
 )
 from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
 from foretune.study.notes import RankingNote
 from foretune.study.study import Study
-from foretune.views.progress import progress
-from foretune.views.report import write_report
+from foretune.views.progress import Decoding, progress
 from foretune.views.summary import duration, spelled
 from foretune.views.tracking import Tracker
 
@@ -44,6 +40,8 @@ def request(args: argparse.Namespace) -> Request:
 def run(args: argparse.Namespace) -> int:
     """Tune, compare if asked to, and print what came out."""
     asked = request(args)
+    if asked.script:
+        return run_script(asked, args.tracking)
     tracker = (
         None
         if args.tracking == "none"
@@ -51,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             args.tracking, args.data, warn=lambda line: print(f"  {line}", file=sys.stderr)
         )
     )
-    with prepared(asked) as ready:
+    with prepared(asked, Decoding()) as ready:
         announce(ready)
         try:
             tuned = tune(ready, tracker)
@@ -69,6 +67,18 @@ def run(args: argparse.Namespace) -> int:
             tracker.close(ready.study)
         summarise(ready, tuned, report, tracker)
     return LOG_INCOMPLETE if tracker and not tracker.complete else 0
+
+
+def run_script(asked: Request, tracking: str | None) -> int:
+    """Tune the user's script."""
+    from foretune.commands.tune_code import tune_code
+    from foretune.running.code_study import command_question
+
+    try:
+        done = tune_code(command_question(asked), tracking)
+    except KeyboardInterrupt:
+        return 130
+    return 0 if done.logged else LOG_INCOMPLETE
 
 
 def tune(ready: Prepared, tracker: Tracker | None) -> Tuned:
@@ -122,8 +132,6 @@ def announce(ready: Prepared) -> None:
             f"  trials train on {settings.train_limit} of the {train} training images; "
             "--train-limit 0 takes all"
         )
-    for told in limits_told(task, settings):
-        print(f"  {told}")
     tasks = study.past.tasks if study.past is not None else []
     own = sum(t.startswith(PREFIX) for t in tasks)
     past = (
@@ -138,9 +146,8 @@ def announce(ready: Prepared) -> None:
         f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} "
         f"· {past}"
     )
-    for line in (missing_history(ready.request), other_metric(ready.request)):
-        if line:
-            print(f"  {line}")
+    for line in ready.told:
+        print(f"  {line}")
     if (wanted := method(study.plan.method).recommender) is not None:
         print(f"  {ranked_by(study.plan.notes.recommended, wanted)}")
     if study.spent:
@@ -194,32 +201,3 @@ def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | No
     print(f"report:             {report}")
     if tracker:
         print(f"MLflow UI:          {tracker.ui_command}")
-
-
-def write_study_report(folder: Path, out: Path | None) -> Path:
-    """Write the report of the study in `folder`, with its baselines and the task's thumbnails if
-    they are there.
-    """
-    from foretune.tasks.task import Task
-    from foretune.views.sheet import sheet_png
-
-    check_output(out)
-    study = Study.load(folder)
-    baselines = {
-        BASELINES[k]: Study.load(folder / f"compare-{k}")
-        for k in BASELINES
-        if (folder / f"compare-{k}" / "study.json").exists()
-    }
-    extras: dict[str, object] = {
-        "baselines": {name: other for name, other in baselines.items() if other.spent}
-    }
-    task_file = folder / "task.npz"
-    if task_file.exists():
-        task = Task.load(task_file)
-        extras["thumbnails"] = sheet_png(task)
-        extras["facts"] = {
-            "images": f"{len(task.labels)} in {task.num_classes} classes",
-            "source": task.source,
-            "licence": task.licence,
-        }
-    return write_report(study, out or folder / "report.html", extras=extras)

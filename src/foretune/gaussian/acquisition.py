@@ -5,15 +5,17 @@ incumbent, z = (mu - y*) / sigma, phi and Phi = the standard normal density and 
 E) = observed curves (NaN where not observed), b = the budget (epoch, from 1) that a candidate would
 reach next.
 
-| function                     | value                                       | source                                |
-|------------------------------|---------------------------------------------|---------------------------------------|
-| `expected_improvement`       | sigma (phi(z) + z Phi(z))                   | Jones et al., J. Glob. Optim. 1998    |
-| `log_expected_improvement`   | its logarithm, exact where that underflows  | Ament et al., NeurIPS 2023, eq. 9     |
-| `probability_of_improvement` | Phi(z)                                      | Kushner 1964                          |
-| `budget_incumbent`           | best seen at b if any, else best of all     | DyHPO, eq. 11                         |
-| `multi_fidelity_ei`          | log EI at b against `budget_incumbent(b)`   | DyHPO, eq. 9 to 11                    |
-| `ucb`                        | mu + beta sigma                             | Srinivas et al., ICML 2010            |
-| `max_trial_ucb`              | max over a trial's epochs ahead of mu + eta sigma | AT2, section 3.4                |
+| function                     | value                              | source                   |
+|------------------------------|------------------------------------|--------------------------|
+| `expected_improvement`       | sigma (phi(z) + z Phi(z))          | Jones et al. 1998        |
+| `log_expected_improvement`   | its logarithm, underflow included  | Ament et al. 2023, eq. 9 |
+| `probability_of_improvement` | Phi(z)                             | Kushner 1964             |
+| `budget_incumbent`           | best seen at b if any, else of all | DyHPO, eq. 11            |
+| `multi_fidelity_ei`          | log EI at b against b's incumbent  | DyHPO, eq. 9 to 11       |
+| `ucb`                        | mu + beta sigma                    | Srinivas et al. 2010     |
+| `max_trial_ucb`              | largest mu + eta sigma ahead       | AT2, section 3.4         |
+
+Jones et al., J. Glob. Optim. 1998; Ament et al., NeurIPS 2023; Srinivas et al., ICML 2010.
 
 A prediction with sigma = 0 is certain: its expected improvement is max(mu - y*, 0). All arrays
 broadcast.

@@ -4,9 +4,10 @@ Notation: T past tasks, n configurations, E epochs; K = K_T (x) K_C (x) K_E (equ
 past curves Y (T, n, E) are full grids (holes are filled before). With eigenpairs (t, Q_T), (c,
 Q_C), (l, Q_E) of the three factors,
 
-    log p(Y) and its gradient in each factor cost one eigendecomposition per factor and products of its size;
-    given Y, the target's curves are Gaussian with mean (k^T (x) K_C (x) K_E) (K + s^2 I)^-1 Y and covariance
-    (Q_C (x) Q_E) diag(d) (Q_C (x) Q_E)^T,  d_cl = k_** c l - sum_t (k^T Q_T)_t^2 (c l)^2 / (t c l + s^2),
+    log p(Y) and its gradient in each factor cost one eigendecomposition per factor and products of
+    its size; given Y, the target's curves are Gaussian with mean
+    (k^T (x) K_C (x) K_E) (K + s^2 I)^-1 Y and covariance (Q_C (x) Q_E) diag(d) (Q_C (x) Q_E)^T,
+    d_cl = k_** c l - sum_t (k^T Q_T)_t^2 (c l)^2 / (t c l + s^2),
 
 where k (T,) is the task kernel between target and past, k_** its own. So the target's N
 observations need N x N algebra only.

@@ -1,6 +1,7 @@
 """Meta-datasets of one space, metric and length as one, and when two can stand side by side."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from foretune.errors import BadInput
 from foretune.history.curve_table import CurveTable
 from foretune.history.meta_dataset import MetaDataset
-from foretune.space.space import Config, config_key
+from foretune.space.space import Config, Space, config_key
 
 PREFIX = "studies/"  # of a past task that is one of the user's own studies
 SHARED_FACTS = ("metric", "goal", "max_epoch")
@@ -105,6 +106,28 @@ def learning_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {
         k: v for k, v in settings.items() if k not in MACHINE_SETTINGS and v not in (None, {}, [])
     }
+
+
+def confined(past: MetaDataset, space: Space) -> MetaDataset | None:
+    """The part of a past that lies in `space`: its configurations that are legal there, encoded as
+    that space encodes; `past` itself where the spaces are equal, None where fewer than two are.
+    """
+    if past.space == space:
+        return past
+    legal: dict[int, Config] = {}
+    for config_id, config in zip(past.config_ids, past.configs, strict=True):
+        with suppress(BadInput):
+            typed = space.typed(config)
+            space.check(typed)
+            legal[config_id] = typed
+    if len(legal) < 2:
+        return None
+    keep = np.isin(past.rows.columns["config_id"], list(legal))
+    rows = CurveTable(
+        past.rows.tasks, past.rows.task[keep], {k: v[keep] for k, v in past.rows.columns.items()}
+    )
+    part = MetaDataset(space, list(legal), list(legal.values()), rows, past.about)
+    return part.select([past.tasks[t] for t in np.unique(rows.task)])
 
 
 def joinable(one: MetaDataset, other: MetaDataset) -> bool:

@@ -17,9 +17,10 @@ repeated. New ones grow in `.cache/evaluate` and replace the old when they are c
 interrupted run deletes nothing and goes on where it stopped.
 
 `--compare N` is for a change of code that should change no number: of each method whose fingerprint
-is another, N of the kept runs, drawn by the fingerprint, are replayed and compared, step by step and
-bit by bit (seconds aside). Where all are equal, the kept runs go on under the new fingerprint, and
-`about.json` says how many were compared; where one differs, the method is replayed whole.
+is another, N of the kept runs are replayed and compared, step by step, seconds aside
+(`foretune.pipeline.comparison`). Where all are equal, the kept runs go on under the new fingerprint,
+and `about.json` says how many were compared; where one differs, the method is replayed whole, which
+takes minutes: no difference is rounding here.
 """
 
 import argparse
@@ -32,7 +33,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
@@ -41,6 +41,7 @@ from foretune.files import write_atomic, write_json
 from foretune.history.grid import content_hash, full_grid, past_of
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import Evaluate, load
+from foretune.pipeline.comparison import Pair, drawn, in_words, verdicts
 from foretune.pipeline.digests import digest_of
 
 TRAININGS = (1, 2, 5, 10)
@@ -60,43 +61,32 @@ def known(folder: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def differences(
+def again(
     grid: MetaDataset, folder: str, plan: Evaluate, kept: Mapping[str, pd.DataFrame], count: int
-) -> dict[str, str]:
-    """Replay `count` of each method's `kept` runs, drawn by its fingerprint, on the grid saved in
-    `folder`; by method the first difference in words, empty where all are equal.
+) -> dict[str, list[Pair]]:
+    """`count` of each method's `kept` runs, drawn by its fingerprint, and what they are when
+    replayed on the grid saved in `folder`; by method, none where tasks are no longer there.
     """
-    past, budget, found = past_of(grid), plan.trainings * grid.max_epoch, dict.fromkeys(kept, "")
+    past, budget = past_of(grid), plan.trainings * grid.max_epoch
     jobs: list[tuple[str, str, int]] = []
     for name, table in kept.items():
         runs = sorted(set(zip(table["task"], table["seed"].map(int), strict=True)))
-        rng = np.random.default_rng(int(fingerprint(grid, plan, name)[:16], 16))
-        drawn = [runs[i] for i in sorted(rng.permutation(len(runs))[:count])]
-        if gone := [task for task, _ in drawn if task not in past]:
-            found[name] = f"{gone[0]} is no task of {grid.name} any more"
-        else:
-            jobs += [(name, task, seed) for task, seed in drawn]
+        chosen = drawn(runs, count, fingerprint(grid, plan, name))
+        jobs += [(name, task, seed) for task, seed in chosen if {t for t, _ in runs} <= set(past)]
+    pairs: dict[str, list[Pair]] = {name: [] for name in kept}
     with replaying(plan.workers) as pool:
         made = {job: pool.submit(one_run, folder, *job, budget, past[job[1]], {}) for job in jobs}
         for (name, task, seed), run in made.items():
             table = kept[name][(kept[name]["task"] == task) & (kept[name]["seed"] == seed)]
-            if (which := difference(table, pd.DataFrame(run.result()))) and not found[name]:
-                found[name] = f"{task}, seed {seed}: {which}"
-    return found
-
-
-def difference(old: pd.DataFrame, new: pd.DataFrame) -> str:
-    """What differs in two runs' steps first, in words, but for seconds; empty if nothing does."""
-    columns = [column for column in old if column != "seconds"]
-    try:
-        pd.testing.assert_frame_equal(
-            new.reindex(columns=columns).astype(old[columns].dtypes),
-            old[columns].sort_values("step", ignore_index=True),
-            check_exact=True,
-        )
-    except (AssertionError, TypeError, ValueError) as unequal:
-        return " ".join(str(unequal).split())
-    return ""
+            old = table.sort_values("step")
+            numbers = old.select_dtypes("number").drop(columns="seconds")
+            new = pd.DataFrame(run.result()).reindex(columns=numbers.columns)
+            for column, kind in numbers.dtypes.items():  # as precisely as the file has them
+                new[column] = new[column].astype(kind if kind.kind == "f" else float)
+            pairs[name].append(
+                Pair(f"{task}, seed {seed}", numbers.to_numpy(float), new.to_numpy(float))
+            )
+    return pairs
 
 
 def evaluate(
@@ -186,14 +176,15 @@ def _taken_up(
             shutil.copyfile(traces / file, work / file)
         elif compare:
             doubtful[name] = pd.read_parquet(traces / file)
-    found = differences(grid, folder, plan, doubtful, compare) if doubtful else {}
-    for name, which in found.items():
-        runs = len(doubtful[name][RUN].drop_duplicates())
-        if which:
-            say(f"{name}: all runs are made again, since one differs: {which}")
+    pairs = again(grid, folder, plan, doubtful, compare) if doubtful else {}
+    for name, verdict in verdicts(pairs).items():
+        runs = doubtful[name][RUN].drop_duplicates()
+        sample = in_words(compare, len(runs), "runs", fingerprint(grid, plan, name))
+        say(f"{name}: {sample}: {verdict.said}")
+        if not verdict.stands:
+            say(f"{name}: all runs are made again")
             continue
-        notes[name] = {**notes[name], "compared": f"{min(compare, runs)} of {runs} runs, equal"}
-        say(f"{name}: {notes[name]['compared']}")
+        notes[name] = {**notes[name], "compared": f"{sample}: {verdict.said}"}
         shutil.copyfile(traces / f"{file_name(name)}.parquet", work / f"{file_name(name)}.parquet")
     write_json(work / "about.json", {"runs": notes})
     return notes

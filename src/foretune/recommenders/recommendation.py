@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from foretune.recommenders.ranking import Ranking
 
 DEFAULT = "hyperstar"
+SIZE = 64  # pixels of the past tasks' images, which recommenders were fitted on
 REASONS = 4  # past runs that a suggestion names
 
 
@@ -266,13 +267,17 @@ def recommend(
     data = Path(data)
     offered(recommender)
     history = MetaDataset.load(shipped.need("meta", meta, data))
-    # before what takes seconds to load
-    task = images if isinstance(images, Task) else load_task(images, data)
+    # before what takes seconds to load; at the size that trials see, so that a study of the same
+    # images is known by their content
+    seen = history.about.get("settings", {}).get("image_size", SIZE)
+    task = images if isinstance(images, Task) else load_task(images, data, seen)
     find = own_recommender if own else shipped_recommender
     fitted, from_studies, passed_over = find(recommender, data, history)
     hashes = {**history.about.get("hashes", {}), **from_studies.hashes}
     same = next((name for name in fitted.past.tasks if hashes.get(name) == task.hash), None)
-    ranking = fitted.rank(task, seed)
+    # large pictures are shown as the past tasks' were
+    shown = task.resized(SIZE) if task.origin and task.images.shape[1] > SIZE else task
+    ranking = fitted.rank(shown, seed)
     return Recommendation(task, history, ranking, recommender, same, from_studies, passed_over)
 
 

@@ -131,8 +131,8 @@ class Collection:
                 )
         if have.about.get("epochs", {}) != self.epochs:
             raise BadInput(
-                f"{self.folder} was collected with the epochs {have.about.get('epochs', {})} of its "
-                f"tasks, not {self.epochs}: restore them, or name another folder"
+                f"{self.folder} was collected with the epochs {have.about.get('epochs', {})} of "
+                f"its tasks, not {self.epochs}: restore them, or name another folder"
             )
         # tables from before versions were counted are of the first
         if (version := have.about.get("training_version", 1)) != TRAINING_VERSION:

@@ -27,7 +27,7 @@ from foretune.params import load as load_params
 from foretune.running.collection import COLUMNS, RANK, Block, Collection
 from foretune.running.options import out_of_range
 from foretune.running.request import CollectionRequest
-from foretune.running.workers import end_with_parent
+from foretune.running.workers import end_processes, end_with_parent
 from foretune.space.space import Config, Space
 from foretune.study.outcome import Row
 from foretune.training.recipe import Settings
@@ -257,8 +257,7 @@ def _interrupt(signum: int, frame: Any) -> None:
 
 def stop_children() -> None:
     """End worker processes at once; the trials under way are trained again another time."""
-    for child in multiprocessing.active_children():
-        child.terminate()
+    end_processes(multiprocessing.active_children())
 
 
 def stops_on_sigterm() -> None:

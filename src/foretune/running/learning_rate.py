@@ -1,6 +1,7 @@
 """autoHyper on real training: `foretune lr`.
 
-    found = learning_rate_search(task, "adam", settings=Settings(pretrained=False), folder=Path("data/studies/lr"))
+    settings, folder = Settings(pretrained=False), Path("data/studies/lr")
+    found = learning_rate_search(task, "adam", settings=settings, folder=folder)
     found.rate, found.converged, found.trials
 
 The search is a study like any other (method `autohyper`, one trial per rate, `zero_share` in every
@@ -9,7 +10,8 @@ reports and tables.
 
 What it can say something about: networks that start from random weights. At random weights all
 singular values are noise and Z is 1; ImageNet weights have Z near 0 from the start whatever the
-rate (docs/notes/autohyper.md has the figures), so a search with `pretrained` is refused unless forced.
+rate (docs/notes/autohyper.md has the figures), so a search with `pretrained` is refused unless
+forced.
 """
 
 from __future__ import annotations

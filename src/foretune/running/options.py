@@ -2,17 +2,17 @@
 
 A field's `metadata` says what no type says:
 
-| key       | meaning                                                                                  |
-|-----------|------------------------------------------------------------------------------------------|
-| `help`    | what it is, for people                                                                   |
-| `metavar` | its value's name in the help                                                             |
-| `group`   | the heading that it stands under                                                         |
-| `flag`    | its name on the command line, where that is not the field's                              |
-| `off`     | flag and help that turn it off, of a field that is true by default                       |
-| `least`   | the smallest value that can be meant                                                     |
-| `above`   | what a value must be larger than                                                         |
-| `env`     | the environment variable that takes the default's place, where it is set                 |
-| `fields`  | a dataclass, for a mapping of some of its fields: each is an option of its own           |
+| key       | meaning                                                                        |
+|-----------|--------------------------------------------------------------------------------|
+| `help`    | what it is, for people                                                         |
+| `metavar` | its value's name in the help                                                   |
+| `group`   | the heading that it stands under                                               |
+| `flag`    | its name on the command line, where that is not the field's                    |
+| `off`     | flag and help that turn it off, of a field that is true by default             |
+| `least`   | the smallest value that can be meant                                           |
+| `above`   | what a value must be larger than                                               |
+| `env`     | the environment variable that takes the default's place, where it is set       |
+| `fields`  | a dataclass, for a mapping of some of its fields: each is an option of its own |
 
 Nothing is imported here that takes time.
 """
@@ -104,9 +104,11 @@ def add_options(
     only: Collection[str] | None = None,
     leave: Collection[str] = (),
     unset: bool = False,
+    optional: Collection[str] = (),
 ) -> None:
-    """Give `parser` the options of a dataclass: a field without a default is positional. With
-    `unset`, an option that is not given is None.
+    """Give `parser` the options of a dataclass: a field without a default is positional, and an
+    empty text where it is `optional` and not given. With `unset`, an option that is not given is
+    None.
     """
     groups: dict[str, Any] = {}
     for option in options_of(kind, leave):
@@ -118,20 +120,21 @@ def add_options(
         if option["fields"] is not None:
             add_options(where, option["fields"], unset=True)
         else:
-            where.add_argument(*_argument(option), **_how(option, unset))
+            how = _how(option, unset, option.name in optional)
+            where.add_argument(*_argument(option), **how)
 
 
 def _argument(option: Option) -> tuple[str, ...]:
     return (option.name,) if option.required else (option.flag,)
 
 
-def _how(option: Option, unset: bool) -> dict[str, Any]:
+def _how(option: Option, unset: bool, optional: bool) -> dict[str, Any]:
     """The keywords of argparse's `add_argument`."""
     how: dict[str, Any] = {"help": option["help"]}
     if option["metavar"] is not None:
         how["metavar"] = option["metavar"]
     if option.required:
-        return how
+        return how | {"nargs": "?", "default": ""} if optional else how
     how |= {"dest": option.name, "default": None if unset else option.default}
     how["default"] = from_environment(option).get(option.name, how["default"])
     if option.kind is bool:
@@ -231,9 +234,19 @@ def taken_as(option: Option, value: Any) -> Any:
     return value
 
 
+def unusable(option: Option, value: Any) -> Iterator[str]:
+    """What is wrong with the texts of an option: no file or name can have a NUL in it."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if isinstance(text, (str, Path)) and "\0" in str(text):
+            yield f"{option.name}={str(text)!r} must be a text without NUL characters"
+
+
 def out_of_range(made: Any) -> Iterator[str]:
-    """What is wrong with the numbers of a dataclass, by its fields' `least` and `above`."""
+    """What is wrong with the values of a dataclass: its numbers, by its fields' `least` and
+    `above`, and its texts.
+    """
     for option in options_of(type(made)):
+        yield from unusable(option, getattr(made, option.name))
         value, least, above = getattr(made, option.name), option["least"], option["above"]
         if value is not None and least is not None and value < least:
             yield f"{option.name}={value} must be at least {least}"

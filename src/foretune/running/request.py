@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from foretune import shipped
+from foretune.running.scripts.options import Script
 from foretune.training.settings import Settings
 
 LEARNS, TRAINS = "what it learns from", "what it trains"
+SCRIPT = "your own script in place of our trainer"
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,8 @@ class Request:
 
     images: str = field(
         metadata={
-            "help": "a folder of class folders, a prepared task's name, an .npz file, or "
-            "torchvision:NAME",
+            "help": "a folder of class folders (or of train, valid and test), a table of "
+            "path,label[,split][,group], a prepared task's name, an .npz file, or torchvision:NAME",
             "metavar": "IMAGES",
         }
     )
@@ -99,6 +101,22 @@ class Request:
         default=False,
         metadata={"help": "leave out images that cannot be read, instead of refusing the folder"},
     )
+    crop: str = field(
+        default="center",
+        metadata={
+            "help": "how pictures become square: center (the shorter side is scaled, the centre cut "
+            "out), squash or pad (default: center)",
+        },
+    )
+    memory: float | None = field(
+        default=None,
+        metadata={
+            "help": "GiB of pixels that a process may hold; those of a larger data set are read from "
+            "a file in DATA/cache (default: a quarter of the free memory)",
+            "metavar": "GIB",
+            "least": 0,
+        },
+    )
     meta: str = field(
         default=shipped.HISTORY,
         metadata={
@@ -166,6 +184,15 @@ class Request:
             "group": TRAINS,
         },
     )
+    script: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "your own script in place of our trainer, such as "
+            '{"command": "python train.py --lr {learning_rate}", "read": "results.csv:acc"}',
+            "fields": Script,
+            "group": SCRIPT,
+        },
+    )
     data: Path = field(
         default=Path("data"),
         metadata={
@@ -178,8 +205,8 @@ class Request:
 
 @dataclass(frozen=True)
 class CollectionRequest:
-    """Which cells of the meta-dataset are to be trained. `None` means: as `params` has it (`minutes`:
-    no limit).
+    """Which cells of the meta-dataset are to be trained. `None` means: as `params` has it
+    (`minutes`: no limit).
     """
 
     tasks: tuple[str, ...] = field(

@@ -2,10 +2,10 @@
 address that fsspec knows.
 
     objective = Stored.of(training, "s3://bucket/foretune/photos")
-    objective.prepare(new=True)     # where the study is run: the task's images, once
-    objective.run(...)              # on any machine: fetches the trial's checkpoints, trains, stores them after each epoch
-    objective.fetch(needed)         # where the study is run: the checkpoints that are still needed come home, the rest goes
-    objective.publish(folder)       # and its tables and results are copied there
+    objective.prepare(new=True)  # where the study is run: the task's images, once
+    objective.run(...)  # on any machine: fetches the trial's checkpoints, trains, stores them
+    objective.fetch(needed)  # where the study is run: those still needed come home, the rest goes
+    objective.publish(folder)  # and its tables and results are copied there
 
 No rename is asked of the storage: a checkpoint carries a digest (`foretune.training.checkpoints`),
 so that one whose transfer was cut counts as none and its trial starts again. The journal stays with
@@ -25,6 +25,7 @@ from typing import Any
 from foretune.errors import BadInput, extra
 from foretune.running.objectives.training import Training
 from foretune.study.outcome import Outcome, Row
+from foretune.tasks.task import images_beside
 
 # a study as a meta-dataset
 TABLES = ("space.json", "configs.parquet", "curves.parquet", "about.json")
@@ -64,11 +65,8 @@ class Stored:
         """
         scratch = self._scratch()
         task_file = scratch / self.task
-        if not task_file.exists() and not self._get(task_file):
-            raise BadInput(
-                f"storage {self.url!r} has no {self.task}: the study that uses it has not "
-                "stored one"
-            )
+        if not task_file.exists():
+            self._get_task(task_file)
         local = replace(self.objective, task_file=task_file, folder=scratch)
         last, best = local.checkpoint(config_id), local.checkpoint(config_id, best=True)
         for path in (last, best):
@@ -96,6 +94,8 @@ class Stored:
         if new and files.exists(root):
             files.rm(root, recursive=True)
         files.makedirs(root, exist_ok=True)
+        if (images := images_beside(self.objective.task_file)) is not None:
+            self._put(images)
         self._put(self.objective.task_file, self.task)
 
     def fetch(self, keep: Iterable[Path]) -> None:
@@ -134,13 +134,30 @@ class Stored:
         folder.mkdir(mode=0o700, exist_ok=True)
         return folder
 
+    def _get_task(self, path: Path) -> None:
+        """Fetch the task, and the file of its images first where they are in one of their own: a
+        task that is here can be trained on.
+        """
+        arriving = path.with_name(f"arriving-{path.name}")
+        if not self._get_as(path.name, arriving):
+            raise BadInput(
+                f"storage {self.url!r} has no {self.task}: the study that uses it has not "
+                "stored one"
+            )
+        if (images := images_beside(arriving)) is not None and not images.exists():
+            self._get(images)
+        os.replace(arriving, path)
+
     def _get(self, path: Path) -> bool:
         """Fetch a file of this name; False if the storage has none."""
+        return self._get_as(path.name, path)
+
+    def _get_as(self, name: str, path: Path) -> bool:
         files, root = self._files()
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            files.get_file(f"{root}/{path.name}", str(temporary))
+            files.get_file(f"{root}/{name}", str(temporary))
         except FileNotFoundError:
             temporary.unlink(missing_ok=True)
             return False

@@ -13,19 +13,22 @@ are still needed, the results.
 import json
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from foretune import shipped
-from foretune.errors import BadInput
+from foretune.errors import BadInput, few, plural
 from foretune.files import write_atomic, write_json
+from foretune.history.join import PREFIX, confined
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
+from foretune.running.opening import check_name, open_study, refuse_another
 from foretune.running.options import filled, out_of_range, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.runner import delete_checkpoints, run_study, sweep
@@ -43,12 +46,13 @@ from foretune.space.catalogue import (
 )
 from foretune.space.space import Config, Space, config_key
 from foretune.space.written import fixed, read
-from foretune.study.identity import differences
 from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
-from foretune.study.own_studies import with_own_studies
+from foretune.study.own_studies import other_settings, with_own_studies
 from foretune.study.study import Plan, Study, read_header
-from foretune.tasks.loading import load_task
+from foretune.tasks.decoding import Progress
+from foretune.tasks.loading import find_source, task_of
+from foretune.tasks.reading import Reading
 from foretune.tasks.task import Task
 from foretune.training.architectures import architecture
 from foretune.training.metrics import GOALS, PART, column
@@ -64,7 +68,8 @@ BASELINES = {"default": "default configuration", "random": "random search"}  # a
 @dataclass(frozen=True)
 class Checked:
     """A request that can be meant: its method, settings and space, and the past tasks there are
-    (None: none). `plan` lacks the task and what is noted of it.
+    (None: none). `plan` lacks the task and what is noted of it; `told` is what the user has to
+    hear before anything is trained, in lines.
     """
 
     request: Request
@@ -73,13 +78,14 @@ class Checked:
     pool: list[Config]
     past: MetaDataset | None
     plan: Plan
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class LookedUp:
     """A checked request with its images: the plan of a new study, and the past that it would have.
     `folder` is the study's, `known` whether it held one when this was looked up: then no ranking
-    was asked for, since a study that goes on has its own.
+    was asked for, since a study that goes on has its own. `told` as in `Checked`.
     """
 
     checked: Checked
@@ -88,17 +94,21 @@ class LookedUp:
     plan: Plan
     folder: Path
     known: bool
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A request with everything looked up: the study, ready to run, and what runs its steps."""
+    """A request with everything looked up: the study, ready to run, and what runs its steps. `told`
+    as in `Checked`.
+    """
 
     request: Request
     task: Task
     study: Study
     objective: Training
     folder: Path
+    told: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,10 +172,8 @@ def tune_request(
     """Run the request to its end, or continue it, and write the results. Raises `BadInput` before
     anything is written if the request is at fault.
     """
-    if line := missing_history(request):
-        warnings.warn(line, stacklevel=2)
     with prepared(request) as ready:
-        for line in limits_told(ready.task, ready.objective.settings):
+        for line in ready.told:
             warnings.warn(line, stacklevel=2)
         run(ready, workers=workers, on_change=on_change)
         tuned = finish(ready)
@@ -178,9 +186,11 @@ def tune_request(
 
 
 @contextmanager
-def prepared(request: Request) -> Iterator[Prepared]:
-    """Check the request, look everything up, and open or continue the study."""
-    with opened(looked_up(checked(request))) as ready:
+def prepared(request: Request, decoding: Progress | None = None) -> Iterator[Prepared]:
+    """Check the request, look everything up, and open or continue the study. `decoding(done,
+    total)` is called after each image that is decoded.
+    """
+    with opened(looked_up(checked(request), decoding)) as ready:
         yield ready
 
 
@@ -190,24 +200,23 @@ def checked(request: Request) -> Checked:
     """
     if wrong := next(out_of_range(request), None):
         raise BadInput(wrong)
+    if not request.images:
+        raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
     metric = column(request.metric)
-    past = past_of(request)
-    settings = settings_of(request, past)
-    if past is not None and past.metric != metric:
-        past = None  # `other_metric` says so
-    if request.own and request.meta != "none" and request.sources is None:
-        past = with_own_studies(past, request.data / "studies", asdict(settings), metric)
+    shown = past_of(request)
+    settings = settings_of(request, shown)
     space, pool = space_of(request, settings)
     for network in sorted({one.network for one in recipes_of(space, settings)}):
         architecture(network)  # refuses an unknown one, before anything is loaded that takes time
+    past, told = history_of(request, shown, settings, space)
     plan = Plan(
         task="",
         metric=metric,
         goal=GOALS[request.metric],
         max_epoch=settings.max_epoch,
         budget=10 * settings.max_epoch if request.budget is None else request.budget,
-        method=method_of(request, past),
+        method=method_of(request, past, told),
         seed=request.seed,
         seconds=request.seconds,
         open=request.open or not pool,
@@ -222,25 +231,35 @@ def checked(request: Request) -> Checked:
         raise BadInput(
             f"method {plan.method!r} looks for a learning rate outside any pool: add --open"
         )
-    return Checked(request, settings, space, pool, past, plan)
+    return Checked(request, settings, space, pool, past, plan, tuple(told))
 
 
-def looked_up(found: Checked) -> LookedUp:
+def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     """The images, the past tasks that are not these, and what a recommender says of them. Writes
     nothing. Raises `BadInput`.
     """
     from foretune.training.trial import check_trainable  # loads PyTorch
 
     request, plan, pool = found.request, found.plan, found.pool
+    how = reading_of(request, found.settings)
+    source = find_source(request.images, request.data)
     check_trainable(found.settings, found.space)
-    task = load_task(request.images, request.data, skip_bad=request.skip_bad)
-    past = found.past
-    if past is not None:
-        past = without_target(past, task, request.sources)
-    name = request.study or f"{task.name}-{plan.method}-{request.seed}"
-    folder = request.data / "studies" / name
-    known = (folder / "study.json").exists()
+    plan, folder, known = _named(request, plan, source.name, found.past)
     default = default_config(found.settings.network)
+    # decoding may take long: what can be refused without the pixels is refused now
+    if known:
+        _refuse_another_question(found, plan, folder)
+    if request.recommender is not None:
+        _refuse_recommender(request.recommender, plan.method)
+    task = task_of(source, how, request.data, kept=folder / "task.npz", progress=decoding)
+    past, told = found.past, [*found.told]
+    if past is not None:
+        past, lines = past_for(past, task, plan.max_epoch, request.sources)
+        told += lines
+        if past is None:  # the best method may be another one now, and the study's name with it
+            plan = replace(plan, method=method_of(request, past, told))
+            searcher(plan.method, **request.options)
+            plan, folder, known = _named(request, plan, source.name, past)
     anchored = (
         request.anchor
         and plan.method != "random"
@@ -257,7 +276,37 @@ def looked_up(found: Checked) -> LookedUp:
         anchors=(pool.index(default),) if anchored else (),
         recommended=None if known else ranking_of(request, plan.method, task, past, pool),
     )
-    return LookedUp(found, task, past, replace(plan, task=task.name, notes=notes), folder, known)
+    plan = replace(plan, task=task.name, notes=notes)
+    told += limits_told(task, found.settings)
+    return LookedUp(found, task, past, plan, folder, known, tuple(told))
+
+
+def _named(
+    request: Request, plan: Plan, images: str, past: MetaDataset | None
+) -> tuple[Plan, Path, bool]:
+    """The study's folder, whether it holds a study, and the plan with the method that it has then
+    where the request names none.
+    """
+    folder = request.data / "studies" / (request.study or f"{images}-{plan.method}-{request.seed}")
+    known = (folder / "study.json").exists()
+    if known and request.method is None:
+        plan = replace(plan, method=method_of_old(folder, plan.method, past))
+    return plan, folder, known
+
+
+def _refuse_another_question(found: Checked, plan: Plan, folder: Path) -> None:
+    """Raise `BadInput` where the study in `folder` was started with another question, whatever its
+    images are.
+    """
+    before = read_header(folder)[2]
+    notes = replace(
+        before.notes,
+        options=found.request.options,
+        settings=asdict(found.settings),
+        space=found.request.space,
+    )
+    same_images = replace(plan, task=before.task, notes=notes)
+    refuse_another(folder, (found.space, found.space.taken(found.pool, "the pool"), same_images))
 
 
 @contextmanager
@@ -289,30 +338,9 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             rank=method(study.plan.method).rank,
         )
         try:
-            yield Prepared(request, found.task, study, objective, folder)
+            yield Prepared(request, found.task, study, objective, folder, found.told)
         finally:
             study.close()
-
-
-def open_study(
-    space: Space, pool: list[Config], plan: Plan, past: MetaDataset | None, folder: Path
-) -> Study:
-    """A new study, or the one in `folder` if it asks the same question; a raised budget is taken
-    over. Raises `BadInput` if it asks another.
-    """
-    if not (folder / "study.json").exists():
-        return Study(space, pool, plan, past=past, folder=folder)
-    stored = read_header(folder)
-    if differ := differences(stored, (space, space.taken(pool, "the pool"), plan)):
-        raise BadInput(
-            f"study {folder.name!r} exists and was started with {'; '.join(differ)}: give "
-            "another name with --study"
-        )
-    study = Study.load(folder, past)
-    before, now = study.plan, plan
-    if (now.budget, now.seconds) != (before.budget, before.seconds):
-        study.raise_budget(max(now.budget, study.spent), now.seconds)
-    return study
 
 
 def run(
@@ -404,14 +432,8 @@ def test_metrics(folder: Path) -> dict[str, float]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def check_name(name: str | None) -> None:
-    """Raise `BadInput` for a study's name that is no folder name."""
-    if name is not None and (name != Path(name).name or name.startswith(".")):
-        raise BadInput(f"study name {name!r} must be a plain folder name, such as photos-1")
-
-
 # -- looking things up
-# -----------------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 def past_of(request: Request) -> MetaDataset | None:
     """The meta-dataset that the request names, or None where it wants none, or where the one that
     comes with foretune is gone, which `missing_history` says.
@@ -426,6 +448,87 @@ def past_of(request: Request) -> MetaDataset | None:
     if missing_history(request) and request.sources is None:
         return None
     return MetaDataset.load(shipped.need("meta", request.meta, request.data))
+
+
+def history_of(
+    request: Request, shown: MetaDataset | None, settings: Settings, space: Space
+) -> tuple[MetaDataset | None, list[str]]:
+    """The past tasks that know `space`, of the meta-dataset `shown` and of the user's own studies
+    (None: none does), and a line for each part of them that is left out or was trained otherwise.
+    Raises `BadInput` for past tasks that the request names and that do not know the space.
+    """
+    told = [line] if (line := missing_history(request)) else []
+    metric = column(request.metric)
+    if shown is not None and shown.metric != metric:
+        line = (
+            f"the past tasks of {request.meta} are left out: {shown.metric} says little of {metric}"
+        )
+        if request.sources is not None:
+            raise BadInput(f"--sources names past tasks, but {line}")
+        told.append(line)
+        shown = None
+    past, wanted = shown, asdict(settings)
+    if shown is not None:
+        past, count = (
+            confined(shown, space),
+            f"{len(shown.tasks)} past {plural('task', len(shown.tasks))}",
+        )
+        if past is None:
+            line = (
+                f"the {count} of {request.meta} {'is' if len(shown.tasks) == 1 else 'are'} left "
+                f"out, having tuned another space: {few(shown.space.differences(space), '; ')}"
+            )
+            if request.sources is not None:
+                raise BadInput(f"--sources names past tasks, but {line}")
+            told.append(line)
+        else:
+            if len(past) < len(shown):
+                told.append(
+                    f"{len(shown) - len(past)} of the {len(shown)} past configurations lie outside "
+                    "the space and are left out"
+                )
+            if differ := other_settings(
+                {**asdict(Settings()), **shown.about.get("settings", {})}, wanted
+            ):
+                told.append(f"past curves were trained otherwise ({differ}): a guide, no more")
+    if request.own and request.meta != "none" and request.sources is None:
+        folder = request.data / "studies"
+        past, left_out = with_own_studies(past, folder, wanted, space, metric)
+        if left_out:
+            names = [f"{name} ({why})" for name, why in left_out.items()]
+            own = "own study" if len(names) == 1 else "own studies"
+            told.append(f"{own} left out: {few(names, ', ')}")
+    return past, told
+
+
+def past_for(
+    past: MetaDataset, task: Task, epochs: int, sources: tuple[str, ...] | None
+) -> tuple[MetaDataset | None, list[str]]:
+    """The past tasks that a study of `task` can learn from: other images, and two values or more in
+    the first `epochs` epochs (None: there are none). And a line for each kind that is left out.
+    """
+    others, told = without_target(past, task, sources), []
+    mine = [t.removeprefix(PREFIX) for t in past.tasks if t not in others.tasks]
+    if sources is None and (own := [t for t in mine if PREFIX + t in past.tasks]):
+        told.append(
+            f"own {'study' if len(own) == 1 else 'studies'} of these very images left out: {few(own, ', ')}"
+        )
+    usable = [t for t in others.tasks if values(others, t, epochs) > 1]
+    if not usable:
+        told.append(
+            f"none of the {len(others.tasks)} past tasks that are left has two values in the first "
+            f"{epochs} epochs"
+            if others.tasks
+            else "no past task is left"
+        )
+        return None, told
+    return others.select(usable), told
+
+
+def values(past: MetaDataset, task: str, epochs: int) -> int:
+    """How many finite values a past task has in the first `epochs` epochs."""
+    seeds = past.seeds(task)
+    return int(np.isfinite(past.curves(task, seeds[0])[:, :epochs]).sum()) if seeds else 0
 
 
 def limits_told(task: Task, settings: Settings) -> list[str]:
@@ -446,6 +549,17 @@ def limits_told(task: Task, settings: Settings) -> list[str]:
     return lines
 
 
+def reading_of(request: Request, settings: Settings) -> Reading:
+    """How the request's images are read: at the size that the network sees. Raises `BadInput`."""
+    return Reading(
+        settings.image_size,
+        request.crop,
+        request.skip_bad,
+        request.memory,
+        processes=request.workers + 1,
+    )
+
+
 def missing_history(request: Request) -> str | None:
     """What to say before a study that starts without the history that comes with foretune, though
     nobody asked for that; None where the history is there, or not wanted.
@@ -457,18 +571,6 @@ def missing_history(request: Request) -> str | None:
     return f"no history: {shipped.missing('meta', request.meta, request.data)}"
 
 
-def other_metric(request: Request) -> str | None:
-    """What to say before a study whose metric is not the history's; None where it is, or where no
-    history is wanted.
-    """
-    if request.space == "hyperrec" or request.meta == "none" or request.metric == "accuracy":
-        return None
-    return (
-        f"the history {request.meta} is of {PART}accuracy, and says nothing of {request.metric}: "
-        "only your own studies of that metric are learned from"
-    )
-
-
 def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | None) -> MetaDataset:
     """The past tasks (or those named), without the task itself, by name and by content; own studies
     of other images count, whatever their name.
@@ -478,6 +580,18 @@ def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | Non
         raise BadInput(f"--sources names {task.name!r}, which is the task to tune")
     names = [t for t in (sources or past.tasks) if t != task.name and hashes.get(t) != task.hash]
     return past.select(names)
+
+
+def _refuse_recommender(chosen: str, name: str) -> None:
+    """Raise `BadInput` for a recommender that there is not, or that method `name` has no use for."""
+    from foretune.recommenders.registry import offered
+
+    if method(name).recommender is None:
+        raise BadInput(
+            f"method {name!r} takes no ranking; --method recommended --option then={name} "
+            f"lets {chosen} give it the first configurations"
+        )
+    offered(chosen)
 
 
 def ranking_of(
@@ -492,11 +606,6 @@ def ranking_of(
     chosen = request.recommender or method(name).recommender
     if chosen is None:
         return None
-    if method(name).recommender is None:
-        raise BadInput(
-            f"method {name!r} takes no ranking; --method recommended --option then={name} "
-            f"lets {chosen} give it the first configurations"
-        )
     if past is None or not past.tasks or not pool or request.sources is not None:
         if request.recommender is None:
             return None
@@ -523,18 +632,27 @@ def ranking_of(
         raise
 
 
-def method_of(request: Request, past: MetaDataset | None) -> str:
+def method_of(request: Request, past: MetaDataset | None, told: Sequence[str] = ()) -> str:
     """The method that the request names, or the best there is for what is at hand. Raises `BadInput`
-    for one that needs past tasks where there are none.
+    for one that needs past tasks where there are none; `told` may say why.
     """
     some = past is not None and bool(past.tasks)
     name = request.method or (DEFAULT if some else DEFAULT_WITHOUT_PAST)
     if method(name).needs_past and not some:
-        where = missing_history(request) or f"{request.meta} has none"
+        where = "; ".join(told) or f"{request.meta} has none"
         if request.meta == "none" or request.space == "hyperrec":
             where = f"{'--meta none' if request.meta == 'none' else '--space hyperrec'} gives none"
         raise BadInput(f"method {name!r} needs past tasks, and {where}: take --method hyperband")
     return name
+
+
+def method_of_old(folder: Path, now: str, past: MetaDataset | None) -> str:
+    """The method of a study that goes on where none is named: its own, whatever would be best by
+    `now`, which other studies may have changed meanwhile.
+    """
+    own = read_header(folder)[2].method
+    some = past is not None and bool(past.tasks)
+    return own if some or not method(own).needs_past else now
 
 
 def settings_of(request: Request, past: MetaDataset | None) -> Settings:
@@ -586,7 +704,7 @@ def named_space(name: str) -> tuple[Space, list[Config]]:
 
 
 # -- what tuning is compared with
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------------------------
 def baseline(ready: Prepared, kind: str) -> Prepared:
     """The same task with the same settings under plain training: `default` trains the network's
     default configuration once, `random` is random search at equal epochs. Its study lies inside the

@@ -1,16 +1,17 @@
 """Where steps run: worker processes that report every epoch, or this process.
 
-Each worker of `Processes` is a spawned process (threads would share torch's random numbers) on a pipe of its own,
-so that one that is killed, whatever it was doing, takes no lock and no other worker with it. A
-worker says that it is ready, then sends `Row` after each epoch and `Ended` after the step; one that
-dies gives `Died`. One that dies before it is ready says nothing of any configuration: the script,
-an import or the machine's memory is at fault, and the run stops.
+Each worker of `Processes` is a spawned process (threads would share torch's random numbers) on a
+pipe of its own, so that one that is killed, whatever it was doing, takes no lock and no other
+worker with it. A worker says that it is ready, then sends `Row` after each epoch and `Ended` after
+the step; one that dies gives `Died`. One that dies before it is ready says nothing of any
+configuration: the script, an import or the machine's memory is at fault, and the run stops.
 """
 
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from foretune.errors import BadInput
 from foretune.study.outcome import Outcome
 from foretune.study.study import Step
 
+STOP_SECONDS = 5.0  # that a worker may take to end when it is asked to
 # exit code of a worker whose import of the user's script began to tune again
 UNGUARDED = 78
 STARTS = (
@@ -65,7 +67,7 @@ class Objective(Protocol):
 
 
 class Workers(Protocol):
-    """Where steps run: `Processes` or `InProcess` here, a Prefect task runner in `flows/tune.py`."""
+    """Where steps run: `Processes` or `InProcess` here, Prefect's in `flows/tune.py`."""
 
     @property
     def free(self) -> int: ...
@@ -129,6 +131,20 @@ def end_with_parent() -> None:
     if parent is not None:
         wait([parent.sentinel])
         os._exit(1)
+
+
+def end_processes(processes: Sequence[Any]) -> None:
+    """End child processes: asked to, and killed `STOP_SECONDS` later where that is not heard, as by
+    one that is stopped or stuck in native code.
+    """
+    for process in processes:
+        process.terminate()
+    until = time.monotonic() + STOP_SECONDS
+    for process in processes:
+        process.join(max(0.0, until - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
 
 
 class Processes:
@@ -211,11 +227,9 @@ class Processes:
         everyone = self._idle + [
             (process, connection) for connection, (process, _) in self._busy.items()
         ]
-        for process, connection in everyone:
+        for _, connection in everyone:
             connection.close()
-            process.terminate()
-        for process, _ in everyone:
-            process.join()
+        end_processes([process for process, _ in everyone])
         self._idle, self._busy, self._order, self._ready = [], {}, {}, set()
 
     def _start_again(self, exit_code: int, step: Step, order: tuple[Any, ...]) -> None:

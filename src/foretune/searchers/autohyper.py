@@ -11,14 +11,14 @@ ends no longer differ.
 The paper's text and its published code differ; `Rules.variant` has both, and where the text names
 no number, the code's:
 
-| event                                     | "paper"                                      | "published"               |
-|-------------------------------------------|----------------------------------------------|---------------------------|
-| Z = 1: nothing learned                    | low times 5 (high = 1.5 low if crossed)       | same                      |
-| first rate of the first grid has Z < 0.5  | low / 10                                     | same                      |
-| Z = 0: everything learned                 | low, high = rate[i - 2], rate[i]             | rate[i - 2], rate[i - 1]  |
-| plateau                                   | low, high = rate[i - 1], rate[i]             | rate[i - 2], rate[i]      |
-| end of the grid without a plateau         | low, high = high, 10 high                    | rate[-2], 1.5 rate[-1]    |
-| end                                       | high - low < alpha = 5e-5                     | 3e-5, or the 7th plateau   |
+| event                         | "paper"                           | "published"              |
+|-------------------------------|-----------------------------------|--------------------------|
+| Z = 1: nothing learned        | 5 low (high = 1.5 low if crossed) | same                     |
+| first rate of all has Z < 0.5 | low / 10                          | same                     |
+| Z = 0: everything learned     | low, high = rate[i - 2], rate[i]  | rate[i - 2], rate[i - 1] |
+| plateau                       | low, high = rate[i - 1], rate[i]  | rate[i - 2], rate[i]     |
+| end of the grid, no plateau   | low, high = high, 10 high         | rate[-2], 1.5 rate[-1]   |
+| end                           | high - low < alpha = 5e-5         | 3e-5, or the 7th plateau |
 
 A trial that diverges counts as Z = 0: its rate is too large. Nothing is drawn at random and a rate
 met twice is not trained twice, so the walk is a function of the responses: to resume is to walk
@@ -294,15 +294,15 @@ class AutoHyper(Searcher):
         """
         responses = self.responses(study)
         bounds: Any = study.space.config_space[self.parameter]
-        found = decide(responses, clipped(self.rules, float(bounds.lower), float(bounds.upper)))
-        wanted = found.chosen if found.rate is None else found.rate
+        decision = decide(responses, clipped(self.rules, float(bounds.lower), float(bounds.upper)))
+        wanted = decision.chosen if decision.rate is None else decision.rate
         if wanted is None or bounds.lower <= wanted <= bounds.upper:
-            return found
+            return decision
         end = float(bounds.lower if wanted < bounds.lower else bounds.upper)
         why = f"the space ends at {end:g}"
-        if key(end) not in map(key, responses) and len(found.trained) < self.rules.trials:
-            return replace(found, why=why, rate=end, chosen=None, converged=False)
-        return replace(found, why=why, rate=None, chosen=end, converged=False)
+        if key(end) not in map(key, responses) and len(decision.trained) < self.rules.trials:
+            return replace(decision, why=why, rate=end, chosen=None, converged=False)
+        return replace(decision, why=why, rate=None, chosen=end, converged=False)
 
     def responses(self, study: Study) -> dict[float, float]:
         """Rate -> Z, over the trials that have had their epochs; NaN where one failed."""

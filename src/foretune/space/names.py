@@ -13,8 +13,18 @@ LONGEST = 250  # characters of a name in MLflow
 
 
 def log_name(name: object) -> str:
-    """`name` as MLflow takes it: other characters than its own become `_`, and it is cut."""
-    return re.sub(r"[^\w\-. :/]", "_", str(name))[:LONGEST]
+    """`name` as MLflow takes it: other characters than its own become `_`, and so do parts between
+    slashes that would lead elsewhere in a path (`/acc`, `../lr`, `a//b`); and it is cut.
+    """
+    plain = _as_path(re.sub(r"[^\w\-. :/]", "_", str(name)))[:LONGEST]
+    return f"{plain[:-1]}_" if plain.endswith("/") else _as_path(plain)
+
+
+def _as_path(name: str) -> str:
+    """A name whose parts between slashes are all names of files."""
+    first, *others = name.split("/")
+    first = "_" if first in ("", ".") or first.startswith("..") else first
+    return "/".join([first, *("_" if part in ("", ".", "..") else part for part in others)])
 
 
 def refuse_reserved(kind: str, names: Iterable[object], *, more: Iterable[str] = ()) -> None:

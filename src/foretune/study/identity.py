@@ -1,5 +1,5 @@
-"""Whether a study that goes on is the one that is asked for: compared by content, wherever its files
-lie and whatever types its numbers have.
+"""Whether a study that goes on is the one that is asked for: compared by content, wherever its
+files lie and whatever types its numbers have.
 """
 
 import json

@@ -23,7 +23,10 @@ class StudyLock:
     _guard = threading.RLock()
 
     def __init__(self, folder: Path | str, *, first: bool = False):
-        folder = Path(folder).resolve()
+        try:
+            folder = Path(folder).resolve()
+        except (ValueError, RuntimeError, OSError) as error:  # a NUL, a link to itself
+            raise BadInput(f"{str(folder)!r} can be no folder: {error}") from error
         folder.parent.mkdir(parents=True, exist_ok=True)
         with self._guard:
             if folder not in self._locks:

@@ -2,13 +2,13 @@
 
 Notation: n configurations known to the study, E = `max_epoch`.
 
-| array           | shape   | meaning                                                                                  |
-|-----------------|---------|------------------------------------------------------------------------------------------|
-| `X`             | (n, d)  | encoded configurations                                                                   |
-| `Y`             | (n, E)  | observed values, higher is better, NaN where not observed; column j is epoch j + 1        |
-| `epoch`         | (n,)    | last epoch told                                                                          |
-| `pending`       | (n,)    | epoch that a step under way will reach, 0 if none                                        |
-| `failed`        | (n,)    | diverged, out of memory, ...: no further step is taken                                   |
+| array     | shape  | meaning                                                            |
+|-----------|--------|--------------------------------------------------------------------|
+| `X`       | (n, d) | encoded configurations                                             |
+| `Y`       | (n, E) | observed, higher is better, NaN where not; column j is epoch j + 1 |
+| `epoch`   | (n,)   | last epoch told                                                    |
+| `pending` | (n,)   | epoch that a step under way will reach, 0 if none                  |
+| `failed`  | (n,)   | diverged, out of memory, ...: no further step is taken             |
 
 Every change is an event, a dict that is appended to `journal.jsonl` (one write, fsynced) before it
 is applied, so a killed study is read back to the very epoch that was told last. A torn last line is
@@ -109,7 +109,7 @@ class Study:
                 raise
 
     # -- what a searcher reads
-    # ---------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     @property
     def budget(self) -> int:
         """Epochs that may be spent in all."""
@@ -188,7 +188,7 @@ class Study:
         ]
 
     # -- what changes a study
-    # ----------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     def ask(self, searcher: "Suggests") -> Step | None:
         """The next step, or None if there is nothing to do now (wait for a pending step, or the
         study is done).
@@ -369,7 +369,7 @@ class Study:
         return self._journal is None or self._journal.current
 
     # -- tables
-    # ------------------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     def to_meta(self) -> "MetaDataset":
         """This study as a meta-dataset of one task."""
         from foretune.history.meta_dataset import MetaDataset
@@ -398,7 +398,7 @@ class Study:
             self.to_meta().save(self.folder)
 
     # -- inside
-    # ------------------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     def _unknown(self, configs: Sequence[Config]) -> list[Config]:
         """Those of `configs` that are new to the study, each once. Raises `BadSuggestion` where it
         takes none, `BadInput` where one is not of its space.

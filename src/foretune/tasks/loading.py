@@ -1,15 +1,35 @@
-"""A task from what the user named: a folder, a prepared task, an .npz file or torchvision's."""
+"""A task from what the user named: a folder, a table, a prepared task, an .npz file, torchvision's."""
 
 import difflib
+import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from foretune.errors import BadInput
-from foretune.tasks.folder import read_folder
-from foretune.tasks.pixels import check_size
+from foretune.tasks import manifest
+from foretune.tasks.folder import list_folder
+from foretune.tasks.reading import Reading, origin, read
+from foretune.tasks.sources import Source
 from foretune.tasks.task import Task
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+
+
+@dataclass(frozen=True, eq=False)
+class SavedTask:
+    """A task that `Task.save` wrote. Its pixels stay as they are stored, whatever the size asked
+    for: the pictures that they were made from are not there, and the trainer scales."""
+
+    task: Task
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+
+Found = Source | SavedTask
 
 
 def prepared_tasks(data: Path | str) -> list[str]:
@@ -23,13 +43,28 @@ def load_task(
     size: int = 64,
     progress: Callable[[int, int], None] | None = None,
     *,
+    crop: str = "center",
     skip_bad: bool = False,
+    memory: float | None = None,
 ) -> Task:
     """Load a task at `size` pixels from what the user named.
 
     `spec` is, in this order: `torchvision:NAME` (see `foretune.tasks.torchvision`), the name of a
     task prepared in `data`/images (write `./NAME` for a folder of the same name), a folder of class
-    folders, or an .npz that `Task.save` wrote. `skip_bad` as in `read_folder`.
+    folders or of train, valid and test folders, a .csv, .tsv or .parquet of
+    `path,label[,split][,group]`, or an .npz that `Task.save` wrote. `crop`, `skip_bad` and `memory`
+    (GiB) as in `foretune.tasks.reading.Reading`. A task that is stored comes as it is stored.
+
+    Raises:
+        BadInput: nothing of that name, or it cannot be used.
+    """
+    how = Reading(size, crop, skip_bad, memory)
+    return task_of(find_source(spec, data), how, data, progress=progress)
+
+
+def find_source(spec: str | Path, data: Path | str = "data") -> Found:
+    """What `spec` names (see `load_task`), with everything known but the pixels: no image is
+    decoded.
 
     Raises:
         BadInput: nothing of that name, or it cannot be used.
@@ -37,29 +72,60 @@ def load_task(
     spec, data = str(spec), Path(data)
     if not spec:
         raise BadInput("the images' name is empty; the folder you are in is .")
-    check_size(size)
     if spec.startswith("torchvision:"):
-        from foretune.tasks.torchvision import read_torchvision  # imports torch
+        from foretune.tasks.torchvision import list_torchvision  # imports torch
 
-        return read_torchvision(spec.removeprefix("torchvision:"), data / "torchvision", size)
+        return list_torchvision(spec.removeprefix("torchvision:"), data / "torchvision")
     stored = data / "images" / f"{spec}.npz"
     path = Path(spec).expanduser()
     if "/" not in spec and stored.is_file():
-        return Task.load(stored).resized(size)
+        return SavedTask(Task.load(stored))
     if path.is_dir():
-        return read_folder(path, size, progress, skip_bad=skip_bad)
+        return list_folder(path)
     if path.is_file():
-        if path.suffix.lower() == ".npz":
-            return Task.load(path).resized(size)
-        if path.suffix.lower() in ARCHIVES:
+        suffix = path.suffix.lower()
+        if suffix == ".npz":
+            return SavedTask(Task.load(path))
+        if suffix in manifest.SUFFIXES:
+            return manifest.read_manifest(path)
+        if suffix in ARCHIVES:
             raise BadInput(
                 f"{spec}: is an archive; unpack it and give the folder that holds the class folders"
             )
         raise BadInput(
-            f"{spec}: is a file; give a folder of class folders, an .npz of foretune, or the "
-            "name of a prepared task"
+            f"{spec}: is a file; give a folder of class folders, a table of images "
+            f"({', '.join(manifest.SUFFIXES)}), an .npz of foretune, or the name of a prepared task"
         )
     raise BadInput(_unknown(spec, data))
+
+
+def task_of(
+    found: Found,
+    how: Reading,
+    data: Path | str,
+    *,
+    kept: Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Task:
+    """The task of what was found: from the file `kept`, where that was read from the same images in
+    the same way; else its images are decoded.
+
+    Raises:
+        BadInput: images cannot be read, or there are too few of a class.
+    """
+    if isinstance(found, SavedTask):
+        if (edge := found.task.images.shape[1]) < how.size:
+            warnings.warn(
+                f"{found.name}: is stored at {edge} px and scaled up to {how.size} px; its images' "
+                "own detail needs the pictures that it was made from",
+                stacklevel=2,
+            )
+        return found.task
+    if kept is not None and kept.exists():
+        task = Task.load(kept)
+        if task.origin == origin(found, how):
+            return task
+    return read(found, how, data, progress)
 
 
 def _unknown(spec: str, data: Path) -> str:

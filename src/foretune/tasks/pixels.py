@@ -1,28 +1,42 @@
 """From one image file to a square of pixels: `decode(file, size) -> uint8 (size, size, 3)`.
 
-The shorter side is resized to `size` and the centre is cut out. Padding would keep the whole
-picture but put a border of invented pixels, whose width differs by image, before a network that
-then has to learn to ignore it; the centre crop is what the ImageNet evaluation protocol does, and
-pretrained trunks have seen nothing else.
+| crop     | what becomes of a picture that is no square                                           |
+|----------|---------------------------------------------------------------------------------------|
+| `center` | the shorter side is scaled to `size` and the centre cut out: the pixels of            |
+|          | torchvision's `Resize(size)` and `CenterCrop(size)`                                   |
+| `squash` | both sides are scaled to `size`, so that nothing is cut off but shapes change         |
+| `pad`    | the longer side is scaled to `size`; the rest is ImageNet's mean colour, which is 0   |
+|          | to a pretrained network                                                               |
+
+The centre crop is the default: it is what the ImageNet evaluation protocol does, and pretrained
+trunks have seen nothing else. A border has another width in every image, and a network has to learn
+to ignore it.
 """
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, extra
 
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "AVIF")
+# what iPhones write; read by the package of the extra `heif`
+HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+SUFFIXES = HEIF_SUFFIXES.union(
+    (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".avif")
 )
 MAX_PIXELS = 64_000_000  # about 192 MB decoded; refused from the header, before a pixel is read
-MIN_SIZE, MAX_SIZE = 8, 512
+MIN_SIZE, MAX_SIZE = 8, 1024
+LONGEST = 8  # times the shorter side: what is longer is a strip
+MEAN_COLOUR = (124, 116, 104)  # of ImageNet
 
 Pixels = np.ndarray  # uint8
+Crop = Callable[[Image.Image, int], Pixels]
 
 
 def check_size(size: int) -> int:
@@ -34,7 +48,69 @@ def check_size(size: int) -> int:
     return size
 
 
-def decode(file: Path | BinaryIO, size: int, name: str = "") -> Pixels:
+def square(image: Image.Image, size: int) -> Pixels:
+    """The centre of an RGB image whose shorter side becomes `size`, uint8 `(size, size, 3)`.
+
+    In one step, and so at another phase than `center_crop` by up to half a pixel: what the prepared
+    tasks are made with, whose pixels their hashes hold.
+    """
+    width, height = image.size
+    edge = min(width, height)
+    left, top = (width - edge) / 2, (height - edge) / 2
+    if (width, height) == (size, size):
+        return np.array(image, dtype=np.uint8)
+    # `box` crops and resizes in one step; bilinear in Pillow averages over the source area when it
+    # shrinks
+    return np.array(
+        image.resize(
+            (size, size), Image.Resampling.BILINEAR, box=(left, top, left + edge, top + edge)
+        ),
+        dtype=np.uint8,
+    )
+
+
+def center_crop(image: Image.Image, size: int) -> Pixels:
+    """The shorter side scaled to `size` and the centre cut out, with the very roundings of
+    torchvision's `Resize` and `CenterCrop`, so that both give the same pixels.
+
+    Of a strip, only the part that is kept is scaled: a million pixels by eight would become a
+    picture that no memory holds.
+    """
+    width, height = image.size
+    edge = min(width, height)
+    if max(width, height) > LONGEST * edge:
+        return square(image, size)
+    wide, high = (int(size * side / edge) for side in (width, height))
+    if (wide, high) != (width, height):
+        image = image.resize((wide, high), Image.Resampling.BILINEAR)
+    left, top = round((wide - size) / 2), round((high - size) / 2)
+    if (wide, high) != (size, size):
+        image = image.crop((left, top, left + size, top + size))
+    return np.asarray(image, dtype=np.uint8)
+
+
+def squash(image: Image.Image, size: int) -> Pixels:
+    """Both sides scaled to `size`."""
+    return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR), dtype=np.uint8)
+
+
+def pad(image: Image.Image, size: int) -> Pixels:
+    """The longer side scaled to `size`, centred on ImageNet's mean colour."""
+    padded = ImageOps.pad(image, (size, size), method=Image.Resampling.BILINEAR, color=MEAN_COLOUR)
+    return np.asarray(padded, dtype=np.uint8)
+
+
+CROPS: dict[str, Crop] = {"center": center_crop, "squash": squash, "pad": pad}
+
+
+def check_crop(crop: str) -> str:
+    """Return `crop`, or raise `BadInput` where there is none of that name."""
+    if crop not in CROPS:
+        raise BadInput(f"crop={crop!r} must be one of {', '.join(CROPS)}")
+    return crop
+
+
+def decode(file: Path | BinaryIO, size: int, name: str = "", crop: Crop = center_crop) -> Pixels:
     """Read one image as uint8 `(size, size, 3)`.
 
     `name` stands for it in errors (default: the path).
@@ -42,28 +118,39 @@ def decode(file: Path | BinaryIO, size: int, name: str = "") -> Pixels:
     Raises:
         BadInput: not one of `FORMATS`, truncated or broken, or more than `MAX_PIXELS` pixels.
     """
+    return decode_measured(file, size, name, crop)[0]
+
+
+def decode_measured(file: Path | BinaryIO, size: int, name: str, crop: Crop) -> tuple[Pixels, int]:
+    """The same, and the shorter side that the picture has in its file, in pixels."""
     name = name or str(file)
     try:
         with warnings.catch_warnings():
             # our own, lower limit follows
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(file, formats=_formats(file, name)) as image:
                 _check_pixels(image, name)
+                shorter = min(image.size)
                 if (
                     image.format == "JPEG"
                 ):  # decode big photographs at 1/2, 1/4 or 1/8, never below twice what is needed
-                    scale = 2 * size / min(image.size)
+                    scale = 2 * size / shorter
                     image.draft("RGB", (round(image.width * scale), round(image.height * scale)))
-                return square(ImageOps.exif_transpose(to_rgb(image)), size)
+                rgb = to_rgb(image)  # a copy, which may be turned in place
+                ImageOps.exif_transpose(rgb, in_place=True)
+                return crop(rgb, size), shorter
     except BadInput:
         raise
     except Image.DecompressionBombError as error:
         raise BadInput(
             f"{name}: has more than {MAX_PIXELS:,} pixels, the limit for one image; scale it down"
         ) from error
+    except FileNotFoundError as error:
+        raise BadInput(f"{name}: there is no such file") from error
     except UnidentifiedImageError as error:
         raise BadInput(
-            f"{name}: is no image of a kind read here ({', '.join(FORMATS)}), or is damaged"
+            f"{name}: is no image of a kind read here ({', '.join((*FORMATS, 'HEIF'))}), or is "
+            "damaged"
         ) from error
     except (
         OSError,
@@ -75,6 +162,30 @@ def decode(file: Path | BinaryIO, size: int, name: str = "") -> Pixels:
         raise BadInput(
             f"{name}: cannot be read as an image, it is truncated or damaged ({error})"
         ) from error
+
+
+def _formats(file: Path | BinaryIO, name: str) -> tuple[str, ...]:
+    """The formats that a file is tried as: HEIF only where it says that it is (phones also write it
+    into files named .jpg), since Pillow knows it through a package of its own.
+    """
+    if isinstance(file, Path):
+        with open(file, "rb") as stream:
+            start = stream.read(40)
+    else:
+        start = file.read(40)
+        file.seek(0)
+    # AVIF may carry HEIF's general brand, and its own among those that it is compatible with
+    if start[4:8] != b"ftyp" or start[8:12] not in HEIF_BRANDS or b"avif" in start:
+        return FORMATS
+    register_heif(name)
+    return (*FORMATS, "HEIF")
+
+
+def register_heif(name: str) -> None:
+    """Teach Pillow HEIC and HEIF. Raises `BadInput` that names the extra where it is missing."""
+    with extra("heif", f"{name}: an image in HEIC or HEIF"):
+        from pillow_heif import register_heif_opener
+    register_heif_opener()
 
 
 def _check_pixels(image: Image.Image, name: str) -> None:
@@ -119,23 +230,6 @@ def _to_8_bit(values: np.ndarray) -> Pixels:
     else:
         scaled = (values - low) / max(high - low, 1e-12) * 255
     return np.rint(scaled).astype(np.uint8)
-
-
-def square(image: Image.Image, size: int) -> Pixels:
-    """The centre of an RGB image whose shorter side becomes `size`, uint8 `(size, size, 3)`."""
-    width, height = image.size
-    edge = min(width, height)
-    left, top = (width - edge) / 2, (height - edge) / 2
-    if (width, height) == (size, size):
-        return np.array(image, dtype=np.uint8)
-    # `box` crops and resizes in one step; bilinear in Pillow averages over the source area when it
-    # shrinks
-    return np.array(
-        image.resize(
-            (size, size), Image.Resampling.BILINEAR, box=(left, top, left + edge, top + edge)
-        ),
-        dtype=np.uint8,
-    )
 
 
 def from_grey(values: np.ndarray, size: int) -> Pixels:

@@ -5,11 +5,14 @@ Shapes: N images, C classes, H = W pixels. `images` is uint8 (N, H, W, 3), `labe
 """
 
 import hashlib
+import math
+import os
+import shutil
 import zipfile
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,17 +21,10 @@ from PIL import Image
 from foretune import files
 from foretune.errors import BadInput
 from foretune.tasks.pixels import check_size, square
+from foretune.tasks.split import PARTS, split_by_content
+from foretune.tasks.stored_images import StoredImages
 
-PARTS = ("train", "valid", "test")
-
-
-SHARES = (0.6, 0.2, 0.2)
-
-
-MIN_PER_CLASS = 3  # one image for each part
-
-
-MAX_BYTES = 4 * 2**30  # of decoded pixels: a task is held in memory as one array
+Images = np.ndarray | StoredImages
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,19 +32,25 @@ class Task:
     """A named image-classification dataset with a fixed split (0 train, 1 valid, 2 test).
 
     `source` names the dataset that it was cut from: tasks of one source stay on one side in
-    leave-one-source-out comparisons.
+    leave-one-source-out comparisons. `crop` is how its pictures became square
+    (`foretune.tasks.pixels`), and `origin` a digest of the files that it was read from and how,
+    empty where that is unknown: while both are the same, nothing needs to be read again.
+
+    The images of a task that is too large for memory are `StoredImages`.
 
     Raises:
         BadInput: the arrays do not fit together, or a class is empty.
     """
 
     name: str
-    images: np.ndarray  # uint8 (N, H, W, 3)
+    images: Images  # uint8 (N, H, W, 3)
     labels: np.ndarray  # int64 (N,)
     class_names: tuple[str, ...]
     split: np.ndarray  # uint8 (N,)
     source: str = ""
     licence: str = ""
+    crop: str = "center"
+    origin: str = ""
 
     def __post_init__(self) -> None:
         n, classes = len(self.labels), len(self.class_names)
@@ -86,15 +88,23 @@ class Task:
         Name, source and licence do not count.
         """
         digest = hashlib.sha256(f"{self.images.shape} {list(self.class_names)}".encode())
-        for array in (self.images, self.labels.astype("<i8"), self.split):
+        for array in chain(self._chunks(), (self.labels.astype("<i8"), self.split)):
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()
 
-    def part(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Images and labels of "train", "valid" or "test"."""
+    def _chunks(self) -> Iterator[np.ndarray]:
+        if isinstance(self.images, StoredImages):
+            yield from self.images.chunks()
+        else:
+            yield self.images
+
+    def part(self, name: str) -> tuple[Images, np.ndarray]:
+        """Images and labels of "train", "valid" or "test"; stored images stay in their file."""
         if name not in PARTS:
             raise BadInput(f"part {name!r} must be one of {', '.join(PARTS)}")
         rows = self.split == PARTS.index(name)
+        if isinstance(self.images, StoredImages):
+            return self.images.select(rows), self.labels[rows]
         return self.images[rows], self.labels[rows]
 
     def resized(self, size: int) -> "Task":
@@ -108,7 +118,9 @@ class Task:
     def save(self, path: Path | str, comment: str = "") -> None:
         """Write an .npz by rename.
 
-        The same task and comment give the same bytes (entries carry a fixed date).
+        The same task and comment give the same bytes (entries carry a fixed date). Stored images go
+        into a file of their own beside it, named after their content: a hard link where that can
+        be, so that no pixel is written twice.
         """
         text = {
             "name": self.name,
@@ -116,8 +128,18 @@ class Task:
             "licence": self.licence,
             "class_names": self.class_names,
         }
-        arrays = {
-            "images": self.images,
+        # what is as everywhere is not written, so that a prepared task has the bytes it always had
+        text |= {"crop": self.crop} if self.crop != "center" else {}
+        text |= {"origin": self.origin} if self.origin else {}
+        arrays: dict[str, np.ndarray] = {}
+        if isinstance(self.images, StoredImages):
+            file = self._beside(Path(path))
+            text |= {"images_file": file.name, "hash": self.hash}
+            arrays["images_rows"] = self.images.rows
+            _place(self.images.path, file)
+        else:
+            arrays["images"] = self.images
+        arrays |= {
             "labels": self.labels.astype(np.int64),
             "split": self.split.astype(np.uint8),
         }
@@ -130,6 +152,10 @@ class Task:
                 with archive.open(entry, "w", force_zip64=True) as stream:
                     np.lib.format.write_array(stream, array, allow_pickle=False)
 
+    def _beside(self, path: Path) -> Path:
+        """Where the stored images of a task that is saved at `path` lie."""
+        return path.with_name(f"images-{self.hash[:16]}.npy")
+
     @classmethod
     def load(cls, path: Path | str) -> "Task":
         """Read what `save` wrote.
@@ -139,11 +165,16 @@ class Task:
         path = Path(path)
         try:
             with np.load(path, allow_pickle=False) as stored:
-                missing = {"images", "labels", "class_names"} - set(stored.files)
+                beside = "images_file" in stored.files
+                needed = {"images_rows" if beside else "images", "labels", "class_names"}
+                missing = needed - set(stored.files)
                 if missing:
                     raise BadInput(
                         f"{path}: is no image task, it lacks {', '.join(sorted(missing))}"
                     )
+                for name in stored.zip.namelist():
+                    if name.endswith(".npy"):
+                        check_array(stored.zip, name, str(path))
                 arrays = {key: stored[key] for key in stored.files}
         except BadInput:
             raise
@@ -151,82 +182,76 @@ class Task:
             raise BadInput(f"{path}: cannot be read as an image task (.npz): {e}") from e
         text = {
             key: str(arrays.get(key, default))
-            for key, default in (("name", path.stem), ("source", path.stem), ("licence", ""))
+            for key, default in (
+                ("name", path.stem),
+                ("source", path.stem),
+                ("licence", ""),
+                ("crop", "center"),
+                ("origin", ""),
+            )
         }
-        images, labels = arrays["images"], arrays["labels"].astype(np.int64)
+        labels = arrays["labels"].astype(np.int64)
+        images: Images
+        if beside:
+            images = StoredImages(_neighbour(path, str(arrays["images_file"])))
+            images = images.select(arrays["images_rows"])
+        else:
+            images = arrays["images"]
         names = tuple(str(name) for name in arrays["class_names"])
         if "split" in arrays:
             split = arrays["split"].astype(np.uint8)
         else:
             split = split_by_content(images, labels, names)
-        return cls(images=images, labels=labels, class_names=names, split=split, **text)
+        task = cls(images=images, labels=labels, class_names=names, split=split, **text)
+        if beside:
+            # gigabytes, which every process of a study would read once more to say the same
+            task.__dict__["hash"] = str(arrays["hash"])
+        return task
 
 
-def split_by_content(
-    images: np.ndarray,
-    labels: np.ndarray,
-    class_names: Sequence[str] | None = None,
-    groups: Sequence[str] | None = None,
-    shares: Sequence[float] = SHARES,
-) -> np.ndarray:
-    """Fixed stratified split (60/20/20 by default), uint8 (N,), by the pixels alone.
-
-    Neither file names nor order change it.
-
-    Images with equal pixels, and images of one group (one patient, one font), fall in the same
-    part, so that nothing leaks. Units are dealt out in the order of their SHA-256, largest first,
-    each to the part that lacks most of its classes.
-
-    Raises:
-        BadInput: a class that cannot be in every part that has a share.
+def images_beside(path: Path | str) -> Path | None:
+    """The file of stored images that the task saved in `path` has beside it; None where its images
+    are in `path` itself. Raises `BadInput` for a file that is no task.
     """
-    keys = [hashlib.sha256(np.ascontiguousarray(image).data).hexdigest() for image in images]
-    units = _units(keys, groups)
-    totals = np.bincount(labels)
-    # (3, C); a part without a share lacks nothing
-    target = np.maximum(np.array(shares)[:, None] * totals, 1e-9)
-    have = np.zeros_like(target)
-    split = np.zeros(len(labels), dtype=np.uint8)
-    for rows in sorted(units, key=lambda rows: (-len(rows), min(keys[row] for row in rows))):
-        classes, counts = np.unique(labels[rows], return_counts=True)
-        lack = ((target - have)[:, classes] / target[:, classes]) @ counts
-        part = int(np.argmax(np.where(np.array(shares) > 0, lack, -np.inf)))
-        have[part, classes] += counts
-        split[rows] = part
-    short = np.flatnonzero((have[np.array(shares) > 0] == 0).any(axis=0) & (totals > 0))
-    if len(short):
-        name = class_names[short[0]] if class_names is not None else str(short[0])
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            name = str(stored["images_file"]) if "images_file" in stored.files else None
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise BadInput(f"{path}: cannot be read as an image task (.npz): {error}") from error
+    return None if name is None else _neighbour(path, name)
+
+
+def _neighbour(path: Path, name: str) -> Path:
+    """The file of stored images that the task in `path` names: only a neighbour can be meant."""
+    if name != Path(name).name:
+        raise BadInput(f"{path}: names {name!r} for its images, which is no file beside it")
+    return path.with_name(name)
+
+
+def check_array(archive: zipfile.ZipFile, name: str, where: str) -> None:
+    """Raise `BadInput` for an array of an .npz whose header claims more than the file holds: memory
+    for it is taken before its content is read.
+    """
+    held = archive.getinfo(name).file_size
+    with archive.open(name) as stream:
+        major, _ = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0
+        shape, _, kind = (np.lib.format.read_array_header_2_0 if major > 1 else read)(stream)
+    claimed = math.prod(shape) * kind.itemsize
+    if claimed > held:
         raise BadInput(
-            f"class {name!r}: its {totals[short[0]]} images are too few or too alike to be in "
-            f"{' and '.join(part for part, share in zip(PARTS, shares, strict=True) if share)} "
-            f"(at least {MIN_PER_CLASS} different ones are needed)"
+            f"{where}: {name} claims {claimed:,} bytes and holds {held:,}: it is damaged"
         )
-    return split
 
 
-def _units(keys: Sequence[str], groups: Sequence[str] | None) -> list[list[int]]:
-    """Rows that share a key or a group, directly or through others."""
-    root: dict[tuple[str, str], tuple[str, str]] = {}
-
-    def find(node: tuple[str, str]) -> tuple[str, str]:
-        while root.setdefault(node, node) != node:
-            node = root[node] = root[root[node]]
-        return node
-
-    nodes = [("key", key) for key in keys]
-    for node, group in zip(nodes, groups if groups is not None else (), strict=False):
-        root[find(node)] = find(("group", group))
-    units: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
-    for row, node in enumerate(nodes):
-        units[find(node)].append(row)
-    return list(units.values())
-
-
-def check_memory(count: int, size: int, where: str) -> None:
-    """Raise `BadInput` where `count` images of this size would not fit the limit for one task."""
-    if count * size * size * 3 > MAX_BYTES:
-        most = MAX_BYTES // (size * size * 3)
-        raise BadInput(
-            f"{where}: {count:,} images at {size} px need more than {MAX_BYTES // 2**30} GiB; "
-            f"at this size the limit is {most:,}"
-        )
+def _place(source: Path, target: Path) -> None:
+    """Have `source` at `target` too, as a hard link, or as a copy where none can be made."""
+    if target.exists():  # named after its content
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with files.replace(target) as temporary:
+            shutil.copyfile(source, temporary)

@@ -3,10 +3,11 @@
 The dataset's own parts are kept where it has them: its test part (or, where that is not public, its
 validation part) is `test`, its validation part `valid`. What is missing is cut off the rest, by
 content: a quarter of what would be `train` becomes `valid`; a dataset without parts is split
-60/20/20. `PER_CLASS` takes a fixed number of images of each class of each part, evenly spaced, for
-datasets too large for memory (Places365 at 64 px would need 21 GiB).
+60/20/20. `PER_CLASS` takes a fixed number of images of each class of each part, evenly spaced, of
+datasets that are larger than a study needs (Places365 has 1.8 million images).
 """
 
+import hashlib
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,9 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput
-from foretune.tasks.pixels import check_size, square, to_rgb
-from foretune.tasks.task import Task, check_memory, split_by_content
+from foretune.tasks.pixels import Crop, Pixels, to_rgb
+from foretune.tasks.split import TEST, TRAIN, UNKNOWN, VALID
 
-TRAIN, VALID, TEST = 0, 1, 2
 Options = Mapping[str, Any]
 
 
@@ -72,11 +72,46 @@ DATASETS: dict[str, Parts] = {
 }
 
 
-def read_torchvision(spec: str, root: Path, size: int = 64) -> Task:
-    """Load `NAME[:PER_CLASS]`, downloading it into `root` where it is not there yet.
+@dataclass(frozen=True, eq=False)
+class TorchvisionImages:
+    """Chosen images of a torchvision dataset: `at` names part and row of each."""
+
+    name: str
+    where: str
+    datasets: Mapping[int, Any]
+    at: tuple[tuple[int, int], ...]
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    parts: np.ndarray
+    groups: None = None
+    licence: str = "see the dataset's authors"
+
+    @property
+    def source(self) -> str:
+        """The dataset's name: the task's."""
+        return self.name
+
+    def identity(self) -> str:
+        """A digest of which images these are: the datasets themselves never change."""
+        return hashlib.sha256(f"{self.where} {self.at}".encode()).hexdigest()
+
+    def pixels(self, row: int, size: int, crop: Crop) -> tuple[Pixels, int]:
+        """One image."""
+        part, place = self.at[row]
+        try:
+            image = self.datasets[part][place][0]
+            return crop(to_rgb(image), size), min(image.size)
+        except (OSError, ValueError) as error:
+            raise BadInput(
+                f"{self.where}: image {place} cannot be read as an image ({error})"
+            ) from error
+
+
+def list_torchvision(spec: str, root: Path) -> TorchvisionImages:
+    """The images of `NAME[:PER_CLASS]`, downloaded into `root` where they are not there yet.
 
     Raises:
-        BadInput: no such dataset, no network, or more pixels than fit into memory.
+        BadInput: no such dataset, or no network.
     """
     name, _, count = spec.partition(":")
     if name not in DATASETS:
@@ -88,36 +123,26 @@ def read_torchvision(spec: str, root: Path, size: int = 64) -> Task:
         raise BadInput(
             f"torchvision:{spec}: {count!r} must be a number of images per class, at least 3"
         )
-    check_size(size)
-    parts = {
+    datasets = {
         part: _open(name, root, {**DATASETS[name].common, **options})
         for part, options in DATASETS[name].options.items()
     }
-    rows = {
-        part: _rows(_targets(dataset), int(count) if count else None)
-        for part, dataset in parts.items()
-    }
-    total = sum(len(found) for found in rows.values())
-    check_memory(
-        total, size, f"torchvision:{name} (take a part of it with torchvision:{name}:PER_CLASS)"
+    targets = {part: _targets(dataset) for part, dataset in datasets.items()}
+    rows = {part: _rows(found, int(count) if count else None) for part, found in targets.items()}
+    labels, class_names = _names(
+        np.concatenate([targets[part][rows[part]] for part in datasets]), datasets[TRAIN]
     )
-    images = np.empty((total, size, size, 3), dtype=np.uint8)
-    labels, official = np.empty(total, dtype=np.int64), np.empty(total, dtype=np.uint8)
-    at = 0
-    for part, dataset in parts.items():
-        for row in rows[part]:
-            image, label = dataset[int(row)]
-            images[at], labels[at], official[at] = (square(to_rgb(image), size), int(label), part)
-            at += 1
-    labels, class_names = _names(labels, parts[TRAIN])
-    return Task(
+    parts = np.repeat(list(rows), [len(found) for found in rows.values()]).astype(np.uint8)
+    if TEST not in rows:  # its validation part alone would be a poor judge: split anew
+        parts[:] = UNKNOWN
+    return TorchvisionImages(
         name,
-        images,
+        f"torchvision:{spec}",
+        datasets,
+        tuple((part, int(row)) for part in rows for row in rows[part]),
         labels,
         class_names,
-        _complete(images, labels, official),
-        source=name,
-        licence="see the dataset's authors",
+        parts,
     )
 
 
@@ -181,17 +206,3 @@ def _names(labels: np.ndarray, dataset: Any) -> tuple[np.ndarray, tuple[str, ...
     return dense.astype(np.int64), tuple(
         str(known[label]) if label < len(known) else str(label) for label in present
     )
-
-
-def _complete(images: np.ndarray, labels: np.ndarray, official: np.ndarray) -> np.ndarray:
-    """The official parts with those that are missing cut off the training part, uint8 (N,)."""
-    present = set(np.unique(official).tolist())
-    if present == {TRAIN, VALID, TEST}:
-        return official
-    if TEST not in present:
-        return split_by_content(images, labels)
-    split = official.copy()
-    rows = np.flatnonzero(official == TRAIN)
-    cut = split_by_content(images[rows], labels[rows], shares=(0.75, 0.25, 0.0))
-    split[rows] = cut
-    return split

@@ -57,6 +57,7 @@ def export(checkpoint: Path, path: Path) -> None:
         "image_size": settings.image_size,
         "mean": list(network.mean),
         "std": list(network.std),
+        "crop": state.get("crop", "center"),
         "task": state["task"],
         "config": state["config"],
         "epoch": last["epoch"],

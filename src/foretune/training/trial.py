@@ -185,27 +185,11 @@ class Trial:
     def _normal(self, images: Tensor) -> Tensor:
         return normalise(images, self.network.mean, self.network.std)
 
-    def _start(self, part: Part) -> int:
-        """The layer that an epoch over `part` starts at: the boundary, where the output of the
-        frozen layers for all of it can be kept, else 0.
+    def _start(self) -> int:
+        """The layer that an epoch starts at: the boundary, where the output of the frozen layers
+        can be kept, else 0.
         """
-        network = self.network
-        if network.first == 0 or not network.divided:
-            return 0
-        size = self.settings.image_size
-        blank = self._cache.get(
-            ("blank", network.name, self._origin, network.first, size, str(self.device)),
-            lambda: self._at_boundary(torch.zeros(1, 3, size, size, device=self.device)),
-        )
-        fits = len(part) * blank.element_size() * blank.numel() <= self._cache.limit
-        return network.first if fits else 0
-
-    @torch.no_grad()
-    def _at_boundary(self, pixels: Tensor) -> Tensor:
-        mode = self.network.training
-        out: Tensor = self.network.eval()(pixels, stop=self.network.first)
-        self.network.train(mode)
-        return out
+        return self.network.first if self.network.first > 0 and self.network.divided else 0
 
     def train_epoch(self) -> Row:
         """Train the next epoch, look at the valid part, append and return the row.
@@ -281,7 +265,7 @@ class Trial:
         batches = batches_of(order.to(self.device), chosen.batch_size, even=chosen.mixes)
         generator = torch.Generator().manual_seed(seed_for(self.seed, "augmentation", epoch))
         # images that are mixed with others are new ones to the frozen layers too
-        start = 0 if self._mixing else self._start(self._train)
+        start = 0 if self._mixing else self._start()
         frozen = None
         if start:
             view = (epoch - 1) % VIEWS if chosen.augmentation.varies else 0
@@ -331,11 +315,10 @@ class Trial:
 
         With fewer than five classes, top5 is of all of them.
         """
-        start, network = self._start(part), self.evaluated.eval()
+        start, network = self._start(), self.evaluated.eval()
         source = part.at_boundary(network, self._origin, PLAIN, 0) if start else part.images
         scores = []
-        for first in range(0, len(part), EVALUATION_BATCH):
-            batch = source[first : first + EVALUATION_BATCH]
+        for batch in source.split(EVALUATION_BATCH):
             x = batch if start else self._normal(to_float(batch))
             with self._autocast():
                 scores.append(network(x, start=start).float())
@@ -357,6 +340,7 @@ class Trial:
             "fingerprint": fingerprint(self.task, self.config, self.settings, self.seed),
             "task": self.task.name,
             "class_names": list(self.task.class_names),
+            "crop": self.task.crop,
             "config": self.config,
             "settings": asdict(self.settings),
             "seed": self.seed,

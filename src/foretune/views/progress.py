@@ -71,6 +71,21 @@ class Progress:
             print(f"  {self.line(study)}", file=self.stream, flush=True)
 
 
+class Decoding:
+    """How far the reading of images is: a line every ten seconds, on `stream` (default: stderr)."""
+
+    def __init__(self, seconds: float = 10.0, stream: TextIO | None = None):
+        self.seconds, self.stream = seconds, stream or sys.stderr
+        self._at = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Say it, if it is time."""
+        now = time.monotonic()
+        if now - self._at >= self.seconds:
+            self._at = now
+            print(f"  {done:,} of {total:,} images are read", file=self.stream, flush=True)
+
+
 @contextmanager
 def progress(study: Study, stream: TextIO | None = None) -> Iterator[Progress]:
     """A `Progress` that leaves the cursor on a line of its own, however the study ends."""

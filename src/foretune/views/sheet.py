@@ -19,11 +19,11 @@ def sheet(task: Task, per_class: int = 8, px: int = 48, max_classes: int = 24) -
     for index, name in enumerate(names):
         top = index * (px + gap)
         draw.text((4, top + px // 2 - 6), name[:24], fill="black")
-        found = images[labels == index]
+        found = np.flatnonzero(labels == index)
         spread = np.unique(
             np.linspace(0, len(found) - 1, per_class).round().astype(int)
         )  # files next to each other are alike
-        for column, image in enumerate(found[spread]):
+        for column, image in enumerate(images[found[spread]]):
             page.paste(
                 Image.fromarray(square(Image.fromarray(image), px)),
                 (margin + column * (px + gap), top),

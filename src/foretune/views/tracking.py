@@ -58,6 +58,7 @@ IDENTITY = "mlflow.json"  # of a study, in its folder
 DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # beside each other; a server has its own place
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 MOST_METRICS, MOST_TEXTS = 1000, 100  # MLflow's limits of a batch; parameters and tags count apart
+MOST_NAME, MOST_FOLDER = 500, 200  # bytes of an experiment's name, and of its artifacts' folder
 FIRST_WAIT, LONGEST_WAIT = 5.0, 60.0  # seconds between tries while MLflow does not answer
 
 
@@ -200,7 +201,8 @@ class Tracker:
         """The addresses in MLflow's pages of `study`'s experiment and of its report, once they are
         logged to a server (its first page shows neither); None for a database without one.
         """
-        experiment = self._experiments.get(f"{self.prefix}/{study.plan.task}")
+        name = shortened(f"{self.prefix}/{study.plan.task}", MOST_NAME)
+        experiment = self._experiments.get(name)
         known = self._known.get(self._views_of(study).uid)
         if not self.uri.startswith("http") or experiment is None or known is None:
             return None
@@ -275,15 +277,11 @@ class Tracker:
             client = client_of()
             with self._writing:
                 self._write_study(client, view)
-            if not client.search_registered_models(f"name = '{name}'"):
-                client.create_registered_model(
-                    name, description=f"Networks tuned on {study.plan.task}."
-                )
-            if any(
-                v.tags.get("foretune.files") == mark
-                for v in client.search_model_versions(f"name = '{name}'")
-            ):
+            # by tag: a filter cannot hold every name, such as one with quotes
+            same = client.search_model_versions(f"tags.`foretune.files` = '{mark}'")
+            if any(version.name == name for version in same):
                 return True
+            ensure_model(client, name, f"Networks tuned on {study.plan.task}.")
             run = client.get_run(self._known[self._name_of(view.uid)][0].run_id)
             for path in files:
                 client.log_artifact(run.info.run_id, str(path), f"model-{mark[:8]}")
@@ -293,9 +291,9 @@ class Tracker:
             )
         except errors as error:
             self._known.pop(self._name_of(view.uid), None)
+            later = "it never will" if refused(error) else "doing it again does"
             self._warn(
-                f"MLflow at {self._address} does not register {name!r} ({_reason(error)}); "
-                "doing it again does"
+                f"MLflow at {self._address} does not register {name!r} ({_reason(error)}); {later}"
             )
             return False
         return True
@@ -362,9 +360,12 @@ class Tracker:
                 )
                 if not self._warned:
                     self._warned = True
+                    later = "the log catches up later"
+                    if refused(error):
+                        later = "the study is not logged: waiting does not mend this"
                     self._warn(
                         f"MLflow at {self._address} does not take the log now "
-                        f"({_reason(error)}); training goes on and the log catches up later"
+                        f"({_reason(error)}); training goes on and {later}"
                     )
                 return False
             self._retry_at, self._wait, self._warned = 0.0, FIRST_WAIT, False
@@ -409,7 +410,8 @@ class Tracker:
                 self._made = MlflowClient(self.uri, registry_uri=self.uri)
             return self._made
 
-        return client, (MlflowException, SQLAlchemyError, sqlite3.Error, OSError)
+        # UnicodeError: a text that no database can hold
+        return client, (MlflowException, SQLAlchemyError, sqlite3.Error, OSError, UnicodeError)
 
     def _experiment(self, client: "MlflowClient", view: StudyView) -> str:
         note = (
@@ -428,12 +430,14 @@ class Tracker:
         note: str,
         views: Callable[[], Mapping[str, str]] = dict,
     ) -> str:
+        name = shortened(name, MOST_NAME)
         if name not in self._experiments:
             found = client.get_experiment_by_name(name)
             if found is None:
                 place = None
                 if self.uri.startswith("sqlite"):
-                    folder = _file(self.uri).parent / ARTIFACTS / re.sub(r"[^\w.-]+", "_", name)
+                    plain = shortened(re.sub(r"[^\w.-]+", "_", name), MOST_FOLDER)
+                    folder = _file(self.uri).parent / ARTIFACTS / plain
                     place = folder.absolute().as_uri()
                 tags = {
                     # or the UI takes it for a language model's
@@ -641,6 +645,34 @@ def update_run(
         else:
             client.update_run(run.run_id, status=view.status)
         run.status = view.status
+
+
+def shortened(name: str, most: int) -> str:
+    """`name`, or of one with more than `most` bytes its beginning and its fingerprint."""
+    content = name.encode()
+    if len(content) <= most:
+        return name
+    mark = hashlib.sha256(content).hexdigest()[:12]
+    return f"{content[: most - 13].decode(errors='ignore')}-{mark}"
+
+
+def ensure_model(client: "MlflowClient", name: str, about: str) -> None:
+    """Create the registered model `name`, unless there is one."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        client.create_registered_model(name, description=about)
+
+
+def refused(error: BaseException) -> bool:
+    """Whether MLflow will never take what it was given, unlike after an outage."""
+    return getattr(error, "error_code", None) == "INVALID_PARAMETER_VALUE" or isinstance(
+        error, UnicodeError
+    )
 
 
 def _reason(error: BaseException) -> str:

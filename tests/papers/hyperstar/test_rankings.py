@@ -2,6 +2,8 @@
 recomputed.
 """
 
+import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from foretune.recommenders.described import probes
 from foretune.tasks.task import Task
 from papers.hyperstar import rankings
 from papers.hyperstar.rankings import (
+    ROUNDING,
+    SHORT_ROUNDING,
     Fold,
     RankingTable,
     fill,
@@ -25,9 +29,11 @@ from papers.hyperstar.rankings import (
     judged,
     main,
     order_of,
+    short_fit,
     take_up,
     write,
 )
+from papers.hyperstar.rounding import learning_twice_as_fast, rounded_otherwise
 
 Make = Callable[..., MetaDataset]
 CHEAP = ("random", "task-agnostic", "nearest-metadata", "tr-automl")
@@ -140,7 +146,7 @@ def test_a_fresh_clone_goes_on_from_the_tables(
     fill(first := made(table, tmp_path / "a"), **quiet)
     write(first, reports)
     again = made(table, tmp_path / "b")
-    assert take_up(again, reports) == {}
+    assert not any(take_up(again, reports).values())  # nothing was compared, nothing fitted
     parts = [again.part(name, fold) for name in CHEAP for fold in again.folds]
     assert all(path.is_file() for path in parts)
     before = {path: path.read_bytes() for path in sorted(reports.rglob("*")) if path.is_file()}
@@ -157,7 +163,7 @@ def test_a_fresh_clone_goes_on_from_the_tables(
     assert not any(other.part("random", fold).is_file() for fold in other.folds)
     assert all(other.part("tr-automl", fold).is_file() for fold in other.folds)
     said = take_up(other, reports, compare=2, **quiet)
-    assert said == {"random": "2 of 4 folds, equal"}
+    assert re.fullmatch(r"2 of 4 folds, drawn by \d+: equal", said["random"]["compared"])
     assert all(other.part("random", fold).is_file() for fold in other.folds)
     write(other, reports, said)
     assert take_up(made(table, tmp_path / "d"), reports) == said  # and it stays noted
@@ -167,8 +173,61 @@ def test_a_fresh_clone_goes_on_from_the_tables(
     scores.to_parquet(reports / "rankings.parquet")
     monkeypatch.setattr(rankings, "digest_of", lambda *m, names, **k: f"newer {names}")
     said = take_up(last := made(table, tmp_path / "e"), reports, compare=1, **quiet)
-    assert "random" not in said and set(said) == set(CHEAP) - {"random"}
+    assert {name for name in said if "compared" in said[name]} == set(CHEAP) - {"random"}
     assert not all(last.part("random", fold).is_file() for fold in last.folds)
+
+
+def test_a_short_fit_tells_a_doubled_learning_rate_from_rounding(
+    table: Make, tmp_path: Path
+) -> None:
+    """Random curves and pictures: features that hardly differ, so that less noise does as much."""
+    work = made(table, tmp_path)
+    kept = short_fit(work, "metadata-network")
+    with rounded_otherwise(0, relative=2e-8):
+        rounded = np.abs(short_fit(work, "metadata-network") - kept).max()
+    assert 0 < rounded < SHORT_ROUNDING
+    with learning_twice_as_fast():
+        assert np.abs(short_fit(work, "metadata-network") - kept).max() > SHORT_ROUNDING
+    assert np.array_equal(short_fit(work, "metadata-network"), kept)
+
+
+@pytest.mark.parametrize(
+    ("scores_by", "short_by", "stands"),
+    [(0.0, 0.0, True), (0.5, 0.5, True), (0.5, 1.5, False), (0.0, 1.5, False), (1.5, 0.5, False)],
+)
+def test_scores_stand_where_rounding_explains_both_them_and_the_short_fit(
+    table: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    scores_by: float, short_by: float, stands: bool,
+) -> None:  # fmt: skip
+    """Made again, scores and short fit differ by so much of what rounding explains, one up and the
+    next down; the short fit that stays noted is that of the machine that made the scores.
+    """
+    names, reports, said = ("metadata-network",), tmp_path / "reports", []
+    shift = {"scores": 0.0, "short": 0.0}
+
+    def fake(work: RankingTable, name: str, fold: Fold, options: object) -> tuple[dict, dict]:
+        rng = np.random.default_rng(work.meta.tasks.index(fold.held_out[0]))
+        up_or_down = np.where(np.arange(14) % 2, 1, -1) * shift["scores"]
+        rows = {task: rng.normal(size=(4, 14)) + up_or_down for task in fold.held_out}
+        return rows, {"steps": 80, "strength": 0.5}
+
+    monkeypatch.setattr(rankings, "ranked", fake)
+    monkeypatch.setattr(rankings, "short_fit", lambda *a: np.float32(np.ones(14) + shift["short"]))
+    fill(first := made(table, tmp_path / "a", names), say=said.append)
+    write(first, reports)
+    monkeypatch.setattr(rankings, "digest_of", lambda *m, names, **k: f"newer {names}")
+    monkeypatch.setattr(rankings, "ap_at_k", lambda scores, truth, k: 0.5)
+    shift |= {"scores": scores_by * ROUNDING, "short": short_by * SHORT_ROUNDING}
+    stays = take_up(other := made(table, tmp_path / "b", names), reports, 3, said.append)
+    assert set(stays) == set(names if stands else ())
+    if stands:
+        write(other, reports, stays)
+        about = json.loads((reports / "rankings" / "about.json").read_text())
+        note = about["runs"]["metadata-network"]
+        assert note["short"] == [1.0] * 14 and len(note["chosen"]) == 4
+        assert ("within rounding" in note["compared"]) == (scores_by > 0)
+    else:
+        assert said[-1] == "metadata-network: all folds are made again"
 
 
 def test_trials_differ_where_there_is_chance_and_only_there(table: Make, tmp_path: Path) -> None:

@@ -5,8 +5,9 @@ unlike the past.
 import numpy as np
 import pytest
 
-from foretune.searchers.transfer.curve_prior import SCALES, Amplitudes, CurvePrior, Hypothesis
+from foretune.searchers.transfer.curve_prior import Amplitudes, CurvePrior, Hypothesis
 from foretune.searchers.transfer.past_curves import comparable
+from foretune.searchers.transfer.placement import SCALES
 
 T, n, E = 6, 12, 9
 LADDER = np.array([0, 3, 8])
@@ -57,7 +58,8 @@ def test_posterior_and_evidence_equal_dense_algebra(particle):
     for k, (m, covariance, w) in enumerate(components):
         K = covariance + a.offset**2
         oo, fo = K[:N, :N] + noise, K[N:, :N]
-        (a0, a_sd), (b0, b_sd) = p.location_prior, p.scale_prior
+        a0, a_sd = p.around.location, p.around.spread
+        b0, b_sd = p.around.log_scale, p.around.log_spread
         log_p = []
         for B in np.exp(b0 + b_sd * SCALES):
             S = B**2 * oo + a_sd**2
@@ -76,6 +78,37 @@ def test_posterior_and_evidence_equal_dense_algebra(particle):
         np.testing.assert_allclose(belief.std[k].ravel(), scale * np.sqrt(variance), rtol=1e-6)
     weight = np.exp(np.array(log_weights) - max(log_weights))
     np.testing.assert_allclose(belief.weight, weight / weight.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("factor", "shift"), [(100.0, 0.0), (1000.0, 0.0), (0.01, 0.0), (1e6, 0.0), (1.0, -10.0)]
+)
+@pytest.mark.parametrize("N", [1, 2, 7])
+def test_a_study_in_another_unit_is_believed_the_same_in_that_unit(factor, shift, N):
+    # y -> factor y + shift: means and deviations follow, weights stay. The past's values lie
+    # between 0 and 3, so that 10 - y is their complement
+    p = prior()
+    rng = np.random.default_rng(N)
+    c, e = rng.integers(0, n, N), rng.permutation(E)[:N]
+    y = past()[0][2][c, e] + 0.05 * rng.normal(size=N)
+    at, moved = p.believe(c, e, y, LADDER), p.believe(c, e, factor * y + shift, LADDER)
+    np.testing.assert_allclose(moved.weight, at.weight, atol=1e-9)
+    np.testing.assert_allclose(moved.lean, at.lean, atol=1e-9)
+    np.testing.assert_allclose((moved.mean - shift) / factor, at.mean, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(moved.std / factor, at.std, rtol=1e-6)
+
+
+def test_a_study_where_no_past_task_lies_is_believed_by_its_shape():
+    # a level that no power of ten explains: what is expected follows the values all the same
+    Y, X = past()
+    p = CurvePrior(comparable(Y, X, tuple("abcdef"), n), Amplitudes(residual=0.3))
+    c, e = np.repeat(np.arange(0, n, 2), 3), np.tile([0, 2, 4], n // 2)
+    here = p.believe(c, e, Y[4][c, e], LADDER)
+    for factor, shift in ((37.0, 5000.0), (0.2, -70.0)):
+        there = p.believe(c, e, factor * Y[4][c, e] + shift, LADDER)
+        expected = (there.expected - shift) / factor
+        np.testing.assert_allclose(expected, here.expected, atol=0.1 * np.ptp(here.expected))
+        assert there.trust["flat"] + there.trust["opposite"] < 0.05
 
 
 def test_before_any_observation_it_expects_the_average_task():

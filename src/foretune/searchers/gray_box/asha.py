@@ -3,8 +3,8 @@
 Notation: r = fewest epochs, R = most, eta = reduction factor; rung k = 0, 1, ... asks for r_k =
 min(R, r eta^k) epochs.
 
-    get_job: from the highest rung down, promote a configuration that is among the best 1/eta of those that finished
-    its rung and was not promoted yet;
+    get_job: from the highest rung down, promote a configuration that is among the best 1/eta of
+             those that finished its rung and was not promoted yet;
              if there is none, start a new configuration at rung 0
 
 Nothing is stored: who finished which rung is read off the epochs told. No rung ever waits, so any

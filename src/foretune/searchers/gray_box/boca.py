@@ -6,7 +6,8 @@ the last), x = configuration, lambda(z) = cost.
 
     x_t = argmax mu(z*, x) + beta^(1/2) sigma(z*, x),   beta = 0.5 d log(2 l t + 1)
     z_t = the cheapest z with sigma(z, x_t) > gamma(z) and xi(z) > ||xi||_inf / beta^(1/2), else z*
-    xi(z) = sqrt(1 - phi(z - z*)^2),   gamma(z) = sqrt(kappa_0) xi(z) (lambda(z) / lambda(z*))^(1 / (d + 3))
+    xi(z) = sqrt(1 - phi(z - z*)^2)
+    gamma(z) = sqrt(kappa_0) xi(z) (lambda(z) / lambda(z*))^(1 / (d + 3))
 
 The process has kernel kappa_0 phi(z, z') C(x, x') with phi squared exponential, fitted as in
 `curve_gp` with its other terms off. A trial goes on from where it stands, so only fidelities above

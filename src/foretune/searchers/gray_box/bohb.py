@@ -5,8 +5,9 @@ Notation: b = budget (epochs), D_b = configurations observed at b, d = columns, 
 ones, N_min = d + 1.
 
     with probability rho, or while no budget has N_min + 2 observations: a random configuration
-    else take the largest such b; l = density of the N_l = max(N_min, q |D_b|) best of D_b, g = of the max(N_min, |D_b|
-    - N_l) worst; draw N_s configurations from l with its bandwidths widened by b_w, take the one with the largest l / g
+    else take the largest such b; l = density of the N_l = max(N_min, q |D_b|) best of D_b,
+    g = of the max(N_min, |D_b| - N_l) worst; draw N_s configurations from l with its bandwidths
+    widened by b_w, take the one with the largest l / g
 
 Densities are products over the columns of the encoding: normal kernels for numbers, match-or-not
 kernels for one-hot and activity columns, bandwidths by Scott's rule. Two simplifications at the

@@ -6,7 +6,8 @@ with u_h = log g_h / log E in [0, 1], n observations. The target is the running 
 which is what regret is measured on.
 
     y_i(h) = f(h) + f_i(h) + r_i(h) + noise
-    cov    = s_S^2 S[h, h'] + s_P^2 C(x_i, x_j) P[h, h'] + [i = j] s_R^2 R[h, h'] + [i = j, h = h'] s_N^2
+    cov    = s_S^2 S[h, h'] + s_P^2 C(x_i, x_j) P[h, h']
+             + [i = j] s_R^2 R[h, h'] + [i = j, h = h'] s_N^2
 
 f is the trend that all curves share, f_i what the hyperparameters explain (C: Matern 5/2, a length
 scale per column) and r_i what only the curve itself tells; freeze-thaw's decomposition (Swersky et
@@ -179,7 +180,7 @@ def fit(
         k = np.random.default_rng(seed).choice(len(data.y), most, replace=False)
         data = Observations(data.ids[k], data.levels[k], data.y[k])
     d = x.shape[1]
-    found = minimize(
+    optimum = minimize(
         negative_log_posterior,
         prior.centre(d),
         args=(x, data, prior.shapes(u), prior),
@@ -188,7 +189,7 @@ def fit(
         bounds=[(-6, 3)] * 4 + [(-3, 4)] * d,
         options={"maxiter": steps},
     )
-    return np.asarray(found.x)
+    return np.asarray(optimum.x)
 
 
 class CurvePosterior:

@@ -7,10 +7,10 @@ budget b, F = mutation factor, p = crossover rate.
 The first bracket is successive halving from random configurations. In every later slot of a
 bracket, at budget b:
 
-    target x = the member of P_b whose turn it is; parents r1, r2, r3 from P_b, filled up from the best at any
-    budget while P_b is small; mutant v = r1 + F (r2 - r3) (rand/1), cut to the box by reflection; trial u takes each
-    hyperparameter from v with probability p, at least one, else from x; u is trained from 0 to b epochs and stays in
-    P_b if it is among the best there
+    target x = the member of P_b whose turn it is; parents r1, r2, r3 from P_b, filled up from the
+    best at any budget while P_b is small; mutant v = r1 + F (r2 - r3) (rand/1), cut to the box by
+    reflection; trial u takes each hyperparameter from v with probability p, at least one, else from
+    x; u is trained from 0 to b epochs and stays in P_b if it is among the best there
 
 P_b is read off the history as the best configurations trained to b (the published code keeps the
 better of x and u in place, which keeps nearly the same ones).

@@ -4,8 +4,8 @@ improvement (Wistuba, Kadra and Grabocka, NeurIPS 2022).
 Algorithm 1 of the paper, on its deep-kernel surrogate (`dyhpo_surrogate`):
 
     start with one random configuration for one epoch
-    repeat: every configuration stands for its next budget j; take the one with the largest EI_MF(x, j) (equations 9 to
-    11); observe; update
+    repeat: every configuration stands for its next budget j; take the one with the largest
+    EI_MF(x, j) (equations 9 to 11); observe; update
 
 What the text leaves open, and what is ours:
 

@@ -4,7 +4,8 @@ learning curve (paper, section 5.1).
 Notation, as in the paper: x (d,) configuration, j = budget (epoch, from 1), Y_{j-1} = the curve
 y_1..y_{j-1}, B = most epochs.
 
-    phi(x, Y, j) = Linear_256([LeakyReLU(Linear_128([x, j / B])), max over time of Conv_{4 channels, kernel 3}(Y)])
+    phi(x, Y, j) = Linear_256([LeakyReLU(Linear_128([x, j / B])),
+                               max over time of Conv_{4 channels, kernel 3}(Y)])
     k = s^2 exp(-|phi - phi'|^2 / (2 l^2)),   y ~ N(m + f, sigma^2)
 
 phi, s, l, m and sigma maximise the marginal likelihood (equation 7) with Adam on batches of 64. Two

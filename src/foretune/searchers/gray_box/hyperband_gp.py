@@ -5,9 +5,10 @@ Notation: b = epochs of a rung, D_b = configurations that reached b or failed, x
 (0, 1) = rank in D_b of the best value up to b.
 
     with probability rho, or while no rung has `least` configurations: a random configuration
-    else take the largest such b; fit r (standardised) with a Gaussian process, Matern 5/2 of one length scale
-    l sqrt(d), on the pool's columns as ranks; l of the highest marginal likelihood among `LENGTHS`; start the
-    configuration that was not started yet with the largest expected improvement
+    else take the largest such b; fit r (standardised) with a Gaussian process, Matern 5/2 of one
+    length scale l sqrt(d), on the pool's columns as ranks; l of the highest marginal likelihood
+    among `LENGTHS`; start the configuration that was not started yet with the largest expected
+    improvement
 
 Brackets and promotions are Hyperband's. On the even half of the tasks, where it was designed, it
 beat plain and asynchronous halving and forecasts of whole curves (freeze-thaw): later brackets

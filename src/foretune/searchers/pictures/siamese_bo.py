@@ -31,6 +31,7 @@ from foretune.history.ranks import greedy_portfolio, mean_rank
 from foretune.searchers.base import Searcher, adopting, at_random
 from foretune.searchers.gray_box.hyperband import best_paused
 from foretune.searchers.transfer.portfolio import past_best
+from foretune.searchers.transfer.units import in_past_unit
 from foretune.space.space import Config
 from foretune.study.plan import Choice
 from foretune.study.study import Study, Suggestion
@@ -129,24 +130,26 @@ class SiameseBO(Searcher):
         of its past, or say that it gives no support.
         """
         noted = study.plan.notes.recommended
-        found = noted.nearest if noted is not None and noted.supported else {}
-        known = [name for name in found if study.past is not None and name in study.past.tasks]
-        return sorted(known, key=lambda name: -found[name])[: self.k]
+        nearest = noted.nearest if noted is not None and noted.supported else {}
+        known = [name for name in nearest if study.past is not None and name in study.past.tasks]
+        return sorted(known, key=lambda name: -nearest[name])[: self.k]
 
     def nearest(self, study: Study) -> tuple[list[str], str]:
         """The k nearest past tasks, and how they were found."""
         if names := self.noted(study):
             return names, "nearest by pictures"
         best = past_best(study)
-        seen = np.isfinite(study.best)
+        own = best_in_past_unit(study)
+        seen = np.isfinite(own)
         both = seen & ~np.isnan(best)
         shared = both.sum(axis=1)
-        gap = np.where(
-            both, np.abs(np.where(both, best, 0.0) - np.where(seen, study.best, 0.0)), 0.0
-        ).sum(axis=1)
+        gap = np.where(both, np.abs(np.where(both, best, 0.0) - np.where(seen, own, 0.0)), 0.0).sum(
+            axis=1
+        )
         distance = np.where(shared > 0, gap / np.maximum(shared, 1), np.inf)
         order = [int(t) for t in np.argsort(distance, kind="stable")[: self.k] if shared[t]]
-        return [study.past.tasks[t] for t in order], "nearest by the results so far"  # type: ignore[union-attr]
+        assert study.past is not None
+        return [study.past.tasks[t] for t in order], "nearest by the results so far"
 
     def mapping(self, study: Study, names: list[str]) -> tuple[np.ndarray, np.ndarray]:
         """The past's encoded configurations and the mean of the tasks' best values where any of
@@ -215,11 +218,12 @@ class SiameseBO(Searcher):
             predict,
         )
 
-        told = np.flatnonzero((study.epoch > 0) & (study.pending == 0))
-        value = study.best[told]
+        observed = np.flatnonzero((study.epoch > 0) & (study.pending == 0))
+        own = best_in_past_unit(study)
+        value = own[observed]
         seen = value[np.isfinite(value)]
         if not len(seen):  # all that was told so far is of steps under way
-            told, value = (rows := np.flatnonzero(np.isfinite(study.best))), study.best[rows]
+            observed, value = (rows := np.flatnonzero(np.isfinite(own))), own[rows]
             seen = value
         y = winsorised(np.where(np.isfinite(value), value, seen.min()))
         known, mapping = self.mapping(study, names)
@@ -230,14 +234,24 @@ class SiameseBO(Searcher):
         scale = scale if scale > 0 else 1.0
         z = (y - location) / scale
         mean = PriorMean(known, (mapping - location) / scale)
-        kernel = fit_kernel(study.X[told], z - as_array(mean, study.X[told]), groups(study))
-        model = gaussian_process(study.X[told], z, mean, kernel)
-        waiting = np.setdiff1d(np.flatnonzero(study.pending), told)
+        kernel = fit_kernel(study.X[observed], z - as_array(mean, study.X[observed]), groups(study))
+        model = gaussian_process(study.X[observed], z, mean, kernel)
+        waiting = np.setdiff1d(np.flatnonzero(study.pending), observed)
         if len(waiting):
             expected, _ = predict(model, study.X[waiting])
-            rows = np.concatenate([told, waiting])
+            rows = np.concatenate([observed, waiting])
             model = gaussian_process(study.X[rows], np.concatenate([z, expected]), mean, kernel)
         return model, float(z.max())
+
+
+def best_in_past_unit(study: Study) -> np.ndarray:
+    """Best value of each configuration (n,), -inf where there is none, in the unit of the past
+    where there is one: mapping and distances compare both.
+    """
+    if study.past is None or not study.past.tasks:
+        return study.best
+    Y = in_past_unit(study)[0]
+    return np.where(np.isfinite(Y), Y, -np.inf).max(axis=1)
 
 
 def groups(study: Study) -> list[list[int]]:

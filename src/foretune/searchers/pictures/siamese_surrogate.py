@@ -4,7 +4,8 @@ mapping as its prior mean.
 Notation: N observations X (N, d) encoded, y (N,); m(x) = prior mean; r = y - m(X); G groups of
 columns (one a hyperparameter).
 
-    f(x) = m(x) + c + g(x),  g ~ GP(0, s k),  k = Gaussian kernel with one length scale l_g a group,  y = f + noise s v
+    f(x) = m(x) + c + g(x),  g ~ GP(0, s k),  y = f + noise s v
+    k = Gaussian kernel with one length scale l_g a group
 
 The constant c lets the target be easier or harder than the past tasks that it resembles: without it
 a level that is off would look like a gain everywhere that was not tried yet. c ~ N(0, s C) is
@@ -113,7 +114,7 @@ def fit_kernel(
             for s in LENGTHS
             for v in NOISES
         ),
-        key=lambda found: found[0],
+        key=lambda fit: fit[0],
     )
     value, common, noise = best
     lengths = np.full(len(groups), common)

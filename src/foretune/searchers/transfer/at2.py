@@ -71,7 +71,7 @@ class AT2(MaxTrial):
 
     def lean(self, learned: Any, study: Study, config_id: int) -> dict[str, float]:
         """The task kernel between the target, as placed by its observations, and the past tasks."""
-        return shares(learned.place(study.Y)[-1, :-1], learned.past.tasks)
+        return shares(learned.place(self.observed(study)[0])[-1, :-1], learned.past.tasks)
 
 
 class Trained:

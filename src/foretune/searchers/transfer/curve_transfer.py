@@ -63,7 +63,7 @@ class CurveTransfer(Searcher):
         self._beliefs: PerStudy[Belief] = PerStudy()
 
     # -- what is believed
-    # --------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     def prior(self, study: Study) -> CurvePrior:
         """The prior for this study's past and pool."""
         if study.past is None or not study.past.tasks:
@@ -96,7 +96,7 @@ class CurveTransfer(Searcher):
         return self._beliefs.get(study, state_of(study), believe)
 
     # -- what is done
-    # ------------------------------------------------------------------------------------------------------
+    # ----------------------------------------------------------------------------------------------
     @adopting
     def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
         """The step with the largest expected improvement reachable before the deadline; None while
@@ -121,7 +121,7 @@ class CurveTransfer(Searcher):
         reach = (ladder >= study.epoch[:, None]) & (ladder < study.epoch[:, None] + left)  # (n, G)
         short = free & ~reach.any(axis=1)
         reach[short, (ladder >= study.epoch[short, None]).argmax(axis=1)] = True
-        best = float(study.best.max())
+        best = float(np.where(study.best > belief.ceiling, -np.inf, study.best).max())
         if math.isfinite(best):
             heavy = belief.weight > 1e-4
             gain = expected_improvement(belief.mean[heavy], belief.std[heavy], best)

@@ -18,6 +18,7 @@ from foretune.searchers.base import USED_UP, Searcher, adopting, at_random
 from foretune.searchers.gray_box.hyperband import best_paused
 from foretune.searchers.transfer.max_trial import shares, sourced, support
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
+from foretune.searchers.transfer.units import in_past_unit
 from foretune.study.study import Study, Suggestion
 
 
@@ -57,12 +58,12 @@ class EmpiricalPrior(WithPast):
         mean, D = best.mean(axis=0), best - best.mean(axis=0)
         S = D.T @ D / max(1, len(D) - 1)
         S = 0.9 * S + 0.1 * np.diag(np.diag(S) + 0.1)  # few tasks: shrunk towards independence
-        done = np.flatnonzero(
-            np.isfinite(study.best) & ((study.epoch >= study.max_epoch) | study.failed)
-        )
+        Y = in_past_unit(study)[0]
+        own = np.where(np.isfinite(Y), Y, -np.inf).max(axis=1)
+        done = np.flatnonzero(np.isfinite(own) & ((study.epoch >= study.max_epoch) | study.failed))
         if not len(done):
             return mean, np.sqrt(np.diag(S)), -np.inf, past
-        y = study.best[done]
+        y = own[done]
         spread = y.std() if len(y) > 2 else 0.0
         location, scale = (
             y.mean() - past.scale.mean() * mean[done].mean(),
@@ -119,22 +120,24 @@ class TaskWeights(WithPast):
     def posterior(
         self, study: Study, last: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, PastCurves]:
-        """Mean and standard deviation (n,) at epochs `last` (n,), the weights (T,), and the
-        past.
+        """Mean and standard deviation (n,) at epochs `last` (n,) in the study's unit, the weights
+        (T,), and the past.
         """
         past = self.past(study)
-        raw = past.Z[:, : past.pool] * past.scale[:, None, None] + past.location[:, None, None]
+        raw = past.raw
         unit = float(raw.std()) or 1.0
         mean, B = raw.mean(axis=0), raw - raw.mean(axis=0)  # (n, E), (T, n, E)
-        seen = np.isfinite(study.Y)
+        Y, metric = in_past_unit(study)
+        seen = np.isfinite(Y)
         A = B[:, seen] / (self.noise * unit)  # (T, N)
         precision = np.eye(len(B)) + A @ A.T
         covariance = np.linalg.inv(precision)
-        w = covariance @ A @ ((study.Y[seen] - mean[seen]) / (self.noise * unit))
+        w = covariance @ A @ ((Y[seen] - mean[seen]) / (self.noise * unit))
         rows = np.arange(past.pool)
         at = B[:, rows, last]  # (T, n)
         std = np.sqrt(np.maximum(np.einsum("tn,ts,sn->n", at, covariance, at), 1e-12))
-        return mean[rows, last] + w @ at, std, w, past
+        expected = metric.to_study(mean[rows, last] + w @ at)
+        return expected, std * metric.factor, w, past
 
     @adopting
     def suggest(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
@@ -149,8 +152,10 @@ class TaskWeights(WithPast):
         )
         last = np.clip(reach, 1, study.max_epoch) - 1
         mean, std, w, past = self.posterior(study, last)
-        incumbent = study.incumbent
-        value = mean if incumbent is None else expected_improvement(mean, std, incumbent[2])
+        Y, metric = in_past_unit(study)
+        seen = Y[np.isfinite(Y)]
+        best = metric.to_study(float(seen.max())) if len(seen) else None
+        value = mean if best is None else expected_improvement(mean, std, best)
         c = int(np.where(free, value, -np.inf).argmax())
         start = int(study.epoch[c])
         because = {

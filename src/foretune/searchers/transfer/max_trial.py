@@ -24,6 +24,7 @@ from foretune.searchers.base import (
     with_choice,
 )
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
+from foretune.searchers.transfer.units import Unit, in_past_unit
 from foretune.study.study import Study, Suggestion
 
 
@@ -50,7 +51,7 @@ class MaxTrial(Searcher):
 
     def predict(self, learned: Any, study: Study, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and standard deviation (pool, E) of the target given `Y` (pool, E), NaN where not
-        observed.
+        observed, all in the past's unit.
         """
         raise TypeError(f"{type(self).__name__} does not say what it predicts")
 
@@ -70,13 +71,20 @@ class MaxTrial(Searcher):
         key = (self.name, *sorted((k, v) for k, v in vars(self).items() if not k.startswith("_")))
         return learned_from_past(study, key, lambda past: self.learn(study, past))
 
+    def observed(self, study: Study) -> tuple[np.ndarray, Unit]:
+        """The target's values (pool, E), NaN where not observed, in the past's unit, and their
+        own.
+        """
+        return in_past_unit(study)
+
     def predicted(self, study: Study) -> tuple[np.ndarray, np.ndarray]:
-        """`predict`, once per state of the study. Failures count as the worst value seen, steps
-        under way as what is expected.
+        """`predict`, once per state of the study, in the study's unit. Failures count as the worst
+        value seen, steps under way as what is expected.
         """
 
         def predict() -> tuple[np.ndarray, np.ndarray]:
-            learned, Y = self.learned(study), study.Y.copy()
+            learned = self.learned(study)
+            Y, unit = self.observed(study)
             seen = np.isfinite(Y)
             if seen.any():
                 Y[study.failed, np.maximum(study.epoch[study.failed] - 1, 0)] = Y[seen].min()
@@ -86,7 +94,7 @@ class MaxTrial(Searcher):
                 ends = study.pending[waiting] - 1
                 Y[waiting, ends] = mean[waiting, ends]
                 mean, std = self.predict(learned, study, Y)
-            return mean, std
+            return unit.to_study(mean), std * unit.factor
 
         return self._predictions.get(study, state_of(study), predict)
 

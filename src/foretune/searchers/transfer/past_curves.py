@@ -7,9 +7,10 @@ Z[t] - mean.
 
 Holes (never trained, stopped early, a past of fewer epochs) are filled by conditional means: along
 the epochs from what the same curve shows, else from the other configurations of the task through
-the configuration kernel. A cell that diverged counts as the task's worst value. A configuration
-that no task knows gets the kernel average of those known, and `unexplained` says how much of the
-spread between configurations is then left open.
+the configuration kernel. A cell that diverged counts as the task's worst value, an absurdly poor
+one (a loss of 1e30) as the worst of its epoch; an absurdly good one is a hole. A configuration that
+no task knows gets the kernel average of those known, and `unexplained` says how much of the spread
+between configurations is then left open.
 """
 
 from collections.abc import Callable, Hashable
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 Learned = TypeVar("Learned")
 
+# how far outside of the middle of a task's values, in spreads of that middle, others are believed;
+# published tables of accuracies stay within 31
+CREDIBLE = 40.0
 RIDGE = 0.05  # share of a configuration's value that its kernel neighbours do not explain
 
 
@@ -52,6 +56,11 @@ class PastCurves:
     def mean(self) -> np.ndarray:
         """Average curve of each configuration, (n, E)."""
         return np.asarray(self.Z.mean(axis=0))
+
+    @property
+    def raw(self) -> np.ndarray:
+        """The curves of the pool in the past's own unit, (T, pool, E)."""
+        return self.Z[:, : self.pool] * self.scale[:, None, None] + self.location[:, None, None]
 
 
 _shelves: "WeakKeyDictionary[MetaDataset, dict[Hashable, Any]]" = WeakKeyDictionary()
@@ -114,7 +123,7 @@ def past_curves(study: "Study") -> PastCurves:
     shared, known = min(E, past.max_epoch), rows >= 0
     for k, task in enumerate(past.tasks):
         seed = past.seeds(task)[0] if past.seeds(task) else 0
-        curves, failed = past.curves(task, seed), past.failed(task, seed)
+        curves, failed = credible(past.curves(task, seed)), past.failed(task, seed)
         if np.isfinite(curves).any():
             dead = np.maximum.accumulate(failed, axis=1)
             curves = np.where(dead & np.isnan(curves), np.nanmin(curves), curves)
@@ -127,6 +136,32 @@ def past_curves(study: "Study") -> PastCurves:
         )
     tasks = tuple(t for t, ok in zip(past.tasks, usable, strict=True) if ok)
     return comparable(Y[usable], X, tasks, own)
+
+
+def credible(values: np.ndarray) -> np.ndarray:
+    """One task's `values` (n, E), higher being better, NaN where unknown, without absurd ones.
+
+    Absurd is what lies more than `CREDIBLE` times the range from the lower quartile to the upper
+    tenth beyond these two: if poor, it becomes the worst of the others at its epoch (of all if
+    there is none), if good, NaN. Where that range is empty, the distinct values' own decides; no
+    value of a task with two of them is absurd.
+    """
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return values
+    low, high = np.quantile(finite, (0.25, 0.9))
+    if not high > low:
+        distinct = np.unique(finite)
+        low = np.quantile(distinct, 0.25, method="higher")
+        high = np.quantile(distinct, 0.9, method="lower")
+    reach = CREDIBLE * (high - low)
+    if not reach > 0:
+        return values
+    believed = (values >= low - reach) & (values <= high + reach)
+    least = np.where(believed, values, np.inf).min(axis=0)
+    least = np.where(np.isfinite(least), least, values[believed].min())
+    out = np.where(values < low - reach, least, values)
+    return np.where(out > high + reach, np.nan, out)
 
 
 def comparable(Y: np.ndarray, X: np.ndarray, tasks: tuple[str, ...], pool: int) -> PastCurves:

@@ -27,11 +27,11 @@ def full_regret(running: np.ndarray, trainings: int) -> float:
     """
     best = running[:, :, -1]
     regret = normalized_regret(best)
-    found = []
+    reached = []
     for t in range(len(best)):
         chosen = greedy_portfolio(np.delete(best, t, axis=0), trainings)
-        found.append(regret[t, chosen].min() if chosen else 1.0)
-    return float(np.mean(found))
+        reached.append(regret[t, chosen].min() if chosen else 1.0)
+    return float(np.mean(reached))
 
 
 def probe_regret(curves: np.ndarray, running: np.ndarray, trainings: int) -> float:
@@ -45,7 +45,7 @@ def probe_regret(curves: np.ndarray, running: np.ndarray, trainings: int) -> flo
         np.argsort(mean_rank(np.delete(running[:, :, -1], t, axis=0)), kind="stable")
         for t in range(T)
     ]
-    found = []
+    regrets = []
     for configs, epochs in PROBES:
         m = min(epochs, E)
         p = min(configs, n, trainings * E // (2 * m))
@@ -61,8 +61,8 @@ def probe_regret(curves: np.ndarray, running: np.ndarray, trainings: int) -> flo
                 stop = min(E, m + left)
                 value, left = max(value, running[t, c, stop - 1]), left - (stop - m)
             ends.append((high[t] - value) / spread[t])
-        found.append(float(np.mean(ends)))
-    return min(found, default=1.0)
+        regrets.append(float(np.mean(ends)))
+    return min(regrets, default=1.0)
 
 
 def full_trainings_pay(curves: np.ndarray, trainings: int) -> bool:

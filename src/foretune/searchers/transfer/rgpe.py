@@ -115,10 +115,11 @@ class RGPE(MaxTrial):
 
     def lean(self, learned: Any, study: Study, config_id: int) -> dict[str, float]:
         """The ensemble's weights of the past tasks."""
-        c, e = np.nonzero(np.isfinite(study.Y))
+        Y = self.observed(study)[0]
+        c, e = np.nonzero(np.isfinite(Y))
         if len(c) < 3:
             return shares(np.ones(len(learned.mean)), learned.past.tasks)
-        z = study.Y[c, e]
+        z = Y[c, e]
         K = learned.C[np.ix_(c, c)] * learned.Q[np.ix_(e, e)]
         rng = np.random.default_rng([study.seed, study.spent])
         z = (z - z.mean()) / max(float(z.std()), 1e-9)

@@ -74,7 +74,7 @@ def files(
         names,
         labels,
         keys,
-        lambda row: decode(io.BytesIO(member(archive, keys[row])), size, keys[row]),
+        lambda row: decode(io.BytesIO(member(archive, keys[row])), size, keys[row], square),
         groups,
     )
 
@@ -315,7 +315,7 @@ def _binned(
         tuple(class_names),
         labels,
         keys,
-        lambda row: decode(io.BytesIO(member(inner, keys[row])), size, keys[row]),
+        lambda row: decode(io.BytesIO(member(inner, keys[row])), size, keys[row], square),
     )
 
 

@@ -24,7 +24,8 @@ from foretune.errors import BadInput
 from foretune.packages import fetch
 from foretune.tasks.embedded.table import EMBEDDED, Embedded
 from foretune.tasks.pixels import check_size
-from foretune.tasks.task import Task, split_by_content
+from foretune.tasks.split import split_by_content
+from foretune.tasks.task import Task
 
 __all__ = ["EMBEDDED", "Embedded", "prepare", "prepare_all", "subset", "up_to_date"]
 

@@ -1,0 +1,129 @@
+"""`foretune tune --command` and `foretune.tune(function, ...)`: a study of somebody's own code with
+progress, log and report, as `foretune tune IMAGES` has them.
+"""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from foretune.commands.study_report import write_study_report
+from foretune.running.code_study import (
+    Code,
+    CodeReady,
+    CodeTuned,
+    Question,
+    finish,
+    opened,
+    run,
+)
+from foretune.running.workers import Workers
+from foretune.study.study import Study
+from foretune.views.progress import progress
+from foretune.views.summary import duration, number, spelled
+from foretune.views.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a study left: the best configuration, its report, and whether MLflow has all of it."""
+
+    tuned: CodeTuned
+    report: Path
+    logged: bool
+
+
+def tune_code(
+    question: Question,
+    tracking: str | None,
+    workers: Callable[[Code, int], Workers] | None = None,
+) -> Done:
+    """Run or continue the study of a question, shown and logged as it goes; `tracking` is MLflow's
+    address (None: the default, `none`: off), `workers` makes what so many trials run on at a time
+    (None: processes of this machine). Raises `BadInput`, and KeyboardInterrupt with the
+    study as it stands.
+    """
+    tracker = (
+        None
+        if tracking == "none"
+        else Tracker(
+            tracking, question.request.data, warn=lambda line: print(f"  {line}", file=sys.stderr)
+        )
+    )
+    with opened(question) as ready:
+        announce(ready)
+        try:
+            tuned = logged(ready, tracker, workers)
+        except KeyboardInterrupt:
+            print(
+                f"\nstopped; the same command continues it ({ready.study.spent} of "
+                f"{ready.study.budget} epochs are done)"
+            )
+            raise
+        report = write_study_report(ready.folder, None)
+        if tracker:
+            for path in (report, ready.folder / "best.yaml"):
+                tracker.attach(ready.study, path)
+            tracker.close(ready.study)
+        summarise(ready, tuned, report, tracker)
+    return Done(tuned, report, tracker is None or tracker.complete)
+
+
+def logged(
+    ready: CodeReady,
+    tracker: Tracker | None,
+    workers: Callable[[Code, int], Workers] | None,
+) -> CodeTuned:
+    """Train with progress on the screen and in MLflow, also when it is stopped."""
+    with ExitStack() as broken_off:
+        if tracker:
+            broken_off.callback(tracker.close, ready.study)
+        with progress(ready.study) as show:
+
+            def changed(study: Study) -> None:
+                show(study)
+                if tracker:
+                    tracker.submit(study)
+
+            count = ready.question.request.workers
+            pool = workers(ready.objective, count) if workers else None
+            run(ready, workers=pool, on_change=changed)
+        tuned = finish(ready)
+        broken_off.pop_all()
+    return tuned
+
+
+def announce(ready: CodeReady) -> None:
+    """What is about to happen."""
+    study, plan = ready.study, ready.study.plan
+    goal = "large" if plan.goal == "maximize" else "small"
+    print(f"{plan.task}: {plan.metric} is to be {goal} · {plan.method} · {study.max_epoch} epochs")
+    for line in ready.question.lines:
+        print(f"  {line}")
+    if study.spent:
+        done = f"{study.spent} of {study.budget} epochs are done"
+        print(f"  continuing study {ready.folder.name}: {done}")
+
+
+def summarise(ready: CodeReady, tuned: CodeTuned, report: Path, tracker: Tracker | None) -> None:
+    """What came out."""
+    study = ready.study
+    if study.out_of_time and study.spent < study.budget:
+        print(f"stopped by the time limit after {study.spent} of {study.budget} epochs")
+    print(
+        f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and "
+        f"{duration(study.elapsed)}:"
+    )
+    print(f"  {spelled(tuned.best)}")
+    print(f"  {tuned.metric} {number(tuned.value)} (epoch {tuned.epoch})")
+    if study.failures:
+        print(f"  {len(study.failures)} trials failed; the report says why")
+    if tuned.command is not None:
+        print(f"\nonce more:  {tuned.command}")
+    if tuned.checkpoint is not None:
+        print(f"checkpoint: {tuned.checkpoint}")
+    print(f"best.yaml:  {tuned.folder}")
+    print(f"report:     {report}")
+    if tracker:
+        print(f"MLflow UI:  {tracker.ui_command}")
