@@ -39,7 +39,7 @@ def rounded_otherwise(seed: int, relative: float = RELATIVE) -> Iterator[None]:
     """Every output of a convolutional or linear layer is off by a normal share of `relative`."""
     generator = torch.Generator().manual_seed(seed)
 
-    def disturb(layer: torch.nn.Module, given: Any, out: torch.Tensor) -> torch.Tensor | None:
+    def disturb(layer: torch.nn.Module, given: Any, out: torch.Tensor) -> Any:
         if not isinstance(layer, torch.nn.Conv2d | torch.nn.Linear):
             return None
         return out * (1 + relative * torch.randn(out.shape, generator=generator))

@@ -17,7 +17,7 @@ from foretune.searchers.autohyper import Rules, narrowed
 from foretune.space.parameters import coerce
 from foretune.study.study import Study
 from foretune.tasks.loading import load_task
-from foretune.training.networks import architecture
+from foretune.training.architectures import architecture
 from foretune.training.recipe import Settings
 from foretune.views.report import write_report
 from foretune.views.summary import duration
