@@ -28,7 +28,11 @@ FIRST = re.compile(
 def row_of(work: Workload) -> dict[str, object]:
     """A line of the file: numbers to five digits, truth values as 0 and 1."""
     return {
-        k: int(v) if isinstance(v, bool) else float(f"{v:.{DIGITS}g}") if isinstance(v, float) else v
+        k: int(v)
+        if isinstance(v, bool)
+        else float(f"{v:.{DIGITS}g}")
+        if isinstance(v, float)
+        else v
         for k, v in asdict(work).items()
     }
 

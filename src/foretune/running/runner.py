@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from foretune.running.objectives.training import Training
-from foretune.running.workers import Died, Ended, Row, Workers
+from foretune.running.workers import Died, Ended, InProcess, Row, Workers
 from foretune.searchers.base import Searcher
 from foretune.study.study import Step, Study
 
@@ -69,7 +69,8 @@ def _run(
     every: float,
     clock: Stopwatch,
 ) -> None:
-    study.costs = replace(study.costs, workers=max(1, workers.free))
+    break_off = not isinstance(workers, InProcess)
+    study.costs = replace(study.costs, workers=max(1, workers.free), break_off=break_off)
     deaths: Counter[int] = Counter()
     queue = study.pending_steps()
     # (configuration, epoch it started from): a trial's next step may begin before its last has
@@ -149,7 +150,8 @@ def hopeless(
     """
     if study.timeless or not study.pace.timed:
         return False
-    quick = study.pace.seconds**2 / study.pace.careful
+    early = study.epoch < study.costs.early
+    quick = np.exp(np.where(early, study.pace.early, study.pace.log) - study.pace.doubt)
     missing = [quick[i] - (now - heard[i]) for i, _ in running]
     return all(seconds > study.seconds_left for seconds in missing)
 

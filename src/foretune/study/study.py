@@ -198,15 +198,16 @@ class Study:
 
     @property
     def reach(self) -> np.ndarray:
-        """Epochs for which each configuration can be trained on in the time that is left, without
-        the doubtful last one; (n,) int.
+        """Epochs for which each configuration can be trained on in the time that is left: if all
+        goes quickly, where steps can be broken off, else if it goes slowly; (n,) int.
         """
         if self.timeless:
             return np.full(len(self.configs), self.max_epoch)
-        epochs = self.seconds_left / self.pace.careful
+        early, doubts = self.costs.early, -1.0 if self.costs.break_off else 1.0
+        epochs = self.pace.reach(self.epoch, early, self.seconds_left, doubts)
         if not self.pace.timed and self.seconds_left > 0:
             epochs = np.maximum(epochs, 1)  # an estimate alone refuses nothing
-        return np.minimum(epochs, self.max_epoch).astype(int)
+        return np.minimum(epochs, self.max_epoch)
 
     @property
     def relative_costs(self) -> np.ndarray:

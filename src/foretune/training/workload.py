@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,7 +84,7 @@ class Workload:
         if isinstance(finetune, str):
             return words.get(finetune, 1.0)
         places = ((0.0, 0.0), (1 / 3, self.tail_last), (3 / 4, self.tail_most), (1.0, 1.0))
-        for (low, below), (high, above) in zip(places, places[1:], strict=False):
+        for (low, below), (high, above) in pairwise(places):
             if finetune <= high:
                 return below + (above - below) * (finetune - low) / (high - low)
         return 1.0
