@@ -79,7 +79,7 @@ def run(seconds, cost, expected=None, folder=None, method="random", clock=None, 
 @pytest.mark.parametrize("wrong", [0.2, 1.0, 5.0])
 def test_the_search_ends_in_time_however_wrong_the_estimate(seconds, wrong, method):
     """An epoch takes 3 seconds, and was expected to take another time; 10 seconds are kept back."""
-    study, workers, clock = run(
+    study, _, clock = run(
         seconds, lambda c: 3.0, lambda c: (3.0 * wrong, 3.0 * wrong), method=method, fixed=10.0
     )
     assert study.concluded or study.spent == 9 * 12
@@ -91,7 +91,7 @@ def test_the_search_ends_in_time_however_wrong_the_estimate(seconds, wrong, meth
 
 def test_what_the_end_needs_grows_with_the_machine():
     """The test of the best network is expected to take 4 seconds; all takes three times as long."""
-    study, _, clock = run(100.0, lambda c: 3.0, lambda c: (1.0, 1.0), after=4.0)
+    _, _, clock = run(100.0, lambda c: 3.0, lambda c: (1.0, 1.0), after=4.0)
     assert clock.now == pytest.approx(100.0 - 3 * 4.0, abs=2.5)
 
 
@@ -128,8 +128,8 @@ def test_a_study_goes_on_with_the_time_that_it_has_left(tmp_path):
 
     with Study(SPACE, pool(), plan, folder=tmp_path) as study:
         study.costs = Costs(lambda c: (2.0, 2.0), early=0)
+        workers = Simulated(clock, lambda c: 2.0)
         with pytest.raises(Stop):
-            workers = Simulated(clock, lambda c: 2.0)
             run_study(study, searcher("random"), workers, clock=clock, on_change=stop_at_40)
     again = Study(SPACE, pool(), plan, folder=tmp_path)
     assert 38 < again.elapsed <= 41 and not again.done

@@ -86,7 +86,16 @@ def test_without_expectations_costs_are_learned_from_the_configurations():
     assert (np.diff(pace.log) > 0).all()
 
 
-@pytest.mark.parametrize("row", [{"epoch": 1}, {"epoch": 1, "seconds": "x"}, {"epoch": 0, "seconds": 1.0}, {"epoch": 1, "seconds": math.nan}, {"epoch": 1, "seconds": 0}])  # fmt: skip
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"epoch": 1},
+        {"epoch": 1, "seconds": "x"},
+        {"epoch": 0, "seconds": 1.0},
+        {"epoch": 1, "seconds": math.nan},
+        {"epoch": 1, "seconds": 0},
+    ],
+)
 def test_rows_that_do_not_say_what_they_took(row):
     assert seconds_of(row) is None
     assert not pace_of(Costs(), LINE, X, {0: [row]}, 0.0).timed
