@@ -1,4 +1,5 @@
-"""A study's folder belongs to one process at a time, and to one run within it where that is asked."""
+"""A study's folder belongs to one process at a time, and to one run within it where that is asked.
+"""
 
 import subprocess
 import sys

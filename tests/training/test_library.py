@@ -1,4 +1,5 @@
-"""Any network of timm or torchvision: found by name, grouped, divided, trained, resumed, exported."""
+"""Any network of timm or torchvision: found by name, grouped, divided, trained, resumed, exported.
+"""
 
 from pathlib import Path
 

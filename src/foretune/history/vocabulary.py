@@ -1,8 +1,8 @@
 """What a name means: from other tools' names and values to the canonical columns of a run.
 
 A setting is a hyperparameter that did not vary: both are columns, so that runs of any trainer, with
-any network, image size or budget, stand in one table (`foretune.history.columns`). A name that is not
-known is kept as `extra.NAME` (`extra_name`).
+any network, image size or budget, stand in one table (`foretune.history.columns`). A name that is
+not known is kept as `extra.NAME` (`extra_name`).
 """
 
 import json
@@ -171,7 +171,8 @@ def number(value: Any) -> float | None:
 
 
 def sequence(value: Any) -> list[Any] | None:
-    """A list from a list, or from its text: `(0.9, 0.999)`, `[0.9,0.999]`; None where it is none."""
+    """A list from a list, or from its text: `(0.9, 0.999)`, `[0.9,0.999]`; None where it is none.
+    """
     if isinstance(value, list | tuple):
         return list(value)
     if isinstance(value, str) and value.strip()[:1] in "([" and value.strip():

@@ -583,7 +583,8 @@ def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | Non
 
 
 def _refuse_recommender(chosen: str, name: str) -> None:
-    """Raise `BadInput` for a recommender that there is not, or that method `name` has no use for."""
+    """Raise `BadInput` for a recommender that there is not, or that method `name` has no use for.
+    """
     from foretune.recommenders.registry import offered
 
     if method(name).recommender is None:
@@ -633,8 +634,8 @@ def ranking_of(
 
 
 def method_of(request: Request, past: MetaDataset | None, told: Sequence[str] = ()) -> str:
-    """The method that the request names, or the best there is for what is at hand. Raises `BadInput`
-    for one that needs past tasks where there are none; `told` may say why.
+    """The method that the request names, or the best there is for what is at hand. Raises
+    `BadInput` for one that needs past tasks where there are none; `told` may say why.
     """
     some = past is not None and bool(past.tasks)
     name = request.method or (DEFAULT if some else DEFAULT_WITHOUT_PAST)

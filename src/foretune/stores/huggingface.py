@@ -1,10 +1,10 @@
 """Hugging Face `Trainer`: `trainer_state.json` (log_history, trial_params) in a run's folder or its
 checkpoints.
 
-`best_metric` is of `metric_for_best_model`, often a loss; the curve is read from log_history. Epochs
-are fractions as the trainer counts them. `training_args.bin` is a pickle and stays closed: settings
-come from the state, from the model's `config.json` and from the card `README.md`, whose list of
-hyperparameters the trainer itself writes.
+`best_metric` is of `metric_for_best_model`, often a loss; the curve is read from log_history.
+Epochs are fractions as the trainer counts them. `training_args.bin` is a pickle and stays closed:
+settings come from the state, from the model's `config.json` and from the card `README.md`, whose
+list of hyperparameters the trainer itself writes.
 """
 
 import re
@@ -85,7 +85,8 @@ def _record(run: Path, state: dict[str, Any]) -> Record:
 
 
 def _plain(name: str, value: str) -> str:
-    """The optimizer's line begins with its name: `Use adamw_torch with betas=...`, `Adam with ...`."""
+    """The optimizer's line begins with its name: `Use adamw_torch with betas=...`, `Adam with ...`.
+    """
     if name != "optimizer":
         return value.strip()
     words = value.removeprefix("Use ").split()
