@@ -57,8 +57,7 @@ def bare(handle: int, content: bytes) -> None:
 
 
 def measured(folder: Path, count: int) -> dict[str, np.ndarray]:
-    """Seconds of each write, (count,), by what wrote: each in turn, so that the disk is the same.
-    """
+    """Seconds of each write, (count,), by what wrote: each in turn, so that the disk is the same."""
     journal = Journal(folder / "journal.jsonl")
     journal.append([{"event": "begin"}])
     space = Space(ConfigurationSpace({"x": (0.0, 1.0)}))

@@ -114,8 +114,7 @@ def execution(study: Study, done: Iterable[Execution], want: set[Cell], found: F
 def logged(
     study: Study, folder: Path, uri: str, prefix: str, want: set[Cell], found: Findings
 ) -> None:
-    """MLflow's runs against the journal: every curve, the best so far, the incumbent, parameters.
-    """
+    """MLflow's runs against the journal: every curve, the best so far, the incumbent, parameters."""
     from mlflow import MlflowClient
 
     client, metric = MlflowClient(uri), study.plan.metric

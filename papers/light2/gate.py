@@ -64,8 +64,7 @@ class Table:
 
     @classmethod
     def of(cls, meta: MetaDataset) -> "Table":
-        """The part of a collected gate that every task has. Raises `BadInput` where there is none.
-        """
+        """The part of a collected gate that every task has. Raises `BadInput` where there is none."""
         factors, ends = meta.about["factors"], meta.about["epochs"]
         tasks = tuple(factors)
         if lacking := [task for task in tasks if task not in meta.tasks]:
@@ -248,8 +247,7 @@ def noise_share(table: Table, top: int) -> Estimate:
 
 
 def verdict(gained: Estimate, share: Estimate, whole: bool) -> str:
-    """PASS if both numbers hold, else FAIL; OPEN while configurations or second seeds are missing.
-    """
+    """PASS if both numbers hold, else FAIL; OPEN while configurations or second seeds are missing."""
     if not whole or np.isnan(share.value):
         return "OPEN"
     return "PASS" if gained.value >= GAIN and share.value <= NOISE else "FAIL"

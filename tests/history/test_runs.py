@@ -76,8 +76,7 @@ def test_a_revision_counts_instead_and_later_epochs_of_it_too(tmp_path: Path):
 
 
 def test_two_clones_merge_without_a_conflict(tmp_path: Path):
-    """Files of two clones either have different names or equal bytes, and hold all runs together.
-    """
+    """Files of two clones either have different names or equal bytes, and hold all runs together."""
     here, there, both = tmp_path / "here", tmp_path / "there", tmp_path / "both"
     for folder in (here, there):
         store("a", "b").add_to(folder)

@@ -1,5 +1,4 @@
-"""A study's folder belongs to one process at a time, and to one run within it where that is asked.
-"""
+"""A study's folder belongs to one process at a time, and to one run within it where that is asked."""
 
 import subprocess
 import sys

@@ -88,8 +88,7 @@ def test_classes_that_a_limit_leaves_without_images_are_counted() -> None:
 
 
 def parts_of(size: int, image_size: int = 32) -> tuple[Part, Part]:
-    """The same part held, and read where it is asked for from a cache that holds next to nothing.
-    """
+    """The same part held, and read where it is asked for from a cache that holds next to nothing."""
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (60, image_size, image_size, 3)).astype(np.uint8)
     split = np.tile(np.array([0, 0, 1], np.uint8), 20)

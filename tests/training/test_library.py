@@ -1,5 +1,4 @@
-"""Any network of timm or torchvision: found by name, grouped, divided, trained, resumed, exported.
-"""
+"""Any network of timm or torchvision: found by name, grouped, divided, trained, resumed, exported."""
 
 from pathlib import Path
 

@@ -35,8 +35,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
-        """Parse, and refuse what is left over; a subcommand's parser does so for its own options.
-        """
+        """Parse, and refuse what is left over; a subcommand's parser does so for its own options."""
         parsed, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.refuse(unknown)

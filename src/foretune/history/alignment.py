@@ -138,8 +138,7 @@ def _warmup(own: "pd.DataFrame", planned: np.ndarray) -> np.ndarray:
 def _series(
     runs: "pd.DataFrame", curves: "pd.DataFrame"
 ) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Epochs (e,), values (e,) and the other metrics (e, m) of each run that has a curve, by epoch.
-    """
+    """Epochs (e,), values (e,) and the other metrics (e, m) of each run that has a curve, by epoch."""
     out: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
     others = [c for c in curves if c not in ("run_id", "epoch")]
     for metric, members in runs.groupby("metric", sort=False)["run_id"]:

@@ -171,8 +171,7 @@ def number(value: Any) -> float | None:
 
 
 def sequence(value: Any) -> list[Any] | None:
-    """A list from a list, or from its text: `(0.9, 0.999)`, `[0.9,0.999]`; None where it is none.
-    """
+    """A list from a list, or from its text: `(0.9, 0.999)`, `[0.9,0.999]`; None where it is none."""
     if isinstance(value, list | tuple):
         return list(value)
     if isinstance(value, str) and value.strip()[:1] in "([" and value.strip():

@@ -62,8 +62,7 @@ class Stages:
 
     @cached_property
     def all(self) -> list[Stage]:
-        """In the order of `dvc.yaml`. Raises `BadInput` for a stage whose command runs no module.
-        """
+        """In the order of `dvc.yaml`. Raises `BadInput` for a stage whose command runs no module."""
         try:
             stages = yaml.safe_load((self.root / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
             params = yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))

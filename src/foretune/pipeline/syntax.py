@@ -54,8 +54,7 @@ class Module:
 
 
 def parsed(path: Path) -> Module:
-    """A file. Raises `BadInput` for an import by dots, whose meaning depends on the file's place.
-    """
+    """A file. Raises `BadInput` for an import by dots, whose meaning depends on the file's place."""
     tree = _without_types(ast.parse(path.read_text(encoding="utf-8")))
     out, constants = Module(path), {}
     for node in ast.walk(tree):

@@ -583,8 +583,7 @@ def without_target(past: MetaDataset, task: Task, sources: tuple[str, ...] | Non
 
 
 def _refuse_recommender(chosen: str, name: str) -> None:
-    """Raise `BadInput` for a recommender that there is not, or that method `name` has no use for.
-    """
+    """Raise `BadInput` for a recommender that there is not, or that method `name` has no use for."""
     from foretune.recommenders.registry import offered
 
     if method(name).recommender is None:

@@ -85,8 +85,7 @@ def _record(run: Path, state: dict[str, Any]) -> Record:
 
 
 def _plain(name: str, value: str) -> str:
-    """The optimizer's line begins with its name: `Use adamw_torch with betas=...`, `Adam with ...`.
-    """
+    """The optimizer's line begins with its name: `Use adamw_torch with betas=...`, `Adam with ...`."""
     if name != "optimizer":
         return value.strip()
     words = value.removeprefix("Use ").split()

@@ -192,8 +192,7 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def propose(source: Source, goal: Goal, given: Mapping[str, Any] | None = None) -> NameMapping:
-    """A mapping for the names of a source; the entries of `given` (a loaded file) stay as they are.
-    """
+    """A mapping for the names of a source; the entries of `given` (a loaded file) stay as they are."""
     given = given or {}
     values = _values(source.records)
     told: dict[str, str | None] = given.get("columns", {})

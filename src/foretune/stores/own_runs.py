@@ -30,8 +30,7 @@ TABLES = ("about.json", "curves.parquet")
 
 
 def folders(path: Path) -> list[Path]:
-    """The meta-datasets at or under `path`: itself, or studies and tables one or two levels down.
-    """
+    """The meta-datasets at or under `path`: itself, or studies and tables one or two levels down."""
     if all((path / name).is_file() for name in TABLES):
         return [path]
     found = {f.parent for depth in ("*", "*/*") for f in path.glob(f"{depth}/about.json")}

@@ -1,5 +1,4 @@
-"""A folder of class folders, or of parts (train, valid, test) that hold class folders, as a source.
-"""
+"""A folder of class folders, or of parts (train, valid, test) that hold class folders, as a source."""
 
 import os
 from pathlib import Path

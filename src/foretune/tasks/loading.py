@@ -1,5 +1,4 @@
-"""A task from what the user named: a folder, a table, a prepared task, an .npz file, torchvision's.
-"""
+"""A task from what the user named: a folder, a table, a prepared task, an .npz file, torchvision's."""
 
 import difflib
 import warnings

@@ -55,8 +55,7 @@ class Reading:
 
 
 def free_memory() -> int:
-    """Bytes that can be had without swapping: what the system has, and a container's limit allows.
-    """
+    """Bytes that can be had without swapping: what the system has, and a container's limit allows."""
     free = int(psutil.virtual_memory().available)
     try:
         most = int((CGROUP / "memory.max").read_text(encoding="utf-8"))

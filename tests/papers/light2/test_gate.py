@@ -138,8 +138,7 @@ def test_errors_are_over_sources() -> None:
 
 
 def test_the_held_out_source_does_not_help() -> None:
-    """Each source has an order of its own: its sisters would make any task's AP 1, others do not.
-    """
+    """Each source has an order of its own: its sisters would make any task's AP 1, others do not."""
     orders = np.stack([RNG.permutation(24) for _ in range(6)]).repeat(4, axis=0)
     mean = judged(table(orders / 24)).groupby("method")["AP@10"].mean()
     assert (mean < 0.75).all()

@@ -1,5 +1,4 @@
-"""The user's own script as an objective: a step runs it until the step's last epoch, and stops it.
-"""
+"""The user's own script as an objective: a step runs it until the step's last epoch, and stops it."""
 
 import math
 import os
@@ -266,8 +265,7 @@ class _Run:
                 self.note_checkpoint()
 
     def read(self, last: bool = True) -> None:
-        """Read results that are new; unless it is the `last` time, not more often than they bear.
-        """
+        """Read results that are new; unless it is the `last` time, not more often than they bear."""
         results = self.reader.results(last)
         if results is not None:
             if self.resumed_from and any(key is None for key, _ in results):

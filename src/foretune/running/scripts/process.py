@@ -27,8 +27,7 @@ HIDDEN = "***"
 
 
 def secrets(environment: Mapping[str, str]) -> re.Pattern[str] | None:
-    """A pattern of the values of the environment that no log may show; None where there are none.
-    """
+    """A pattern of the values of the environment that no log may show; None where there are none."""
     values = {
         value
         for name, value in environment.items()
