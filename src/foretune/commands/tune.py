@@ -3,14 +3,21 @@ end.
 """
 
 import argparse
+import atexit
+import gc
+import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from foretune.commands.study_report import write_study_report
+from foretune.errors import plural
 from foretune.history.join import PREFIX
+from foretune.running.costs import Beginning
 from foretune.running.options import given
 from foretune.running.request import Request
 from foretune.running.tuning import (
@@ -26,7 +33,7 @@ from foretune.searchers.registry import method
 from foretune.study.notes import RankingNote
 from foretune.study.study import Study
 from foretune.views.progress import Decoding, progress
-from foretune.views.summary import duration, spelled
+from foretune.views.summary import duration, spelled, spent_of
 from foretune.views.tracking import Tracker
 
 LOG_INCOMPLETE = 3  # exit code: everything was trained and written, but MLflow lacks some of it
@@ -42,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
     asked = request(args)
     if asked.script:
         return run_script(asked, args.tracking)
+    began = Beginning.of_process()
+    atexit.register(gc.freeze)  # to take all modules apart at the end costs seconds
     tracker = (
         None
         if args.tracking == "none"
@@ -49,15 +58,12 @@ def run(args: argparse.Namespace) -> int:
             args.tracking, args.data, warn=lambda line: print(f"  {line}", file=sys.stderr)
         )
     )
-    with prepared(asked, Decoding()) as ready:
+    with prepared(asked, Decoding(), began) as ready:
         announce(ready)
         try:
             tuned = tune(ready, tracker)
         except KeyboardInterrupt:
-            again = (
-                f"the same command continues it ({ready.study.spent} of "
-                f"{ready.study.budget} epochs are done)"
-            )
+            again = f"the same command continues it ({spent_of(ready.study)} are done)"
             print(f"\nstopped; {again}. Nothing is lost but the epochs that were in flight.")
             return 130
         report = write_study_report(ready.folder, None)
@@ -148,13 +154,27 @@ def announce(ready: Prepared) -> None:
     )
     for line in ready.told:
         print(f"  {line}")
+    if study.plan.seconds is not None:
+        print(f"  {room_in_time(study)}")
     if (wanted := method(study.plan.method).recommender) is not None:
         print(f"  {ranked_by(study.plan.notes.recommended, wanted)}")
     if study.spent:
-        print(
-            f"  continuing study {ready.folder.name}: {study.spent} of {study.budget} epochs "
-            "are done"
-        )
+        print(f"  continuing study {ready.folder.name}: {spent_of(study)} are done")
+
+
+def room_in_time(study: Study) -> str:
+    """What the time budget has room for, and how sure that is."""
+    assert study.plan.seconds is not None
+    room = f"{duration(study.plan.seconds)} in all"
+    if study.timeless:
+        return f"{room}; nothing is known of the network's cost: the first epochs tell"
+    pace = study.pace
+    log, doubt = float(np.median(pace.log)), float(np.median(pace.doubt))
+    left = max(0, study.budget - study.spent)
+    return (
+        f"{room}: about {left:,} {plural('epoch', left)} of {duration(math.exp(log))} each, "
+        f"give or take a factor of {math.exp(doubt):.1f}"
+    )
 
 
 def ranked_by(noted: RankingNote | None, wanted: str) -> str:
@@ -179,8 +199,8 @@ def ranked_by(noted: RankingNote | None, wanted: str) -> str:
 def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | None) -> None:
     """What came out."""
     study = ready.study
-    if study.out_of_time and study.spent < study.budget:
-        print(f"stopped by the time limit after {study.spent} of {study.budget} epochs")
+    if study.out_of_time and study.plan.budget is not None:
+        print(f"stopped by the time limit after {spent_of(study)}")
     print(
         f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and "
         f"{duration(study.elapsed)}:"

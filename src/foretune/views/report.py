@@ -85,6 +85,7 @@ def study_report(study: Study, *, extras: Mapping[str, Any] | None = None) -> st
         lede=sentence(study),
         tiles=tiles(study, baselines, extras),
         incumbent=incumbent_chart(study, baselines),
+        incumbent_by_clock=incumbent_chart(study, baselines, by_clock=True),
         curves=curves_chart(study),
         curves_left_out=max(0, len(study.started) - MOST_CURVES),
         failures=[(i, epoch, reason) for i, (epoch, reason) in study.failures.items()],
@@ -145,7 +146,7 @@ def tiles(
             remark += f"; test {score('accuracy', other_test)}"
         out.append((name, score(metric, reached), remark))
     full = len(study.started) * study.max_epoch
-    remark = f"of {study.budget:,}"
+    remark = "" if study.plan.budget is None else f"of {study.plan.budget:,}"
     if full > study.spent:
         remark = f"training all {len(study.started)} to the end: {full:,}"
     out.append(("epochs spent", f"{study.spent:,}", remark))
@@ -157,8 +158,10 @@ def gap(metric: str, value: float) -> str:
     return f"{100 * value:.2f} points" if is_share(metric, value) else number(value)
 
 
-def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
-    """Incumbent against epochs spent, this study's on top of its baselines'."""
+def incumbent_chart(study: Study, baselines: Mapping[str, Study], *, by_clock: bool = False) -> str:
+    """Incumbent against epochs spent, this study's on top of its baselines'; `by_clock` against the
+    minutes that each had run, where the journals say them, else an empty text.
+    """
     lines = []
     for k, (name, other) in enumerate([*baselines.items(), ("this study", study)]):
         trace = incumbent_trace(other)
@@ -166,7 +169,9 @@ def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
         if len(trace) and np.isfinite(trace).any():
             style = f"{series_style(k + 1)} thin" if is_baseline else "s0 thick"
             first = int(np.flatnonzero(np.isfinite(trace))[0])
-            x = list(range(first + 1, len(trace) + 1))
+            x: list[float] = list(range(first + 1, len(trace) + 1))
+            if by_clock and not (x := minutes_told(other)[first:]):
+                continue
             lines.append(Line(x, trace[first:].tolist(), name, style, steps=True, dot=len(x) == 1))
     metric = study.plan.metric
     y_range = None
@@ -176,13 +181,26 @@ def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
         low, high = float(np.quantile(values, 0.1)), float(values.max())
         y_range = _ordered(low * study.plan.sign, high * study.plan.sign) if high > low else None
     frame = Frame(
-        x_label="epochs spent",
+        x_label="minutes" if by_clock else "epochs spent",
         y_label=f"incumbent: {metric}",
         y_format=axis_format(metric, y_range),
         y_range=y_range,
     )
+    if by_clock and not lines:
+        return ""
     chart = responsive(lambda f: line_chart(lines, f), frame)
     return chart + legend(lines) if len(lines) > 1 else chart
+
+
+def minutes_told(study: Study) -> list[float]:
+    """The minutes of the clock at which each epoch of `study.order` was told, an epoch that does
+    not say counting with the one before; none where no epoch says.
+    """
+    times = np.array(study.times, dtype=float)
+    if not np.isfinite(times).any():
+        return []
+    filled = np.maximum.accumulate(np.where(np.isfinite(times), times, 0.0))
+    return list((filled / 60).tolist())
 
 
 def curves_chart(study: Study) -> str:
@@ -393,7 +411,8 @@ def _facts(study: Study, extra: Mapping[str, Any]) -> list[tuple[str, str]]:
     }
     facts |= {
         "epochs of a full training": plan.max_epoch,
-        "budget in epochs": plan.budget,
+        **({} if plan.budget is None else {"budget in epochs": plan.budget}),
+        **({} if plan.seconds is None else {"budget of time": duration(plan.seconds)}),
         "configurations known": len(study.configs),
     }
     if study.elapsed:

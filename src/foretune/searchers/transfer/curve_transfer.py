@@ -3,7 +3,8 @@ spent against a deadline.
 
 Each decision conditions the prior of `foretune.searchers.transfer.curve_prior` on everything
 observed and takes the configuration with the largest expected improvement that it can still reach:
-epochs after the deadline do not count. The deadline is the next of 1, 2, 5, 10, 20, 50, ... full
+epochs after the deadline do not count. Where time is the budget, it is the improvement for each
+second, and a configuration reaches as many epochs as its own cost allows. The deadline is the next of 1, 2, 5, 10, 20, 50, ... full
 trainings, or the end of the budget, so that a study is good at any time and spends its last epochs
 on what is nearly finished. The first suggestion is the largest expected value at that deadline.
 
@@ -32,7 +33,12 @@ from foretune.errors import BadInput, within
 from foretune.gaussian.acquisition import expected_improvement
 from foretune.searchers.base import USED_UP, PerStudy, Searcher, adopting, at_random, state_of
 from foretune.searchers.transfer.curve_prior import Belief, CurvePrior
-from foretune.searchers.transfer.deadline import leaning, observations, until_deadline
+from foretune.searchers.transfer.deadline import (
+    affordable,
+    leaning,
+    observations,
+    until_deadline,
+)
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
 from foretune.searchers.transfer.past_policy import full_trainings_pay
 from foretune.study.study import Study, Suggestion
@@ -112,6 +118,7 @@ class CurveTransfer(Searcher):
         if not free.any():
             return at_random(study, rng, 1, USED_UP)
         left = until_deadline(study)
+        reachable = affordable(study, left)
         ladder = self.ladder(study)
         belief = self.belief(study)
         control = self.control(study)
@@ -124,9 +131,10 @@ class CurveTransfer(Searcher):
                 "control: is what was poor on past tasks poor here too",
                 None,
             )
-        reach = (ladder >= study.epoch[:, None]) & (ladder < study.epoch[:, None] + left)  # (n, G)
+        coming = ladder >= study.epoch[:, None]  # (n, G)
+        reach = coming & (ladder < (study.epoch + reachable)[:, None])
         short = free & ~reach.any(axis=1)
-        reach[short, (ladder >= study.epoch[short, None]).argmax(axis=1)] = True
+        reach[short, coming[short].argmax(axis=1)] = True
         best = float(np.where(study.best > belief.ceiling, -np.inf, study.best).max())
         if math.isfinite(best):
             heavy = belief.weight > 1e-4
@@ -134,10 +142,10 @@ class CurveTransfer(Searcher):
             value = np.tensordot(belief.weight[heavy], gain, axes=1)
         else:
             value = belief.expected
-        ahead = np.where((ladder >= study.epoch[:, None]) & free[:, None], value, -np.inf).max(
-            axis=1
-        )
+        ahead = np.where(coming & free[:, None], value, -np.inf).max(axis=1)
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
+        if math.isfinite(best):  # improvement for each second, where epochs differ in their cost
+            value = value / study.relative_costs
         gains = self.full_gains(study, belief, left)
         worth = free & (ahead > NEGLIGIBLE * ahead.max())
         if gains is not None and (gains[worth] > 1e-4).any():
@@ -147,6 +155,7 @@ class CurveTransfer(Searcher):
             config_id = int(value.argmax())
             what = f"most expected improvement within {left} epochs"
         why = "continue" if study.epoch[config_id] else "start"
+        left = int(reachable[config_id])
         return self.step(study, config_id, left, belief, f"{why}: {what}", float(value[config_id]))
 
     def by_runs(self) -> Searcher:
@@ -199,12 +208,12 @@ class CurveTransfer(Searcher):
         best = learned_from_past(study, (self.name, "best so far"), best_so_far)  # (T, n, E)
         started = np.flatnonzero(study.epoch)
         incumbent = best[:, started, study.epoch[started] - 1].max(axis=1, initial=-np.inf)
-        end = np.minimum(study.epoch + left, study.max_epoch) - 1
+        end = np.minimum(study.epoch + affordable(study, left), study.max_epoch) - 1
         weight = 0.5 / len(best) + 0.5 * belief.lean / max(float(belief.lean.sum()), 1e-12)
         gain = weight @ np.maximum(best[:, np.arange(len(end)), end] - incumbent[:, None], 0.0)
         if study.order:
             gain[study.order[-1][0]] *= PERSISTENCE
-        return np.asarray(gain)
+        return np.asarray(gain / study.relative_costs)
 
     def step(
         self, study: Study, config_id: int, left: int, belief: Belief, why: str, gain: float | None

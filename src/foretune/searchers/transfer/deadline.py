@@ -23,6 +23,13 @@ def until_deadline(study: Study) -> int:
         decade *= 10
 
 
+def affordable(study: Study, left: int) -> np.ndarray:
+    """Epochs of each configuration that cost what `left` epochs of the pool's in the middle do,
+    (n,) int: `left` of each, unless time is the budget and epochs differ in their cost.
+    """
+    return np.maximum(1, (left / study.relative_costs).round()).astype(int)
+
+
 def observations(study: Study, ladder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cells (c, e) and values to condition on: of each curve the ladder's epochs and the last two,
     a failure as the worst value.

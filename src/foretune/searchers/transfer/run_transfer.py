@@ -152,14 +152,20 @@ class RunTransfer(Searcher):
         if known is None:
             return self._without.suggest(study, rng)
         new, _ = self.pool(study, known)
-        free = np.r_[study.available, np.ones(len(new), dtype=bool)]
+        own = len(study.configs)
+        timed = not study.timeless
+        view = study.with_configs(new) if timed else study
+        fits = view.reach[own:] > 0 if timed else np.ones(len(new), dtype=bool)
+        free = np.r_[study.available, fits]
         if not free.any():
             return at_random(study, rng, 1, USED_UP)
         epoch = np.r_[study.epoch, np.zeros(len(new), dtype=int)]
         left = until_deadline(study)
+        costs = view.relative_costs if timed else np.ones(len(free))
+        reachable = np.maximum(1, (left / costs).round()).astype(int)
         ladder = epochs_looked_at(study, len(free))
         belief = self.belief(study, known, ladder)
-        reach = (ladder >= epoch[:, None]) & (ladder < epoch[:, None] + left)
+        reach = (ladder >= epoch[:, None]) & (ladder < (epoch + reachable)[:, None])
         short = free & ~reach.any(axis=1)
         reach[short, (ladder >= epoch[short, None]).argmax(axis=1)] = True
         best = float(study.best.max(initial=-math.inf))
@@ -170,9 +176,12 @@ class RunTransfer(Searcher):
         else:
             value = belief.expected
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
+        if math.isfinite(best):  # improvement for each second, where epochs differ in their cost
+            value = value / costs
         choice = int(value.argmax())
-        start, own = int(epoch[choice]), len(study.configs)
-        stop = min(start + min(max(1, int(start * self.growth)), left), study.max_epoch)
+        start = int(epoch[choice])
+        length = min(max(1, int(start * self.growth)), int(reachable[choice]))
+        stop = min(start + length, study.max_epoch)
         what = "most expected improvement" if math.isfinite(best) else "highest forecast"
         because = {
             "why": f"{'continue' if start else 'start'}: {what} within {left} epochs, from runs of "
