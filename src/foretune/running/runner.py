@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from foretune.running.objectives.training import Training
-from foretune.running.workers import Died, Ended, Row, Workers
+from foretune.running.presence import Presence
+from foretune.running.workers import Died, Ended, Processes, Row, Workers
 from foretune.searchers.base import Searcher
 from foretune.study.study import Step, Study
 
@@ -51,7 +52,8 @@ def run_study(
     names the study's folder if it knows no file.
     """
     try:
-        _run(study, searcher, workers, on_change, every)
+        with Presence(study.folder) as presence:
+            _run(study, searcher, workers, presence, on_change, every)
     except OSError as error:
         if error.filename is None and error.errno is not None and study.folder is not None:
             error.filename = str(study.folder)
@@ -62,6 +64,7 @@ def _run(
     study: Study,
     searcher: Searcher,
     workers: Workers,
+    presence: Presence,
     on_change: Callable[[Study], None],
     every: float,
 ) -> None:
@@ -78,6 +81,7 @@ def _run(
                 running.add((step.config_id, step.start))
             if not running or study.out_of_time:
                 break
+            presence(places(workers, {i for i, _ in running}))
             for event in workers.events(every):
                 i = event.step.config_id
                 match event:
@@ -107,6 +111,12 @@ def _run(
     finally:
         workers.close()
         study.save_tables()
+
+
+def places(workers: Workers, trials: set[int]) -> dict[int, str]:
+    """Trial -> where its step runs, as far as the workers know."""
+    known = workers.places if isinstance(workers, Processes) else {}
+    return {i: known.get(i, "") for i in sorted(trials)}
 
 
 def untold(study: Study, i: int, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -152,6 +152,17 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def seconds_left(study: Study) -> float | None:
+    """What remains of the study at the pace that it has had, and within its wall-clock budget if it
+    has one; None for one that is done, or has no pace yet.
+    """
+    if study.done or not study.spent or not study.elapsed:
+        return None
+    left = study.elapsed / study.spent * (study.budget - study.spent)
+    limit = study.plan.seconds
+    return left if limit is None else min(left, max(0.0, limit - study.elapsed))
+
+
 def spelled(config: Mapping[str, Any]) -> str:
     """A configuration on one line, all names in full."""
     return ", ".join(f"{name} {number(value)}" for name, value in config.items())
