@@ -164,6 +164,7 @@ def comparison_page(studies: Mapping[str, Study]) -> str:
         names=list(studies),
         tasks=list(dict.fromkeys(study.plan.task for study in studies.values())),
         head=head,
+        texts=head.index("past"),  # columns before the numbers
         rows=rows,
         chart=incumbents(studies),
         differences=differences(studies),

@@ -16,7 +16,6 @@ from foretune.views.summary import (
     best_value,
     describe,
     duration,
-    number,
     score,
     seconds_left,
     state,
@@ -121,9 +120,11 @@ def under_way(study: Study, i: int, place: str) -> dict[str, Any]:
 def because(given: Mapping[str, Any]) -> str:
     """A step's reason, and the past tasks that it leans on most."""
     why = str(given.get("why", "")) or "no reason given"
-    past = given.get("past") or {}
-    heavy = sorted(((float(w), t) for t, w in past.items() if w and w > 0), reverse=True)[:3]
-    return why + (f" (past: {', '.join(f'{t} {number(w)}' for w, t in heavy)})" if heavy else "")
+    weights = {t: float(w) for t, w in (given.get("past") or {}).items() if w and w > 0}
+    whole = sum(weights.values())
+    heavy = sorted(weights.items(), key=lambda item: -item[1])[:3]
+    past = ", ".join(f"{task} {weight / whole:.0%}" for task, weight in heavy)
+    return why + (f" (past: {past})" if past else "")
 
 
 def decisions(study: Study) -> list[tuple[int, str, str]]:
