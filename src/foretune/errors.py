@@ -1,12 +1,19 @@
 """The errors that foretune raises on purpose, and words for their texts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from difflib import get_close_matches
 
 
 def plural(noun: str, count: int) -> str:
     """`noun` as it stands behind `count`, for nouns that take an s."""
     return noun if count == 1 else f"{noun}s"
+
+
+def near(name: str, known: Iterable[str], count: int = 3) -> str:
+    """Names of `known` that look like `name`, as a question in brackets, or nothing."""
+    found = get_close_matches(name, list(known), n=count, cutoff=0.6)
+    return f" (did you mean {' or '.join(found)}?)" if found else ""
 
 
 def few(texts: Sequence[str], between: str, most: int = 3) -> str:

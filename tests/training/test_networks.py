@@ -12,7 +12,7 @@ from PIL import Image
 
 from foretune.errors import BadInput
 from foretune.packages import Package, fetch, member
-from foretune.training import networks
+from foretune.training import architectures, chains, weights
 from foretune.training.networks import build
 
 # 20 images of ImageNet, their class in the name of the file
@@ -37,11 +37,11 @@ def labelled_images() -> list[tuple[torch.Tensor, int]]:
 def test_imagenet_weights_classify_imagenet(name: str, right: int) -> None:
     """A tensor in the wrong place gives 0 or 1 of 20."""
     try:
-        images, (state, origin) = labelled_images(), networks.imagenet_state(name)
+        images, (state, origin) = labelled_images(), weights.imagenet_state(name)
     except BadInput as error:
         pytest.skip(f"ImageNet weights cannot be fetched here: {error}")
     network = build(name, 1000, pretrained=False)
-    networks.load_by_order(network, state, origin)
+    chains.load_by_order(network, state, origin)
     network.eval()
     mean, std = (torch.tensor(v)[:, None, None] for v in (network.mean, network.std))
     with torch.no_grad():
@@ -53,10 +53,10 @@ def test_imagenet_weights_classify_imagenet(name: str, right: int) -> None:
 def test_chain_computes_what_the_library_does(name: str) -> None:
     torch.manual_seed(7)
     theirs = torchvision.models.get_model(
-        networks.architecture(name).model, weights=None, num_classes=5
+        architectures.architecture(name).model, weights=None, num_classes=5
     ).eval()
     ours = build(name, 5, pretrained=False, seed=1).eval()
-    networks.load_by_order(ours, theirs.state_dict(), "torchvision")
+    chains.load_by_order(ours, theirs.state_dict(), "torchvision")
     x = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
@@ -69,7 +69,7 @@ def test_timm_chain_computes_what_the_library_does() -> None:
 
     theirs = timm.create_model("efficientnet_lite0", num_classes=5).eval()
     ours = build("efficientnet_lite0", 5, pretrained=False, seed=1).eval()
-    networks.load_by_order(ours, theirs.state_dict(), "timm")
+    chains.load_by_order(ours, theirs.state_dict(), "timm")
     x = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-5)

@@ -7,7 +7,8 @@ import torch
 from torch.optim import lr_scheduler
 
 from foretune.errors import BadInput
-from foretune.training.optimizers import OPTIMIZERS, build, learning_rate
+from foretune.training.optimizers import OPTIMIZERS, build
+from foretune.training.schedules import learning_rate
 
 
 def first_step(name: str, **options: float) -> float:
@@ -45,7 +46,7 @@ def test_bad_input() -> None:
         learning_rate("ExponentialLR", 0.1, 1, 10)
     with pytest.raises(BadInput, match="T_0 must be 1"):
         learning_rate("CAWR", 0.1, 1, 10, T_0=0, T_mult=1, eta_min_ratio=0.5)
-    with pytest.raises(BadInput, match="one of constant"):
+    with pytest.raises(BadInput, match="one of cosine, step, constant"):
         learning_rate("poly", 0.1, 1, 10)
 
 

@@ -9,10 +9,17 @@ import torch
 from ConfigSpace import Categorical, ConfigurationSpace, EqualsCondition, Float
 
 from foretune.errors import BadInput
-from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool
+from foretune.space.catalogue import PRESETS, heavy_pool, hyperrec_space, preset, transfer_pool
 from foretune.space.space import Space
+from foretune.space.written import space_of
 from foretune.training.optimizers import OPTIMIZERS, build
-from foretune.training.recipe import OPTIMIZER_OPTIONS, default_config, recipe
+from foretune.training.recipe import (
+    OPTIMIZER_OPTIONS,
+    Augmentation,
+    default_config,
+    recipe,
+    recipes_of,
+)
 from foretune.training.settings import Settings
 
 SETTINGS = Settings()
@@ -38,7 +45,11 @@ def test_transfer_recipe() -> None:
         "sgd",
         0.005,
     )
-    assert (found.finetune, found.augmentation, found.scheduler) == ("head", "none", "cosine")
+    assert (found.finetune, found.augmentation, found.scheduler) == (
+        "head",
+        Augmentation("none"),
+        "cosine",
+    )
 
 
 def test_hyperrec_samples_make_recipes_of_their_branch() -> None:
@@ -119,7 +130,7 @@ def test_one_beta_leaves_the_other_as_it_is() -> None:
             "'sls.c' with the optimizer 'adas': make it conditional on optimizer = 'sls'",
         ),
         ({"adas.beta": "high"}, "'adas.beta' must be a number, but got 'high'"),
-        ({"lion.beta": 0.9}, "does not know: lion.beta"),
+        ({"lion.beta": 0.9}, "does not know 'lion.beta'"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options: dict[str, object], said: str) -> None:
@@ -128,8 +139,8 @@ def test_options_that_cannot_be_are_refused(options: dict[str, object], said: st
 
 
 def test_bad_configurations() -> None:
-    with pytest.raises(BadInput, match="dropout"):
-        recipe({"learning_rate": 0.1, "optimizer": "sgd", "dropout": 0.5}, SETTINGS)
+    with pytest.raises(BadInput, match=r"'drop_out' \(did you mean dropout"):
+        recipe({"learning_rate": 0.1, "optimizer": "sgd", "drop_out": 0.5}, SETTINGS)
     with pytest.raises(BadInput, match="optimizer"):
         recipe({"learning_rate": 0.1}, SETTINGS)
     with pytest.raises(BadInput, match=r"adam\.lr|adam\.beta0"):
@@ -146,3 +157,59 @@ def test_no_torch_is_imported() -> None:
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+BASE = {"learning_rate": 0.01, "optimizer": "adamw"}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"mixup": -1}, r"mixup=-1 must be a number, 0 or more"),
+        ({"label_smoothing": 1.0}, "from 0 to below 1"),
+        ({"finetune": 1.5}, "or the share of layers to train from 0 to 1"),
+        ({"finetune": "half"}, "one of head, last_blocks, most, all, lora, or the share"),
+        ({"optimizer": "adamww"}, "did you mean adamw"),
+        ({"momentum": 0.9}, "make it conditional on optimizer = 'sgd' or 'rmsprop'"),
+        ({"lora_rank": 4}, "conditional on finetune = 'lora'"),
+        ({"warmup_epochs": 10}, "must be below the 10 epochs"),
+        ({"optimizer": "sls", "layer_decay": 0.7}, "which sls sets itself"),
+        ({"ema": "much"}, "must be a number"),
+        ({"batch_size": 1}, "a whole number, 2 or more"),
+    ],
+)
+def test_nonsense_is_refused_with_what_would_be_right(config: dict, said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        recipe({**BASE, **config}, SETTINGS)
+
+
+def test_lora_needs_learned_weights() -> None:
+    with pytest.raises(BadInput, match="--from-scratch"):
+        recipe({**BASE, "finetune": "lora"}, Settings(pretrained=False))
+
+
+def test_what_settings_fix_is_in_every_recipe_where_it_means_something() -> None:
+    settings = Settings(fix={"mixup": 0.2, "momentum": 0.8, "optimizer": "sgd"})
+    found = recipe({"learning_rate": 0.01}, settings)
+    assert (found.mixup, found.optimizer, found.optimizer_options) == (
+        0.2,
+        "sgd",
+        {"momentum": 0.8},
+    )
+    found = recipe({"learning_rate": 0.01, "optimizer": "adamw"}, settings)
+    assert (found.optimizer, found.optimizer_options) == ("adamw", {})
+    with pytest.raises(BadInput, match=r"'mixupp' \(did you mean mixup"):
+        recipe(BASE, Settings(fix={"mixupp": 0.2}))
+
+
+def test_a_space_is_refused_for_a_bound_that_no_trial_could_take() -> None:
+    space = space_of({**{k: [v] for k, v in BASE.items()}, "dropout": {"low": 0.0, "high": 1.5}})
+    with pytest.raises(BadInput, match="dropout: high 1.5 must be a number from 0 to below 1"):
+        recipes_of(space, SETTINGS)
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_presets_are_understood_and_grow(name: str) -> None:
+    names = {key: set(entries) for key, entries in PRESETS.items()}
+    assert names["quick"] < names["standard"] < names["strong"]
+    assert len(recipes_of(preset(name), SETTINGS)) > 50

@@ -141,6 +141,7 @@ def announce(ready: Prepared) -> None:
     )
     past += f", {own} of them your own studies" if own else ""
     weights = "ImageNet weights" if settings.pretrained else "random weights"
+    weights = weights if settings.weights is None else settings.weights
     print(
         f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} "
         f"· {past}"
@@ -187,13 +188,15 @@ def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | No
     print(f"  {spelled(tuned.best)} (epoch {tuned.epoch})")
     rows = [("tuned", tuned)]
     rows += [(BASELINES[kind], other) for kind, other in tuned.compared.items()]
-    width = max(len("accuracy"), *(len(r[0]) for r in rows))
-    print(f"\n  {'accuracy':<{width}}  valid   test   epochs")
-    for label, one in rows:
-        print(
-            f"  {label:<{width}}  {one.valid_accuracy:.4f}  {one.test_accuracy:.4f}  "
-            f"{one.epochs_spent:>6}"
-        )
+    width = max(len(tuned.metric), *(len(r[0]) for r in rows))
+    shown = [("accuracy", lambda one: (one.valid_accuracy, one.test_accuracy))]
+    if tuned.metric != "accuracy":
+        shown.insert(0, (tuned.metric, lambda one: (one.valid_value, one.test_value)))
+    for metric, values in shown:
+        print(f"\n  {metric:<{width}}  valid   test   epochs")
+        for label, one in rows:
+            valid, test = values(one)
+            print(f"  {label:<{width}}  {valid:.4f}  {test:.4f}  {one.epochs_spent:>6}")
     print(f"\nbest.yaml, best.pt: {tuned.folder}")
     print(f"report:             {report}")
     if tracker:

@@ -13,7 +13,11 @@ from foretune.space.space import Config, Space, config_key
 
 PREFIX = "studies/"  # of a past task that is one of the user's own studies
 SHARED_FACTS = ("metric", "goal", "max_epoch")
-MACHINE_SETTINGS = ("device", "threads")  # settings that do not change what a trial learns
+MACHINE_SETTINGS = (
+    "device",
+    "threads",
+    "compile",
+)  # settings that do not change what a trial learns
 
 
 def join(parts: Sequence[MetaDataset], name: str) -> MetaDataset:
@@ -96,8 +100,12 @@ def stack(tables: Sequence[CurveTable], metric: str) -> CurveTable:
 
 
 def learning_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that change what a trial learns."""
-    return {k: v for k, v in settings.items() if k not in MACHINE_SETTINGS}
+    """The settings that change what a trial learns. One that is left empty says nothing: older runs
+    have no word of it.
+    """
+    return {
+        k: v for k, v in settings.items() if k not in MACHINE_SETTINGS and v not in (None, {}, [])
+    }
 
 
 def confined(past: MetaDataset, space: Space) -> MetaDataset | None:

@@ -22,8 +22,9 @@ from torch import Tensor, nn
 
 from foretune.errors import BadInput
 from foretune.tasks.task import Task
+from foretune.training.architectures import IMAGENET_MEAN, IMAGENET_STD
 from foretune.training.augmentation import normalise, resize, to_float
-from foretune.training.networks import IMAGENET_MEAN, IMAGENET_STD, build
+from foretune.training.chains import build_chain
 
 # images that go through the frozen stages at once: their activations stay in the processor's cache
 CHUNK = 64
@@ -91,7 +92,7 @@ def trunk(name: str = "mobilenet_v2", size: int = 48) -> Trunk:
         )
     if name != "mobilenet_v2":
         raise BadInput(f"trunk {name!r} must be mobilenet_v2 or tiny")
-    network = build(name, 2, finetune="head").eval()
+    network = build_chain(name, 2, True, finetune="head", weights=None, seed=0, device="cpu").eval()
 
     def stages(x: Tensor) -> Tensor:
         return network(x, stop=CUT)

@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
+from foretune.history.join import learning_settings
 from foretune.history.meta_dataset import KEYS, MetaDataset
 from foretune.space.space import Config, Space
 from foretune.study.outcome import Row
@@ -34,7 +35,6 @@ BLOCK = 12
 # trials of the head alone cost a fiftieth of others: all are done after 40 % of the way
 PACE = {"head": 2.5}
 PER_TASK = ("hashes", "sources", "licences")  # of about.json
-MACHINE_ONLY = ("device", "threads")  # settings that do not decide what a curve is
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Collection:
             "source": source or "trained by foretune (flows/meta_dataset.py)",
             "metric": METRIC,
             "goal": "maximize",
-            "settings": {k: v for k, v in asdict(settings).items() if k not in MACHINE_ONLY},
+            "settings": learning_settings(asdict(settings)),
             "hashes": {},  # of each task's images, labels and split
             "sources": {},  # tasks cut from one source belong on one side of a comparison
             "licences": {},

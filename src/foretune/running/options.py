@@ -142,7 +142,7 @@ def _how(option: Option, unset: bool, optional: bool) -> dict[str, Any]:
             how["help"] = option["off"][1]
         return how | {"action": "store_false" if option.default else "store_true"}
     if option.kind is dict:
-        return how | {"action": "append", "default": []}
+        return how | {"action": "append", "default": None if unset else []}
     return how | {"type": split_names if option.kind is tuple else option.kind}
 
 
@@ -159,6 +159,10 @@ def given(kind: type, args: argparse.Namespace, leave: Collection[str] = ()) -> 
         if (inner := option["fields"]) is not None:
             values = {one.name: getattr(args, one.name) for one in options_of(inner)}
             found[option.name] = {k: v for k, v in values.items() if v is not None}
+            for one in options_of(inner):
+                if one.kind is dict and one.name in found[option.name]:
+                    pairs = found[option.name][one.name]
+                    found[option.name][one.name] = assignments(pairs, one.flag)
         elif option.kind is dict:
             found[option.name] = assignments(getattr(args, option.name), option.flag)
         else:

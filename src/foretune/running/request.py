@@ -153,7 +153,18 @@ class Request:
     space: str = field(
         default="transfer",
         metadata={
-            "help": "transfer, heavy, hyperrec, or a ConfigSpace JSON file (default: transfer)",
+            "help": "what is tuned: transfer (default), quick, standard, strong, heavy, hyperrec, a "
+            "YAML file with lines such as `learning_rate: {low: 1e-5, high: 1e-1, log: true}` or "
+            "`optimizer: [adamw, sgd]` (docs/guide/recipes.md), or a ConfigSpace JSON file",
+            "group": TRAINS,
+        },
+    )
+    metric: str = field(
+        default="accuracy",
+        metadata={
+            "help": "what the best configuration is best in, on validation images: accuracy "
+            "(default), balanced_accuracy, macro_f1, auroc, top5, kappa, log_loss",
+            "metavar": "NAME",
             "group": TRAINS,
         },
     )

@@ -10,6 +10,8 @@ A study lies in `data/studies/NAME`: its journal, the tables of a meta-dataset, 
 are still needed, the results.
 """
 
+import json
+import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +24,7 @@ import yaml
 
 from foretune import shipped
 from foretune.errors import BadInput, few, plural
-from foretune.files import write_atomic
+from foretune.files import write_atomic, write_json
 from foretune.history.join import PREFIX, confined
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.objectives.training import Training
@@ -34,8 +36,16 @@ from foretune.running.workers import Processes, Workers, end_where_main_is_impor
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
-from foretune.space.catalogue import heavy_pool, hyperrec_space, transfer_pool, transfer_space
-from foretune.space.space import Config, Space
+from foretune.space.catalogue import (
+    PRESETS,
+    heavy_pool,
+    hyperrec_space,
+    preset,
+    transfer_pool,
+    transfer_space,
+)
+from foretune.space.space import Config, Space, config_key
+from foretune.space.written import fixed, read
 from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.own_studies import other_settings, with_own_studies
@@ -44,12 +54,14 @@ from foretune.tasks.decoding import Progress
 from foretune.tasks.loading import find_source, task_of
 from foretune.tasks.reading import Reading
 from foretune.tasks.task import Task
-from foretune.training.recipe import default_config
+from foretune.training.architectures import architecture
+from foretune.training.metrics import GOALS, PART, column
+from foretune.training.recipe import default_config, recipe, recipes_of
 from foretune.training.settings import Settings
 
-METRIC = "valid_accuracy"
 # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 ANCHOR_FROM = 5
+TEST_METRICS = "test.json"  # in a study's folder
 BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
 
@@ -102,7 +114,8 @@ class Prepared:
 @dataclass(frozen=True)
 class Tuned:
     """What came out: the best configuration, its accuracies, where the files are, and the same of
-    what it was compared with (by `BASELINES`).
+    what it was compared with (by `BASELINES`). `metric` is what it is best in, with its values on
+    the validation and the test part.
     """
 
     name: str
@@ -113,6 +126,9 @@ class Tuned:
     epoch: int
     epochs_spent: int
     compared: Mapping[str, "Tuned"] = field(default_factory=dict)
+    metric: str = "accuracy"
+    valid_value: float = math.nan
+    test_value: float = math.nan
 
 
 def tune(images: str | Path, *, budget: int | None = None, **options: Any) -> Tuned:
@@ -187,14 +203,17 @@ def checked(request: Request) -> Checked:
     if not request.images:
         raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
+    metric = column(request.metric)
     shown = past_of(request)
     settings = settings_of(request, shown)
-    space, pool = space_of(request)
+    space, pool = space_of(request, settings)
+    for network in sorted({one.network for one in recipes_of(space, settings)}):
+        architecture(network)  # refuses an unknown one, before anything is loaded that takes time
     past, told = history_of(request, shown, settings, space)
     plan = Plan(
         task="",
-        metric=METRIC,
-        goal="maximize",
+        metric=metric,
+        goal=GOALS[request.metric],
         max_epoch=settings.max_epoch,
         budget=10 * settings.max_epoch if request.budget is None else request.budget,
         method=method_of(request, past, told),
@@ -314,6 +333,8 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             found.checked.settings,
             folder / "checkpoints",
             seed=request.seed,
+            metric=study.plan.metric,
+            goal=study.plan.goal,
             rank=method(study.plan.method).rank,
         )
         try:
@@ -369,20 +390,46 @@ def finish(ready: Prepared) -> Tuned:
         export(checkpoint, folder / "best.pt")
         accuracy = float(test["accuracy"])
         study.note(tested=(config_id, epoch), test_accuracy=accuracy)
+        write_json(folder / TEST_METRICS, {name: test[name] for name in GOALS})
+    row = next(one for one in study.rows[config_id] if one["epoch"] == epoch)
+    metric, tested = study.plan.metric.removeprefix(PART), test_metrics(folder)
+    asked = recipe(study.configs[config_id], ready.objective.settings)
     best = {
         "task": ready.task.name,
-        "network": ready.objective.settings.network,
+        "network": asked.network,
         "config": study.configs[config_id],
         "epoch": epoch,
-        "valid_accuracy": round(value, 6),
+        "metric": metric,
+        "valid_accuracy": round(row["valid_accuracy"], 6),
         "test_accuracy": round(accuracy, 6),
+        "valid": {name: round(row[PART + name], 6) for name in GOALS if PART + name in row},
+        "test": {name: round(score, 6) for name, score in tested.items()},
         "settings": asdict(ready.objective.settings),
         "study": folder.name,
         "method": study.plan.method,
         "epochs_spent": study.spent,
     }
     write_atomic(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
-    return Tuned(folder.name, folder, study.configs[config_id], value, accuracy, epoch, study.spent)
+    return Tuned(
+        folder.name,
+        folder,
+        study.configs[config_id],
+        row["valid_accuracy"],
+        accuracy,
+        epoch,
+        study.spent,
+        metric=metric,
+        valid_value=study.plan.sign * value,
+        test_value=tested.get(metric, math.nan),
+    )
+
+
+def test_metrics(folder: Path) -> dict[str, float]:
+    """The best network's metrics on the test part, as they were measured at the study's end; none
+    where the study ended before they were kept.
+    """
+    path = folder / TEST_METRICS
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 # -- looking things up
@@ -411,6 +458,15 @@ def history_of(
     Raises `BadInput` for past tasks that the request names and that do not know the space.
     """
     told = [line] if (line := missing_history(request)) else []
+    metric = column(request.metric)
+    if shown is not None and shown.metric != metric:
+        line = (
+            f"the past tasks of {request.meta} are left out: {shown.metric} says little of {metric}"
+        )
+        if request.sources is not None:
+            raise BadInput(f"--sources names past tasks, but {line}")
+        told.append(line)
+        shown = None
     past, wanted = shown, asdict(settings)
     if shown is not None:
         past, count = (
@@ -436,7 +492,8 @@ def history_of(
             ):
                 told.append(f"past curves were trained otherwise ({differ}): a guide, no more")
     if request.own and request.meta != "none" and request.sources is None:
-        past, left_out = with_own_studies(past, request.data / "studies", wanted, space)
+        folder = request.data / "studies"
+        past, left_out = with_own_studies(past, folder, wanted, space, metric)
         if left_out:
             names = [f"{name} ({why})" for name, why in left_out.items()]
             own = "own study" if len(names) == 1 else "own studies"
@@ -576,8 +633,8 @@ def ranking_of(
 
 
 def method_of(request: Request, past: MetaDataset | None, told: Sequence[str] = ()) -> str:
-    """The method that the request names, or the best there is for what is at hand. Raises `BadInput`
-    for one that needs past tasks where there are none; `told` may say why.
+    """The method that the request names, or the best there is for what is at hand. Raises
+    `BadInput` for one that needs past tasks where there are none; `told` may say why.
     """
     some = past is not None and bool(past.tasks)
     name = request.method or (DEFAULT if some else DEFAULT_WITHOUT_PAST)
@@ -611,24 +668,38 @@ def settings_of(request: Request, past: MetaDataset | None) -> Settings:
     return filled(Settings, {**base, "device": "auto", **asked})
 
 
-def space_of(request: Request) -> tuple[Space, list[Config]]:
-    """The search space and its pool (empty: the space is open). Raises `BadInput` for a name or
-    file that is none.
+def space_of(request: Request, settings: Settings) -> tuple[Space, list[Config]]:
+    """The search space and its pool (empty: the space is open), with what the settings fix. Raises
+    `BadInput` for a name or file that is none.
     """
-    match request.space:
+    space, pool = named_space(request.space)
+    if not settings.fix:
+        return space, pool
+    space = fixed(space, settings.fix)
+    values = {name: p.default for name, p in space.parameters.items() if name in settings.fix}
+    changed = [space.completed({**config, **values}, {}) for config in pool]
+    return space, list({config_key(config): config for config in changed}.values())
+
+
+def named_space(name: str) -> tuple[Space, list[Config]]:
+    """The space and the pool of a name or a file. Raises `BadInput` for one that is none."""
+    match name:
         case "transfer":
             return Space(transfer_space()), transfer_pool()
         case "heavy":
             return Space(transfer_space()), heavy_pool()
         case "hyperrec":
             return Space(hyperrec_space()), []
-    if Path(request.space).is_file():
-        space = Space.load(request.space)
+    if name in PRESETS:
+        return preset(name), []
+    if Path(name).is_file():
+        space = read(name) if Path(name).suffix in (".yaml", ".yml") else Space.load(name)
         # faults that ConfigSpace alone sees would else come after the images
         space.config_space  # noqa: B018
         return space, []
     raise BadInput(
-        f"space {request.space!r} is neither transfer, heavy, hyperrec nor a ConfigSpace JSON file"
+        f"space {name!r} is neither transfer, {', '.join(PRESETS)}, heavy, hyperrec nor a YAML or "
+        "ConfigSpace JSON file"
     )
 
 

@@ -4,6 +4,12 @@
 |--------------------|--------------------------------------|--------------------------------------|
 | `transfer_space()` | learning_rate, optimizer, finetune,  | `transfer_pool()`: 108,              |
 |                    | augmentation (HyperSTAR, section 5)  | `heavy_pool()`: 40                   |
+| `preset("quick")`  | learning_rate, optimizer (AdamW,     | sample it                            |
+|                    | SGD), finetune, augmentation         |                                      |
+| `preset("standard")` | ... weight decay, warm-up, batch,  | sample it                            |
+|                    | smoothing, TrivialAugment, dropout   |                                      |
+| `preset("strong")` | ... mixup, cutmix, erasing, layer    | sample it                            |
+|                    | decay, EMA, clipping                 |                                      |
 | `hyperrec_space()` | batch_size, model, optimizer and     | sample it                            |
 |                    | scheduler with their own parameters  |                                      |
 |                    | (AT2, appendix B.2)                  |                                      |
@@ -22,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
 
-    from foretune.space.space import Config
+    from foretune.space.space import Config, Space
 
 LEARNING_RATES = (1e-4, 3e-4, 1e-3, 5e-3, 2e-2, 1e-1)
 OPTIMIZERS = ("sgd", "adam", "adagrad")
@@ -36,6 +42,49 @@ PREFIX = {
     "CyclicLR": "cycliclr.",
     "CAWR": "cawr.",
 }
+
+
+# as a file of `foretune.space.written` would have them
+_QUICK: dict[str, Any] = {
+    "learning_rate": {"low": 1e-4, "high": 3e-2, "log": True, "default": 1e-3},
+    "optimizer": ["adamw", "sgd"],
+    "finetune": {"order": ["head", "last_blocks", "most"], "default": "most"},
+    "augmentation": {
+        "choices": ["none", "crop", "crop_flip_colour"],
+        "default": "crop_flip_colour",
+    },
+}
+_STANDARD: dict[str, Any] = {
+    **_QUICK,
+    "learning_rate": {"low": 1e-5, "high": 1e-1, "log": True, "default": 1e-3},
+    "finetune": {"order": ["head", "last_blocks", "most", "all"], "default": "most"},
+    "weight_decay": {"low": 1e-6, "high": 1e-1, "log": True, "default": 1e-2},
+    "momentum": {"low": 0.8, "high": 0.99, "default": 0.9, "if": "optimizer == sgd"},
+    "batch_size": {"order": [16, 32, 64], "default": 32},
+    "warmup_epochs": {"order": [0, 1, 2], "default": 1},
+    "label_smoothing": {"order": [0.0, 0.05, 0.1, 0.2], "default": 0.0},
+    "auto_augment": ["none", "trivialaugment"],
+    "dropout": {"low": 0.0, "high": 0.5, "default": 0.2},
+}
+_STRONG: dict[str, Any] = {
+    **_STANDARD,
+    "auto_augment": ["none", "trivialaugment", "randaugment"],
+    "magnitude": {"low": 3, "high": 15, "default": 9, "if": "auto_augment == randaugment"},
+    "mixup": {"order": [0.0, 0.1, 0.2, 0.8], "default": 0.0},
+    "cutmix": {"order": [0.0, 0.2, 1.0], "default": 0.0},
+    "random_erasing": {"order": [0.0, 0.1, 0.25], "default": 0.0},
+    "layer_decay": {"low": 0.6, "high": 1.0, "default": 1.0},
+    "ema": {"order": [0.0, 0.99, 0.998], "default": 0.0},
+    "clip_grad": {"order": [0.0, 1.0, 5.0], "default": 0.0},
+}
+PRESETS = {"quick": _QUICK, "standard": _STANDARD, "strong": _STRONG}
+
+
+def preset(name: str) -> Space:
+    """One of `PRESETS` as a space, for any network."""
+    from foretune.space.written import space_of
+
+    return space_of(PRESETS[name], name)
 
 
 def transfer_space() -> ConfigurationSpace:

@@ -140,6 +140,11 @@ class Space:
         """Write the space as ConfigSpace JSON, by rename."""
         write_atomic(path, json.dumps(self._described, indent=1) + "\n")
 
+    @property
+    def described(self) -> dict[str, Any]:
+        """The space as ConfigSpace's JSON has it, a copy."""
+        return deepcopy(self._described)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Space) and _essence(self._described) == _essence(other._described)
 

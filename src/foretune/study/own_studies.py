@@ -104,16 +104,24 @@ def other_settings(trained: Mapping[str, Any], wanted: Mapping[str, Any]) -> str
 
 
 def with_own_studies(
-    past: MetaDataset | None, folder: Path, settings: Mapping[str, Any], space: Space | None = None
+    past: MetaDataset | None,
+    folder: Path,
+    settings: Mapping[str, Any],
+    space: Space | None = None,
+    metric: str | None = None,
 ) -> tuple[MetaDataset | None, Mapping[str, str]]:
     """`past` and, after it, the user's own studies of the same settings that can stand beside it;
     without `past`, these alone (None: there are none). And the own studies that are left out: why,
-    by name. With `space`, only the configurations that lie in it.
+    by name. With `space`, only the configurations that lie in it; with `metric`, only studies of
+    it.
     """
     own = found_studies(folder, settings)
     parts, left_out = [] if past is None else [past], dict(own.left_out)
     for study in own.studies:
         name = study.tasks[0].removeprefix(PREFIX)
+        if metric is not None and study.metric != metric:
+            left_out[name] = "another metric"
+            continue
         part = study if space is None else confined(study, space)
         if part is None:
             left_out[name] = "another space"

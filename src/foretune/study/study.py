@@ -44,6 +44,8 @@ __all__ = ["Plan", "Step", "Study", "Suggestion", "repair"]
 CLOCK = 10.0  # seconds of a run that a kill may take from the wall-clock's record
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from foretune.history.meta_dataset import MetaDataset
 
 
@@ -59,10 +61,11 @@ class Study:
     on disk.
 
     `space` is the search space, `configs` the pool of configurations; `past` holds the curves of
-    past tasks for searchers that transfer. A `folder` that holds a study already is continued, with
-    the budget now given; raises `BadInput` if that study is another one, if its journal is damaged,
-    or if another process works on it. The folder is this process's until `close`, the end of a
-    `with` block, or the end of the study's life.
+    past tasks for searchers that transfer, `runs` past runs of any space and settings (a row each:
+    `task`, `score`, higher is better, and what they were run with). A `folder` that holds a study
+    already is continued, with the budget now given; raises `BadInput` if that study is another one,
+    if its journal is damaged, or if another process works on it. The folder is this process's until
+    `close`, the end of a `with` block, or the end of the study's life.
     """
 
     def __init__(
@@ -72,9 +75,10 @@ class Study:
         plan: Plan,
         *,
         past: "MetaDataset | None" = None,
+        runs: "pd.DataFrame | None" = None,
         folder: Path | str | None = None,
     ):
-        self.space, self.plan, self.past = space, plan, past
+        self.space, self.plan, self.past, self.runs = space, plan, past, runs
         self.folder = None if folder is None else Path(folder)
         self.configs: list[Config] = []
         self._row_of: dict[str, int] = {}

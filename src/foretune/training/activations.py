@@ -27,7 +27,8 @@ from torch import Tensor
 from foretune.tasks.split import PARTS
 from foretune.tasks.task import Images, Task
 from foretune.training.augmentation import augment, normalise, resize, to_float
-from foretune.training.networks import Network
+from foretune.training.network import Network
+from foretune.training.recipe import Augmentation
 
 VIEWS = 4
 # images that go through a frozen trunk at once: fixed, so that the activations do not depend on a
@@ -224,7 +225,7 @@ class Part:
         return len(self.labels)
 
     def at_boundary(
-        self, network: Network, origin: Hashable, policy: str, view: int
+        self, network: Network, origin: Hashable, policy: str | Augmentation, view: int
     ) -> Tensor | Spilled:
         """The output of `network`'s frozen stages for all images, (N, C, h, w).
 
@@ -237,14 +238,14 @@ class Part:
         return kept
 
     @torch.no_grad()
-    def _compute(self, network: Network, policy: str, view: int) -> Tensor | Spilled:
+    def _compute(self, network: Network, policy: str | Augmentation, view: int) -> Tensor | Spilled:
         outputs = self._outputs(network, policy, view)
         first = next(outputs)
         if first.nbytes / len(first) * len(self) > self.cache.limit:
             return Spilled(chain([first], outputs), self.device)
         return torch.cat([first, *outputs])
 
-    def _outputs(self, network: Network, policy: str, view: int) -> Iterator[Tensor]:
+    def _outputs(self, network: Network, policy: str | Augmentation, view: int) -> Iterator[Tensor]:
         generator = torch.Generator().manual_seed(view)
         for images in self.images.split(CHUNK):
             pixels = augment(to_float(images), policy, generator)

@@ -20,7 +20,10 @@ from foretune.errors import BadInput
 from foretune.files import replace, write_json
 from foretune.training import checkpoints, networks
 from foretune.training.augmentation import normalise, resize, to_float
-from foretune.training.recipe import Settings, recipe
+from foretune.training.lora import merge
+from foretune.training.recipe import recipe
+from foretune.training.settings import Settings
+from foretune.training.weights import read_tensors
 
 FORMAT = 1
 
@@ -38,14 +41,10 @@ def export(checkpoint: Path, path: Path) -> None:
     settings = Settings(**state["settings"])
     chosen = recipe(state["config"], settings)
     classes = state["class_names"]
-    network = networks.build(
-        chosen.network,
-        len(classes),
-        settings.pretrained,
-        finetune=chosen.finetune,
-        seed=state["network_seed"],
-    )
-    network.load_state_dict(state["network"], strict=False)  # frozen stages are not in it
+    network = networks.of_recipe(chosen, len(classes), settings, state["network_seed"])
+    # frozen layers are not in it
+    network.load_state_dict(state.get("averaged", state["network"]), strict=False)
+    merge(network)
     with replace(path) as temporary:
         torch.save(
             {key: value.contiguous() for key, value in network.state_dict().items()}, temporary
@@ -81,9 +80,10 @@ def load(path: Path | str, device: str = "cpu") -> tuple[networks.Network, dict[
             f"{path.with_suffix('.json')} must be the JSON written beside an exported "
             f"network, but: {error}"
         ) from error
-    network = networks.build(name, len(classes), pretrained=False)
+    size = about["image_size"]
+    network = networks.build(name, len(classes), pretrained=False, image_size=size)
     try:
-        network.load_state_dict(networks.read_tensors(path, str(path)))
+        network.load_state_dict(read_tensors(path, str(path)))
     except RuntimeError as error:
         raise BadInput(
             f"{path} does not fit the network {name} of {path.with_suffix('.json').name}"

@@ -1,49 +1,35 @@
-"""Optimizers by name, and learning-rate schedules as plain functions of the epoch.
+"""Optimizers by name.
 
-A schedule here has no state: the rate of epoch e (1 is the first) follows from e and `max_epoch`,
-so a resumed trial cannot drift from one that ran through. All change once an epoch, as the AT2
-paper's do.
-
-| scheduler       | learning rate in epoch e, with t = e - 1   | options                           |
-|-----------------|--------------------------------------------|-----------------------------------|
-| `constant`      | lr                                         |                                   |
-| `cosine`        | lr (1 + cos(pi t / max_epoch)) / 2         |                                   |
-| `StepLR`        | lr gamma^floor(t / step_size)              | step_size, gamma                  |
-| `ExponentialLR` | lr gamma^t                                 | gamma                             |
-| `CyclicLR`      | lr + (min(1, lr max_lr_ratio) - lr) tri(t) | step_size_up, max_lr_ratio, gamma |
-|                 | gamma^t; tri rises 0..1 in step_size_up    |                                   |
-|                 | epochs and falls back                      |                                   |
-| `CAWR`          | between lr and eta_min = lr eta_min_ratio  | T_0, T_mult, eta_min_ratio        |
-|                 | on a cosine that restarts after T_0, T_0   |                                   |
-|                 | T_mult, ... epochs                         |                                   |
-
-The last four are PyTorch's StepLR, ExponentialLR, CyclicLR (`exp_range`) and
-CosineAnnealingWarmRestarts.
+`sgd`, `adam`, `adagrad` and `rmsprop` are PyTorch's, `adabound`, `adas` and `sls` our own
+(`foretune.training.paper_optimizers`): their weight decay acts on every tensor. The names of
+`TIMM_OPTIMIZERS` are timm's, made by its `create_optimizer_v2`: no decay on biases, norms and what
+the network excepts. `layer_decay` scales the rate of each layer by its distance from the last one
+(timm's `param_groups_layer_decay`, of BEiT), as `lr_scale` of its group.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import BadInput
+from foretune.training.knobs import OPTIMIZERS, TIMM_OPTIMIZERS
 
 if TYPE_CHECKING:
     import torch
 
-OPTIMIZERS = ("sgd", "adam", "adagrad", "rmsprop", "adabound", "adas", "sls")
-SCHEDULERS = ("constant", "cosine", "StepLR", "ExponentialLR", "CyclicLR", "CAWR")
+    from foretune.training.recipe import Recipe
 
 
 def build(
     name: str,
-    params: Iterable[torch.nn.Parameter],
+    params: Iterable[Any],
     lr: float,
     weight_decay: float = 0.0,
     **options: Any,
 ) -> torch.optim.Optimizer:
-    """An optimizer over `params`.
+    """An optimizer of PyTorch's or our own over `params`, parameters or groups of them.
 
     `options` go to it as they are (momentum for sgd, betas for adam). `sgd` has momentum 0.9 unless
     told otherwise; `adam` with weight decay has it in the gradient, as in the papers. Raises
@@ -53,7 +39,8 @@ def build(
     import torch
 
     params = list(params)
-    on_cpu = all(p.device.type == "cpu" for p in params)
+    tensors = [t for p in params for t in (p["params"] if isinstance(p, dict) else [p])]
+    on_cpu = all(p.device.type == "cpu" for p in tensors)
     try:
         match name:
             case "sgd":
@@ -82,43 +69,51 @@ def build(
     except (ValueError, TypeError) as error:
         raise BadInput(f"optimizer {name} refuses its settings: {error}") from error
     raise BadInput(
-        f"optimizer {name!r} is not known; one of {', '.join(OPTIMIZERS)} would be right"
+        f"optimizer {name!r} is not known; one of {', '.join((*OPTIMIZERS, *TIMM_OPTIMIZERS))} "
+        "would be right"
     )
 
 
-def learning_rate(scheduler: str, lr: float, epoch: int, max_epoch: int, **options: float) -> float:
-    """The learning rate of epoch `epoch` (from 1).
+def of_recipe(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """The recipe's optimizer over what `network` trains. Raises `BadInput`."""
+    options = recipe.optimizer_options
+    if recipe.optimizer in TIMM_OPTIMIZERS:
+        from timm.optim import create_optimizer_v2
 
-    Raises `BadInput` for an unknown scheduler or a missing option.
-    """
-    t = epoch - 1
-    for option in {"step_size", "step_size_up", "T_0", "T_mult"} & options.keys():
-        if options[option] < 1:
-            raise BadInput(
-                f"scheduler option {option} must be 1 or more, but got {options[option]}"
+        try:
+            made: torch.optim.Optimizer = create_optimizer_v2(
+                network,
+                opt=recipe.optimizer,
+                lr=recipe.learning_rate,
+                weight_decay=recipe.weight_decay,
+                layer_decay=recipe.layer_decay if recipe.layer_decay < 1 else None,
+                **options,
             )
-    try:
-        match scheduler:
-            case "constant":
-                return lr
-            case "cosine":
-                return lr * 0.5 * (1 + math.cos(math.pi * min(t, max_epoch) / max_epoch))
-            case "StepLR":
-                return lr * options["gamma"] ** (t // int(options["step_size"]))
-            case "ExponentialLR":
-                return lr * options["gamma"] ** t
-            case "CyclicLR":
-                up = int(options["step_size_up"])
-                height = 1 - abs(t % (2 * up) / up - 1)
-                reach = min(1.0, lr * options["max_lr_ratio"]) - lr
-                return lr + reach * height * options["gamma"] ** t
-            case "CAWR":
-                period, low = int(options["T_0"]), lr * options["eta_min_ratio"]
-                while t >= period:
-                    t, period = t - period, period * int(options["T_mult"])
-                return low + (lr - low) * 0.5 * (1 + math.cos(math.pi * t / period))
-    except KeyError as error:
-        raise BadInput(f"scheduler {scheduler} needs the option {error}") from error
-    raise BadInput(
-        f"scheduler {scheduler!r} is not known; one of {', '.join(SCHEDULERS)} would be right"
-    )
+        except (ValueError, TypeError) as error:
+            raise BadInput(f"optimizer {recipe.optimizer} refuses its settings: {error}") from error
+        return made
+    params: list[Any] = [p for p in network.parameters() if p.requires_grad]
+    if recipe.layer_decay < 1:
+        from timm.optim import param_groups_layer_decay
+
+        params = param_groups_layer_decay(
+            network,
+            weight_decay=recipe.weight_decay,
+            layer_decay=recipe.layer_decay,
+            weight_decay_exclude_1d=False,
+        )
+    return build(recipe.optimizer, params, recipe.learning_rate, recipe.weight_decay, **options)
+
+
+def check(recipe: Recipe) -> None:
+    """Raise `BadInput` where the recipe's optimizer refuses its options."""
+    import torch
+
+    weight = torch.nn.Linear(1, 1)
+    of_recipe(weight, replace(recipe, layer_decay=1.0))
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give each group the rate, times its own scale where it has one."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["lr_scale"] if "lr_scale" in group else rate

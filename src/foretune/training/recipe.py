@@ -1,9 +1,9 @@
 """What a configuration asks the trainer to do.
 
-`recipe` reads the names of the transfer space and of the HyperRec space
-(`foretune.space.catalogue`). A space with the transfer space's names may also hold options of its
-optimizers, `adas.beta` or `sls.c` (`OPTIMIZER_OPTIONS`), each on condition that the optimizer is
-the one that it names. Nothing here imports torch.
+`recipe` reads the knobs of `foretune.training.knobs`, from a configuration or fixed by the
+settings, and the names of the HyperRec space (`foretune.space.catalogue`). A space may also hold
+options of its optimizers, `adas.beta` or `sls.c` (`OPTIMIZER_OPTIONS`), each on condition that the
+optimizer is the one that it names. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -12,20 +12,53 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from foretune.errors import BadInput
 from foretune.space.catalogue import MODELS, PREFIX
 from foretune.space.parameters import coerce
-from foretune.space.space import Config
+from foretune.space.space import Config, Space
+from foretune.training.architectures import ARCHITECTURES
+from foretune.training.knobs import (
+    DEPTHS,
+    KNOBS,
+    LORA,
+    SELF_TUNING,
+    check_parameter,
+    knob,
+    meant,
+)
 from foretune.training.settings import Settings
 
 # Raised when the trainer's numbers change for the same task, configuration, settings and seed:
 # curves of two versions are never mixed (`foretune.running.collection`).
 TRAINING_VERSION = 1
+DRAWS = 50  # of a space, to see whether the trainer understands it
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens to a training image, in this order: crop, flip and colour (`policy`), a learned
+    policy (`auto`, with RandAugment's `magnitude`), erasing with a probability.
+    """
+
+    policy: str = "none"
+    auto: str = "none"
+    magnitude: int = 9
+    erasing: float = 0.0
+
+    @property
+    def varies(self) -> bool:
+        """Whether two views of an image differ."""
+        return self != Augmentation(magnitude=self.magnitude)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A configuration with everything filled in that it leaves open."""
+    """A configuration with everything filled in that it leaves open.
+
+    `finetune` is a word or the share of layers; `dropout` None leaves the network's own.
+    """
 
     network: str
     batch_size: int
@@ -35,20 +68,25 @@ class Recipe:
     optimizer_options: dict[str, Any] = field(default_factory=dict)
     scheduler: str = "cosine"
     scheduler_options: dict[str, float] = field(default_factory=dict)
-    finetune: str = "all"
-    augmentation: str = "none"
+    warmup_epochs: int = 0
+    finetune: str | float = "all"
+    lora_rank: int = 8
+    layer_decay: float = 1.0
+    clip_grad: float = 0.0
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    label_smoothing: float = 0.0
+    dropout: float | None = None
+    drop_path: float = 0.0
+    ema: float = 0.0
+    class_weights: bool = False
+    balanced_sampling: bool = False
 
-
-_TRANSFER = {
-    "learning_rate",
-    "optimizer",
-    "finetune",
-    "augmentation",
-    "batch_size",
-    "weight_decay",
-    "scheduler",
-    "network",
-}
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are mixed with each other."""
+        return self.mixup > 0 or self.cutmix > 0
 
 
 # What of each optimizer a space may tune beside rate and weight decay, and of what type it is.
@@ -56,6 +94,7 @@ _TRANSFER = {
 OPTIMIZER_OPTIONS: dict[str, dict[str, type]] = {
     "sgd": {"momentum": float, "dampening": float, "nesterov": bool},
     "adam": {"beta1": float, "beta2": float, "eps": float, "amsgrad": bool},
+    "adamw": {"beta1": float, "beta2": float, "eps": float, "amsgrad": bool},
     "adagrad": {"lr_decay": float, "initial_accumulator_value": float, "eps": float},
     "rmsprop": {"alpha": float, "momentum": float, "eps": float, "centered": bool},
     "adabound": {"final_lr": float, "gamma": float, "beta1": float, "beta2": float, "eps": float},
@@ -66,37 +105,94 @@ _BETAS = {"beta1": 0.9, "beta2": 0.999}  # of adam and adabound, where only the 
 
 
 def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
-    """What `config`, of either space, asks the trainer to do.
+    """What `config` asks the trainer to do, with what the settings fix.
 
-    Raises `BadInput` for a hyperparameter missing or not known.
+    A fixed knob that means nothing beside this configuration (`momentum` with adamw) is left aside;
+    in a configuration it is refused. Raises `BadInput` for a hyperparameter missing, not known, or
+    of a value that it cannot have.
     """
     if "lr_scheduler" in config:
+        if settings.fix:
+            raise BadInput(
+                f"--fix names {', '.join(settings.fix)}, which the space hyperrec has under names "
+                "of its own: take another space"
+            )
         return _hyperrec_recipe(config)
     options = {
         name: value
         for name, value in config.items()
         if name.partition(".")[0] in OPTIMIZER_OPTIONS and "." in name
     }
-    unknown = set(config) - _TRANSFER - set(options)
-    if unknown:
-        raise BadInput(
-            "configuration has hyperparameters the trainer does not know: "
-            f"{', '.join(sorted(unknown))}; it knows {sorted(_TRANSFER)}"
-        )
-    missing = {"learning_rate", "optimizer"} - set(config)
+    given = {name: knob(name).taken(v) for name, v in config.items() if name not in options}
+    values = {**{name: knob(name).taken(v) for name, v in settings.fix.items()}, **given}
+    missing = {"learning_rate", "optimizer"} - set(values)
     if missing:
         raise BadInput(f"configuration lacks {', '.join(sorted(missing))}: {dict(config)}")
+    for name in [name for name in values if not meant(values, name)]:
+        if name in given:
+            of, under = KNOBS[name].of or ("", ())
+            raise BadInput(
+                f"configuration has {name!r} with {of} = {values.get(of)!r}: make it conditional on "
+                f"{of} = {' or '.join(map(repr, under))}"
+            )
+        del values[name]
+    _refuse_contradictions(values, settings)
+    scheduler = values.get("scheduler", "cosine")
     return Recipe(
-        network=str(config.get("network", settings.network)),
-        batch_size=int(config.get("batch_size", settings.batch_size)),
-        optimizer=str(config["optimizer"]),
-        learning_rate=float(config["learning_rate"]),
-        weight_decay=float(config.get("weight_decay", 0.0)),
-        optimizer_options=_optimizer_options(str(config["optimizer"]), options),
-        scheduler=str(config.get("scheduler", "cosine")),
-        finetune=str(config.get("finetune", "all")),
-        augmentation=str(config.get("augmentation", "none")),
-    )
+        network=values.get("network", settings.network),
+        batch_size=values.get("batch_size", settings.batch_size),
+        optimizer=values["optimizer"],
+        learning_rate=values["learning_rate"],
+        optimizer_options={
+            **{name: values[name] for name in ("momentum", "nesterov") if name in values},
+            **_optimizer_options(values["optimizer"], options),
+        },
+        scheduler=scheduler,
+        scheduler_options=_steps(values, settings) if scheduler == "step" else {},
+        augmentation=Augmentation(
+            values.get("augmentation", "none"),
+            values.get("auto_augment", "none"),
+            values.get("magnitude", 9),
+            values.get("random_erasing", 0.0),
+        ),
+        **{
+            name: values[name]
+            for name in (
+                "weight_decay", "warmup_epochs", "finetune", "lora_rank", "layer_decay", "clip_grad",
+                "mixup", "cutmix", "label_smoothing", "dropout", "drop_path", "ema",
+                "class_weights", "balanced_sampling",
+            )
+            if name in values
+        },
+    )  # fmt: skip
+
+
+def _steps(values: Mapping[str, Any], settings: Settings) -> dict[str, float]:
+    third = max(1, -(-settings.max_epoch // 3))
+    return {
+        "step_size": values.get("step_epochs", third),
+        "gamma": values.get("step_factor", 0.1),
+    }
+
+
+def _refuse_contradictions(values: Mapping[str, Any], settings: Settings) -> None:
+    """Raise `BadInput` for knobs that cannot be meant together."""
+    if values.get("warmup_epochs", 0) >= settings.max_epoch:
+        raise BadInput(
+            f"warmup_epochs={values['warmup_epochs']} must be below the {settings.max_epoch} "
+            "epochs of a full training (--max-epoch)"
+        )
+    if values.get("layer_decay", 1.0) < 1 and values["optimizer"] in SELF_TUNING:
+        raise BadInput(
+            f"layer_decay={values['layer_decay']} scales the rate of each layer, which "
+            f"{values['optimizer']} sets itself: leave it out, or take another optimizer"
+        )
+    depth = values.get("finetune", "all")
+    if depth == LORA and not settings.pretrained:
+        raise BadInput(
+            "finetune='lora' updates weights that were learned before, and --from-scratch has "
+            f"none: one of {', '.join(DEPTHS)} would be right"
+        )
 
 
 def _optimizer_options(optimizer: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,14 +258,30 @@ def _hyperrec_recipe(config: Mapping[str, Any]) -> Recipe:
         raise BadInput(f"configuration lacks {error}: {dict(config)}") from error
 
 
+def recipes_of(space: Space, settings: Settings) -> list[Recipe]:
+    """What the default and `DRAWS` random configurations of `space` ask for.
+
+    Raises `BadInput`, before anything is trained, where the trainer would not understand one: an
+    unknown hyperparameter, a bound or choice that cannot be meant, a missing condition.
+    """
+    for name in settings.fix:
+        knob(name).taken(settings.fix[name], f"--fix {name}={settings.fix[name]}")
+    if "lr_scheduler" not in space.parameters:
+        for name, parameter in space.parameters.items():
+            if name.partition(".")[0] not in OPTIMIZER_OPTIONS or "." not in name:
+                check_parameter(parameter)
+    configs = (space.default(), *space.sample(DRAWS, np.random.default_rng(0)))
+    return [recipe(config, settings) for config in configs]
+
+
 def default_config(network: str = "mobilenet_v2") -> Config:
     """What an engineer would take without tuning.
 
-    Adam at 1e-3 (3e-4 for a heavy network), all but the earliest layers fine-tuned, augmentation.
+    Adam at 1e-3 (3e-4 for a heavy network, or one that is not in `ARCHITECTURES`), all but the
+    earliest layers fine-tuned, augmentation.
     """
-    from foretune.training.networks import architecture
-
-    rate = 3e-4 if architecture(network).heavy else 1e-3
+    light = network in ARCHITECTURES and not ARCHITECTURES[network].heavy
+    rate = 1e-3 if light else 3e-4
     return {
         "learning_rate": rate,
         "optimizer": "adam",

@@ -4,6 +4,7 @@ Nothing is imported here that takes time: the command line makes its options fro
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from foretune.errors import BadInput
 
@@ -16,7 +17,9 @@ class Settings:
 
     network: str = field(
         default="mobilenet_v2",
-        metadata={"help": "efficientnet_lite0, mobilenet_v2, shufflenet_v2_x1, resnet18, ..."},
+        metadata={
+            "help": "any name of timm or torchvision: mobilenet_v2, convnext_tiny, timm:resnet18, ..."
+        },
     )
     image_size: int = field(
         default=48,
@@ -27,6 +30,14 @@ class Settings:
         metadata={
             "help": "start from ImageNet's weights",
             "off": ("--from-scratch", "start from random weights, not from ImageNet's"),
+        },
+    )
+    weights: str | None = field(
+        default=None,
+        metadata={
+            "help": "start from the weights in this file (safetensors, or a PyTorch state_dict), "
+            "not from ImageNet's",
+            "metavar": "FILE",
         },
     )
     batch_size: int = field(
@@ -61,6 +72,18 @@ class Settings:
         },
     )
 
+    compile: bool = field(
+        default=False, metadata={"help": "compile the network with torch.compile"}
+    )
+    fix: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={
+            "help": "set a knob of the recipe for all trials, such as mixup=0.2 or optimizer=adamw; "
+            "may be given several times (docs/guide/recipes.md has them all)",
+            "metavar": "NAME=VALUE",
+        },
+    )
+
     def __post_init__(self) -> None:
         for name, least in [
             ("image_size", 16),
@@ -74,3 +97,8 @@ class Settings:
                 raise BadInput(
                     f"setting {name} must be {least} or more, but got {getattr(self, name)}"
                 )
+        if self.weights is not None and not self.pretrained:
+            raise BadInput(
+                f"setting weights is {self.weights!r}, but pretrained is false: a network starts "
+                "from a file's weights or from random ones"
+            )

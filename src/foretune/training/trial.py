@@ -28,37 +28,30 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from foretune.errors import BadInput
+from foretune.history.join import learning_settings
 from foretune.space.space import Space
 from foretune.study.outcome import Row
 from foretune.tasks.task import Task
 from foretune.training import checkpoints, networks, optimizers
 from foretune.training.activations import VIEWS, Activations, Part, shared
 from foretune.training.augmentation import augment, normalise, to_float
-from foretune.training.export import export
+from foretune.training.losses import Loss, Mixing
+from foretune.training.metrics import class_metrics
 from foretune.training.paper_optimizers import SelfTuning, rank_after_epoch
-from foretune.training.recipe import Recipe, Settings, recipe
-
-__all__ = [
-    "Diverged",
-    "OutOfMemory",
-    "Settings",
-    "Trial",
-    "TrialFailed",
-    "check_trainable",
-    "evaluate",
-    "export",
-    "reopen",
-    "train",
-]
+from foretune.training.recipe import Augmentation, Recipe, recipe, recipes_of
+from foretune.training.sampling import batches_of, order_of
+from foretune.training.schedules import learning_rate
+from foretune.training.seeds import drawing, seed_for
+from foretune.training.settings import Settings
 
 EVALUATION_BATCH = 256
-DRAWS = 50  # of a space, to see whether the trainer understands it
+FURTHER = ("balanced_accuracy", "macro_f1", "auroc", "kappa", "log_loss")  # metrics of a row
+PLAIN = Augmentation()
 
 
 class TrialFailed(RuntimeError):
@@ -81,12 +74,6 @@ class OutOfMemory(TrialFailed):
     """The device has not enough memory for this configuration."""
 
 
-def seed_for(seed: int, purpose: str, epoch: int = 0) -> int:
-    """A 63-bit seed for one purpose in one epoch of a trial."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{epoch}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
-
-
 def device_of(name: str) -> torch.device:
     """`auto` is CUDA where there is one. Raises `BadInput` for a device that is not there."""
     if name == "auto":
@@ -107,29 +94,34 @@ def device_of(name: str) -> torch.device:
 def check_trainable(settings: Settings, space: Space) -> None:
     """Raise `BadInput` now for what would fail trials later.
 
-    That is the device, a space that the trainer does not understand, ImageNet weights.
-
-    The space is tried by its default and by `DRAWS` of its configurations, each with its optimizer.
+    That is the device, a space that the trainer does not understand, an optimizer that refuses its
+    options, a network that does not take the images' size, weights that cannot be had.
     """
     device_of(settings.device)
-    network = recipe(space.default(), settings).network
-    weight = [torch.nn.Parameter(torch.zeros(1))]
-    for config in (space.default(), *space.sample(DRAWS, np.random.default_rng(0))):
-        asked = recipe(config, settings)
-        optimizers.build(
-            asked.optimizer,
-            weight,
-            asked.learning_rate,
-            asked.weight_decay,
-            **asked.optimizer_options,
+    asked = recipes_of(space, settings)
+    for one in asked:
+        optimizers.check(one)
+    for network in sorted({one.network for one in asked}):
+        drop_path = max(one.drop_path for one in asked if one.network == network)
+        networks.check_buildable(
+            network, settings.pretrained, settings.weights, settings.image_size, drop_path
         )
-    if settings.pretrained:
-        networks.imagenet_state(network)
+    if settings.compile:
+        _check_compiler()
+
+
+def _check_compiler() -> None:
+    try:
+        torch.compile(torch.nn.ReLU())(torch.zeros(2))
+    except (RuntimeError, OSError) as error:
+        raise BadInput(
+            f"setting compile is on, but nothing can be compiled here: {str(error).splitlines()[0]}"
+        ) from error
 
 
 def fingerprint(task: Task, config: Mapping[str, Any], settings: Settings, seed: int) -> str:
     """A hash of what decides a trial, so that no other checkpoint is taken for its own."""
-    fixed = {k: v for k, v in asdict(settings).items() if k not in ("device", "threads")}
+    fixed = learning_settings(asdict(settings))
     text = json.dumps([task.hash, dict(config), fixed, seed], sort_keys=True, default=float)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -155,27 +147,26 @@ class Trial:
         self.seed, self.rank = seed, rank
         self.recipe: Recipe = recipe(config, settings)
         self.device = device_of(settings.device)
-        self.network = networks.build(
-            self.recipe.network,
+        self.network = networks.of_recipe(
+            self.recipe,
             task.num_classes,
-            settings.pretrained,
-            finetune=self.recipe.finetune,
-            seed=seed_for(seed, "network"),
-            device=self.device,
+            settings,
+            seed_for(seed, "network"),
+            self.device,
         )
-        self.optimizer = optimizers.build(
-            self.recipe.optimizer,
-            self.network.trained_parameters(),
-            self.recipe.learning_rate,
-            self.recipe.weight_decay,
-            **self.recipe.optimizer_options,
-        )
+        self.optimizer = optimizers.of_recipe(self.network, self.recipe)
+        self.averaged = averaged(self.network, self.recipe.ema)
         self.epoch = 0
         self.rows: list[Row] = []
         self._cache = cache or shared()
-        self._origin = "imagenet" if settings.pretrained else seed
+        self._origin = origin_of(settings, seed)
         self._train = self.part("train", settings.train_limit)
         self._valid = self.part("valid", settings.valid_limit)
+        self._loss = Loss(self.recipe, self._train.labels, task.num_classes)
+        self._mixing = Mixing(self.recipe, task.num_classes) if self.recipe.mixes else None
+        self._run: Callable[..., Tensor] = self.network
+        if settings.compile:
+            self._run = torch.compile(self.network)
 
     def part(self, part: str, limit: int = 0) -> Part:
         """Images of one part of the task, on the trial's device."""
@@ -193,6 +184,12 @@ class Trial:
 
     def _normal(self, images: Tensor) -> Tensor:
         return normalise(images, self.network.mean, self.network.std)
+
+    def _start(self) -> int:
+        """The layer that an epoch starts at: the boundary, where the output of the frozen layers
+        can be kept, else 0.
+        """
+        return self.network.first if self.network.first > 0 and self.network.divided else 0
 
     def train_epoch(self) -> Row:
         """Train the next epoch, look at the valid part, append and return the row.
@@ -228,6 +225,7 @@ class Trial:
                 "valid_loss": scores["loss"],
                 "valid_accuracy": scores["accuracy"],
                 "valid_top5": scores["top5"],
+                **{f"valid_{name}": scores[name] for name in FURTHER},
                 "learning_rate": rate,
                 "seconds": seconds,
                 "images_per_second": len(self._train) / seconds,
@@ -254,76 +252,85 @@ class Trial:
     def _pass(self, epoch: int) -> tuple[float, float]:
         """One pass over the train part: (learning rate, mean loss)."""
         chosen, network, labels = self.recipe, self.network.train(), self._train.labels
-        rate = optimizers.learning_rate(
+        rate = learning_rate(
             chosen.scheduler,
             chosen.learning_rate,
             epoch,
             self.settings.max_epoch,
+            chosen.warmup_epochs,
             **chosen.scheduler_options,
         )
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        order = torch.randperm(
-            len(labels),
-            generator=torch.Generator().manual_seed(seed_for(self.seed, "order", epoch)),
-        )
+        optimizers.set_rate(self.optimizer, rate)
+        order = order_of(labels, chosen.balanced_sampling, self.seed, epoch)
+        batches = batches_of(order.to(self.device), chosen.batch_size, even=chosen.mixes)
         generator = torch.Generator().manual_seed(seed_for(self.seed, "augmentation", epoch))
+        # images that are mixed with others are new ones to the frozen layers too
+        start = 0 if self._mixing else self._start()
         frozen = None
-        if network.first:
-            view = (epoch - 1) % VIEWS if chosen.augmentation != "none" else 0
+        if start:
+            view = (epoch - 1) % VIEWS if chosen.augmentation.varies else 0
             frozen = self._train.at_boundary(network, self._origin, chosen.augmentation, view)
-        batches = list(order.to(self.device).split(chosen.batch_size))
-        if len(batches) > 1 and len(batches[-1]) == 1:  # BatchNorm has no variance of one image
-            batches[-2:] = [torch.cat(batches[-2:])]
         total = torch.zeros((), dtype=torch.float64, device=self.device)
-        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
-            torch.manual_seed(seed_for(self.seed, "dropout", epoch))
+        step, trained = (epoch - 1) * len(batches), network.trained_parameters()
+        with drawing(seed_for(self.seed, "dropout", epoch), self.device):
             for batch in batches:
-                if frozen is None:
-                    x = self._normal(
-                        augment(to_float(self._train.images[batch]), chosen.augmentation, generator)
-                    )
-                else:
+                target = labels[batch]
+                if frozen is not None:
                     x = frozen[batch]
-                with self._autocast():
-                    logits = network(x, start=network.first)
-                loss = F.cross_entropy(logits.float(), labels[batch])
+                else:
+                    pixels = to_float(self._train.images[batch])
+                    x = self._normal(augment(pixels, chosen.augmentation, generator))
+                    if self._mixing:
+                        x, target = self._mixing(x, target)
+                loss = self._loss_of(x, target, start)
                 self.optimizer.zero_grad(set_to_none=True)
                 loss.backward()
+                if chosen.clip_grad:
+                    torch.nn.utils.clip_grad_norm_(trained, chosen.clip_grad)
                 if isinstance(self.optimizer, SelfTuning) and self.optimizer.needs_loss:
-                    self.optimizer.step(partial(self._loss, x, labels[batch]))
+                    self.optimizer.step(partial(self._loss_of, x, target, start))
                 else:
                     self.optimizer.step()
+                step += 1
+                if self.averaged is not None:
+                    self.averaged.update(network, step=step)
                 total += loss.detach() * len(batch)
         if isinstance(self.optimizer, SelfTuning):
             self.optimizer.end_epoch()
-        return rate, float(total) / len(labels)
+        return rate, float(total) / sum(map(len, batches))
 
-    def _loss(self, x: Tensor, labels: Tensor) -> Tensor:
+    def _loss_of(self, x: Tensor, target: Tensor, start: int) -> Tensor:
         with self._autocast():
-            logits = self.network(x, start=self.network.first)
-        return F.cross_entropy(logits.float(), labels)
+            logits = self._run(x, start=start)
+        return self._loss(logits, target)
+
+    @property
+    def evaluated(self) -> networks.Network:
+        """The network that counts: the averaged one, where the recipe averages."""
+        return self.network if self.averaged is None else self.averaged.module
 
     @torch.inference_mode()
     def evaluate(self, part: Part) -> dict[str, float]:
-        """Loss, accuracy (top-1) and top5 on a part, without augmentation.
+        """Loss, accuracy (top-1), top5 and the metrics by class on a part, without augmentation.
 
         With fewer than five classes, top5 is of all of them.
         """
-        network = self.network.eval()
-        frozen = network.first > 0
-        source = part.at_boundary(network, self._origin, "none", 0) if frozen else part.images
+        start, network = self._start(), self.evaluated.eval()
+        source = part.at_boundary(network, self._origin, PLAIN, 0) if start else part.images
         scores = []
         for batch in source.split(EVALUATION_BATCH):
-            x = batch if frozen else self._normal(to_float(batch))
+            x = batch if start else self._normal(to_float(batch))
             with self._autocast():
-                scores.append(network(x, start=network.first).float())
+                scores.append(network(x, start=start).float())
         logits = torch.cat(scores)
         top = logits.topk(min(5, logits.shape[1]), dim=1).indices == part.labels[:, None]
+        loss = float(F.cross_entropy(logits, part.labels))
         return {
-            "loss": float(F.cross_entropy(logits, part.labels)),
+            "loss": loss,
             "accuracy": float(top[:, 0].double().mean()),
             "top5": float(top.any(1).double().mean()),
+            "log_loss": loss,
+            **class_metrics(part.labels.cpu().numpy(), logits.softmax(1).cpu().numpy()),
         }
 
     def state(self) -> dict[str, Any]:
@@ -341,14 +348,38 @@ class Trial:
             "rows": self.rows,
             "network": self.network.trained_state(),
             "optimizer": self.optimizer.state_dict(),
+            **({"averaged": self.evaluated.trained_state()} if self.averaged is not None else {}),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take up the trial where `state` left it."""
         self.network.load_state_dict(state["network"], strict=False)  # frozen stages are not in it
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.averaged is not None:
+            self.averaged.module.load_state_dict(state["averaged"], strict=False)
         self.rows = [dict(row) for row in state["rows"]]
         self.epoch = len(self.rows)
+
+
+def averaged(network: networks.Network, decay: float) -> Any:
+    """timm's moving average of the network's weights (`ModelEmaV3`), None for a decay of 0.
+
+    The decay rises to its value, so that a few hundred steps are enough to leave the first weights
+    behind.
+    """
+    if decay == 0:
+        return None
+    from timm.utils import ModelEmaV3
+
+    return ModelEmaV3(network, decay=decay, use_warmup=True)
+
+
+def origin_of(settings: Settings, seed: int) -> Any:
+    """What says which weights a trunk has: the seed of random ones, the file of the user's."""
+    if settings.weights is not None:
+        about = Path(settings.weights).stat()
+        return settings.weights, about.st_mtime_ns, about.st_size
+    return "imagenet" if settings.pretrained else seed
 
 
 def train(
@@ -365,14 +396,15 @@ def train(
 ) -> list[Row]:
     """Take a trial from epoch `start` (done) to `stop`; returns one row for each epoch in between.
 
-    A row has epoch, train_loss, valid_loss, valid_accuracy, valid_top5, learning_rate, seconds,
-    images_per_second, and with `rank` zero_share (`foretune.training.spectral`; missing where no
-    convolution is trained). With a `checkpoint`, the state is written after each epoch, epochs that
-    it already has are returned and not trained again, and a missing or damaged one is made up for
-    by training from epoch 0 (the numbers are the same). Without one, the epochs up to `start` are
-    always trained again. `on_epoch` gets each row to be returned as soon as it is known. Raises
-    `Diverged` or `OutOfMemory` (their `rows`: this step's epochs before the failure) and `BadInput`
-    for epochs out of range, an unknown configuration, or a checkpoint of another trial.
+    A row has epoch, train_loss, valid_loss, valid_accuracy, valid_top5, the other metrics
+    (`foretune.training.metrics`), learning_rate, seconds, images_per_second, and with `rank`
+    zero_share (`foretune.training.spectral`; missing where no convolution is trained). With a
+    `checkpoint`, the state is written after each epoch, epochs that it already has are returned and
+    not trained again, and a missing or damaged one is made up for by training from epoch 0 (the
+    numbers are the same). Without one, the epochs up to `start` are always trained again.
+    `on_epoch` gets each row to be returned as soon as it is known. Raises `Diverged` or
+    `OutOfMemory` (their `rows`: this step's epochs before the failure) and `BadInput` for epochs
+    out of range, an unknown configuration, or a checkpoint of another trial.
     """
     if not 0 <= start < stop <= settings.max_epoch:
         raise BadInput(

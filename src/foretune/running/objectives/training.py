@@ -25,6 +25,7 @@ class Training:
     folder: Path
     seed: int = 0
     metric: str = "valid_accuracy"
+    goal: str = "maximize"  # or minimize: which epoch of a trial is its best one
     keep_best: bool = True
     rank: bool = False  # rows hold `zero_share` as well, from which the method autohyper decides
     _cache: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -40,6 +41,11 @@ class Training:
 
             self._cache["task"] = Task.load(self.task_file)
         return self._cache["task"]
+
+    @property
+    def _sign(self) -> float:
+        """Multiplier that makes the metric higher-is-better."""
+        return 1.0 if self.goal == "maximize" else -1.0
 
     def prepare(self) -> None:
         """Load what every step needs, PyTorch and the task, before the first one."""
@@ -67,8 +73,9 @@ class Training:
 
         def finished(row: Row) -> None:
             nonlocal top
-            if self.keep_best and row[self.metric] > top and last.exists():
-                top = row[self.metric]
+            value = self._sign * row[self.metric]
+            if self.keep_best and value > top and last.exists():
+                top = value
                 link(last, best)
             if on_epoch:
                 on_epoch(row)
@@ -94,7 +101,7 @@ class Training:
 
         content = checkpoints.load(best) if best.exists() else None
         return (
-            max((row[self.metric] for row in content["rows"]), default=-math.inf)
+            max((self._sign * row[self.metric] for row in content["rows"]), default=-math.inf)
             if content
             else -math.inf
         )

@@ -16,6 +16,9 @@ improvement vanishes. Not while the target's own observations speak against the 
 and the order of what was tried; a configuration from the end of the past's order, tried for an
 epoch, gives them the contrast to do so.
 
+Where the study's pool or space is not the past's, `foretune.searchers.transfer.run_transfer` takes
+over.
+
 Steps under way count as if they had brought what is expected of them; a trial that failed counts as
 the worst value seen, so that configurations like it are avoided.
 """
@@ -29,12 +32,12 @@ from foretune.errors import BadInput, within
 from foretune.gaussian.acquisition import expected_improvement
 from foretune.searchers.base import USED_UP, PerStudy, Searcher, adopting, at_random, state_of
 from foretune.searchers.transfer.curve_prior import Belief, CurvePrior
+from foretune.searchers.transfer.deadline import leaning, observations, until_deadline
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
 from foretune.searchers.transfer.past_policy import full_trainings_pay
 from foretune.study.study import Study, Suggestion
 
 LADDER = 12  # epochs at which curves are predicted, geometrically spaced
-MOST_CELLS = 400  # observations that one decision conditions on
 # how many times the gain of the trial under way another must promise to take its place
 PERSISTENCE = 4.0
 # share of the largest expected improvement below which a configuration is not trained fully
@@ -61,6 +64,7 @@ class CurveTransfer(Searcher):
         within(0, 10, growth=growth)
         self.growth = growth
         self._beliefs: PerStudy[Belief] = PerStudy()
+        self._beyond: Searcher | None = None
 
     # -- what is believed
     # ----------------------------------------------------------------------------------------------
@@ -102,6 +106,8 @@ class CurveTransfer(Searcher):
         """The step with the largest expected improvement reachable before the deadline; None while
         nothing is available.
         """
+        if beyond_past(study):
+            return self.by_runs().suggest(study, rng)
         free = study.available
         if not free.any():
             return at_random(study, rng, 1, USED_UP)
@@ -142,6 +148,16 @@ class CurveTransfer(Searcher):
             what = f"most expected improvement within {left} epochs"
         why = "continue" if study.epoch[config_id] else "start"
         return self.step(study, config_id, left, belief, f"{why}: {what}", float(value[config_id]))
+
+    def by_runs(self) -> Searcher:
+        """The searcher for a space or pool that the past does not share."""
+        if self._beyond is None:
+            from foretune.searchers.transfer.run_transfer import (
+                RunTransfer,
+            )  # builds on this module
+
+            self._beyond = RunTransfer(self.growth)
+        return self._beyond
 
     def control(self, study: Study) -> int | None:
         """After the first full training: a configuration from the middle or end of the past's
@@ -220,7 +236,20 @@ class CurveTransfer(Searcher):
         """The configuration expected to be best when fully trained; before any observation, the
         past's.
         """
+        if beyond_past(study):
+            return self.by_runs().recommend(study)
         return int(self.final(study).argmax()) if len(study.configs) else None
+
+
+def beyond_past(study: Study) -> bool:
+    """Whether the past's curves do not apply as they are: there are none, or they are of another
+    space and know none of the pool's configurations.
+    """
+    if study.past is None or not study.past.tasks:
+        return study.runs is not None
+    if (study.past_ids >= 0).any():
+        return False
+    return study.runs is not None or study.past.space != study.space
 
 
 def contradicted(belief: Belief) -> bool:
@@ -251,55 +280,3 @@ def best_so_far(past: PastCurves) -> np.ndarray:
     best = np.maximum.accumulate(past.Z[:, : past.pool], axis=2)
     spread = np.ptp(best[:, :, -1], axis=1)
     return np.asarray(best / np.where(spread > 0, spread, 1.0)[:, None, None])
-
-
-def until_deadline(study: Study) -> int:
-    """Epochs to the next of 1, 2, 5, 10, ... full trainings, pending steps counted as spent; at
-    most what remains, at least 1.
-    """
-    used = study.budget - study.remaining
-    decade = 1
-    while True:
-        for factor in (1, 2, 5):
-            deadline = factor * decade * study.max_epoch
-            if deadline > used:
-                return max(1, min(deadline - used, study.remaining))
-        decade *= 10
-
-
-def observations(study: Study, ladder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells (c, e) and values to condition on: of each curve the ladder's epochs and the last two,
-    a failure as the worst value.
-
-    Beyond `MOST_CELLS` only every other, fourth, ... ladder epoch is kept besides the last.
-    """
-    keep = np.zeros(study.Y.shape, dtype=bool)
-    seen = np.isfinite(study.Y)
-    last = np.where(seen.any(axis=1), seen.shape[1] - 1 - seen[:, ::-1].argmax(axis=1), -1)
-    rows = np.flatnonzero(last >= 0)
-    every = 1
-    while True:
-        keep[:] = False
-        keep[:, ladder[::-1][::every]] = True
-        keep[rows, last[rows]] = True
-        if every == 1:
-            keep[rows, np.maximum(last[rows] - 1, 0)] = True
-        if (keep & seen).sum() <= MOST_CELLS or every > len(ladder):
-            break
-        every *= 2
-    c, e = np.nonzero(keep & seen)
-    y = study.Y[c, e]
-    if study.failed.any() and len(y):
-        failed = np.flatnonzero(study.failed)
-        worst = np.full(len(failed), float(y.min()) - (float(y.std()) or 0.0))
-        return np.r_[c, failed], np.r_[e, np.maximum(study.epoch[failed] - 1, 0)], np.r_[y, worst]
-    return c, e, y
-
-
-def leaning(lean: np.ndarray, tasks: tuple[str, ...], most: int = 5) -> dict[str, float]:
-    """The past tasks that carry most of a prediction, as shares of the whole; at most five."""
-    total = float(lean.sum())
-    if total <= 0:
-        return {}
-    top = np.argsort(-lean, kind="stable")[:most]
-    return {tasks[k]: round(float(lean[k] / total), 3) for k in top if lean[k] > 0}
