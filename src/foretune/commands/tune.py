@@ -220,4 +220,5 @@ def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | No
     print(f"\nbest.yaml, best.pt: {tuned.folder}")
     print(f"report:             {report}")
     if tracker:
-        print(f"MLflow UI:          {tracker.ui_command}")
+        for what, where in tracker.directions(study):
+            print(f"{what + ':':<19} {where}")

@@ -488,6 +488,17 @@ class Study:
         """Whether nobody else has written to the study's folder since it was read."""
         return self._journal is None or self._journal.current
 
+    def follow(self) -> bool:
+        """Apply what another process has written to the journal since this was read; whether there
+        was anything. Raises `BadInput` where the journal is not the one that was read, or damaged.
+        """
+        if self._journal is None:
+            return False
+        before = self._journal.lines
+        for line, event in self._journal.read():
+            self._replay(self._journal.path, line, event)
+        return self._journal.lines > before
+
     # -- tables
     # ----------------------------------------------------------------------------------------------
     def to_meta(self) -> "MetaDataset":

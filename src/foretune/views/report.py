@@ -29,6 +29,7 @@ from foretune.files import write_atomic
 from foretune.space.space import choices, from_unit
 from foretune.study.study import Study
 from foretune.views.charts import (
+    SERIES,
     Coordinate,
     Frame,
     Line,
@@ -203,11 +204,15 @@ def minutes_told(study: Study) -> list[float]:
     return list((filled / 60).tolist())
 
 
-def curves_chart(study: Study) -> str:
-    """The best `MOST_CURVES` learning curves, incumbent on top, failed ones ending in a cross."""
+def curves_chart(study: Study, marked: Sequence[int] = ()) -> str:
+    """The best `MOST_CURVES` learning curves, incumbent on top, failed ones ending in a cross.
+
+    Those of the trials `marked`, such as the ones that are being trained, have colours and names.
+    """
     metric, sign = study.plan.metric, study.plan.sign
     best = None if study.incumbent is None else study.incumbent[0]
     order = [int(i) for i in sorted(study.started, key=lambda i: -study.best[i])][:MOST_CURVES]
+    order += [i for i in marked if i not in order]
     lines = []
     for i in reversed(order):
         seen = np.flatnonzero(np.isfinite(study.Y[i]))
@@ -224,8 +229,11 @@ def curves_chart(study: Study) -> str:
         )
         style = "s0 thick" if is_best else "failed" if has_failed else "muted"
         label = "incumbent" if is_best else ""
-        lines.append(Line(x, y, label, style, title, cross=has_failed, dot=is_best))
-    lines.sort(key=lambda line: line.label != "")  # the incumbent last, on top
+        if i in marked and not is_best:
+            style, label = series_style(1 + marked.index(i) % (SERIES - 1)), f"trial {i}"
+        lines.append(Line(x, y, label, style, title, cross=has_failed, dot=label != ""))
+    # those with names on top, the incumbent last
+    lines.sort(key=lambda line: (line.label != "", line.label == "incumbent"))
     y_range = None
     if lines:
         values = np.array([y for line in lines for y in line.y], dtype=float) * sign
@@ -236,7 +244,8 @@ def curves_chart(study: Study) -> str:
     frame = Frame(
         x_label="epoch", y_label=metric, y_format=axis_format(metric, y_range), y_range=y_range
     )
-    return responsive(lambda f: line_chart(lines, f), frame)
+    chart = responsive(lambda f: line_chart(lines, f), frame)
+    return chart + legend(lines) if marked and chart else chart
 
 
 def parallel_chart(study: Study, weights: Importance) -> str:
