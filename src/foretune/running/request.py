@@ -130,13 +130,18 @@ class Request:
         default=None,
         metadata={"help": "use these past tasks only", "metavar": "A,B", "group": LEARNS},
     )
+    without: tuple[str, ...] | None = field(
+        default=None,
+        metadata={"help": "leave these past tasks out", "metavar": "A,B", "group": LEARNS},
+    )
     own: bool = field(
         default=True,
         metadata={
-            "help": "learn from your own studies in DATA too, where their settings are the same",
+            "help": "learn from your own studies and imported runs in DATA too",
             "off": (
                 "--no-own-studies",
-                "learn from the meta-dataset alone, not from your own studies in DATA too",
+                "learn from the meta-dataset alone, not from your own studies and imported runs in "
+                "DATA too",
             ),
             "group": LEARNS,
         },
