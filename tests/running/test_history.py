@@ -85,9 +85,7 @@ def test_runs_of_the_same_task_are_no_history_by_name_or_content():
     assert set(found.table["task"]) == {"tulips"} and "roses" in told[0]
     found, told = lessons([source], question(task="photos", task_hash="def"))
     assert set(found.table["task"]) == {"roses"}
-    assert told == [
-        "3 runs of these very images left out, as they are no other task: tulips",
-    ]
+    assert told == ["3 runs of this very task left out: tulips"]
     own = Source("own studies", stored_table("studies/roses"), {"studies/roses": "abc"})
     assert len(lessons([own], question(task="roses", task_hash="x"))[0].table) == 3
 

@@ -54,16 +54,18 @@ LIMITS = ("train_limit", "valid_limit")  # settings whose 0 means all
 class Source:
     """Runs of one origin: `table` has a row a run, with the columns of the vocabulary, `task`, `score`
     (higher is better), `images` and `kind` of metric; `hashes` are of the tasks' images, where known.
+    `fault` says why there are none, of a store that cannot be read.
     """
 
     name: str
     table: "pd.DataFrame"
     hashes: Mapping[str, str] = field(default_factory=dict)
+    fault: str = ""
 
     @property
     def tasks(self) -> list[str]:
         """Names of the tasks."""
-        return sorted(map(str, self.table[TASK].unique()))
+        return sorted(map(str, self.table[TASK].unique())) if len(self.table) else []
 
 
 @dataclass(frozen=True)
@@ -99,22 +101,28 @@ class Lessons:
 # -- what is known
 
 
-def sources_of(data: Path, meta: str = shipped.HISTORY, own: bool = True) -> list[Source]:
-    """All sources, the meta-dataset `meta` first (`none`: nothing at all is known, since nothing is
-    wanted); with `own` also the user's studies and run stores. A store that cannot be read raises
-    `BadInput`.
+def sources_of(
+    data: Path, meta: str = shipped.HISTORY, own: bool = True, table: bool = True
+) -> list[Source]:
+    """All sources: the meta-dataset `meta` first (`none`: nothing at all is known, since nothing is
+    wanted), unless without its `table`; with `own` also the user's studies and run stores. A store
+    that cannot be read has no runs and says why: history must not stop a new study.
     """
     if meta == "none":
         return []
     out = []
-    if (folder := shipped.find("meta", meta, data)) is not None:
+    if table and (folder := shipped.find("meta", meta, data)) is not None:
         out.append(source_of(MetaDataset.load(folder), meta))
     if own:
         for study in found_studies(data / "studies").studies:
             out.append(source_of(study, "own studies"))
         seen = {h[:HASH_DIGITS] for source in out for h in source.hashes.values() if h}
-        out += [stored(store, seen) for store in store_folders(data)]
-    return [source for source in out if len(source.table)]
+        for folder in store_folders(data):
+            try:
+                out.append(stored(folder, seen))
+            except BadInput as error:
+                out.append(Source(folder.name, stacked([]), fault=str(error)))
+    return [source for source in out if len(source.table) or source.fault]
 
 
 def store_folders(data: Path) -> list[Path]:
@@ -127,7 +135,8 @@ def source_of(meta: MetaDataset, name: str) -> Source:
     """A meta-dataset, or own studies of one set of images, as runs."""
     runs = runs_of(meta)
     table = in_vocabulary(runs.drop(columns=[TASK, SCORE]))
-    table = table.assign(trainer="foretune" if "settings" in meta.about else "")
+    ours = "network" in (meta.about.get("settings") or {})
+    table = table.assign(trainer="foretune" if ours else "")
     if "epochs" not in table:
         table["epochs"] = float(meta.max_epoch)
     table = with_defaults(table)[0]
@@ -217,17 +226,18 @@ def lessons(sources: Sequence[Source], asked: Question) -> tuple[Lessons | None,
     """The runs that a study can learn from (None: the past says nothing), and a line for each kind
     that is left out. Raises `BadInput` for tasks to leave out that there are not.
     """
+    told = [f"run store {s.name} is left out: {s.fault}" for s in sources if s.fault]
+    sources = [source for source in sources if len(source.table)]
     if not sources:
-        return None, []
-    told: list[str] = []
+        return None, told
     table = stacked([source.table for source in sources])
     keep = np.ones(len(table), dtype=bool)
     same = of_these_images(sources, asked)
     if same:
         hit = table[TASK].isin(same).to_numpy()
         told.append(
-            f"{hit.sum()} {plural('run', int(hit.sum()))} of these very images left out, as they "
-            f"are no other task: {few(sorted(same), ', ')}"
+            f"{hit.sum()} {plural('run', int(hit.sum()))} of this very task left out: "
+            f"{few(sorted(same), ', ')}"
         )
         keep &= ~hit
     if asked.only is not None:
