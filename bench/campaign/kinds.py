@@ -211,7 +211,8 @@ def log_disk(case: Case) -> None:
 
 def readonly(case: Case) -> None:
     """the study's folder becomes read-only; the study is to stop with a clear line"""
-    # over the folder, since a disk with an open file on it, such as the study's lock, stays writable
+    # over the folder, since a disk with an open file on it, such as the study's lock, stays
+    # writable
     folder = str(case.victim.folder)
     mount("--bind", folder, folder)
     try:

@@ -25,6 +25,7 @@ tasks at a time; what past tasks say of a new one is conditioned on all the othe
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -108,7 +109,7 @@ def results(
     out: dict[str, list[list[float]]] = {}
     everything = sorted(runs["task"].unique())
     past_runs = permuted(runs, rng) if past == "permuted" else runs
-    laws = {}
+    laws: dict[str, Any] = {}
     for fold in range(FOLDS):
         held_out = set(everything[fold::FOLDS])
         learned = RunSurrogate(past_runs[~past_runs["task"].isin(held_out)], seed=seed).laws

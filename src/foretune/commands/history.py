@@ -44,7 +44,7 @@ def known_lines(sources: list[Source]) -> list[str]:
         if len(table):
             facts = f"{len(source.tasks):,}", f"{len(table):,}", values(table, "network")
             rows.append((source.name, *facts, settings_text(table)))
-    if len(rows) == 1:
+    if not sources:
         return ["nothing is known yet: tune a task, or foretune import FORMAT SOURCE"]
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]

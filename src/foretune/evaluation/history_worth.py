@@ -71,7 +71,7 @@ def worth(
 ) -> Worth:
     """What the other tasks' `runs` (`task`, `score`, and columns of any kind) would have saved on each
     of `tasks` (None: all) with at least `FEWEST_RUNS`, the mean over `seeds`; and the discounts for a
-    study with `settings` (None: the most frequent ones).
+    study with `settings` (what these leave open: the most frequent ones of `tasks`).
 
     Raises `BadInput` where no task has enough runs, or only one task has any.
     """
@@ -106,7 +106,7 @@ def worth(
         saved,
         {t: float(epochs.get(t, np.nan)) for t in chosen},
         {t: int(size[t]) for t in chosen},
-        tuple(discounts_of(runs, settings)),
+        tuple(discounts_of(runs, usual(runs[runs[TASK].isin(chosen)]) | dict(settings or {}))),
     )
 
 
@@ -160,16 +160,19 @@ def picks_of(prior: RunPrior, scores: np.ndarray, count: int) -> list[int]:
     return picks
 
 
-def discounts_of(
-    runs: pd.DataFrame, settings: "Mapping[str, object] | None" = None
-) -> list[Discount]:
-    """What runs of other settings count for a study with these (None: the most frequent ones), of the
-    columns `SETTINGS` in which runs differ.
+def usual(runs: pd.DataFrame) -> dict[str, object]:
+    """The most frequent value of each setting of `SETTINGS` that the runs name."""
+    known = [name for name in SETTINGS if name in runs and runs[name].notna().any()]
+    return {name: runs[name].mode().iloc[0] for name in known}
+
+
+def discounts_of(runs: pd.DataFrame, settings: "Mapping[str, object]") -> list[Discount]:
+    """What runs of other settings count for a study with these, of the columns `SETTINGS` in which
+    runs differ.
     """
-    mine = {}
-    for name in SETTINGS:
-        if name not in runs or runs[name].nunique() < 2:
-            continue
-        given = (settings or {}).get(name)
-        mine[name] = runs[name].mode().iloc[0] if given is None else given
+    mine = {
+        name: settings[name]
+        for name in SETTINGS
+        if name in settings and name in runs and runs[name].nunique() > 1
+    }
     return discounts(RunSurrogate(runs), runs, mine) if mine else []

@@ -375,6 +375,8 @@ def refuse_ours(request: Request) -> None:
         flag = wrong[0].replace("_", "-")
         hint = "--epochs" if wrong[0] == "max_epoch" else "the command itself"
         raise BadInput(f"--{flag} is of foretune's own trainer: say it in {hint}")
+    if request.continue_from is not None:
+        raise BadInput("--continue-from is for studies of images with foretune's own trainer")
     if request.compare or request.recommender:
         flag = "--compare" if request.compare else "--recommender"
         raise BadInput(f"{flag} is for studies of images with foretune's own trainer")

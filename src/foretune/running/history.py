@@ -54,13 +54,15 @@ LIMITS = ("train_limit", "valid_limit")  # settings whose 0 means all
 class Source:
     """Runs of one origin: `table` has a row a run, with the columns of the vocabulary, `task`, `score`
     (higher is better), `images` and `kind` of metric; `hashes` are of the tasks' images, where known.
-    `fault` says why there are none, of a store that cannot be read.
+    `fault` says why there are none, of a store that cannot be read; `same_task`: these are wanted
+    though they are of the very task that is asked for.
     """
 
     name: str
     table: "pd.DataFrame"
     hashes: Mapping[str, str] = field(default_factory=dict)
     fault: str = ""
+    same_task: bool = False
 
     @property
     def tasks(self) -> list[str]:
@@ -234,11 +236,12 @@ def lessons(sources: Sequence[Source], asked: Question) -> tuple[Lessons | None,
     keep = np.ones(len(table), dtype=bool)
     same = of_these_images(sources, asked)
     if same:
-        hit = table[TASK].isin(same).to_numpy()
-        told.append(
+        wanted = [source.name for source in sources if source.same_task]
+        hit = (table[TASK].isin(same) & ~table[OF].isin(wanted)).to_numpy()
+        told += [] if wanted else [
             f"{hit.sum()} {plural('run', int(hit.sum()))} of this very task left out: "
             f"{few(sorted(same), ', ')}"
-        )
+        ]
         keep &= ~hit
     if asked.only is not None:
         keep &= named(table, asked.only)

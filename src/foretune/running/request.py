@@ -72,6 +72,15 @@ class Request:
             "metavar": "NAME",
         },
     )
+    continue_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "start from this study, edited: with another space, network or settings, and all "
+            "else as it was; its trials are kept where they still are of the space (--budget counts "
+            "what is trained from now on)",
+            "metavar": "STUDY",
+        },
+    )
     seed: int = field(
         default=0,
         metadata={

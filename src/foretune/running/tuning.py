@@ -25,8 +25,17 @@ import yaml
 from foretune import shipped
 from foretune.errors import BadInput, few, plural
 from foretune.files import write_atomic, write_json
-from foretune.history.join import PREFIX, confined, learning_settings
+from foretune.history.join import PREFIX, confined, join, joinable, learning_settings
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.continuing import (
+    NOTE,
+    Earlier,
+    Kept,
+    earlier_of,
+    kept_epochs,
+    take_over,
+    with_kept,
+)
 from foretune.running.history import (
     BY_RUNS,
     Lessons,
@@ -81,7 +90,8 @@ class Checked:
     """A request that can be meant: its method, settings and space, and the past tasks there are
     (None: none). `plan` lacks the task and what is noted of it; `told` is what the user has to
     hear before anything is trained, in lines. `sources` are the past runs of any space and settings,
-    where no curves of past tasks apply.
+    where no curves of past tasks apply; `earlier` is the study that this one continues, `kept` its
+    trials that are trials of this one too.
     """
 
     request: Request
@@ -92,6 +102,8 @@ class Checked:
     plan: Plan
     told: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
+    earlier: Earlier | None = None
+    kept: tuple[Kept, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -220,6 +232,8 @@ def checked(request: Request) -> Checked:
     if not request.images:
         raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
+    earlier = earlier_of(request)
+    request = request if earlier is None else earlier.inherited(request)
     metric = column(request.metric)
     shown = past_of(request)
     settings = settings_of(request, shown)
@@ -227,7 +241,10 @@ def checked(request: Request) -> Checked:
     for network in sorted({one.network for one in recipes_of(space, settings)}):
         architecture(network)  # refuses an unknown one, before anything is loaded that takes time
     past, told, left_out = history_of(request, shown, settings, space)
+    kept = [] if earlier is None else earlier.kept(space, settings, metric)
     sources = () if alike(past, pool) else past_runs_of(request)
+    if earlier is not None and not alike(past, pool) and (rest := earlier.source(kept)):
+        sources = [*sources, rest]
     if request.without is not None:
         past = leave_out(request.without, past, sources)
     taught, lines = lessons_of(sources, request, settings, space, past)
@@ -257,7 +274,9 @@ def checked(request: Request) -> Checked:
         raise BadInput(
             f"method {plan.method!r} looks for a learning rate outside any pool: add --open"
         )
-    return Checked(request, settings, space, pool, past, plan, tuple(told), tuple(sources))
+    return Checked(
+        request, settings, space, pool, past, plan, tuple(told), tuple(sources), earlier, tuple(kept)
+    )
 
 
 def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
@@ -271,6 +290,8 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     source = find_source(request.images, request.data)
     check_trainable(found.settings, found.space)
     plan, folder, known = _named(request, plan, source.name, found.past)
+    found, plan, noted = continued(found, plan, folder if known else None)
+    pool = found.pool
     default = default_config(found.settings.network)
     # decoding may take long: what can be refused without the pixels is refused now
     if known:
@@ -283,6 +304,8 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
         past, lines = past_for(past, task, plan.max_epoch, request.sources)
         told += lines
         sources = sources if sources or alike(past, pool) else tuple(past_runs_of(request))
+        if found.earlier is not None and not found.kept and alike(past, pool):
+            past = with_earlier(past, found.earlier, found.space)
     taught, leaning = None, ()
     if sources:
         taught, lines = lessons_of(sources, request, found.settings, found.space, past, task)
@@ -310,10 +333,32 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
         past=tuple(past.tasks) if past is not None else (),
         anchors=(pool.index(default),) if anchored else (),
         recommended=None if known else ranking_of(request, plan.method, task, past, pool),
+        extra=noted,
     )
     plan = replace(plan, task=task.name, notes=notes)
     told += limits_told(task, found.settings)
     return LookedUp(found, task, past, plan, folder, known, tuple(told), taught, leaning)
+
+
+def continued(
+    found: Checked, plan: Plan, folder: Path | None
+) -> tuple[Checked, Plan, Mapping[str, Any]]:
+    """The request with the trials that it keeps of an earlier study, in its pool and beyond its
+    budget, and what is noted of them: those of the study in `folder`, where it has begun.
+    """
+    if found.earlier is None:
+        return found, plan, {}
+    pool, noted = with_kept(found.pool, list(found.kept), found.earlier.name)
+    if folder is not None:
+        _, pool, before = read_header(folder)
+        noted = dict(before.notes.extra)
+    tried = len(found.earlier.study.started)
+    line = (
+        f"continuing from {found.earlier.name}: {len(noted[NOTE]['trials']) if NOTE in noted else 0} "
+        f"of its {tried} trials are kept as they are ({kept_epochs(noted)} epochs), the others as runs"
+    )
+    plan = replace(plan, budget=plan.budget + kept_epochs(noted))
+    return replace(found, pool=pool, told=(*found.told, line)), plan, noted
 
 
 def _named(
@@ -373,6 +418,8 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             goal=study.plan.goal,
             rank=method(study.plan.method).rank,
         )
+        if found.checked.earlier is not None:
+            take_over(study, objective, found.checked.earlier)
         try:
             yield Prepared(
                 request, found.task, study, objective, folder, found.told, found.leaning
@@ -534,6 +581,14 @@ def history_of(
         folder = request.data / "studies"
         past, left_out = with_own_studies(past, folder, wanted, space, metric)
     return past, told, left_out
+
+
+def with_earlier(past: MetaDataset | None, earlier: Earlier, space: Space) -> MetaDataset | None:
+    """`past` and the study that is continued as one more past task, where it can stand beside it."""
+    part = confined(earlier.as_past(), space)
+    if past is None or part is None or not joinable(part, past):
+        return past
+    return join([past, part], past.name)
 
 
 def past_runs_of(request: Request) -> list[Source]:

@@ -397,13 +397,14 @@ def train(
     """Take a trial from epoch `start` (done) to `stop`; returns one row for each epoch in between.
 
     A row has epoch, train_loss, valid_loss, valid_accuracy, valid_top5, the other metrics
-    (`foretune.training.metrics`), learning_rate, seconds, images_per_second, and with `rank` zero_share (`foretune.training.spectral`; missing where no
-    convolution is trained). With a `checkpoint`, the state is written after each epoch, epochs that
-    it already has are returned and not trained again, and a missing or damaged one is made up for
-    by training from epoch 0 (the numbers are the same). Without one, the epochs up to `start` are
-    always trained again. `on_epoch` gets each row to be returned as soon as it is known. Raises
-    `Diverged` or `OutOfMemory` (their `rows`: this step's epochs before the failure) and `BadInput`
-    for epochs out of range, an unknown configuration, or a checkpoint of another trial.
+    (`foretune.training.metrics`), learning_rate, seconds, images_per_second, and with `rank`
+    zero_share (`foretune.training.spectral`; missing where no convolution is trained). With a
+    `checkpoint`, the state is written after each epoch, epochs that it already has are returned and
+    not trained again, and a missing or damaged one is made up for by training from epoch 0 (the
+    numbers are the same). Without one, the epochs up to `start` are always trained again.
+    `on_epoch` gets each row to be returned as soon as it is known. Raises `Diverged` or
+    `OutOfMemory` (their `rows`: this step's epochs before the failure) and `BadInput` for epochs
+    out of range, an unknown configuration, or a checkpoint of another trial.
     """
     if not 0 <= start < stop <= settings.max_epoch:
         raise BadInput(

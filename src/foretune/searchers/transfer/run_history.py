@@ -7,7 +7,7 @@ median); without `ENOUGH` complete runs to say so it is left out. One that diver
 task's worst.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from foretune.searchers.transfer.run_columns import SCORE, TASK
 
 if TYPE_CHECKING:
     from foretune.history.meta_dataset import MetaDataset
-    from foretune.space.space import Config
 
 ENOUGH = 3
 
@@ -60,7 +59,7 @@ def runs_of(meta: "MetaDataset") -> pd.DataFrame:
     return with_settings(frame, meta.about.get("settings") or {})
 
 
-def with_settings(frame: pd.DataFrame, settings: "dict[str, Any] | Config") -> pd.DataFrame:
+def with_settings(frame: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
     """`frame` with the settings that are plain values as constant columns, where it has none of
     that name.
     """

@@ -110,10 +110,9 @@ class RunTransfer(Searcher):
             )
             return new, prior
 
-        incumbent = study.incumbent
         # only an open study looks at the incumbent's neighbours
-        nearby = study.open_space and incumbent is not None
-        state = (len(study.configs), incumbent[0] if nearby else None)
+        incumbent = study.incumbent if study.open_space else None
+        state = (len(study.configs), incumbent[0] if incumbent is not None else None)
         return self._pools.get(study, state, make)
 
     def candidates(self, study: "Study", known: Knowledge) -> "list[Config]":
@@ -234,7 +233,7 @@ def favourites(runs: pd.DataFrame) -> tuple[dict[str, Any], ...]:
     rank = order.groupby(TASK).cumcount()
     top = order[rank < FAVOURITES].assign(_rank=rank).sort_values("_rank", kind="stable")
     rows = top.drop(columns=[TASK, SCORE, "_rank"]).to_dict("records")
-    return tuple({k: v for k, v in row.items() if not pd.isna(v)} for row in rows)
+    return tuple({str(k): v for k, v in row.items() if not pd.isna(v)} for row in rows)
 
 
 def worth_a_look(study: "Study", known_best: "tuple[dict[str, Any], ...]") -> "list[Config]":
