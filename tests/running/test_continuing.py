@@ -82,7 +82,7 @@ def test_a_widened_range_keeps_every_trial(asked, tmp_path):
 
 
 def test_a_narrowed_range_keeps_the_trials_inside_it_and_the_others_as_runs(asked, tmp_path):
-    narrow = replace(asked, meta="gone", space=file_of(space(low=2e-3), tmp_path))
+    narrow = replace(asked, space=file_of(space(low=2e-3), tmp_path))
     with prepared(narrow) as ready:
         assert [c["learning_rate"] for c in ready.study.configs] == list(RATES[1:])
         noted = ready.study.plan.notes.extra[NOTE]
