@@ -56,7 +56,14 @@ def test_what_cannot_be_imported_is_refused_and_writes_nothing(
 ) -> None:
     from import_runs import import_new
 
-    asked = {"source": "x", "into": "team", "task": None, "mapping": None, "data": tmp_path, **given}
+    asked = {
+        "source": "x",
+        "into": "team",
+        "task": None,
+        "mapping": None,
+        "data": tmp_path,
+        **given,
+    }
     with pytest.raises(BadInput, match=line) as refused:
         import_new(**asked)  # type: ignore[arg-type]
     assert "secret" not in str(refused.value) and not (tmp_path / "history").exists()

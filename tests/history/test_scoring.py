@@ -14,7 +14,13 @@ def store(*runs, **facts):
     rows, points = [], []
     for name, state, curve in runs:
         row = {fact: math.nan if fact in NUMBERS else "" for fact in FACTS}
-        row |= {"run_id": name, "task": "t", "state": state, "source": "foretune:x", "split": "valid"}
+        row |= {
+            "run_id": name,
+            "task": "t",
+            "state": state,
+            "source": "foretune:x",
+            "split": "valid",
+        }
         row |= {"metric": "acc", "goal": "maximize", "value": max(curve), "epochs_planned": 4.0}
         rows.append({**row, "learning_rate": 0.1, **facts})
         points += [{"run_id": name, "epoch": e, "acc": v} for e, v in enumerate(curve, 1)]

@@ -2,7 +2,7 @@
 again.
 """
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def asked(tiny_task, tmp_path):
     network of the third, which is best.
     """
     data = tmp_path / "data"
-    settings = {**{k: v for k, v in vars(Settings()).items()}, **SETTINGS}
+    settings = {**asdict(Settings()), **SETTINGS}
     notes = Notes(task_hash=Task.load(tiny_task).hash, settings=settings, space="s.yaml")
     plan = Plan("tiny", "valid_accuracy", "maximize", 2, 8, "hyperband", open=True, notes=notes)
     configs = [{"learning_rate": r, "optimizer": "adam"} for r in RATES]
@@ -67,7 +67,9 @@ def file_of(found, tmp_path):
 
 
 def test_a_widened_range_keeps_every_trial(asked, tmp_path):
-    wider = replace(asked, space=file_of(space(high=1.0, optimizers=("sgd", "adam", "adamw")), tmp_path))
+    wider = replace(
+        asked, space=file_of(space(high=1.0, optimizers=("sgd", "adam", "adamw")), tmp_path)
+    )
     with prepared(wider) as ready:
         study = ready.study
         assert ready.folder.name == "old-next" and study.plan.notes.settings["image_size"] == 32
@@ -76,7 +78,9 @@ def test_a_widened_range_keeps_every_trial(asked, tmp_path):
         assert study.epoch.tolist() == [2, 2, 2, 1]
         assert study.spent == 7 and study.budget == 6 + 7
         assert ready.objective.checkpoint(2, best=True).read_bytes() == b"third"
-        assert any("4 of its 4 trials are kept as they are (7 epochs)" in line for line in ready.told)
+        assert any(
+            "4 of its 4 trials are kept as they are (7 epochs)" in line for line in ready.told
+        )
     with prepared(wider) as ready:  # the same command goes on
         assert ready.study.spent == 7 and ready.study.budget == 13 and len(ready.study.configs) == 4
 

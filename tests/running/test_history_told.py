@@ -111,7 +111,9 @@ def test_a_space_that_the_past_does_not_know_is_tuned_without_history_and_that_i
         assert ready.study.plan.notes.meta is None and ready.study.spent == 0
     said = capsys.readouterr().out
     (line,) = [line for line in said.splitlines() if "left out" in line]
-    assert "the curves of the 2 past tasks of mine are left out" in line and "finetune is gone" in line
+    assert (
+        "the curves of the 2 past tasks of mine are left out" in line and "finetune is gone" in line
+    )
     assert "history says nothing of this space: no past run varied label_smoothing or mixup" in said
     assert f"{DEFAULT_WITHOUT_PAST} · without past tasks" in said
     assert "learning from" not in said
@@ -124,7 +126,10 @@ def test_a_space_that_the_past_does_not_know_is_tuned_without_history_and_that_i
             {"method": "curve-transfer"},
             "needs past tasks, and the curves of the 2 past tasks of mine are left out",
         ),
-        ({"sources": ("one",)}, "--sources names past tasks, but the curves of the 2 past tasks of mine are"),
+        (
+            {"sources": ("one",)},
+            "--sources names past tasks, but the curves of the 2 past tasks of mine are",
+        ),
     ],
 )
 def test_who_insists_on_a_past_that_does_not_know_the_space_is_refused(

@@ -112,6 +112,14 @@ def _recommend(commands: Any) -> None:
         metavar="NAME",
         help="meta-dataset in DATA/meta, or one that comes with foretune (default: light)",
     )
+    p.add_argument(
+        "--without",
+        type=split_names,
+        default=(),
+        metavar="A,B",
+        help="leave these past tasks out; with a recommender that looks at no images (portfolio, "
+        "mean-rank)",
+    )
     p.add_argument("--seed", type=int, default=0, help="draws the images that are looked at")
     p.add_argument(
         "--no-own-studies",

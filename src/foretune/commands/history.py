@@ -77,7 +77,11 @@ def settings_text(table: "pd.DataFrame") -> str:
     """Image sizes, training images and epochs, as far as they are known."""
     parts = [
         values(table, name, unit)
-        for name, unit in (("image_size", " px"), ("train_images", " images"), ("epochs", " epochs"))
+        for name, unit in (
+            ("image_size", " px"),
+            ("train_images", " images"),
+            ("epochs", " epochs"),
+        )
     ]
     return " · ".join(part for part in parts if part != "-") or "-"
 

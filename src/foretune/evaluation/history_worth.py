@@ -90,7 +90,7 @@ def worth(
         held_out = set(every[k::FOLDS]) if len(every) > FOLDS else {every[k]}
         if held_out & set(chosen):
             learned = RunSurrogate(runs[~runs[TASK].isin(held_out)]).laws
-            laws |= {t: (learned, held_out) for t in held_out}
+            laws |= dict.fromkeys(held_out, (learned, held_out))
     saved: dict[str, float] = {}
     for task in chosen:
         others = runs[runs[TASK] != task]

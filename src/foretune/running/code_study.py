@@ -72,7 +72,8 @@ Code = Command | Function
 @dataclass(frozen=True)
 class Question:
     """A study that can be meant: its space and past, its plan, and what makes the objective of its
-    folder. `runs` are past runs of other spaces and settings that a new study learns from. `whole`: trials cannot be continued; `lines`: what to say before it begins.
+    folder. `runs` are past runs of other spaces and settings that a new study learns from.
+    `whole`: trials cannot be continued; `lines`: what to say before it begins.
     """
 
     request: Request

@@ -135,7 +135,11 @@ class Earlier:
         """The study as a past task of its own name."""
         meta, task = self.study.to_meta(), PREFIX + self.name
         rows = CurveTable((task,), meta.rows.task, meta.rows.columns)
-        about = {**meta.about, "tasks": [task], "settings": learning_settings(asdict(self.settings))}
+        about = {
+            **meta.about,
+            "tasks": [task],
+            "settings": learning_settings(asdict(self.settings)),
+        }
         return MetaDataset(meta.space, meta.config_ids, meta.configs, rows, about)
 
 
@@ -176,18 +180,24 @@ def earlier_of(request: Request) -> Earlier | None:
     noted = study.plan.notes.settings
     known = {f.name for f in fields(Settings)}
     if "network" not in noted:
-        raise BadInput(f"--continue-from {folder.name}: it tuned a script or a function, not images")
+        raise BadInput(
+            f"--continue-from {folder.name}: it tuned a script or a function, not images"
+        )
     return Earlier(study, folder, Settings(**{k: v for k, v in noted.items() if k in known}))
 
 
-def with_kept(pool: list[Config], kept: list[Kept], name: str) -> tuple[list[Config], dict[str, Any]]:
+def with_kept(
+    pool: list[Config], kept: list[Kept], name: str
+) -> tuple[list[Config], dict[str, Any]]:
     """The pool with the configurations of the kept trials, and what the study notes of them: the
     study `name`, and of each trial its id now, its id there, and its epochs.
     """
     place = {config_key(config): k for k, config in enumerate(pool)}
     trials = []
     for one in kept:
-        trials.append([place.setdefault(config_key(one.config), len(place)), one.config_id, one.epochs])
+        trials.append(
+            [place.setdefault(config_key(one.config), len(place)), one.config_id, one.epochs]
+        )
     new = [one.config for one in kept if place[config_key(one.config)] >= len(pool)]
     return [*pool, *new], {NOTE: {"study": name, "trials": trials}}
 

@@ -238,10 +238,14 @@ def lessons(sources: Sequence[Source], asked: Question) -> tuple[Lessons | None,
     if same:
         wanted = [source.name for source in sources if source.same_task]
         hit = (table[TASK].isin(same) & ~table[OF].isin(wanted)).to_numpy()
-        told += [] if wanted else [
-            f"{hit.sum()} {plural('run', int(hit.sum()))} of this very task left out: "
-            f"{few(sorted(same), ', ')}"
-        ]
+        told += (
+            []
+            if wanted
+            else [
+                f"{hit.sum()} {plural('run', int(hit.sum()))} of this very task left out: "
+                f"{few(sorted(same), ', ')}"
+            ]
+        )
         keep &= ~hit
     if asked.only is not None:
         keep &= named(table, asked.only)
@@ -272,9 +276,8 @@ def of_these_images(sources: Sequence[Source], asked: Question) -> set[str]:
         digests = {task: digest for task, digest in source.hashes.items() if digest}
         for task, images in source.table[[TASK, IMAGES]].drop_duplicates().itertuples(index=False):
             digest = digests.get(task)
-            if digest and asked.task_hash and asked.task_hash.startswith(digest):
-                out.add(task)
-            elif asked.task is not None and images == asked.task:
+            known = bool(digest and asked.task_hash and asked.task_hash.startswith(digest))
+            if known or (asked.task is not None and images == asked.task):
                 out.add(task)
     return out
 
@@ -378,11 +381,13 @@ def likeness(table: "pd.DataFrame", settings: Mapping[str, Any]) -> str:
 
 def keep(table: "pd.DataFrame", folder: Path) -> str:
     """Write the runs that a study learns from into its folder; returns their digest."""
+    import pandas as pd
+
     buffer = io.BytesIO()
     plain = table.copy()
     for column in plain:
         if len({type(v) for v in plain[column].dropna()}) > 1:
-            plain[column] = [None if v is None or v != v else str(v) for v in plain[column]]
+            plain[column] = [None if pd.isna(v) else str(v) for v in plain[column]]
     plain.to_parquet(buffer, index=False)
     write_atomic(folder / FILE, buffer.getvalue())
     return hashlib.sha256(buffer.getvalue()).hexdigest()[:24]

@@ -275,7 +275,16 @@ def checked(request: Request) -> Checked:
             f"method {plan.method!r} looks for a learning rate outside any pool: add --open"
         )
     return Checked(
-        request, settings, space, pool, past, plan, tuple(told), tuple(sources), earlier, tuple(kept)
+        request,
+        settings,
+        space,
+        pool,
+        past,
+        plan,
+        tuple(told),
+        tuple(sources),
+        earlier,
+        tuple(kept),
     )
 
 
@@ -421,9 +430,7 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
         if found.checked.earlier is not None:
             take_over(study, objective, found.checked.earlier)
         try:
-            yield Prepared(
-                request, found.task, study, objective, folder, found.told, found.leaning
-            )
+            yield Prepared(request, found.task, study, objective, folder, found.told, found.leaning)
         finally:
             study.close()
 
@@ -561,9 +568,7 @@ def history_of(
             f"{len(shown.tasks)} past {plural('task', len(shown.tasks))}",
         )
         if past is None:
-            line = (
-                f"the curves of the {count} of {request.meta} are left out, having tuned another space: {few(shown.space.differences(space), '; ')}"
-            )
+            line = f"the curves of the {count} of {request.meta} are left out, having tuned another space: {few(shown.space.differences(space), '; ')}"
             if request.sources is not None:
                 raise BadInput(f"--sources names past tasks, but {line}")
             told.append(line)
