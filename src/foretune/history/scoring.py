@@ -62,6 +62,12 @@ def best_at_shares(store: "RunStore", known: "pd.DataFrame") -> "pd.DataFrame":
     facts = store.runs.loc[known.index].set_index("run_id")
     place = dict(zip(known["run_id"], known.index, strict=True))
     grid = np.arange(1, SHARES + 1) / SHARES
+    plans = {
+        identity: (float(planned), goal == "minimize")
+        for identity, planned, goal in zip(
+            facts.index, facts["epochs_planned"], facts["goal"], strict=True
+        )
+    }
     rows: dict[object, np.ndarray] = {}
     for metric, members in facts.groupby("metric", sort=False):
         if metric not in store.curves:
@@ -69,10 +75,10 @@ def best_at_shares(store: "RunStore", known: "pd.DataFrame") -> "pd.DataFrame":
         curves = store.curves[store.curves["run_id"].isin(members.index)]
         curves = curves[curves[metric].notna() & (curves["epoch"] > 0)].sort_values("epoch")
         for identity, part in curves.groupby("run_id", sort=False):
-            planned = float(members.at[identity, "epochs_planned"])
+            planned, minimized = plans[identity]
             if not planned > 0:
                 continue
-            sign = -1.0 if members.at[identity, "goal"] == "minimize" else 1.0
+            sign = -1.0 if minimized else 1.0
             best = np.maximum.accumulate(sign * part[metric].to_numpy(float))
             share = part["epoch"].to_numpy(float) / planned
             at = np.searchsorted(share, grid + 1e-9, side="right") - 1
@@ -82,7 +88,7 @@ def best_at_shares(store: "RunStore", known: "pd.DataFrame") -> "pd.DataFrame":
     return pd.DataFrame.from_dict(rows, orient="index", columns=grid)
 
 
-def _finished(reached: "pd.DataFrame", row: object, whole: "pd.Index") -> float:
+def _finished(reached: "pd.DataFrame", row: int, whole: "pd.Index") -> float:
     """What a run that was cut would have come to; NaN where nothing says so."""
     if row not in reached.index:
         return float("nan")
