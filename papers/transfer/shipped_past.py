@@ -58,11 +58,13 @@ def main() -> None:
     (past,) = sources_of(given.data, shipped.HISTORY, own=False)
     runs = usable(stored(given.data / FOLDER / given.store).table)
     table = past.table.drop(columns=[IMAGES, KIND, OF])
-    columns = [c for c in table if table[c].nunique() > 1 and c not in (TASK, SCORE)]
+    columns = [str(c) for c in table if table[c].nunique() > 1 and c not in (TASK, SCORE)]
     shared = [c for c in columns if c in runs and runs[c].nunique() > 1]
     surrogate = RunSurrogate(table)
     found, none = regrets(surrogate, runs, given.seeds)
-    print(f"{len(found)} tasks, {len(runs)} runs, {given.seeds} seed(s); shared: {', '.join(shared)}")
+    print(
+        f"{len(found)} tasks, {len(runs)} runs, {given.seeds} seed(s); shared: {', '.join(shared)}"
+    )
     for name, rows in (("shipped past", found), ("none", none)):
         error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
         cells = [f"{m:.3f} ± {e:.3f}" for m, e in zip(rows.mean(axis=0), error, strict=True)]

@@ -141,6 +141,21 @@ def test_columns_of_own_tables_become_the_vocabularys():
     assert found["epochs"].tolist() == [10] and found["train_images"].isna().all()
 
 
+def test_a_name_beside_the_column_that_it_may_mean_is_another_thing():
+    own = pd.DataFrame({"auto_augment": ["randaugment"], "augmentation": ["crop"]})
+    found = in_vocabulary(own)
+    assert found["augmentation"].tolist() == ["crop"]
+    assert found["extra.auto_augment"].tolist() == ["randaugment"]
+    assert list(in_vocabulary(own[["auto_augment"]])) == ["augmentation"]
+    both = ConfigurationSpace()
+    both.add(Categorical("augmentation", ["none", "crop"]))
+    both.add(Categorical("auto_augment", ["none", "randaugment"]))
+    table = stored_table("roses").assign(augmentation=["none", "crop", "none"])
+    taken = lessons([Source("mine", table)], question(space=Space(both)))[0].table
+    assert taken["augmentation"].tolist() == ["none", "crop", "none"]
+    assert "auto_augment" not in taken
+
+
 def test_a_study_keeps_its_runs_and_refuses_others(tmp_path):
     table = stored_table("roses")[["task", "score", "learning_rate"]]
     digest = keep(table, tmp_path)

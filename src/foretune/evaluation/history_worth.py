@@ -19,7 +19,7 @@ from foretune.gaussian.acquisition import expected_improvement
 from foretune.searchers.transfer.run_columns import SCORE, TASK
 from foretune.searchers.transfer.run_discounts import Discount, discounts
 from foretune.searchers.transfer.run_prior import RunPrior, past_unit
-from foretune.searchers.transfer.run_surrogate import Forecast, RunSurrogate, usable
+from foretune.searchers.transfer.run_surrogate import Forecast, Laws, RunSurrogate, usable
 
 BUDGET = 5  # trainings
 FOLDS = 5
@@ -85,7 +85,7 @@ def worth(
         raise BadInput(
             f"no task has {FEWEST_RUNS} runs with different scores, and so nothing to replay"
         )
-    laws = {}
+    laws: dict[str, tuple[Laws, set[str]]] = {}
     for k in range(min(FOLDS, len(every))):
         held_out = set(every[k::FOLDS]) if len(every) > FOLDS else {every[k]}
         if held_out & set(chosen):

@@ -11,7 +11,7 @@ runs are for every other one.
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -178,13 +178,23 @@ def in_vocabulary(table: "pd.DataFrame") -> "pd.DataFrame":
     for name in table:
         if name in MACHINE_SETTINGS:
             continue
-        column, factor = canonical(str(name)) or (extra_name(str(name)), 1.0)
+        column, factor = column_of(str(name), table.columns)
         cells = table[name]
         if column in COLUMNS:
             known = {value: read(column, value, factor) for value in cells.dropna().unique()}
             cells = cells.map(known)
         out.setdefault(column, cells)
     return pd.DataFrame(out, index=table.index).infer_objects()
+
+
+def column_of(name: str, names: Collection[str]) -> tuple[str, float]:
+    """The column of the vocabulary that `name` is, and the factor of its values. One that stands beside
+    the column's own name among `names` is another thing here (`auto_augment` beside `augmentation`).
+    """
+    column, factor = canonical(name) or (extra_name(name), 1.0)
+    if column != name and column in names:
+        return extra_name(name), 1.0
+    return column, factor
 
 
 def read(column: str, value: Any, factor: float) -> Any:
@@ -325,7 +335,7 @@ def in_names_of(table: "pd.DataFrame", asked: Question) -> "pd.DataFrame":
     for name, value in own.items():
         if name in MACHINE_SETTINGS or (name in LIMITS and not value):
             continue  # all images: how many these are is not known
-        column, factor = canonical(name) or (extra_name(name), 1.0)
+        column, factor = column_of(name, own)
         if column not in table or name in (TASK, SCORE):
             continue
         cells = table[column]

@@ -315,7 +315,8 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
         sources = sources if sources or alike(past, pool) else tuple(past_runs_of(request))
         if found.earlier is not None and not found.kept and alike(past, pool):
             past = with_earlier(past, found.earlier, found.space)
-    taught, leaning = None, ()
+    taught: Lessons | None = None
+    leaning: tuple[str, ...] = ()
     if sources:
         taught, lines = lessons_of(sources, request, found.settings, found.space, past, task)
         told += [line for line in lines if line not in told]
