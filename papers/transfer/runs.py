@@ -31,9 +31,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, spearmanr, wilcoxon
 
-from foretune.gaussian.acquisition import expected_improvement
-from foretune.searchers.transfer.run_prior import RunPrior, past_unit
-from foretune.searchers.transfer.run_surrogate import Forecast, RunSurrogate
+from foretune.evaluation.history_worth import picks_of, prior_of, without_history
+from foretune.searchers.transfer.run_surrogate import RunSurrogate
 
 PICKS = (1, 3, 5)
 FOLDS = 5
@@ -78,22 +77,6 @@ def read_runs(path: Path, metric: str, task: str) -> pd.DataFrame:
     return runs.assign(task=full[task].to_numpy(), score=full[metric].to_numpy() / 100)
 
 
-def picks_of(prior: RunPrior, scores: np.ndarray, count: int) -> list[int]:
-    """The first `count` picks by expected improvement, each told before the next."""
-    picks: list[int] = []
-    ladder = np.zeros(1, dtype=int)
-    while len(picks) < min(count, len(scores)):
-        c = np.array(picks, dtype=int)
-        belief = prior.believe(c, np.zeros(len(c), dtype=int), scores[c], ladder)
-        value = belief.expected[:, 0]
-        if picks:
-            gain = expected_improvement(belief.mean, belief.std, float(scores[c].max()))
-            value = np.tensordot(belief.weight, gain, axes=1)[:, 0]
-        value[c] = -np.inf
-        picks.append(int(value.argmax()))
-    return picks
-
-
 def regret(scores: np.ndarray, order: "list[int] | np.ndarray") -> list[float]:
     """Normalized regret after `PICKS` of `order`."""
     spread = float(np.ptp(scores)) or 1.0
@@ -104,11 +87,6 @@ def regret(scores: np.ndarray, order: "list[int] | np.ndarray") -> list[float]:
 def permuted(runs: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
     """The runs with the scores of each task dealt out at random."""
     return runs.assign(score=runs.groupby("task")["score"].transform(rng.permutation))
-
-
-def without_history(pool: int, surrogate: RunSurrogate) -> Forecast:
-    """A forecast that says nothing."""
-    return Forecast(np.zeros(pool), np.zeros((pool, pool)), 1.0, np.zeros((1, pool)))
 
 
 def forest(runs: pd.DataFrame, new: pd.DataFrame, names: list[str], seed: int) -> np.ndarray:
@@ -144,10 +122,8 @@ def results(
         surrogate = RunSurrogate(others, seed=seed, laws=laws[task])
         said = surrogate.forecast(pool)
         if past == "none":
-            said = without_history(len(pool), surrogate)
-        unit = past_unit(surrogate.location, surrogate.scale, surrogate.laws.level)
-        X = surrogate.columns.encode(pool) / np.sqrt(len(surrogate.columns.names))
-        prior = RunPrior(said, unit, X, 1, variance=surrogate.variance)
+            said = without_history(len(pool))
+        prior = prior_of(surrogate, said, pool)
         rows = {"runs": regret(scores, picks_of(prior, scores, max(PICKS)))}
         rows["runs, untold"] = regret(scores, np.argsort(-said.mean, kind="stable"))
         forecasts = {"runs": said.mean, "runs, untold": said.mean}

@@ -146,3 +146,15 @@ def test_task_unlike_any_past_one_gets_the_portfolio_and_is_told_so(meta):
     assert found.rows[0].reasons[0].rank == Past.of(meta).ranks[:, found.rows[0].row].min()
     scores = found.scores
     assert scores == sorted(scores, reverse=True)
+
+
+def test_a_past_task_is_left_out_by_a_recommender_that_looks_at_no_images(data, meta):
+    images, name = picture_task(), meta.tasks[0]
+    found = recommend(images, data=data, recommender="portfolio", without=(name,))
+    assert found.ranking.past.tasks == tuple(meta.tasks[1:])
+    with pytest.raises(BadInput, match="was fitted on t0 too: --without goes with one"):
+        recommend(images, data=data, recommender="hyperstar", without=("t0",))
+    with pytest.raises(BadInput, match="--without 'nowhere' is no past task"):
+        recommend(images, data=data, recommender="portfolio", without=("nowhere",))
+    with pytest.raises(BadInput, match="leaves no past task"):
+        recommend(images, data=data, recommender="portfolio", without=tuple(meta.tasks))

@@ -173,6 +173,19 @@ def test_the_second_study_starts_from_the_firsts(ask):
     assert again.past is None and "no history yet" in again.lines[-1]  # its own is no past
     loss = command_question(ask({**RESUME, "task": "animals", "read": "results.csv:loss"}))
     assert loss.past is None
+    # but the runs that there are say which rates are good
+    assert loss.plan.method == "curve-transfer" and set(loss.runs["task"]) == {
+        "studies/plants-hyperband-0"
+    }
+    assert loss.lines[-2].startswith("leaning on")
+
+
+def test_runs_of_other_code_and_of_the_shipped_table_teach_a_classifiers_script(ask):
+    given = {"command": f"{SCRIPT} data", "trainer": "timm", "read": None}
+    with_trainer = command_question(ask(given, space="transfer"))
+    assert with_trainer.past is None and len(with_trainer.runs) > 1000
+    assert any("; new to them: " in line for line in with_trainer.lines)
+    assert command_question(ask(RESUME)).runs is None
 
 
 def test_secrets_and_environment_are_not_in_the_study(ask, monkeypatch):

@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ConfigSpace import Categorical, ConfigurationSpace, Float
+from ConfigSpace import Categorical, ConfigurationSpace, Constant, Float
 
 from foretune.commands.tune import announce
 from foretune.errors import BadInput
 from foretune.history.join import confined
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.request import Request
-from foretune.running.tuning import checked, looked_up, prepared
+from foretune.running.tuning import checked, looked_up, prepared, searcher_of
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
@@ -92,19 +92,29 @@ OTHER = (
     Float("learning_rate", (1e-4, 1e-1), log=True),
     Categorical("optimizer", ["sgd", "adam"]),
 )
+# what no past run varied
+FOREIGN = (
+    Constant("learning_rate", 0.01),
+    Constant("optimizer", "adam"),
+    Float("label_smoothing", (0.0, 0.3)),
+    Float("mixup", (0.0, 0.8)),
+)
 
 
 def test_a_space_that_the_past_does_not_know_is_tuned_without_history_and_that_is_said(
     asked, tmp_path, capsys
 ):
-    asked = replace(asked, space=space_file(tmp_path, *OTHER), study="s")
+    asked = replace(asked, space=space_file(tmp_path, *FOREIGN), study="s")
     with prepared(asked) as ready:
         announce(ready)
         assert ready.study.past is None and ready.study.plan.method == DEFAULT_WITHOUT_PAST
         assert ready.study.plan.notes.meta is None and ready.study.spent == 0
     said = capsys.readouterr().out
     (line,) = [line for line in said.splitlines() if "left out" in line]
-    assert "the 2 past tasks of mine are left out" in line and "finetune is gone" in line
+    assert (
+        "the curves of the 2 past tasks of mine are left out" in line and "finetune is gone" in line
+    )
+    assert "history says nothing of this space: no past run varied label_smoothing or mixup" in said
     assert f"{DEFAULT_WITHOUT_PAST} · without past tasks" in said
     assert "learning from" not in said
 
@@ -114,16 +124,19 @@ def test_a_space_that_the_past_does_not_know_is_tuned_without_history_and_that_i
     [
         (
             {"method": "curve-transfer"},
-            "needs past tasks, and the 2 past tasks of mine are left out",
+            "needs past tasks, and the curves of the 2 past tasks of mine are left out",
         ),
-        ({"sources": ("one",)}, "--sources names past tasks, but the 2 past tasks of mine are"),
+        (
+            {"sources": ("one",)},
+            "--sources names past tasks, but the curves of the 2 past tasks of mine are",
+        ),
     ],
 )
 def test_who_insists_on_a_past_that_does_not_know_the_space_is_refused(
     asked, tmp_path, more, message
 ):
     with pytest.raises(BadInput, match=message):
-        checked(replace(asked, space=space_file(tmp_path, *OTHER), **more))
+        checked(replace(asked, space=space_file(tmp_path, *FOREIGN), **more))
     assert not (asked.data / "studies").exists()
 
 
@@ -184,30 +197,66 @@ def test_own_studies_of_a_space_that_the_shipped_past_does_not_know_are_its_hist
     own_study(asked.data, "before", SETTINGS, space=space, configs=configs)
     found = looked_up(checked(replace(asked, space=file)))
     assert found.past.tasks == ["studies/before"] and found.plan.method == DEFAULT
-    assert any("the 2 past tasks of mine are left out" in line for line in found.told)
+    assert any("the curves of the 2 past tasks of mine are left" in line for line in found.told)
 
 
-def test_a_past_without_values_in_the_studys_epochs_is_left_out_at_once(asked):
+def test_a_past_without_values_in_the_studys_epochs_teaches_by_its_runs(asked):
     past(epochs=(2,)).save(asked.data / "meta" / "late")
     found = looked_up(checked(replace(asked, meta="late", settings={"max_epoch": 1})))
-    assert found.past is None and found.plan.method == DEFAULT_WITHOUT_PAST
+    assert found.past is None and found.plan.method == DEFAULT and len(found.lessons.table) == 24
     assert any("two values in the first 1 epochs" in line for line in found.told)
 
 
 def test_a_study_without_history_goes_on_when_there_is_some(asked, tmp_path, monkeypatch):
-    file = space_file(tmp_path, *OTHER)
+    file = space_file(tmp_path, *FOREIGN)
     asked = replace(asked, space=file, study="s")
     with prepared(asked) as ready:
         assert ready.study.plan.method == DEFAULT_WITHOUT_PAST
     configs = [
-        {"learning_rate": 0.01, "optimizer": "sgd"},
-        {"learning_rate": 0.1, "optimizer": "adam"},
+        {"learning_rate": 0.01, "optimizer": "adam", "label_smoothing": 0.01, "mixup": 0.1},
+        {"learning_rate": 0.01, "optimizer": "adam", "label_smoothing": 0.1, "mixup": 0.5},
     ]
     own_study(asked.data, "before", SETTINGS, space=Space.load(file), configs=configs)
     with prepared(asked) as ready:
         assert ready.study.plan.method == DEFAULT_WITHOUT_PAST
     with prepared(replace(asked, study="another")) as ready:
         assert ready.study.plan.method == DEFAULT
+
+
+def test_a_study_of_another_space_learns_from_runs_and_goes_on_with_the_same(asked, tmp_path):
+    asked = replace(asked, space=space_file(tmp_path, *OTHER), study="s")
+    with prepared(asked) as ready:
+        assert ready.study.past is None and ready.study.plan.method == DEFAULT
+        kept, first = ready.study.runs, ready.study.ask(searcher_of(ready.study.plan))
+        assert set(kept["task"]) == {"one", "two"} and len(kept) == 24
+        assert ready.leaning[0].startswith("leaning on 24 runs of 2 tasks: mine (24 of 2)")
+    own_study(asked.data, "bigger", {**SETTINGS, "image_size": 64})
+    past().select(["one"]).save(asked.data / "meta" / "less")
+    with prepared(replace(asked, meta="less")) as ready:
+        again = ready.study
+        assert len(again.runs) == 24 and again.plan.method == DEFAULT
+        assert again.pending_steps() == [first]
+    with prepared(replace(asked, study="another")) as ready:
+        assert set(ready.study.runs["task"]) == {"one", "two", "studies/bigger"}
+    (asked.data / "studies" / "s" / "past-runs.parquet").unlink()
+    with pytest.raises(BadInput, match=r"past-runs.parquet is gone: study 's' learns from it"):
+        prepared(asked).__enter__()
+
+
+def test_one_past_task_can_be_left_out(asked, tmp_path):
+    assert looked_up(checked(replace(asked, without=("one",)))).past.tasks == ["two"]
+    other = replace(asked, space=space_file(tmp_path, *OTHER), without=("one",))
+    assert set(looked_up(checked(other)).lessons.table["task"]) == {"two"}
+    with pytest.raises(BadInput, match="--without 'onne' is no past task .did you mean one"):
+        checked(replace(asked, without=("onne",)))
+
+
+def test_what_the_curves_are_and_how_like_is_said_in_two_lines(asked, capsys):
+    with prepared(asked) as ready:
+        announce(ready)
+    said = capsys.readouterr().out
+    assert "leaning on curves of this space on one, two" in said
+    assert "how like: trained with this study's settings" in said
 
 
 def test_classes_without_an_image_at_the_limit_are_told(asked):

@@ -30,6 +30,7 @@ def tune(
     space: "Space | ConfigurationSpace | Mapping[str, Any] | str | Path | None" = None,
     *,
     budget: int | None = None,
+    minutes: float | None = None,
     **options: Any,
 ) -> Tuned | CodeTuned:
     """Find the best hyperparameters for a folder of images, or of a function that trains; or
@@ -53,8 +54,8 @@ def tune(
     Raises `BadInput`, before anything is written, for what cannot be used.
     """
     if not callable(trained):
-        named = {} if space is None else {"space": str(space)}
-        return tune_images(trained, budget=budget, **named, **options)
+        named: dict[str, Any] = {} if space is None else {"space": str(space)}
+        return tune_images(trained, budget=budget, minutes=minutes, **named, **options)
     end_where_main_is_imported()
     if space is None:
         raise BadInput(
@@ -70,7 +71,7 @@ def tune(
     for name in options:
         refuse_unknown(name, sorted({*settable, *own, "tracking"}))
     in_process = options.get("workers") == 0
-    asked = {**options, "budget": budget, **({"workers": 1} if in_process else {})}
+    asked = {**options, "budget": budget, "minutes": minutes, **({"workers": 1} if in_process else {})}
     request = filled(Request, {"images": "", **asked})
     question = function_question(
         trained, space_of(space), request, in_process=in_process, **of_function

@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     _lr(commands)
     _replay(commands)
     _import(commands)
+    _history(commands)
     _small(commands)
     return top
 
@@ -110,6 +111,14 @@ def _recommend(commands: Any) -> None:
         default="light",
         metavar="NAME",
         help="meta-dataset in DATA/meta, or one that comes with foretune (default: light)",
+    )
+    p.add_argument(
+        "--without",
+        type=split_names,
+        default=(),
+        metavar="A,B",
+        help="leave these past tasks out; with a recommender that looks at no images (portfolio, "
+        "mean-rank)",
     )
     p.add_argument("--seed", type=int, default=0, help="draws the images that are looked at")
     p.add_argument(
@@ -244,6 +253,30 @@ def _import(commands: Any) -> None:
     p.add_argument("--dry-run", action="store_true", help="say what is found, write nothing")
     _data(p)
     p.set_defaults(run="foretune.commands.import_runs:run")
+
+
+def _history(commands: Any) -> None:
+    p = commands.add_parser(
+        "history",
+        help="what is known from earlier runs, and what it is worth",
+        description="The runs that a new study can learn from: those that come with foretune, your own "
+        "studies in DATA/studies, and imported ones in DATA/history.",
+    )
+    p.add_argument(
+        "--check",
+        action="store_true",
+        help="replay each of your tasks with the others as history and without: trainings saved, "
+        "tasks on which history hurt, and what runs of other settings count",
+    )
+    p.add_argument(
+        "--study", metavar="STUDY", help="what this study learns from, and leaves out and why"
+    )
+    p.add_argument(
+        "--seeds", type=int, default=3, metavar="N", help="replays of a task (default: 3)"
+    )
+    add_options(p, Request, only=("meta",))
+    _data(p)
+    p.set_defaults(run="foretune.commands.history:run")
 
 
 def _small(commands: Any) -> None:

@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
         recommender=args.recommender,
         seed=args.seed,
         own=not args.no_own_studies,
+        without=args.without,
     )
     if args.json:
         print(json.dumps(as_json(answer, args.top), indent=1))

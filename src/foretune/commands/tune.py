@@ -9,13 +9,13 @@ import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from foretune.commands.study_report import write_study_report
-from foretune.errors import plural
+from foretune.errors import few, plural
 from foretune.history.join import PREFIX
 from foretune.running.costs import Beginning
 from foretune.running.options import given
@@ -31,7 +31,9 @@ from foretune.running.tuning import (
 from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
 from foretune.study.notes import RankingNote
+from foretune.study.own_studies import other_settings
 from foretune.study.study import Study
+from foretune.training.settings import Settings
 from foretune.views.progress import Decoding, progress
 from foretune.views.summary import duration, spelled, spent_of
 from foretune.views.tracking import Tracker
@@ -144,6 +146,8 @@ def announce(ready: Prepared) -> None:
         f"learning from {len(tasks)} past task{'s' * (len(tasks) != 1)}"
         if tasks
         else "without past tasks"
+        if study.runs is None
+        else "learning from past runs"
     )
     past += f", {own} of them your own studies" if own else ""
     weights = "ImageNet weights" if settings.pretrained else "random weights"
@@ -152,6 +156,8 @@ def announce(ready: Prepared) -> None:
         f"  {settings.network} ({weights}) at {settings.image_size} px · {study.plan.method} "
         f"· {past}"
     )
+    for line in leaning(ready):
+        print(f"  {line}")
     for line in ready.told:
         print(f"  {line}")
     if study.plan.seconds is not None:
@@ -175,6 +181,24 @@ def room_in_time(study: Study) -> str:
         f"{room}: about {left:,} {plural('epoch', left)} of {duration(math.exp(log))} each, "
         f"give or take a factor of {math.exp(doubt):.1f}"
     )
+
+
+def leaning(ready: Prepared) -> list[str]:
+    """What the study leans on, and how like it that is."""
+    study = ready.study
+    if study.runs is not None:
+        if ready.leaning and not study.spent:
+            return list(ready.leaning)
+        tasks = study.runs["task"].nunique()
+        return [f"leaning on the {len(study.runs):,} runs of {tasks} tasks it was started with"]
+    if study.past is None or not method(study.plan.method).needs_past:
+        return []
+    settings = ready.objective.settings
+    trained = {**asdict(Settings()), **study.past.about.get("settings", {})}
+    differ = other_settings(trained, asdict(settings))
+    names = few([task.removeprefix(PREFIX) for task in study.past.tasks], ", ", 5)
+    like = f"trained otherwise ({differ})" if differ else "trained with this study's settings"
+    return [f"leaning on curves of this space on {names}", f"how like: {like}"]
 
 
 def ranked_by(noted: RankingNote | None, wanted: str) -> str:

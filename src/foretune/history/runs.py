@@ -207,7 +207,13 @@ class RunStore:
         anything of it reads otherwise now, and then counts instead.
         """
         folder = Path(folder)
-        there = RunStore.load(folder) if folder.is_dir() and any(folder.iterdir()) else None
+        # what git and DVC keep beside the parts, before these have been pulled too, is no part
+        content = [
+            path
+            for path in (folder.iterdir() if folder.is_dir() else ())
+            if not path.name.startswith(".") and path.suffix != ".dvc"
+        ]
+        there = RunStore.load(folder) if content else None
         new = self
         if there is not None:
             new = self.differing_from(there) if revise else self.newer_than(there)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from foretune import shipped
-from foretune.errors import BadInput
+from foretune.errors import BadInput, near
 from foretune.history.meta_dataset import MetaDataset
 from foretune.recommenders.own import FOLDER, Own, belongs, load_own
 from foretune.space.space import Config, config_key
@@ -252,13 +252,15 @@ def recommend(
     recommender: str = DEFAULT,
     seed: int = 0,
     own: bool = True,
+    without: Sequence[str] = (),
 ) -> Recommendation:
     """Rank the configurations of a meta-dataset for `images` without training any.
 
     Images are anything that `foretune tune` takes. Raises `BadInput`.
 
     With `own`, a recommender fitted on the user's own studies too comes before the shipped one,
-    where it is there and fits the meta-dataset.
+    where it is there and fits the meta-dataset. Past tasks in `without` are left out, which only a
+    recommender can that looks at no images: the others were fitted on them.
     """
     from foretune.recommenders.registry import offered
 
@@ -272,13 +274,38 @@ def recommend(
     seen = history.about.get("settings", {}).get("image_size", SIZE)
     task = images if isinstance(images, Task) else load_task(images, data, seen)
     find = own_recommender if own else shipped_recommender
-    fitted, from_studies, passed_over = find(recommender, data, history)
+    if without:
+        fitted, from_studies, passed_over = fitted_without(recommender, history, without), Own(), ""
+    else:
+        fitted, from_studies, passed_over = find(recommender, data, history)
     hashes = {**history.about.get("hashes", {}), **from_studies.hashes}
     same = next((name for name in fitted.past.tasks if hashes.get(name) == task.hash), None)
     # large pictures are shown as the past tasks' were
     shown = task.resized(SIZE) if task.origin and task.images.shape[1] > SIZE else task
     ranking = fitted.rank(shown, seed)
     return Recommendation(task, history, ranking, recommender, same, from_studies, passed_over)
+
+
+def fitted_without(name: str, meta: MetaDataset, without: Sequence[str]) -> Recommender:
+    """The recommender, fitted on the other past tasks than those. Raises `BadInput` for a task that
+    there is not, or where none is left, and for a recommender that reads images.
+    """
+    from foretune.recommenders.registry import entry, recommender
+
+    for task in without:
+        if task not in meta.tasks:
+            raise BadInput(
+                f"--without {task!r} is no past task of {meta.name}{near(task, meta.tasks)}"
+            )
+    if entry(name).reads_images:
+        raise BadInput(
+            f"recommender {name!r} was fitted on {', '.join(without)} too: --without goes with one "
+            "that looks at no images, such as --recommender portfolio"
+        )
+    rest = [task for task in meta.tasks if task not in without]
+    if not rest:
+        raise BadInput("--without leaves no past task")
+    return recommender(name).fit(meta.select(rest), {})
 
 
 def own_recommender(name: str, data: Path, meta: MetaDataset) -> tuple[Recommender, Own, str]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -27,6 +27,8 @@ from foretune.errors import BadInput, at_least
 from foretune.files import write_atomic
 from foretune.history.join import PREFIX, join, joinable
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running import history
+from foretune.running.history import BY_RUNS, alike, described, leave_out, lessons, sources_of
 from foretune.running.objectives.command import Command, Patience, device_named
 from foretune.running.objectives.function import Function, Trains, check_sendable
 from foretune.running.objectives.trial_folder import TrialFolder, forget
@@ -45,12 +47,16 @@ from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, s
 from foretune.searchers.whole import Whole
 from foretune.space.catalogue import hyperrec_space, transfer_space
 from foretune.space.space import Config, Space
+from foretune.stores.metrics import understood
 from foretune.study.notes import Notes, notes_of
 from foretune.study.own_studies import own_studies
 from foretune.study.plan import Plan
 from foretune.study.study import Study, read_header
 from foretune.tasks.loading import load_task
 from foretune.tasks.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 EPOCHS = 10  # of a full training
 # without past tasks: where trials can be paused, and where they cannot
@@ -66,7 +72,8 @@ Code = Command | Function
 @dataclass(frozen=True)
 class Question:
     """A study that can be meant: its space and past, its plan, and what makes the objective of its
-    folder. `whole`: trials cannot be continued; `lines`: what to say before it begins.
+    folder. `runs` are past runs of other spaces and settings that a new study learns from.
+    `whole`: trials cannot be continued; `lines`: what to say before it begins.
     """
 
     request: Request
@@ -78,6 +85,7 @@ class Question:
     lines: tuple[str, ...]
     images: Task | None = None
     in_process: bool = False  # trials run in this process, one after another
+    runs: "pd.DataFrame | None" = None
 
     @property
     def folder(self) -> Path:
@@ -201,6 +209,7 @@ def command_question(request: Request) -> Question:
         code=where.name,
         noted=noted,
         lines=lines,
+        classifier=images is not None or known is not None,
     )
 
 
@@ -271,9 +280,11 @@ def question(
     code: str,
     noted: Mapping[str, Any],
     lines: list[str],
+    classifier: bool = False,
 ) -> Question:
     """A study of somebody's code. `code` is its name, by which its studies are each other's
-    history; `noted` what a continued study must be started with again.
+    history; `noted` what a continued study must be started with again; `classifier`: it is known to
+    train an image classifier.
     """
     check_name(request.study)
     mark = f"{code} {task}".encode()
@@ -290,11 +301,20 @@ def question(
     )
     settings = {"code": code}
     past, line = past_of(request, space, plan, settings, hash_)
-    lines = [*lines, line]
+    asked = asked_of_runs(request, space, plan, settings, hash_)
+    sources = past_runs_of(request, past, asked, classifier)
+    if request.without:
+        past = leave_out(request.without, past, sources)
+        if past is None and not sources:
+            line = "no history: --without leaves no past task"
     some = past is not None and bool(past.tasks)
+    beside = replace(asked, without=(*asked.without, *(past.tasks if past is not None else ())))
+    taught, told = lessons(sources, beside)
+    told = told if not some else []
+    lines = [*lines, *told, *(described(taught, beside) if taught and not some else [line])]
     fallback = DEFAULT_WHOLE if whole else DEFAULT_WITHOUT_PAST
-    name = request.method or (DEFAULT if some else fallback)
-    if method(name).needs_past and not some:
+    name = request.method or (DEFAULT if some or taught is not None else fallback)
+    if method(name).needs_past and not some and (taught is None or name not in BY_RUNS):
         raise BadInput(f"method {name!r} needs past tasks, and there are none: {line}")
     if method(name).rank:
         raise BadInput(f"method {name!r} looks at the weights of our own trainer's networks")
@@ -313,7 +333,41 @@ def question(
         extra=dict(noted),
     )
     plan = replace(plan, method=name, notes=notes)
-    return Question(request, space, past, plan, whole, make, tuple(lines), images)
+    return Question(
+        request,
+        space,
+        past,
+        plan,
+        whole,
+        make,
+        tuple(lines),
+        images,
+        runs=None if taught is None else taught.table,
+    )
+
+
+def asked_of_runs(
+    request: Request, space: Space, plan: Plan, settings: Mapping[str, Any], target: str
+) -> history.Question:
+    """What the study asks of past runs of any space and settings."""
+    return history.Question(
+        space, settings, plan.metric, plan.task, target, request.sources, request.without or ()
+    )
+
+
+def past_runs_of(
+    request: Request, past: MetaDataset | None, asked: history.Question, classifier: bool
+) -> list[history.Source]:
+    """The past runs of any space and settings: none where curves of past tasks apply as they are, or
+    where the metric's name says nothing. Those that come with foretune are of image classifiers, and
+    for such code only.
+    """
+    if alike(past, ()) or request.method not in (None, *BY_RUNS):
+        return []
+    if understood(asked.metric).kind is None:
+        return []
+    table = classifier or request.meta != shipped.HISTORY
+    return sources_of(request.data, request.meta, request.own, table)
 
 
 def refuse_ours(request: Request) -> None:
@@ -324,6 +378,8 @@ def refuse_ours(request: Request) -> None:
         flag = wrong[0].replace("_", "-")
         hint = "--epochs" if wrong[0] == "max_epoch" else "the command itself"
         raise BadInput(f"--{flag} is of foretune's own trainer: say it in {hint}")
+    if request.continue_from is not None:
+        raise BadInput("--continue-from is for studies of images with foretune's own trainer")
     if request.compare or request.recommender:
         flag = "--compare" if request.compare else "--recommender"
         raise BadInput(f"{flag} is for studies of images with foretune's own trainer")
@@ -492,7 +548,7 @@ def opened(asked: Question) -> Iterator[CodeReady]:
         plan = replace(plan, notes=replace(plan.notes, anchors=stored.anchors))
     else:
         pool = first_pool(asked.space, past)
-    study = open_study(asked.space, pool, plan, past, folder)
+    study = open_study(asked.space, pool, plan, past, folder, asked.runs)
     try:
         if asked.images is not None and not (folder / "task.npz").exists():
             asked.images.save(folder / "task.npz")

@@ -137,12 +137,13 @@ def open_search(
         **(config or {}),
     }
     notes = Notes(task_hash=task.hash, settings=asdict(settings), base=base, options=asdict(rules))
+    budget = EPOCHS * rules.trials
     plan = Plan(
         task=task.name,
         metric=METRIC,
         goal="maximize",
         max_epoch=EPOCHS,
-        budget=EPOCHS * rules.trials,
+        budget=budget,
         method="autohyper",
         seed=seed,
         open=True,
@@ -158,7 +159,7 @@ def open_search(
             f"study {folder.name!r} exists and is another search (its images, network, "
             "settings or options differ); give another name with --study"
         )
-    extend(study, rules, plan.budget)
+    extend(study, rules, budget)
     return study
 
 

@@ -1,27 +1,43 @@
 """Opening a study's folder: a new study, or the one that is there if it asks the same question."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.history import keep, kept
 from foretune.space.space import Config, Space
 from foretune.study.identity import differences
+from foretune.study.notes import notes_of
 from foretune.study.plan import Plan
 from foretune.study.study import Study, read_header
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LONGEST_NAME = 200  # bytes of a study's name: a file's may have 255, and the lock's is longer
 
 
 def open_study(
-    space: Space, pool: list[Config], plan: Plan, past: MetaDataset | None, folder: Path
+    space: Space,
+    pool: list[Config],
+    plan: Plan,
+    past: MetaDataset | None,
+    folder: Path,
+    runs: "pd.DataFrame | None" = None,
 ) -> Study:
     """A new study, or the one in `folder` if it asks the same question; a raised budget is taken
-    over. Raises `BadInput` if it asks another.
+    over. One that goes on keeps the past runs that it was started with, a new one gets `runs`, and
+    keeps a copy. Raises `BadInput` if it asks another, or its runs are gone.
     """
     if not (folder / "study.json").exists():
-        return Study(space, pool, plan, past=past, folder=folder)
+        if runs is not None:
+            plan = replace(plan, notes=replace(plan.notes, runs=keep(runs, folder)))
+        return Study(space, pool, plan, past=past, runs=runs, folder=folder)
     refuse_another(folder, (space, space.taken(pool, "the pool"), plan))
-    study = Study.load(folder, past)
+    digest = notes_of(folder / "study.json").runs
+    study = Study.load(folder, past, kept(folder, digest))
     before, now = study.plan, plan
     if (now.budget, now.seconds) != (before.budget, before.seconds):
         budget = None if now.budget is None else max(now.budget, study.spent)

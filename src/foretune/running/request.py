@@ -75,6 +75,15 @@ class Request:
             "metavar": "NAME",
         },
     )
+    continue_from: str | None = field(
+        default=None,
+        metadata={
+            "help": "start from this study, edited: with another space, network or settings, and all "
+            "else as it was; its trials are kept where they still are of the space (--budget counts "
+            "what is trained from now on)",
+            "metavar": "STUDY",
+        },
+    )
     seed: int = field(
         default=0,
         metadata={
@@ -133,13 +142,18 @@ class Request:
         default=None,
         metadata={"help": "use these past tasks only", "metavar": "A,B", "group": LEARNS},
     )
+    without: tuple[str, ...] | None = field(
+        default=None,
+        metadata={"help": "leave these past tasks out", "metavar": "A,B", "group": LEARNS},
+    )
     own: bool = field(
         default=True,
         metadata={
-            "help": "learn from your own studies in DATA too, where their settings are the same",
+            "help": "learn from your own studies and imported runs in DATA too",
             "off": (
                 "--no-own-studies",
-                "learn from the meta-dataset alone, not from your own studies in DATA too",
+                "learn from the meta-dataset alone, not from your own studies and imported runs in "
+                "DATA too",
             ),
             "group": LEARNS,
         },

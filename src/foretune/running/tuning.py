@@ -25,9 +25,29 @@ import yaml
 from foretune import shipped
 from foretune.errors import BadInput, few, plural
 from foretune.files import write_atomic, write_json
-from foretune.history.join import PREFIX, confined
+from foretune.history.join import PREFIX, confined, join, joinable, learning_settings
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.continuing import (
+    NOTE,
+    Earlier,
+    Kept,
+    earlier_of,
+    kept_epochs,
+    take_over,
+    with_kept,
+)
 from foretune.running.costs import Beginning, costs_of, epochs_in
+from foretune.running.history import (
+    BY_RUNS,
+    Lessons,
+    Question,
+    Source,
+    alike,
+    described,
+    leave_out,
+    lessons,
+    sources_of,
+)
 from foretune.running.objectives.training import Training
 from foretune.running.opening import check_name, open_study, refuse_another
 from foretune.running.options import filled, out_of_range, refuse_unknown
@@ -71,7 +91,9 @@ BASELINES = {"default": "default configuration", "random": "random search"}  # a
 class Checked:
     """A request that can be meant: its method, settings and space, and the past tasks there are
     (None: none). `plan` lacks the task and what is noted of it; `told` is what the user has to
-    hear before anything is trained, in lines.
+    hear before anything is trained, in lines. `sources` are the past runs of any space and settings,
+    where no curves of past tasks apply; `earlier` is the study that this one continues, `kept` its
+    trials that are trials of this one too.
     """
 
     request: Request
@@ -82,13 +104,17 @@ class Checked:
     plan: Plan
     told: tuple[str, ...]
     began: Beginning  # a budget of time runs from here
+    sources: tuple[Source, ...] = ()
+    earlier: Earlier | None = None
+    kept: tuple[Kept, ...] = ()
 
 
 @dataclass(frozen=True)
 class LookedUp:
     """A checked request with its images: the plan of a new study, and the past that it would have.
     `folder` is the study's, `known` whether it held one when this was looked up: then no ranking
-    was asked for, since a study that goes on has its own. `told` as in `Checked`.
+    was asked for, since a study that goes on has its own. `told` as in `Checked`; `lessons` are
+    the past runs that a new study would learn from, and `leaning` says which these are and how like.
     """
 
     checked: Checked
@@ -99,12 +125,14 @@ class LookedUp:
     known: bool
     costs: Costs
     told: tuple[str, ...] = ()
+    lessons: Lessons | None = None
+    leaning: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Prepared:
     """A request with everything looked up: the study, ready to run, and what runs its steps. `told`
-    as in `Checked`.
+    as in `Checked`, `leaning` as in `LookedUp`.
     """
 
     request: Request
@@ -114,6 +142,7 @@ class Prepared:
     folder: Path
     clock: Stopwatch
     told: tuple[str, ...] = ()
+    leaning: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -218,20 +247,34 @@ def checked(request: Request, began: Beginning | None = None) -> Checked:
     if not request.images:
         raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
+    earlier = earlier_of(request)
+    request = request if earlier is None else earlier.inherited(request)
     metric = column(request.metric)
     shown = past_of(request)
     settings = settings_of(request, shown)
     space, pool = space_of(request, settings)
     for network in sorted({one.network for one in recipes_of(space, settings)}):
         architecture(network)  # refuses an unknown one, before anything is loaded that takes time
-    past, told = history_of(request, shown, settings, space)
+    past, told, left_out = history_of(request, shown, settings, space)
+    kept = [] if earlier is None else earlier.kept(space, settings, metric)
+    sources = () if alike(past, pool) else past_runs_of(request)
+    if earlier is not None and not alike(past, pool) and (rest := earlier.source(kept)):
+        sources = [*sources, rest]
+    if request.without is not None:
+        past = leave_out(request.without, past, sources)
+    taught, lines = lessons_of(sources, request, settings, space, past)
+    told += lines
+    if taught is None and left_out:
+        names = [f"{name} ({why})" for name, why in left_out.items()]
+        own = "own study" if len(names) == 1 else "own studies"
+        told.append(f"{own} left out: {few(names, ', ')}")
     plan = Plan(
         task="",
         metric=metric,
         goal=GOALS[request.metric],
         max_epoch=settings.max_epoch,
         budget=request.epochs(settings.max_epoch),
-        method=method_of(request, past, told),
+        method=method_of(request, past, told, taught),
         seed=request.seed,
         seconds=request.seconds,
         open=request.open or not pool,
@@ -246,8 +289,19 @@ def checked(request: Request, began: Beginning | None = None) -> Checked:
         raise BadInput(
             f"method {plan.method!r} looks for a learning rate outside any pool: add --open"
         )
-    began = began or Beginning()
-    return Checked(request, settings, space, pool, past, plan, tuple(told), began)
+    return Checked(
+        request,
+        settings,
+        space,
+        pool,
+        past,
+        plan,
+        tuple(told),
+        began or Beginning(),
+        tuple(sources),
+        earlier,
+        tuple(kept),
+    )
 
 
 def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
@@ -261,6 +315,8 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     source = find_source(request.images, request.data)
     check_trainable(found.settings, found.space)
     plan, folder, known = _named(request, plan, source.name, found.past)
+    found, plan, noted = continued(found, plan, folder if known else None)
+    pool = found.pool
     default = default_config(found.settings.network)
     # decoding may take long: what can be refused without the pixels is refused now
     if known:
@@ -268,14 +324,26 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     if request.recommender is not None:
         _refuse_recommender(request.recommender, plan.method)
     task = task_of(source, how, request.data, kept=folder / "task.npz", progress=decoding)
-    past, told = found.past, [*found.told]
+    past, told, sources = found.past, [*found.told], found.sources
     if past is not None:
         past, lines = past_for(past, task, plan.max_epoch, request.sources)
         told += lines
-        if past is None:  # the best method may be another one now, and the study's name with it
-            plan = replace(plan, method=method_of(request, past, told))
-            searcher(plan.method, **request.options)
-            plan, folder, known = _named(request, plan, source.name, past)
+        sources = sources if sources or alike(past, pool) else tuple(past_runs_of(request))
+        if found.earlier is not None and not found.kept and alike(past, pool):
+            past = with_earlier(past, found.earlier, found.space)
+    taught: Lessons | None = None
+    leaning: tuple[str, ...] = ()
+    if sources:
+        taught, lines = lessons_of(sources, request, found.settings, found.space, past, task)
+        told += [line for line in lines if line not in told]
+        if taught is not None:
+            asked = question_of(request, found.settings, found.space, past, task)
+            leaning = tuple(described(taught, asked))
+    best = method_of(request, past, told, taught)
+    if best != found.plan.method:  # the study's name may be another one now too
+        plan = replace(plan, method=best)
+        searcher(plan.method, **request.options)
+        plan, folder, known = _named(request, plan, source.name, past)
     costs = Costs()
     if plan.seconds is not None:
         costs = costs_of(found.settings, found.space, task, request.workers)
@@ -294,16 +362,39 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
         past=tuple(past.tasks) if past is not None else (),
         anchors=(pool.index(default),) if anchored else (),
         recommended=None if known else ranking_of(request, plan.method, task, past, pool),
+        extra=noted,
     )
     plan = replace(plan, task=task.name, notes=notes)
     told += limits_told(task, found.settings)
-    return LookedUp(found, task, past, plan, folder, known, costs, tuple(told))
+    return LookedUp(found, task, past, plan, folder, known, costs, tuple(told), taught, leaning)
 
 
 def room_of(plan: Plan, costs: Costs, pool: list[Config]) -> float:
     """The epochs that a plan has room for, as far as that can be said beforehand."""
     budget = math.inf if plan.budget is None else plan.budget
     return budget if plan.seconds is None else min(budget, epochs_in(plan.seconds, costs, pool))
+
+
+def continued(
+    found: Checked, plan: Plan, folder: Path | None
+) -> tuple[Checked, Plan, Mapping[str, Any]]:
+    """The request with the trials that it keeps of an earlier study, in its pool and beyond its
+    budget, and what is noted of them: those of the study in `folder`, where it has begun.
+    """
+    if found.earlier is None:
+        return found, plan, {}
+    pool, noted = with_kept(found.pool, list(found.kept), found.earlier.name)
+    if folder is not None:
+        _, pool, before = read_header(folder)
+        noted = dict(before.notes.extra)
+    tried = len(found.earlier.study.started)
+    line = (
+        f"continuing from {found.earlier.name}: {len(noted[NOTE]['trials']) if NOTE in noted else 0} "
+        f"of its {tried} trials are kept as they are ({kept_epochs(noted)} epochs), the others as runs"
+    )
+    if plan.budget is not None:
+        plan = replace(plan, budget=plan.budget + kept_epochs(noted))
+    return replace(found, pool=pool, told=(*found.told, line)), plan, noted
 
 
 def _named(
@@ -349,7 +440,8 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
                 past = past.select([t for t in past.tasks if t in started_with])
         elif found.known:
             raise BadInput(f"study {folder.name!r} was deleted meanwhile; start it again")
-        study = open_study(found.checked.space, found.checked.pool, found.plan, past, folder)
+        runs = None if found.lessons is None else found.lessons.table
+        study = open_study(found.checked.space, found.checked.pool, found.plan, past, folder, runs)
         slow = found.checked.began.slowdown
         study.costs = replace(found.costs, fixed=found.costs.fixed * slow)
         task_file = folder / "task.npz"
@@ -364,9 +456,13 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             goal=study.plan.goal,
             rank=method(study.plan.method).rank,
         )
+        if found.checked.earlier is not None:
+            take_over(study, objective, found.checked.earlier)
         try:
             clock = Stopwatch(study.elapsed, found.checked.began.clock)
-            yield Prepared(request, found.task, study, objective, folder, clock, found.told)
+            yield Prepared(
+                request, found.task, study, objective, folder, clock, found.told, found.leaning
+            )
         finally:
             study.close()
 
@@ -409,7 +505,8 @@ def finish(ready: Prepared) -> Tuned:
             "; ".join(sorted({reason for _, reason in study.failures.values()}))
             or "no epoch was trained"
         )
-        more = f"; {study.plan.seconds / 60:g} minutes are too few" if study.concluded else ""
+        limit = study.plan.seconds if study.concluded else None
+        more = "" if limit is None else f"; {limit / 60:g} minutes are too few"
         raise BadInput(f"no trial of study {folder.name!r} has a result: {reasons}{more}")
     config_id, epoch, value = found
     checkpoint = ready.objective.checkpoint(config_id, best=True)
@@ -482,12 +579,14 @@ def past_of(request: Request) -> MetaDataset | None:
 
 def history_of(
     request: Request, shown: MetaDataset | None, settings: Settings, space: Space
-) -> tuple[MetaDataset | None, list[str]]:
+) -> tuple[MetaDataset | None, list[str], Mapping[str, str]]:
     """The past tasks that know `space`, of the meta-dataset `shown` and of the user's own studies
-    (None: none does), and a line for each part of them that is left out or was trained otherwise.
+    (None: none does), a line for each part of the former that is left out or was trained otherwise,
+    and why own studies are left out, by name.
     Raises `BadInput` for past tasks that the request names and that do not know the space.
     """
     told = [line] if (line := missing_history(request)) else []
+    left_out: Mapping[str, str] = {}
     metric = column(request.metric)
     if shown is not None and shown.metric != metric:
         line = (
@@ -504,10 +603,7 @@ def history_of(
             f"{len(shown.tasks)} past {plural('task', len(shown.tasks))}",
         )
         if past is None:
-            line = (
-                f"the {count} of {request.meta} {'is' if len(shown.tasks) == 1 else 'are'} left "
-                f"out, having tuned another space: {few(shown.space.differences(space), '; ')}"
-            )
+            line = f"the curves of the {count} of {request.meta} are left out, having tuned another space: {few(shown.space.differences(space), '; ')}"
             if request.sources is not None:
                 raise BadInput(f"--sources names past tasks, but {line}")
             told.append(line)
@@ -524,11 +620,57 @@ def history_of(
     if request.own and request.meta != "none" and request.sources is None:
         folder = request.data / "studies"
         past, left_out = with_own_studies(past, folder, wanted, space, metric)
-        if left_out:
-            names = [f"{name} ({why})" for name, why in left_out.items()]
-            own = "own study" if len(names) == 1 else "own studies"
-            told.append(f"{own} left out: {few(names, ', ')}")
-    return past, told
+    return past, told, left_out
+
+
+def with_earlier(past: MetaDataset | None, earlier: Earlier, space: Space) -> MetaDataset | None:
+    """`past` and the study that is continued as one more past task, where it can stand beside it."""
+    part = confined(earlier.as_past(), space)
+    if past is None or part is None or not joinable(part, past):
+        return past
+    return join([past, part], past.name)
+
+
+def past_runs_of(request: Request) -> list[Source]:
+    """The past runs of any space and settings, none where the request wants none."""
+    if request.space == "hyperrec" or request.method not in (None, *BY_RUNS):
+        return []
+    return sources_of(request.data, request.meta, request.own)
+
+
+def question_of(
+    request: Request,
+    settings: Settings,
+    space: Space,
+    past: MetaDataset | None,
+    task: Task | None = None,
+) -> Question:
+    """What the study that is asked for asks of past runs, beside the curves of `past`."""
+    return Question(
+        space,
+        learning_settings(asdict(settings)),
+        column(request.metric),
+        None if task is None else task.name,
+        None if task is None else task.hash,
+        request.sources,
+        (*(request.without or ()), *(() if past is None else past.tasks)),
+    )
+
+
+def lessons_of(
+    sources: Sequence[Source],
+    request: Request,
+    settings: Settings,
+    space: Space,
+    past: MetaDataset | None,
+    task: Task | None = None,
+) -> tuple[Lessons | None, list[str]]:
+    """The past runs that the study can learn from beside the curves of `past`; as
+    `foretune.running.history.lessons`.
+    """
+    found, lines = lessons(sources, question_of(request, settings, space, past, task))
+    # curves of past tasks in this space say enough for a study to begin
+    return found, lines if past is None or found is not None else []
 
 
 def past_for(
@@ -636,12 +778,12 @@ def ranking_of(
     chosen = request.recommender or method(name).recommender
     if chosen is None:
         return None
-    if past is None or not past.tasks or not pool or request.sources is not None:
+    if past is None or not past.tasks or not pool or request.sources or request.without:
         if request.recommender is None:
             return None
         raise BadInput(
             f"--recommender {chosen} ranks the meta-dataset's configurations by its past "
-            "tasks, which --meta none, --space and --sources take away"
+            "tasks, which --meta none, --space, --sources and --without take away"
         )
     from foretune.recommenders.recommendation import recommend
 
@@ -662,13 +804,19 @@ def ranking_of(
         raise
 
 
-def method_of(request: Request, past: MetaDataset | None, told: Sequence[str] = ()) -> str:
-    """The method that the request names, or the best there is for what is at hand. Raises
-    `BadInput` for one that needs past tasks where there are none; `told` may say why.
+def method_of(
+    request: Request,
+    past: MetaDataset | None,
+    told: Sequence[str] = (),
+    taught: Lessons | None = None,
+) -> str:
+    """The method that the request names, or the best there is for what is at hand. Raises `BadInput`
+    for one that needs past tasks where there are none, and no past runs that it can take in their
+    place; `told` may say why.
     """
     some = past is not None and bool(past.tasks)
-    name = request.method or (DEFAULT if some else DEFAULT_WITHOUT_PAST)
-    if method(name).needs_past and not some:
+    name = request.method or (DEFAULT if some or taught is not None else DEFAULT_WITHOUT_PAST)
+    if method(name).needs_past and not some and (taught is None or name not in BY_RUNS):
         where = "; ".join(told) or f"{request.meta} has none"
         if request.meta == "none" or request.space == "hyperrec":
             where = f"{'--meta none' if request.meta == 'none' else '--space hyperrec'} gives none"
@@ -680,8 +828,9 @@ def method_of_old(folder: Path, now: str, past: MetaDataset | None) -> str:
     """The method of a study that goes on where none is named: its own, whatever would be best by
     `now`, which other studies may have changed meanwhile.
     """
-    own = read_header(folder)[2].method
-    some = past is not None and bool(past.tasks)
+    plan = read_header(folder)[2]
+    own = plan.method
+    some = (past is not None and bool(past.tasks)) or plan.notes.runs is not None
     return own if some or not method(own).needs_past else now
 
 

@@ -125,7 +125,8 @@ class Notes(_Stored):
 
     `task_hash`: of the images; `options`: of the method; `settings`: of all trials; `space`: its
     name or file; `meta`: the meta-dataset's name (None: there was none); `past`: tasks that were
-    history at its start; `anchors`: configuration ids that are trained first; `recommended`: the
+    history at its start; `runs`: digest of the runs of other spaces and settings that were (None:
+    there were none); `anchors`: configuration ids that are trained first; `recommended`: the
     ranking that the method takes; `tested`: configuration and epoch that `test_accuracy` is of;
     `baseline`: which comparison this study is; `base`: what all rates of a learning-rate search
     share.
@@ -137,6 +138,7 @@ class Notes(_Stored):
     space: str | None = stored(str)
     meta: str | None = stored(str)
     past: tuple[str, ...] = stored(_names, default=())
+    runs: str | None = stored(str)
     anchors: tuple[int, ...] = stored(_ints, default=())
     recommended: RankingNote | None = field(default=None, metadata={"read": _ranking})
     tested: tuple[int, int] | None = stored(_ints)

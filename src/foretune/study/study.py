@@ -771,20 +771,30 @@ class Study:
                 raise BadInput(f"{kind!r} is no event")
 
     @classmethod
-    def load(cls, folder: Path | str, past: "MetaDataset | None" = None) -> "Study":
+    def load(
+        cls,
+        folder: Path | str,
+        past: "MetaDataset | None" = None,
+        runs: "pd.DataFrame | None" = None,
+    ) -> "Study":
         """Read a study back from its folder, to the last epoch told. Another process may work on it
         meanwhile; the first change made here takes the folder. Raises `BadInput` if there is no
         study, or a damaged one.
         """
-        study = cls._begun(Path(folder), past)
+        study = cls._begun(Path(folder), past, runs)
         study._read(Path(folder))
         return study
 
     @classmethod
-    def _begun(cls, folder: Path, past: "MetaDataset | None" = None) -> "Study":
+    def _begun(
+        cls,
+        folder: Path,
+        past: "MetaDataset | None" = None,
+        runs: "pd.DataFrame | None" = None,
+    ) -> "Study":
         """The study of a folder as it was when it began, without its journal."""
         space, configs, plan = read_header(folder)
-        study = cls(space, configs, plan, past=past)
+        study = cls(space, configs, plan, past=past, runs=runs)
         study.folder = folder
         return study
 

@@ -23,15 +23,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from foretune.history.runs import FACTS
+
 LOG_FROM = 20.0
 MANY = 6  # values from which a text's parts are compared too
 OVERSHOOT = 0.25  # how far beyond the quantiles a number may stand
 TASK, SCORE = "task", "score"
-# columns of a run store that say what became of a run, or which it was
-OUTCOMES = frozenset(
-    {"run_id", "source_id", "source", "seed", "state", "seconds", "epochs_planned", "epochs_done"}
-    | {TASK, SCORE}
-)
+# columns of a run store that say what became of a run, or which it was: all its facts but the trainer
+OUTCOMES = frozenset({*FACTS, "seed", TASK, SCORE}) - {"trainer"}
 
 
 @dataclass(frozen=True)
