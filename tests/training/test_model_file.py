@@ -9,8 +9,8 @@ import torch
 
 from foretune.errors import BadInput
 from foretune.tasks.task import Task
-from foretune.training.export import export, load, predict
-from foretune.training.recipe import Settings
+from foretune.training.model_file import Model, predict, write_model
+from foretune.training.settings import Settings
 from foretune.training.trial import evaluate, train
 
 SETTINGS = Settings(
@@ -44,7 +44,7 @@ def trained(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     config = {"learning_rate": 1e-3, "optimizer": "adam", "finetune": "last_blocks"}
     train(task, config, 0, 1, settings=SETTINGS, seed=3, checkpoint=folder / "c")
-    export(folder / "c", folder / "best.pt")
+    write_model(folder / "c", folder / "best.pt")
     return folder
 
 
@@ -60,27 +60,77 @@ def test_predicts_as_the_trial_does(task: Task, trained: Path) -> None:
     )
 
 
-def test_files_are_weights_and_plain_json(trained: Path) -> None:
+def test_the_file_is_tensors_and_says_what_they_are(trained: Path) -> None:
     about = json.loads((trained / "best.json").read_text())
     assert (
         about["classes"] == ["low", "mid", "high"]
         and about["image_size"] == 32
+        and about["read_size"] == 24
         and about["epoch"] == 1
     )
     assert about["config"]["finetune"] == "last_blocks" and len(about["mean"]) == 3
-    state = torch.load(trained / "best.pt", weights_only=True)
-    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    content = torch.load(trained / "best.pt", weights_only=True)
+    assert json.loads(content["about"]) == about
+    assert all(isinstance(value, torch.Tensor) for value in content["state_dict"].values())
 
 
-def test_refuses_what_is_no_export(trained: Path, tmp_path: Path) -> None:
+def test_the_model_needs_no_file_beside_it(trained: Path, tmp_path: Path, task: Task) -> None:
+    (tmp_path / "x.pt").write_bytes((trained / "best.pt").read_bytes())
+    images = task.part("test")[0]
+    np.testing.assert_array_equal(
+        predict(tmp_path / "x.pt", images), predict(trained / "best.pt", images)
+    )
+
+
+def test_two_files_of_an_earlier_version_are_read(
+    trained: Path, tmp_path: Path, task: Task
+) -> None:
+    content = torch.load(trained / "best.pt", weights_only=True)
+    torch.save(content["state_dict"], tmp_path / "old.pt")
+    with pytest.raises(BadInput, match="nothing that says what they are"):
+        Model.load(tmp_path / "old.pt")
+    (tmp_path / "old.json").write_text((trained / "best.json").read_text())
+    images = task.part("test")[0]
+    np.testing.assert_array_equal(
+        predict(tmp_path / "old.pt", images), predict(trained / "best.pt", images)
+    )
+
+
+class Code:
+    """What runs code as it is loaded."""
+
+    def __reduce__(self):
+        return (print, ("this must not be printed",))
+
+
+def test_what_could_run_code_is_refused(tmp_path: Path, capsys) -> None:
+    torch.save({"about": "{}", "state_dict": Code()}, tmp_path / "x.pt")
+    with pytest.raises(BadInput, match="could run code"):
+        Model.load(tmp_path / "x.pt")
+    assert capsys.readouterr().out == ""
+
+
+def test_refuses_what_is_no_model(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="missing or damaged"):
-        export(tmp_path / "none", tmp_path / "best.pt")
-    with pytest.raises(BadInput, match=r"x\.json"):
-        load(tmp_path / "x.pt")
-    about = json.loads((trained / "best.json").read_text())
-    (tmp_path / "y.json").write_text(json.dumps({**about, "classes": ["one", "two"]}))
-    (tmp_path / "y.pt").write_bytes((trained / "best.pt").read_bytes())
-    with pytest.raises(BadInput, match="does not fit"):
-        load(tmp_path / "y.pt")
+        write_model(tmp_path / "none", tmp_path / "best.pt")
+    with pytest.raises(BadInput, match=r"no model file .*x\.pt"):
+        Model.load(tmp_path / "x.pt")
+    content = torch.load(trained / "best.pt", weights_only=True)
+    about = json.loads(content["about"])
+    for changed, complaint in [
+        ({"classes": ["one", "two"]}, "does not fit"),
+        ({"classes": "one"}, "must be a list of names"),
+        ({"crop": "none"}, "center, squash, pad"),
+        ({"image_size": 10**6}, "whole number of pixels"),
+    ]:
+        torch.save({**content, "about": json.dumps({**about, **changed})}, tmp_path / "y.pt")
+        with pytest.raises(BadInput, match=complaint):
+            Model.load(tmp_path / "y.pt")
+    torch.save({"about": "{}", "state_dict": content["state_dict"]}, tmp_path / "y.pt")
+    with pytest.raises(BadInput, match="lacks network, classes, image_size"):
+        Model.load(tmp_path / "y.pt")
+    (tmp_path / "z.pt").write_bytes((trained / "best.pt").read_bytes()[:1000])
+    with pytest.raises(BadInput, match=r"z\.pt"):
+        Model.load(tmp_path / "z.pt")
     with pytest.raises(BadInput, match="uint8"):
         predict(trained / "best.pt", np.zeros((1, 8, 8, 3)))

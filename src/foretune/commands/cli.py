@@ -102,7 +102,7 @@ def _use(commands: Any) -> None:
         "--epochs", type=int, metavar="EPOCHS", help="how many (default: as the winner had)"
     )
     p.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default: as the study had)")
-    p.add_argument("--threads", type=int, help="of the CPU (default: all)")
+    p.add_argument("--threads", type=int, help="of the CPU (default: as the study had)")
     _data(p)
     p.set_defaults(run="foretune.commands.train:run")
 
@@ -151,9 +151,7 @@ def _use(commands: Any) -> None:
     )
     _model(p)
     p.add_argument("--to", required=True, metavar="KIND", help="state_dict, torchscript or onnx")
-    p.add_argument(
-        "--out", type=Path, metavar="FILE", help="default: beside MODEL, named after it"
-    )
+    p.add_argument("--out", type=Path, metavar="FILE", help="default: beside MODEL, named after it")
     p.set_defaults(run="foretune.commands.export:run")
 
 

@@ -47,7 +47,10 @@ def run(args: argparse.Namespace) -> int:
         for line in [*table(found), "", *classes(found), "", *confusion(found)]:
             print(line)
     if seen and task.name == model.about.get("task"):
-        print("  the model was trained on images of this part: it does worse on new ones", file=sys.stderr)
+        print(
+            "  the model was trained on images of this part: it does worse on new ones",
+            file=sys.stderr,
+        )
     return 0
 
 

@@ -3,17 +3,16 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 
+from foretune.commands.tune import announce_final, show_epoch
 from foretune.errors import BadInput
-from foretune.running.final import Best, Cost, Final, cost_of, read_best, train_final
-from foretune.study.outcome import Row
+from foretune.running.final import Best, Final, cost_of, read_best, train_final
 from foretune.tasks.loading import find_source, task_of
 from foretune.tasks.reading import Reading
 from foretune.tasks.task import Task
 from foretune.views.progress import Decoding
-from foretune.views.summary import duration, plus_minus, spelled
+from foretune.views.summary import plus_minus, spelled
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
     task = task_of(source, how, args.data, progress=Decoding())
     print(f"{task.name}: {len(task.labels)} images, {task.num_classes} classes")
     print(f"  {spelled(best.config)}")
-    announce(cost_of(task, best.settings, best.epoch, best.seconds_per_image))
+    announce_final(cost_of(task, best.settings, best.epoch, best.seconds_per_image))
     try:
         final = train_final(
-            best, task, folder, device=args.device, threads=args.threads, on_epoch=shown(best.epoch)
+            best, task, folder, device=args.device, threads=args.threads, on_epoch=show_epoch
         )
     except TrialFailed as failure:
         print(f"foretune train: {failure}", file=sys.stderr)
@@ -68,29 +67,9 @@ def check_recipe(best: Best) -> None:
     )
 
 
-def announce(cost: Cost) -> None:
-    """What the final training takes, before it begins."""
-    about = "" if cost.seconds is None else f", about {duration(cost.seconds)}"
-    print(f"final training: {cost}{about}")
-
-
-def shown(epochs: int) -> Callable[[Row], None]:
-    """A line for each epoch."""
-
-    def show(row: Row) -> None:
-        print(
-            f"  epoch {int(row['epoch'])}/{epochs}: loss {row['train_loss']:.4f}, "
-            f"{duration(row['seconds'])}",
-            flush=True,
-        )
-
-    return show
-
-
 def summarise(final: Final, task: Task) -> None:
     """What came out."""
     value, error = final.test["accuracy"]
     tested = len(task.part("test")[1])
     print(f"test accuracy {plus_minus('accuracy', value, error)} ({tested} images, measured once)")
     print(f"{final.path}: foretune predict {shlex.quote(str(final.path))} FILES")
-

@@ -18,7 +18,6 @@ at the end. It goes on from its last epoch where it was stopped. Files in `folde
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -114,7 +113,9 @@ def read_best(path: Path) -> Best:
             seconds_per_image=None if seconds is None else float(seconds),
         )
     except FileNotFoundError as error:
-        raise BadInput(f"there is no file {path}; tune writes a best.yaml into its study") from error
+        raise BadInput(
+            f"there is no file {path}; tune writes a best.yaml into its study"
+        ) from error
     except KeyError as error:
         raise BadInput(f"{path} is no best.yaml of a study: it lacks {error}") from error
     except (OSError, UnicodeDecodeError, yaml.YAMLError, TypeError, ValueError) as error:
@@ -172,7 +173,7 @@ def train_final(
 ) -> Final:
     """Train, measure on the test part, write the files; what is done already is not done again.
 
-    `threads`: of the CPU (default: all there are). With `seconds`, no epoch is begun that would
+    `threads`: of the CPU (default: as the search had, whose seconds the estimate goes by). With `seconds`, no epoch is begun that would
     end later: raises `OutOfTime`. Raises `BadInput` for a task or a configuration that cannot be
     trained, and `foretune.training.trial.TrialFailed`.
     """
@@ -180,7 +181,7 @@ def train_final(
     from foretune.training.trial import assess, train
 
     began = time.monotonic()
-    threads = threads or os.cpu_count() or 1
+    threads = threads or best.settings.threads
     settings = replace(best.settings, train_limit=0, valid_limit=0, threads=threads)
     settings = replace(settings, device=device or best.settings.device)
     merged = all_but_test(task)
@@ -222,7 +223,13 @@ def train_final(
 
 def _key(best: Best, task: Task, settings: Settings) -> str:
     """A hash of what decides the final model."""
-    what = [task.hash, dict(best.config), best.epoch, learning_settings(asdict(settings)), best.seed]
+    what = [
+        task.hash,
+        dict(best.config),
+        best.epoch,
+        learning_settings(asdict(settings)),
+        best.seed,
+    ]
     return hashlib.sha256(json.dumps(what, sort_keys=True, default=float).encode()).hexdigest()
 
 
@@ -281,7 +288,6 @@ def after_search(
     wanted: bool | None,
     budget: int,
     left: float | None,
-    threads: int | None = None,
     on_start: Callable[[Cost], None] = lambda cost: None,
     on_epoch: Callable[[Row], None] = lambda row: None,
 ) -> Final | str:
@@ -300,9 +306,7 @@ def after_search(
         return f"no final training: {why}; {again} makes one"
     on_start(cost)
     try:
-        return train_final(
-            best, task, folder, threads=threads, seconds=left, on_epoch=on_epoch
-        )
+        return train_final(best, task, folder, seconds=left, on_epoch=on_epoch)
     except OutOfTime as stopped:
         return (
             f"final training broken off after {stopped.epoch} of {cost.epochs} epochs, the time "

@@ -12,7 +12,6 @@ are still needed, the results.
 
 import json
 import math
-import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -460,14 +459,12 @@ def finalise(
     """
     plan, study = ready.study.plan, ready.study
     left = None if plan.seconds is None else plan.seconds - study.elapsed
-    cores = os.cpu_count() or 1
     done = after_search(
         ready.folder,
         ready.task,
         wanted=ready.request.final,
         budget=plan.budget,
         left=left,
-        threads=min(cores, ready.objective.settings.threads * ready.request.workers),
         on_start=on_start,
         on_epoch=on_epoch,
     )

@@ -159,7 +159,9 @@ class Assessment:
         order = np.argsort(-off, axis=None, kind="stable")[:count]
         pairs = [np.unravel_index(place, off.shape) for place in order]
         return [
-            (self.class_names[i], self.class_names[j], int(off[i, j])) for i, j in pairs if off[i, j]
+            (self.class_names[i], self.class_names[j], int(off[i, j]))
+            for i, j in pairs
+            if off[i, j]
         ]
 
     def save(self, path: Path) -> None:

@@ -50,6 +50,9 @@ class Exported:
 class Deployed(nn.Module):
     """Pixels in [0, 1], (N, 3, S, S), to probabilities (N, classes)."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, network: nn.Module, mean: Any, std: Any):
         super().__init__()
         self.network = network
@@ -185,9 +188,7 @@ def _torchscript(
     return _runs(again), f"torch.jit.load({shown!r})"
 
 
-def _onnx(
-    deployed: Deployed, call: str, model: Model, path: Path, shown: str
-) -> tuple[Run, str]:
+def _onnx(deployed: Deployed, call: str, model: Model, path: Path, shown: str) -> tuple[Run, str]:
     with extra("onnx", "--to onnx"):
         import onnxruntime
     example = torch.rand(2, 3, model.image_size, model.image_size)

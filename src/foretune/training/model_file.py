@@ -170,7 +170,9 @@ def _content(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     text = content.get("about") if isinstance(content, Mapping) else None
     if isinstance(content, Mapping) and state is None and text is None:
         state, text = content, _beside(path)  # as an earlier version wrote it: two files
-    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(v, torch.Tensor) for v in state.values()
+    ):
         raise BadInput(f"{path} is no model file: it lacks the tensors of a network")
     try:
         about = json.loads(str(text))
@@ -182,7 +184,9 @@ def _content(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
         if crop not in CROPS:
             raise ValueError(f"crop must be one of {', '.join(CROPS)}, but is {crop!r}")
     except (ValueError, TypeError) as error:
-        raise BadInput(f"{path} is no model file: what it says of itself is wrong: {error}") from error
+        raise BadInput(
+            f"{path} is no model file: what it says of itself is wrong: {error}"
+        ) from error
     return about, dict(state)
 
 

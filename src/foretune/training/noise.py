@@ -44,8 +44,8 @@ def unpaired(first: float, second: float, count: int) -> Difference:
     """Two accuracies on `count` images each, as if the images were not the same: where they are,
     the interval is too wide rather than too narrow.
     """
-    errors = [max(share * (1 - share), 0.0) / count for share in (first, second)]
-    return by_errors(first, second, *(math.sqrt(one) for one in errors), "two proportions")
+    error, other = (math.sqrt(max(p * (1 - p), 0.0) / count) for p in (first, second))
+    return by_errors(first, second, error, other, "two proportions")
 
 
 def by_errors(
