@@ -127,7 +127,7 @@ BAD = {
     "one class only": (["tune", "one", *TUNE[2:]], "one"),
     "a text for images": (["tune", "file", *TUNE[2:]], "file"),
     "no workers": ([*TUNE, "--workers", "0"], "workers=0 must be at least 1"),
-    "no time": ([*TUNE, "--seconds", "0"], "seconds=0.0 must be positive"),
+    "no time": ([*TUNE, "--minutes", "0"], "minutes=0.0 must be positive"),
     "unknown network": ([*TUNE, "--network", "resnet19"], "resnet19"),
     "a small image size": ([*TUNE, "--image-size", "4"], "image_size must be 16 or more"),
     "an unknown device": ([*TUNE, "--device", "tpu"], "tpu"),

@@ -51,6 +51,7 @@ def repaired(name: str, data: Path) -> int:
     """Cut the journal of a study back to what is whole, and say what was lost."""
     from foretune.running.tuning import find_study
     from foretune.study.study import Study, repair
+    from foretune.views.summary import spent_of
 
     folder = find_study(name, data)
     done = repair(folder)
@@ -61,7 +62,7 @@ def repaired(name: str, data: Path) -> int:
         kept, lost, aside = done
         print(
             f"{folder / 'journal.jsonl'}: kept the first {kept} {plural('line', kept)}, with "
-            f"{study.spent} of {study.budget} epochs; the {lost} after them "
+            f"{spent_of(study)}; the {lost} after them "
             f"{'is' if lost == 1 else 'are'} in {aside} alone"
         )
     return 0

@@ -29,7 +29,8 @@ def studies(args: argparse.Namespace) -> int:
             print(f"foretune studies: {error}", file=sys.stderr)
             continue
         best = f"{study.plan.sign * study.incumbent[2]:.4f}" if study.incumbent else "-"
-        counts = (f"{study.spent}/{study.budget}", str(len(study.started)))
+        cap = study.plan.budget
+        counts = (f"{study.spent}{'' if cap is None else f'/{cap}'}", str(len(study.started)))
         rows.append((folder.name, study.plan.task, study.plan.method, *counts, best, status(study)))
     widths = [max(len(r[k]) for r in rows) for k in range(len(rows[0]))]
     for row in rows:

@@ -3,11 +3,14 @@ end.
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from foretune.commands.study_report import (
     artifacts,
@@ -17,7 +20,9 @@ from foretune.commands.study_report import (
     use,
     write_study_report,
 )
+from foretune.errors import plural
 from foretune.history.join import PREFIX
+from foretune.running.costs import Beginning
 from foretune.running.final import SHARE, Cost, cost_of, no_room
 from foretune.running.options import given
 from foretune.running.request import Request
@@ -38,7 +43,7 @@ from foretune.study.outcome import Row
 from foretune.study.study import Study
 from foretune.training.assessment import Assessment, binomial_error
 from foretune.views.progress import Decoding, progress
-from foretune.views.summary import duration, spelled
+from foretune.views.summary import duration, spelled, spent_of
 from foretune.views.tracking import Tracker
 from foretune.views.verdict import verdict
 
@@ -55,6 +60,7 @@ def run(args: argparse.Namespace) -> int:
     asked = request(args)
     if asked.script:
         return run_script(asked, args.tracking)
+    began = Beginning.of_process()
     tracker = (
         None
         if args.tracking == "none"
@@ -62,15 +68,12 @@ def run(args: argparse.Namespace) -> int:
             args.tracking, args.data, warn=lambda line: print(f"  {line}", file=sys.stderr)
         )
     )
-    with prepared(asked, Decoding()) as ready:
+    with prepared(asked, Decoding(), began) as ready:
         announce(ready)
         try:
             tuned = tune(ready, tracker)
         except KeyboardInterrupt:
-            again = (
-                f"the same command continues it ({ready.study.spent} of "
-                f"{ready.study.budget} epochs are done)"
-            )
+            again = f"the same command continues it ({spent_of(ready.study)} are done)"
             print(f"\nstopped; {again}. Nothing is lost but the epochs that were in flight.")
             return 130
         report = write_study_report(ready.folder, None)
@@ -183,13 +186,27 @@ def announce(ready: Prepared) -> None:
         why = None if ready.request.final else no_room(most, study.budget, None)
         where = f", where it costs at most {SHARE:.0%} of the budget" if why else ""
         print(f"  then a final training of the winner: at most {most}{where}")
+    if study.plan.seconds is not None:
+        print(f"  {room_in_time(study)}")
     if (wanted := method(study.plan.method).recommender) is not None:
         print(f"  {ranked_by(study.plan.notes.recommended, wanted)}")
     if study.spent:
-        print(
-            f"  continuing study {ready.folder.name}: {study.spent} of {study.budget} epochs "
-            "are done"
-        )
+        print(f"  continuing study {ready.folder.name}: {spent_of(study)} are done")
+
+
+def room_in_time(study: Study) -> str:
+    """What the time budget has room for, and how sure that is."""
+    assert study.plan.seconds is not None
+    room = f"{duration(study.plan.seconds)} in all"
+    if study.timeless:
+        return f"{room}; nothing is known of the network's cost: the first epochs tell"
+    pace = study.pace
+    log, doubt = float(np.median(pace.log)), float(np.median(pace.doubt))
+    left = max(0, study.budget - study.spent)
+    return (
+        f"{room}: about {left:,} {plural('epoch', left)} of {duration(math.exp(log))} each, "
+        f"give or take a factor of {math.exp(doubt):.1f}"
+    )
 
 
 def ranked_by(noted: RankingNote | None, wanted: str) -> str:
@@ -214,8 +231,8 @@ def ranked_by(noted: RankingNote | None, wanted: str) -> str:
 def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | None) -> None:
     """What came out."""
     study = ready.study
-    if study.out_of_time and study.spent < study.budget:
-        print(f"stopped by the time limit after {study.spent} of {study.budget} epochs")
+    if study.out_of_time and study.plan.budget is not None:
+        print(f"stopped by the time limit after {spent_of(study)}")
     print(
         f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and "
         f"{duration(study.elapsed)}:"

@@ -21,7 +21,7 @@ from foretune.running.code_study import (
 from foretune.running.workers import Workers
 from foretune.study.study import Study
 from foretune.views.progress import progress
-from foretune.views.summary import duration, number, spelled
+from foretune.views.summary import duration, number, spelled, spent_of
 from foretune.views.tracking import Tracker
 
 
@@ -56,10 +56,7 @@ def tune_code(
         try:
             tuned = logged(ready, tracker, workers)
         except KeyboardInterrupt:
-            print(
-                f"\nstopped; the same command continues it ({ready.study.spent} of "
-                f"{ready.study.budget} epochs are done)"
-            )
+            print(f"\nstopped; the same command continues it ({spent_of(ready.study)} are done)")
             raise
         report = write_study_report(ready.folder, None)
         if tracker:
@@ -102,15 +99,14 @@ def announce(ready: CodeReady) -> None:
     for line in ready.question.lines:
         print(f"  {line}")
     if study.spent:
-        done = f"{study.spent} of {study.budget} epochs are done"
-        print(f"  continuing study {ready.folder.name}: {done}")
+        print(f"  continuing study {ready.folder.name}: {spent_of(study)} are done")
 
 
 def summarise(ready: CodeReady, tuned: CodeTuned, report: Path, tracker: Tracker | None) -> None:
     """What came out."""
     study = ready.study
-    if study.out_of_time and study.spent < study.budget:
-        print(f"stopped by the time limit after {study.spent} of {study.budget} epochs")
+    if study.out_of_time and study.plan.budget is not None:
+        print(f"stopped by the time limit after {spent_of(study)}")
     print(
         f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and "
         f"{duration(study.elapsed)}:"

@@ -283,7 +283,7 @@ def question(
         metric=metric,
         goal=goal,
         max_epoch=epochs,
-        budget=10 * epochs if request.budget is None else request.budget,
+        budget=request.epochs(epochs),
         seed=request.seed,
         seconds=request.seconds,
         open=True,
@@ -299,7 +299,9 @@ def question(
     if method(name).rank:
         raise BadInput(f"method {name!r} looks at the weights of our own trainer's networks")
     searcher(name, **request.options)  # refuses a wrong option
-    anchored = request.anchor and name != "random" and plan.budget >= ANCHOR_FROM * epochs
+    # a training of unknown length is not put first where time is the budget
+    known = plan.budget is not None and plan.budget >= ANCHOR_FROM * epochs
+    anchored = request.anchor and name != "random" and known
     notes = Notes(
         task_hash=hash_,
         options=request.options,

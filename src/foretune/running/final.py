@@ -38,6 +38,7 @@ from foretune.tasks.task import Task
 from foretune.training.settings import Settings
 
 SHARE = 0.5  # of a budget in epochs: what the final training may cost beside the search
+TIME_SHARE = 0.25  # of a budget in seconds: what is kept back for it, where it may be enough
 MARGIN = 1.25  # of an estimate in seconds, where it has to fit into what is left
 TRAIN, VALID, TEST = (PARTS.index(part) for part in ("train", "valid", "test"))
 

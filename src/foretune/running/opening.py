@@ -24,7 +24,8 @@ def open_study(
     study = Study.load(folder, past)
     before, now = study.plan, plan
     if (now.budget, now.seconds) != (before.budget, before.seconds):
-        study.raise_budget(max(now.budget, study.spent), now.seconds)
+        budget = None if now.budget is None else max(now.budget, study.spent)
+        study.raise_budget(budget, now.seconds)
     return study
 
 

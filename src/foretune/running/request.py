@@ -33,15 +33,18 @@ class Request:
     budget: int | None = field(
         default=None,
         metadata={
-            "help": "epochs to spend in all trials together (default: ten full trainings)",
+            "help": "epochs to spend in all trials together (default: ten full trainings, or what "
+            "--minutes has room for)",
             "metavar": "EPOCHS",
             "least": 1,
         },
     )
-    seconds: float | None = field(
+    minutes: float | None = field(
         default=None,
         metadata={
-            "help": "wall-clock limit; the study stops at whichever budget ends first",
+            "help": "time that all of it may take, from reading the images to the finished model; "
+            "the study stops at whichever budget ends first",
+            "metavar": "M",
             "above": 0,
         },
     )
@@ -209,6 +212,17 @@ class Request:
             "env": "FORETUNE_DATA",
         },
     )
+
+    @property
+    def seconds(self) -> float | None:
+        """The time budget in seconds."""
+        return None if self.minutes is None else 60 * self.minutes
+
+    def epochs(self, max_epoch: int) -> int | None:
+        """The budget in epochs, None where time alone is the budget."""
+        if self.budget is None and self.minutes is None:
+            return 10 * max_epoch
+        return self.budget
 
 
 @dataclass(frozen=True)

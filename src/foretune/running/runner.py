@@ -8,14 +8,15 @@ from it, not trained again.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from foretune.running.objectives.training import Training
-from foretune.running.workers import Died, Ended, Row, Workers
+from foretune.running.workers import Died, Ended, InProcess, Row, Workers
 from foretune.searchers.base import Searcher
 from foretune.study.study import Step, Study
 
@@ -24,11 +25,11 @@ RETRIES = 2  # of a step whose worker died; then the trial has failed
 
 class Stopwatch:
     """Seconds a study has run, over all its runs, on the monotonic clock: the wall clock may
-    jump.
+    jump. `before` are those of earlier runs; this run began at `began` (default: now).
     """
 
-    def __init__(self, before: float):
-        self._zero = time.monotonic() - before
+    def __init__(self, before: float, began: float | None = None):
+        self._zero = (time.monotonic() if began is None else began) - before
 
     def __call__(self) -> float:
         return time.monotonic() - self._zero
@@ -41,17 +42,19 @@ def run_study(
     *,
     on_change: Callable[[Study], None] = lambda study: None,
     every: float = 0.5,
+    clock: Stopwatch | None = None,
 ) -> None:
     """Run `study` to its end. `on_change` is called after each change, and at least each `every`
     seconds while waiting.
 
-    With the wall-clock budget spent, steps under way are broken off; they stay pending, for a study
-    that is given more time. An exception, Ctrl-C included, closes the workers and leaves the study
+    A time budget runs on `clock` (default: from now on). No step is begun of which not one epoch
+    would end in time; with the time for training used, or none of the steps under way about to end
+    an epoch within it, they are broken off and stay pending, for a study that is given more. An exception, Ctrl-C included, closes the workers and leaves the study
     as it stands, to be continued by another call. A full disk is such an exception, an OSError that
     names the study's folder if it knows no file.
     """
     try:
-        _run(study, searcher, workers, on_change, every)
+        _run(study, searcher, workers, on_change, every, clock or Stopwatch(study.elapsed))
     except OSError as error:
         if error.filename is None and error.errno is not None and study.folder is not None:
             error.filename = str(study.folder)
@@ -64,22 +67,28 @@ def _run(
     workers: Workers,
     on_change: Callable[[Study], None],
     every: float,
+    clock: Stopwatch,
 ) -> None:
-    clock = Stopwatch(study.elapsed)
+    break_off = not isinstance(workers, InProcess)
+    study.costs = replace(study.costs, workers=max(1, workers.free), break_off=break_off)
     deaths: Counter[int] = Counter()
     queue = study.pending_steps()
     # (configuration, epoch it started from): a trial's next step may begin before its last has
     # ended
     running: set[tuple[int, int]] = set()
+    heard: dict[int, float] = {}  # when a configuration's epoch under way began, on the clock
     try:
         while True:
+            study.clock(clock())
             while workers.free and (step := next_step(study, searcher, queue)):
                 workers.submit(step, study.configs[step.config_id])
                 running.add((step.config_id, step.start))
-            if not running or study.out_of_time:
+                heard[step.config_id] = clock()
+            if not running or study.out_of_time or hopeless(study, heard, running, clock()):
                 break
-            for event in workers.events(every):
+            for event in workers.events(min(every, max(0.01, study.seconds_left))):
                 i = event.step.config_id
+                heard[i] = clock()
                 match event:
                     case Row(step, row):
                         study.tell(step, untold(study, i, [row]), elapsed=clock())
@@ -104,6 +113,9 @@ def _run(
                             queue.append(Step(i, int(study.epoch[i]), step.stop, step.because))
             study.clock(clock())
             on_change(study)
+        budget = study.plan.budget
+        if study.plan.seconds is not None and (budget is None or study.spent < budget):
+            study.conclude()
     finally:
         workers.close()
         study.save_tables()
@@ -118,12 +130,30 @@ def untold(study: Study, i: int, rows: Sequence[Mapping[str, Any]]) -> list[Mapp
 
 
 def next_step(study: Study, searcher: Searcher, queue: list[Step]) -> Step | None:
-    """The next interrupted step of `queue`, else what the searcher suggests; None when nothing can
-    be done now.
+    """The next interrupted step of `queue` that has time for an epoch, else what the searcher
+    suggests; None when nothing can be done now.
     """
-    if study.out_of_time or study.spent >= study.budget:
+    if study.done:
         return None
-    return queue.pop(0) if queue else study.ask(searcher)
+    while queue:
+        step = queue.pop(0)
+        if study.reach[step.config_id] > 0:
+            return step
+    return study.ask(searcher)
+
+
+def hopeless(
+    study: Study, heard: Mapping[int, float], running: Set[tuple[int, int]], now: float
+) -> bool:
+    """Whether no trial under way will end its epoch in the time for training, even if it is quick;
+    one that takes longer than that already may end at any moment.
+    """
+    if study.timeless or not study.pace.timed:
+        return False
+    early = study.epoch < study.costs.early
+    quick = np.exp(np.where(early, study.pace.early, study.pace.log) - study.pace.doubt)
+    missing = [quick[i] - (now - heard[i]) for i, _ in running]
+    return all(seconds > study.seconds_left for seconds in missing)
 
 
 def needed(study: Study) -> set[int]:

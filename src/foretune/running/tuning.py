@@ -27,12 +27,13 @@ from foretune.errors import BadInput, few, plural
 from foretune.files import write_atomic, write_json
 from foretune.history.join import PREFIX, confined
 from foretune.history.meta_dataset import MetaDataset
-from foretune.running.final import Cost, Final, after_search, search_images
+from foretune.running.costs import Beginning, costs_of, epochs_in
+from foretune.running.final import TIME_SHARE, Cost, Final, after_search, search_images
 from foretune.running.objectives.training import Training
 from foretune.running.opening import check_name, open_study, refuse_another
 from foretune.running.options import filled, out_of_range, refuse_unknown
 from foretune.running.request import Request
-from foretune.running.runner import delete_checkpoints, run_study, sweep
+from foretune.running.runner import Stopwatch, delete_checkpoints, run_study, sweep
 from foretune.running.workers import Processes, Workers, end_where_main_is_imported
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
@@ -51,6 +52,7 @@ from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.outcome import Row
 from foretune.study.own_studies import other_settings, with_own_studies
+from foretune.study.pace import Costs
 from foretune.study.study import Plan, Study, read_header
 from foretune.tasks.decoding import Progress
 from foretune.tasks.loading import find_source, task_of
@@ -81,7 +83,8 @@ class Checked:
     pool: list[Config]
     past: MetaDataset | None
     plan: Plan
-    told: tuple[str, ...] = ()
+    told: tuple[str, ...]
+    began: Beginning  # a budget of time runs from here
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class LookedUp:
     plan: Plan
     folder: Path
     known: bool
+    costs: Costs
     told: tuple[str, ...] = ()
 
 
@@ -111,6 +115,7 @@ class Prepared:
     study: Study
     objective: Training
     folder: Path
+    clock: Stopwatch
     told: tuple[str, ...] = ()
 
 
@@ -136,22 +141,29 @@ class Tuned:
     final: Final | None = None
 
 
-def tune(images: str | Path, *, budget: int | None = None, **options: Any) -> Tuned:
+def tune(
+    images: str | Path,
+    *,
+    budget: int | None = None,
+    minutes: float | None = None,
+    **options: Any,
+) -> Tuned:
     """Find the best hyperparameters for a folder of images, or continue to, and write them.
 
     `images` is a folder of class folders, a prepared task's name, an .npz file or
-    `torchvision:NAME`; `budget` counts epochs in all trials together (default: ten full trainings).
+    `torchvision:NAME`; `minutes` is the time that all of it may take, `budget` counts epochs in all
+    trials together (default: ten full trainings, or what the time has room for).
     `options` are those of `foretune tune` (`foretune.running.request.Request`) and the training
     settings by name (`foretune.training.settings.Settings`):
 
-        foretune.tune("photos/", budget=100, network="resnet18", image_size=96, seed=1)
+        foretune.tune("photos/", minutes=30, network="resnet18", image_size=96, seed=1)
 
     Trials run in processes of their own, which import the script that calls this: call it under
     `if __name__ == "__main__":`. Raises `BadInput`, before anything is written, for what cannot be
     used.
     """
     end_where_main_is_imported()
-    return tune_request(request_from(images, budget=budget, **options))
+    return tune_request(request_from(images, budget=budget, minutes=minutes, **options))
 
 
 def request_from(images: str | Path, **options: Any) -> Request:
@@ -196,15 +208,18 @@ def tune_request(
 
 
 @contextmanager
-def prepared(request: Request, decoding: Progress | None = None) -> Iterator[Prepared]:
+def prepared(
+    request: Request, decoding: Progress | None = None, began: Beginning | None = None
+) -> Iterator[Prepared]:
     """Check the request, look everything up, and open or continue the study. `decoding(done,
-    total)` is called after each image that is decoded.
+    total)` is called after each image that is decoded. A budget of time runs from when it `began`
+    (default: now).
     """
-    with opened(looked_up(checked(request), decoding)) as ready:
+    with opened(looked_up(checked(request, began or Beginning()), decoding)) as ready:
         yield ready
 
 
-def checked(request: Request) -> Checked:
+def checked(request: Request, began: Beginning | None = None) -> Checked:
     """The request, refused where it cannot be meant, before its images are looked at. Writes
     nothing. Raises `BadInput`.
     """
@@ -225,7 +240,7 @@ def checked(request: Request) -> Checked:
         metric=metric,
         goal=GOALS[request.metric],
         max_epoch=settings.max_epoch,
-        budget=10 * settings.max_epoch if request.budget is None else request.budget,
+        budget=request.epochs(settings.max_epoch),
         method=method_of(request, past, told),
         seed=request.seed,
         seconds=request.seconds,
@@ -241,7 +256,8 @@ def checked(request: Request) -> Checked:
         raise BadInput(
             f"method {plan.method!r} looks for a learning rate outside any pool: add --open"
         )
-    return Checked(request, settings, space, pool, past, plan, tuple(told))
+    began = began or Beginning()
+    return Checked(request, settings, space, pool, past, plan, tuple(told), began)
 
 
 def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
@@ -270,11 +286,16 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
             plan = replace(plan, method=method_of(request, past, told))
             searcher(plan.method, **request.options)
             plan, folder, known = _named(request, plan, source.name, past)
+    costs = Costs()
+    if plan.seconds is not None:
+        share = 0.0 if request.final is False else TIME_SHARE
+        kept = share * plan.seconds
+        costs = costs_of(found.settings, found.space, task, request.workers, final_within=kept)
     anchored = (
         request.anchor
         and plan.method != "random"
         and default in pool
-        and plan.budget >= ANCHOR_FROM * plan.max_epoch
+        and room_of(plan, costs, pool) >= ANCHOR_FROM * plan.max_epoch
     )
     notes = Notes(
         task_hash=task.hash,
@@ -288,7 +309,13 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     )
     plan = replace(plan, task=task.name, notes=notes)
     told += limits_told(task, found.settings)
-    return LookedUp(found, task, past, plan, folder, known, tuple(told))
+    return LookedUp(found, task, past, plan, folder, known, costs, tuple(told))
+
+
+def room_of(plan: Plan, costs: Costs, pool: list[Config]) -> float:
+    """The epochs that a plan has room for, as far as that can be said beforehand."""
+    budget = math.inf if plan.budget is None else plan.budget
+    return budget if plan.seconds is None else min(budget, epochs_in(plan.seconds, costs, pool))
 
 
 def _named(
@@ -335,6 +362,8 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
         elif found.known:
             raise BadInput(f"study {folder.name!r} was deleted meanwhile; start it again")
         study = open_study(found.checked.space, found.checked.pool, found.plan, past, folder)
+        slow = found.checked.began.slowdown
+        study.costs = replace(found.costs, fixed=found.costs.fixed * slow)
         task_file = folder / "task.npz"
         if not task_file.exists():
             found.task.save(task_file)
@@ -348,7 +377,8 @@ def opened(found: LookedUp) -> Iterator[Prepared]:
             rank=method(study.plan.method).rank,
         )
         try:
-            yield Prepared(request, found.task, study, objective, folder, found.told)
+            clock = Stopwatch(study.elapsed, found.checked.began.clock)
+            yield Prepared(request, found.task, study, objective, folder, clock, found.told)
         finally:
             study.close()
 
@@ -368,7 +398,7 @@ def run(
     sweep(ready.objective)
     plan = ready.study.plan
     pool = workers or Processes(ready.objective, ready.request.workers)
-    run_study(ready.study, searcher_of(plan), pool, on_change=changed)
+    run_study(ready.study, searcher_of(plan), pool, on_change=changed, clock=ready.clock)
     delete_checkpoints(ready.study, ready.objective)
 
 
@@ -391,7 +421,8 @@ def finish(ready: Prepared) -> Tuned:
             "; ".join(sorted({reason for _, reason in study.failures.values()}))
             or "no epoch was trained"
         )
-        raise BadInput(f"no trial of study {folder.name!r} has a result: {reasons}")
+        more = f"; {study.plan.seconds / 60:g} minutes are too few" if study.concluded else ""
+        raise BadInput(f"no trial of study {folder.name!r} has a result: {reasons}{more}")
     config_id, epoch, value = found
     checkpoint = ready.objective.checkpoint(config_id, best=True)
     accuracy = study.plan.notes.test_accuracy
@@ -424,6 +455,7 @@ def finish(ready: Prepared) -> Tuned:
         "epochs_spent": study.spent,
     }
     write_atomic(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
+    study.clock(ready.clock())
     return Tuned(
         folder.name,
         folder,
@@ -458,7 +490,9 @@ def finalise(
     line why not.
     """
     plan, study = ready.study.plan, ready.study
-    left = None if plan.seconds is None else plan.seconds - study.elapsed
+    left = None
+    if plan.seconds is not None:
+        left = plan.seconds - ready.clock() - study.costs.fixed
     done = after_search(
         ready.folder,
         ready.task,
@@ -777,7 +811,8 @@ def baseline(ready: Prepared, kind: str) -> Prepared:
     )
     other = open_study(study.space, pool, replace(plan, notes=notes), None, folder)
     objective = replace(ready.objective, folder=folder / "checkpoints")
-    return replace(ready, study=other, objective=objective, folder=folder)
+    clock = Stopwatch(other.elapsed)
+    return replace(ready, study=other, objective=objective, folder=folder, clock=clock)
 
 
 def find_study(name: str, data: Path) -> Path:

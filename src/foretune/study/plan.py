@@ -53,8 +53,9 @@ class Plan:
     """What defines a study and never changes, except that a budget may be raised when it is
     continued.
 
-    `budget` counts epochs of training; `seconds` of wall-clock, None for no limit. `open` studies
-    may try configurations outside the pool.
+    `budget` counts epochs of training; `seconds` are of the wall-clock, from the request to the
+    finished model. Each may be None for no limit, but not both. `open` studies may try
+    configurations outside the pool.
 
     Raises `BadInput` for what is no number, text or truth value of its field; a whole number may
     come as a float or a numpy scalar.
@@ -64,7 +65,7 @@ class Plan:
     metric: str
     goal: str
     max_epoch: int
-    budget: int
+    budget: int | None
     method: str = "random"
     seed: int = 0
     seconds: float | None = None
@@ -80,9 +81,14 @@ class Plan:
         if self.goal not in ("maximize", "minimize"):
             raise BadInput(f"goal={self.goal!r} must be 'maximize' or 'minimize'")
         for name in ("max_epoch", "budget", "seed"):
-            object.__setattr__(self, name, whole(name, getattr(self, name)))
-        at_least(1, max_epoch=self.max_epoch, budget=self.budget)
+            if name != "budget" or self.budget is not None:
+                object.__setattr__(self, name, whole(name, getattr(self, name)))
+        at_least(1, max_epoch=self.max_epoch)
         at_least(0, seed=self.seed)
+        if self.budget is not None:
+            at_least(1, budget=self.budget)
+        elif self.seconds is None:
+            raise BadInput("budget=None and seconds=None: a study needs a budget of one of them")
         object.__setattr__(self, "open", coerce(bool, self.open, "open"))
         if self.seconds is not None:
             where = f"seconds={self.seconds!r}"

@@ -36,6 +36,7 @@ from foretune.study.identity import as_read, differences
 from foretune.study.journal import Journal, damaged, finite
 from foretune.study.lock import StudyLock
 from foretune.study.notes import as_json
+from foretune.study.pace import Costs, Pace, pace_of, seconds_of
 from foretune.study.plan import Plan, Step, Suggestion
 from foretune.study.told import told_row
 
@@ -44,6 +45,8 @@ __all__ = ["Plan", "Step", "Study", "Suggestion", "repair"]
 CLOCK = 10.0  # seconds of a run that a kill may take from the wall-clock's record
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from foretune.history.meta_dataset import MetaDataset
 
 
@@ -59,8 +62,9 @@ class Study:
     on disk.
 
     `space` is the search space, `configs` the pool of configurations; `past` holds the curves of
-    past tasks for searchers that transfer. A `folder` that holds a study already is continued, with
-    the budget now given; raises `BadInput` if that study is another one, if its journal is damaged,
+    past tasks for searchers that transfer, `runs` past runs of any space and settings (a row each:
+    `task`, `score`, higher is better, and what they were run with). A `folder` that holds a study
+    already is continued, with the budget now given; raises `BadInput` if that study is another one, if its journal is damaged,
     or if another process works on it. The folder is this process's until `close`, the end of a
     `with` block, or the end of the study's life.
     """
@@ -72,9 +76,10 @@ class Study:
         plan: Plan,
         *,
         past: "MetaDataset | None" = None,
+        runs: "pd.DataFrame | None" = None,
         folder: Path | str | None = None,
     ):
-        self.space, self.plan, self.past = space, plan, past
+        self.space, self.plan, self.past, self.runs = space, plan, past, runs
         self.folder = None if folder is None else Path(folder)
         self.configs: list[Config] = []
         self._row_of: dict[str, int] = {}
@@ -90,8 +95,15 @@ class Study:
         self.spent = 0
         self.elapsed = 0.0  # seconds that the study has run, over all its runs
         self._kept_elapsed = 0.0
+        self._first_began = 0.0  # `elapsed` when the first epoch told began
+        self.concluded = False  # whether no step can end any more in the time that there is
+        # what is known beforehand of the costs of a study with a time budget
+        self.costs = Costs()
+        self._pace: tuple[object, Pace] | None = None
         self.started: list[int] = []
         self.order: list[tuple[int, int]] = []
+        # `elapsed` as each epoch of `order` was told, NaN where that was not said
+        self.times: list[float] = []
         # every step asked for, with its reason and the seconds the decision took
         self.steps: list[dict[str, Any]] = []
         # the raw rows of each trial, metric in its own unit
@@ -112,8 +124,11 @@ class Study:
     # ----------------------------------------------------------------------------------------------
     @property
     def budget(self) -> int:
-        """Epochs that may be spent in all."""
-        return self.plan.budget
+        """Epochs that may be spent in all: the plan's, or what the time that is left has room for
+        at the pace of this study.
+        """
+        planned = self.spent + self._promised + self._epochs_in_time()
+        return planned if self.plan.budget is None else min(self.plan.budget, planned)
 
     @property
     def max_epoch(self) -> int:
@@ -128,7 +143,11 @@ class Study:
     @property
     def remaining(self) -> int:
         """Epochs that are neither spent nor promised to a pending step."""
-        return self.budget - self.spent - int(np.maximum(self.pending - self.epoch, 0).sum())
+        return self.budget - self.spent - self._promised
+
+    @property
+    def _promised(self) -> int:
+        return int(np.maximum(self.pending - self.epoch, 0).sum())
 
     @property
     def open_space(self) -> bool:
@@ -137,10 +156,83 @@ class Study:
 
     @property
     def available(self) -> np.ndarray:
-        """Configurations that can take a step now: not failed, not pending, not finished; (n,)
-        bool.
+        """Configurations that can take a step now: not failed, not pending, not finished, and an
+        epoch of them fits into the time that is left; (n,) bool.
         """
+        return self._trainable if self.plan.seconds is None else self._trainable & (self.reach > 0)
+
+    @property
+    def _trainable(self) -> np.ndarray:
         return ~self.failed & (self.pending == 0) & (self.epoch < self.max_epoch)
+
+    # -- time
+    # ----------------------------------------------------------------------------------------------
+    @property
+    def pace(self) -> Pace:
+        """What epochs take, by `costs` and by what was told."""
+        state = (self.spent, len(self.configs), len(self.times), self.costs)
+        if self._pace is None or self._pace[0] != state:
+            last = next((t for t in reversed(self.times) if math.isfinite(t)), 0.0)
+            active = last - self._first_began
+            self._pace = state, pace_of(self.costs, self.configs, self.X, self.rows, active)
+        return self._pace[1]
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds for training: what the end of the study needs is kept back; infinite without a
+        time budget.
+        """
+        if self.plan.seconds is None:
+            return math.inf
+        after = self.costs.after * self.pace.scale + self.costs.fixed
+        return max(0.0, self.plan.seconds - after - self.elapsed)
+
+    @property
+    def timeless(self) -> bool:
+        """Whether time sets no limit to the epochs: there is no such budget, or nothing is known of
+        what an epoch takes.
+        """
+        if self.plan.seconds is None:
+            return True
+        return self.costs.expected is None and not self.pace.timed
+
+    @property
+    def reach(self) -> np.ndarray:
+        """Epochs for which each configuration can be trained on in the time that is left: if all
+        goes quickly, where steps can be broken off, else if it goes slowly; (n,) int.
+        """
+        if self.timeless:
+            return np.full(len(self.configs), self.max_epoch)
+        early, doubts = self.costs.early, -1.0 if self.costs.break_off else 1.0
+        epochs = self.pace.reach(self.epoch, early, self.seconds_left, doubts)
+        if not self.pace.timed and self.seconds_left > 0:
+            epochs = np.maximum(epochs, 1)  # an estimate alone refuses nothing
+        return np.minimum(epochs, self.max_epoch)
+
+    @property
+    def relative_costs(self) -> np.ndarray:
+        """Seconds of an epoch of each configuration over those of the pool's in the middle, (n,);
+        1 where epochs are the budget.
+        """
+        if self.timeless or not len(self.configs):
+            return np.ones(len(self.configs))
+        return np.asarray(np.exp(self.pace.log - np.median(self.pace.log)))
+
+    def _epochs_in_time(self) -> int:
+        """Epochs of all workers together in the time that is left: at the costs of what was trained
+        so far, and of the pool as far as little was.
+        """
+        if self.timeless:
+            known = self.plan.budget is not None
+            room = self.plan.budget if known else 10 * self.max_epoch
+            return max(0, int(room or 0) - self.spent - self._promised)
+        seconds = self.pace.seconds
+        typical = math.exp(float(np.median(self.pace.log)))
+        mean = (typical * self.max_epoch + float(self.epoch @ seconds)) / (
+            self.max_epoch + float(self.epoch.sum())
+        )
+        total = self.seconds_left * self.pace.parallel / mean
+        return max(0, int(total) - self._promised)
 
     @property
     def best(self) -> np.ndarray:
@@ -162,12 +254,13 @@ class Study:
     def done(self) -> bool:
         """Whether the budget (epochs or seconds) is spent, or nothing is left to train."""
         exhausted = not self.open_space and not self.pending.any() and not self.available.any()
-        return self.spent >= self.budget or self.out_of_time or exhausted
+        capped = self.plan.budget is not None and self.spent >= self.plan.budget
+        return capped or self.out_of_time or exhausted
 
     @property
     def out_of_time(self) -> bool:
-        """Whether the wall-clock budget is used up."""
-        return self.plan.seconds is not None and self.elapsed >= self.plan.seconds
+        """Whether the wall-clock budget is used up, but for what the end of the study needs."""
+        return self.concluded or self.seconds_left <= 0
 
     def rng(self) -> np.random.Generator:
         """The generator of the next decision: a function of seed, task and how many decisions were
@@ -194,7 +287,7 @@ class Study:
         study is done).
 
         New configurations that the suggestion names become part of the study. The step is cut to
-        the remaining budget. Raises `BadSuggestion` if the searcher suggests what cannot be taken.
+        the remaining budget, and to the epochs that fit into the time that is left. Raises `BadSuggestion` if the searcher suggests what cannot be taken.
         """
         if self.done or self.remaining <= 0:
             return None
@@ -210,12 +303,17 @@ class Study:
         new, config_id = self._resolve(suggested)
         self._check(config_id, suggested.start, suggested.stop)
         start = int(suggested.start)
-        stop = min(int(suggested.stop), start + self.remaining)
+        view = self.with_configs(new)
+        stop = min(int(suggested.stop), start + self.remaining, start + int(view.reach[config_id]))
+        if stop <= start:  # no epoch of it can end in time
+            return None
         step = Step(config_id, start, stop, suggested.because)
         because = dict(step.because)
+        now = {} if self.plan.seconds is None else {"elapsed": round(self.elapsed, 3)}
         self._record(
             *({"event": "config", "config": config} for config in new),
-            {"event": "ask", **asdict(step), "because": because, "seconds": round(seconds, 6)},
+            {"event": "ask", **asdict(step), "because": because, "seconds": round(seconds, 6)}
+            | now,
         )
         return step
 
@@ -331,6 +429,13 @@ class Study:
             self._record({"event": "clock", "elapsed": seconds})
         self.elapsed = max(self.elapsed, seconds)
 
+    def conclude(self) -> None:
+        """Say that the time budget is used: no further step can end in what is left of it. More
+        budget takes it back.
+        """
+        if not self.concluded:
+            self._record({"event": "clock", "elapsed": self.elapsed, "over": True})
+
     def note(self, **facts: Any) -> None:
         """Keep facts with the study (`plan.notes`), such as the test accuracy at its end. Raises
         `BadInput` for one of another shape than `Notes` has it.
@@ -339,7 +444,7 @@ class Study:
         self.plan.notes.noting(values)  # refused before it is written
         self._record({"event": "note", "facts": values})
 
-    def raise_budget(self, budget: int, seconds: float | None = None) -> None:
+    def raise_budget(self, budget: int | None, seconds: float | None = None) -> None:
         """Change the budget of a study that is continued. Raises `BadInput` as `Plan` does."""
         new = replace(self.plan, budget=budget, seconds=seconds)  # refused before it is written
         self._record({"event": "budget", "budget": new.budget, "seconds": new.seconds})
@@ -439,7 +544,7 @@ class Study:
     def _check(self, config_id: int, start: int, stop: int) -> None:
         """Raise `BadSuggestion` if this configuration, or a new one, cannot take this step."""
         is_new = config_id >= len(self.configs)
-        if not is_new and not self.available[config_id]:
+        if not is_new and not self._trainable[config_id]:
             state = (
                 "has failed"
                 if self.failed[config_id]
@@ -501,11 +606,13 @@ class Study:
                     self.rows[i] = []
                 self.pending[i] = event["stop"]
                 self.steps.append(event)
+                self._apply_clock(event.get("elapsed") or 0.0)
             case "epoch":
-                self._apply_epoch(i, event["row"])
+                self._apply_epoch(i, event["row"], event.get("elapsed"))
                 self._apply_clock(event.get("elapsed") or 0.0)
             case "clock":
                 self._apply_clock(event["elapsed"])
+                self.concluded = self.concluded or bool(event.get("over"))
             case "fail" if self.failed[i] or self.epoch[i] >= self.max_epoch:
                 pass  # journals hold such events from when they were not passed over
             case "fail":
@@ -517,6 +624,7 @@ class Study:
                 ):  # an epoch that failed before it could be told was paid for all the same
                     self.spent += 1
                     self.order.append((i, int(self.epoch[i]) + 1))
+                    self.times.append(math.nan)
                     self.epoch[i] += 1
                     self.rows[i].append({"epoch": int(self.epoch[i]), self.plan.metric: math.nan})
                 self.failed[i], self.pending[i] = True, 0
@@ -525,13 +633,14 @@ class Study:
                 self.pending[i] = 0
             case "budget":
                 self.plan = replace(self.plan, budget=event["budget"], seconds=event["seconds"])
+                self.concluded = False
             case "note":
                 self.plan = replace(self.plan, notes=self.plan.notes.noting(event["facts"]))
 
     def _apply_clock(self, seconds: float) -> None:
         self.elapsed = self._kept_elapsed = max(self.elapsed, seconds)
 
-    def _apply_epoch(self, i: int, row: dict[str, Any]) -> None:
+    def _apply_epoch(self, i: int, row: dict[str, Any], elapsed: float | None) -> None:
         value = (
             self.plan.sign * row[self.plan.metric] if finite(row[self.plan.metric]) else math.nan
         )
@@ -546,6 +655,9 @@ class Study:
         self.epoch[i] = row["epoch"]
         self.spent += 1
         self.order.append((i, row["epoch"]))
+        self.times.append(math.nan if elapsed is None else elapsed)
+        if len(self.times) == 1 and elapsed is not None:
+            self._first_began = max(0.0, elapsed - (seconds_of(row) or 0.0))
         # the row itself says that the trial diverged, so no kill can part the two
         if math.isnan(value):
             self.failed[i] = True
@@ -612,10 +724,12 @@ class Study:
                     raise BadInput("the study is not open to new configurations")
             case "ask":
                 self._check(i, event["start"], event["stop"])
-                if event["stop"] - event["start"] > self.remaining:
+                budget = math.inf if self.plan.budget is None else self.plan.budget
+                remaining = budget - self.spent - self._promised
+                if event["stop"] - event["start"] > remaining:
                     raise BadInput(
                         f"a step from epoch {event['start']} to {event['stop']} does not fit into "
-                        f"the {self.remaining} epochs that remain of {self.budget}"
+                        f"the {remaining} epochs that remain of {budget}"
                     )
             case "epoch":
                 first, told = int(self.epoch[i]), event["row"]["epoch"]

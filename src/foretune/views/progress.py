@@ -30,7 +30,7 @@ class Progress:
         """Where the study stands."""
         running, failed = int((study.pending > 0).sum()), int(study.failed.sum())
         parts = [
-            f"{study.spent}/{study.budget} epochs",
+            f"{study.spent}{'' if study.plan.budget is None else f'/{study.plan.budget}'} epochs",
             f"{len(study.started)} {plural('trial', len(study.started))} ({running} "
             f"running{f', {failed} failed' if failed else ''})",
         ]
@@ -51,10 +51,18 @@ class Progress:
         began, first = self._first
         if study.spent == first:
             return None
-        left = (time.monotonic() - began) / (study.spent - first) * (study.budget - study.spent)
-        if study.plan.seconds is None:
-            return left
-        return min(left, max(0.0, study.plan.seconds - study.elapsed))
+        pace = (time.monotonic() - began) / (study.spent - first)
+        cap, limit = study.plan.budget, study.plan.seconds
+        left = [] if cap is None else [pace * (cap - study.spent)]
+        left += [] if limit is None else [max(0.0, limit - study.elapsed)]
+        return min(left)
+
+    def share(self, study: Study) -> float:
+        """How much of the budget is used, from 0 to 1: of epochs or of time, whichever is more."""
+        cap, limit = study.plan.budget, study.plan.seconds
+        used = [] if cap is None else [study.spent / cap]
+        used += [] if limit is None else [study.elapsed / limit]
+        return min(1.0, max(used))
 
     def __call__(self, study: Study) -> None:
         """Show a change."""
@@ -65,7 +73,7 @@ class Progress:
                 self.stream.write(f"\r\x1b[2K  {self.line(study)}")
                 self.stream.flush()
             return
-        tenth = 10 * study.spent // max(1, study.budget)
+        tenth = int(10 * self.share(study)) if study.spent else 0
         if (study.incumbent, tenth) != self._shown:
             self._shown = (study.incumbent, tenth)
             print(f"  {self.line(study)}", file=self.stream, flush=True)

@@ -181,7 +181,7 @@ def tiles(
             remark += f"; test {score('accuracy', other_test)}"
         out.append((name, score(metric, reached), remark))
     full = len(study.started) * study.max_epoch
-    remark = f"of {study.budget:,}"
+    remark = "" if study.plan.budget is None else f"of {study.plan.budget:,}"
     if full > study.spent:
         remark = f"training all {len(study.started)} to the end: {full:,}"
     out.append(("epochs spent", f"{study.spent:,}", remark))
@@ -451,7 +451,8 @@ def _facts(study: Study, extra: Mapping[str, Any]) -> list[tuple[str, str]]:
     }
     facts |= {
         "epochs of a full training": plan.max_epoch,
-        "budget in epochs": plan.budget,
+        **({} if plan.budget is None else {"budget in epochs": plan.budget}),
+        **({} if plan.seconds is None else {"budget of time": duration(plan.seconds)}),
         "configurations known": len(study.configs),
     }
     if study.elapsed:

@@ -31,7 +31,7 @@ RUN_STATES = {
 }
 MOST_CHARACTERS = 5000  # of a parameter or tag; MLflow takes 6,000 and 8,000
 
-SPENT, EPOCHS, BUDGET = "spent", "epochs", "budget"
+SPENT, EPOCHS, BUDGET, MINUTES = "spent", "epochs", "budget", "budget_minutes"
 STUDY = "foretune.study.study"  # the tag by which a study's run is found
 
 Point = tuple[str, float, int]  # metric, value, step
@@ -90,7 +90,8 @@ class Views:
             trials[i] = self._trials[i][1]
         plan = study.plan
         facts = {
-            BUDGET: float(plan.budget),
+            **({} if plan.budget is None else {BUDGET: float(plan.budget)}),
+            **({} if plan.seconds is None else {MINUTES: plan.seconds / 60}),
             **{log_name(k): float(v) for k, v in plan.notes.to_json().items() if finite(v)},
         }
         return StudyView(

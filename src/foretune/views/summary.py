@@ -161,6 +161,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def spent_of(study: Study) -> str:
+    """How much of its budget a study has used: of epochs, or of time where that alone is set."""
+    plan = study.plan
+    if plan.budget is not None:
+        return f"{study.spent:,} of {plan.budget:,} epochs"
+    assert plan.seconds is not None
+    spent = f"{study.spent:,} {plural('epoch', study.spent)}"
+    return f"{spent} in {duration(study.elapsed)} of {duration(plan.seconds)}"
+
+
 def spelled(config: Mapping[str, Any]) -> str:
     """A configuration on one line, all names in full."""
     return ", ".join(f"{name} {number(value)}" for name, value in config.items())
@@ -185,10 +195,7 @@ def describe(config: Mapping[str, Any], most: int = 70) -> str:
 def sentence(study: Study) -> str:
     """The study's result in one sentence."""
     trials = len(study.started)
-    spent = (
-        f"{study.spent:,} of {study.budget:,} epochs and {trials:,} "
-        f"{plural('configuration', trials)}"
-    )
+    spent = f"{spent_of(study)} and {trials:,} {plural('configuration', trials)}"
     if study.incumbent is None:
         return f"After {spent}, no configuration has given a value yet."
     i, epoch, value = study.incumbent

@@ -16,6 +16,7 @@ epoch.
 import math
 import os
 import pickle
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -213,8 +214,6 @@ def check_sendable(function: Trains) -> None:
         pickle.dumps(function)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise BadInput(f"worker processes cannot find the function {name}: {how}") from error
-    if getattr(function, "__module__", "") == "__main__":
-        import __main__
-
-        if not os.path.exists(getattr(__main__, "__file__", None) or ""):
-            raise BadInput(f"worker processes cannot find {name}, which no file holds: {how}")
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    if getattr(function, "__module__", "") == "__main__" and not os.path.exists(main or ""):
+        raise BadInput(f"worker processes cannot find {name}, which no file holds: {how}")

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foretune.errors import BadInput
-from foretune.running.scripts.event_files import scalars
+from foretune.stores.tfrecord import scalars
 
 # columns that say which epoch a result is of, the first that is there
 EPOCHS = ("epoch", "training_iteration", "step", "global_step", "iteration", "trainer/global_step")
@@ -327,7 +327,7 @@ def at(entry: Mapping[str, Any], key: str) -> Any:
 
 def events(path: Path, tag: str) -> list[Result]:
     """The scalars of a TensorBoard event file."""
-    return [(str(step), repr(value)) for step, value in scalars(path.read_bytes(), tag)]
+    return [(str(step), repr(value)) for _, step, name, value in scalars(path) if name == tag]
 
 
 def metrics(path: Path, key: str) -> list[Result]:

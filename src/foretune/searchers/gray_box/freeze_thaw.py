@@ -271,9 +271,9 @@ class FreezeThaw(Searcher):
         deviation = self.widen * model.posterior.deviation(self.pending(study, model))
         cost = model.grid[None] - study.epoch[model.members][:, None]
         reachable = (cost > 0) & (cost <= max(1, study.remaining))
-        rate = log_expected_improvement(mean, deviation, y.max()) - self.alpha * np.log(
-            np.maximum(cost, 1)
-        )
+        # epochs, or where time is the budget what they cost
+        price = np.maximum(cost, 1) * study.relative_costs[model.members][:, None]
+        rate = log_expected_improvement(mean, deviation, y.max()) - self.alpha * np.log(price)
         nothing = ~reachable.any(axis=1)
         reachable[nothing] = (cost > 0)[nothing]
         rate = np.where(reachable, rate, -np.inf)

@@ -3,7 +3,8 @@ spent against a deadline.
 
 Each decision conditions the prior of `foretune.searchers.transfer.curve_prior` on everything
 observed and takes the configuration with the largest expected improvement that it can still reach:
-epochs after the deadline do not count. The deadline is the next of 1, 2, 5, 10, 20, 50, ... full
+epochs after the deadline do not count. Where time is the budget, it is the improvement for each
+second, and a configuration reaches as many epochs as its own cost allows. The deadline is the next of 1, 2, 5, 10, 20, 50, ... full
 trainings, or the end of the budget, so that a study is good at any time and spends its last epochs
 on what is nearly finished. The first suggestion is the largest expected value at that deadline.
 
@@ -15,6 +16,9 @@ epochs, weighed by how much the target leans on each; it is then finished unless
 improvement vanishes. Not while the target's own observations speak against the history, its curves
 and the order of what was tried; a configuration from the end of the past's order, tried for an
 epoch, gives them the contrast to do so.
+
+Where the study's pool or space is not the past's, `foretune.searchers.transfer.run_transfer` takes
+over.
 
 Steps under way count as if they had brought what is expected of them; a trial that failed counts as
 the worst value seen, so that configurations like it are avoided.
@@ -29,12 +33,17 @@ from foretune.errors import BadInput, within
 from foretune.gaussian.acquisition import expected_improvement
 from foretune.searchers.base import USED_UP, PerStudy, Searcher, adopting, at_random, state_of
 from foretune.searchers.transfer.curve_prior import Belief, CurvePrior
+from foretune.searchers.transfer.deadline import (
+    affordable,
+    leaning,
+    observations,
+    until_deadline,
+)
 from foretune.searchers.transfer.past_curves import PastCurves, learned_from_past
 from foretune.searchers.transfer.past_policy import full_trainings_pay
 from foretune.study.study import Study, Suggestion
 
 LADDER = 12  # epochs at which curves are predicted, geometrically spaced
-MOST_CELLS = 400  # observations that one decision conditions on
 # how many times the gain of the trial under way another must promise to take its place
 PERSISTENCE = 4.0
 # share of the largest expected improvement below which a configuration is not trained fully
@@ -61,6 +70,7 @@ class CurveTransfer(Searcher):
         within(0, 10, growth=growth)
         self.growth = growth
         self._beliefs: PerStudy[Belief] = PerStudy()
+        self._beyond: Searcher | None = None
 
     # -- what is believed
     # ----------------------------------------------------------------------------------------------
@@ -102,10 +112,13 @@ class CurveTransfer(Searcher):
         """The step with the largest expected improvement reachable before the deadline; None while
         nothing is available.
         """
+        if beyond_past(study):
+            return self.by_runs().suggest(study, rng)
         free = study.available
         if not free.any():
             return at_random(study, rng, 1, USED_UP)
         left = until_deadline(study)
+        reachable = affordable(study, left)
         ladder = self.ladder(study)
         belief = self.belief(study)
         control = self.control(study)
@@ -118,9 +131,10 @@ class CurveTransfer(Searcher):
                 "control: is what was poor on past tasks poor here too",
                 None,
             )
-        reach = (ladder >= study.epoch[:, None]) & (ladder < study.epoch[:, None] + left)  # (n, G)
+        coming = ladder >= study.epoch[:, None]  # (n, G)
+        reach = coming & (ladder < (study.epoch + reachable)[:, None])
         short = free & ~reach.any(axis=1)
-        reach[short, (ladder >= study.epoch[short, None]).argmax(axis=1)] = True
+        reach[short, coming[short].argmax(axis=1)] = True
         best = float(np.where(study.best > belief.ceiling, -np.inf, study.best).max())
         if math.isfinite(best):
             heavy = belief.weight > 1e-4
@@ -128,10 +142,10 @@ class CurveTransfer(Searcher):
             value = np.tensordot(belief.weight[heavy], gain, axes=1)
         else:
             value = belief.expected
-        ahead = np.where((ladder >= study.epoch[:, None]) & free[:, None], value, -np.inf).max(
-            axis=1
-        )
+        ahead = np.where(coming & free[:, None], value, -np.inf).max(axis=1)
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
+        if math.isfinite(best):  # improvement for each second, where epochs differ in their cost
+            value = value / study.relative_costs
         gains = self.full_gains(study, belief, left)
         worth = free & (ahead > NEGLIGIBLE * ahead.max())
         if gains is not None and (gains[worth] > 1e-4).any():
@@ -141,7 +155,18 @@ class CurveTransfer(Searcher):
             config_id = int(value.argmax())
             what = f"most expected improvement within {left} epochs"
         why = "continue" if study.epoch[config_id] else "start"
+        left = int(reachable[config_id])
         return self.step(study, config_id, left, belief, f"{why}: {what}", float(value[config_id]))
+
+    def by_runs(self) -> Searcher:
+        """The searcher for a space or pool that the past does not share."""
+        if self._beyond is None:
+            from foretune.searchers.transfer.run_transfer import (
+                RunTransfer,
+            )  # builds on this module
+
+            self._beyond = RunTransfer(self.growth)
+        return self._beyond
 
     def control(self, study: Study) -> int | None:
         """After the first full training: a configuration from the middle or end of the past's
@@ -183,12 +208,12 @@ class CurveTransfer(Searcher):
         best = learned_from_past(study, (self.name, "best so far"), best_so_far)  # (T, n, E)
         started = np.flatnonzero(study.epoch)
         incumbent = best[:, started, study.epoch[started] - 1].max(axis=1, initial=-np.inf)
-        end = np.minimum(study.epoch + left, study.max_epoch) - 1
+        end = np.minimum(study.epoch + affordable(study, left), study.max_epoch) - 1
         weight = 0.5 / len(best) + 0.5 * belief.lean / max(float(belief.lean.sum()), 1e-12)
         gain = weight @ np.maximum(best[:, np.arange(len(end)), end] - incumbent[:, None], 0.0)
         if study.order:
             gain[study.order[-1][0]] *= PERSISTENCE
-        return np.asarray(gain)
+        return np.asarray(gain / study.relative_costs)
 
     def step(
         self, study: Study, config_id: int, left: int, belief: Belief, why: str, gain: float | None
@@ -220,7 +245,20 @@ class CurveTransfer(Searcher):
         """The configuration expected to be best when fully trained; before any observation, the
         past's.
         """
+        if beyond_past(study):
+            return self.by_runs().recommend(study)
         return int(self.final(study).argmax()) if len(study.configs) else None
+
+
+def beyond_past(study: Study) -> bool:
+    """Whether the past's curves do not apply as they are: there are none, or they are of another
+    space and know none of the pool's configurations.
+    """
+    if study.past is None or not study.past.tasks:
+        return study.runs is not None
+    if (study.past_ids >= 0).any():
+        return False
+    return study.runs is not None or study.past.space != study.space
 
 
 def contradicted(belief: Belief) -> bool:
@@ -251,55 +289,3 @@ def best_so_far(past: PastCurves) -> np.ndarray:
     best = np.maximum.accumulate(past.Z[:, : past.pool], axis=2)
     spread = np.ptp(best[:, :, -1], axis=1)
     return np.asarray(best / np.where(spread > 0, spread, 1.0)[:, None, None])
-
-
-def until_deadline(study: Study) -> int:
-    """Epochs to the next of 1, 2, 5, 10, ... full trainings, pending steps counted as spent; at
-    most what remains, at least 1.
-    """
-    used = study.budget - study.remaining
-    decade = 1
-    while True:
-        for factor in (1, 2, 5):
-            deadline = factor * decade * study.max_epoch
-            if deadline > used:
-                return max(1, min(deadline - used, study.remaining))
-        decade *= 10
-
-
-def observations(study: Study, ladder: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cells (c, e) and values to condition on: of each curve the ladder's epochs and the last two,
-    a failure as the worst value.
-
-    Beyond `MOST_CELLS` only every other, fourth, ... ladder epoch is kept besides the last.
-    """
-    keep = np.zeros(study.Y.shape, dtype=bool)
-    seen = np.isfinite(study.Y)
-    last = np.where(seen.any(axis=1), seen.shape[1] - 1 - seen[:, ::-1].argmax(axis=1), -1)
-    rows = np.flatnonzero(last >= 0)
-    every = 1
-    while True:
-        keep[:] = False
-        keep[:, ladder[::-1][::every]] = True
-        keep[rows, last[rows]] = True
-        if every == 1:
-            keep[rows, np.maximum(last[rows] - 1, 0)] = True
-        if (keep & seen).sum() <= MOST_CELLS or every > len(ladder):
-            break
-        every *= 2
-    c, e = np.nonzero(keep & seen)
-    y = study.Y[c, e]
-    if study.failed.any() and len(y):
-        failed = np.flatnonzero(study.failed)
-        worst = np.full(len(failed), float(y.min()) - (float(y.std()) or 0.0))
-        return np.r_[c, failed], np.r_[e, np.maximum(study.epoch[failed] - 1, 0)], np.r_[y, worst]
-    return c, e, y
-
-
-def leaning(lean: np.ndarray, tasks: tuple[str, ...], most: int = 5) -> dict[str, float]:
-    """The past tasks that carry most of a prediction, as shares of the whole; at most five."""
-    total = float(lean.sum())
-    if total <= 0:
-        return {}
-    top = np.argsort(-lean, kind="stable")[:most]
-    return {tasks[k]: round(float(lean[k] / total), 3) for k in top if lean[k] > 0}

@@ -1,0 +1,113 @@
+"""What a study's epochs are expected to cost, for a budget of time: the trainer's cost model
+(`foretune.training.cost`) on a task's number of images.
+"""
+
+import time
+from dataclasses import dataclass, field
+from statistics import median
+
+import psutil
+
+from foretune.errors import BadInput
+from foretune.space.space import Config, Space, config_key
+from foretune.study.pace import PARALLEL, Costs
+from foretune.tasks.split import PARTS
+from foretune.tasks.task import Task
+from foretune.training.cost import (
+    Machine,
+    Parts,
+    epoch_seconds,
+    first_epoch_seconds,
+    forward_seconds,
+    machine_of,
+)
+from foretune.training.recipe import recipe, recipes_of
+from foretune.training.settings import Settings
+
+# CPU seconds that the end of a study takes whatever is trained: to end the workers, to write the
+# best network and the report, to bring the log and this process to their ends
+FINISH = 2.5
+SLOWEST = 8.0  # how many seconds of the clock one of the CPU may be taken for
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """When a request was made, on the monotonic clock, and what this process had used by then."""
+
+    clock: float = field(default_factory=time.monotonic)
+    cpu: float = field(default_factory=time.process_time)
+
+    @classmethod
+    def of_process(cls) -> "Beginning":
+        """Of a process that was started for one request."""
+        age = time.time() - psutil.Process().create_time()
+        return cls(time.monotonic() - max(0.0, age), 0.0)
+
+    @property
+    def slowdown(self) -> float:
+        """Seconds of the clock since then for each of this process's CPU: how busy the machine
+        is, from 1 to `SLOWEST`.
+        """
+        used = time.process_time() - self.cpu
+        return min(SLOWEST, max(1.0, (time.monotonic() - self.clock) / max(used, 0.1)))
+
+
+class Expected:
+    """Seconds of an epoch of a configuration, in the long run and early; each worked out once."""
+
+    def __init__(self, settings: Settings, parts: Parts, machine: Machine):
+        self.settings, self.parts, self.machine = settings, parts, machine
+        self._kept: dict[str, tuple[float, float]] = {}
+
+    def __call__(self, config: Config) -> tuple[float, float]:
+        """Raises `BadInput` for a configuration that the trainer does not understand."""
+        key = config_key(config)
+        if key not in self._kept:
+            asked = recipe(config, self.settings)
+            how = asked, self.settings, self.parts, self.machine
+            self._kept[key] = epoch_seconds(*how), first_epoch_seconds(*how)
+        return self._kept[key]
+
+
+def costs_of(
+    settings: Settings, space: Space, task: Task, workers: int, final_within: float = 0.0
+) -> Costs:
+    """The costs of a study of `task`; without expectations where a network of the space cannot be
+    counted, and then the study learns them. What its end needs counts a final training on all
+    images (`foretune.running.final`) where one of a middling configuration takes at most
+    `final_within` seconds.
+    """
+    import torch
+
+    from foretune.training.activations import VIEWS
+
+    machine = machine_of(settings, torch.cuda.is_available())
+    train, valid, test = (int((task.split == k).sum()) for k in range(len(PARTS)))
+    parts = Parts(
+        min(train, settings.train_limit or train), min(valid, settings.valid_limit or valid)
+    )
+    expected = Expected(settings, parts, machine)
+    try:
+        asked = recipes_of(space, settings)
+        for one in asked:
+            epoch_seconds(one, settings, parts, machine)
+        after = max(forward_seconds(one, settings, test, machine) for one in asked)
+        everything = Parts(train + valid, 0)
+        final = settings.max_epoch * median(
+            epoch_seconds(one, settings, everything, machine) for one in asked
+        )
+        after += final if final <= final_within else 0.0
+    except BadInput:
+        return Costs(fixed=FINISH, workers=workers)
+    return Costs(expected, VIEWS, after, FINISH, workers)
+
+
+def epochs_in(seconds: float, costs: Costs, configs: list[Config]) -> float:
+    """About how many epochs of such configurations `seconds` have room for; infinite where nothing
+    is known of their costs.
+    """
+    if costs.expected is None or not configs:
+        return float("inf")
+    mean = sum(costs.expected(config)[0] for config in configs) / len(configs)
+    room = max(0.0, seconds - costs.after - costs.fixed)
+    return room * PARALLEL * costs.workers / mean

@@ -1,0 +1,153 @@
+"""How long epochs take: what was expected of each configuration, corrected by what a study saw.
+
+Notation: n configurations, of which some have told what their epochs took.
+
+| array      | shape | meaning                                                                |
+|------------|-------|------------------------------------------------------------------------|
+| `expected` | (n,)  | log seconds of an epoch before anything was seen                       |
+| `first`    | (n,)  | the same of a trial's early epochs, in which what is kept is made      |
+| `ratio`    | (k,)  | log of the seconds seen over those expected, mean of a trial's epochs  |
+| `log`      | (n,)  | posterior mean of the log seconds of an epoch, `early` of an early one |
+| `doubt`    | (n,)  | its standard deviation                                                 |
+
+`ratio` is a Gaussian process: what this machine does to all of them, what it does to configurations
+like this one, and what is of this one alone. With k trials that were timed it costs k^3 + n k.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from foretune.space.space import Config
+
+LENGTH = 0.5  # in encoded hyperparameters: how far off a configuration's cost says something
+ALONE = 0.15  # standard deviations of the log: of what is a configuration's own ...
+NOISE = 0.3  # ... of an epoch, on a machine that does other things too ...
+EARLY_NOISE = 0.8  # ... and of an early one: another trial may have made what is kept
+PARALLEL = 0.85  # share of the clock that a worker trains in, before any is seen
+TRUST = 10.0  # seconds of the clock that this is worth
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What is known of costs before a study with a time budget trains anything.
+
+    `expected` says the seconds of an epoch of a configuration in the long run, and of each of its
+    first `early` epochs (None: nothing is known). `after` are seconds of the same kind that the end
+    of the study needs, when the search is over, and `fixed` those that do not depend on what is
+    trained. `workers` train at the same time; they `break_off` what is under way when time is up,
+    or have to be waited for.
+    """
+
+    expected: Callable[[Config], tuple[float, float]] | None = None
+    early: int = 1
+    after: float = 0.0
+    fixed: float = 0.0
+    workers: int = 1
+    break_off: bool = True
+
+    @property
+    def machine_doubt(self) -> float:
+        """Standard deviation of the log of what a machine does to all costs."""
+        return 3.0 if self.expected is None else 1.0
+
+    @property
+    def doubt(self) -> float:
+        """The same, of what it does to configurations of one kind and not to others."""
+        return 0.7 if self.expected is None else 0.3
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds of an epoch of each configuration (`log`, `early`, `doubt`: (n,)); `scale` is the
+    factor that this machine puts on all costs, `parallel` how many of these seconds pass in one of
+    the clock. `timed` is whether any epoch has told its seconds.
+    """
+
+    log: np.ndarray
+    early: np.ndarray
+    doubt: np.ndarray
+    scale: float
+    parallel: float
+    timed: bool
+
+    @property
+    def seconds(self) -> np.ndarray:
+        """Of an epoch, (n,)."""
+        return np.asarray(np.exp(self.log))
+
+    def reach(self, epochs: np.ndarray, early: int, seconds: float, doubts: float) -> np.ndarray:
+        """Epochs that end in `seconds`, (n,) int, from the `epochs` that are done; `doubts`
+        standard deviations above what is expected, or below it.
+        """
+        factor = np.exp(doubts * self.doubt)
+        first, later = np.exp(self.early) * factor, np.exp(self.log) * factor
+        ahead = np.maximum(early - epochs, 0)
+        short = np.minimum(ahead, seconds / first)
+        rest = np.maximum(seconds - ahead * first, 0.0) / later
+        return np.floor(short + rest).clip(max=1e6).astype(int)
+
+
+def pace_of(
+    costs: Costs,
+    configs: Sequence[Config],
+    X: np.ndarray,
+    rows: Mapping[int, Sequence[Mapping[str, Any]]],
+    active: float,
+) -> Pace:
+    """The pace of a study, `active` seconds of the clock after its first epoch began."""
+    n = len(configs)
+    expected, first = np.zeros(n), np.zeros(n)
+    if costs.expected is not None:
+        both = np.log([costs.expected(config) for config in configs]).reshape(n, 2)
+        expected, first = both[:, 0], both[:, 1]
+    machine = costs.machine_doubt**2
+    own = costs.doubt**2 + ALONE**2
+    seen = {i: _seen(told, expected[i], first[i], costs.early) for i, told in rows.items()}
+    k = np.array(sorted(i for i, (_, weight) in seen.items() if weight > 0), dtype=int)
+    if not len(k):
+        doubt = np.full(n, math.sqrt(machine + own))
+        return Pace(expected, first, doubt, 1.0, PARALLEL * costs.workers, False)
+    ratio = np.array([seen[int(i)][0] for i in k])
+    noise = np.array([1 / seen[int(i)][1] for i in k])
+    shared = costs.doubt**2 * _alike(X, X[k]) + machine
+    shared[k, np.arange(len(k))] += ALONE**2
+    inside = np.linalg.inv(shared[k] + np.diag(noise))
+    weights = shared @ inside
+    shift = weights @ ratio
+    variance = machine + own - np.einsum("nk,nk->n", weights, shared)
+    scale = math.exp(machine * float(inside.sum(axis=0) @ ratio))
+    log = expected + shift
+    done = sum(math.exp(log[i]) * sum(row["epoch"] > 0 for row in rows[int(i)]) for i in k)
+    parallel = (done + TRUST * PARALLEL * costs.workers) / (max(active, 0.0) + TRUST)
+    return Pace(log, first + shift, np.sqrt(np.maximum(variance, 0)), scale, parallel, True)
+
+
+def _seen(
+    rows: Sequence[Mapping[str, Any]], expected: float, first: float, early: int
+) -> tuple[float, float]:
+    """The mean of a trial's log ratios, weighted by how sure each epoch is, and its precision."""
+    total = weight = 0.0
+    for row in rows:
+        if (seconds := seconds_of(row)) is not None:
+            is_early = row["epoch"] <= early
+            w = (EARLY_NOISE if is_early else NOISE) ** -2
+            total += w * (math.log(seconds) - (first if is_early else expected))
+            weight += w
+    return (total / weight if weight else 0.0), weight
+
+
+def _alike(X: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """How much the costs of configurations go together, (n, k) from 0 to 1."""
+    apart = ((X[:, None, :] - others[None, :, :]) ** 2).sum(axis=2)
+    return np.asarray(np.exp(-apart / (2 * LENGTH**2 * max(1, X.shape[1]))))
+
+
+def seconds_of(row: Mapping[str, Any]) -> float | None:
+    """What an epoch took, None where its row does not say, or is not of an epoch."""
+    seconds = row.get("seconds")
+    timed = isinstance(seconds, (int, float)) and math.isfinite(seconds) and seconds > 0
+    return float(seconds) if timed and row["epoch"] > 0 else None  # type: ignore[arg-type]
