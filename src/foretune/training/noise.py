@@ -37,7 +37,7 @@ def paired(first: np.ndarray, second: np.ndarray) -> Difference:
     value = (only_first - only_second) / count
     margin = QUANTILE * math.sqrt(max(disagree / count - value**2, 0.0) / count)
     p = float(binomtest(only_first, disagree, 0.5).pvalue) if disagree else 1.0
-    return Difference(value, margin, p >= LEVEL, "McNemar's test on the same images")
+    return Difference(value, margin, p >= LEVEL, f"McNemar's test, p = {p:.2g}")
 
 
 def unpaired(first: float, second: float, count: int) -> Difference:
