@@ -1,6 +1,7 @@
 """Reading images: seconds against torchvision's ImageFolder and DataLoader, and private memory.
 
-    python bench/images.py --pictures data/images/chess_photos.npz [--count 2500] [--sizes 64,128,224]
+    python bench/images.py --pictures data/images/chess_photos.npz [--count 2500]
+        [--sizes 64,128,224]
         [--repeats 3] [--many 50000] [--keep FOLDER]
 
 `--count` JPEG files of 500 x 375 pixels are made from the pictures of a stored task, scaled up and
@@ -17,8 +18,8 @@ together (the figure to trust on a machine that does other things too), and the 
 at most 1.2. JPEGs of which less than a quarter is needed are decoded smaller by foretune, which is
 why small sizes cost less.
 
-With `--many`, as many images (hard links to the same files) are decoded at 224 px and read once as a
-trial reads them, in batches at random; prints the peak of the private memory (USS) of the process
+With `--many`, as many images (hard links to the same files) are decoded at 224 px and read once as
+a trial reads them, in batches at random; prints the peak of the private memory (USS) of the process
 that decodes and of the one that reads, whose aim is 2 GiB. Both need `--many` x 147 KiB of disk.
 """
 

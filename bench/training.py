@@ -4,10 +4,10 @@
 
 The bare loop is what everybody writes: the library's network (timm or torchvision), channels last,
 a batch of ready, normalised images that are in memory, forward, cross-entropy, backward, AdamW. It
-neither augments nor evaluates nor writes a checkpoint. The trainer's figure is of `Trial.train_epoch`
-without the look at the validation part (`pass`) and with it (`epoch`). Seconds are of the process
-on a CPU (one thread), so that a busy machine counts little, and of the clock on a GPU; runs
-alternate, and the ratio is of the medians.
+neither augments nor evaluates nor writes a checkpoint. The trainer's figure is of
+`Trial.train_epoch` without the look at the validation part (`pass`) and with it (`epoch`). Seconds
+are of the process on a CPU (one thread), so that a busy machine counts little, and of the clock on
+a GPU; runs alternate, and the ratio is of the medians.
 """
 
 import argparse

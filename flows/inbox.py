@@ -47,7 +47,8 @@ MACHINE = (
     RuntimeError,
 )  # faults of a machine, tried again by the next watch; RuntimeError: torch's, CUDA's among them
 
-# of a request, for the inbox to say: what was dropped, and its name; a dropped file names no command
+# of a request, for the inbox to say: what was dropped, and its name; a dropped file names no
+# command
 GIVEN = ("images", "study", "script")
 # for the watch or its machine to say, not for a dataset's own settings
 OURS = (*GIVEN, "data", "workers")

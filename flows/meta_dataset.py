@@ -1,7 +1,8 @@
 """Collect the meta-dataset as a Prefect flow: blocks of trials fan out over processes, Ray or Dask;
 only missing cells are trained.
 
-    python flows/meta_dataset.py [--tasks A,B] [--configurations N] [--minutes M] [--runner processes|ray|dask]
+    python flows/meta_dataset.py [--tasks A,B] [--configurations N] [--minutes M] [--runner
+    processes|ray|dask]
 
 It can be stopped at any point and goes on from there. What is trained, in which order and where it
 is kept: `foretune.running.collector`.

@@ -124,8 +124,8 @@ def meta_train(
 
 
 def chosen(stages: str, folder: Path) -> list[str]:
-    """The named stages, or those that write to `src/foretune/shipped/models`, in the order of `dvc.yaml`. Raises
-    `BadInput`.
+    """The named stages, or those that write to `src/foretune/shipped/models`, in the order of
+    `dvc.yaml`. Raises `BadInput`.
     """
     file = folder / "dvc.yaml"
     try:

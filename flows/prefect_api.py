@@ -38,8 +38,8 @@ Share = Annotated[float, Field(ge=0)]
 AWAY_SECONDS = 300.0  # that a server may take to come back, before a flow gives up
 # 15 to 20 on two idle cores, most of it the first migration of the server's database
 START_SECONDS = 120
-# that a run may be without a server on another machine. Its heartbeats come each 30 s, and it counts
-# as gone after 120 s without one, 90 s after it was cut off: it has to have given up by then
+# that a run may be without a server on another machine. Its heartbeats come each 30 s, and it
+# counts as gone after 120 s without one, 90 s after it was cut off: it has to have given up by then
 LEASE_SECONDS = 70.0
 FIRST_SECONDS = 10.0  # that a server may take to answer before anything was begun
 LOOK_SECONDS = 5.0  # between two looks of a lease; also how long one may take
@@ -48,8 +48,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @contextmanager
 def prefect_api() -> Iterator[str]:
-    """The address of the server in use, started and stopped here if there is none. Raises `BadInput`
-    for an address where no server answers.
+    """The address of the server in use, started and stopped here if there is none. Raises
+    `BadInput` for an address where no server answers.
     """
     from prefect.settings import (
         PREFECT_API_AUTH_STRING,

@@ -1,7 +1,8 @@
 """Tune a network as a Prefect flow: ask -> submit steps -> tell -> log, until the budget is spent.
 Stopped or killed, the same command continues.
 
-    python flows/tune.py IMAGES [--budget EPOCHS] [--method M] [--workers N] [--study NAME] [--runner processes|ray|dask|local [--gpus SHARE] [--storage URL]]
+    python flows/tune.py IMAGES [--budget EPOCHS] [--method M] [--workers N] [--study NAME]
+    [--runner processes|ray|dask|local [--gpus SHARE] [--storage URL]]
 
 The study is that of `foretune tune`: either command continues what the other began. Each step is a
 task run, which costs half a second to hand over (docs/guide/service.md); `local` runs the steps on

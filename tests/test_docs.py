@@ -185,8 +185,7 @@ def test_a_durable_study_is_read_back_and_not_run_again(tmp_path):
 
 
 def test_examples_of_a_page_run_one_after_another(tmp_path):
-    for name in ("api", "getting-started", "tasks"):
+    for name in ("api", "tasks"):
         (tmp_path / name).mkdir()
         run("\n".join(blocks(GUIDE / f"{name}.md")), tmp_path / name)
-    assert (tmp_path / "getting-started" / "space.json").exists()
     assert foretune.Task.load(tmp_path / "tasks" / "mine.npz").split.tolist().count(2) == 12

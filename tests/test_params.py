@@ -56,6 +56,8 @@ def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
         ("training: {max_epoch: true}", "must be a whole number, but got True"),
         ("training: {max_epoch: 0}", "max_epoch must be 1 or more, but got 0"),
         ("training: 3", "must be a mapping"),
+        ("training: {fix: 3}", "training: fix must be a mapping of names to values, but got 3"),
+        ("training: {weights: 3}", "training: weights must be a text, but got 3"),
         ("evaluate: {methods: random}", "evaluate: methods must be a list, but got 'random'"),
         ("evaluate: {seeds: 0}", "evaluate.seeds is 0; 1 or more would be right"),
         ("demo: {task: chess}", "the demo must tune a task that the meta-dataset has not seen"),

@@ -211,7 +211,8 @@ def log_disk(case: Case) -> None:
 
 def readonly(case: Case) -> None:
     """the study's folder becomes read-only; the study is to stop with a clear line"""
-    # over the folder, since a disk with an open file on it, such as the study's lock, stays writable
+    # over the folder, since a disk with an open file on it, such as the study's lock, stays
+    # writable
     folder = str(case.victim.folder)
     mount("--bind", folder, folder)
     try:
@@ -246,6 +247,8 @@ def journal(case: Case) -> None:
     kept = file.read_bytes()
     if done.returncode or not before.startswith(kept) or kept.count(b"\n") != line - 1:
         raise RuntimeError(f"repaired line {line}: {(done.stdout + done.stderr)[-200:]!r}")
+    # what stood behind the damage is cut off and told again when the study goes on
+    case.victim.seen = told(Study.load(case.victim.folder))
 
 
 def damaged(content: bytes, rng: random.Random) -> tuple[int | None, bytes]:

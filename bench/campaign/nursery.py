@@ -3,9 +3,9 @@ interpreter, of which a campaign needs hundreds.
 
     python -m campaign.nursery
 
-Reads lines of JSON (`program`, `argv`, `environment`, `log`), forks a process for each, and answers with lines
-of JSON: `{"pid": ...}`, and `{"pid": ..., "code": ...}` when it has ended. It opens no database and
-starts no thread, so that nothing but modules is inherited.
+Reads lines of JSON (`program`, `argv`, `environment`, `log`), forks a process for each, and answers
+with lines of JSON: `{"pid": ...}`, and `{"pid": ..., "code": ...}` when it has ended. It opens no
+database and starts no thread, so that nothing but modules is inherited.
 """
 
 import importlib

@@ -1,6 +1,7 @@
-"""The kinds of harm that are done to studies that train: a tiny network on tiny images, by `foretune
-tune` and by a deployment of the service. What was executed nobody writes down; instead every value
-has to be that of a study that nobody disturbed, bit for bit, and so have the weights handed over.
+"""The kinds of harm that are done to studies that train: a tiny network on tiny images, by
+`foretune tune` and by a deployment of the service. What was executed nobody writes down; instead
+every value has to be that of a study that nobody disturbed, bit for bit, and so have the weights
+handed over.
 """
 
 import os

@@ -14,9 +14,9 @@ where it stopped, and `--minutes` ends one early. Kept scores belong to the curv
 plan, and the recommender's code (`foretune.pipeline.digests`). Where there is no such cache, as in
 a fresh clone, a recommender's scores are taken from the tables themselves if `rankings/about.json`
 says that they were made so. `--compare N` does it also for scores that other code made, if N of the
-recommender's folds say so (`foretune.pipeline.comparison`). A network's training amplifies rounding,
-until another processor's scores differ as much as those of another learning rate; so a fit that is
-cut short before that (`short_fit`) is noted with the scores, and compared too.
+recommender's folds say so (`foretune.pipeline.comparison`). A network's training amplifies
+rounding, until another processor's scores differ as much as those of another learning rate; so a
+fit that is cut short before that (`short_fit`) is noted with the scores, and compared too.
 
 Writes, of the recommenders that are complete: `data/reports/rankings.parquet` (recommender, task,
 trial, config_id, score) and, in `data/reports/rankings`, `tasks.csv` (AP@10, precision@10, top-1
@@ -65,9 +65,9 @@ from papers.command import command, resumable
 LONGEST = 50  # configurations of Figure 5a
 BASELINE = "task-agnostic"  # to which AP@10 is compared task by task
 IMAGE_SEED = 1000  # trials' image batches are drawn from seeds from here on
-# The largest difference of a score (deviation 1 over configurations) that rounding alone makes, of a
-# short fit and of a whole one: twice the largest that `papers.hyperstar.rounding` found. Of a short
-# fit that was 2.1e-3 (hyperstar-bm; metadata-network 1.0e-3, siamese 1e-7), where twice the
+# The largest difference of a score (deviation 1 over configurations) that rounding alone makes, of
+# a short fit and of a whole one: twice the largest that `papers.hyperstar.rounding` found. Of a
+# short fit that was 2.1e-3 (hyperstar-bm; metadata-network 1.0e-3, siamese 1e-7), where twice the
 # learning rate makes 2.9e-2 (2.5e-2, .7). Of a whole fit it was .09 (hyperstar-bm), and .145 with
 # ten times the disturbance, which turns the inner choice from 80 steps to 40; twice the learning
 # rate makes .126, no more: that is what the short fit is for.
@@ -422,7 +422,8 @@ def write(
 ) -> pd.DataFrame:
     """Write the reports of what is complete; returns the summary.
 
-    `stays` is what `take_up` gave; short fits that are not in it are made now. Raises `BadInput` where no recommender is complete.
+    `stays` is what `take_up` gave; short fits that are not in it are made now. Raises `BadInput`
+    where no recommender is complete.
     """
     found = table.collect()
     if not found:

@@ -4,11 +4,11 @@
         [--relative 2e-7]
 
 Another kind of processor adds in another order, so that the output of a layer is off by about half
-a unit in the last place of a float32, 1.2e-7. Here each output of a convolutional or linear layer is
-off by a normal share of `--relative`, forward and in training: the features of the frozen trunk
+a unit in the last place of a float32, 1.2e-7. Here each output of a convolutional or linear layer
+is off by a normal share of `--relative`, forward and in training: the features of the frozen trunk
 then differ by some 1e-5, as they do between two processors (5e-6 was measured). For each fold the
-largest difference of scores to the undisturbed fit is printed, of the fit cut short and of the whole
-one; and, of the one cut short, that which a doubled learning rate makes. `SHORT_ROUNDING` and
+largest difference of scores to the undisturbed fit is printed, of the fit cut short and of the
+whole one; and, of the one cut short, that which a doubled learning rate makes. `SHORT_ROUNDING` and
 `ROUNDING` of `papers.hyperstar.rankings` come from here.
 """
 

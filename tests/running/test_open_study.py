@@ -11,10 +11,11 @@ from foretune.running.tuning import open_study, space_of
 from foretune.space.space import Space
 from foretune.study.notes import Notes
 from foretune.study.study import Plan
+from foretune.training.settings import Settings
 
 
 def asked(file, folder, budget=3):
-    space, pool = space_of(Request("images", space=str(file)))
+    space, pool = space_of(Request("images", space=str(file)), Settings())
     plan = Plan("t", "v", "maximize", 3, budget, open=True, notes=Notes(space=str(file)))
     return open_study(space, pool, plan, None, folder)
 

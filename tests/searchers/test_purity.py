@@ -1,5 +1,5 @@
-"""A searcher is a function of the study that it is asked about: asking changes nothing, in pools and
-open spaces, and nothing of one study reaches another.
+"""A searcher is a function of the study that it is asked about: asking changes nothing, in pools
+and open spaces, and nothing of one study reaches another.
 """
 
 import copy

@@ -1,7 +1,7 @@
 """Stores that the libraries themselves wrote (`bench/run_stores.py`) give what was logged.
 
-What is right comes from the writer's law: the same four runs in every tool, of which one stops early
-and one turns to NaN.
+What is right comes from the writer's law: the same four runs in every tool, of which one stops
+early and one turns to NaN.
 """
 
 import importlib.util

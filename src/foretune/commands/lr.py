@@ -17,7 +17,6 @@ from foretune.searchers.autohyper import Rules, narrowed
 from foretune.space.parameters import coerce
 from foretune.study.study import Study
 from foretune.tasks.loading import load_task
-from foretune.training.architectures import architecture
 from foretune.training.recipe import Settings
 from foretune.views.report import write_report
 from foretune.views.summary import duration
@@ -32,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     Exit code 1 if Z did not respond to the rate.
     """
+    from foretune.training.networks import check_buildable
     from foretune.training.trial import device_of
 
     if args.optimizer not in SUGGESTED:
@@ -45,8 +45,9 @@ def run(args: argparse.Namespace) -> int:
     settings = replace(
         Settings(pretrained=False), **{k: v for k, v in given.items() if v is not None}
     )
-    architecture(settings.network)  # refuses an unknown one now, as the next line does a device
+    # refused before an image is decoded: a device, a network, a size that it does not take
     device_of(settings.device)
+    check_buildable(settings.network, False, None, settings.image_size, 0.0)
     task = load_task(args.images, args.data, settings.image_size)
     folder = args.data / "studies" / (args.study or f"{task.name}-lr-{args.optimizer}")
     folder.parent.mkdir(parents=True, exist_ok=True)

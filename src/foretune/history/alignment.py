@@ -1,19 +1,21 @@
 """Runs of many tasks, metrics and lengths made comparable: scores, and curves on one axis.
 
 A value means something only beside others of its group: runs of one task, judged by one metric on
-one split. Inside a group, losses are turned (higher is better from here on), and two readings exist:
+one split. Inside a group, losses are turned (higher is better from here on), and two readings
+exist:
 
 * the *rank score*: the place among the runs of the group as a normal deviate (Blom 1958,
   (r - 3/8) / (n + 1/4)): what a selection of runs leaves intact;
 * the *share*: (value - worst) / (best - worst): how good, where the group holds bad runs too.
 
-People log what worked. A group in which nothing failed or was stopped is a selection: its runs teach
-which is better (ranks), not how good a run of this space is (shares), which is NaN there.
+People log what worked. A group in which nothing failed or was stopped is a selection: its runs
+teach which is better (ranks), not how good a run of this space is (shares), which is NaN there.
 
-Curves stand on the share of their own planned epochs where the schedule ends there: half-way through
-a cosine of 10 epochs is half-way through one of 100. Without such a schedule an epoch is an epoch.
-Epoch 0 and warm-up are start-up, kept apart. Two habits of loggers are recognised, because they look
-like learning: tails padded with the last value, and best-so-far instead of the current value.
+Curves stand on the share of their own planned epochs where the schedule ends there: half-way
+through a cosine of 10 epochs is half-way through one of 100. Without such a schedule an epoch is an
+epoch. Epoch 0 and warm-up are start-up, kept apart. Two habits of loggers are recognised, because
+they look like learning: tails padded with the last value, and best-so-far instead of the current
+value.
 
 Shapes: n runs, r rows of curves.
 """
@@ -48,8 +50,8 @@ def scores(runs: "pd.DataFrame") -> "pd.DataFrame":
 
     Columns: `run_id`, the group (`task`, `metric`, `split`), `higher` (the value, turned where the
     metric is minimised), `rank_score`, `share` (NaN in a selection, or where all are equal), `size`
-    (runs of the group), `selected` (whether the group is a selection). Runs that diverged keep their
-    value: it is theirs. Values are those of `value`, in the metric's unit.
+    (runs of the group), `selected` (whether the group is a selection). Runs that diverged keep
+    their value: it is theirs. Values are those of `value`, in the metric's unit.
     """
     usable = runs[runs["value"].notna() & runs["task"].notna() & (runs["state"] != "failed")]
     out = usable[["run_id", *GROUP]].copy()
@@ -90,9 +92,9 @@ def aligned_curves(runs: "pd.DataFrame", curves: "pd.DataFrame") -> "pd.DataFram
     """Curves of the goal's metric on comparable axes, long form.
 
     Columns: `run_id`, `epoch`, `higher` (turned where minimised), `position` (share of the planned
-    epochs, in (0, 1]; NaN where the schedule does not end there or the plan is not known), `startup`
-    (epoch 0, or warm-up). Padded tails are cut, and curves of groups that log best-so-far are left
-    out: `best_so_far` names them.
+    epochs, in (0, 1]; NaN where the schedule does not end there or the plan is not known),
+    `startup` (epoch 0, or warm-up). Padded tails are cut, and curves of groups that log best-so-far
+    are left out: `best_so_far` names them.
     """
     import pandas as pd
 
@@ -166,10 +168,10 @@ def padded_tails(runs: "pd.DataFrame", curves: "pd.DataFrame") -> dict[str, floa
 
     Validation values repeat by chance, on small sets often. So a tail of L repeats counts as padded
     only where all other metrics that were logged stand still too, and where L repeats in a row are
-    unlikely: p^L < `PADDED_CHANCE`, p the share of repeats elsewhere in the curves of the task, or of
-    pairs of its runs that end at one value, if that is more (a small set has few values to take). A
-    curve that stands at its worst value (a network that collapsed), or a share that stands at 0 or 1,
-    is no padded one.
+    unlikely: p^L < `PADDED_CHANCE`, p the share of repeats elsewhere in the curves of the task, or
+    of pairs of its runs that end at one value, if that is more (a small set has few values to
+    take). A curve that stands at its worst value (a network that collapsed), or a share that stands
+    at 0 or 1, is no padded one.
     """
     series = _series(runs, curves)
     facts = {r.run_id: (r.goal == "minimize", r.unit == "share") for r in runs.itertuples()}
@@ -212,8 +214,9 @@ def _met(ends: Counter[float]) -> float:
 def best_so_far(runs: "pd.DataFrame", curves: "pd.DataFrame") -> list[str]:
     """Runs of those tasks and sources in which no curve ever gets worse: they log the best so far.
 
-    Told only from at least `FEWEST_RISING` epochs a curve and, over all curves of the group, at least
-    20 steps of which none goes down; a loss or an accuracy of a validation set does in honest curves.
+    Told only from at least `FEWEST_RISING` epochs a curve and, over all curves of the group, at
+    least 20 steps of which none goes down; a loss or an accuracy of a validation set does in honest
+    curves.
     """
     sign = dict(zip(runs["run_id"], np.where(runs["goal"] == "minimize", -1.0, 1.0), strict=True))
     keys = zip(runs["run_id"], runs["task"].fillna(""), runs["source"], runs["metric"], strict=True)
@@ -238,11 +241,11 @@ def best_so_far(runs: "pd.DataFrame", curves: "pd.DataFrame") -> list[str]:
 
 
 def on_grid(aligned: "pd.DataFrame", points: int = 10) -> "pd.DataFrame":
-    """Curves at `points` equal shares of their planned epochs: a row a run, columns 1 / points to 1.
+    """Curves at `points` equal shares of their planned epochs: a row a run, columns 1 / points to
+    1.
 
-    A cell is the last value at or before that share, NaN further than half the usual distance of two
-    evaluations beyond where the run stopped. Raises
-    `BadInput` for fewer than one point.
+    A cell is the last value at or before that share, NaN further than half the usual distance of
+    two evaluations beyond where the run stopped. Raises `BadInput` for fewer than one point.
     """
     import pandas as pd
 

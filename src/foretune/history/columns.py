@@ -1,8 +1,8 @@
 """The canonical columns themselves: kind, unit, plausible range, aliases, the value that means off.
 
-Names agree with the knobs of foretune's own trainer where it has them. Units are written out; a share
-is between 0 and 1. `low` and `high` bound what is plausible, ends included: a "learning rate" of 30 is
-no learning rate. `off` is the value that means "not used". Aliases are in the spelling of
+Names agree with the knobs of foretune's own trainer where it has them. Units are written out; a
+share is between 0 and 1. `low` and `high` bound what is plausible, ends included: a "learning rate"
+of 30 is no learning rate. `off` is the value that means "not used". Aliases are in the spelling of
 `foretune.history.vocabulary.normal`: lower case, words joined by `_`.
 """
 

@@ -13,9 +13,9 @@ A store is a folder of four files, or a folder of such folders (its parts):
 
 Parts are only ever added, under a name that is a digest of what they hold: two people who import
 the same source write the same part, and those who import different ones never touch the same file,
-so that clones of a store merge without a conflict. A run that two parts hold counts once: of the higher
-revision (it was imported again with another mapping), then with the most epochs (it was imported
-while it still trained).
+so that clones of a store merge without a conflict. A run that two parts hold counts once: of the
+higher revision (it was imported again with another mapping), then with the most epochs (it was
+imported while it still trained).
 
 Values are in the unit of `unit` (shares between 0 and 1 where the source has percent), as logged:
 `foretune.history.alignment` turns them into scores where higher is better.

@@ -1,8 +1,8 @@
 """What a name means: from other tools' names and values to the canonical columns of a run.
 
 A setting is a hyperparameter that did not vary: both are columns, so that runs of any trainer, with
-any network, image size or budget, stand in one table (`foretune.history.columns`). A name that is not
-known is kept as `extra.NAME` (`extra_name`).
+any network, image size or budget, stand in one table (`foretune.history.columns`). A name that is
+not known is kept as `extra.NAME` (`extra_name`).
 """
 
 import json

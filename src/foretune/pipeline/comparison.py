@@ -5,11 +5,12 @@ After a change of code that should change no number, a stage makes a few units o
 them with what is kept:
 
 1. Equal bit for bit: the kept results stand.
-2. Else rounding may be the reason, since another processor adds in another order. Then no number may
-   differ by more than rounding alone makes it (a bound of the stage's own, measured; 0 where rounding
-   does nothing), and the figure that the tables are made of must not have shifted: the mean of its
-   differences, remade minus kept, has a 95 % interval (paired t, over all units that differ) that
-   holds zero.
+2. Else rounding may be the reason, since another processor adds in another order. Then no number
+may
+   differ by more than rounding alone makes it (a bound of the stage's own, measured; 0 where
+   rounding does nothing), and the figure that the tables are made of must not have shifted: the
+   mean of its differences, remade minus kept, has a 95 % interval (paired t, over all units that
+   differ) that holds zero.
 3. Else the work is done again, all of it.
 """
 

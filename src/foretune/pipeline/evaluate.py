@@ -18,9 +18,9 @@ interrupted run deletes nothing and goes on where it stopped.
 
 `--compare N` is for a change of code that should change no number: of each method whose fingerprint
 is another, N of the kept runs are replayed and compared, step by step, seconds aside
-(`foretune.pipeline.comparison`). Where all are equal, the kept runs go on under the new fingerprint,
-and `about.json` says how many were compared; where one differs, the method is replayed whole, which
-takes minutes: no difference is rounding here.
+(`foretune.pipeline.comparison`). Where all are equal, the kept runs go on under the new
+fingerprint, and `about.json` says how many were compared; where one differs, the method is replayed
+whole, which takes minutes: no difference is rounding here.
 """
 
 import argparse

@@ -3,14 +3,14 @@
 Of each optimizer one cell that trains most of the network and one that trains the head alone are
 trained again, for `EPOCHS` epochs, and compared with their curves in the table. On a machine of the
 kind that made the table (`foretune.running.collection.kind_of_machine`) and from the same images,
-all figures must be equal, bit for bit. Elsewhere rounding differs. A head learns on features that do
-not change, which amplifies nothing: its losses must be equal within `HEAD_TOLERANCE`. A network that
-is trained amplifies rounding, at the very most to what another seed gives: there the mean
+all figures must be equal, bit for bit. Elsewhere rounding differs. A head learns on features that
+do not change, which amplifies nothing: its losses must be equal within `HEAD_TOLERANCE`. A network
+that is trained amplifies rounding, at the very most to what another seed gives: there the mean
 difference of the metric must be below `TOLERANCE`.
 
-`HEAD_TOLERANCE` stands between what a processor does and what a change does: losses that an AMD EPYC
-(AVX2) wrote came out on an Intel Xeon (AVX-512) with differences up to 5e-7 (6 cells), while an SGD
-momentum of 0.8 for 0.9 moves the training loss by 0.03 to 0.13.
+`HEAD_TOLERANCE` stands between what a processor does and what a change does: losses that an AMD
+EPYC (AVX2) wrote came out on an Intel Xeon (AVX-512) with differences up to 5e-7 (6 cells), while
+an SGD momentum of 0.8 for 0.9 moves the training loss by 0.03 to 0.13.
 
 `TOLERANCE` is derived from the 96 cells (4 tasks x 24 configurations) that were trained with two
 seeds, `light` and `data/meta/light_seed1`: the value that the mean difference of three of them,
@@ -61,8 +61,8 @@ def cells(collection: Collection, tasks: Sequence[str], depth: str = DEPTHS[-1])
 
 
 def trained_again(collection: Collection, cell: Cell, file: Path) -> np.ndarray:
-    """The figures of the cell's first epochs, trained now, (EPOCHS, figures) float32; NaN from where
-    it diverged.
+    """The figures of the cell's first epochs, trained now, (EPOCHS, figures) float32; NaN from
+    where it diverged.
     """
     from foretune.tasks.task import Task
     from foretune.training.trial import Diverged, train
@@ -160,8 +160,8 @@ def first_difference(
 
 
 def mean_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> float:
-    """Mean absolute difference of the metric over cells and epochs; an epoch that diverged in one of
-    the two only counts as 1.
+    """Mean absolute difference of the metric over cells and epochs; an epoch that diverged in one
+    of the two only counts as 1.
     """
     column = FIGURES.index(METRIC)
     gaps = [np.abs(old[:, column] - new[:, column]) for old, new in pairs]

@@ -716,8 +716,8 @@ def ranking_of(
 
 
 def method_of(request: Request, past: MetaDataset | None, told: Sequence[str] = ()) -> str:
-    """The method that the request names, or the best there is for what is at hand. Raises `BadInput`
-    for one that needs past tasks where there are none; `told` may say why.
+    """The method that the request names, or the best there is for what is at hand. Raises
+    `BadInput` for one that needs past tasks where there are none; `told` may say why.
     """
     some = past is not None and bool(past.tasks)
     name = request.method or (DEFAULT if some else DEFAULT_WITHOUT_PAST)

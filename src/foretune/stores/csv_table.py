@@ -1,9 +1,9 @@
 """CSV: a row a run, or a row an epoch.
 
-Rows are epochs where a column `epoch` or `step` rises from 0 or 1 inside each run; the runs are told
-apart by a column such as `run_id`, `run`, `trial`, or by their settings. In all other tables a row is
-a run. Exports of W&B (`Name, State, ..., config, summary`), MLflow (`Run ID, Status, ...`) and Ray
-(`config/*`) are such tables too.
+Rows are epochs where a column `epoch` or `step` rises from 0 or 1 inside each run; the runs are
+told apart by a column such as `run_id`, `run`, `trial`, or by their settings. In all other tables a
+row is a run. Exports of W&B (`Name, State, ..., config, summary`), MLflow (`Run ID, Status, ...`)
+and Ray (`config/*`) are such tables too.
 """
 
 import itertools

@@ -1,10 +1,10 @@
 """Hugging Face `Trainer`: `trainer_state.json` (log_history, trial_params) in a run's folder or its
 checkpoints.
 
-`best_metric` is of `metric_for_best_model`, often a loss; the curve is read from log_history. Epochs
-are fractions as the trainer counts them. `training_args.bin` is a pickle and stays closed: settings
-come from the state, from the model's `config.json` and from the card `README.md`, whose list of
-hyperparameters the trainer itself writes.
+`best_metric` is of `metric_for_best_model`, often a loss; the curve is read from log_history.
+Epochs are fractions as the trainer counts them. `training_args.bin` is a pickle and stays closed:
+settings come from the state, from the model's `config.json` and from the card `README.md`, whose
+list of hyperparameters the trainer itself writes.
 """
 
 import re

@@ -1,7 +1,7 @@
 """KerasTuner: `trial_*/trial.json` and `oracle.json`.
 
-A trial holds its best or last value, no curve. `tuner/*` is bookkeeping of Hyperband: `tuner/epochs`
-is how far the trial went, `tuner/trial_id` the trial that it continues.
+A trial holds its best or last value, no curve. `tuner/*` is bookkeeping of Hyperband:
+`tuner/epochs` is how far the trial went, `tuner/trial_id` the trial that it continues.
 """
 
 import math
@@ -17,7 +17,8 @@ DIRECTIONS = {"min": "minimize", "max": "maximize"}
 def read(path: Path) -> Source:
     """Read all trials under a folder.
 
-    Raises `BadInput` where there is none; AutoKeras keeps the settings that it tried without scores.
+    Raises `BadInput` where there is none; AutoKeras keeps the settings that it tried without
+    scores.
     """
     files = list(files_named(path, "trial.json")) if path.is_dir() else []
     oracles = list(files_named(path, "oracle.json")) if path.is_dir() else []

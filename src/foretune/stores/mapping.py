@@ -2,9 +2,9 @@
 hand, used again.
 
 What a name means is looked up in the vocabulary. Three kinds of names never become columns:
-bookkeeping of the tool, results (a column that holds what the training gave must not become one that
-the next choice is made by), and whatever could be a secret or tell about the user's machine: names
-that speak of keys, users or places, values that look like paths, addresses or tokens.
+bookkeeping of the tool, results (a column that holds what the training gave must not become one
+that the next choice is made by), and whatever could be a secret or tell about the user's machine:
+names that speak of keys, users or places, values that look like paths, addresses or tokens.
 """
 
 import re

@@ -2,8 +2,8 @@
 
 `epoch/val_accuracy`, `eval_top1`, `metrics/accuracy_top1`, `Valid-Acc@1` all mean valid_accuracy. A
 name is cut into words; words for a split and a kind are taken out, words that say nothing (`epoch`,
-`metrics`, `mean`) too, and what is left over is what we do not know: the more of it, the less a name
-is trusted (`pruned_accuracy` yields to `validation_accuracy`).
+`metrics`, `mean`) too, and what is left over is what we do not know: the more of it, the less a
+name is trusted (`pruned_accuracy` yields to `validation_accuracy`).
 """
 
 import math
@@ -231,9 +231,9 @@ def _by_name(source: Source, counts: Mapping[str, int]) -> tuple[str, str]:
 
 
 def split_of(source: Source, metric: str) -> str:
-    """The split that the format says, else that of the name; a bare name is of the training images where a twin has another split
-    (Keras: accuracy beside val_accuracy), of the test set where it is only logged along with test
-    metrics.
+    """The split that the format says, else that of the name; a bare name is of the training images
+    where a twin has another split (Keras: accuracy beside val_accuracy), of the test set where it
+    is only logged along with test metrics.
     """
     name = understood(metric)
     if metric in source.splits:

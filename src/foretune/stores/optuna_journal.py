@@ -2,8 +2,8 @@
 
 0 create study, 4 create trial, 5 set a parameter, 6 set state and values, 7 set an intermediate
 value; others (attributes, deletion 1) carry no run. Studies and trials are numbered in the order in
-which they were created; a study that is created again under its name is the same. States: 0 running,
-1 complete, 2 pruned, 3 fail, 4 waiting; directions: 1 minimize, 2 maximize.
+which they were created; a study that is created again under its name is the same. States: 0
+running, 1 complete, 2 pruned, 3 fail, 4 waiting; directions: 1 minimize, 2 maximize.
 """
 
 import json

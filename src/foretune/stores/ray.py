@@ -1,8 +1,8 @@
-"""Ray Tune: trial folders with `params.json` and `result.json` (JSON lines) or `progress.csv`; or the
-CSV of `ResultGrid.get_dataframe()`, with settings as `config/*`.
+"""Ray Tune: trial folders with `params.json` and `result.json` (JSON lines) or `progress.csv`; or
+the CSV of `ResultGrid.get_dataframe()`, with settings as `config/*`.
 
-Pickles (`params.pkl`, `searcher-state.pkl`, `tuner.pkl`) stay closed. `done` is False on trials that
-a scheduler ended and says nothing.
+Pickles (`params.pkl`, `searcher-state.pkl`, `tuner.pkl`) stay closed. `done` is False on trials
+that a scheduler ended and says nothing.
 """
 
 import json

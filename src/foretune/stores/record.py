@@ -162,7 +162,8 @@ def flat(value: Mapping[str, Any], prefix: str = "", depth: int = 0) -> dict[str
 
 
 def files_named(folder: Path, *names: str) -> Iterator[Path]:
-    """Files of these names (patterns too) under `folder`, sorted; links to folders are not followed.
+    """Files of these names (patterns too) under `folder`, sorted; links to folders are not
+    followed.
 
     Raises `BadInput` where there are more than `MAX_FILES` of them.
     """

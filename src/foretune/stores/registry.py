@@ -1,5 +1,5 @@
-"""What `foretune import` reads: published tables (name -> module with `convert(src, dest)`) and other
-tools' runs (name -> modules with `read(path)`), and which of these a path holds.
+"""What `foretune import` reads: published tables (name -> module with `convert(src, dest)`) and
+other tools' runs (name -> modules with `read(path)`), and which of these a path holds.
 """
 
 import importlib

@@ -1,9 +1,9 @@
-"""TensorBoard log folders: a run is a folder with event files, its `train/` and `validation/` inside
-are parts of it (Keras writes so).
+"""TensorBoard log folders: a run is a folder with event files, its `train/` and `validation/`
+inside are parts of it (Keras writes so).
 
 Settings are read from `hparams.yaml`, `args.yaml` or `config.yaml` beside the files, where there is
-one. Tags by iterations (`evaluation_accuracy_vs_iterations`) are passed over where a tag by epochs is
-there.
+one. Tags by iterations (`evaluation_accuracy_vs_iterations`) are passed over where a tag by epochs
+is there.
 """
 
 import re

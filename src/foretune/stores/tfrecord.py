@@ -1,9 +1,10 @@
 """TensorBoard's event files without TensorFlow.
 
 A file is a chain of records: length (uint64), its masked CRC, data, their masked CRC, all little
-endian. Data are a protobuf message `Event` (field 1 wall time, 2 step, 5 summary); a summary's field 1
-repeats `Value` (field 1 tag, 2 simple_value, 8 tensor, 9 metadata with the plugin's name in 1.1).
-Only lengths and these fields are read; a record that is cut, by a run that was killed, ends the file.
+endian. Data are a protobuf message `Event` (field 1 wall time, 2 step, 5 summary); a summary's
+field 1 repeats `Value` (field 1 tag, 2 simple_value, 8 tensor, 9 metadata with the plugin's name in
+1.1). Only lengths and these fields are read; a record that is cut, by a run that was killed, ends
+the file.
 """
 
 import struct

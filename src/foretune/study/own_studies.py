@@ -112,7 +112,8 @@ def with_own_studies(
 ) -> tuple[MetaDataset | None, Mapping[str, str]]:
     """`past` and, after it, the user's own studies of the same settings that can stand beside it;
     without `past`, these alone (None: there are none). And the own studies that are left out: why,
-    by name. With `space`, only the configurations that lie in it; with `metric`, only studies of it.
+    by name. With `space`, only the configurations that lie in it; with `metric`, only studies of
+    it.
     """
     own = found_studies(folder, settings)
     parts, left_out = [] if past is None else [past], dict(own.left_out)

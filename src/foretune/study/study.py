@@ -64,9 +64,9 @@ class Study:
     `space` is the search space, `configs` the pool of configurations; `past` holds the curves of
     past tasks for searchers that transfer, `runs` past runs of any space and settings (a row each:
     `task`, `score`, higher is better, and what they were run with). A `folder` that holds a study
-    already is continued, with the budget now given; raises `BadInput` if that study is another one, if its journal is damaged,
-    or if another process works on it. The folder is this process's until `close`, the end of a
-    `with` block, or the end of the study's life.
+    already is continued, with the budget now given; raises `BadInput` if that study is another one,
+    if its journal is damaged, or if another process works on it. The folder is this process's until
+    `close`, the end of a `with` block, or the end of the study's life.
     """
 
     def __init__(

@@ -11,8 +11,8 @@ The file's folder, `DATA/cache/images/KEY`, holds
 | `rows.bin`   | a record of each image that is done, in order: its key and its own shorter side   |
 | `bad.jsonl`  | a line of each image that cannot be read: row, and what is wrong with it          |
 
-Records are appended after the pixels that they speak of have reached the disk. So whatever stands in
-`rows.bin` is true, and what is missing there is decoded when the folder is opened again.
+Records are appended after the pixels that they speak of have reached the disk. So whatever stands
+in `rows.bin` is true, and what is missing there is decoded when the folder is opened again.
 """
 
 import json

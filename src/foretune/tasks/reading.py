@@ -82,8 +82,8 @@ def origin(source: Source, how: Reading) -> str:
 def read(source: Source, how: Reading, data: Path | str, progress: Progress | None = None) -> Task:
     """Decode a source's images; `progress(done, total)` is called after each.
 
-    Warns of images that were left out (`how.skip_bad`), that are smaller than the size, and of parts
-    that were drawn from the training part.
+    Warns of images that were left out (`how.skip_bad`), that are smaller than the size, and of
+    parts that were drawn from the training part.
 
     Raises:
         BadInput: classes with too few images; of images that cannot be read, all of them.

@@ -1,8 +1,8 @@
 """Networks as chains of named stages, from the stem to the head.
 
 `stages[-1]` is the classifier, everything before it is the trunk. The eight networks of
-`foretune.training.architectures.ARCHITECTURES` are built so, with convolutions that are quick on few
-pixels (`foretune.training.convolutions`).
+`foretune.training.architectures.ARCHITECTURES` are built so, with convolutions that are quick on
+few pixels (`foretune.training.convolutions`).
 
 Validation accuracy and CPU seconds (one busy core) of 5 epochs on 400 images, last blocks trained
 (random network: all), Adam 1e-3, one seed:

@@ -41,8 +41,8 @@ from foretune.searchers.transfer.past_curves import PastCurves, epoch_correlatio
 from foretune.searchers.transfer.placement import Anywhere, Around, Placed, Whitened
 from foretune.searchers.transfer.units import Unit, Units
 
-# prior probability that a task lies elsewhere than past tasks do in its unit; with 1/3, a past whose
-# curves are dealt out at random cost twice the regret on a synthetic table
+# prior probability that a task lies elsewhere than past tasks do in its unit; with 1/3, a past
+# whose curves are dealt out at random cost twice the regret on a synthetic table
 ANYWHERE = 0.1
 
 
