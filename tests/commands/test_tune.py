@@ -114,10 +114,17 @@ def test_it_prints_what_came_out_and_goes_on_where_it_stopped(here, tiny_task, c
         f"report:             {folder.relative_to(here) / 'report.html'}" in printed
         and (folder / "report.html").exists()
     )
-    assert main([*line, "--budget", "3", "--final"]) == 0
+    assert main([*line, "--budget", "3"]) == 0
     printed = capsys.readouterr().out
     assert "continuing study s: 2 of 3 epochs are done" in printed and Study.load(folder).spent == 3
-    count = int((task.split != 2).sum())
+
+
+def test_the_final_model_is_trained_on_all_but_the_test_images(here, tiny_task, capsys):
+    line = ["tune", str(tiny_task), "--meta", "none", "--method", "random", "--tracking", "none"]
+    assert main([*line, "--study", "s", *SMALL, "--budget", "1", "--final"]) == 0
+    printed = capsys.readouterr().out
+    folder = here / "data" / "studies" / "s"
+    count = int((Task.load(folder / "task.npz").split != 2).sum())
     assert f"final training: 1 epoch on {count} images, as much as 3 of the search" in printed
     said = yaml.safe_load((folder / "final.yaml").read_text())
     value, error = said["test"]["accuracy"], said["standard_errors"]["accuracy"]

@@ -6,7 +6,7 @@ from synthetic import synthetic_meta
 
 from foretune.study.study import Plan, Step, Study
 from foretune.training.assessment import Assessment
-from foretune.views.verdict import Judged, tested, verdict
+from foretune.views.verdict import Judged, compared, verdict
 
 
 def study_of(values: list[float], metric: str = "valid_accuracy") -> Study:
@@ -61,9 +61,9 @@ def test_models_are_compared_on_the_same_images(only: int, word: str) -> None:
         sure = np.where(np.arange(100) < count, 0.9, 0.1)
         return Assessment(labels, np.stack([sure, 1 - sure], 1).astype(np.float32), ("a", "b"))
 
-    line = tested(right(90), right(90 - only), "the default configuration")
+    line = compared(right(90), right(90 - only), "the default configuration")
     assert line is not None and word in line
     assert (
-        tested(right(90), Assessment(labels[:9], np.ones((9, 2), np.float32), ("a", "b")), "x")
+        compared(right(90), Assessment(labels[:9], np.ones((9, 2), np.float32), ("a", "b")), "x")
         is None
     )

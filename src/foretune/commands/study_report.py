@@ -123,14 +123,14 @@ def _final(folder: Path) -> dict[str, Any]:
 def tests_of(folder: Path, models: "dict[str, Assessment]") -> list[str]:
     """The search's model beside those that it was compared with, on the same test images."""
     from foretune.training.assessment import Assessment
-    from foretune.views.verdict import tested
+    from foretune.views.verdict import compared
 
     if (winner := models.get(SEARCHED)) is None:
         return []
     lines = []
     for kind, name in BASELINES.items():
         other = Assessment.load(folder / f"compare-{kind}" / TEST_PREDICTIONS)
-        if other is not None and (line := tested(winner, other, f"the {name}")):
+        if other is not None and (line := compared(winner, other, f"the {name}")):
             lines.append(line)
     return lines
 

@@ -108,7 +108,7 @@ def default_trial(study: Study, default: Mapping[str, Any] | None) -> int | None
     return next((int(i) for i in study.started if study.configs[i] == dict(default)), None)
 
 
-def tested(winner: Assessment, other: Assessment, name: str) -> str | None:
+def compared(winner: Assessment, other: Assessment, name: str) -> str | None:
     """The winner and another model on the same test images; None where these are not the same."""
     if len(winner.labels) != len(other.labels) or (winner.labels != other.labels).any():
         return None
