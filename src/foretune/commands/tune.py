@@ -183,7 +183,7 @@ def announce(ready: Prepared) -> None:
         print(f"  {line}")
     if ready.request.final is not False:
         most = cost_of(task, settings, study.max_epoch)
-        why = None if ready.request.final else no_room(most, study.budget, None)
+        why = None if ready.request.final else no_room(most, study.plan.budget, None)
         where = f", where it costs at most {SHARE:.0%} of the budget" if why else ""
         print(f"  then a final training of the winner: at most {most}{where}")
     if study.plan.seconds is not None:

@@ -287,7 +287,7 @@ def after_search(
     task: Task,
     *,
     wanted: bool | None,
-    budget: int,
+    budget: int | None,
     left: float | None,
     on_start: Callable[[Cost], None] = lambda cost: None,
     on_epoch: Callable[[Row], None] = lambda row: None,
