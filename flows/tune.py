@@ -61,7 +61,7 @@ from foretune.study.plan import Step
 from foretune.study.study import Study
 from foretune.views.progress import progress
 from foretune.views.summary import spelled
-from foretune.views.tracking import Tracker
+from foretune.views.tracking import Pages, Tracker
 
 LOCAL = "local"  # beside the kinds of task runners
 
@@ -207,9 +207,9 @@ def prepared(request: tuning.Request) -> Iterator[tuning.Prepared]:
         yield ready
 
 
-def summary(tuned: tuning.Tuned, report: Path, pages: tuple[str, str] | None) -> str:
-    """What came out of a study, as markdown for the run's page; `pages` of MLflow's: the
-    experiment's, and that of the study's files.
+def summary(tuned: tuning.Tuned, report: Path, pages: Pages | None) -> str:
+    """What came out of a study, as markdown for the run's page; `pages` are MLflow's,
+    where a server shows them.
     """
     rows = [f"| {name} | {value} |" for name, value in tuned.best.items()]
     lines = [
@@ -226,8 +226,10 @@ def summary(tuned: tuning.Tuned, report: Path, pages: tuple[str, str] | None) ->
         f"- configuration: `{(tuned.folder / 'best.yaml').absolute()}`",
     ]
     if pages:
-        experiment, files = pages
-        lines.append(f"- in MLflow: [curves of all trials]({experiment}), [the report]({files})")
+        lines.append(
+            f"- in MLflow: [all trials]({pages.trials}), [the best of them]({pages.comparison}), "
+            f"[all studies of the task]({pages.runs}), [the report]({pages.report})"
+        )
     return "\n".join(lines)
 
 
@@ -294,7 +296,7 @@ def tune(
         if tracker:
             for path in artifacts(ready.folder, report):
                 tracker.attach(ready.study, path)
-    pages = tracker.pages(ready.study) if tracker else None
+    pages = tracker.pages(ready.study) if tracker and tracker.served else None
     write_artifact(f"study-{tuned.name}", summary(tuned, report, pages), "the best configuration")
     print(
         f"best: {spelled(tuned.best)}; accuracy {tuned.valid_accuracy:.4f} (valid), "

@@ -12,6 +12,7 @@ PACKAGE = ROOT / "src" / "foretune"
 # From the street to the ground: a room may import itself and what stands below it.
 ROOMS = (
     "commands",
+    "integrations",
     "service",
     "pipeline",
     "views",

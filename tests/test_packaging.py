@@ -22,13 +22,15 @@ DISTRIBUTIONS = {
     "prefect_dask": "prefect-dask",
     "prefect_ray": "prefect-ray",
 }
+# the libraries that src/foretune/integrations works inside of; whoever wants that has them
+HOSTS = ("huggingface", "keras", "lightning", "optuna")
 # the extras that a tree may use without asking; `src/foretune` uses them inside `with extra(...)`
 TREES = {
     "src/foretune": (),
     "flows": ("serve", "pipeline"),
     "papers": (),
     "docs": (),
-    "tests": ("all", "dev"),
+    "tests": ("all", "dev", *HOSTS),
 }
 # declared for its version alone (what Prefect's server works with), and what Prefect's and MLflow's
 # servers import themselves: drivers of PostgreSQL, MLflow's login
@@ -108,7 +110,7 @@ def test_imports_are_declared_where_they_may_be_used_and_nothing_else_is() -> No
 
 
 def test_all_holds_every_extra_of_the_product() -> None:
-    others = set(PROJECT["optional-dependencies"]) - {"all", "bench", "dev"}
+    others = set(PROJECT["optional-dependencies"]) - {"all", "bench", "dev", *HOSTS}
     assert declared("all") == declared(*others) and others
 
 

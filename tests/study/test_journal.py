@@ -210,3 +210,35 @@ def test_nothing_is_written_of_what_json_cannot_hold(tmp_path):
 
 def test_finite():
     assert finite(0.0) and not finite(None) and not finite(math.nan) and not finite(-math.inf)
+
+
+def test_a_second_read_yields_what_was_written_since(tmp_path):
+    """A reader that follows a writer sees each event once, and a line only when it is whole."""
+    path, reader = tmp_path / "j", Journal(tmp_path / "j")
+    assert list(reader.read()) == []
+    append(path, EVENTS[:2])
+    assert [(n, e["event"]) for n, e in reader.read()] == [(1, "a"), (2, "b")]
+    assert list(reader.read()) == []
+    append(path, EVENTS[2:])
+    whole = path.read_bytes()
+    start = whole.rindex(b'{"event": "c"')
+    for cut in (start + 5, len(whole) - 2):  # the writer is in the middle of a line
+        path.write_bytes(whole[:cut])
+        assert list(reader.read()) == []
+    path.write_bytes(whole[:-1])  # all but its newline: it counts
+    assert [(n, e["event"]) for n, e in reader.read()] == [(3, "c")]
+    path.write_bytes(whole)
+    assert list(reader.read()) == []
+    append(path, EVENTS[:1])
+    assert [(n, e["event"]) for n, e in reader.read()] == [(4, "a")]
+    reader.append(EVENTS[1:2])
+    assert names(path) == ["a", "b", "c", "a", "b"]
+
+
+def test_a_journal_that_was_cut_back_is_not_followed(tmp_path):
+    path, reader = tmp_path / "j", Journal(tmp_path / "j")
+    append(path, EVENTS)
+    assert len(list(reader.read())) == 3
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(BadInput, match="shorter than when it was read"):
+        list(reader.read())

@@ -8,6 +8,7 @@ import sqlite3
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ConfigSpace import ConfigurationSpace
@@ -566,3 +567,35 @@ def test_a_killed_making_of_the_database_leaves_none(tmp_path):
     database.ensure_whole(path, made, lambda: "head")
     assert {p.name for p in tmp_path.iterdir()} <= {"mlflow.db", ".mlflow.db.lock"}
     database.ensure_whole(path, pytest.fail, lambda: "head")  # it is whole
+
+
+def test_directions_lead_to_the_studys_own_trials(uri, tmp_path):
+    """Not to MLflow's first page, nor to another study's runs: the filter of the table finds the
+    trials of this one, the comparison its best ones, best first.
+    """
+    first, objective = empty_study(tmp_path / "first", task="t1")
+    second, other = empty_study(tmp_path / "second", task="t1")
+    tracker = tracking.Tracker(uri)
+    assert [what for what, _ in tracker.directions(first)] == ["MLflow UI"]  # nothing is logged yet
+    advance(first, objective, 6)
+    advance(second, other, 2)
+    assert tracker.sync(first) and tracker.sync(second)
+    shown = dict(tracker.directions(first))
+    assert list(shown) == ["MLflow UI", "MLflow, trials", "MLflow, compared"]
+    client = mlflow.MlflowClient(uri)
+    experiment = client.get_experiment_by_name("foretune/t1").experiment_id
+    table = urlsplit(shown["MLflow, trials"])
+    assert (table.scheme, table.netloc) == ("http", "127.0.0.1:5000")
+    path, _, query = table.fragment.partition("?")
+    assert path == f"/experiments/{experiment}/runs"
+    wanted = parse_qs(query)
+    found = client.search_runs([experiment], wanted["searchFilter"][0])
+    assert sorted(int(run.data.tags["foretune.trial"]) for run in found) == sorted(first.started)
+    assert wanted["orderByKey"] == ["metrics.`best`"]
+    path, _, query = urlsplit(shown["MLflow, compared"]).fragment.partition("?")
+    asked = parse_qs(query)
+    assert path == "/compare-runs" and json.loads(asked["experiments"][0]) == [experiment]
+    trials = [
+        int(client.get_run(run).data.tags["foretune.trial"]) for run in json.loads(asked["runs"][0])
+    ]
+    assert trials == sorted(first.started, key=lambda i: (-first.best[i], i))[:5]

@@ -362,6 +362,42 @@ def _small(commands: Any) -> None:
     p.set_defaults(run="foretune.commands.studies:report")
 
     p = commands.add_parser(
+        "watch",
+        help="look at a study while it runs",
+        description="Serve one page of a study on this machine, which follows it as it runs: "
+        "incumbent, curves, what is being trained where and why, time left, and a button that "
+        "stops it.",
+    )
+    p.add_argument(
+        "study",
+        nargs="?",
+        metavar="STUDY",
+        help="name or folder of a study (default: the one that is being run, or was last)",
+    )
+    p.add_argument(
+        "--port", type=int, default=0, metavar="N", help="port of the page (default: a free one)"
+    )
+    p.add_argument("--browser", action="store_true", help="open the page in a browser")
+    _data(p)
+    p.set_defaults(run="foretune.commands.watch:run")
+
+    p = commands.add_parser(
+        "compare",
+        help="set studies beside each other",
+        description="Set studies beside each other: a table of what they found and cost, and a "
+        "page with their incumbents.",
+    )
+    p.add_argument(
+        "studies", nargs="+", metavar="STUDY", help="names or folders of two studies or more"
+    )
+    p.add_argument("--json", action="store_true", help="print the table for programs")
+    p.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page to write (default: none is written)"
+    )
+    _data(p)
+    p.set_defaults(run="foretune.commands.compare:run")
+
+    p = commands.add_parser(
         "doctor",
         help="check that everything works here",
         description="Look at the installation, the machine and the data.",

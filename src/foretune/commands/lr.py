@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     study = Study.load(folder)
     report = write_report(study, folder / "report.html", extras={})
     write_results(study, found, folder)
-    summarise(found, folder, report, tracker)
+    summarise(study, found, folder, report, tracker)
     return 0 if found.informative else 1
 
 
@@ -160,7 +160,9 @@ def write_results(study: Study, found: Found, folder: Path) -> None:
         (folder / "narrowed.json").unlink(missing_ok=True)  # of an earlier, shorter search
 
 
-def summarise(found: Found, folder: Path, report: Path, tracker: Tracker | None) -> None:
+def summarise(
+    study: Study, found: Found, folder: Path, report: Path, tracker: Tracker | None
+) -> None:
     """What came out."""
     print("\n  rate       Z      training loss after the last epoch")
     for trial in sorted(found.trials, key=lambda t: t.rate):
@@ -181,7 +183,8 @@ def summarise(found: Found, folder: Path, report: Path, tracker: Tracker | None)
     print(f"learning_rate.yaml: {folder}")
     print(f"report:             {report}")
     if tracker:
-        print(f"MLflow UI:          {tracker.ui_command}")
+        for what, where in tracker.directions(study):
+            print(f"{what + ':':<19} {where}")
 
 
 def _warn(line: str) -> None:

@@ -3,6 +3,8 @@ end.
 """
 
 import argparse
+import atexit
+import gc
 import math
 import sys
 from collections.abc import Callable
@@ -61,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     if asked.script:
         return run_script(asked, args.tracking)
     began = Beginning.of_process()
+    atexit.register(gc.freeze)  # to take all modules apart at the end costs seconds
     tracker = (
         None
         if args.tracking == "none"
@@ -250,7 +253,8 @@ def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | No
     for line in use(ready.folder, models):
         print(f"next:               {line}")
     if tracker:
-        print(f"MLflow UI:          {tracker.ui_command}")
+        for what, where in tracker.directions(study):
+            print(f"{what + ':':<19} {where}")
 
 
 def result_table(ready: Prepared, tuned: Tuned) -> list[str]:

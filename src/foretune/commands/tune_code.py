@@ -122,4 +122,5 @@ def summarise(ready: CodeReady, tuned: CodeTuned, report: Path, tracker: Tracker
     print(f"best.yaml:  {tuned.folder}")
     print(f"report:     {report}")
     if tracker:
-        print(f"MLflow UI:  {tracker.ui_command}")
+        for what, where in tracker.directions(study):
+            print(f"{what + ':':<19} {where}")

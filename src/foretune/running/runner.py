@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 from foretune.running.objectives.training import Training
-from foretune.running.workers import Died, Ended, InProcess, Row, Workers
+from foretune.running.presence import Presence
+from foretune.running.workers import Died, Ended, InProcess, Processes, Row, Workers
 from foretune.searchers.base import Searcher
 from foretune.study.study import Step, Study
 
@@ -49,12 +50,15 @@ def run_study(
 
     A time budget runs on `clock` (default: from now on). No step is begun of which not one epoch
     would end in time; with the time for training used, or none of the steps under way about to end
-    an epoch within it, they are broken off and stay pending, for a study that is given more. An exception, Ctrl-C included, closes the workers and leaves the study
-    as it stands, to be continued by another call. A full disk is such an exception, an OSError that
-    names the study's folder if it knows no file.
+    an epoch within it, they are broken off and stay pending, for a study that is given more. An
+    exception, Ctrl-C included, closes the workers and leaves the study as it stands, to be continued
+    by another call. A full disk is such an exception, an OSError that names the study's folder if it
+    knows no file.
     """
     try:
-        _run(study, searcher, workers, on_change, every, clock or Stopwatch(study.elapsed))
+        time = clock or Stopwatch(study.elapsed)
+        with Presence(study.folder) as presence:
+            _run(study, searcher, workers, presence, on_change, every, time)
     except OSError as error:
         if error.filename is None and error.errno is not None and study.folder is not None:
             error.filename = str(study.folder)
@@ -65,6 +69,7 @@ def _run(
     study: Study,
     searcher: Searcher,
     workers: Workers,
+    presence: Presence,
     on_change: Callable[[Study], None],
     every: float,
     clock: Stopwatch,
@@ -86,6 +91,7 @@ def _run(
                 heard[step.config_id] = clock()
             if not running or study.out_of_time or hopeless(study, heard, running, clock()):
                 break
+            presence(places(workers, {i for i, _ in running}))
             for event in workers.events(min(every, max(0.01, study.seconds_left))):
                 i = event.step.config_id
                 heard[i] = clock()
@@ -119,6 +125,12 @@ def _run(
     finally:
         workers.close()
         study.save_tables()
+
+
+def places(workers: Workers, trials: set[int]) -> dict[int, str]:
+    """Trial -> where its step runs, as far as the workers know."""
+    known = workers.places if isinstance(workers, Processes) else {}
+    return {i: known.get(i, "") for i in sorted(trials)}
 
 
 def untold(study: Study, i: int, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

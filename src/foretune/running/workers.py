@@ -164,6 +164,11 @@ class Processes:
         """Steps that can be submitted now."""
         return self.count - len(self._busy)
 
+    @property
+    def places(self) -> dict[int, str]:
+        """Trial -> the process that runs its step."""
+        return {step.config_id: f"process {p.pid}" for p, step in self._busy.values()}
+
     def submit(self, step: Step, config: Mapping[str, Any]) -> None:
         """Give a step to a free worker."""
         process, connection = self._idle.pop() if self._idle else self._start()

@@ -26,10 +26,11 @@ SEAL_BYTES = 20  # of what ends a line
 
 
 class Journal:
-    """The file of a study's events. Read it once to its end, then append to it.
+    """The file of a study's events. Read it to its end, then append to it; or read it again for
+    what somebody else has written since.
 
     `lines` are read or written, `size` are their bytes: what stands behind them in the file is a
-    torn line.
+    torn line, or one that is being written.
     """
 
     def __init__(self, path: Path | str):
@@ -38,6 +39,7 @@ class Journal:
         self._crc = 0  # of all lines so far
         self._end = 0  # of the file, as it was last seen
         self._unclosed = False  # whether the last line is whole but for its newline
+        self._numbered = False  # whether some line had its number
 
     @property
     def current(self) -> bool:
@@ -45,26 +47,36 @@ class Journal:
         return (self.path.stat().st_size if self.path.exists() else 0) == self._end
 
     def read(self) -> Iterator[tuple[int, Event]]:
-        """The number and the event of each line; nothing if there is no file.
+        """The number and the event of each line that was not read before; nothing if there is no
+        file.
 
         `lines` and `size` count what was yielded. Raises `BadInput` at the first line that is
-        damaged, missing, doubled or out of order, unless it is torn and the last.
+        damaged, missing, doubled or out of order, unless it is torn and the last, and for a file
+        that holds less than was read of it.
         """
-        content = self.path.read_bytes() if self.path.exists() else b""
-        self._end = len(content)
-        numbered = False
+        content = b""
+        if self.path.exists():
+            with open(self.path, "rb") as stream:
+                stream.seek(self.size)
+                content = stream.read()
+        if (self.path.stat().st_size if self.path.exists() else 0) < self.size:
+            raise BadInput(f"{self.path} is shorter than when it was read: read the study anew")
+        self._end = self.size + len(content)
+        if self._unclosed and content.startswith(b"\n"):
+            content, self.size, self._unclosed = content[1:], self.size + 1, False
+        before = self.lines
         *whole, last = content.split(b"\n")
-        for k, line in enumerate([*whole, last] if last else whole, 1):
-            closed = k <= len(whole)
+        for k, line in enumerate([*whole, last] if last else whole, before + 1):
+            closed = k <= before + len(whole)
             try:
-                event = self._event(line, k, numbered)
+                event = self._event(line, k, self._numbered)
             except ValueError as error:
                 if not closed:
                     return
-                if numbered or not torn(line):
+                if self._numbered or not torn(line):
                     raise damaged(self.path, k, str(error)) from error
                 event = None  # a kill tore it before torn lines were taken off the file
-            numbered |= event is not None and "n" in event
+            self._numbered |= event is not None and "n" in event
             self.lines, self._unclosed = k, not closed
             self.size += len(line) + closed
             if event is not None:

@@ -18,6 +18,7 @@ dropped; anything else that was not written so, or could not have been told, is 
 import copy
 import json
 import math
+import sys
 import time
 import weakref
 import zlib
@@ -150,6 +151,14 @@ class Study:
         return int(np.maximum(self.pending - self.epoch, 0).sum())
 
     @property
+    def _allowed(self) -> int:
+        """Epochs that may be promised to another step: those of the plan. Time sets its limit to
+        each configuration (`reach`): a worker that is free has that of all the time that is left.
+        """
+        budget = self.plan.budget
+        return sys.maxsize if budget is None else budget - self.spent - self._promised
+
+    @property
     def open_space(self) -> bool:
         """Whether configurations outside the pool may be proposed."""
         return self.plan.open
@@ -232,7 +241,12 @@ class Study:
             self.max_epoch + float(self.epoch.sum())
         )
         total = self.seconds_left * self.pace.parallel / mean
-        return max(0, int(total) - self._promised)
+        if not self.pace.timed and self.seconds_left > 0:
+            total = max(total, self.costs.workers)  # an estimate alone refuses nothing
+        under_way = np.minimum(
+            np.maximum(self.pending - self.epoch, 0), self.seconds_left / seconds
+        )
+        return max(0, int(total - float(under_way.sum())))
 
     @property
     def best(self) -> np.ndarray:
@@ -289,7 +303,7 @@ class Study:
         New configurations that the suggestion names become part of the study. The step is cut to
         the remaining budget, and to the epochs that fit into the time that is left. Raises `BadSuggestion` if the searcher suggests what cannot be taken.
         """
-        if self.done or self.remaining <= 0:
+        if self.done or self._allowed <= 0:
             return None
         began = time.perf_counter()
         suggested = searcher.suggest(self, self.rng())
@@ -304,7 +318,8 @@ class Study:
         self._check(config_id, suggested.start, suggested.stop)
         start = int(suggested.start)
         view = self.with_configs(new)
-        stop = min(int(suggested.stop), start + self.remaining, start + int(view.reach[config_id]))
+        most = min(self._allowed, int(view.reach[config_id]))
+        stop = min(int(suggested.stop), start + most)
         if stop <= start:  # no epoch of it can end in time
             return None
         step = Step(config_id, start, stop, suggested.because)
@@ -472,6 +487,17 @@ class Study:
     def current(self) -> bool:
         """Whether nobody else has written to the study's folder since it was read."""
         return self._journal is None or self._journal.current
+
+    def follow(self) -> bool:
+        """Apply what another process has written to the journal since this was read; whether there
+        was anything. Raises `BadInput` where the journal is not the one that was read, or damaged.
+        """
+        if self._journal is None:
+            return False
+        before = self._journal.lines
+        for line, event in self._journal.read():
+            self._replay(self._journal.path, line, event)
+        return self._journal.lines > before
 
     # -- tables
     # ----------------------------------------------------------------------------------------------
@@ -724,12 +750,10 @@ class Study:
                     raise BadInput("the study is not open to new configurations")
             case "ask":
                 self._check(i, event["start"], event["stop"])
-                budget = math.inf if self.plan.budget is None else self.plan.budget
-                remaining = budget - self.spent - self._promised
-                if event["stop"] - event["start"] > remaining:
+                if event["stop"] - event["start"] > self._allowed:
                     raise BadInput(
                         f"a step from epoch {event['start']} to {event['stop']} does not fit into "
-                        f"the {remaining} epochs that remain of {budget}"
+                        f"the {self._allowed} epochs that remain of {self.plan.budget}"
                     )
             case "epoch":
                 first, told = int(self.epoch[i]), event["row"]["epoch"]

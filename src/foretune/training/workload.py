@@ -171,13 +171,21 @@ def counted(name: str, largest: float = math.inf) -> Workload:
 
 
 def _blank(name: str, size: int) -> Network:
-    """The network without memory for its tensors. Raises `BadInput` for what cannot be built so."""
+    """The network without memory for its tensors; some need it to be built, and lose it. Raises
+    `BadInput` for what cannot be built for images of that size.
+    """
     import torch
 
     from foretune.training.networks import build
 
-    with torch.device("meta"), _quietly(name, size):
-        return build(name, 1000, False, device="meta", image_size=size).eval()
+    try:
+        with torch.device("meta"), _quietly(name, size):
+            return build(name, 1000, False, device="meta", image_size=size).eval()
+    except BadInput as error:
+        if "meta tensor" not in str(error):
+            raise
+    with _quietly(name, size):
+        return build(name, 1000, False, image_size=size).eval().to("meta")
 
 
 @contextmanager
@@ -196,6 +204,7 @@ def _count(network: Network, size: int) -> tuple[dict[str, int], Work]:
     from torch.utils.flop_counter import FlopCounterMode
 
     elements = 0
+    network.requires_grad_(False)  # the counter asks every tensor that needs one for its gradient
 
     def wrote(module: nn.Module, inputs: Any, output: Any) -> None:
         nonlocal elements

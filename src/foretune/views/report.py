@@ -36,6 +36,7 @@ from foretune.space.space import choices, from_unit
 from foretune.study.study import Study
 from foretune.training.assessment import Assessment
 from foretune.views.charts import (
+    SERIES,
     Coordinate,
     Frame,
     Line,
@@ -111,6 +112,7 @@ def study_report(study: Study, *, extras: Mapping[str, Any] | None = None) -> st
         mistakes=[(data_uri(image), caption) for image, caption in extras.get("mistakes") or []],
         tiles=tiles(study, baselines, extras),
         incumbent=incumbent_chart(study, baselines),
+        incumbent_by_clock=incumbent_chart(study, baselines, by_clock=True),
         curves=curves_chart(study),
         curves_left_out=max(0, len(study.started) - MOST_CURVES),
         failures=[(i, epoch, reason) for i, (epoch, reason) in study.failures.items()],
@@ -215,8 +217,10 @@ def gap(metric: str, value: float) -> str:
     return f"{100 * value:.2f} points" if is_share(metric, value) else number(value)
 
 
-def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
-    """Incumbent against epochs spent, this study's on top of its baselines'."""
+def incumbent_chart(study: Study, baselines: Mapping[str, Study], *, by_clock: bool = False) -> str:
+    """Incumbent against epochs spent, this study's on top of its baselines'; `by_clock` against the
+    minutes that each had run, where the journals say them, else an empty text.
+    """
     lines = []
     for k, (name, other) in enumerate([*baselines.items(), ("this study", study)]):
         trace = incumbent_trace(other)
@@ -224,7 +228,9 @@ def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
         if len(trace) and np.isfinite(trace).any():
             style = f"{series_style(k + 1)} thin" if is_baseline else "s0 thick"
             first = int(np.flatnonzero(np.isfinite(trace))[0])
-            x = list(range(first + 1, len(trace) + 1))
+            x: list[float] = list(range(first + 1, len(trace) + 1))
+            if by_clock and not (x := minutes_told(other)[first:]):
+                continue
             lines.append(Line(x, trace[first:].tolist(), name, style, steps=True, dot=len(x) == 1))
     metric = study.plan.metric
     y_range = None
@@ -234,20 +240,37 @@ def incumbent_chart(study: Study, baselines: Mapping[str, Study]) -> str:
         low, high = float(np.quantile(values, 0.1)), float(values.max())
         y_range = _ordered(low * study.plan.sign, high * study.plan.sign) if high > low else None
     frame = Frame(
-        x_label="epochs spent",
+        x_label="minutes" if by_clock else "epochs spent",
         y_label=f"incumbent: {metric}",
         y_format=axis_format(metric, y_range),
         y_range=y_range,
     )
+    if by_clock and not lines:
+        return ""
     chart = responsive(lambda f: line_chart(lines, f), frame)
     return chart + legend(lines) if len(lines) > 1 else chart
 
 
-def curves_chart(study: Study) -> str:
-    """The best `MOST_CURVES` learning curves, incumbent on top, failed ones ending in a cross."""
+def minutes_told(study: Study) -> list[float]:
+    """The minutes of the clock at which each epoch of `study.order` was told, an epoch that does
+    not say counting with the one before; none where no epoch says.
+    """
+    times = np.array(study.times, dtype=float)
+    if not np.isfinite(times).any():
+        return []
+    filled = np.maximum.accumulate(np.where(np.isfinite(times), times, 0.0))
+    return list((filled / 60).tolist())
+
+
+def curves_chart(study: Study, marked: Sequence[int] = ()) -> str:
+    """The best `MOST_CURVES` learning curves, incumbent on top, failed ones ending in a cross.
+
+    Those of the trials `marked`, such as the ones that are being trained, have colours and names.
+    """
     metric, sign = study.plan.metric, study.plan.sign
     best = None if study.incumbent is None else study.incumbent[0]
     order = [int(i) for i in sorted(study.started, key=lambda i: -study.best[i])][:MOST_CURVES]
+    order += [i for i in marked if i not in order]
     lines = []
     for i in reversed(order):
         seen = np.flatnonzero(np.isfinite(study.Y[i]))
@@ -264,8 +287,11 @@ def curves_chart(study: Study) -> str:
         )
         style = "s0 thick" if is_best else "failed" if has_failed else "muted"
         label = "incumbent" if is_best else ""
-        lines.append(Line(x, y, label, style, title, cross=has_failed, dot=is_best))
-    lines.sort(key=lambda line: line.label != "")  # the incumbent last, on top
+        if i in marked and not is_best:
+            style, label = series_style(1 + marked.index(i) % (SERIES - 1)), f"trial {i}"
+        lines.append(Line(x, y, label, style, title, cross=has_failed, dot=label != ""))
+    # those with names on top, the incumbent last
+    lines.sort(key=lambda line: (line.label != "", line.label == "incumbent"))
     y_range = None
     if lines:
         values = np.array([y for line in lines for y in line.y], dtype=float) * sign
@@ -276,7 +302,8 @@ def curves_chart(study: Study) -> str:
     frame = Frame(
         x_label="epoch", y_label=metric, y_format=axis_format(metric, y_range), y_range=y_range
     )
-    return responsive(lambda f: line_chart(lines, f), frame)
+    chart = responsive(lambda f: line_chart(lines, f), frame)
+    return chart + legend(lines) if marked and chart else chart
 
 
 def parallel_chart(study: Study, weights: Importance) -> str:

@@ -171,6 +171,16 @@ def spent_of(study: Study) -> str:
     return f"{spent} in {duration(study.elapsed)} of {duration(plan.seconds)}"
 
 
+def seconds_left(study: Study) -> float | None:
+    """What remains of the study at the pace that it has had, and within its wall-clock budget if it
+    has one; None for one that is done, or has no pace yet.
+    """
+    if study.done or not study.spent or not study.elapsed:
+        return None
+    left = study.elapsed / study.spent * (study.budget - study.spent)
+    return min(left, study.seconds_left)
+
+
 def spelled(config: Mapping[str, Any]) -> str:
     """A configuration on one line, all names in full."""
     return ", ".join(f"{name} {number(value)}" for name, value in config.items())

@@ -33,6 +33,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from foretune.errors import BadInput
@@ -59,7 +60,21 @@ DATABASE, ARTIFACTS = "mlflow.db", "mlartifacts"  # beside each other; a server 
 SCHEMES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https", "databricks")
 MOST_METRICS, MOST_TEXTS = 1000, 100  # MLflow's limits of a batch; parameters and tags count apart
 MOST_NAME, MOST_FOLDER = 500, 200  # bytes of an experiment's name, and of its artifacts' folder
+UI = "http://127.0.0.1:5000"  # where `mlflow ui` serves
+MOST_COMPARED = 5  # trials whose comparison is linked to: an address of ten fills the terminal
 FIRST_WAIT, LONGEST_WAIT = 5.0, 60.0  # seconds between tries while MLflow does not answer
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Addresses in MLflow's pages (its first one shows none of these): the task's table of `runs`,
+    that of the study's own `trials`, the best of them side by side, and the study's `report`.
+    """
+
+    runs: str
+    trials: str
+    comparison: str
+    report: str
 
 
 @dataclass
@@ -138,6 +153,11 @@ class Tracker:
         return f"{mlflow} ui --workers 1 --backend-store-uri {self.uri}"
 
     @property
+    def served(self) -> bool:
+        """Whether a server has the log: its pages need no command."""
+        return self.uri.startswith("http")
+
+    @property
     def complete(self) -> bool:
         """Whether MLflow has all of every study that was closed."""
         return not self._lacking
@@ -197,17 +217,43 @@ class Tracker:
             )
         return result == [True]
 
-    def pages(self, study: Study) -> tuple[str, str] | None:
-        """The addresses in MLflow's pages of `study`'s experiment and of its report, once they are
-        logged to a server (its first page shows neither); None for a database without one.
+    def pages(self, study: Study) -> Pages | None:
+        """The addresses in MLflow's pages of what was logged of `study`; None before that, and for
+        a hosted service, whose pages have other addresses.
         """
         name = shortened(f"{self.prefix}/{study.plan.task}", MOST_NAME)
         experiment = self._experiments.get(name)
-        known = self._known.get(self._views_of(study).uid)
-        if not self.uri.startswith("http") or experiment is None or known is None:
+        known = self._known.get(self._name_of(self._views_of(study).uid))
+        if experiment is None or known is None or self.uri.startswith("databricks"):
             return None
-        runs = f"{self._address}/#/experiments/{experiment}/runs"
-        return runs, f"{runs}/{known[0].run_id}/artifacts/report.html"
+        parent, trials = known
+        top = f"{self._address if self.served else UI}/#"
+        table = f"{top}/experiments/{experiment}/runs"
+        # as the table's own search field and column heads write it
+        shown = {
+            "searchFilter": f"tags.`mlflow.parentRunId` = '{parent.run_id}'",
+            "orderByKey": "metrics.`best`",
+            "orderByAsc": str(study.plan.goal == "minimize").lower(),
+        }
+        best = sorted(trials, key=lambda i: (-study.best[i], i))[:MOST_COMPARED]
+        compared = {
+            "runs": json.dumps([trials[i].run_id for i in best], separators=(",", ":")),
+            "experiments": json.dumps([experiment]),
+        }
+        return Pages(
+            runs=table,
+            trials=f"{table}?{urlencode(shown, quote_via=quote)}",
+            comparison=f"{top}/compare-runs?{urlencode(compared, quote_via=quote)}",
+            report=f"{table}/{parent.run_id}/artifacts/report.html",
+        )
+
+    def directions(self, study: Study) -> list[tuple[str, str]]:
+        """How to look at `study` in MLflow: (what, command or address), in the order to follow."""
+        pages = self.pages(study)
+        lines = [] if self.served and pages else [("MLflow UI", self.ui_command)]
+        if pages:
+            lines += [("MLflow, trials", pages.trials), ("MLflow, compared", pages.comparison)]
+        return lines
 
     def log_report(
         self, title: str, series: Mapping[str, Sequence[Point]], files: Sequence[Path] = ()

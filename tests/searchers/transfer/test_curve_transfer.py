@@ -2,6 +2,8 @@
 misleading past, mindful of its budget.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic import synthetic_meta
@@ -13,13 +15,15 @@ from foretune.searchers.gray_box.random import Random
 from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher
 from foretune.searchers.transfer.curve_transfer import (
     CurveTransfer,
+    affordable,
     concordance,
     leaning,
     observations,
     until_deadline,
 )
 from foretune.shipped import LIGHT
-from foretune.study.study import Plan, Study
+from foretune.study.pace import Costs
+from foretune.study.study import Plan, Step, Study
 
 
 def regret(
@@ -270,3 +274,40 @@ def test_concordance_is_the_weighted_share_of_pairs_in_the_past_order():
     assert concordance(study, past) == pytest.approx(
         1 - wrong / (m[a] - m[b] + m[a] - m[c] + wrong)
     )
+
+
+@pytest.fixture
+def begun():
+    """A study of a budget of time whose first configurations have told an epoch of 2 seconds."""
+
+    def make(seconds_of=lambda config: 2.0, seconds=400.0):
+        meta = synthetic_meta(seed=0)
+        study, objective = replay_study(meta, meta.tasks[0], budget=60, seed=0)
+        plan = replace(study.plan, budget=None, seconds=seconds)
+        timed = Study(meta.space, meta.configs, plan, past=study.past)
+        timed.costs = Costs(lambda c: (seconds_of(c), seconds_of(c)), early=0)
+        for k, i in enumerate((0, 3, 5)):
+            rows = objective.run(i, meta.configs[i], 0, 1).rows
+            row = {**rows[-1], "seconds": seconds_of(meta.configs[i])}
+            timed.tell(Step(i, 0, 1), [row], elapsed=2.0 * (k + 1))
+        return timed
+
+    return make
+
+
+def test_where_time_is_the_budget_what_is_dear_has_to_promise_more(begun):
+    """Equal costs change nothing; the favourite at fifty times the cost of the rest is passed by."""
+    rng = np.random.default_rng(0)
+    usual = CurveTransfer().suggest(begun(), rng)
+    by_epochs = begun()
+    by_epochs.plan = replace(by_epochs.plan, budget=by_epochs.budget, seconds=None)
+    assert CurveTransfer().suggest(by_epochs, rng).config == usual.config
+    favourite = begun().configs[usual.config]
+    dear = begun(lambda c: 100.0 if c == favourite else 2.0)
+    assert CurveTransfer().suggest(dear, rng).config != usual.config
+
+
+def test_a_cheap_configuration_reaches_more_epochs_before_the_deadline(begun):
+    study = begun(lambda c: 1.0 if c == synthetic_meta(seed=0).configs[1] else 2.0)
+    reach = affordable(study, 4)
+    assert reach[1] == 8 and set(np.delete(reach, 1)) == {4}
