@@ -45,7 +45,7 @@ from prefect_api import (
     write_artifact,
 )
 
-from foretune.commands.study_report import write_study_report
+from foretune.commands.study_report import artifacts, write_study_report
 from foretune.commands.tune_code import tune_code
 from foretune.errors import BadInput
 from foretune.running import tuning
@@ -283,13 +283,18 @@ def tune(
         for line in ready.told:
             print(line)
         tuned = trained(ready, place, tracker, closing)
+        final = tuning.finalise(ready)
+        if isinstance(final, str):
+            print(final)
+        else:
+            tuned = replace(tuned, final=final)
         for kind in tuning.BASELINES if request.compare else ():
             trained(tuning.baseline(ready, kind), place, tracker, closing)
         report = write_study_report(ready.folder, None)
         if stored := place.stored(ready):
             stored.publish(ready.folder)
         if tracker:
-            for path in (report, ready.folder / "best.yaml"):
+            for path in artifacts(ready.folder, report):
                 tracker.attach(ready.study, path)
     pages = tracker.pages(ready.study) if tracker and tracker.served else None
     write_artifact(f"study-{tuned.name}", summary(tuned, report, pages), "the best configuration")

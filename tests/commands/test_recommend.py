@@ -132,7 +132,17 @@ def test_explained_ranking_names_the_past_runs_and_their_places(meta, data):
     assert f"there it was number {reason.rank + 1} of {len(meta)}" in text
     assert text.count("leans on") == 12 and "± " in text
     assert reason.task == meta.tasks[0] and reason.rank == int(Past.of(meta).ranks[0, best.row])
-    assert html(found, data, 3).count("there it was number") == 12
+    page = html(found, data, 3, "my photos")
+    assert page.count("there it was number") == 12
+    # the answer, and what to type, before the reasons and the neighbours
+    order = [
+        "foretune tune &#39;my photos&#39; --budget",
+        "in the order to try them",
+        "Nearest past",
+    ]
+    places = [page.index(text) for text in order]
+    assert places == sorted(places)
+    assert page.count('data-label="why"') == 3
 
 
 def test_a_list_moved_by_images_is_explained_as_what_it_is(meta, data):
@@ -215,3 +225,28 @@ def test_own_studies_that_the_list_does_not_know_are_named_with_why(data, meta, 
     ) in said
     assert main([*command, "--no-own-studies"]) == 0
     assert "not in the list" not in capsys.readouterr().out
+
+
+def test_minutes_are_the_cost_models_for_the_past_tasks_settings(meta, data):
+    """Ten epochs, the first of which computes what is kept: by hand for the first suggestion."""
+    from dataclasses import replace as changed
+
+    from foretune.commands.recommend import as_json, minutes_of, training_settings
+    from foretune.training.cost import Parts, epoch_seconds, first_epoch_seconds, machine_of
+    from foretune.training.recipe import recipe
+
+    found = Recommendation(picture_task(), meta, ranking_of(meta), "hyperstar")
+    light = {"learning_rate": 1e-3, "optimizer": "adam", "finetune": "last_blocks"}
+    row = changed(found.rows[0], config=light)
+    settings = training_settings(found)
+    split = found.task.split
+    parts = Parts(min(400, int((split == 0).sum())), min(300, int((split == 1).sum())))
+    machine = machine_of(settings, cuda=False)
+    how = recipe(light, settings), settings, parts, machine
+    seconds = first_epoch_seconds(*how) + (settings.max_epoch - 1) * epoch_seconds(*how)
+    if not __import__("torch").cuda.is_available():
+        assert minutes_of(found, [row]) == [pytest.approx(seconds / 60)]
+    # a configuration that the trainer does not know costs what nobody knows
+    strange = changed(row, config={"learning_rate": 1e-3, "colour": "red"})
+    assert minutes_of(found, [strange]) == []
+    assert {"minutes"} <= set(as_json(found, 2)["ranking"][0])

@@ -8,6 +8,7 @@ from foretune.commands.cli import main, parser
 from foretune.commands.tune import request
 from foretune.running import tuning
 from foretune.study.study import Study
+from foretune.tasks.task import Task
 
 SMALL = [
     "--network",
@@ -96,7 +97,18 @@ def test_it_prints_what_came_out_and_goes_on_where_it_stopped(here, tiny_task, c
     folder = here / "data" / "studies" / "s"
     best = yaml.safe_load((folder / "best.yaml").read_text())
     assert "tiny: 90 images, 3 classes" in printed and "2/2 epochs" in printed
-    assert f"{best['valid_accuracy']:.4f}  {best['test_accuracy']:.4f}" in printed
+    # 18 validation and 18 test images, each value with its binomial standard error
+    task = Task.load(folder / "task.npz")
+    counts = [int((task.split == k).sum()) for k in (1, 2)]
+    shares = best["valid_accuracy"], best["test_accuracy"]
+    errors = [(p * (1 - p) / n) ** 0.5 for p, n in zip(shares, counts, strict=True)]
+    row = "  ".join(f"{p:.4f} ± {e:.4f}" for p, e in zip(shares, errors, strict=True))
+    assert row in printed
+    # 72 images where an epoch of the search has 32 are more than half of 2 epochs
+    assert "as much as 3 of the search, where it costs at most 50% of the budget" in printed
+    assert "more than the 1 that a budget of 2 leaves for it" in printed
+    assert f"foretune train {folder.relative_to(here) / 'best.yaml'} IMAGES" in printed
+    assert not (folder / "final.pt").exists()
     assert "default configuration" in printed and "random search" in printed
     assert (
         f"report:             {folder.relative_to(here) / 'report.html'}" in printed
@@ -105,6 +117,22 @@ def test_it_prints_what_came_out_and_goes_on_where_it_stopped(here, tiny_task, c
     assert main([*line, "--budget", "3"]) == 0
     printed = capsys.readouterr().out
     assert "continuing study s: 2 of 3 epochs are done" in printed and Study.load(folder).spent == 3
+
+
+def test_the_final_model_is_trained_on_all_but_the_test_images(here, tiny_task, capsys):
+    line = ["tune", str(tiny_task), "--meta", "none", "--method", "random", "--tracking", "none"]
+    assert main([*line, "--study", "s", *SMALL, "--budget", "1", "--final"]) == 0
+    printed = capsys.readouterr().out
+    folder = here / "data" / "studies" / "s"
+    count = int((Task.load(folder / "task.npz").split != 2).sum())
+    assert f"final training: 1 epoch on {count} images, as much as 3 of the search" in printed
+    said = yaml.safe_load((folder / "final.yaml").read_text())
+    value, error = said["test"]["accuracy"], said["standard_errors"]["accuracy"]
+    assert f"{value:.4f} ± {error:.4f}" in printed
+    assert f"foretune predict {folder.relative_to(here) / 'final.pt'} FILES" in printed
+    report = (folder / "report.html").read_text()
+    assert "Classes, by the final model" in report and "the search&#39;s model" in report
+    assert (folder / "classes.csv").exists() and (folder / "confusion.csv").exists()
 
 
 def test_ctrl_c_says_how_to_go_on(here, tiny_task, capsys, monkeypatch):

@@ -319,7 +319,7 @@ def test_a_scheduled_watch_trains_on_a_worker_and_its_curves_are_in_mlflow(
     import mlflow
     import pandas as pd
 
-    from foretune.training.export import load
+    from foretune.training.model_file import Model
 
     service, folder = running
     told = wait_for(folder / "inbox" / "done" / "photos.txt", folder)
@@ -349,7 +349,7 @@ def test_a_scheduled_watch_trains_on_a_worker_and_its_curves_are_in_mlflow(
     files = Path(
         client.download_artifacts(version.run_id, version.source.rpartition("/")[2], str(folder))
     )
-    assert load(files / "best.pt")[1]["classes"] == ["bright", "dark"]
+    assert Model.load(files / "best.pt").classes == ("bright", "dark")
     found = service.api.ask(
         "/flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
     )

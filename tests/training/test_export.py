@@ -1,86 +1,114 @@
-"""Exported networks predict what the trial's network predicts, and nothing else is accepted."""
+"""Models in the formats of others: what is written gives what the model gives."""
 
+import copy
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_training import config, settings, task
+from torch import nn
 
 from foretune.errors import BadInput
-from foretune.tasks.task import Task
-from foretune.training.export import export, load, predict
-from foretune.training.recipe import Settings
-from foretune.training.trial import evaluate, train
+from foretune.training import export as exporting
+from foretune.training.export import export
+from foretune.training.model_file import Model, write_model
+from foretune.training.trial import train
 
-SETTINGS = Settings(
-    network="shufflenet_v2_x05",
-    image_size=32,
-    pretrained=False,
-    batch_size=8,
-    max_epoch=2,
-    device="cpu",
-)
+LIGHT = {"learning_rate": 1e-3, "optimizer": "adam", "finetune": "all"}
+# a plain network of timm, a chain by hand of torchvision's, and one that is built for its size
+NETWORKS = {"test_resnet": config(), "shufflenet_v2_x05": LIGHT, "test_vit": config()}
 
 
-@pytest.fixture(scope="module")
-def task() -> Task:
-    rng = np.random.default_rng(0)
-    labels = np.arange(60) % 3
-    images = (rng.integers(0, 60, (60, 24, 24, 3)) + 90 * labels[:, None, None, None]).astype(
-        np.uint8
-    )
-    return Task(
-        "levels",
-        images,
-        labels.astype(np.int64),
-        ("low", "mid", "high"),
-        np.repeat([0, 1, 2], 20).astype(np.uint8),
-    )
+@pytest.fixture(scope="module", params=list(NETWORKS))
+def model(request, tmp_path_factory) -> Model:
+    folder = tmp_path_factory.mktemp("model")
+    checkpoint = folder / "trial.ckpt"
+    chosen = settings(request.param)
+    train(task(), NETWORKS[request.param], 0, 1, settings=chosen, seed=0, checkpoint=checkpoint)
+    write_model(checkpoint, folder / "best.pt")
+    return Model.load(folder / "best.pt")
 
 
-@pytest.fixture(scope="module")
-def trained(task: Task, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("exported")
-    config = {"learning_rate": 1e-3, "optimizer": "adam", "finetune": "last_blocks"}
-    train(task, config, 0, 1, settings=SETTINGS, seed=3, checkpoint=folder / "c")
-    export(folder / "c", folder / "best.pt")
-    return folder
+def pixels(count: int = 3) -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
-def test_predicts_as_the_trial_does(task: Task, trained: Path) -> None:
-    images, labels = task.part("test")
-    probabilities = predict(trained / "best.pt", images)
-    assert probabilities.shape == (20, 3)
-    np.testing.assert_allclose(probabilities.sum(1), 1, rtol=1e-5)
-    found = evaluate(task, trained / "c", settings=SETTINGS)
-    assert found["accuracy"] == pytest.approx(float((probabilities.argmax(1) == labels).mean()))
-    assert found["loss"] == pytest.approx(
-        -float(np.log(probabilities[np.arange(20), labels]).mean()), rel=1e-3
-    )
+def test_a_state_dict_is_the_librarys_own(model: Model, tmp_path: Path) -> None:
+    """As somebody does who has timm or torchvision alone."""
+    import timm
+    import torchvision
+
+    done = export(model, "state_dict", tmp_path / "plain.pt")
+    state = torch.load(done.path, weights_only=True)
+    plain = {
+        "test_resnet": lambda: timm.create_model("test_resnet", num_classes=3),
+        "test_vit": lambda: timm.create_model("test_vit", num_classes=3, img_size=32),
+        "shufflenet_v2_x05": lambda: torchvision.models.shufflenet_v2_x0_5(num_classes=3),
+    }[model.about["network"]]()
+    plain.load_state_dict(state)
+    about = json.loads((tmp_path / "plain.pt.json").read_text(encoding="utf-8"))
+    images = torch.from_numpy(pixels().transpose(0, 3, 1, 2).copy()).float() / 255
+    mean, std = (torch.tensor(about[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
+    with torch.inference_mode():
+        found = plain.eval()((images - mean) / std).softmax(1).numpy()
+    np.testing.assert_allclose(found, model.probabilities(pixels()), atol=1e-5)
+    assert about["loaded_by"] == done.loaded_by and about["classes"] == list(model.classes)
 
 
-def test_files_are_weights_and_plain_json(trained: Path) -> None:
-    about = json.loads((trained / "best.json").read_text())
-    assert (
-        about["classes"] == ["low", "mid", "high"]
-        and about["image_size"] == 32
-        and about["epoch"] == 1
-    )
-    assert about["config"]["finetune"] == "last_blocks" and len(about["mean"]) == 3
-    state = torch.load(trained / "best.pt", weights_only=True)
-    assert all(isinstance(value, torch.Tensor) for value in state.values())
+def test_torchscript_takes_plain_pixels_of_any_number(model: Model, tmp_path: Path) -> None:
+    done = export(model, "torchscript", tmp_path / "t.pt")
+    network = torch.jit.load(str(done.path))
+    for count in (1, 5):
+        images = torch.from_numpy(pixels(count).transpose(0, 3, 1, 2).copy()).float() / 255
+        np.testing.assert_allclose(
+            network(images).detach().numpy(), model.probabilities(pixels(count)), atol=1e-5
+        )
 
 
-def test_refuses_what_is_no_export(trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="missing or damaged"):
-        export(tmp_path / "none", tmp_path / "best.pt")
-    with pytest.raises(BadInput, match=r"x\.json"):
-        load(tmp_path / "x.pt")
-    about = json.loads((trained / "best.json").read_text())
-    (tmp_path / "y.json").write_text(json.dumps({**about, "classes": ["one", "two"]}))
-    (tmp_path / "y.pt").write_bytes((trained / "best.pt").read_bytes())
-    with pytest.raises(BadInput, match="does not fit"):
-        load(tmp_path / "y.pt")
-    with pytest.raises(BadInput, match="uint8"):
-        predict(trained / "best.pt", np.zeros((1, 8, 8, 3)))
+@pytest.mark.slow
+def test_onnx_takes_plain_pixels_of_any_number(model: Model, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
+    done = export(model, "onnx", tmp_path / "o.onnx")
+    session = runtime.InferenceSession(str(done.path), providers=["CPUExecutionProvider"])
+    for count in (1, 5):
+        images = pixels(count).transpose(0, 3, 1, 2).astype(np.float32) / 255
+        (found,) = session.run(["probabilities"], {"pixels": images})
+        np.testing.assert_allclose(found, model.probabilities(pixels(count)), atol=1e-5)
+
+
+def test_safetensors_by_its_suffix(model: Model, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    export(model, "state_dict", tmp_path / "plain.safetensors")
+    assert len(load_file(tmp_path / "plain.safetensors")) > 10
+
+
+def test_what_differs_is_not_written(model: Model, tmp_path: Path, monkeypatch) -> None:
+    """A network with another bias in its classifier, as a wrong order of tensors would make it."""
+    right = exporting.library_model
+
+    def wrong(model: Model) -> tuple[nn.Module, str]:
+        plain, call = right(model)
+        plain = copy.deepcopy(plain)
+        last = [m for m in plain.modules() if isinstance(m, nn.Linear)][-1]
+        last.bias.data = last.bias.data + torch.tensor([0.01, 0.0, 0.0])
+        return plain, call
+
+    monkeypatch.setattr(exporting, "library_model", wrong)
+    with pytest.raises(BadInput, match="differs .* and was not written"):
+        export(model, "torchscript", tmp_path / "t.pt")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_kind_and_a_missing_package_are_said(
+    model: Model, tmp_path: Path, monkeypatch
+) -> None:
+    with pytest.raises(BadInput, match="did you mean onnx"):
+        export(model, "onx", tmp_path / "o")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BadInput, match=r"pip install 'foretune\[onnx\]'"):
+        export(model, "onnx", tmp_path / "o")

@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 
+import numpy as np
 import pytest
 from synthetic import synthetic_meta
 
@@ -15,7 +16,10 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.searchers.registry import searcher
 from foretune.study.notes import Notes
 from foretune.study.study import Plan, Step, Study
+from foretune.training.assessment import Assessment
 from foretune.views.report import plain_cost, study_report, write_report
+from foretune.views.summary import plus_minus
+from foretune.views.verdict import Judged
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"\0" * 20
 
@@ -173,3 +177,87 @@ def test_reports_of_published_tables(shared, table, task):
     Page(html)
     assert len(html) < 600_000
     assert json.dumps(study.incumbent[0]) in html
+
+
+def models(count=40, classes=3):
+    """A poor and a better model of the same images."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(count) % classes
+    names = ("ash", "<b>birch</b>", "cedar")[:classes]
+
+    def one(skill):
+        scores = rng.random((count, classes)) + skill * np.eye(classes)[labels]
+        return Assessment(labels, (scores / scores.sum(1, keepdims=True)).astype("f4"), names)
+
+    return {"the search's model": one(0.2), "the final model": one(0.5)}
+
+
+def test_the_answer_comes_first_and_the_models_with_their_errors():
+    study, found = run(), models()
+    best = study.incumbent[2]
+    html = study_report(
+        study,
+        extras={
+            "models": found,
+            "judged": Judged(300, study.configs[study.incumbent[0]]),
+            "mistakes": [(PNG, "ash, taken for cedar (97 %)")],
+            "tests": ["Tied on the test images."],
+            "use": ["foretune predict final.pt FILES"],
+        },
+    )
+    Page(html)
+    order = [
+        "After 120 of 120",
+        "The winner is the default configuration",
+        "Tied on the test images.",
+        "The best configuration",
+        "foretune predict final.pt FILES",
+        "On the test images",
+        "Classes, by the final model",
+        "What was taken for what",
+        "ash, taken for cedar (97 %)",
+        "Learning curves",
+    ]
+    places = [html.index(text) for text in order]
+    assert places == sorted(places)
+    # the binomial error of the best value, and of both models' accuracy
+    assert f"{100 * best:.2f} ± {100 * (best * (1 - best) / 300) ** 0.5:.2f} %" in html
+    for model in found.values():
+        share = float(model.right.mean())
+        assert f"{100 * share:.2f} ± {100 * (share * (1 - share) / 40) ** 0.5:.2f} %" in html
+        for name, one in model.metrics.items():
+            assert plus_minus(name, one.value, one.error) in html
+    shown = found["the final model"]
+    for one in shown.classes:
+        assert f"{one.precision:.3f}</td>" in html and f"{one.f1:.3f}</td>" in html
+    assert "<b>birch</b>" not in html
+    count = int(shown.confusion[0].sum())
+    assert f"{int(shown.confusion[0, 2])} of {count} ash: taken for cedar" in html
+
+
+def test_many_classes_are_told_by_their_confused_pairs():
+    labels = np.arange(60) % 30
+    scores = np.full((60, 30), 0.01, dtype="f4")
+    scores[np.arange(60), (labels + (labels == 7)) % 30] = 0.5
+    names = tuple(f"class {k}" for k in range(30))
+    html = study_report(run(), extras={"models": {"the model": Assessment(labels, scores, names)}})
+    Page(html)
+    assert '<td>class 7</td><td>class 8</td><td class="n">2</td>' in html
+    assert "confusion matrix" not in html
+
+
+def test_a_study_without_a_model_says_nothing_of_one():
+    html = study_report(run())
+    Page(html)
+    assert "On the test images" not in html and "What was taken" not in html
+
+
+def test_cells_of_wide_tables_say_what_they_are():
+    """On a phone a row becomes a card, in which each value stands behind its column's name."""
+    study = run()
+    html = study_report(study)
+    table = html[html.index('<table class="cards">') :]
+    row = table[table.index("<tbody>") : table.index("</tr>", table.index("<tbody>"))]
+    labels = re.findall('data-label="([^"]*)"', row)
+    heads = re.findall(r"<button>([^<]*)</button>", table[: table.index("</thead>")])
+    assert labels == heads

@@ -71,7 +71,12 @@ def tune(
     for name in options:
         refuse_unknown(name, sorted({*settable, *own, "tracking"}))
     in_process = options.get("workers") == 0
-    asked = {**options, "budget": budget, "minutes": minutes, **({"workers": 1} if in_process else {})}
+    asked = {
+        **options,
+        "budget": budget,
+        "minutes": minutes,
+        **({"workers": 1} if in_process else {}),
+    }
     request = filled(Request, {"images": "", **asked})
     question = function_question(
         trained, space_of(space), request, in_process=in_process, **of_function

@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"foretune {__version__}")
     commands = top.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     _tune(commands)
+    _use(commands)
     _recommend(commands)
     _lr(commands)
     _replay(commands)
@@ -84,6 +85,79 @@ def _tune(commands: Any) -> None:
     add_options(p, Request, optional=("images",))
     _tracking(p)
     p.set_defaults(run="foretune.commands.tune:run")
+
+
+def _use(commands: Any) -> None:
+    p = commands.add_parser(
+        "train",
+        help="train a study's best configuration on all images",
+        description="Train the winner of a study once more, on all IMAGES but those of the test "
+        "part, and measure it there once. Goes on where it was stopped.",
+    )
+    p.add_argument("best", type=Path, metavar="BEST.YAML", help="what tune wrote into its study")
+    add_options(p, Request, only=("images", "skip_bad"))
+    p.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="for final.pt (default: that of BEST.YAML)"
+    )
+    p.add_argument(
+        "--epochs", type=int, metavar="EPOCHS", help="how many (default: as the winner had)"
+    )
+    p.add_argument("--device", help="auto, cpu, cuda, cuda:1 (default: as the study had)")
+    p.add_argument("--threads", type=int, help="of the CPU (default: as the study had)")
+    _data(p)
+    p.set_defaults(run="foretune.commands.train:run")
+
+    p = commands.add_parser(
+        "predict",
+        help="say which class pictures are of",
+        description="Predict with the MODEL that tune or train wrote; pictures become what the "
+        "network sees in the very way that they did in training.",
+    )
+    _model(p)
+    p.add_argument(
+        "files", type=Path, nargs="+", metavar="FILES", help="pictures, or folders of them"
+    )
+    p.add_argument("--json", action="store_true", help="print JSON")
+    p.add_argument("--csv", action="store_true", help="print CSV")
+    p.add_argument(
+        "--top", type=int, default=3, metavar="K", help="how many classes of each (default: 3)"
+    )
+    add_options(p, Request, only=("skip_bad",))
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    p.set_defaults(run="foretune.commands.predict:run")
+
+    p = commands.add_parser(
+        "evaluate",
+        help="measure a model on labelled images",
+        description="All metrics of MODEL on IMAGES with standard errors, each class, and which "
+        "are confused.",
+    )
+    _model(p)
+    add_options(p, Request, only=("images", "skip_bad"))
+    p.add_argument(
+        "--part",
+        default="test",
+        help="train, valid, test, or all for images that the model never saw (default: test)",
+    )
+    p.add_argument("--json", action="store_true", help="print JSON")
+    p.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 (default: auto)")
+    _data(p)
+    p.set_defaults(run="foretune.commands.evaluate:run")
+
+    p = commands.add_parser(
+        "export",
+        help="write a model for those who have no foretune",
+        description="Write MODEL as a plain state_dict of timm or torchvision, as TorchScript or "
+        "as ONNX, and check that by running it.",
+    )
+    _model(p)
+    p.add_argument("--to", required=True, metavar="KIND", help="state_dict, torchscript or onnx")
+    p.add_argument("--out", type=Path, metavar="FILE", help="default: beside MODEL, named after it")
+    p.set_defaults(run="foretune.commands.export:run")
+
+
+def _model(p: Any) -> None:
+    p.add_argument("model", type=Path, metavar="MODEL", help="best.pt or final.pt of a study")
 
 
 def _recommend(commands: Any) -> None:

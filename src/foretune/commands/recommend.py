@@ -5,6 +5,7 @@ import json
 import math
 import shlex
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,13 @@ from foretune.recommenders.own import settings_of
 from foretune.recommenders.recommendation import Recommendation, Suggestion, recommend
 from foretune.study.own_studies import found_studies
 from foretune.tasks.task import Task
+from foretune.training.settings import Settings
 from foretune.views.report import data_uri, render
 from foretune.views.sheet import sheet_png
 from foretune.views.summary import describe, is_share, number, score
 
 NEAREST = 3  # past tasks that are shown
+MINUTES = "minutes"
 FIRST = 10  # suggestions of which it is said how many the images brought there
 
 
@@ -45,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     name = f"{answer.task.name}-{answer.task.hash[:6]}-{answer.recommender}.html"
     page = args.out or args.data / "recommendations" / name
-    write_atomic(page, html(answer, args.data, args.top))
+    write_atomic(page, html(answer, args.data, args.top, args.images))
     for line in lines(answer, args.top, args.explain):
         print(line)
     if not args.no_own_studies and (line := own_left_out(answer, args.data)):
@@ -80,8 +83,12 @@ def lines(answer: Recommendation, top: int, explain: bool) -> list[str]:
         )
     rows = answer.rows[:top]
     names = list(answer.meta.space.names)
-    table = [["", *names, forecast_of(answer)]]
-    table += [[str(k), *cells(row, names), forecast(row, metric)] for k, row in enumerate(rows, 1)]
+    took = minutes_of(answer, rows)
+    table = [["", *names, forecast_of(answer), MINUTES if took else ""]]
+    table += [
+        [str(k), *cells(row, names), forecast(row, metric), told_minutes(took, k - 1)]
+        for k, row in enumerate(rows, 1)
+    ]
     widths = [max(len(line[c]) for line in table) for c in range(len(table[0]))]
     shown = [
         f"{line[0]:>3}  "
@@ -95,7 +102,64 @@ def lines(answer: Recommendation, top: int, explain: bool) -> list[str]:
         out.append(line)
         if explain:
             out += [f"       {text}" for text in reasons(row, answer)]
+    if took:
+        out += ["", cost_text(answer, took)]
     return out
+
+
+def minutes_of(answer: Recommendation, rows: Sequence[Suggestion]) -> list[float]:
+    """Minutes that a full training of each suggestion takes on this machine, by the cost model
+    (`foretune.training.cost`), good to a factor of `SPREAD`; none where it knows nothing of them.
+    """
+    import torch
+
+    from foretune.training.cost import Parts, epoch_seconds, first_epoch_seconds, machine_of
+    from foretune.training.recipe import recipe
+
+    settings = training_settings(answer)
+    train, valid = (int((answer.task.split == k).sum()) for k in (0, 1))
+    parts = Parts(
+        min(train, settings.train_limit or train), min(valid, settings.valid_limit or valid)
+    )
+    machine = machine_of(settings, torch.cuda.is_available())
+    try:
+        how = [(recipe(row.config, settings), settings, parts, machine) for row in rows]
+        return [
+            (first_epoch_seconds(*one) + (settings.max_epoch - 1) * epoch_seconds(*one)) / 60
+            for one in how
+        ]
+    except BadInput:
+        return []
+
+
+def training_settings(answer: Recommendation) -> Settings:
+    """What tune would train with: the settings of the meta-dataset, whose curves it goes by."""
+    known = {one.name for one in fields(Settings)}
+    noted = answer.meta.about.get("settings", {})
+    return Settings(**{k: v for k, v in noted.items() if k in known})
+
+
+def told_minutes(took: Sequence[float], k: int) -> str:
+    """The minutes of the k-th suggestion in two digits that count; empty where they are not
+    known.
+    """
+    return f"{float(f'{took[k]:.2g}'):g}" if took else ""
+
+
+def cost_text(answer: Recommendation, took: Sequence[float]) -> str:
+    """What the minutes mean."""
+    from foretune.training.cost import SPREAD
+
+    if not took:
+        return ""
+    settings = training_settings(answer)
+    images = min(
+        int((answer.task.split == 0).sum()), settings.train_limit or len(answer.task.labels)
+    )
+    return (
+        f"Minutes: {settings.max_epoch} epochs of {settings.network} at {settings.image_size} px on "
+        f"{images:,} images here, a guess to a factor of {SPREAD:g} that tune corrects as it goes."
+    )
 
 
 def own_left_out(answer: Recommendation, data: Path) -> str:
@@ -224,6 +288,7 @@ def reasons(row: Suggestion, answer: Recommendation) -> list[str]:
 
 def as_json(answer: Recommendation, top: int) -> dict[str, Any]:
     """For programs."""
+    took = minutes_of(answer, answer.rows[:top])
     return {
         "task": answer.task.name,
         "recommender": answer.recommender,
@@ -241,6 +306,7 @@ def as_json(answer: Recommendation, top: int) -> dict[str, Any]:
                 "predicted": finite(row.predicted),
                 "spread": row.spread,
                 "measured": row.measured,
+                "minutes": round(took[k], 3) if took else None,
                 "without_images": None if row.without_images is None else row.without_images + 1,
                 "from_images": row.from_images,
                 "because": [
@@ -254,7 +320,7 @@ def as_json(answer: Recommendation, top: int) -> dict[str, Any]:
                     for r in row.reasons
                 ],
             }
-            for row in answer.rows[:top]
+            for k, row in enumerate(answer.rows[:top])
         ],
     }
 
@@ -264,8 +330,8 @@ def finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def html(answer: Recommendation, data: Path, top: int) -> str:
-    """The page."""
+def html(answer: Recommendation, data: Path, top: int, images: str) -> str:
+    """The page: what to try first, then why. `images` as the user named them."""
     metric = answer.meta.metric
     nearest = []
     for name in nearest_of(answer):
@@ -279,10 +345,19 @@ def html(answer: Recommendation, data: Path, top: int) -> str:
         ]
         nearest.append((name, f"{100 * answer.ranking.nearest[name]:.0f} %", picture, best))
     names = list(answer.meta.space.names)
+    rows = answer.rows[:top]
+    took = minutes_of(answer, rows)
     table = [
-        (k, cells(row, names), forecast(row, metric), reasons(row, answer))
-        for k, row in enumerate(answer.rows[:top], 1)
+        (
+            k,
+            cells(row, names),
+            forecast(row, metric),
+            told_minutes(took, k - 1),
+            reasons(row, answer),
+        )
+        for k, row in enumerate(rows, 1)
     ]
+    first = [(name, text) for name, text in zip(names, table[0][1], strict=True) if text]
     return render(
         "recommendation.html",
         title=f"{answer.task.name}: recommended configurations",
@@ -299,4 +374,8 @@ def html(answer: Recommendation, data: Path, top: int) -> str:
         names=names,
         metric=metric,
         table=table,
+        first=first,
+        minutes=MINUTES if took else "",
+        cost=cost_text(answer, took),
+        command=f"foretune tune {shlex.quote(images)} --budget EPOCHS",
     )

@@ -14,29 +14,42 @@ from pathlib import Path
 
 import numpy as np
 
-from foretune.commands.study_report import write_study_report
+from foretune.commands.study_report import (
+    artifacts,
+    judged_of,
+    models_of,
+    tests_of,
+    use,
+    write_study_report,
+)
 from foretune.errors import few, plural
 from foretune.history.join import PREFIX
 from foretune.running.costs import Beginning
+from foretune.running.final import SHARE, Cost, cost_of, no_room
 from foretune.running.options import given
 from foretune.running.request import Request
 from foretune.running.tuning import (
     BASELINES,
+    TEST_PREDICTIONS,
     Prepared,
     Tuned,
     baseline,
+    finalise,
     finish,
     prepared,
 )
 from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
 from foretune.study.notes import RankingNote
+from foretune.study.outcome import Row
 from foretune.study.own_studies import other_settings
 from foretune.study.study import Study
+from foretune.training.assessment import Assessment, binomial_error
 from foretune.training.settings import Settings
 from foretune.views.progress import Decoding, progress
 from foretune.views.summary import duration, spelled, spent_of
 from foretune.views.tracking import Tracker
+from foretune.views.verdict import verdict
 
 LOG_INCOMPLETE = 3  # exit code: everything was trained and written, but MLflow lacks some of it
 
@@ -70,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
             return 130
         report = write_study_report(ready.folder, None)
         if tracker:
-            for path in (report, ready.folder / "best.yaml"):
+            for path in artifacts(ready.folder, report):
                 tracker.attach(ready.study, path)
             tracker.close(ready.study)
         summarise(ready, tuned, report, tracker)
@@ -94,6 +107,11 @@ def tune(ready: Prepared, tracker: Tracker | None) -> Tuned:
     stopped.
     """
     tuned = logged(ready, tracker, lambda: finish(ready))
+    final = finalise(ready, on_start=announce_final, on_epoch=show_epoch)
+    if isinstance(final, str):
+        print(final)
+    else:
+        tuned = replace(tuned, final=final)
     others: dict[str, Tuned] = {}
     with ExitStack() as broken_off:
         if tracker:
@@ -106,6 +124,18 @@ def tune(ready: Prepared, tracker: Tracker | None) -> Tuned:
                 tracker.close(other.study)
         broken_off.pop_all()
     return replace(tuned, compared=others)
+
+
+def announce_final(cost: Cost) -> None:
+    """What the final training takes, before it begins."""
+    about = "" if cost.seconds is None else f", about {duration(cost.seconds)}"
+    print(f"final training: {cost}{about}", flush=True)
+
+
+def show_epoch(row: Row) -> None:
+    """How an epoch of the final training went."""
+    said = f"epoch {int(row['epoch'])}: loss {row['train_loss']:.4f}, {duration(row['seconds'])}"
+    print(f"  {said}", flush=True)
 
 
 def logged(ready: Prepared, tracker: Tracker | None, result: Callable[[], Tuned]) -> Tuned:
@@ -160,6 +190,11 @@ def announce(ready: Prepared) -> None:
         print(f"  {line}")
     for line in ready.told:
         print(f"  {line}")
+    if ready.request.final is not False:
+        most = cost_of(task, settings, study.max_epoch)
+        why = None if ready.request.final else no_room(most, study.plan.budget, None)
+        where = f", where it costs at most {SHARE:.0%} of the budget" if why else ""
+        print(f"  then a final training of the winner: at most {most}{where}")
     if study.plan.seconds is not None:
         print(f"  {room_in_time(study)}")
     if (wanted := method(study.plan.method).recommender) is not None:
@@ -230,19 +265,52 @@ def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | No
         f"{duration(study.elapsed)}:"
     )
     print(f"  {spelled(tuned.best)} (epoch {tuned.epoch})")
-    rows = [("tuned", tuned)]
-    rows += [(BASELINES[kind], other) for kind, other in tuned.compared.items()]
-    width = max(len(tuned.metric), *(len(r[0]) for r in rows))
-    shown = [("accuracy", lambda one: (one.valid_accuracy, one.test_accuracy))]
-    if tuned.metric != "accuracy":
-        shown.insert(0, (tuned.metric, lambda one: (one.valid_value, one.test_value)))
-    for metric, values in shown:
-        print(f"\n  {metric:<{width}}  valid   test   epochs")
-        for label, one in rows:
-            valid, test = values(one)
-            print(f"  {label:<{width}}  {valid:.4f}  {test:.4f}  {one.epochs_spent:>6}")
+    for line in result_table(ready, tuned):
+        print(line)
+    judged, models = judged_of(study, ready.task), models_of(ready.folder, study)
+    for line in [*verdict(study, judged), *tests_of(ready.folder, models)]:
+        print(f"  {line}")
     print(f"\nbest.yaml, best.pt: {tuned.folder}")
+    if tuned.final is not None:
+        print(f"final.pt:           {tuned.folder}, trained on {tuned.final.cost.images:,} images")
     print(f"report:             {report}")
+    for line in use(ready.folder, models):
+        print(f"next:               {line}")
     if tracker:
         for what, where in tracker.directions(study):
             print(f"{what + ':':<19} {where}")
+
+
+def result_table(ready: Prepared, tuned: Tuned) -> list[str]:
+    """The metric that was gone by, and accuracy, each with its standard error."""
+    rows = [("tuned", tuned)]
+    rows += [(BASELINES[kind], other) for kind, other in tuned.compared.items()]
+    judged = judged_of(ready.study, ready.task)
+    tested = len(ready.task.part("test")[1])
+    width = max(len(tuned.metric), *(len(label) for label, _ in rows), len("final model"))
+    lines = []
+    for metric in dict.fromkeys([tuned.metric, "accuracy"]):
+        lines += ["", f"  {metric:<{width}}  {'valid':<15}  {'test':<15}  epochs"]
+        for label, one in rows:
+            if metric == "accuracy":
+                pair = one.valid_accuracy, one.test_accuracy
+                errors: tuple[float | None, float | None] = (
+                    binomial_error(pair[0], judged.images),
+                    binomial_error(pair[1], tested),
+                )
+            else:
+                pair = one.valid_value, one.test_value
+                said = Assessment.load(one.folder / TEST_PREDICTIONS)
+                errors = judged.error, said.metrics[metric].error if said else None
+            valid, test = (with_error(v, e) for v, e in zip(pair, errors, strict=True))
+            lines.append(f"  {label:<{width}}  {valid:<15}  {test:<15}  {one.epochs_spent:>6}")
+        if tuned.final is not None:
+            value = with_error(*tuned.final.test[metric])
+            epochs = tuned.final.cost.epochs
+            lines.append(f"  {'final model':<{width}}  {'':<15}  {value:<15}  {epochs:>6}")
+    return lines
+
+
+def with_error(value: float, error: float | None) -> str:
+    """A value and its standard error, in four decimals."""
+    return f"{value:.4f}" + ("" if error is None else f" ± {error:.4f}")

@@ -4,6 +4,7 @@
 
 import time
 from dataclasses import dataclass, field
+from statistics import median
 
 import psutil
 
@@ -68,9 +69,13 @@ class Expected:
         return self._kept[key]
 
 
-def costs_of(settings: Settings, space: Space, task: Task, workers: int) -> Costs:
+def costs_of(
+    settings: Settings, space: Space, task: Task, workers: int, final_within: float = 0.0
+) -> Costs:
     """The costs of a study of `task`; without expectations where a network of the space cannot be
-    counted, and then the study learns them.
+    counted, and then the study learns them. What its end needs counts a final training on all
+    images (`foretune.running.final`) where one of a middling configuration takes at most
+    `final_within` seconds.
     """
     import torch
 
@@ -87,6 +92,11 @@ def costs_of(settings: Settings, space: Space, task: Task, workers: int) -> Cost
         for one in asked:
             epoch_seconds(one, settings, parts, machine)
         after = max(forward_seconds(one, settings, test, machine) for one in asked)
+        everything = Parts(train + valid, 0)
+        final = settings.max_epoch * median(
+            epoch_seconds(one, settings, everything, machine) for one in asked
+        )
+        after += final if final <= final_within else 0.0
     except BadInput:
         return Costs(fixed=FINISH, workers=workers)
     return Costs(expected, VIEWS, after, FINISH, workers)

@@ -137,6 +137,9 @@ def _how(option: Option, unset: bool, optional: bool) -> dict[str, Any]:
         return how | {"nargs": "?", "default": ""} if optional else how
     how |= {"dest": option.name, "default": None if unset else option.default}
     how["default"] = from_environment(option).get(option.name, how["default"])
+    if option.kind is bool and option.optional:
+        how["help"] = option["help"]
+        return how | {"action": argparse.BooleanOptionalAction}
     if option.kind is bool:
         if option["off"] is not None:
             how["help"] = option["off"][1]

@@ -97,6 +97,14 @@ class Request:
             "help": "also train the default configuration, and random search with equal epochs"
         },
     )
+    final: bool | None = field(
+        default=None,
+        metadata={
+            "help": "train the best configuration once more on all images but the test part's, "
+            "whatever that costs (default: where it costs at most half the budget's epochs, and "
+            "fits into the time)",
+        },
+    )
     anchor: bool = field(
         default=True,
         metadata={

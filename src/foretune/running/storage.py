@@ -29,7 +29,10 @@ from foretune.tasks.task import images_beside
 
 # a study as a meta-dataset
 TABLES = ("space.json", "configs.parquet", "curves.parquet", "about.json")
-RESULTS = ("study.json", "journal.jsonl", "best.yaml", "best.pt", "best.json", "report.html")
+RESULTS = (
+    *("study.json", "journal.jsonl", "report.html"),
+    *(f"{model}.{kind}" for model in ("best", "final") for kind in ("yaml", "pt", "json")),
+)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ from foretune.running.continuing import (
     with_kept,
 )
 from foretune.running.costs import Beginning, costs_of, epochs_in
+from foretune.running.final import TIME_SHARE, Cost, Final, after_search, search_images
 from foretune.running.history import (
     BY_RUNS,
     Lessons,
@@ -69,6 +70,7 @@ from foretune.space.space import Config, Space, config_key
 from foretune.space.written import fixed, read
 from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
+from foretune.study.outcome import Row
 from foretune.study.own_studies import other_settings, with_own_studies
 from foretune.study.pace import Costs
 from foretune.study.study import Plan, Study, read_header
@@ -84,6 +86,7 @@ from foretune.training.settings import Settings
 # full trainings of budget: with fewer, the search cannot spare one for the default configuration
 ANCHOR_FROM = 5
 TEST_METRICS = "test.json"  # in a study's folder
+TEST_PREDICTIONS = "best-test.npz"  # beside it: what the best network says of each test image
 BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
 
 
@@ -149,7 +152,8 @@ class Prepared:
 class Tuned:
     """What came out: the best configuration, its accuracies, where the files are, and the same of
     what it was compared with (by `BASELINES`). `metric` is what it is best in, with its values on
-    the validation and the test part.
+    the validation and the test part; `final` is the model that was trained on all images but the test
+    part's.
     """
 
     name: str
@@ -163,6 +167,7 @@ class Tuned:
     metric: str = "accuracy"
     valid_value: float = math.nan
     test_value: float = math.nan
+    final: Final | None = None
 
 
 def tune(
@@ -218,6 +223,11 @@ def tune_request(
             warnings.warn(line, stacklevel=2)
         run(ready, workers=workers, on_change=on_change)
         tuned = finish(ready)
+        final = finalise(ready)
+        if isinstance(final, str):
+            warnings.warn(final, stacklevel=2)
+        else:
+            tuned = replace(tuned, final=final)
         compared = {}
         for kind in BASELINES if request.compare else ():
             other = baseline(ready, kind)
@@ -346,7 +356,9 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
         plan, folder, known = _named(request, plan, source.name, past)
     costs = Costs()
     if plan.seconds is not None:
-        costs = costs_of(found.settings, found.space, task, request.workers)
+        share = 0.0 if request.final is False else TIME_SHARE
+        kept = share * plan.seconds
+        costs = costs_of(found.settings, found.space, task, request.workers, final_within=kept)
     anchored = (
         request.anchor
         and plan.method != "random"
@@ -496,8 +508,8 @@ def finish(ready: Prepared) -> Tuned:
     """Hand the best trial over: `best.yaml`, `best.pt` with `best.json`, the test accuracy
     (measured once and kept).
     """
-    from foretune.training.export import export
-    from foretune.training.trial import evaluate
+    from foretune.training.model_file import write_model
+    from foretune.training.trial import assess
 
     study, folder = ready.study, ready.folder
     if (found := study.incumbent) is None:
@@ -512,11 +524,12 @@ def finish(ready: Prepared) -> Tuned:
     checkpoint = ready.objective.checkpoint(config_id, best=True)
     accuracy = study.plan.notes.test_accuracy
     if accuracy is None or study.plan.notes.tested != (config_id, epoch):
-        test = evaluate(ready.task, checkpoint, "test", ready.objective.settings)
-        export(checkpoint, folder / "best.pt")
-        accuracy = float(test["accuracy"])
+        test = assess(ready.task, checkpoint, "test", ready.objective.settings.device)
+        accuracy = test.metrics["accuracy"].value
+        write_model(checkpoint, folder / "best.pt", test_accuracy=accuracy)
+        test.save(folder / TEST_PREDICTIONS)
         study.note(tested=(config_id, epoch), test_accuracy=accuracy)
-        write_json(folder / TEST_METRICS, {name: test[name] for name in GOALS})
+        write_json(folder / TEST_METRICS, {k: one.value for k, one in test.metrics.items()})
     row = next(one for one in study.rows[config_id] if one["epoch"] == epoch)
     metric, tested = study.plan.metric.removeprefix(PART), test_metrics(folder)
     asked = recipe(study.configs[config_id], ready.objective.settings)
@@ -531,6 +544,9 @@ def finish(ready: Prepared) -> Tuned:
         "valid": {name: round(row[PART + name], 6) for name in GOALS if PART + name in row},
         "test": {name: round(score, 6) for name, score in tested.items()},
         "settings": asdict(ready.objective.settings),
+        "crop": ready.task.crop,
+        "seed": ready.objective.seed,
+        "seconds_per_image": seconds_per_image(ready, config_id),
         "study": folder.name,
         "method": study.plan.method,
         "epochs_spent": study.spent,
@@ -549,6 +565,43 @@ def finish(ready: Prepared) -> Tuned:
         valid_value=study.plan.sign * value,
         test_value=tested.get(metric, math.nan),
     )
+
+
+def seconds_per_image(ready: Prepared, config_id: int) -> float | None:
+    """What an epoch of a trial took, by its training images: the middle of its epochs; None where
+    no epoch says.
+    """
+    rows = ready.study.rows[config_id]
+    took = [float(row["seconds"]) for row in rows if row["epoch"] > 0 and row.get("seconds")]
+    images = search_images(ready.task, ready.objective.settings)
+    return round(float(np.median(took)) / images, 9) if took else None
+
+
+def finalise(
+    ready: Prepared,
+    *,
+    on_start: Callable[[Cost], None] = lambda cost: None,
+    on_epoch: Callable[[Row], None] = lambda row: None,
+) -> Final | str:
+    """Train the winner on all images but the test part's (`foretune.running.final`), or say in one
+    line why not.
+    """
+    plan, study = ready.study.plan, ready.study
+    left = None
+    if plan.seconds is not None:
+        left = plan.seconds - ready.clock() - study.costs.fixed
+    done = after_search(
+        ready.folder,
+        ready.task,
+        wanted=ready.request.final,
+        budget=plan.budget,
+        left=left,
+        on_start=on_start,
+        on_epoch=on_epoch,
+    )
+    if isinstance(done, Final):
+        study.note(final_test_accuracy=done.test["accuracy"][0])
+    return done
 
 
 def test_metrics(folder: Path) -> dict[str, float]:

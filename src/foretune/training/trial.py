@@ -36,9 +36,11 @@ from foretune.errors import BadInput
 from foretune.history.join import learning_settings
 from foretune.space.space import Space
 from foretune.study.outcome import Row
+from foretune.tasks.split import PARTS
 from foretune.tasks.task import Task
 from foretune.training import checkpoints, networks, optimizers
 from foretune.training.activations import VIEWS, Activations, Part, shared
+from foretune.training.assessment import Assessment
 from foretune.training.augmentation import augment, normalise, to_float
 from foretune.training.losses import Loss, Mixing
 from foretune.training.metrics import class_metrics
@@ -50,7 +52,9 @@ from foretune.training.seeds import drawing, seed_for
 from foretune.training.settings import Settings
 
 EVALUATION_BATCH = 256
-FURTHER = ("balanced_accuracy", "macro_f1", "auroc", "kappa", "log_loss")  # metrics of a row
+# metrics of a row, on the valid part
+FURTHER = ("balanced_accuracy", "macro_f1", "auroc", "kappa", "log_loss")
+JUDGED = ("loss", "accuracy", "top5", *FURTHER)
 PLAIN = Augmentation()
 
 
@@ -161,7 +165,9 @@ class Trial:
         self._cache = cache or shared()
         self._origin = origin_of(settings, seed)
         self._train = self.part("train", settings.train_limit)
-        self._valid = self.part("valid", settings.valid_limit)
+        # a task without a valid part is trained on whole, and judged by nothing
+        judged = bool((task.split == PARTS.index("valid")).any())
+        self._valid = self.part("valid", settings.valid_limit) if judged else None
         self._loss = Loss(self.recipe, self._train.labels, task.num_classes)
         self._mixing = Mixing(self.recipe, task.num_classes) if self.recipe.mixes else None
         self._run: Callable[..., Tensor] = self.network
@@ -202,7 +208,7 @@ class Trial:
             rate, loss = self._pass(epoch)
             if not math.isfinite(loss):
                 raise Diverged(epoch, f"training loss is {loss}", list(self.rows))
-            scores = self.evaluate(self._valid)
+            scores = self.evaluate(self._valid) if self._valid is not None else {}
         except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(
                 epoch,
@@ -213,7 +219,7 @@ class Trial:
             if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
                 raise
             raise OutOfMemory(epoch, str(error).splitlines()[0], list(self.rows)) from error
-        if not math.isfinite(scores["loss"]):
+        if not math.isfinite(scores.get("loss", 0.0)):
             raise Diverged(epoch, f"validation loss is {scores['loss']}", list(self.rows))
         share = self._zero_share(epoch) if self.rank else {}
         seconds = time.perf_counter() - began
@@ -222,10 +228,7 @@ class Trial:
             {
                 "epoch": epoch,
                 "train_loss": loss,
-                "valid_loss": scores["loss"],
-                "valid_accuracy": scores["accuracy"],
-                "valid_top5": scores["top5"],
-                **{f"valid_{name}": scores[name] for name in FURTHER},
+                **{f"valid_{name}": scores[name] for name in JUDGED if name in scores},
                 "learning_rate": rate,
                 "seconds": seconds,
                 "images_per_second": len(self._train) / seconds,
@@ -310,11 +313,8 @@ class Trial:
         return self.network if self.averaged is None else self.averaged.module
 
     @torch.inference_mode()
-    def evaluate(self, part: Part) -> dict[str, float]:
-        """Loss, accuracy (top-1), top5 and the metrics by class on a part, without augmentation.
-
-        With fewer than five classes, top5 is of all of them.
-        """
+    def logits(self, part: Part) -> Tensor:
+        """What the network says about the images of a part, without augmentation, (N, classes)."""
         start, network = self._start(), self.evaluated.eval()
         source = part.at_boundary(network, self._origin, PLAIN, 0) if start else part.images
         scores = []
@@ -322,7 +322,15 @@ class Trial:
             x = batch if start else self._normal(to_float(batch))
             with self._autocast():
                 scores.append(network(x, start=start).float())
-        logits = torch.cat(scores)
+        return torch.cat(scores)
+
+    @torch.inference_mode()
+    def evaluate(self, part: Part) -> dict[str, float]:
+        """Loss, accuracy (top-1), top5 and the metrics by class on a part, without augmentation.
+
+        With fewer than five classes, top5 is of all of them.
+        """
+        logits = self.logits(part)
         top = logits.topk(min(5, logits.shape[1]), dim=1).indices == part.labels[:, None]
         loss = float(F.cross_entropy(logits, part.labels))
         return {
@@ -341,6 +349,7 @@ class Trial:
             "task": self.task.name,
             "class_names": list(self.task.class_names),
             "crop": self.task.crop,
+            "read_size": int(self.task.images.shape[1]),
             "config": self.config,
             "settings": asdict(self.settings),
             "seed": self.seed,
@@ -397,14 +406,14 @@ def train(
     """Take a trial from epoch `start` (done) to `stop`; returns one row for each epoch in between.
 
     A row has epoch, train_loss, valid_loss, valid_accuracy, valid_top5, the other metrics
-    (`foretune.training.metrics`), learning_rate, seconds, images_per_second, and with `rank`
-    zero_share (`foretune.training.spectral`; missing where no convolution is trained). With a
-    `checkpoint`, the state is written after each epoch, epochs that it already has are returned and
-    not trained again, and a missing or damaged one is made up for by training from epoch 0 (the
-    numbers are the same). Without one, the epochs up to `start` are always trained again.
-    `on_epoch` gets each row to be returned as soon as it is known. Raises `Diverged` or
-    `OutOfMemory` (their `rows`: this step's epochs before the failure) and `BadInput` for epochs
-    out of range, an unknown configuration, or a checkpoint of another trial.
+    (`foretune.training.metrics`; none of a task without a valid part), learning_rate, seconds,
+    images_per_second, and with `rank` zero_share (`foretune.training.spectral`; missing where no
+    convolution is trained). With a `checkpoint`, the state is written after each epoch, epochs that
+    it already has are returned and not trained again, and a missing or damaged one is made up for
+    by training from epoch 0 (the numbers are the same). Without one, the epochs up to `start` are
+    always trained again. `on_epoch` gets each row to be returned as soon as it is known. Raises
+    `Diverged` or `OutOfMemory` (their `rows`: this step's epochs before the failure) and `BadInput`
+    for epochs out of range, an unknown configuration, or a checkpoint of another trial.
     """
     if not 0 <= start < stop <= settings.max_epoch:
         raise BadInput(
@@ -457,6 +466,14 @@ def reopen(task: Task, checkpoint: Path, device: str = "auto") -> Trial:
         )
     trial.restore(state)
     return trial
+
+
+def assess(task: Task, checkpoint: Path, part: str = "test", device: str = "auto") -> Assessment:
+    """What a trial's network says about each image of a whole part of its task."""
+    trial = reopen(task, checkpoint, device)
+    images = trial.part(part)
+    probabilities = trial.logits(images).softmax(1).cpu().numpy()
+    return Assessment(images.labels.cpu().numpy(), probabilities, task.class_names)
 
 
 def evaluate(

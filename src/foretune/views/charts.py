@@ -291,6 +291,43 @@ def parallel_coordinates(
     return "".join(out) + "</svg>"
 
 
+MOST_CELLS = 24  # classes of a confusion matrix that is drawn
+
+
+def confusion_chart(counts: np.ndarray, names: Sequence[str]) -> str:
+    """Images of class i (row) that were taken for class j (column), the darker the larger their
+    share of the row. Columns are numbered as the rows are. Empty text beyond `MOST_CELLS` classes.
+    """
+    classes = len(names)
+    if classes > MOST_CELLS:
+        return ""
+    cell = 46 if classes <= 10 else 34
+    left, top = 16 + 7 * min(22, max(len(name) for name in names) + 3), 26
+    out = [_open(left + cell * classes + 8, top + cell * classes + 8, "confusion matrix")]
+    totals = np.maximum(counts.sum(1), 1)
+    for i, name in enumerate(names):
+        y = top + cell * i
+        label = f"{i + 1} {name}"
+        out.append(_text(left - 8, y + cell / 2 + 4, _cut(label, 22), "end", "name", name))
+        out.append(_text(left + cell * (i + 0.5), top - 8, str(i + 1), "middle", "name"))
+        for j in range(classes):
+            share, count = counts[i, j] / totals[i], int(counts[i, j])
+            style = "s2" if i == j else "s1"
+            title = f"{count} of {int(counts[i].sum())} {name}: taken for {names[j]}"
+            x = left + cell * j
+            out.append(
+                f'<rect class="cell" x="{x}" y="{y}" width="{cell - 2}" height="{cell - 2}"/>'
+                f'<rect class="dot {style}" x="{x}" y="{y}" width="{cell - 2}" '
+                f'height="{cell - 2}" opacity="{0.75 * share:.2f}"><title>{escape(title)}</title>'
+                "</rect>"
+            )
+            if count:
+                out.append(
+                    _text(x + cell / 2 - 1, y + cell / 2 + 4, f"{count:,}", "middle", "name")
+                )
+    return "".join(out) + "</svg>"
+
+
 def _open(width: int, height: int, label: str) -> str:
     return (
         f'<svg class="chart" viewBox="0 0 {width} {height}" role="img" '

@@ -14,6 +14,12 @@ accuracies):
 | `thumbnails`    | PNG or JPEG bytes of a sheet of the task's images, or caption -> bytes         |
 | `facts`         | name -> text for the table at the end, such as the network or where the images |
 |                 | came from                                                                      |
+| `judged`        | `foretune.views.verdict.Judged`: how sure the trials' values are               |
+| `models`        | name -> what a model says of the test images (`Assessment`), the one that is   |
+|                 | to be used last: its classes and confusion are shown                           |
+| `mistakes`      | (PNG bytes, caption) of that one's worst mistakes                              |
+| `tests`         | sentences about models on the same test images                                 |
+| `use`           | command lines: how the result is used                                          |
 """
 
 import base64
@@ -28,11 +34,13 @@ from foretune.errors import BadInput
 from foretune.files import write_atomic
 from foretune.space.space import choices, from_unit
 from foretune.study.study import Study
+from foretune.training.assessment import Assessment
 from foretune.views.charts import (
     SERIES,
     Coordinate,
     Frame,
     Line,
+    confusion_chart,
     legend,
     line_chart,
     parallel_coordinates,
@@ -48,6 +56,7 @@ from foretune.views.summary import (
     is_share,
     number,
     past_shares,
+    plus_minus,
     reasons,
     score,
     sentence,
@@ -55,6 +64,7 @@ from foretune.views.summary import (
     tuned,
     why_started,
 )
+from foretune.views.verdict import Judged, standard_error, verdict
 
 MOST_CURVES = 300  # drawn; the best are kept
 MOST_AXES = 7
@@ -77,6 +87,9 @@ def study_report(study: Study, *, extras: Mapping[str, Any] | None = None) -> st
     extras = dict(extras or {})
     baselines: Mapping[str, Study] = extras.get("baselines") or {}
     weights = importance(study, np.random.default_rng(0))
+    judged: Judged | None = extras.get("judged")
+    models: Mapping[str, Assessment] = extras.get("models") or {}
+    shown = list(models.values())[-1] if models else None
     name = study.folder.name if study.folder else study.plan.task
     return render(
         "study.html",
@@ -84,6 +97,19 @@ def study_report(study: Study, *, extras: Mapping[str, Any] | None = None) -> st
         plan=study.plan,
         name=name,
         lede=sentence(study),
+        winner=winner(study),
+        verdict=[
+            *(verdict(study, judged) if judged is not None else []),
+            *(extras.get("tests") or []),
+        ],
+        use=list(extras.get("use") or []),
+        metrics=metric_table(models),
+        labels=list(models),
+        model=list(models)[-1] if models else "",
+        classes=[] if shown is None else shown.classes,
+        confusion="" if shown is None else confusion_chart(shown.confusion, shown.class_names),
+        confused=[] if shown is None else shown.confused(15),
+        mistakes=[(data_uri(image), caption) for image, caption in extras.get("mistakes") or []],
         tiles=tiles(study, baselines, extras),
         incumbent=incumbent_chart(study, baselines),
         incumbent_by_clock=incumbent_chart(study, baselines, by_clock=True),
@@ -129,9 +155,19 @@ def tiles(
     if study.incumbent is not None:
         config_id, epoch, value = study.incumbent
         best, remark = value * sign, f"configuration {config_id}, epoch {epoch}"
-    out = [(f"best {metric}", score(metric, best), remark)]
+    judged: Judged | None = extras.get("judged")
+    error = standard_error(study, judged, best) if judged is not None and best is not None else None
+    text = score(metric, best) if best is None else plus_minus(metric, best, error)
+    out = [(f"best {metric}", text, remark)]
     test = extras.get("test_accuracy", study.plan.notes.test_accuracy)
-    if test is not None:
+    models: Mapping[str, Assessment] = extras.get("models") or {}
+    for label, model in models.items():
+        one = model.metrics["accuracy"]
+        text = plus_minus("accuracy", one.value, one.error)
+        out.append(
+            (f"test accuracy, {label}", text, f"{len(model.labels):,} images, measured once")
+        )
+    if test is not None and not models:
         out.append(
             ("test accuracy", score("accuracy", test), "of that configuration, measured once")
         )
@@ -152,6 +188,28 @@ def tiles(
         remark = f"training all {len(study.started)} to the end: {full:,}"
     out.append(("epochs spent", f"{study.spent:,}", remark))
     return out
+
+
+def winner(study: Study) -> list[tuple[str, str]]:
+    """The best configuration's values by name; none where there is none."""
+    if study.incumbent is None:
+        return []
+    return [(name, number(value)) for name, value in study.configs[study.incumbent[0]].items()]
+
+
+def metric_table(models: Mapping[str, Assessment]) -> list[tuple[str, list[str]]]:
+    """Each metric on the test images, of each model."""
+    names = list(next(iter(models.values())).metrics) if models else []
+    return [
+        (
+            name.replace("_", " "),
+            [
+                plus_minus(name, m.metrics[name].value, m.metrics[name].error)
+                for m in models.values()
+            ],
+        )
+        for name in names
+    ]
 
 
 def gap(metric: str, value: float) -> str:

@@ -139,6 +139,15 @@ def score(metric: str, value: float | None) -> str:
     return f"{100 * value:.2f} %" if is_share(metric, value) else number(value)
 
 
+def plus_minus(metric: str, value: float, error: float | None) -> str:
+    """A value with its standard error: accuracies in per cent, the rest in four decimals."""
+    if error is None or not math.isfinite(error):
+        return score(metric, value)
+    if is_share(metric, value):
+        return f"{100 * value:.2f} ± {100 * error:.2f} %"
+    return f"{value:.4f} ± {error:.4f}"
+
+
 def duration(seconds: float) -> str:
     """Seconds as people say them: 0.5 s, 45 s, 3 min 20 s, 2 h 05 min."""
     if seconds < 10:
