@@ -64,14 +64,14 @@ class Sampler(optuna.samplers.BaseSampler):
         self._distributions = distributions(self._past)
 
     def infer_relative_search_space(
-        self, study: "OptunaStudy", trial: FrozenTrial
+        self, study: OptunaStudy, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
         """The past's space."""
         return dict(self._distributions)
 
     def sample_relative(
         self,
-        study: "OptunaStudy",
+        study: OptunaStudy,
         trial: FrozenTrial,
         search_space: Mapping[str, BaseDistribution],
     ) -> dict[str, Any]:
@@ -90,7 +90,7 @@ class Sampler(optuna.samplers.BaseSampler):
 
     def sample_independent(
         self,
-        study: "OptunaStudy",
+        study: OptunaStudy,
         trial: FrozenTrial,
         param_name: str,
         param_distribution: BaseDistribution,
@@ -102,7 +102,7 @@ class Sampler(optuna.samplers.BaseSampler):
         """Draw anew in each worker."""
         self._independent.reseed_rng()
 
-    def _told(self, study: "OptunaStudy", trial: FrozenTrial) -> Study:
+    def _told(self, study: OptunaStudy, trial: FrozenTrial) -> Study:
         """The storage's trials as a study of ours: whole trainings on the past's configurations."""
         past = self._past
         maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
