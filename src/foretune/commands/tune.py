@@ -3,8 +3,6 @@ end.
 """
 
 import argparse
-import atexit
-import gc
 import math
 import sys
 from collections.abc import Callable
@@ -65,7 +63,6 @@ def run(args: argparse.Namespace) -> int:
     if asked.script:
         return run_script(asked, args.tracking)
     began = Beginning.of_process()
-    atexit.register(gc.freeze)  # to take all modules apart at the end costs seconds
     tracker = (
         None
         if args.tracking == "none"

@@ -11,7 +11,7 @@ past's; a parameter that the past does not know, or whose values the past never 
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -29,10 +29,8 @@ with extra("optuna", "the Optuna sampler"):
         FloatDistribution,
         IntDistribution,
     )
-    from optuna.trial import FrozenTrial, TrialState
-
-if TYPE_CHECKING:
     from optuna.study import Study as OptunaStudy
+    from optuna.trial import FrozenTrial, TrialState
 
 VALUE = "value"
 

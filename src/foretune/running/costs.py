@@ -25,8 +25,9 @@ from foretune.training.recipe import recipe, recipes_of
 from foretune.training.settings import Settings
 
 # CPU seconds that the end of a study takes whatever is trained: to end the workers, to write the
-# best network and the report, to bring the log and this process to their ends
-FINISH = 2.5
+# best network and the report, to bring the log to its end, and for the interpreter to take its
+# modules apart (two of them)
+FINISH = 4.5
 SLOWEST = 8.0  # how many seconds of the clock one of the CPU may be taken for
 
 
