@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from foretune.errors import BadInput, BadSuggestion, at_least, positive, within
+from foretune.errors import BadInput, BadSuggestion, at_least, near, positive, within
 
 
 def test_bad_input_is_a_value_error_and_a_bad_suggestion_is_not():
@@ -30,3 +30,7 @@ def test_limits_name_the_first_value_that_breaks_them():
         with pytest.raises(BadInput) as error:
             check()
         assert str(error.value) == text
+
+
+def test_a_name_known_twice_is_suggested_once():
+    assert near("sdg", ["sgd", "adam", "sgd"]) == " (did you mean sgd?)"

@@ -12,7 +12,7 @@ def plural(noun: str, count: int) -> str:
 
 def near(name: str, known: Iterable[str], count: int = 3) -> str:
     """Names of `known` that look like `name`, as a question in brackets, or nothing."""
-    found = get_close_matches(name, list(known), n=count, cutoff=0.6)
+    found = get_close_matches(name, list(dict.fromkeys(known)), n=count, cutoff=0.6)
     return f" (did you mean {' or '.join(found)}?)" if found else ""
 
 

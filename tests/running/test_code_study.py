@@ -105,6 +105,13 @@ def test_options_of_our_own_trainer_are_refused(ask, more, line):
         command_question(ask(**more))
 
 
+def test_a_space_may_be_a_yaml_file(ask, tmp_path, space):
+    (tmp_path / "space.yaml").write_text(
+        "learning_rate: {low: 0.01, high: 1.0, log: true, default: 0.1}", encoding="utf-8"
+    )
+    assert not space.differences(command_question(ask(space=str(tmp_path / "space.yaml"))).space)
+
+
 def test_what_a_loss_is_called_is_to_be_small(ask):
     for read, goal in (("results.csv:val_acc", "maximize"), ("a.csv:val/loss", "minimize")):
         assert command_question(ask({"read": read})).plan.goal == goal

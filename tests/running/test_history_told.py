@@ -101,6 +101,14 @@ FOREIGN = (
 )
 
 
+def test_a_method_that_takes_no_past_is_not_said_to_learn_from_it(asked, capsys):
+    with prepared(replace(asked, method="random", study="s")) as ready:
+        announce(ready)
+        assert ready.study.past is not None
+    said = capsys.readouterr().out
+    assert "random · without past tasks" in said and "learning from" not in said
+
+
 def test_a_space_that_the_past_does_not_know_is_tuned_without_history_and_that_is_said(
     asked, tmp_path, capsys
 ):

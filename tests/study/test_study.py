@@ -217,6 +217,19 @@ def test_a_failure_counts_the_epoch_it_happened_in_once(meta):
     )
 
 
+def test_what_cannot_be_told_is_refused_and_changes_nothing(meta, tmp_path):
+    study = make(meta, folder=tmp_path / "s")
+    step = study.ask(Fixed(Step(1, 0, 3)))
+    before = state(study)
+    with pytest.raises(BadInput, match="epoch=nan must be a whole number"):
+        study.fail(step, math.nan, "out of memory")
+    with pytest.raises(BadInput, match="'score' holds a number above the largest float"):
+        study.tell(step, [10**400])
+    assert state(study) == before
+    study.fail(step, 1.0, RuntimeError("out of memory"))
+    assert study.failures == Study.load(tmp_path / "s").failures == {1: (1, "out of memory")}
+
+
 def test_steps_are_cut_to_the_budget_and_pending_epochs_are_promised(meta):
     study = make(meta, budget=5)
     first = study.ask(Fixed(Step(0, 0, 3)))

@@ -16,6 +16,7 @@ from foretune.running.tuning import Tuned
 from foretune.running.tuning import tune as tune_images
 from foretune.running.workers import end_where_main_is_imported
 from foretune.space.space import Space
+from foretune.space.written import of_file
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -60,7 +61,7 @@ def tune(
     if space is None:
         raise BadInput(
             "foretune.tune(function, space): the search space must be given, as a ConfigSpace "
-            "ConfigurationSpace, a foretune.Space or the path of its JSON file"
+            "ConfigurationSpace, a foretune.Space or the path of its YAML or JSON file"
         )
     from foretune.commands.tune_code import tune_code
 
@@ -89,7 +90,7 @@ def space_of(given: Any) -> Space:
     if isinstance(given, Space):
         return given
     if isinstance(given, (str, Path)):
-        return Space.load(given)
+        return of_file(given)
     if isinstance(given, Mapping) and not hasattr(given, "to_serialized_dict"):
         from ConfigSpace import ConfigurationSpace
 

@@ -167,7 +167,8 @@ def announce(ready: Prepared) -> None:
             f"  trials train on {settings.train_limit} of the {train} training images; "
             "--train-limit 0 takes all"
         )
-    tasks = study.past.tasks if study.past is not None else []
+    used = study.past is not None and method(study.plan.method).needs_past
+    tasks = study.past.tasks if study.past is not None and used else []
     own = sum(t.startswith(PREFIX) for t in tasks)
     past = (
         f"learning from {len(tasks)} past task{'s' * (len(tasks) != 1)}"

@@ -47,6 +47,7 @@ from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, s
 from foretune.searchers.whole import Whole
 from foretune.space.catalogue import hyperrec_space, transfer_space
 from foretune.space.space import Config, Space
+from foretune.space.written import of_file
 from foretune.stores.metrics import understood
 from foretune.study.notes import Notes, notes_of
 from foretune.study.own_studies import own_studies
@@ -390,9 +391,7 @@ def space_of(named: str, known: Trainer | None) -> Space:
     `BadInput`.
     """
     if Path(named).is_file():
-        space = Space.load(named)
-        space.config_space  # noqa: B018 - refuses what only ConfigSpace sees
-        return space
+        return of_file(named)
     if named == "transfer" and known is not None:
         return trainer_space(known)
     if named == "transfer":
@@ -400,8 +399,8 @@ def space_of(named: str, known: Trainer | None) -> Space:
     if named == "hyperrec":
         return Space(hyperrec_space())
     raise BadInput(
-        f"--space {named!r} is no file: give the ConfigSpace JSON file of the hyperparameters in "
-        f"the command, or --trainer {'|'.join(TRAINERS)}, which have one"
+        f"--space {named!r} is no file: give the YAML or ConfigSpace JSON file of the hyperparameters "
+        f"in the command, or --trainer {'|'.join(TRAINERS)}, which have one"
     )
 
 

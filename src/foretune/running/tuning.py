@@ -67,7 +67,7 @@ from foretune.space.catalogue import (
     transfer_space,
 )
 from foretune.space.space import Config, Space, config_key
-from foretune.space.written import fixed, read
+from foretune.space.written import fixed, of_file
 from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, RankingNote, notes_of
 from foretune.study.outcome import Row
@@ -925,10 +925,7 @@ def named_space(name: str) -> tuple[Space, list[Config]]:
     if name in PRESETS:
         return preset(name), []
     if Path(name).is_file():
-        space = read(name) if Path(name).suffix in (".yaml", ".yml") else Space.load(name)
-        # faults that ConfigSpace alone sees would else come after the images
-        space.config_space  # noqa: B018
-        return space, []
+        return of_file(name), []
     raise BadInput(
         f"space {name!r} is neither transfer, {', '.join(PRESETS)}, heavy, hyperrec nor a YAML or "
         "ConfigSpace JSON file"

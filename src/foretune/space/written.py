@@ -47,6 +47,15 @@ def read(path: Path | str) -> Space:
         raise BadInput(f"{path}: {error}") from error
 
 
+def of_file(path: Path | str) -> Space:
+    """The space in a YAML file or a ConfigSpace JSON file. Raises `BadInput`, also for faults that
+    ConfigSpace alone sees.
+    """
+    space = read(path) if Path(path).suffix in (".yaml", ".yml") else Space.load(path)
+    space.config_space  # noqa: B018
+    return space
+
+
 def space_of(entries: Any, name: str = "") -> Space:
     """The space of entries as YAML gives them. Raises `BadInput`."""
     if not isinstance(entries, Mapping) or not entries:

@@ -32,6 +32,7 @@ import numpy as np
 
 from foretune.errors import BadInput, BadSuggestion
 from foretune.files import write_atomic, write_json
+from foretune.space.parameters import whole
 from foretune.space.space import Config, Space, config_key
 from foretune.study.identity import as_read, differences
 from foretune.study.journal import Journal, damaged, finite
@@ -424,7 +425,9 @@ class Study:
         i = self._known(step.config_id)
         if self.failed[i] or self.epoch[i] >= min(int(step.stop), self.max_epoch):
             return
-        self._record({"event": "fail", "config_id": i, "epoch": int(epoch), "reason": reason})
+        self._record(
+            {"event": "fail", "config_id": i, "epoch": whole("epoch", epoch), "reason": str(reason)}
+        )
 
     def release(self, step: Step) -> None:
         """Give a pending step back: it will not be finished now, and its configuration may be

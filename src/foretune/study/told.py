@@ -44,5 +44,8 @@ def told_row(given: Mapping[str, Any], metric: str) -> dict[str, Any]:
     refuse_alike("column", others)
     row = {name: told_value(name, given[name], number=name == metric) for name in others}
     if row[metric] is not None:
-        row[metric] = float(row[metric])
+        try:
+            row[metric] = float(row[metric])
+        except OverflowError as error:
+            raise BadInput(f"column {metric!r} holds a number above the largest float") from error
     return {"epoch": whole("epoch", given["epoch"]), **row}
