@@ -5,8 +5,11 @@ from decimal import Decimal
 import numpy as np
 import pytest
 import torch
+from ConfigSpace import ConfigurationSpace, Float
 
 from foretune.errors import BadInput
+from foretune.space.space import Space
+from foretune.study.journal import Journal
 from foretune.study.plan import Plan
 from foretune.study.study import Study
 from foretune.study.told import told_row
@@ -56,7 +59,8 @@ def test_whole_numbers_of_a_plan_are_converted_where_they_are_exact(field):
     for exact in (3.0, np.int64(3), np.float32(3), torch.tensor(3), Decimal(3)):
         value = getattr(Plan(**{**given, field: exact}), field)
         assert (value, type(value)) == (3, int)
-    for wrong in ("9", float("nan"), float("inf"), 2.5, True, None, np.array([3])):
+    absent = () if field == "budget" else (None,)  # seconds alone are a budget too
+    for wrong in ("9", float("nan"), float("inf"), 2.5, True, *absent, np.array([3])):
         with pytest.raises(BadInput, match=f"{field}=.* must be a whole number"):
             Plan(**{**given, field: wrong})
     with pytest.raises(BadInput, match="seconds=inf must be a number"):
@@ -68,3 +72,45 @@ def test_a_budget_is_written_as_the_number_that_it_is(meta, tmp_path):
     Study(meta.space, meta.configs, plan, folder=tmp_path).raise_budget(np.int64(12), 2)
     study = Study.load(tmp_path)
     assert (study.budget, study.plan.seconds) == (12, 2.0)
+
+
+def lines_of(folder, events):
+    """A study's journal with these events, numbered and sealed as it writes them."""
+    (folder / "journal.jsonl").write_bytes(b"")
+    journal = Journal(folder / "journal.jsonl")
+    list(journal.read())
+    journal.append(events)
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"row": {"epoch": 1, "v": 0.5, "task": "x"}}, "task"),
+        ({"row": {"epoch": 1, "v": 0.5, "loss": {"a": 1}}}, "column 'loss' must be a number"),
+        ({"row": {"epoch": True, "v": 0.5}}, "epoch=True must be a whole number"),
+        ({"elapsed": float("nan")}, "elapsed is nan"),
+    ],
+)
+def test_reading_checks_what_telling_checks(tmp_path, changed, named):
+    """Lines whose seal is right, but which no study has written."""
+    space = Space(ConfigurationSpace({"x": Float("x", (0, 1))}))
+    study = Study(space, [{"x": 0.5}], Plan("t", "v", "maximize", 3, 9), folder=tmp_path / "s")
+    study.close()
+    told = {"event": "epoch", "config_id": 0, "row": {"epoch": 1, "v": 0.5}, "elapsed": 1.0}
+    lines_of(tmp_path / "s", [told])
+    assert Study.load(tmp_path / "s").spent == 1
+    lines_of(tmp_path / "s", [{**told, **changed}])
+    with pytest.raises(BadInput, match=f"journal.jsonl, line 1, is damaged: .*{named}"):
+        Study.load(tmp_path / "s")
+
+
+def test_a_study_without_its_journal_is_refused_and_not_begun_anew(tmp_path):
+    space = Space(ConfigurationSpace({"x": Float("x", (0, 1))}))
+    asked = (space, [{"x": 0.5}], Plan("t", "v", "maximize", 3, 9))
+    study = Study(*asked, folder=tmp_path / "s")
+    assert Study.load(tmp_path / "s").spent == 0  # killed before its first step
+    study.close()
+    (tmp_path / "s" / "journal.jsonl").unlink()
+    for again in (lambda: Study.load(tmp_path / "s"), lambda: Study(*asked, folder=tmp_path / "s")):
+        with pytest.raises(BadInput, match=r"journal.jsonl is missing, .*put it back"):
+            again()

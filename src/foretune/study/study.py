@@ -704,6 +704,7 @@ class Study:
         if not path.exists():
             folder.mkdir(parents=True, exist_ok=True)
             self.space.save(folder / "space.json")
+            (folder / "journal.jsonl").touch()  # before the header: a study has its journal
             write_json(path, header)
             self._read(folder)
             return
@@ -719,6 +720,11 @@ class Study:
         at the first line that cannot be.
         """
         self._journal = journal = Journal(folder / "journal.jsonl")
+        if not journal.path.exists():
+            raise BadInput(
+                f"{journal.path} is missing, which holds all that the study was told: put it back, "
+                f"or delete {folder} to start anew"
+            )
         for line, event in journal.read():
             self._replay(journal.path, line, event)
         return journal.size
@@ -759,6 +765,9 @@ class Study:
                         f"the {self._allowed} epochs that remain of {self.plan.budget}"
                     )
             case "epoch":
+                told_row(event["row"], self.plan.metric)
+                if (elapsed := event.get("elapsed")) is not None and not finite(elapsed):
+                    raise BadInput(f"elapsed is {elapsed}, not a number of seconds")
                 first, told = int(self.epoch[i]), event["row"]["epoch"]
                 last = int(self.pending[i]) or self.max_epoch
                 before = told == 0 and first == 0 and not self.rows.get(i)
