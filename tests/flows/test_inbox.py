@@ -150,7 +150,7 @@ def test_a_datasets_own_settings_come_before_those_of_the_watch(watch: Any) -> N
         ("budgt: 3", "unknown setting 'budgt' (did you mean budget?); there are budget, "),
         ("budget: -3", "budget=-3 must be at least 1"),
         ("budget: many", "budget='many' must be a whole number"),
-        ("seconds: [1]", "seconds=[1] must be a number"),
+        ("minutes: [1]", "minutes=[1] must be a number"),
         # what is the watch's or the machine's to say
         ("images: /etc", "unknown setting 'images'"),
         ("script: {command: touch /tmp/x}", "unknown setting 'script'"),

@@ -82,9 +82,9 @@ def test_a_flows_parameters_are_the_requests_fields(flow: Flow[Any, Any], kind: 
 
 def test_a_form_refuses_what_the_fields_refuse() -> None:
     schema = parameter_schema(tune.tune).model_dump_for_openapi()
-    for wrong in ({"workers": 0}, {"seconds": 0}, {"seed": -1}, {"open": 1}, {"sources": "a"}):
+    for wrong in ({"workers": 0}, {"minutes": 0}, {"seed": -1}, {"open": 1}, {"sources": "a"}):
         assert validate({"images": "x", **wrong}, schema), wrong
-    fine = {"workers": 1, "seconds": 0.5, "open": True, "sources": ["a"], "options": {"eta": 2}}
+    fine = {"workers": 1, "minutes": 0.5, "open": True, "sources": ["a"], "options": {"eta": 2}}
     assert not validate({"images": "x", **fine}, schema)
 
 

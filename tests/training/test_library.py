@@ -13,7 +13,7 @@ from timm.optim import param_groups_layer_decay
 
 from foretune.errors import BadInput
 from foretune.training.architectures import architecture
-from foretune.training.export import export, load, predict
+from foretune.training.model_file import Model, predict, write_model
 from foretune.training.networks import build, check_buildable
 from foretune.training.trial import Trial, train
 from foretune.training.weights import imagenet_file
@@ -35,7 +35,7 @@ def test_ten_families_are_trained_killed_resumed_and_exported(name: str, tmp_pat
     cut = train(task(), chosen, 0, 1, settings=asked, seed=1, checkpoint=path)
     cut += train(task(), chosen, 1, 3, settings=asked, seed=1, checkpoint=path)
     assert numbers(cut) == numbers(whole)
-    export(path, tmp_path / "best.pt")
+    write_model(path, tmp_path / "best.pt")
     images, labels = task().part("valid")
     shares = predict(tmp_path / "best.pt", images)
     assert (shares.argmax(1) == labels).mean() == pytest.approx(whole[-1]["valid_accuracy"])
@@ -179,10 +179,11 @@ def test_an_exported_network_is_the_librarys(tmp_path: Path) -> None:
     """Its tensors are those of timm under `model.`."""
     path = tmp_path / "c"
     train(task(), config(), 0, 1, settings=settings("test_resnet"), seed=1, checkpoint=path)
-    export(path, tmp_path / "best.pt")
-    network, about = load(tmp_path / "best.pt")
+    write_model(path, tmp_path / "best.pt")
+    model = Model.load(tmp_path / "best.pt")
+    network, about = model.network, model.about
     theirs = timm.create_model("test_resnet", num_classes=3)
-    state = torch.load(tmp_path / "best.pt", weights_only=True)
+    state = torch.load(tmp_path / "best.pt", weights_only=True)["state_dict"]
     theirs.load_state_dict({key.removeprefix("model."): v for key, v in state.items()})
     x = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
