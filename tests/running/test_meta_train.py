@@ -3,7 +3,7 @@ tune on a like task starts better.
 """
 
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -140,6 +140,13 @@ def test_holes_are_forecast_near_the_truth_and_what_was_measured_is_kept(data, s
     assert with_studies(meta, []) == (meta, {})
 
 
+def with_test_part(task):
+    """Every other image of the valid part is a test image."""
+    split = task.split.copy()
+    split[np.flatnonzero(split == 1)[::2]] = 2
+    return replace(task, split=split)
+
+
 @pytest.mark.slow
 def test_what_tune_leaves_counts(world, tmp_path):
     """A real study, at the smallest: the files and notes are those that tuning writes."""
@@ -168,14 +175,14 @@ def test_what_tune_leaves_counts(world, tmp_path):
         Space(transfer_space()), dict(enumerate(pool)), rows, name="light", **about
     )
     meta.save(tmp_path / "meta" / "light")
-    world.new[0].save(tmp_path / "images" / "photos.npz")
+    with_test_part(world.new[0]).save(tmp_path / "images" / "photos.npz")
     tune_request(
         Request("photos", budget=6, method="random", workers=1, study="mine", data=tmp_path)
     )
     assert train(meta, world.past, [NAME], tmp_path, say=lambda line: None) == [f"{PREFIX}mine"]
     found = recommend("photos", data=tmp_path, recommender=NAME)
     assert found.known_as == f"{PREFIX}mine" and len(found.own.measured[f"{PREFIX}mine"]) == 3
-    world.new[1].save(tmp_path / "images" / "next.npz")
+    with_test_part(world.new[1]).save(tmp_path / "images" / "next.npz")
     recommender(NAME).fit(meta, world.past).save(tmp_path / "models" / NAME)
     for own, said in (
         (True, f"ranked by {NAME}, fitted on 1 of your own studies too"),

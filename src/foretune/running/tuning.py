@@ -77,6 +77,7 @@ from foretune.study.study import Plan, Study, read_header
 from foretune.tasks.decoding import Progress
 from foretune.tasks.loading import find_source, task_of
 from foretune.tasks.reading import Reading
+from foretune.tasks.split import PARTS
 from foretune.tasks.task import Task
 from foretune.training.architectures import architecture
 from foretune.training.metrics import GOALS, PART, column
@@ -334,6 +335,9 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     if request.recommender is not None:
         _refuse_recommender(request.recommender, plan.method)
     task = task_of(source, how, request.data, kept=folder / "task.npz", progress=decoding)
+    for part in PARTS:
+        if not len(task.part(part)[1]):
+            raise BadInput(f"{task.name}: has no {part} images, and all three parts are needed")
     past, told, sources = found.past, [*found.told], found.sources
     if past is not None:
         past, lines = past_for(past, task, plan.max_epoch, request.sources)

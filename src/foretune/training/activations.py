@@ -241,7 +241,7 @@ class Part:
     def _compute(self, network: Network, policy: str | Augmentation, view: int) -> Tensor | Spilled:
         outputs = self._outputs(network, policy, view)
         first = next(outputs)
-        if first.nbytes / len(first) * len(self) > self.cache.limit:
+        if first.nbytes * len(self) > self.cache.limit * len(first):  # both 0 for an empty part
             return Spilled(chain([first], outputs), self.device)
         return torch.cat([first, *outputs])
 
