@@ -40,5 +40,9 @@ class CheckpointWatch:
 
     @property
     def settled(self) -> bool:
-        """Whether it has not changed for a while."""
-        return self.path is not None and time.monotonic() - self._changed >= SETTLED_SECONDS
+        """Whether it has not changed for a while. An empty file is one that is being written anew, by
+        a script that a busy machine keeps waiting.
+        """
+        if self.path is None or (self.path.is_file() and not self.path.stat().st_size):
+            return False
+        return time.monotonic() - self._changed >= SETTLED_SECONDS
