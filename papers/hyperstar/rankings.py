@@ -55,6 +55,7 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.params import RankingsPlan, load
 from foretune.pipeline.comparison import Pair, drawn, in_words, verdicts
 from foretune.pipeline.digests import digest_of
+from foretune.pipeline.threads import on_one_thread
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.described import TrAutoML, probes
 from foretune.recommenders.past import best_over_seeds
@@ -480,6 +481,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     given = parser.parse_args(argv)
+    on_one_thread()
     params = load(given.params)
     meta = full_grid(MetaDataset.load(params.meta_dataset.folder))
     tasks = {name: Task.load(given.images / f"{name}.npz") for name in meta.tasks}

@@ -58,6 +58,7 @@ from foretune.params import RankingsPlan, TaskAwarePlan, load
 from foretune.pipeline.comparison import Pair, drawn, in_words, verdicts
 from foretune.pipeline.digests import digest_of
 from foretune.pipeline.made import Made
+from foretune.pipeline.threads import on_one_thread
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
 from foretune.study.notes import RankingNote
@@ -487,6 +488,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "again, for each method",
     )
     given = parser.parse_args(argv)
+    on_one_thread()
     params = load(given.params)
     grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
     for leave in given.leave.split(","):

@@ -47,6 +47,7 @@ from foretune.params import SiamesePlan, load
 from foretune.pipeline.comparison import Pair, drawn, in_words, verdicts
 from foretune.pipeline.digests import digest_of
 from foretune.pipeline.made import Made
+from foretune.pipeline.threads import on_one_thread
 from foretune.recommenders.past import Past
 from foretune.recommenders.siamese.recommender import SiameseNearest, mapping_distance
 from foretune.searchers.registry import searcher
@@ -356,6 +357,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data", type=Path, default=Path("data"))
     given = parser.parse_args(argv)
+    on_one_thread()
     params = load(given.params)
     grid = full_grid(MetaDataset.load(params.meta_dataset.folder))
     tasks = {name: load_task(name, given.data, params.tasks.size) for name in grid.tasks}

@@ -17,6 +17,7 @@ from foretune.errors import BadInput
 from foretune.history.grid import full_grid
 from foretune.history.meta_dataset import MetaDataset
 from foretune.params import load
+from foretune.pipeline.threads import on_one_thread
 from foretune.recommenders.base import Recommender
 from foretune.recommenders.registry import offered, recommender
 from foretune.tasks.task import Task
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--params", type=Path, default=Path("params.yaml"))
     parser.add_argument("--images", type=Path, default=Path("data/images"))
     given = parser.parse_args(argv)
+    on_one_thread()
     try:
         params = load(given.params)
         meta = MetaDataset.load(params.meta_dataset.folder)
