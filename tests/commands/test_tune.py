@@ -74,7 +74,7 @@ def test_the_command_line_becomes_a_request():
         and asked.open
         and asked.settings == {"image_size": 32}
         and asked.method is None
-        and asked.anchor
+        and asked.default
     )
 
 

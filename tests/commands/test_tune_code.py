@@ -136,7 +136,7 @@ def test_a_function_is_tuned_in_processes(tmp_path, space, capsys):
 def test_a_function_whose_process_is_killed_goes_on(tmp_path, space):
     found = foretune.tune(
         own_function.die, space, budget=6, max_epoch=3, metric="acc", data=tmp_path,
-        tracking="none", workers=1, anchor=False,
+        tracking="none", workers=1, default=False,
     )  # fmt: skip
     study = Study.load(found.folder)
     assert study.spent == 6 and not study.failures

@@ -153,7 +153,7 @@ def test_another_command_under_the_same_name_is_refused(ask):
 
 
 def test_without_resume_every_trial_is_a_whole_training(ask):
-    question = command_question(ask(budget=9, anchor=False))
+    question = command_question(ask(budget=9, default=False))
     assert question.whole and "whole training" in question.lines[0]
     _, study = tuned(question)
     assert [(s["start"], s["stop"]) for s in study.steps] == [(0, 3)] * 3

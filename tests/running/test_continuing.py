@@ -56,7 +56,12 @@ def asked(tiny_task, tmp_path):
     (folder / "checkpoints").mkdir()
     (folder / "checkpoints" / "trial-2.best.ckpt").write_bytes(b"third")
     return Request(
-        images=str(tiny_task), budget=6, meta="none", data=data, continue_from="old", own=False
+        images=str(tiny_task),
+        budget=6,
+        meta="none",
+        data=data,
+        continue_from="old",
+        own_studies=False,
     )
 
 

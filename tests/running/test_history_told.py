@@ -190,7 +190,7 @@ def test_own_studies_that_are_left_out_are_named_with_why(asked, tmp_path):
     images = found.task.hash
     own_study(asked.data, "twin", SETTINGS, task_hash=images)
     assert "own study of these very images left out: twin" in looked_up(checked(asked)).told
-    assert looked_up(checked(replace(asked, own=False))).told == ()
+    assert looked_up(checked(replace(asked, own_studies=False))).told == ()
 
 
 def test_own_studies_of_a_space_that_the_shipped_past_does_not_know_are_its_history(

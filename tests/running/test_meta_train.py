@@ -192,7 +192,7 @@ def test_what_tune_leaves_counts(world, tmp_path):
             "next",
             method="recommended",
             recommender=NAME,
-            own=own,
+            own_studies=own,
             study=f"next-{own}",
             data=tmp_path,
         )

@@ -12,11 +12,13 @@ from foretune.running.options import (
     add_options,
     assignments,
     filled,
+    flag_of,
     given,
     options_of,
     out_of_range,
     split_names,
 )
+from foretune.running.request import Request
 
 
 @dataclass(frozen=True)
@@ -139,3 +141,10 @@ def test_options_are_numbers_booleans_lists_or_texts():
 
 def test_names_are_separated_by_commas():
     assert split_names("") == () and split_names("a, b,,c ") == ("a", "b", "c")
+
+
+def test_python_and_the_command_line_call_everything_by_one_name():
+    """A repeated flag is in the singular; one that turns something off has `no-` before it."""
+    for option in options_of(Request, leave=("images", "settings", "script")):
+        name = flag_of(option.name).removeprefix("--")
+        assert option.flag in (f"--{name}", f"--{name.removesuffix('s')}", f"--no-{name}")

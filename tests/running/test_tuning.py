@@ -262,7 +262,9 @@ def test_the_default_configuration_is_trained_first_where_the_budget_allows(
     default = transfer_pool().index(default_config("shufflenet_v2_x05"))
     for budget, anchor, first in ((10, True, True), (10, False, False), (8, True, False)):
         with prepared(
-            request_of(method="hyperband", budget=budget, anchor=anchor, study=f"s{budget}{anchor}")
+            request_of(
+                method="hyperband", budget=budget, default=anchor, study=f"s{budget}{anchor}"
+            )
         ) as ready:
             run(ready, workers=Inline(ready.objective))
             assert (ready.study.order[:2] == [(default, 1), (default, 2)]) is first
@@ -392,7 +394,7 @@ def test_own_studies_of_other_images_are_past_tasks_and_a_study_that_goes_on_kee
     (own.with_name("later") / "study.json").write_text(json.dumps(plan))
     with prepared(now) as ready:
         assert ready.study.past.tasks == ["studies/s"]
-    for alone in (replace(now, study="x", own=False), replace(now, study="y", meta="none")):
+    for alone in (replace(now, study="x", own_studies=False), replace(now, study="y", meta="none")):
         with prepared(alone) as ready:
             assert ready.study.past is None
     with prepared(replace(now, study="z", settings={**SETTINGS, "train_limit": 40})) as ready:
@@ -507,7 +509,11 @@ def test_checking_and_looking_up_write_nothing(request_of):
 
 def test_autohyper_tunes_real_trials_whose_rows_hold_z(request_of):
     request = request_of(
-        method="autohyper", open=True, budget=4, anchor=False, settings={**SETTINGS, "max_epoch": 2}
+        method="autohyper",
+        open=True,
+        budget=4,
+        default=False,
+        settings={**SETTINGS, "max_epoch": 2},
     )
     with prepared(request) as ready:
         assert ready.objective.rank
@@ -569,7 +575,7 @@ def test_a_space_may_hold_every_optimizer(request_of, tmp_path):
     Space(space).save(tmp_path / "space.json")
     settings = {**SETTINGS, "max_epoch": 1}
     request = request_of(
-        space=str(tmp_path / "space.json"), budget=60, settings=settings, anchor=False
+        space=str(tmp_path / "space.json"), budget=60, settings=settings, default=False
     )
     with prepared(request) as ready:
 

@@ -322,7 +322,7 @@ def question(
     searcher(name, **request.options)  # refuses a wrong option
     # a training of unknown length is not put first where time is the budget
     known = plan.budget is not None and plan.budget >= ANCHOR_FROM * epochs
-    anchored = request.anchor and name != "random" and known
+    anchored = request.default and name != "random" and known
     notes = Notes(
         task_hash=hash_,
         options=request.options,
@@ -368,7 +368,7 @@ def past_runs_of(
     if understood(asked.metric).kind is None:
         return []
     table = classifier or request.meta != shipped.HISTORY
-    return sources_of(request.data, request.meta, request.own, table)
+    return sources_of(request.data, request.meta, request.own_studies, table)
 
 
 def refuse_ours(request: Request) -> None:
@@ -493,7 +493,7 @@ def past_of(
             parts.append(table)
     elif request.meta != shipped.HISTORY:
         raise BadInput(f"--meta: {shipped.missing('meta', request.meta, request.data)}")
-    if request.own:
+    if request.own_studies:
         studies = own_studies(request.data / "studies", settings)
         parts += [
             s for s in studies if fits(s, space, plan) and (not parts or joinable(s, parts[0]))

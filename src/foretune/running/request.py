@@ -105,7 +105,7 @@ class Request:
             "fits into the time)",
         },
     )
-    anchor: bool = field(
+    default: bool = field(
         default=True,
         metadata={
             "help": "train the network's default configuration first (from five full trainings of "
@@ -154,7 +154,7 @@ class Request:
         default=None,
         metadata={"help": "leave these past tasks out", "metavar": "A,B", "group": LEARNS},
     )
-    own: bool = field(
+    own_studies: bool = field(
         default=True,
         metadata={
             "help": "learn from your own studies and imported runs in DATA too",

@@ -364,7 +364,7 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
         kept = share * plan.seconds
         costs = costs_of(found.settings, found.space, task, request.workers, final_within=kept)
     anchored = (
-        request.anchor
+        request.default
         and plan.method != "random"
         and default in pool
         and room_of(plan, costs, pool) >= ANCHOR_FROM * plan.max_epoch
@@ -674,7 +674,7 @@ def history_of(
                 {**asdict(Settings()), **shown.about.get("settings", {})}, wanted
             ):
                 told.append(f"past curves were trained otherwise ({differ}): a guide, no more")
-    if request.own and request.meta != "none" and request.sources is None:
+    if request.own_studies and request.meta != "none" and request.sources is None:
         folder = request.data / "studies"
         past, left_out = with_own_studies(past, folder, wanted, space, metric)
     return past, told, left_out
@@ -692,7 +692,7 @@ def past_runs_of(request: Request) -> list[Source]:
     """The past runs of any space and settings, none where the request wants none."""
     if request.space == "hyperrec" or request.method not in (None, *BY_RUNS):
         return []
-    return sources_of(request.data, request.meta, request.own)
+    return sources_of(request.data, request.meta, request.own_studies)
 
 
 def question_of(
@@ -851,7 +851,7 @@ def ranking_of(
             meta=request.meta,
             recommender=chosen,
             seed=request.seed,
-            own=request.own,
+            own=request.own_studies,
         )
         return found.in_pool(pool)
     except BadInput:
