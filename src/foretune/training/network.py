@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -25,7 +26,7 @@ from foretune.training.knobs import KNOBS, LORA
 SHARES = {"last_blocks": 1 / 3, "most": 3 / 4, "all": 1.0, "head": 0.0, LORA: 1.0}
 
 
-class Network(nn.Module):
+class Network(ABC, nn.Module):
     """A classifier in layers, counted from the stem; those before `first` are frozen.
 
     Input (B, 3, H, W) float, normalised by `mean` and `std` of pixel values in [0, 1]; output
@@ -41,30 +42,30 @@ class Network(nn.Module):
         self.name, self.mean, self.std = name, mean, std
         self.first = 0
 
+    @abstractmethod
     def forward(self, x: Tensor, start: int = 0, stop: int | None = None) -> Tensor:
         """Run the layers [start, stop) on `x`; other bounds than 0, `first` and None only where
         the network can be divided there.
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def depth(self) -> int:
         """How many layers there are; the classifier comes after the last one or is in it."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def divided(self) -> bool:
         """Whether `forward` can stop, and start, at `first`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def layer_of(self, parameter: str) -> int:
         """The layer that a parameter, by its name, belongs to."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def classifier(self) -> tuple[str, ...]:
         """Names of the modules that turn features into logits."""
-        raise NotImplementedError
 
     def in_classifier(self, name: str) -> bool:
         """Whether a parameter or module, by its name, belongs to the classifier."""
