@@ -35,9 +35,9 @@ demo: env ## tune a network on a task that foretune has not seen, learning from 
 	$(BIN)/python -m foretune.pipeline.tasks
 	$(BIN)/foretune tune $(DEMO_TASK) --budget $(DEMO_BUDGET) --compare --study demo
 
-# Two processes, a file of tests stays together; those marked slow start servers on fixed ports and
-# kill processes, so they run alone.
-WORKERS ?= 2
+# Three processes for two cores, as many tests wait; a file of tests stays together; those marked slow
+# start servers on fixed ports and kill processes, so they run alone.
+WORKERS ?= 3
 
 test: env ## run the tests, those marked slow apart (minutes)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
