@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ConfigSpace import ConfigurationSpace, Float
+from killed import as_killed
 
 from foretune.errors import BadInput
 from foretune.space.space import Space
@@ -76,7 +77,7 @@ def test_a_budget_is_written_as_the_number_that_it_is(meta, tmp_path):
 
 def lines_of(folder, events):
     """A study's journal with these events, numbered and sealed as it writes them."""
-    (folder / "journal.jsonl").write_bytes(b"")
+    as_killed(folder, b"")
     journal = Journal(folder / "journal.jsonl")
     list(journal.read())
     journal.append(events)
