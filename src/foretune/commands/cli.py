@@ -165,9 +165,24 @@ def _recommend(commands: Any) -> None:
         "recommend",
         help="rank configurations for a folder of images, without training any",
         description="Rank the meta-dataset's configurations for IMAGES by what worked on the "
-        "past tasks that look like them.",
+        "past tasks that look like them; with --for, print the first three runs to make with "
+        "another trainer.",
     )
     add_options(p, Request, only=("images",))
+    p.add_argument(
+        "--for",
+        dest="trainer",
+        metavar="TRAINER",
+        help="print the command lines of the first three runs to make with timm, huggingface, "
+        "lightning or ultralytics",
+    )
+    p.add_argument("--network", metavar="NAME", help="with --for: the network, as TRAINER calls it")
+    p.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="with --for: its images (default: 224)"
+    )
+    p.add_argument(
+        "--epochs", type=int, metavar="N", help="with --for: of each run (default: the past's)"
+    )
     p.add_argument(
         "--top", type=int, default=10, metavar="K", help="how many to show (default: 10)"
     )
