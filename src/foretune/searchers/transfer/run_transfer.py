@@ -128,7 +128,9 @@ class RunTransfer(Searcher):
         """Configurations of an open space by key that are worth a forecast and not among the study's
         `own`; the same at every decision, but for the incumbent's neighbours.
         """
-        found = self._samples.get(study, None, lambda: by_key(worth_a_look(study, known.favourites)))
+        found = self._samples.get(
+            study, None, lambda: by_key(worth_a_look(study, known.favourites))
+        )
         if (incumbent := study.incumbent) is not None:
             best = incumbent[0]
 
