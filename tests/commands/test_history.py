@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foretune.commands.history import run, worth_lines
+from foretune.commands.history import judged, run, worth_lines
 from foretune.evaluation.history_worth import Worth
 from foretune.history.runs import FACTS, NUMBERS, RunStore, run_id
 from foretune.searchers.transfer.run_discounts import Discount
@@ -66,6 +66,26 @@ def test_what_it_is_worth(data, capsys):
     text = said(capsys, data, check=True)
     assert "leave-one-task-out on 3 tasks of your own: history saved" in text
     assert "no interval: 3 tasks are too few" in text and "it hurt on 0 of them" in text
+
+
+def test_own_runs_alone_are_known_without_the_history_that_comes_along(data, capsys):
+    assert "light" in said(capsys, data, meta="light")
+    text = said(capsys, data, meta="none", check=True)
+    assert "light" not in text and "leave-one-task-out on 3 tasks of your own" in text
+
+
+def test_a_source_that_hurts_counts_nothing_and_is_shown():
+    rng = np.random.default_rng(0)
+    rates = np.geomspace(1e-4, 1.0, 10)
+    parts = []
+    for of, peak in (("mine", -2.0), ("shipped", 0.0)):
+        for k in range(6):
+            score = 0.9 - 0.1 * abs(np.log10(rates) - peak) + rng.normal(0, 0.01, len(rates))
+            facts = {"task": f"{of}{k}", "images": "", "kind": "accuracy", "of": of}
+            parts.append(pd.DataFrame({"learning_rate": rates, "score": score}).assign(**facts))
+    table, lines = judged(pd.concat(parts, ignore_index=True), ["mine"])
+    assert set(table["of"]) == {"mine"}
+    assert len(lines) == 1 and lines[0].startswith("runs of shipped count 0: log density")
 
 
 def test_worth_in_lines():

@@ -355,7 +355,8 @@ def _history(commands: Any) -> None:
         "--check",
         action="store_true",
         help="replay each of your tasks with the others as history and without: trainings saved, "
-        "tasks on which history hurt, and what runs of other settings count",
+        "tasks on which history hurt, sources that count nothing since they make forecasts worse, "
+        "and what runs of other settings count (--meta none: your own runs alone)",
     )
     p.add_argument(
         "--study", metavar="STUDY", help="what this study learns from, and leaves out and why"

@@ -1,6 +1,7 @@
 """`foretune history`: what is known, what it is worth, and what one study would make of it."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foretune.errors import BadInput, few, plural
@@ -10,6 +11,8 @@ from foretune.running.history import Source, sources_of
 from foretune.running.tuning import find_study
 from foretune.searchers.transfer.run_columns import OUTCOMES, SCORE, TASK
 from foretune.searchers.transfer.run_history import stacked
+from foretune.searchers.transfer.run_sources import hurtful
+from foretune.searchers.transfer.run_surrogate import usable
 from foretune.study.own_studies import found_studies
 from foretune.study.study import read_header
 
@@ -24,7 +27,7 @@ DISCOUNTS = 8  # lines of them
 
 def run(args: argparse.Namespace) -> int:
     """Say what is known, and what is asked of it."""
-    sources = sources_of(args.data, args.meta)
+    sources = sources_of(args.data, args.meta) if args.meta != "none" else own_sources(args.data)
     if args.study is not None:
         lines = study_lines(args, sources)
     else:
@@ -34,6 +37,11 @@ def run(args: argparse.Namespace) -> int:
     for line in lines:
         print(line)
     return 0
+
+
+def own_sources(data: Path) -> list[Source]:
+    """The user's own studies and run stores alone."""
+    return sources_of(data, table=False)
 
 
 def known_lines(sources: list[Source]) -> list[str]:
@@ -123,6 +131,8 @@ def check_lines(args: argparse.Namespace, sources: list[Source]) -> list[str]:
         return ["nothing is known yet, so nothing can be checked"]
     kind = str(table[history.KIND].mode().iloc[0])
     table = history.in_one_unit(table, kind)
+    ours = sorted({s.name for s in sources} - {args.meta})
+    table, lines = judged(table, ours) if ours else (table, [])
     table = table[[TASK, SCORE, *inputs(table)]]
     settings = None
     if args.study is not None:
@@ -131,8 +141,24 @@ def check_lines(args: argparse.Namespace, sources: list[Source]) -> list[str]:
     try:
         found = worth(table, own or None, settings, seeds=args.seeds)
     except BadInput as error:
-        return [f"cannot be checked: {error}"]
-    return worth_lines(found, "your own" if own else args.meta)
+        return [*lines, f"cannot be checked: {error}"]
+    return lines + worth_lines(found, "your own" if own else args.meta)
+
+
+def judged(table: "pd.DataFrame", ours: list[str]) -> tuple["pd.DataFrame", list[str]]:
+    """The runs without those of sources that hurt the forecast of the user's `ours`, and a line for
+    each source that could be judged.
+    """
+    try:
+        runs = usable(table)
+    except BadInput:
+        return table, []  # the check says why
+    judges = {str(name): [one for one in ours if one != name] for name in runs[history.OF].unique()}
+    plain = runs[[TASK, SCORE, *inputs(runs)]]
+    out, kept = hurtful(plain, runs[history.OF], judges)
+    lines = [f"runs of {one.name} count 0: {one}" for one in out]
+    lines += [f"runs of {one.name} count: {one}" for one in kept]
+    return table[~table[history.OF].isin([one.name for one in out])], lines
 
 
 def worth_lines(found: "Worth", whose: str) -> list[str]:

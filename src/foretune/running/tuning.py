@@ -348,7 +348,8 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     taught: Lessons | None = None
     leaning: tuple[str, ...] = ()
     if sources:
-        taught, lines = lessons_of(sources, request, found.settings, found.space, past, task)
+        new = not known  # a study that goes on has the runs that it was started with
+        taught, lines = lessons_of(sources, request, found.settings, found.space, past, task, new)
         told += [line for line in lines if line not in told]
         if taught is not None:
             asked = question_of(request, found.settings, found.space, past, task)
@@ -721,11 +722,12 @@ def lessons_of(
     space: Space,
     past: MetaDataset | None,
     task: Task | None = None,
+    judged: bool = False,
 ) -> tuple[Lessons | None, list[str]]:
     """The past runs that the study can learn from beside the curves of `past`; as
     `foretune.running.history.lessons`.
     """
-    found, lines = lessons(sources, question_of(request, settings, space, past, task))
+    found, lines = lessons(sources, question_of(request, settings, space, past, task), judged)
     # curves of past tasks in this space say enough for a study to begin
     return found, lines if past is None or found is not None else []
 
