@@ -648,7 +648,8 @@ def history_of(
     metric = column(request.metric)
     if shown is not None and shown.metric != metric:
         line = (
-            f"the past tasks of {request.meta} are left out: {shown.metric} says little of {metric}"
+            f"the curves of {request.meta} are left out: they are of {shown.metric}, which says little of "
+            f"{metric}"
         )
         if request.sources is not None:
             raise BadInput(f"--sources names past tasks, but {line}")
