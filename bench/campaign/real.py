@@ -91,7 +91,7 @@ class Training(Case):
             ]
         )
         if weights(folder) != weights(other):
-            self.blame(["best.pt holds other weights than undisturbed"])
+            self.blame(["other weights are handed over than undisturbed"])
         config = [
             yaml.safe_load((f / "best.yaml").read_text(encoding="utf-8")) for f in (folder, other)
         ]
@@ -123,11 +123,14 @@ def undisturbed(case: Case) -> Path:
 
 
 def weights(folder: Path) -> dict[str, bytes]:
-    """The weights that a study hands over."""
-    from foretune.training.export import load
+    """The weights that a study hands over: of its best trial, and of its final training."""
+    import torch
 
-    state = load(folder / "best.pt")[0].state_dict()
-    return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
+    return {
+        f"{file.name} {name}": tensor.numpy().tobytes()
+        for file in sorted(folder.glob("*.pt"))
+        for name, tensor in torch.load(file, weights_only=True)["state_dict"].items()
+    }
 
 
 def tune(case: Case) -> None:
