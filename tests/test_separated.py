@@ -37,7 +37,7 @@ def test_the_first_line_says_what_parts_columns(text, delimiter, rest):
 )
 def test_numbers_with_a_comma_are_read_where_they_say_what_it_is(cells, numbers):
     got = with_points({"x": cells}, "t.csv")["x"]
-    assert [c and (c if c == "nan" else float(c)) or None for c in got] == numbers
+    assert [(c and (c if c == "nan" else float(c))) or None for c in got] == numbers
 
 
 @pytest.mark.parametrize(
