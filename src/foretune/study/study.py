@@ -32,7 +32,6 @@ import numpy as np
 
 from foretune.errors import BadInput, BadSuggestion
 from foretune.files import write_json
-from foretune.space.parameters import whole
 from foretune.space.space import Config, Space, config_key
 from foretune.study.identity import as_read, differences
 from foretune.study.journal import Journal, damaged, finite, journal_in
@@ -41,7 +40,7 @@ from foretune.study.notes import as_json
 from foretune.study.pace import Costs, Pace, pace_of, seconds_of
 from foretune.study.plan import Plan, Step, Suggestion
 from foretune.study.tables import read_cells, refuse_beyond
-from foretune.study.told import told_row
+from foretune.study.told import told_failure, told_row, told_seconds, told_step, told_values
 
 __all__ = ["Plan", "Step", "Study", "Suggestion"]
 
@@ -305,6 +304,11 @@ class Study:
         New configurations that the suggestion names become part of the study. The step is cut to
         the remaining budget, and to the epochs that fit into the time that is left. Raises `BadSuggestion` if the searcher suggests what cannot be taken.
         """
+        if isinstance(searcher, type) or not hasattr(searcher, "suggest"):
+            raise BadInput(
+                f"{searcher!r} is no searcher: give foretune.searcher(NAME), such as "
+                "foretune.searcher('hyperband')"
+            )
         if self.done or self._allowed <= 0:
             return None
         began = time.perf_counter()
@@ -370,17 +374,19 @@ class Study:
         harmless. Raises `BadInput` for an unknown or failed trial, a row without its epoch or
         metric, epochs out of turn or beyond the step, or another value for a told epoch.
         """
+        step, given_values = told_step(step), told_values(values)
+        elapsed = None if elapsed is None else told_seconds("elapsed", elapsed)
         i, metric = self._known(step.config_id), self.plan.metric
         first = int(self.epoch[i])
         # a trial of the user's own, which was not asked for, has its step's end alone
-        last = min(int(step.stop), int(self.pending[i]) or self.max_epoch)
+        last = min(step.stop, int(self.pending[i]) or self.max_epoch)
         told = {row["epoch"]: row for row in self.rows.get(i, [])}
         rows: list[dict[str, Any]] = []
-        for k, value in enumerate(values, int(step.start) + 1):
+        for k, value in enumerate(given_values, step.start + 1):
             given = value if isinstance(value, Mapping) else {"epoch": k, metric: value}
             row = told_row(given, metric)
             epoch = row["epoch"]
-            if not 0 <= epoch <= int(step.stop):
+            if not 0 <= epoch <= step.stop:
                 raise BadInput(
                     f"the step of configuration {i} goes from epoch {step.start} to {step.stop}; "
                     f"told was epoch {epoch}"
@@ -423,25 +429,26 @@ class Study:
         spent all the same. A trial that has failed, or a step whose last epoch was told, is passed
         over: nothing of it can fail any more. Raises `BadInput` for an unknown trial.
         """
+        step, (number, why) = told_step(step), told_failure(epoch, reason)
         i = self._known(step.config_id)
-        if self.failed[i] or self.epoch[i] >= min(int(step.stop), self.max_epoch):
+        if self.failed[i] or self.epoch[i] >= min(step.stop, self.max_epoch):
             return
-        self._record(
-            {"event": "fail", "config_id": i, "epoch": whole("epoch", epoch), "reason": str(reason)}
-        )
+        self._record({"event": "fail", "config_id": i, "epoch": number, "reason": why})
 
     def release(self, step: Step) -> None:
         """Give a pending step back: it will not be finished now, and its configuration may be
         suggested again. Raises `BadInput` for an unknown trial.
         """
-        i = self._known(step.config_id)
+        i = self._known(told_step(step).config_id)
         if self.pending[i]:
             self._record({"event": "release", "config_id": i})
 
     def clock(self, seconds: float) -> None:
         """Say for how long the study has run, over all its runs. The journal keeps it with every
-        told epoch, each `CLOCK` seconds, and when the wall-clock budget is used up.
+        told epoch, each `CLOCK` seconds, and when the wall-clock budget is used up. Raises
+        `BadInput` for what is no number.
         """
+        seconds = told_seconds("seconds", seconds)
         limit = self.plan.seconds
         used_up = limit is not None and seconds >= limit > self._kept_elapsed
         if used_up or seconds - self._kept_elapsed >= CLOCK:
