@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_training import config, settings, task
+from small_training import config, task
 
 from foretune.running.costs import Larger, costs_of, no_final
 from foretune.space.catalogue import transfer_pool, transfer_space

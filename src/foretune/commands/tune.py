@@ -115,12 +115,19 @@ def tune(ready: Prepared, tracker: Tracker | None) -> Tuned:
             broken_off.callback(tracker.close, ready.study)
         for kind in BASELINES if ready.request.compare else ():
             other = baseline(ready, kind)
-            print(f"for comparison: {BASELINES[kind]} ({other.study.budget} epochs)")
+            print(f"for comparison: {BASELINES[kind]} ({allowed(other.study)})")
             others[kind] = logged(other, tracker, lambda other=other: finish(other))  # type: ignore[misc]
             if tracker:
                 tracker.close(other.study)
         broken_off.pop_all()
     return replace(tuned, compared=others)
+
+
+def allowed(study: Study) -> str:
+    """The budget of a study, as words."""
+    if study.plan.seconds is not None:
+        return duration(study.plan.seconds)
+    return f"{study.budget} epochs"
 
 
 def announce_final(cost: Cost) -> None:

@@ -89,7 +89,7 @@ from foretune.training.settings import Settings
 ANCHOR_FROM = 5
 TEST_METRICS = "test.json"  # in a study's folder
 TEST_PREDICTIONS = "best-test.npz"  # beside it: what the best network says of each test image
-BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
+BASELINES = {"default": "default configuration", "random": "random search"}
 
 
 @dataclass(frozen=True)
@@ -959,19 +959,23 @@ def named_space(name: str) -> tuple[Space, list[Config]]:
 # --------------------------------------------------------------------------------------------------
 def baseline(ready: Prepared, kind: str) -> Prepared:
     """The same task with the same settings under plain training: `default` trains the network's
-    default configuration once, `random` is random search at equal epochs. Its study lies inside the
-    tuned one's folder and resumes like any other.
+    default configuration once, `random` is random search with as many epochs, or, where time is the
+    budget, for as long as the search took. Its study lies inside the tuned one's folder and resumes
+    like any other.
     """
     study = ready.study
     settings = ready.objective.settings
     folder = ready.folder / f"compare-{kind}"
     pool = [default_config(settings.network)] if kind == "default" else list(study.configs)
-    budget = settings.max_epoch if kind == "default" else max(study.spent, 1)
+    budget: int | None = settings.max_epoch if kind == "default" else max(study.spent, 1)
+    seconds = None
+    if kind == "random" and study.plan.seconds is not None:
+        budget, seconds = None, search_seconds(study)
     plan = replace(
         study.plan,
         method="random",
         budget=budget,
-        seconds=None,
+        seconds=seconds,
         open=study.open_space and kind != "default",
     )
     before = plan.notes
@@ -979,9 +983,17 @@ def baseline(ready: Prepared, kind: str) -> Prepared:
         task_hash=before.task_hash, settings=before.settings, space=before.space, baseline=kind
     )
     other = open_study(study.space, pool, replace(plan, notes=notes), None, folder)
+    other.costs = replace(study.costs, after=0.0, fixed=0.0, final=None)
     objective = replace(ready.objective, folder=folder / "checkpoints")
     clock = Stopwatch(other.elapsed)
     return replace(ready, study=other, objective=objective, folder=folder, clock=clock)
+
+
+def search_seconds(study: Study) -> float:
+    """Seconds of the clock from the first decision of a study to its last epoch."""
+    began = min((step.get("elapsed", 0.0) for step in study.steps), default=0.0)
+    ended = max((t for t in study.times if math.isfinite(t)), default=began)
+    return max(1.0, ended - began)
 
 
 def find_study(name: str, data: Path) -> Path:
