@@ -491,6 +491,16 @@ def _small(commands: Any) -> None:
     p.set_defaults(run="foretune.commands.compare:run")
 
     p = commands.add_parser(
+        "mcp",
+        help="serve recommend, next, history, tell and report to coding agents",
+        description="Speak the Model Context Protocol on standard input and output: the tools "
+        "recommend, next, history, tell and report for coding agents. An agent starts it itself; "
+        "only DATA is written to.",
+    )
+    _data(p)
+    p.set_defaults(run="foretune.commands.mcp:run")
+
+    p = commands.add_parser(
         "doctor",
         help="check that everything works here",
         description="Look at the installation, the machine and the data.",
