@@ -64,7 +64,7 @@ def found_next(
     seed: int = 0,
 ) -> NextRun:
     """The next run for a store as the user names it. Raises `BadInput`."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     # of matrices of a few hundred rows threads cost more than they bring
     with threadpool_limits(1):

@@ -198,7 +198,7 @@ def in_words(found: NextRun, trainer: str, images: str = "") -> tuple[Said, list
         notes.append("put the number of classes in the place of CLASSES")
     if "{batch_size}" in begin:
         values.setdefault("batch_size", DEFAULTS.get(trainer, {}).get("batch_size", 16))
-    own = {
+    own: dict[str, Any] = {
         "epochs": found.epochs or 10,
         "seed": 0,
         "trial_folder": f"runs/{plain_name(found.task)}-{found.runs + 1}",
@@ -459,7 +459,8 @@ class Pool:
             rest = rng.permutation(order[MOST_SEEN // 3 :])[: MOST_SEEN - len(best)]
             order = np.sort(np.r_[best, rest])
         places: dict[str, int] = {}
-        configs, at = [], []
+        configs: list[dict[str, Any]] = []
+        at = []
         for row in order:
             key = key_of(self.mine[row])
             if key not in places:

@@ -88,14 +88,14 @@ def tell_run(
     part, _ = import_runs(source, mapping)
     folder = data / FOLDER / store
     new = part.add_to(folder)
-    row = part.runs.iloc[0].dropna().to_dict()
+    row = {str(name): cell for name, cell in part.runs.iloc[0].dropna().items()}
     return Told(folder, folder / new.part_name() if len(new) else None, row, left_out(mapping))
 
 
 def check_store(store: str) -> None:
     """Raise `BadInput` for a store's name that is no plain folder name."""
     try:
-        check_name(store)
+        check_name(store or ".")
     except BadInput as error:
         raise BadInput(
             f"store={store!r} must be a plain folder name in DATA/{FOLDER}, such as team"
