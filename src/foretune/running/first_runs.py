@@ -143,7 +143,7 @@ def first_runs(
 
     def worded(config: Config, number: int) -> Said:
         folder = f"runs/{answer.task.name}-{number}"
-        own = {"epochs": epochs, "seed": 0, "trial_folder": folder}
+        own: dict[str, Any] = {"epochs": epochs, "seed": 0, "trial_folder": folder}
         return said(
             trainer, {**fixed, **config}, begin, **own, **data, classes=answer.task.num_classes
         )

@@ -13,7 +13,7 @@ FLAGS = {
         "--batch-size", "--opt", "--momentum", "--weight-decay", "--clip-grad", "--layer-decay",
         "--sched", "--lr", "--warmup-epochs", "--epochs", "--cooldown-epochs", "--no-aug", "--scale",
         "--ratio", "--hflip", "--color-jitter", "--reprob", "--mixup", "--cutmix", "--smoothing",
-        "--drop", "--drop-path", "--seed", "--output", "--experiment", "--resume",
+        "--drop", "--drop-path", "--seed", "--output", "--experiment", "--resume", "--min-lr", "--decay-epochs", "--decay-rate",
     },
     "huggingface": {
         "--train_dir", "--validation_dir", "--model_name_or_path", "--ignore_mismatched_sizes",
@@ -31,7 +31,7 @@ FLAGS = {
     "ultralytics": {
         "data", "model", "batch", "nbs", "cos_lr", "lrf", "lr0", "optimizer", "weight_decay",
         "momentum", "warmup_epochs", "dropout", "imgsz", "epochs", "project", "name", "exist_ok",
-        "seed", "freeze", "auto_augment", "erasing", "fliplr", "scale", "hsv_h", "hsv_s", "hsv_v",
+        "seed", "freeze", "mixup", "cutmix", "auto_augment", "erasing", "fliplr", "scale", "hsv_h", "hsv_s", "hsv_v",
     },
 }  # fmt: skip
 OWN = {"epochs": 5, "seed": 0, "trial_folder": "runs/a-1", "images": "my photos", "classes": 3}

@@ -5,7 +5,7 @@ Ultralytics' default.yaml and LightningCLI. A trainer that lacks a flag, or mean
 it, says so here: what it cannot be told is named to whoever follows the advice.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,12 @@ WORDINGS: dict[str, Wording] = {
             "momentum": "--momentum {momentum}",
             "dropout": "--drop {dropout}",
             "random_erasing": "--reprob {random_erasing}",
+            "clip_grad": "--clip-grad {clip_grad}",
+            "min_learning_rate": "--min-lr {min_learning_rate}",
+            "decay_epochs": "--decay-epochs {decay_epochs}",
+            "decay_rate": "--decay-rate {decay_rate}",
+            "colour_jitter": "--color-jitter {colour_jitter}",
+            "flip": "--hflip {flip}",
             "image_size": "--img-size {image_size}",
         },
         values={
@@ -178,16 +184,20 @@ WORDINGS: dict[str, Wording] = {
             "momentum": "momentum={momentum}",
             "dropout": "dropout={dropout}",
             "random_erasing": "erasing={random_erasing}",
+            "mixup": "mixup={mixup}",
+            "cutmix": "cutmix={cutmix}",
+            "flip": "fliplr={flip}",
             "image_size": "imgsz={image_size}",
         },
         values={
             "optimizer": {"sgd": "SGD", "adam": "Adam", "adamw": "AdamW", "rmsprop": "RMSProp"}
         },
         arguments={
-            "scheduler": {"cosine": "cos_lr=True lrf=0.0"},
+            "scheduler": {"cosine": "cos_lr=True lrf=0.0", "linear": ""},
             "clip_grad": {0.0: ""},
             "label_smoothing": {0.0: ""},
             "augmentation": {
+                "randaugment": "auto_augment=randaugment",
                 "none": "auto_augment=none erasing=0.0 fliplr=0.0 scale=0.0 "
                 "hsv_h=0.0 hsv_s=0.0 hsv_v=0.0",
                 "crop_flip_colour": "auto_augment=none erasing=0.0 fliplr=0.5 scale=0.51 "
@@ -220,9 +230,16 @@ def network_of(trainer: str, ours: str | None) -> str | None:
     return wording.networks.get(ours or "") or wording.network
 
 
-def said(trainer: str, values: Mapping[str, Any], begin: str, **own: Any) -> Said:
+def said(
+    trainer: str,
+    values: Mapping[str, Any],
+    begin: str,
+    verbatim: Collection[str] = (),
+    **own: Any,
+) -> Said:
     """`values` by our names as a command line of `trainer` that begins with `begin`; `own` are the
-    values of foretune's own placeholders: `epochs`, `seed`, `trial_folder`.
+    values of foretune's own placeholders: `epochs`, `seed`, `trial_folder`. Of the names in
+    `verbatim` the values are the trainer's own already.
     """
     wording, preset = WORDINGS[trainer], TRAINERS[trainer]
     flags = {**preset.flags, **wording.flags}
@@ -241,9 +258,12 @@ def said(trainer: str, values: Mapping[str, Any], begin: str, **own: Any) -> Sai
             argument, different = wording.nearly[name][value]
             words.append(argument)
             nearly.append(different)
-        elif name in flags and value in wording.values.get(name, (value,)):
+        elif name in flags and (name in verbatim or name not in wording.values):
             named.append(name)
-            filling[name] = wording.values[name][value] if name in wording.values else value
+            filling[name] = value
+        elif name in flags and value in wording.values[name]:
+            named.append(name)
+            filling[name] = wording.values[name][value]
         else:
             unsaid.append(_cannot(wording, name, value))
     text = " ".join(words)
