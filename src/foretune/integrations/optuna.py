@@ -113,9 +113,13 @@ class Sampler(optuna.samplers.BaseSampler):
                 for name, one in search_space.items()
                 if name in config and belongs(config[name], one)
             }
-        if not search_space or not self.runs().knows(list(search_space)):
+        if not search_space:
             return {}
-        return self._chosen(study, trial, search_space)
+        if self.runs().knows(list(search_space)):
+            return self._chosen(study, trial, search_space)
+        joint = self._independent.infer_relative_search_space(study, trial)
+        values = self._independent.sample_relative(study, trial, joint)
+        return {name: value for name, value in values.items() if name in search_space}
 
     def sample_independent(
         self,
@@ -137,9 +141,8 @@ class Sampler(optuna.samplers.BaseSampler):
             return self._independent.sample_independent(
                 study, trial, param_name, param_distribution
             )
-        fixed = {n: one for n, one in trial.distributions.items() if n != param_name}
-        space = {**fixed, param_name: param_distribution}
-        return self._chosen(study, trial, space)[param_name]
+        space = {**trial.distributions, param_name: param_distribution}
+        return self._chosen(study, trial, space, param_name)[param_name]
 
     def reseed_rng(self) -> None:
         """Draw anew in each worker: decisions depend on the trial's number alone."""
@@ -156,19 +159,27 @@ class Sampler(optuna.samplers.BaseSampler):
         self._independent.after_trial(study, trial, state, values)
 
     def _chosen(
-        self, study: OptunaStudy, trial: FrozenTrial, distributions: dict[str, BaseDistribution]
+        self,
+        study: OptunaStudy,
+        trial: FrozenTrial,
+        space: dict[str, BaseDistribution],
+        asked: str | None = None,
     ) -> dict[str, Any]:
-        """The past runs' choice in a space, beside the values that the trial has already."""
-        space = SearchSpace([axis(name, one) for name, one in distributions.items()])
-        last = list(distributions)[-1]
-        fixed = {n: v for n, v in trial.params.items() if n in distributions and n != last}
+        """The past runs' choice in a space, or of the parameter `asked` beside the values that the
+        trial has already. Trials that never had it say nothing of it.
+        """
         told, waiting = trials_of(study, trial)
-        told = [(config, value) for config, value in told if set(config) & set(space.names)]
-        # where a parameter is chosen beside others, those that never had it say nothing of it
-        has = [t for t in told if last in t[0]]
-        rng = np.random.default_rng([self._seed, trial.number, len(distributions)])
-        waiting = [config for config in waiting if last in config]
-        chosen = self.runs().choose(space, has, waiting, rng, fixed)
+        if asked is not None:
+            told = [one for one in told if asked in one[0]]
+            waiting = [config for config in waiting if asked in config]
+        names = sorted(space)  # storages have them in orders of their own
+        chosen = self.runs().choose(
+            SearchSpace([axis(name, space[name]) for name in names]),
+            told,
+            waiting,
+            np.random.default_rng([self._seed, trial.number, len(names)]),
+            {name: trial.params[name] for name in names if name in trial.params and name != asked},
+        )
         note(study, trial, WHY, f"{chosen.why} (trust {chosen.trust:.2f})")
         return chosen.config
 
@@ -265,7 +276,7 @@ def best_until(trial: FrozenTrial, step: int, sign: float) -> float:
     one.
     """
     told = (sign * v for s, v in trial.intermediate_values.items() if s <= step)
-    return max((v for v in told if math.isfinite(v)), default=-math.inf)
+    return max((v for v in told if not math.isnan(v)), default=-math.inf)
 
 
 def step_reached(trial: FrozenTrial) -> float:

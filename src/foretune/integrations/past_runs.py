@@ -7,7 +7,6 @@ is next. A column that the study has not named yet, as in a space that is define
 unknown to the forecast, which then speaks of the rest.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -164,8 +163,7 @@ class PastRuns:
                 out |= {axis.name: hits[0]} if hits else {}
             elif isinstance(value, (int, float)) and not isinstance(value, bool):
                 number = float(value) / factor if column in COLUMNS else float(value)
-                inside = min(max(number, axis.low), axis.high)
-                out[axis.name] = round(inside) if axis.integer else inside
+                out[axis.name] = axis.outside(min(max(number, axis.low), axis.high))
         return out
 
     def _prior(self, space: SearchSpace, pool: Sequence[Config]) -> RunPrior:
@@ -211,8 +209,3 @@ def sources(past: RunStore | MetaDataset | Path | str) -> list[Source]:
     if not folder.is_dir():
         raise BadInput(f"{folder} must be a meta-dataset, a run store or a data folder: not found")
     return sources_of(folder)
-
-
-def finite_or_nan(value: Any) -> float:
-    """A number, NaN for what is none."""
-    return float(value) if value is not None and math.isfinite(value) else math.nan

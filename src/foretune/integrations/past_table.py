@@ -34,7 +34,10 @@ class PastTable:
         a parent switches off, and what is constant, may be missing.
         """
         space, asked = self._past.space, set(names)
-        optional = {*space.conditional, *(n for n, p in space.parameters.items() if p.kind == "constant")}
+        optional = {
+            *space.conditional,
+            *(n for n, p in space.parameters.items() if p.kind == "constant"),
+        }
         return not asked or set(space.names) - optional <= asked <= set(space.names)
 
     def choose(

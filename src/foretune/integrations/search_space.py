@@ -32,7 +32,8 @@ class Axis:
         """Whether it has one value only."""
         if self.choices is not None:
             return len(self.choices) == 1
-        return self.step is not None and self.high - self.low < self.step or self.low == self.high
+        below_a_step = self.step is not None and self.high - self.low < self.step
+        return below_a_step or self.low == self.high
 
     def described(self, name: str) -> dict[str, Any]:
         """As ConfigSpace's JSON has it; choices are their places, for they may be anything."""
