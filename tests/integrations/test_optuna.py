@@ -271,15 +271,11 @@ KNOWN = store_of(
 )
 
 
-class OptunasTests(
+@pytest.mark.slow
+class TestSamplerWithRuns(
     suite.BasicSamplerTestCase, suite.RelativeSamplerTestCase, suite.SingleOnlySamplerTestCase
 ):
-    """Those that a sampler of one objective with joint suggestions must pass."""
-
-
-@pytest.mark.slow
-class TestSamplerWithRuns(OptunasTests):
-    """Where the past knows the parameters."""
+    """Where the past knows the parameters: all that a sampler of one objective must pass."""
 
     @pytest.fixture(scope="class")
     def learned(self):
@@ -295,12 +291,20 @@ class TestSamplerWithRuns(OptunasTests):
 
 
 @pytest.mark.slow
-class TestSamplerWithTable(OptunasTests):
-    """Where the past is a table of another space."""
+class TestSamplerWithTable(suite.BasicSamplerTestCase, suite.SingleOnlySamplerTestCase):
+    """Where the past is a table of another space: there it is TPE, which suggests nothing jointly."""
+
+    @pytest.fixture(scope="class")
+    def learned(self):
+        return Sampler(PAST)
 
     @pytest.fixture
-    def sampler(self):
-        return lambda: Sampler(PAST)
+    def sampler(self, learned):
+        def make():
+            learned._intersection = optuna.search_space.IntersectionSearchSpace()
+            return learned
+
+        return make
 
 
 # -- the pruner
