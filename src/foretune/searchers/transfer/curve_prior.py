@@ -36,6 +36,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from foretune.gaussian.acquisition import expected_improvement
 from foretune.gaussian.gp import cholesky, whiten
 from foretune.searchers.transfer.past_curves import PastCurves, epoch_correlation
 from foretune.searchers.transfer.placement import Anywhere, Around, Placed, Whitened
@@ -117,6 +118,12 @@ class Belief:
     def expected(self) -> np.ndarray:
         """Mean over components, (pool, G)."""
         return np.asarray(np.tensordot(self.weight, self.mean, axes=1))
+
+    def gain(self, best: float) -> np.ndarray:
+        """Expected improvement over `best`, (pool, G)."""
+        heavy = self.weight > 1e-4
+        gain = expected_improvement(self.mean[heavy], self.std[heavy], best)
+        return np.asarray(np.tensordot(self.weight[heavy], gain, axes=1))
 
 
 @dataclass(frozen=True)
