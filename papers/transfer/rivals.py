@@ -4,8 +4,9 @@
 
 HYPERREC and LCBENCH are folders of meta-datasets; the shipped table comes third. Every task is new
 once, and its past are the tasks of other sources: IMAGENET64SUB1 to 3 are cut from one source, and so
-are PLACE365SUB1 to 3 and SUN397SUB1 to 3. Steps lie in OUT/traces and are not made again; methods
-without history are given the same budget, and their mean is over `SEEDS` repetitions.
+are PLACE365SUB1 to 3 and SUN397SUB1 to 3. Steps lie in OUT/traces and are not made again; those of the
+published comparison (`--traces`) are taken where they answer the same question. Methods without
+history have budgets of their own there, and their mean is over their repetitions.
 
 | method   | what it does                                                                          |
 |----------|---------------------------------------------------------------------------------------|
@@ -21,6 +22,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +41,7 @@ from foretune.shipped import LIGHT
 TRAININGS = (1, 2, 5)
 WITH_PAST = (DEFAULT, "portfolio", "mean-rank", "empirical-prior", "at2")
 WITHOUT = ("hyperband", "dyhpo")
-SEEDS = {"hyperband": 10, "dyhpo": 1}
+SEEDS = {"hyperband": 10, "dyhpo": 1}  # of what is run here
 SISTERS = re.compile(r"SUB\d+$")
 
 
@@ -51,9 +53,7 @@ def sources_of(meta: MetaDataset) -> dict[str, str]:
 
 def pasts_of(source: Mapping[str, str]) -> dict[str, list[str]]:
     """The tasks of other sources than each task's."""
-    return {
-        task: [other for other in source if source[other] != source[task]] for task in source
-    }
+    return {task: [other for other in source if source[other] != source[task]] for task in source}
 
 
 def probed(curves: np.ndarray, order: np.ndarray, p: int, m: int, budget: int) -> float:
@@ -111,22 +111,46 @@ def probe_rows(meta: MetaDataset, past: Mapping[str, list[str]]) -> pd.DataFrame
     return pd.DataFrame(list(rows.values()), index=index, columns=columns)
 
 
-def regrets(name: str, folder: Path, out: Path, methods: Sequence[str], jobs: int) -> pd.DataFrame:
+def kept_steps(file: Path, method: str, meta: MetaDataset, past: Mapping[str, list[str]]) -> Any:
+    """The steps of a file of `foretune.evaluation.benchmark` that are of the question asked here: all
+    of a method without history, else those of the same budget with the same past, which in the
+    shipped table's file is that of other sources, elsewhere all other tasks.
+    """
+    if method == DEFAULT or not file.is_file():
+        return None
+    steps = pd.read_parquet(file)
+    if method in WITHOUT:
+        return steps
+    alone = [
+        t for t in meta.tasks if "sources" in meta.about or len(past[t]) == len(meta.tasks) - 1
+    ]
+    same = steps["task"].isin(alone) & (steps["budget"] == max(TRAININGS) * meta.max_epoch)
+    return steps[same & (steps["seed"] == 0)]
+
+
+def regrets(name: str, folder: Path, given: argparse.Namespace) -> pd.DataFrame:
     """Normalized regret after `TRAININGS`, rows (method, task, seed)."""
     meta = MetaDataset.load(folder)
     past = pasts_of(sources_of(meta))
     parts = [probe_rows(meta, past)]
-    for method in methods:
-        steps = run_all(
-            folder,
-            out / "traces" / name,
-            [method],
-            budget=max(TRAININGS) * meta.max_epoch,
-            seeds=SEEDS.get(method, 1),
-            sources=past,
-            jobs=jobs,
-        )
-        parts.append(regret_at(steps, [k * meta.max_epoch for k in TRAININGS]))
+    budgets = [k * meta.max_epoch for k in TRAININGS]
+    for method in given.methods.split(","):
+        kept = kept_steps(given.traces / name / f"{method}.parquet", method, meta, past)
+        there = set() if kept is None else set(kept["task"])
+        if kept is not None and len(kept):
+            parts.append(regret_at(kept, budgets))
+        if left := [task for task in meta.tasks if task not in there]:
+            steps = run_all(
+                folder,
+                given.out / "traces" / name,
+                [method],
+                budget=max(budgets),
+                seeds=SEEDS.get(method, 1),
+                tasks=left,
+                sources=past,
+                jobs=given.jobs,
+            )
+            parts.append(regret_at(steps[steps["task"].isin(left)], budgets))
         print(f"{name}: {method}", flush=True)
     return pd.concat(parts)
 
@@ -169,6 +193,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("hyperrec", type=Path)
     parser.add_argument("lcbench", type=Path)
     parser.add_argument("--out", type=Path, default=Path("data/reports/rivals"))
+    parser.add_argument("--traces", type=Path, default=Path("data/reports/traces"))
     parser.add_argument("--methods", default=",".join([*WITH_PAST, *WITHOUT]))
     parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args(argv)
@@ -176,7 +201,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, folder in folders.items():
         meta = MetaDataset.load(folder)
         assert name != "light" or len(full_grid(meta)) == len(meta)
-        found = regrets(name, folder, given.out, given.methods.split(","), given.jobs)
+        found = regrets(name, folder, given)
         if DEFAULT not in found.index.get_level_values("method"):
             continue  # only steps were asked for
         tasks = found.groupby(["method", "task"]).mean()
