@@ -59,6 +59,7 @@ from foretune.running.workers import Processes, Workers, end_where_main_is_impor
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
+from foretune.searchers.when_done import note_stop, until_done, useless_stop
 from foretune.space.catalogue import (
     PRESETS,
     heavy_pool,
@@ -385,7 +386,7 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
         extra=noted,
     )
     plan = replace(plan, task=task.name, notes=notes)
-    told += limits_told(task, found.settings)
+    told += [*limits_told(task, found.settings), *useless_stop(request.stop_when_done, plan)]
     return LookedUp(found, task, past, plan, folder, known, costs, tuple(told), taught, leaning)
 
 
@@ -512,14 +513,21 @@ def run(
     sweep(ready.objective)
     plan = ready.study.plan
     pool = workers or Processes(ready.objective, ready.request.workers)
-    run_study(ready.study, searcher_of(plan), pool, on_change=changed, clock=ready.clock)
+    chosen = searcher_of(plan, ready.request)
+    run_study(ready.study, chosen, pool, on_change=changed, clock=ready.clock)
+    note_stop(ready.study, chosen)
     delete_checkpoints(ready.study, ready.objective)
 
 
-def searcher_of(plan: Plan) -> Searcher:
-    """The plan's searcher, after its anchors if it has any."""
+def searcher_of(plan: Plan, request: Request | None = None) -> Searcher:
+    """The plan's searcher, after its anchors if it has any, until it is not worth its cost where the
+    request says so.
+    """
     chosen = searcher(plan.method, **plan.notes.options)
-    return Anchored(chosen, list(plan.notes.anchors)) if plan.notes.anchors else chosen
+    if plan.notes.anchors:
+        chosen = Anchored(chosen, list(plan.notes.anchors))
+    worth = request.worth if request is not None and request.stop_when_done else None
+    return until_done(chosen, plan, worth)
 
 
 def finish(ready: Prepared) -> Tuned:

@@ -18,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.gaussian.acquisition import expected_improvement
 from foretune.searchers.base import USED_UP, PerStudy, Searcher, at_random, state_of
+from foretune.searchers.prospect import Prospect, best_prospect
 from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher
 from foretune.searchers.transfer.curve_prior import Belief
 from foretune.searchers.transfer.deadline import leaning, observations, until_deadline
@@ -204,9 +204,7 @@ class RunTransfer(Searcher):
         reach[short, (ladder >= epoch[short, None]).argmax(axis=1)] = True
         best = float(study.best.max(initial=-math.inf))
         if math.isfinite(best):
-            heavy = belief.weight > 1e-4
-            gain = expected_improvement(belief.mean[heavy], belief.std[heavy], best)
-            value = np.tensordot(belief.weight[heavy], gain, axes=1)
+            value = belief.gain(best)
         else:
             value = belief.expected
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
@@ -224,6 +222,20 @@ class RunTransfer(Searcher):
             "trust": {name: round(w, 3) for name, w in belief.trust.items()},
         }
         return Suggestion(choice if choice < own else new[choice - own], start, stop, because)
+
+    def prospect(self, study: "Study", price: float) -> Prospect | None:
+        """By the forecast's expected improvement, of what the rest of the budget can reach."""
+        known = self.knowledge(study)
+        if known is None:
+            return None
+        new, _ = self.pool(study, known)
+        free = np.r_[study.available, np.ones(len(new), dtype=bool)]
+        epoch = np.r_[study.epoch, np.zeros(len(new), dtype=int)]
+        ladder = epochs_looked_at(study, len(free))
+        belief = self.belief(study, known, ladder)
+        epochs = ladder + 1 - epoch[:, None]
+        possible = free[:, None] & (epochs > 0) & (epochs <= study.remaining)
+        return best_prospect(belief.gain(float(study.best.max())), epochs, possible, price)
 
     def recommend(self, study: "Study") -> int | None:
         """The known configuration that is expected to be best when fully trained; before any
