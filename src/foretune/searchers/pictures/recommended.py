@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput, positive, within
+from foretune.errors import BadInput, one_of, positive, within
 from foretune.history.ranks import equal_support, mean_rank
 from foretune.searchers.base import PerStudy, Searcher, adopting, draw
 from foretune.searchers.gray_box.hyperband import Bracket, Hyperband, brackets
@@ -155,8 +155,7 @@ class TaskAwareHyperband(Hyperband):
         super().__init__(eta=eta, R=R)
         within(0, 1, random_share=random_share)
         positive(temperature=temperature)
-        if stages not in STAGES:
-            raise BadInput(f"stages={stages!r} must be one of {', '.join(STAGES)}")
+        one_of(STAGES, stages=stages)
         if stages == "top" and (random_share or proportional):
             raise BadInput(
                 "stages='top' takes the ranking as it is: leave random_share and proportional out"
@@ -185,14 +184,15 @@ class TaskAwareHyperband(Hyperband):
         follows in the order of its start.
         """
         ranked = self.ranking(study)
-        order = [*ranked.order, *(c for c in study.started if c not in set(ranked.order))]
+        listed = set(ranked.order)
+        order = [*ranked.order, *(c for c in study.started if c not in listed)]
         round_ = brackets(min(self.most_epochs or study.max_epoch, study.max_epoch), self.eta)
         for at in range(0, len(order), max(bracket.sizes[0] for bracket in round_)):
             for bracket in round_:
                 members = order[at : at + bracket.sizes[0]]
                 cut = Bracket((len(members), *bracket.sizes[1:]), bracket.epochs)
                 step = self.promotion(study, cut, members)
-                if step is not None and step.start == 0 and step.config in ranked.order:
+                if step is not None and step.start == 0 and step.config in listed:
                     because = ranked.because(study, int(step.config))
                     return replace(step, because=starting(bracket, because))
                 if step is not None:
