@@ -38,8 +38,10 @@ LIBRARIES = {
     "keras": (
         "{python} {here}/keras_train.py --task {task} --out {{trial_folder}} "
         "--epochs {{epochs}} --lr {{learning_rate}}",
-        ["--read", "log.csv:val_accuracy", "--resume", "--resume {checkpoint}"]
-        + ["--checkpoint", "last.keras"],
+        [
+            *("--read", "log.csv:val_accuracy", "--resume", "--resume {checkpoint}"),
+            *("--checkpoint", "last.keras"),
+        ],
         {"learning_rate": {"low": 1e-5, "high": 0.5, "log": True}},
     ),
     "ultralytics": (

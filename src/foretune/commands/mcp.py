@@ -60,11 +60,13 @@ def server(data: Path) -> Any:
         return answer  # type: ignore[return-value]
 
     tools = Tools(data)
-    for function in (tools.recommend, tools.next, tools.history):
+    reading: tuple[Callable[..., Any], ...] = (tools.recommend, tools.next, tools.history)
+    writing: tuple[Callable[..., Any], ...] = (tools.tell, tools.report)
+    for function in reading:
         out.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))(
             in_words(function)
         )
-    for function in (tools.tell, tools.report):
+    for function in writing:
         notes = ToolAnnotations(
             read_only_hint=False,
             destructive_hint=False,

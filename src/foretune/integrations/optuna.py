@@ -74,7 +74,7 @@ class Sampler(optuna.samplers.BaseSampler):
             past = past.select([task for task in past.tasks if task not in without])
         self._table = PastTable(past, name, seed) if isinstance(past, MetaDataset) else None
         self._past = past
-        self._asked = {"metric": metric, "settings": settings, "without": without}
+        self._asked: dict[str, Any] = {"metric": metric, "settings": settings, "without": without}
         self._runs: PastRuns | None = None if self._table else PastRuns(past, **self._asked)
         self._seed = seed
         self._lock = threading.Lock()

@@ -110,8 +110,10 @@ def curves_of(
     elif isinstance(past, RunStore):
         known = scores(past.runs)
         reached = best_at_shares(past, known)
-        for (task, *_), rows in known.groupby(GROUP, sort=False, dropna=False).groups.items():
-            yield str(task), reached.loc[reached.index.intersection(rows)].to_numpy(float)
+        groups = known.groupby(GROUP, sort=False, dropna=False).groups
+        for key, rows in groups.items():
+            name = key[0] if isinstance(key, tuple) else key
+            yield str(name), reached.loc[reached.index.intersection(rows)].to_numpy(float)
     else:
         folder = Path(past)
         if (folder / "space.json").is_file():

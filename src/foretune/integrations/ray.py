@@ -145,7 +145,7 @@ def refuse_several(what: Any) -> str | None:
 
 def axes_of(config: Mapping[str, Any]) -> list[Axis]:
     """The parameters of Ray's `param_space`, nested ones as "a/b". Raises `BadInput`."""
-    _, domains, grids = parse_spec_vars(config)
+    _, domains, grids = parse_spec_vars(dict(config))
     if grids:
         raise BadInput(
             f"grid_search of {'/'.join(map(str, grids[0][0]))} is no range that a searcher can "
@@ -164,8 +164,12 @@ def axis(name: str, domain: Domain) -> Axis:
     sampler = domain.get_sampler()
     step = sampler.q if isinstance(sampler, Quantized) else None
     inner = sampler.sampler if isinstance(sampler, Quantized) else sampler
-    bounded = isinstance(inner, (Uniform, LogUniform)) and isinstance(domain, (Float, Integer))
-    if not bounded or not (math.isfinite(domain.lower) and math.isfinite(domain.upper)):
+    if not (
+        isinstance(domain, (Float, Integer))
+        and isinstance(inner, (Uniform, LogUniform))
+        and math.isfinite(domain.lower)
+        and math.isfinite(domain.upper)
+    ):
         raise BadInput(
             f"{name}: {type(domain).__name__} of {type(inner).__name__} has no bounds: "
             "tune.uniform, loguniform, randint, lograndint, choice and their q forms have"

@@ -148,10 +148,10 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
                 body.append(dict(zip(head, row, strict=False)))
     except csv.Error as error:
         raise BadInput(f"{path} is no CSV: {error}") from error
-    columns = {name: [row.get(name) for row in body] for name in head}
+    columns = {name: [entry.get(name) for entry in body] for name in head}
     for name, cells in with_points(columns, str(path)).items():
-        for row, cell in zip(body, cells, strict=True):
-            row[name] = cell
+        for entry, cell in zip(body, cells, strict=True):
+            entry[name] = cell
     return head, body
 
 
