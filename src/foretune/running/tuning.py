@@ -25,7 +25,7 @@ import yaml
 
 from foretune import shipped
 from foretune.errors import BadInput, few, plural
-from foretune.files import write_atomic, write_json
+from foretune.files import check_folder, write_atomic, write_json
 from foretune.history.join import PREFIX, confined, join, joinable, learning_settings
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.continuing import (
@@ -55,6 +55,7 @@ from foretune.running.opening import check_name, open_study, refuse_another
 from foretune.running.options import filled, out_of_range, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.runner import Stopwatch, delete_checkpoints, run_study, sweep
+from foretune.running.storage import RESULTS, TABLES
 from foretune.running.workers import Processes, Workers, end_where_main_is_imported
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
@@ -260,6 +261,7 @@ def checked(request: Request, began: Beginning | None = None) -> Checked:
     if not request.images:
         raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
+    check_folder(request.data, "data")
     earlier = earlier_of(request)
     request = request if earlier is None else earlier.inherited(request)
     metric = column(request.metric)
@@ -328,6 +330,7 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     source = find_source(request.images, request.data)
     check_trainable(found.settings, found.space)
     plan, folder, known = _named(request, plan, source.name, found.past)
+    check_folder(folder, "study", *TABLES, *RESULTS)
     found, plan, noted = continued(found, plan, folder if known else None)
     pool = found.pool
     default = default_config(found.settings.network)
