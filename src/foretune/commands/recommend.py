@@ -129,7 +129,7 @@ def first_runs_lines(answer: Recommendation, first: FirstRuns) -> list[str]:
     out += [f"note: {note}" for note in first.notes]
     out.append(minutes_text(first))
     out.append(
-        f"then: foretune next runs --task {shlex.quote(task.name)} --for {first.trainer}, which "
+        f"then: foretune next runs --task {as_argument(task.name)} --for {first.trainer}, which "
         "goes by what these gave"
     )
     return out
