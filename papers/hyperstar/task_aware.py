@@ -104,6 +104,9 @@ def methods(plan: TaskAwarePlan) -> dict[str, Contender]:
     own = plan.recommender
     return {
         "task-aware Hyperband": Contender("task-aware-hyperband", recommender=own),
+        "task-aware Hyperband, top n": Contender(
+            "task-aware-hyperband", recommender=own, options={"stages": "top"}
+        ),
         "task-aware Hyperband, a third random": Contender(
             "task-aware-hyperband", recommender=own, options={"random_share": 1 / 3}
         ),
@@ -111,6 +114,9 @@ def methods(plan: TaskAwarePlan) -> dict[str, Contender]:
             "task-aware-hyperband", recommender=own, options={"proportional": True}
         ),
         "mean-rank Hyperband": Contender("task-aware-hyperband", random=False),
+        "mean-rank Hyperband, top n": Contender(
+            "task-aware-hyperband", random=False, options={"stages": "top"}
+        ),
         "Hyperband": Contender("hyperband"),
         "BOHB": Contender("bohb"),
         "Tr-AutoML list": Contender(

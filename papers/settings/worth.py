@@ -29,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import wilcoxon
+from scipy.stats import sem, wilcoxon
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
@@ -115,12 +115,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"{len(runs)} runs: {len(by_task)} tasks x {len(runs[SETTING].drop_duplicates())} settings "
         f"x {table['configurations'].iloc[0]} configurations"
     )
-    for past in by_task.dropna(axis=1):
-        values, apart = by_task[past], by_task[past] - by_task["same"]
+    for past in map(str, by_task.dropna(axis=1)):
+        values = by_task[past].to_numpy(float)
+        apart = values - by_task["same"].to_numpy(float)
         p = float(wilcoxon(apart, zero_method="pratt").pvalue) if apart.any() else 1.0
         print(
-            f"{past:8s} {values.mean():.3f} ± {values.sem():.3f}   less same {apart.mean():+.3f} ± "
-            f"{apart.sem():.3f} (p {p:.2f})"
+            f"{past:8s} {values.mean():.3f} ± {sem(values):.3f}   less same {apart.mean():+.3f} ± "
+            f"{sem(apart):.3f} (p {p:.2f})"
         )
 
 

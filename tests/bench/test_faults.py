@@ -182,3 +182,16 @@ def test_damaged_journals_are_refused_at_the_line_that_is_said(bench, tmp_path):
             read_journal(path)
     assert 0 < torn < 100
     assert json.loads(content.splitlines()[0])["n"] == 1
+
+
+def test_the_weights_of_every_model_handed_over_are_read(bench, tmp_path):
+    import torch
+    from campaign import real
+
+    for name, value in (("best", 1.0), ("final", 2.0)):
+        state = {"fc.weight": torch.full((2,), value)}
+        torch.save({"state_dict": state, "classes": ["a", "b"]}, tmp_path / f"{name}.pt")
+    assert real.weights(tmp_path) == {
+        "best.pt fc.weight": torch.full((2,), 1.0).numpy().tobytes(),
+        "final.pt fc.weight": torch.full((2,), 2.0).numpy().tobytes(),
+    }

@@ -59,7 +59,25 @@ def test_nothing_known_is_said(tmp_path, capsys):
 def test_a_store_that_cannot_be_read_is_named_and_stops_nothing(data, capsys):
     (part,) = (data / "history" / "mine").iterdir()
     (part / "about.json").write_text("{", encoding="utf-8")
-    assert "mine: left out, " in said(capsys, data) and "cannot be read" in said(capsys, data)
+    assert "mine left out: " in said(capsys, data) and "cannot be read" in said(capsys, data)
+
+
+def test_own_studies_are_one_source_and_those_that_tell_nothing_are_named(data, capsys):
+    for name, images, epochs in (("a", "1", 2), ("b", "2", 2), ("cut", "3", 1)):
+        notes = Notes(task_hash=images, settings={"network": "resnet18"})
+        plan = Plan(name, "valid_accuracy", "maximize", 2, 9, notes=notes)
+        folder = data / "studies" / name
+        with Study(Space(transfer_space()), transfer_pool()[:3], plan, folder=folder) as study:
+            for i in range(3):
+                study.tell(Step(i, 0, epochs), [0.5, 0.6 + i / 10][:epochs])
+            study.save_tables()
+    lines = said(capsys, data).splitlines()
+    assert [line.split()[:4] for line in lines[1:3]] == [
+        ["own", "studies", "2", "6"],
+        ["mine", "3", "24", "resnet18"],
+    ]
+    assert "own studies: studies/a, studies/b" in lines
+    assert lines[-1].startswith("own studies left out: cut: too few trials reached the last epoch")
 
 
 def test_what_it_is_worth(data, capsys):

@@ -46,23 +46,26 @@ def own_sources(data: Path) -> list[Source]:
 
 def known_lines(sources: list[Source]) -> list[str]:
     """A line a source, then its tasks and what its runs varied."""
-    rows = [("source", "tasks", "runs", "networks", "settings")]
-    for source in sources:
-        table = source.table
-        if len(table):
-            facts = f"{len(source.tasks):,}", f"{len(table):,}", values(table, "network")
-            rows.append((source.name, *facts, settings_text(table)))
     if not sources:
         return ["nothing is known yet: tune a task, or foretune import FORMAT SOURCE"]
+    by_name: dict[str, list[Source]] = {}
+    for source in sources:
+        if len(source.table):
+            by_name.setdefault(source.name, []).append(source)
+    tables = {name: stacked([s.table for s in some]) for name, some in by_name.items()}
+    rows = [("source", "tasks", "runs", "networks", "settings")]
+    for name, table in tables.items():
+        tasks = sum(len(source.tasks) for source in by_name[name])
+        facts = f"{tasks:,}", f"{len(table):,}", values(table, "network")
+        rows.append((name, *facts, settings_text(table)))
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-    for source in sources:
-        if source.fault:
-            lines.append(f"{source.name}: left out, {source.fault}")
-            continue
-        lines += ["", f"{source.name}: {few(source.tasks, ', ', 2 * NAMES)}"]
-        varied = [c for c in inputs(source.table) if source.table[c].nunique() > 1]
+    for name, table in tables.items():
+        tasks_of = [task for source in by_name[name] for task in source.tasks]
+        lines += ["", f"{name}: {few(tasks_of, ', ', 2 * NAMES)}"]
+        varied = [c for c in inputs(table) if table[c].nunique() > 1]
         lines.append(f"  varied {few(varied, ', ', 3 * NAMES) or 'nothing'}")
+    lines += [f"{source.name} left out: {source.fault}" for source in sources if source.fault]
     return lines
 
 
@@ -171,14 +174,16 @@ def worth_lines(found: "Worth", whose: str) -> list[str]:
     sure = (
         f"90 % interval {between[0]:+.1f} to {between[1]:+.1f}"
         if between
-        else f"no interval: {count} {plural('task', count)} are too few"
+        else f"no interval: {count} {plural('task', count)} {'is' if count == 1 else 'are'} too few"
     )
     lines = [
         f"leave-one-task-out on {count} {plural('task', count)} of {whose}: history {verb} "
         f"{abs(found.mean):.1f} trainings a task{epochs} ({sure})"
     ]
     hurt = [f"{t} ({found.by_task[t]:+.1f})" for t in found.hurt]
-    lines.append(f"it hurt on {len(hurt)} of them{': ' + few(hurt, ', ', NAMES) if hurt else ''}")
+    which = "it" if count == 1 else f"{len(hurt)} of them"
+    if hurt or count > 1:
+        lines.append(f"it hurt on {which}{': ' + few(hurt, ', ', NAMES) if hurt else ''}")
     shown = found.discounts[:DISCOUNTS]
     lines += [str(discount) for discount in shown]
     if len(found.discounts) > len(shown):

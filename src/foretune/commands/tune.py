@@ -23,7 +23,7 @@ from foretune.commands.study_report import (
 from foretune.errors import few, plural
 from foretune.history.join import PREFIX
 from foretune.running.costs import Beginning
-from foretune.running.final import SHARE, Cost, cost_of, no_room
+from foretune.running.final import SHARE, Cost, Final, cost_of, no_room
 from foretune.running.options import given
 from foretune.running.request import Request
 from foretune.running.tuning import (
@@ -116,12 +116,19 @@ def tune(ready: Prepared, tracker: Tracker | None) -> Tuned:
             broken_off.callback(tracker.close, ready.study)
         for kind in BASELINES if ready.request.compare else ():
             other = baseline(ready, kind)
-            print(f"for comparison: {BASELINES[kind]} ({other.study.budget} epochs)")
+            print(f"for comparison: {BASELINES[kind]} ({allowed(other.study)})")
             others[kind] = logged(other, tracker, lambda other=other: finish(other))  # type: ignore[misc]
             if tracker:
                 tracker.close(other.study)
         broken_off.pop_all()
     return replace(tuned, compared=others)
+
+
+def allowed(study: Study) -> str:
+    """The budget of a study, as words."""
+    if study.plan.seconds is not None:
+        return duration(study.plan.seconds)
+    return f"{study.budget} epochs"
 
 
 def announce_final(cost: Cost) -> None:
@@ -208,7 +215,7 @@ def room_in_time(study: Study) -> str:
     room = f"{duration(study.plan.seconds)} in all"
     if study.timeless:
         return f"{room}; nothing is known of the network's cost: the first epochs tell"
-    pace = study.pace
+    pace = study.usual_pace
     log, doubt = float(np.median(pace.log)), float(np.median(pace.doubt))
     left = max(0, study.budget - study.spent)
     return (
@@ -273,13 +280,21 @@ def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | No
         print(f"  {line}")
     print(f"\nbest.yaml, best.pt: {tuned.folder}")
     if tuned.final is not None:
-        print(f"final.pt:           {tuned.folder}, trained on {tuned.final.cost.images:,} images")
+        print(f"final.pt:           {tuned.folder}, {trained_on(tuned.final)}")
     print(f"report:             {report}")
     for line in use(ready.folder, models):
         print(f"next:               {line}")
     if tracker:
         for what, where in tracker.directions(study):
             print(f"{what + ':':<19} {where}")
+
+
+def trained_on(final: Final) -> str:
+    """How far the final model was trained, and on what."""
+    text = f"trained on {final.cost.images:,} images"
+    if final.epochs < final.cost.epochs:
+        text += f" for {final.epochs} of {final.cost.epochs} epochs, the time being up"
+    return text
 
 
 def result_table(ready: Prepared, tuned: Tuned) -> list[str]:
@@ -307,7 +322,7 @@ def result_table(ready: Prepared, tuned: Tuned) -> list[str]:
             lines.append(f"  {label:<{width}}  {valid:<15}  {test:<15}  {one.epochs_spent:>6}")
         if tuned.final is not None:
             value = with_error(*tuned.final.test[metric])
-            epochs = tuned.final.cost.epochs
+            epochs = tuned.final.epochs
             lines.append(f"  {'final model':<{width}}  {'':<15}  {value:<15}  {epochs:>6}")
     return lines
 

@@ -4,9 +4,10 @@ progress, log and report, as `foretune tune IMAGES` has them.
 
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from foretune.commands.study_report import write_study_report
 from foretune.running.code_study import (
@@ -39,10 +40,12 @@ def tune_code(
     question: Question,
     tracking: str | None,
     workers: Callable[[Code, int], Workers] | None = None,
+    beside: Callable[[Path], AbstractContextManager[Any]] = nullcontext,
 ) -> Done:
     """Run or continue the study of a question, shown and logged as it goes; `tracking` is MLflow's
     address (None: the default, `none`: off), `workers` makes what so many trials run on at a time
-    (None: processes of this machine). Raises `BadInput`, and KeyboardInterrupt with the
+    (None: processes of this machine); `beside` is held, with the study's folder, while it runs.
+    Raises `BadInput`, and KeyboardInterrupt with the
     study as it stands.
     """
     tracker = (
@@ -55,7 +58,8 @@ def tune_code(
     with opened(question) as ready:
         announce(ready)
         try:
-            tuned = logged(ready, tracker, workers)
+            with beside(ready.folder):
+                tuned = logged(ready, tracker, workers)
         except KeyboardInterrupt:
             print(f"\nstopped; the same command continues it ({spent_of(ready.study)} are done)")
             raise

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 FILE = "past-runs.parquet"  # in a study's folder
 FOLDER = "history"  # of run stores, in DATA
 IMAGES, KIND, OF = "images", "kind", "of"  # of a run: its task's own name, its metric, its source
+OWN = "own studies"  # the name of the source
 HASH_DIGITS = 12  # of the images' digest in the names of imported studies
 # methods that take past runs in the place of past tasks
 BY_RUNS = ("curve-transfer",)
@@ -117,8 +118,7 @@ def sources_of(
     if table and (folder := shipped.find("meta", meta, data)) is not None:
         out.append(source_of(MetaDataset.load(folder), meta))
     if own:
-        for study in found_studies(data / "studies").studies:
-            out.append(source_of(study, "own studies"))
+        out += own_sources(data / "studies")
         seen = {h[:HASH_DIGITS] for source in out for h in source.hashes.values() if h}
         for folder in store_folders(data):
             try:
@@ -126,6 +126,19 @@ def sources_of(
             except BadInput as error:
                 out.append(Source(folder.name, stacked([]), fault=str(error)))
     return [source for source in out if len(source.table) or source.fault]
+
+
+def own_sources(folder: Path) -> list[Source]:
+    """The user's studies as runs; one source without any stands for those of which too few trials
+    were whole trainings.
+    """
+    found = [source_of(study, OWN) for study in found_studies(folder).studies]
+    cut = [studies.hashes for studies in found if not len(studies.table)]
+    if not cut:
+        return found
+    names = few([task.removeprefix(PREFIX) for tasks in cut for task in tasks], ", ")
+    fault = f"{names}: too few trials reached the last epoch to tell what the others come to"
+    return [*(s for s in found if len(s.table)), Source(OWN, stacked([]), fault=fault)]
 
 
 def store_folders(data: Path) -> list[Path]:
@@ -242,7 +255,11 @@ def lessons(
     that is left out; with `judged` also sources that hurt, which takes a second or two. Raises
     `BadInput` for tasks to leave out that there are not.
     """
-    told = [f"run store {s.name} is left out: {s.fault}" for s in sources if s.fault]
+    told = [
+        f"{'' if s.name == OWN else 'run store '}{s.name} left out: {s.fault}"
+        for s in sources
+        if s.fault
+    ]
     sources = [source for source in sources if len(source.table)]
     if not sources:
         return None, told

@@ -112,7 +112,8 @@ class Request:
     compare: bool = field(
         default=False,
         metadata={
-            "help": "also train the default configuration, and random search with equal epochs"
+            "help": "also train the default configuration, and random search with equal epochs, or "
+            "for equal time where minutes are the budget; comes on top of it"
         },
     )
     final: bool | None = field(

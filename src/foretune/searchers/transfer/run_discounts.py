@@ -33,7 +33,8 @@ class Discount:
     share: float
 
     def __str__(self) -> str:
-        return f"runs at {self.column} {self.theirs} count {self.share:.1f} of yours at {self.mine}"
+        mine = f" at {self.mine}" if str(self.mine) else ""  # "": an unknown trainer
+        return f"runs at {self.column} {self.theirs} count {self.share:.1f} of yours{mine}"
 
 
 def held_out_density(surrogate: RunSurrogate, laws: Laws, rows: np.ndarray) -> float:
