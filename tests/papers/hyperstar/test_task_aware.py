@@ -126,7 +126,7 @@ def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, ran
     worse = evaluate(
         grid, Rankings(other, grid, rankings.plan), PLAN, folder, say=lambda text: None
     )
-    assert set(ran) == {"task-aware-hyperband"} and len(ran) == 3 * 2 * 2 * 5
+    assert set(ran) == {"task-aware-hyperband"} and len(ran) == 4 * 2 * 2 * 5
     at = worse.set_index(["method", "budget"])["mean"]
     # a ranking turned round is worse than chance
     assert at["task-aware Hyperband", 20] > at["Hyperband", 20]
