@@ -30,6 +30,8 @@ Stop when `chance` is small. report(name) sums a study or a store up; history() 
 
 def run(args: argparse.Namespace) -> int:
     """Serve on standard input and output until these are closed."""
+    if args.data.exists() and not args.data.is_dir():
+        raise BadInput(f"--data {args.data} is a file; give the data folder")
     server(args.data).run("stdio")
     return 0
 
