@@ -93,6 +93,17 @@ def test_what_was_run_is_not_suggested_again(tmp_path: Path):
         next_run(store, "roses")
 
 
+def test_after_three_rates_there_is_a_fourth(tmp_path: Path):
+    lines = ["id,dataset,lr,wd,val_acc"]
+    lines += [
+        f"{k},roses,{r},0,{v}" for k, (r, v) in enumerate(((0.1, 0.6), (0.01, 0.8), (0.001, 0.7)))
+    ]
+    (tmp_path / "runs.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = next_run(open_store(str(tmp_path / "runs.csv"), tmp_path), "roses")
+    assert set(found.changed) == {"learning_rate"}
+    assert 1e-4 < found.config["learning_rate"] < 1.0
+
+
 def test_columns_to_search_in_can_be_named(store: RunStore):
     found = next_run(store, "roses", vary=["weight_decay"])
     assert set(found.changed) <= {"weight_decay"} and set(found.config) == {"weight_decay"}

@@ -648,8 +648,9 @@ class Pool:
 
 
 def usual_epochs(table: "pd.DataFrame") -> int | None:
-    """The planned epochs that most runs have; None where none has any."""
-    values = table["epochs_planned"].dropna()
+    """The planned epochs that most runs have, or those that they did; None where none has any."""
+    planned = table["epochs_planned"].dropna()
+    values = planned if len(planned) else table["epochs_done"].dropna()
     return max(1, round(float(values.mode().iloc[0]))) if len(values) else None
 
 
@@ -703,11 +704,14 @@ def changed(
 def near_number(
     name: str, value: float, numbers: Sequence[int | float], rng: np.random.Generator
 ) -> Any:
-    """A number like those tried: one of them where these are few or whole, else one between them or
-    a little beyond, in two digits, on a log scale where they span more than a factor of ten.
+    """A number like those tried: one of them where these are choices, else one between them or a
+    little beyond, in two digits, on a log scale where they span more than a factor of ten.
     """
     column = COLUMNS.get(name)
-    if len(numbers) < 5 or (column is not None and column.kind == "integer"):
+    whole = all(isinstance(n, int) for n in numbers)
+    integer = column is not None and column.kind == "integer"
+    # of whole numbers, and beside 0, which is off, a few values are choices
+    if integer or len(numbers) < 2 or (len(numbers) < 5 and (whole or 0 in numbers)):
         return value
     low, high = numbers[0], numbers[-1]
     log = low > 0 and high / low > 10
@@ -720,4 +724,4 @@ def near_number(
     if column is not None:
         found = min(max(found, column.low), column.high)
     found = max(found, min(low, low / 2)) if low >= 0 else found
-    return round(found) if all(isinstance(n, int) for n in numbers) else found
+    return round(found) if whole else found
