@@ -7,6 +7,7 @@ from http.client import HTTPConnection
 import pytest
 import toy
 from inline import Inline
+from killed import as_killed
 
 from foretune.errors import BadInput
 from foretune.running.presence import STOP, Presence, running
@@ -150,7 +151,7 @@ def test_a_damaged_journal_is_told_and_a_repaired_one_read_anew(server, study):
     journal.write_bytes(whole + b'{"event": "epoch"}\n')
     status, _, body = ask(server, "GET", "/live?seen=0")
     assert status == 409 and "line 3, is damaged" in json.loads(body)["problem"]
-    journal.write_bytes(whole[: whole.index(b"\n") + 1])
+    as_killed(study.folder, whole[: whole.index(b"\n") + 1])
     assert "trial 3, epoch 1" in look(server, version)["html"]
 
 

@@ -400,7 +400,8 @@ def _history(commands: Any) -> None:
         "--check",
         action="store_true",
         help="replay each of your tasks with the others as history and without: trainings saved, "
-        "tasks on which history hurt, and what runs of other settings count",
+        "tasks on which history hurt, sources that count nothing since they make forecasts worse, "
+        "and what runs of other settings count (--meta none: your own runs alone)",
     )
     p.add_argument(
         "--study", metavar="STUDY", help="what this study learns from, and leaves out and why"
@@ -533,6 +534,12 @@ def _data(p: argparse.ArgumentParser) -> None:
     add_options(p, Request, only=("data",))
 
 
+def check_place(data: Path) -> None:
+    """Raise `BadInput` now for a data folder that is a file."""
+    if data.exists() and not data.is_dir():
+        raise BadInput(f"--data {data} is a file; give a folder")
+
+
 def check_output(path: Path | None) -> None:
     """Raise `BadInput` now for an output file that could not be written after the work is done."""
     if path is None:
@@ -569,6 +576,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     module, _, function = args.run.partition(":")
     try:
+        if hasattr(args, "data"):
+            check_place(args.data)
         return getattr(importlib.import_module(module), function)(args) or 0
     except BadInput as error:
         print(f"foretune {args.subcommand}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -20,6 +20,7 @@ from foretune.running.code_study import (
     run,
 )
 from foretune.running.workers import Workers
+from foretune.searchers.when_done import said_of_stop, useless_stop
 from foretune.study.study import Study
 from foretune.views.progress import progress
 from foretune.views.summary import duration, number, spelled, spent_of
@@ -100,7 +101,8 @@ def announce(ready: CodeReady) -> None:
     study, plan = ready.study, ready.study.plan
     goal = "large" if plan.goal == "maximize" else "small"
     print(f"{plan.task}: {plan.metric} is to be {goal} · {plan.method} · {study.max_epoch} epochs")
-    for line in ready.question.lines:
+    wanted = ready.question.request.stop_when_done
+    for line in (*ready.question.lines, *useless_stop(wanted, plan)):
         print(f"  {line}")
     if study.spent:
         print(f"  continuing study {ready.folder.name}: {spent_of(study)} are done")
@@ -111,6 +113,8 @@ def summarise(ready: CodeReady, tuned: CodeTuned, report: Path, tracker: Tracker
     study = ready.study
     if study.out_of_time and study.plan.budget is not None:
         print(f"stopped by the time limit after {spent_of(study)}")
+    if (line := said_of_stop(study)) is not None:
+        print(line)
     print(
         f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and "
         f"{duration(study.elapsed)}:"
