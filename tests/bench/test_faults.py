@@ -106,8 +106,10 @@ def records(bench, tmp_path):
         study.save_tables()
     (tmp_path / "executed").write_text("\n".join(lines) + "\n")
 
+    study = victim.Study.load(folder)  # before its tables are spoiled, which it would refuse
+
     def compared():
-        study, found = victim.Study.load(folder), records.Findings()
+        found = records.Findings()
         want = {(i, e) for i in range(2) for e in (1, 2, 3)}
         records.tables(study, folder, want, found)
         records.execution(study, records.executions(tmp_path / "executed"), want, found)
@@ -178,7 +180,9 @@ def test_damaged_journals_are_refused_at_the_line_that_is_said(bench, tmp_path):
             torn += 1
             assert len(read_journal(path)) in (8, 9)
             continue
-        with pytest.raises(BadInput, match=rf"line {line}, is damaged"):
+        with pytest.raises(
+            BadInput, match=rf"line {line}, is dam|ends with line {line - 1}, but 9"
+        ):
             read_journal(path)
     assert 0 < torn < 100
     assert json.loads(content.splitlines()[0])["n"] == 1

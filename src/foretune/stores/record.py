@@ -142,15 +142,15 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     body: list[dict[str, str]] = []
     try:
         head = [name.strip() for name in next(rows)]
-        for row in rows:
-            refuse_split_numbers(row, head, f"{path}, line {rows.line_num},")
-            if row:
-                body.append(dict(zip(head, row, strict=False)))
+        for cells in rows:
+            refuse_split_numbers(cells, head, f"{path}, line {rows.line_num},")
+            if cells:
+                body.append(dict(zip(head, cells, strict=False)))
     except csv.Error as error:
         raise BadInput(f"{path} is no CSV: {error}") from error
     columns = {name: [row.get(name) for row in body] for name in head}
-    for name, cells in with_points(columns, str(path)).items():
-        for row, cell in zip(body, cells, strict=True):
+    for name, numbers in with_points(columns, str(path)).items():
+        for row, cell in zip(body, numbers, strict=True):
             row[name] = cell
     return head, body
 
