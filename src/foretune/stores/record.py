@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from foretune.errors import BadInput
-from foretune.separated import parted, refuse_split_numbers, with_points
+from foretune.separated import parted, refuse_split_cells, with_points
 
 MAX_BYTES = 256 * 2**20  # of one text file
 MAX_FILES = 200_000  # of one source
@@ -143,7 +143,7 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
         head = [name.strip() for name in next(rows)]
         for cells in rows:
-            refuse_split_numbers(cells, head, f"{path}, line {rows.line_num},")
+            refuse_split_cells(cells, head, f"{path}, line {rows.line_num},")
             if cells:
                 body.append(dict(zip(head, cells, strict=False)))
     except csv.Error as error:
