@@ -11,6 +11,7 @@ from foretune.errors import (
     as_argument,
     at_least,
     near,
+    one_of,
     positive,
     within,
 )
@@ -28,6 +29,7 @@ def test_limits_name_the_first_value_that_breaks_them():
     at_least(1, a=1, b=2.0)
     positive(a=1e-9)
     within(0, 1, a=0, b=1)
+    one_of(("raw", "log"), a="raw", b="log")
     for check, text in (
         (lambda: at_least(1, a=1, b=0), "b=0 must be at least 1"),
         (lambda: at_least(0, a=-0.5), "a=-0.5 must be at least 0"),
@@ -35,6 +37,7 @@ def test_limits_name_the_first_value_that_breaks_them():
         (lambda: positive(a=0.0), "a=0 must be positive"),
         (lambda: within(0, 1, low=1.5), "low=1.5 must be from 0 to 1"),
         (lambda: within(0, 1, a=math.nan), "a=nan must be from 0 to 1"),
+        (lambda: one_of(("raw", "log"), a="raw", b="ln"), "b='ln' must be one of raw, log"),
     ):
         with pytest.raises(BadInput) as error:
             check()

@@ -76,3 +76,10 @@ def within(low: float, high: float, /, **values: float) -> None:
     for name, value in values.items():
         if not low <= value <= high:
             raise BadInput(f"{name}={value:g} must be from {low:g} to {high:g}")
+
+
+def one_of(known: Sequence[str], /, **values: str) -> None:
+    """Raise `BadInput` for the first of the named `values` that is none of `known`."""
+    for name, value in values.items():
+        if value not in known:
+            raise BadInput(f"{name}={value!r} must be one of {', '.join(known)}")

@@ -14,7 +14,7 @@ from foretune.running.presence import STOP, Presence, running
 from foretune.running.runner import run_study
 from foretune.searchers.registry import searcher
 from foretune.study.study import Step
-from foretune.views.server import TOKEN, LiveServer
+from foretune.views.server import TOKEN, LiveServer, served
 
 
 @pytest.fixture
@@ -160,3 +160,12 @@ def test_a_port_that_is_taken_is_named(server, study):
         LiveServer(study.folder, server.server_port)
     with pytest.raises(BadInput, match="port 70000"):
         LiveServer(study.folder, 70000)
+
+
+def test_the_page_is_served_beside_the_run_and_gone_after_it(study):
+    with served(study.folder) as server:
+        address = server.address
+        status, _, body = ask(server, "GET", f"/?token={server.token}", token="")
+        assert status == 200 and "cats" in body and str(server.server_port) in address
+    with pytest.raises(OSError, match="refused"):
+        ask(server, "GET", f"/?token={server.token}")

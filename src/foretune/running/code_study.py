@@ -45,6 +45,7 @@ from foretune.running.workers import InProcess, Processes, Workers
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
+from foretune.searchers.when_done import note_stop, until_done
 from foretune.searchers.whole import Whole
 from foretune.space.catalogue import hyperrec_space, transfer_space
 from foretune.space.space import Config, Space
@@ -583,7 +584,10 @@ def searcher_of(ready: CodeReady) -> Searcher:
     chosen = searcher(plan.method, **plan.notes.options)
     if ready.question.whole:
         chosen = Whole(chosen)
-    return Anchored(chosen, list(plan.notes.anchors)) if plan.notes.anchors else chosen
+    if plan.notes.anchors:
+        chosen = Anchored(chosen, list(plan.notes.anchors))
+    request = ready.question.request
+    return until_done(chosen, plan, request.worth if request.stop_when_done else None)
 
 
 def run(
@@ -619,7 +623,9 @@ def run(
         alone = ready.question.in_process
         count = ready.question.request.workers
         workers = InProcess(objective) if alone else Processes(objective, count)
-    run_study(study, searcher_of(ready), workers, on_change=changed)
+    chosen = searcher_of(ready)
+    run_study(study, chosen, workers, on_change=changed)
+    note_stop(study, chosen)
     for config_id in useless():  # once more: a script may write while it is being stopped
         forget(TrialFolder(objective.folder, config_id), pattern)
 

@@ -44,6 +44,7 @@ from foretune.study.told import told_failure, told_row, told_seconds, told_step,
 
 __all__ = ["Plan", "Step", "Study", "Suggestion"]
 
+DRAWN = 32  # configurations that stand for an open space
 CLOCK = 10.0  # seconds of a run that a kill may take from the wall-clock's record
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Study:
         # what is known beforehand of the costs of a study with a time budget
         self.costs = Costs()
         self._pace: tuple[object, Pace] | None = None
+        self._usual: tuple[object, Pace] | None = None
         self.started: list[int] = []
         self.order: list[tuple[int, int]] = []
         # `elapsed` as each epoch of `order` was told, NaN where that was not said
@@ -188,14 +190,66 @@ class Study:
         return self._pace[1]
 
     @property
-    def seconds_left(self) -> float:
-        """Seconds for training: what the end of the study needs is kept back; infinite without a
-        time budget.
+    def usual_pace(self) -> Pace:
+        """The pace of the configurations that may come: those of the pool, and where others may be
+        proposed a few of these too.
         """
+        if not self.open_space:
+            return self.pace
+        state = (self.spent, len(self.times), self.costs)
+        if self._usual is None or self._usual[0] != state:
+            drawn = self.space.sample(DRAWN, np.random.default_rng(0))
+            self._usual = state, self.with_configs(drawn).pace
+        return self._usual[1]
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds for the search: what the end of the study needs, a final training of the best
+        trial so far included, is kept back; infinite without a time budget.
+        """
+        return max(0.0, self.seconds_to_end - self.final_seconds)
+
+    @property
+    def seconds_to_end(self) -> float:
+        """Seconds for the search and the final training; infinite without a time budget."""
         if self.plan.seconds is None:
             return math.inf
-        after = self.costs.after * self.pace.scale + self.costs.fixed
-        return max(0.0, self.plan.seconds - after - self.elapsed)
+        return max(0.0, self._end - self.elapsed)
+
+    @property
+    def _end(self) -> float:
+        """`elapsed` when the last training has to be over."""
+        assert self.plan.seconds is not None
+        return self.plan.seconds - self.costs.after * self.pace.scale - self.costs.fixed
+
+    @property
+    def final_seconds(self) -> float:
+        """Seconds that a final training of the best trial so far would take; before there is one,
+        of a middling configuration for half of a full training's epochs, at most half of the time
+        that there is; 0 where none follows, or no configuration has time for one.
+        """
+        if not self._finals:
+            return 0.0
+        if (found := self.incumbent) is None:
+            pace = self.usual_pace
+            half = np.full(len(pace.log), math.ceil(self.max_epoch / 2))
+            middling = float(np.median(pace.final_seconds(half, self.costs.early)))
+            return min(middling, self.seconds_to_end / 2)
+        i, epoch, _ = found
+        return float(
+            self.pace.final_seconds(np.full(len(self.configs), epoch), self.costs.early)[i]
+        )
+
+    @property
+    def _finals(self) -> bool:
+        """Whether a final training is planned: there was time for one of the cheapest configuration
+        when the first epoch began, or an estimate alone says that there was none.
+        """
+        if self.costs.final is None or self.timeless:
+            return False
+        pace = self.usual_pace
+        one = pace.final_seconds(np.ones(len(pace.log)), self.costs.early)
+        return not self.pace.timed or float(one.min()) <= self._end - self._first_began
 
     @property
     def timeless(self) -> bool:
@@ -208,16 +262,32 @@ class Study:
 
     @property
     def reach(self) -> np.ndarray:
-        """Epochs for which each configuration can be trained on in the time that is left: if all
-        goes quickly, where steps can be broken off, else if it goes slowly; (n,) int.
+        """Epochs for which each configuration can be trained on in the time that is left, so that
+        the final training that it would need as the best one still ends in time: if all goes
+        quickly, where steps can be broken off, else if it goes slowly; (n,) int.
         """
         if self.timeless:
             return np.full(len(self.configs), self.max_epoch)
         early, doubts = self.costs.early, -1.0 if self.costs.break_off else 1.0
         epochs = self.pace.reach(self.epoch, early, self.seconds_left, doubts)
+        if self._finals:
+            seconds = self.seconds_to_end - self.pace.final_seconds(self.epoch, early)
+            won = self.pace.reach(self.epoch, early, seconds, max(0.0, doubts), final=True)
+            epochs = np.minimum(epochs, won)
         if not self.pace.timed and self.seconds_left > 0:
             epochs = np.maximum(epochs, 1)  # an estimate alone refuses nothing
         return np.minimum(epochs, self.max_epoch)
+
+    @property
+    def seconds_for_an_epoch(self) -> np.ndarray:
+        """Seconds in which each configuration has to end its next epoch, (n,): before the best
+        trial so far begins its final training, and in time for one of its own.
+        """
+        left = np.full(len(self.configs), self.seconds_left)
+        if self._finals:
+            own = self.pace.final_seconds(self.epoch + 1, self.costs.early)
+            left = np.minimum(left, self.seconds_to_end - own)
+        return left
 
     @property
     def relative_costs(self) -> np.ndarray:
@@ -237,7 +307,7 @@ class Study:
             room = self.plan.budget if known else 10 * self.max_epoch
             return max(0, int(room or 0) - self.spent - self._promised)
         seconds = self.pace.seconds
-        typical = math.exp(float(np.median(self.pace.log)))
+        typical = math.exp(float(np.median(self.usual_pace.log)))
         mean = (typical * self.max_epoch + float(self.epoch @ seconds)) / (
             self.max_epoch + float(self.epoch.sum())
         )
