@@ -145,7 +145,7 @@ def refuse_several(what: Any) -> str | None:
 
 def axes_of(config: Mapping[str, Any]) -> list[Axis]:
     """The parameters of Ray's `param_space`, nested ones as "a/b". Raises `BadInput`."""
-    _, domains, grids = parse_spec_vars(config)
+    _, domains, grids = parse_spec_vars(dict(config))
     if grids:
         raise BadInput(
             f"grid_search of {'/'.join(map(str, grids[0][0]))} is no range that a searcher can "
