@@ -2,8 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO_TASK ?= $(shell $(BIN)/python -m foretune.params demo.task)
-DEMO_BUDGET ?= $(shell $(BIN)/python -m foretune.params demo.budget)
+DEMO_MINUTES ?= $(shell $(BIN)/python -m foretune.params demo.minutes)
 
 export DO_NOT_TRACK := true
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
@@ -31,13 +30,15 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: env ## tune a network on a task that foretune has not seen, learning from those it has; then compare
-	$(BIN)/python -m foretune.pipeline.tasks
-	$(BIN)/foretune tune $(DEMO_TASK) --budget $(DEMO_BUDGET) --compare --study demo
+demo: env ## tune on photographs, compare with the default and random search, test and use the model (5 minutes)
+	$(BIN)/python -m foretune.pipeline.demo --out data/demo
+	$(BIN)/foretune tune data/demo/photos --minutes $(DEMO_MINUTES) --compare --final --study demo
+	$(BIN)/foretune evaluate data/studies/demo/final.pt data/demo/photos
+	$(BIN)/foretune predict data/studies/demo/final.pt data/demo/new
 
-# Two processes, a file of tests stays together; those marked slow start servers on fixed ports and
-# kill processes, so they run alone.
-WORKERS ?= 2
+# Three processes for two cores, as many tests wait; a file of tests stays together; those marked slow
+# start servers on fixed ports and kill processes, so they run alone.
+WORKERS ?= 3
 
 test: env ## run the tests, those marked slow apart (minutes)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile

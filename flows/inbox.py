@@ -147,10 +147,11 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     tuned: Tuned = tune(
         images=str(box.images(job)), study=job.id, data=data, tracking=tracking, **request
     )
+    network = model_of(tuned)
     if tracking != "none":
         told: list[str] = []
         if not Tracker(tracking, Path(data), warn=told.append).register(
-            Study.load(tuned.folder), job.id, [tuned.folder / "best.pt", tuned.folder / "best.json"]
+            Study.load(tuned.folder), job.id, [network, network.with_suffix(".json")]
         ):
             replace(job, tries=0, spent=tuned.epochs_spent).save()  # MLflow's fault, however often
             raise ConnectionError(*told)
@@ -161,10 +162,15 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
             f"{tuned.test_accuracy:.4f} (test), after {tuned.epochs_spent} epochs",
             f"report              {tuned.folder / 'report.html'}",
             f"configuration       {tuned.folder / 'best.yaml'}",
-            f"network             {tuned.folder / 'best.pt'}"
+            f"network             {network}"
             + ("" if tracking == "none" else f", in MLflow the registered model {job.id}"),
         ]
     )
+
+
+def model_of(tuned: Tuned) -> Path:
+    """The network that is put to work: the one trained on all images, where there is one."""
+    return tuned.folder / "best.pt" if tuned.final is None else tuned.final.path
 
 
 def own_settings(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -79,8 +79,8 @@ def test_printing_one_value(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     path = str(written(tmp_path, "meta_dataset: {held_out: [a, b]}\ndemo: {task: a}\n"))
     assert [
         main([name, "--file", path])
-        for name in ("demo.task", "meta_dataset.held_out", "demo.budget")
+        for name in ("demo.task", "meta_dataset.held_out", "demo.minutes")
     ] == [0, 0, 0]
-    assert capsys.readouterr().out.splitlines() == ["a", "a,b", "60"]
+    assert capsys.readouterr().out.splitlines() == ["a", "a,b", "2"]
     assert main(["demo.nothing", "--file", path]) == 2
     assert "has no parameter 'demo.nothing'" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from inbox import Unfinished
 from inbox import inbox as flow
 
 from foretune.errors import BadInput
+from foretune.running.final import Cost, Final
 from foretune.running.tuning import Tuned
 
 
@@ -23,6 +24,8 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             self.calls: list[dict[str, Any]] = []
             self.does: dict[str, Any] = {}
             self.registered: list[str] = []
+            self.files: dict[str, list[str]] = {}
+            self.finals: dict[str, Final] = {}
             self.mlflow = True
             self.folder = tmp_path / "inbox"
 
@@ -46,10 +49,12 @@ def watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
                 0.8,
                 3,
                 6,
+                final=self.finals.get(given["study"]),
             )
 
         def register(self, study: Any, name: str, files: Any) -> bool:
             self.registered.append(name)
+            self.files[name] = [path.name for path in files]
             return self.mlflow
 
     made = Watch()
@@ -74,6 +79,15 @@ def test_each_dataset_is_tuned_once_as_it_was_asked_for(watch: Any) -> None:
         and "registered model a" in text
     )
     assert watch() == [] and len(watch.calls) == 2
+
+
+def test_the_model_of_all_images_is_registered_where_there_is_one(watch: Any) -> None:
+    watch.drop("a", "b")
+    model = Path("data/b/final.pt")
+    watch.finals["b"] = Final(model, Cost(3, 40, 6.0, None), {"accuracy": (0.9, 0.1)}, 3, 3)
+    assert sorted(watch()) == ["a", "b"]
+    assert watch.files == {"a": ["best.pt", "best.json"], "b": ["final.pt", "final.json"]}
+    assert f"network             {model}" in (watch.folder / "done" / "b.txt").read_text()
 
 
 def test_a_bad_dataset_is_set_aside_and_the_others_go_on(watch: Any) -> None:

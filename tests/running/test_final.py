@@ -18,6 +18,7 @@ from foretune.running.final import (
     after_search,
     all_but_test,
     cost_of,
+    fewest_epochs,
     no_room,
     read_best,
     train_final,
@@ -58,7 +59,9 @@ def test_it_has_room_for_half_the_epochs_and_the_time_that_is_left() -> None:
     assert "more than the 8 that a budget of 15" in str(no_room(cost, 15, None))
     assert no_room(cost, None, None) is None
     assert no_room(cost, 16, 40) is None
-    assert "more than the 35 s that are left" in str(no_room(cost, 16, 35))  # 30 with a margin
+    # of 2 epochs of 15 s one sees as many images as the search
+    assert fewest_epochs(cost) == 1 and no_room(cost, 16, 15) is None
+    assert "about 30 s: more than the 14 s that are left" in str(no_room(cost, 16, 14))
     assert "an unknown time" in str(no_room(replace(cost, seconds=None), 16, 1e6))
 
 
@@ -79,7 +82,7 @@ def test_the_model_is_that_of_plain_training_on_those_images(whole, tmp_path: Pa
     np.testing.assert_array_equal(
         model.probabilities(task().part("test")[0]), expected.probabilities
     )
-    assert done.test["accuracy"][0] == expected.metrics["accuracy"].value and done.epochs == 2
+    assert done.test["accuracy"][0] == expected.metrics["accuracy"].value and done.new == 2
     said = yaml.safe_load((folder / "final.yaml").read_text(encoding="utf-8"))
     assert said["images"] == 35 and said["test_images"] == 7 and said["epochs"] == 2
     assert model.about["trained_on"] == ["train", "valid"] and "valid_accuracy" not in model.about
@@ -97,7 +100,7 @@ def test_it_goes_on_from_its_last_epoch_to_the_same_model(whole, tmp_path: Path)
         train_final(BEST, task(), tmp_path, on_epoch=killed)
     assert not (tmp_path / "final.pt").exists()
     done = train_final(BEST, task(), tmp_path)
-    assert done.epochs == 1
+    assert (done.epochs, done.new) == (2, 1)
     images = task().part("test")[0]
     np.testing.assert_array_equal(
         Model.load(tmp_path / "final.pt").probabilities(images),
@@ -110,23 +113,45 @@ def test_what_is_done_is_not_done_or_measured_again(whole, monkeypatch) -> None:
     monkeypatch.setattr(trial, "train", None)
     monkeypatch.setattr(trial, "assess", None)
     again = train_final(BEST, task(), folder)
-    assert again.epochs == 0
+    assert again.new == 0
     assert again.test["accuracy"] == pytest.approx(done.test["accuracy"], abs=1e-6)
 
 
-def test_the_time_is_kept(tmp_path: Path, monkeypatch) -> None:
-    """The first epoch takes 5 s by the clock: a second one would end after 8."""
-    clock = iter([0.0, 5.0, 10.0, 15.0])
-    monkeypatch.setattr(finals.time, "monotonic", lambda: next(clock))
+@pytest.fixture
+def slow(monkeypatch):
+    """A clock by which each epoch takes 5 s, whatever it trains."""
+    clock, plain = [0.0], trial.train
+    monkeypatch.setattr(finals.time, "monotonic", lambda: clock[0])
 
-    def slow(task, config, start, stop, *, on_epoch, **rest):
-        for epoch in range(start + 1, stop + 1):
-            on_epoch({"epoch": epoch, "seconds": 5.0})
+    def train(*asked, on_epoch, **rest):
+        def ended(row) -> None:
+            clock[0] += 5.0
+            on_epoch({**row, "seconds": 5.0})
 
-    monkeypatch.setattr(trial, "train", slow)
+        return plain(*asked, on_epoch=ended, **rest)
+
+    monkeypatch.setattr(trial, "train", train)
+
+
+def test_the_time_is_kept_and_what_is_left_is_a_model(tmp_path: Path, slow) -> None:
+    """A second epoch would end after 10 s; the first has seen as many images as the search."""
+    done = train_final(BEST, task(), tmp_path, seconds=8)
+    assert (done.epochs, done.new, done.cost.epochs) == (1, 1, 2)
+    said = yaml.safe_load((tmp_path / "final.yaml").read_text(encoding="utf-8"))
+    assert (said["epochs"], said["epochs_of_the_winner"]) == (1, 2)
+    first = Model.load(tmp_path / "final.pt").probabilities(task().part("test")[0])
+    whole = train_final(BEST, task(), tmp_path)
+    assert (whole.epochs, whole.new) == (2, 1) and not list(tmp_path.glob("*.ckpt"))
+    second = Model.load(tmp_path / "final.pt").probabilities(task().part("test")[0])
+    assert not np.array_equal(first, second)
+
+
+def test_what_has_seen_less_than_the_search_is_no_final_model(tmp_path: Path, slow) -> None:
+    """3 epochs of the search saw 63 images, which are 2 of 35."""
+    few = replace(BEST, settings=settings(train_limit=0), epoch=3)
     with pytest.raises(OutOfTime) as stopped:
-        train_final(BEST, task(), tmp_path, seconds=8)
-    assert stopped.value.epoch == 1
+        train_final(few, task(), tmp_path, seconds=8)
+    assert stopped.value.epoch == 1 and not (tmp_path / "final.pt").exists()
 
 
 def test_after_a_search_it_is_done_or_one_line_says_why_not(tmp_path: Path) -> None:

@@ -95,6 +95,36 @@ def test_what_the_end_needs_grows_with_the_machine():
     assert clock.now == pytest.approx(100.0 - 3 * 4.0, abs=2.5)
 
 
+@pytest.mark.parametrize("method", ["random", "freeze-thaw", "asha"])
+@pytest.mark.parametrize("times", [1.0, 4.0])
+@pytest.mark.parametrize("wrong", [0.2, 1.0, 5.0])
+def test_the_final_training_of_the_best_trial_ends_in_time(wrong, times, method):
+    """Its epochs take `times` those of the search, of 2 or, the best ones, of 6 seconds."""
+    cost = lambda c: 6.0 if c["x"] > 0.7 else 2.0  # noqa: E731
+    study, _, clock = run(
+        150.0,
+        cost,
+        lambda c: (wrong * cost(c), wrong * cost(c)),
+        method=method,
+        fixed=10.0,
+        final=lambda c: (times, times),
+    )
+    i, epoch, _ = study.incumbent
+    each = times * cost(study.configs[i])
+    # an epoch under way may end as the best one, with one more to be trained at the end
+    assert clock.now + 10.0 + each * (epoch - 1) <= 150.0
+    # and no time is left in which another could have become the best one and be trained
+    dear = [times * (study.epoch[k] + 1) * cost(study.configs[k]) for k in range(12)]
+    assert clock.now + 10.0 + max(*dear, each * epoch) >= 150.0 * 0.8 or not study._trainable.any()
+
+
+def test_where_no_final_training_fits_the_search_has_the_time():
+    study, _, clock = run(
+        100.0, lambda c: 3.0, lambda c: (3.0, 3.0), final=lambda c: (100.0, 100.0), fixed=10.0
+    )
+    assert study.final_seconds == 0 and 85 <= clock.now <= 90.5
+
+
 def test_the_time_before_the_search_counts():
     study, _, clock = run(60.0, lambda c: 2.0, clock=Clock(30.0))
     assert clock.now <= 60.5 and study.spent <= 2 * 15

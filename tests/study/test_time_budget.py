@@ -1,6 +1,7 @@
 """A study with a budget of time: how many epochs it has room for, and what of it is kept."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -136,3 +137,36 @@ def test_views_of_an_open_study_have_their_own_pace(meta):
     study.costs = Costs(lambda config: (2.0, 2.0))
     view = study.with_configs(meta.configs[2:4])
     assert len(view.reach) == 4 and len(study.reach) == 2
+
+
+def test_an_open_study_without_a_pool_knows_what_its_space_costs(meta):
+    plan = Plan("t", "score", "maximize", 9, None, seconds=100.0, open=True)
+    study = Study(meta.space, [], plan)
+    study.costs = Costs(lambda config: (2.0, 2.0), early=0, final=lambda config: (1.0, 1.0))
+    assert study.final_seconds == pytest.approx(10.0)  # 5 epochs of 9
+    assert study.budget == 38  # .85 of the 90 s that are left, at 2 s
+    assert study.usual_pace.seconds == pytest.approx(2.0) and len(study.configs) == 0
+
+
+def test_the_best_trial_keeps_the_time_of_its_final_training(meta):
+    costs = Costs(lambda config: (2.0, 2.0), early=0, after=4.0, fixed=6.0)
+    study = make(meta, costs=replace(costs, final=lambda config: (3.0, 3.0)))
+    assert study.final_seconds == pytest.approx(30.0)  # of a middling one, before there is any
+    told(study, 0, 4, 2.0, 20.0)
+    assert study.seconds_to_end == pytest.approx(70.0)
+    # the best epoch is the first, of 6 s; a second epoch of another is trained in 2 s and 12 s
+    assert study.final_seconds == pytest.approx(6.0, rel=0.05)
+    assert study.seconds_left == pytest.approx(64.0, rel=0.05)
+    assert study.reach[1] == 8  # 2 s and 6 s an epoch in 70 s
+    assert study.seconds_for_an_epoch[0] == pytest.approx(70.0 - 30.0, rel=0.05)
+    late = make(meta, costs=replace(costs, final=lambda config: (3.0, 3.0)))
+    told(late, 0, 9, 2.0, 84.5)
+    assert late.seconds_left == 0 and late.out_of_time
+
+
+def test_where_no_final_training_has_time_none_is_waited_for(meta):
+    study = make(meta, costs=Costs(lambda c: (2.0, 2.0), early=0, final=lambda c: (60.0, 60.0)))
+    assert study.available.all()  # an estimate alone refuses nothing
+    told(study, 0, 2, 2.0, 4.0)
+    assert study.final_seconds == 0 and study.seconds_left == pytest.approx(96.0)
+    assert (study.reach >= 7).all()

@@ -23,7 +23,7 @@ from foretune.commands.study_report import (
 from foretune.errors import few, plural
 from foretune.history.join import PREFIX
 from foretune.running.costs import Beginning
-from foretune.running.final import SHARE, Cost, cost_of, no_room
+from foretune.running.final import SHARE, Cost, Final, cost_of, no_room
 from foretune.running.options import given
 from foretune.running.request import Request
 from foretune.running.tuning import (
@@ -38,6 +38,7 @@ from foretune.running.tuning import (
 )
 from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
+from foretune.searchers.when_done import said_of_stop
 from foretune.study.notes import RankingNote
 from foretune.study.outcome import Row
 from foretune.study.own_studies import other_settings
@@ -115,12 +116,19 @@ def tune(ready: Prepared, tracker: Tracker | None) -> Tuned:
             broken_off.callback(tracker.close, ready.study)
         for kind in BASELINES if ready.request.compare else ():
             other = baseline(ready, kind)
-            print(f"for comparison: {BASELINES[kind]} ({other.study.budget} epochs)")
+            print(f"for comparison: {BASELINES[kind]} ({allowed(other.study)})")
             others[kind] = logged(other, tracker, lambda other=other: finish(other))  # type: ignore[misc]
             if tracker:
                 tracker.close(other.study)
         broken_off.pop_all()
     return replace(tuned, compared=others)
+
+
+def allowed(study: Study) -> str:
+    """The budget of a study, as words."""
+    if study.plan.seconds is not None:
+        return duration(study.plan.seconds)
+    return f"{study.budget} epochs"
 
 
 def announce_final(cost: Cost) -> None:
@@ -207,7 +215,7 @@ def room_in_time(study: Study) -> str:
     room = f"{duration(study.plan.seconds)} in all"
     if study.timeless:
         return f"{room}; nothing is known of the network's cost: the first epochs tell"
-    pace = study.pace
+    pace = study.usual_pace
     log, doubt = float(np.median(pace.log)), float(np.median(pace.doubt))
     left = max(0, study.budget - study.spent)
     return (
@@ -258,6 +266,8 @@ def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | No
     study = ready.study
     if study.out_of_time and study.plan.budget is not None:
         print(f"stopped by the time limit after {spent_of(study)}")
+    if (line := said_of_stop(study)) is not None:
+        print(line)
     print(
         f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and "
         f"{duration(study.elapsed)}:"
@@ -270,13 +280,21 @@ def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | No
         print(f"  {line}")
     print(f"\nbest.yaml, best.pt: {tuned.folder}")
     if tuned.final is not None:
-        print(f"final.pt:           {tuned.folder}, trained on {tuned.final.cost.images:,} images")
+        print(f"final.pt:           {tuned.folder}, {trained_on(tuned.final)}")
     print(f"report:             {report}")
     for line in use(ready.folder, models):
         print(f"next:               {line}")
     if tracker:
         for what, where in tracker.directions(study):
             print(f"{what + ':':<19} {where}")
+
+
+def trained_on(final: Final) -> str:
+    """How far the final model was trained, and on what."""
+    text = f"trained on {final.cost.images:,} images"
+    if final.epochs < final.cost.epochs:
+        text += f" for {final.epochs} of {final.cost.epochs} epochs, the time being up"
+    return text
 
 
 def result_table(ready: Prepared, tuned: Tuned) -> list[str]:
@@ -304,7 +322,7 @@ def result_table(ready: Prepared, tuned: Tuned) -> list[str]:
             lines.append(f"  {label:<{width}}  {valid:<15}  {test:<15}  {one.epochs_spent:>6}")
         if tuned.final is not None:
             value = with_error(*tuned.final.test[metric])
-            epochs = tuned.final.cost.epochs
+            epochs = tuned.final.epochs
             lines.append(f"  {'final model':<{width}}  {'':<15}  {value:<15}  {epochs:>6}")
     return lines
 

@@ -2,9 +2,9 @@
 (`foretune.training.cost`) on a task's number of images.
 """
 
+import math
 import time
 from dataclasses import dataclass, field
-from statistics import median
 
 import psutil
 
@@ -24,10 +24,12 @@ from foretune.training.cost import (
 from foretune.training.recipe import recipe, recipes_of
 from foretune.training.settings import Settings
 
-# CPU seconds that the end of a study takes whatever is trained: to end the workers, to write the
-# best network and the report, to bring the log to its end, and for the interpreter to take its
-# modules apart (two of them)
-FINISH = 4.5
+# CPU seconds that the end of a study takes whatever is trained: to end the workers and write the
+# best network ...
+HAND_OVER = 2.0
+# ... and, after the final training, to write the report, to bring the log to its end, and for the
+# interpreter to take its modules apart
+REPORT = 2.5
 SLOWEST = 8.0  # how many seconds of the clock one of the CPU may be taken for
 
 
@@ -70,13 +72,29 @@ class Expected:
         return self._kept[key]
 
 
+class Larger:
+    """How many times as long an epoch of the final training takes as one of the search, in the
+    long run and early: by the costs of both, by their images where a network cannot be counted.
+    """
+
+    def __init__(self, search: Parts, final: Parts, expected: Expected | None = None):
+        self.images = final.train / max(1, search.train)
+        self.search = expected
+        self.final = expected and Expected(expected.settings, final, expected.machine)
+
+    def __call__(self, config: Config) -> tuple[float, float]:
+        if self.search is None or self.final is None:
+            return self.images, self.images
+        ours, theirs = self.search(config), self.final(config)
+        return theirs[0] / ours[0], theirs[1] / ours[1]
+
+
 def costs_of(
-    settings: Settings, space: Space, task: Task, workers: int, final_within: float = 0.0
+    settings: Settings, space: Space, task: Task, workers: int, final: bool = False
 ) -> Costs:
-    """The costs of a study of `task`; without expectations where a network of the space cannot be
-    counted, and then the study learns them. What its end needs counts a final training on all
-    images (`foretune.running.final`) where one of a middling configuration takes at most
-    `final_within` seconds.
+    """The costs of a study of `task`, with those of a `final` training on all images where one is
+    to follow (`foretune.running.final`); without expectations where a network of the space cannot
+    be counted, and then the study learns them.
     """
     import torch
 
@@ -87,20 +105,38 @@ def costs_of(
     parts = Parts(
         min(train, settings.train_limit or train), min(valid, settings.valid_limit or valid)
     )
+    everything = Parts(train + valid, 0)
     expected = Expected(settings, parts, machine)
     try:
         asked = recipes_of(space, settings)
         for one in asked:
             epoch_seconds(one, settings, parts, machine)
         after = max(forward_seconds(one, settings, test, machine) for one in asked)
-        everything = Parts(train + valid, 0)
-        final = settings.max_epoch * median(
-            epoch_seconds(one, settings, everything, machine) for one in asked
-        )
-        after += final if final <= final_within else 0.0
     except BadInput:
-        return Costs(fixed=FINISH, workers=workers)
-    return Costs(expected, VIEWS, after, FINISH, workers)
+        larger = Larger(parts, everything) if final else None
+        return Costs(fixed=HAND_OVER + REPORT, workers=workers, final=larger)
+    larger = Larger(parts, everything, expected) if final else None
+    after *= 1 + final  # the final network is tested too
+    return Costs(expected, VIEWS, after, HAND_OVER + REPORT, larger, workers)
+
+
+def no_final(costs: Costs, configs: list[Config], seconds: float) -> str | None:
+    """One line where `seconds` have no room for an epoch of the search and one of the final
+    training of the cheapest configuration, as far as that can be said beforehand.
+    """
+    if costs.final is None or costs.expected is None or not configs:
+        return None
+    early = [costs.expected(config)[1] for config in configs]
+    final = [k * costs.final(config)[1] for k, config in zip(early, configs, strict=True)]
+    least = min(k + last for k, last in zip(early, final, strict=True))
+    need = least + costs.after + costs.fixed
+    if need <= seconds:
+        return None
+    return (
+        f"--minutes {seconds / 60:g} is too little for a final training on all images: an epoch of "
+        f"one takes about {min(final):,.0f} s, beside the search and the end; give about "
+        f"{math.ceil(2 * need / 60)} minutes, or foretune train makes one later"
+    )
 
 
 def epochs_in(seconds: float, costs: Costs, configs: list[Config]) -> float:

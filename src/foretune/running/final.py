@@ -13,6 +13,10 @@ at the end. It goes on from its last epoch where it was stopped. Files in `folde
 | `final.yaml`              | what it was trained with, and its metrics on the test part|
 | `final-test.npz`          | what it says about each test image                        |
 | `final-KEY.ckpt`          | where it stands, while it is not done                     |
+
+Under a limit of time it may end before its last epoch: with as many images seen as the winner had
+in the search it is handed over as it is then (`Final.epochs` of `Final.cost.epochs`), and another
+run goes on from there.
 """
 
 import hashlib
@@ -20,6 +24,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +32,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from foretune.errors import BadInput, plural
+from foretune.errors import BadInput, as_argument, plural
 from foretune.files import write_atomic
 from foretune.history.join import learning_settings
 from foretune.running.options import filled
@@ -38,8 +43,6 @@ from foretune.tasks.task import Task
 from foretune.training.settings import Settings
 
 SHARE = 0.5  # of a budget in epochs: what the final training may cost beside the search
-TIME_SHARE = 0.25  # of a budget in seconds: what is kept back for it, where it may be enough
-MARGIN = 1.25  # of an estimate in seconds, where it has to fit into what is left
 TRAIN, VALID, TEST = (PARTS.index(part) for part in ("train", "valid", "test"))
 
 
@@ -78,17 +81,21 @@ class Cost:
 @dataclass(frozen=True)
 class Final:
     """The model that came out: its file and its metrics on the test part, each with its standard
-    error. `epochs` were trained now, of those that were not before.
+    error. It was trained for `epochs`, `new` of them now; fewer than `cost.epochs` where time was
+    up.
     """
 
     path: Path
     cost: Cost
     test: Mapping[str, tuple[float, float]]
     epochs: int
+    new: int
 
 
 class OutOfTime(RuntimeError):
-    """The time that was allowed is over, after `epoch` epochs; the next run goes on from there."""
+    """The time that was allowed is over, after `epoch` epochs, too few for a model that is better
+    than the search's; the next run goes on from there.
+    """
 
     def __init__(self, epoch: int):
         super().__init__(f"stopped after {epoch} epochs")
@@ -147,17 +154,26 @@ def cost_of(
     return Cost(epochs, images, epochs * images / search_images(task, settings), seconds)
 
 
+def fewest_epochs(cost: Cost) -> int:
+    """Epochs after which as many images were seen as in all of the winner's training."""
+    return max(1, math.ceil(cost.epochs**2 / cost.worth))
+
+
 def no_room(cost: Cost, budget: int | None, left: float | None) -> str | None:
     """Why a final training does not fit into what the user allowed, as one line: a budget in epochs
-    has room for `SHARE` of it, one in seconds for what is `left` (None: there is no such limit).
-    None where it fits.
+    has room for `SHARE` of it, one in seconds for what is `left` (None: there is no such limit),
+    in which `fewest_epochs` must end. None where it fits.
     """
     if budget is not None and cost.worth > SHARE * budget:
         return (
             f"{cost}: more than the {SHARE * budget:,.0f} that a budget of {budget:,} leaves for it"
         )
-    if left is not None and (cost.seconds is None or MARGIN * cost.seconds > left):
-        takes = "an unknown time" if cost.seconds is None else f"about {cost.seconds:,.0f} s"
+    if left is None:
+        return None
+    if cost.seconds is None:
+        return f"{cost}, an unknown time: more than the {max(left, 0):,.0f} s that are left"
+    if cost.seconds * fewest_epochs(cost) / cost.epochs > left:
+        takes = f"about {cost.seconds:,.0f} s"
         return f"{cost}, {takes}: more than the {max(left, 0):,.0f} s that are left"
     return None
 
@@ -174,14 +190,14 @@ def train_final(
 ) -> Final:
     """Train, measure on the test part, write the files; what is done already is not done again.
 
-    `threads`: of the CPU (default: as the search had, whose seconds the estimate goes by). With `seconds`, no epoch is begun that would
-    end later: raises `OutOfTime`. Raises `BadInput` for a task or a configuration that cannot be
+    `threads`: of the CPU (default: as the search had, whose seconds the estimate goes by). With
+    `seconds`, no epoch is begun that would end later; raises `OutOfTime` where fewer than
+    `fewest_epochs` end in them. Raises `BadInput` for a task or a configuration that cannot be
     trained, and `foretune.training.trial.TrialFailed`.
     """
     from foretune.training.model_file import write_model
-    from foretune.training.trial import assess, train
+    from foretune.training.trial import assess
 
-    began = time.monotonic()
     threads = threads or best.settings.threads
     settings = replace(best.settings, train_limit=0, valid_limit=0, threads=threads)
     settings = replace(settings, device=device or best.settings.device)
@@ -189,37 +205,59 @@ def train_final(
     key = _key(best, merged, settings)
     cost = cost_of(task, best.settings, best.epoch, best.seconds_per_image)
     path, about = folder / "final.pt", folder / "final.yaml"
-    if (done := _done(about, key)) is not None and path.exists():
-        return Final(path, cost, done, 0)
+    if (done := _done(about, key, best.epoch)) is not None and path.exists():
+        return Final(path, cost, done, best.epoch, 0)
     checkpoint = folder / f"final-{key[:12]}.ckpt"
     folder.mkdir(parents=True, exist_ok=True)
     for other in folder.glob("final-*.ckpt"):
         if other != checkpoint:  # of another winner
             other.unlink(missing_ok=True)
-    trained = 0
-
-    def ended(row: Row) -> None:
-        nonlocal trained
-        trained += 1
-        on_epoch(row)
-        epoch, spent = int(row["epoch"]), time.monotonic() - began
-        if seconds is not None and epoch < best.epoch and spent + row["seconds"] > seconds:
-            raise OutOfTime(epoch)
-
     start = _epochs_of(checkpoint)
-    if start < best.epoch:
-        train(
-            merged, best.config, start, best.epoch, settings=settings, seed=best.seed,
-            checkpoint=checkpoint, on_epoch=ended,
-        )  # fmt: skip
+    _go_on(best, merged, settings, checkpoint, start, seconds, on_epoch)
+    epochs = _epochs_of(checkpoint)
+    if epochs < min(best.epoch, fewest_epochs(cost)):
+        raise OutOfTime(epochs)
     found = assess(merged, checkpoint, "test", settings.device)
     found.save(folder / "final-test.npz")
     test = {name: (one.value, one.error) for name, one in found.metrics.items()}
     facts = {"test_accuracy": test["accuracy"][0], "trained_on": ["train", "valid"]}
     write_model(checkpoint, path, **facts)
-    _write(about, best, settings, task, cost, key, test)
-    checkpoint.unlink(missing_ok=True)
-    return Final(path, cost, test, trained)
+    _write(about, best, settings, task, epochs, key, test)
+    if epochs == best.epoch:
+        checkpoint.unlink(missing_ok=True)
+    return Final(path, cost, test, epochs, epochs - start)
+
+
+class _TimeIsUp(Exception):
+    """Ends a training between two epochs."""
+
+
+def _go_on(
+    best: Best,
+    task: Task,
+    settings: Settings,
+    checkpoint: Path,
+    start: int,
+    seconds: float | None,
+    on_epoch: Callable[[Row], None],
+) -> None:
+    """Train from epoch `start` to the winner's last, or as far as `seconds` allow."""
+    from foretune.training.trial import train
+
+    began = time.monotonic()
+
+    def ended(row: Row) -> None:
+        on_epoch(row)
+        epoch, spent = int(row["epoch"]), time.monotonic() - began
+        if seconds is not None and epoch < best.epoch and spent + row["seconds"] > seconds:
+            raise _TimeIsUp
+
+    if start < best.epoch:
+        with suppress(_TimeIsUp):
+            train(
+                task, best.config, start, best.epoch, settings=settings, seed=best.seed,
+                checkpoint=checkpoint, on_epoch=ended,
+            )  # fmt: skip
 
 
 def _key(best: Best, task: Task, settings: Settings) -> str:
@@ -242,11 +280,11 @@ def _epochs_of(checkpoint: Path) -> int:
     return len(state["rows"]) if state is not None else 0
 
 
-def _done(about: Path, key: str) -> dict[str, tuple[float, float]] | None:
-    """The test metrics of the final model that was trained before, if it is this one."""
+def _done(about: Path, key: str, epochs: int) -> dict[str, tuple[float, float]] | None:
+    """The test metrics of the final model that was trained before, if it is this one, whole."""
     try:
         said = yaml.safe_load(about.read_text(encoding="utf-8"))
-        if said["key"] != key:
+        if said["key"] != key or said["epochs"] != epochs:
             return None
         return {
             name: (float(said["test"][name]), float(said["standard_errors"][name]))
@@ -261,15 +299,16 @@ def _write(
     best: Best,
     settings: Settings,
     task: Task,
-    cost: Cost,
+    epochs: int,
     key: str,
     test: Mapping[str, tuple[float, float]],
 ) -> None:
     said: dict[str, Any] = {
         "task": task.name,
         "config": best.config,
-        "epochs": best.epoch,
-        "images": cost.images,
+        "epochs": epochs,
+        "epochs_of_the_winner": best.epoch,
+        "images": int((task.split != TEST).sum()),
         "test_images": int((task.split == TEST).sum()),
         "test": {name: round(value, 6) for name, (value, _) in test.items()},
         "standard_errors": {name: round(error, 6) for name, (_, error) in test.items()},
@@ -289,20 +328,23 @@ def after_search(
     wanted: bool | None,
     budget: int | None,
     left: float | None,
+    estimate: float | None = None,
     on_start: Callable[[Cost], None] = lambda cost: None,
     on_epoch: Callable[[Row], None] = lambda row: None,
 ) -> Final | str:
     """The final training of the study in `folder`, which has its `best.yaml`, or one line that says
     why there is none. `wanted`: False never, None where it fits into the budget (see `no_room`),
-    True whatever it costs in epochs; what is `left` of a time is kept in any case.
+    True whatever it costs in epochs; what is `left` of a time is kept in any case. `estimate` are
+    the seconds that the study reckons with (default: those of `best.yaml`'s epochs).
     """
     from foretune.training.trial import TrialFailed
 
     best = read_best(folder / "best.yaml")
-    again = f"foretune train {folder / 'best.yaml'} IMAGES"
+    again = f"foretune train {as_argument(folder / 'best.yaml')} IMAGES"
     if wanted is False:
         return f"no final training (--no-final); {again} makes one"
     cost = cost_of(task, best.settings, best.epoch, best.seconds_per_image)
+    cost = cost if estimate is None else replace(cost, seconds=estimate)
     if why := no_room(cost, None if wanted else budget, left):
         return f"no final training: {why}; {again} makes one"
     on_start(cost)

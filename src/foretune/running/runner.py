@@ -164,8 +164,8 @@ def hopeless(
         return False
     early = study.epoch < study.costs.early
     quick = np.exp(np.where(early, study.pace.early, study.pace.log) - study.pace.doubt)
-    missing = [quick[i] - (now - heard[i]) for i, _ in running]
-    return all(seconds > study.seconds_left for seconds in missing)
+    left = study.seconds_for_an_epoch
+    return all(quick[i] - (now - heard[i]) > left[i] for i, _ in running)
 
 
 def needed(study: Study) -> set[int]:

@@ -12,6 +12,7 @@ are still needed, the results.
 
 import json
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ import yaml
 
 from foretune import shipped
 from foretune.errors import BadInput, few, plural
-from foretune.files import write_atomic, write_json
+from foretune.files import check_folder, write_atomic, write_json
 from foretune.history.join import PREFIX, confined, join, joinable, learning_settings
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.continuing import (
@@ -36,8 +37,8 @@ from foretune.running.continuing import (
     take_over,
     with_kept,
 )
-from foretune.running.costs import Beginning, costs_of, epochs_in
-from foretune.running.final import TIME_SHARE, Cost, Final, after_search, search_images
+from foretune.running.costs import REPORT, Beginning, costs_of, epochs_in, no_final
+from foretune.running.final import Cost, Final, after_search, cost_of, no_room, search_images
 from foretune.running.history import (
     BY_RUNS,
     Lessons,
@@ -54,10 +55,12 @@ from foretune.running.opening import check_name, open_study, refuse_another
 from foretune.running.options import filled, out_of_range, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.runner import Stopwatch, delete_checkpoints, run_study, sweep
+from foretune.running.storage import RESULTS, TABLES
 from foretune.running.workers import Processes, Workers, end_where_main_is_imported
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
+from foretune.searchers.when_done import note_stop, until_done, useless_stop
 from foretune.space.catalogue import (
     PRESETS,
     heavy_pool,
@@ -88,7 +91,7 @@ from foretune.training.settings import Settings
 ANCHOR_FROM = 5
 TEST_METRICS = "test.json"  # in a study's folder
 TEST_PREDICTIONS = "best-test.npz"  # beside it: what the best network says of each test image
-BASELINES = {"default": "default configuration", "random": "random search"}  # at equal epochs
+BASELINES = {"default": "default configuration", "random": "random search"}
 
 
 @dataclass(frozen=True)
@@ -258,6 +261,7 @@ def checked(request: Request, began: Beginning | None = None) -> Checked:
     if not request.images:
         raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
+    check_folder(request.data, "data")
     earlier = earlier_of(request)
     request = request if earlier is None else earlier.inherited(request)
     metric = column(request.metric)
@@ -326,6 +330,7 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     source = find_source(request.images, request.data)
     check_trainable(found.settings, found.space)
     plan, folder, known = _named(request, plan, source.name, found.past)
+    check_folder(folder, "study", *TABLES, *RESULTS)
     found, plan, noted = continued(found, plan, folder if known else None)
     pool = found.pool
     default = default_config(found.settings.network)
@@ -348,7 +353,8 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     taught: Lessons | None = None
     leaning: tuple[str, ...] = ()
     if sources:
-        taught, lines = lessons_of(sources, request, found.settings, found.space, past, task)
+        new = not known  # a study that goes on has the runs that it was started with
+        taught, lines = lessons_of(sources, request, found.settings, found.space, past, task, new)
         told += [line for line in lines if line not in told]
         if taught is not None:
             asked = question_of(request, found.settings, found.space, past, task)
@@ -360,9 +366,11 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
         plan, folder, known = _named(request, plan, source.name, past)
     costs = Costs()
     if plan.seconds is not None:
-        share = 0.0 if request.final is False else TIME_SHARE
-        kept = share * plan.seconds
-        costs = costs_of(found.settings, found.space, task, request.workers, final_within=kept)
+        final = final_planned(request, plan, found.settings, task)
+        costs = costs_of(found.settings, found.space, task, request.workers, final)
+        left = plan.seconds - (time.monotonic() - found.began.clock)
+        if line := no_final(costs, pool, left):
+            told.append(line)
     anchored = (
         request.default
         and plan.method != "random"
@@ -381,8 +389,18 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
         extra=noted,
     )
     plan = replace(plan, task=task.name, notes=notes)
-    told += limits_told(task, found.settings)
+    told += [*limits_told(task, found.settings), *useless_stop(request.stop_when_done, plan)]
     return LookedUp(found, task, past, plan, folder, known, costs, tuple(told), taught, leaning)
+
+
+def final_planned(request: Request, plan: Plan, settings: Settings, task: Task) -> bool:
+    """Whether a final training follows, if time allows: one that is not asked for has to fit into
+    a budget of epochs too, where there is one beside that of time.
+    """
+    if request.final is not None:
+        return request.final
+    half = cost_of(task, settings, math.ceil(settings.max_epoch / 2))
+    return no_room(half, plan.budget, None) is None
 
 
 def room_of(plan: Plan, costs: Costs, pool: list[Config]) -> float:
@@ -498,14 +516,21 @@ def run(
     sweep(ready.objective)
     plan = ready.study.plan
     pool = workers or Processes(ready.objective, ready.request.workers)
-    run_study(ready.study, searcher_of(plan), pool, on_change=changed, clock=ready.clock)
+    chosen = searcher_of(plan, ready.request)
+    run_study(ready.study, chosen, pool, on_change=changed, clock=ready.clock)
+    note_stop(ready.study, chosen)
     delete_checkpoints(ready.study, ready.objective)
 
 
-def searcher_of(plan: Plan) -> Searcher:
-    """The plan's searcher, after its anchors if it has any."""
+def searcher_of(plan: Plan, request: Request | None = None) -> Searcher:
+    """The plan's searcher, after its anchors if it has any, until it is not worth its cost where the
+    request says so.
+    """
     chosen = searcher(plan.method, **plan.notes.options)
-    return Anchored(chosen, list(plan.notes.anchors)) if plan.notes.anchors else chosen
+    if plan.notes.anchors:
+        chosen = Anchored(chosen, list(plan.notes.anchors))
+    worth = request.worth if request is not None and request.stop_when_done else None
+    return until_done(chosen, plan, worth)
 
 
 def finish(ready: Prepared) -> Tuned:
@@ -515,7 +540,7 @@ def finish(ready: Prepared) -> Tuned:
     from foretune.training.model_file import write_model
     from foretune.training.trial import assess
 
-    study, folder = ready.study, ready.folder
+    study, folder, began = ready.study, ready.folder, Beginning()
     if (found := study.incumbent) is None:
         reasons = (
             "; ".join(sorted({reason for _, reason in study.failures.values()}))
@@ -557,6 +582,10 @@ def finish(ready: Prepared) -> Tuned:
     }
     write_atomic(folder / "best.yaml", yaml.safe_dump(best, sort_keys=False))
     study.clock(ready.clock())
+    if study.plan.seconds is not None:  # what is still to come, on a machine as busy as it is now
+        study.costs = replace(
+            study.costs, fixed=REPORT * began.slowdown, after=study.costs.after / 2
+        )
     return Tuned(
         folder.name,
         folder,
@@ -591,15 +620,17 @@ def finalise(
     line why not.
     """
     plan, study = ready.study.plan, ready.study
-    left = None
+    left = estimate = None
     if plan.seconds is not None:
-        left = plan.seconds - ready.clock() - study.costs.fixed
+        study.clock(ready.clock())
+        left, estimate = study.seconds_to_end, study.final_seconds or None
     done = after_search(
         ready.folder,
         ready.task,
         wanted=ready.request.final,
         budget=plan.budget,
         left=left,
+        estimate=estimate,
         on_start=on_start,
         on_epoch=on_epoch,
     )
@@ -647,7 +678,8 @@ def history_of(
     metric = column(request.metric)
     if shown is not None and shown.metric != metric:
         line = (
-            f"the past tasks of {request.meta} are left out: {shown.metric} says little of {metric}"
+            f"the curves of {request.meta} are left out: they are of {shown.metric}, which says little of "
+            f"{metric}"
         )
         if request.sources is not None:
             raise BadInput(f"--sources names past tasks, but {line}")
@@ -721,11 +753,12 @@ def lessons_of(
     space: Space,
     past: MetaDataset | None,
     task: Task | None = None,
+    judged: bool = False,
 ) -> tuple[Lessons | None, list[str]]:
     """The past runs that the study can learn from beside the curves of `past`; as
     `foretune.running.history.lessons`.
     """
-    found, lines = lessons(sources, question_of(request, settings, space, past, task))
+    found, lines = lessons(sources, question_of(request, settings, space, past, task), judged)
     # curves of past tasks in this space say enough for a study to begin
     return found, lines if past is None or found is not None else []
 
@@ -940,19 +973,23 @@ def named_space(name: str) -> tuple[Space, list[Config]]:
 # --------------------------------------------------------------------------------------------------
 def baseline(ready: Prepared, kind: str) -> Prepared:
     """The same task with the same settings under plain training: `default` trains the network's
-    default configuration once, `random` is random search at equal epochs. Its study lies inside the
-    tuned one's folder and resumes like any other.
+    default configuration once, `random` is random search with as many epochs, or, where time is the
+    budget, for as long as the search took. Its study lies inside the tuned one's folder and resumes
+    like any other.
     """
     study = ready.study
     settings = ready.objective.settings
     folder = ready.folder / f"compare-{kind}"
     pool = [default_config(settings.network)] if kind == "default" else list(study.configs)
-    budget = settings.max_epoch if kind == "default" else max(study.spent, 1)
+    budget: int | None = settings.max_epoch if kind == "default" else max(study.spent, 1)
+    seconds = None
+    if kind == "random" and study.plan.seconds is not None:
+        budget, seconds = None, search_seconds(study)
     plan = replace(
         study.plan,
         method="random",
         budget=budget,
-        seconds=None,
+        seconds=seconds,
         open=study.open_space and kind != "default",
     )
     before = plan.notes
@@ -960,9 +997,17 @@ def baseline(ready: Prepared, kind: str) -> Prepared:
         task_hash=before.task_hash, settings=before.settings, space=before.space, baseline=kind
     )
     other = open_study(study.space, pool, replace(plan, notes=notes), None, folder)
+    other.costs = replace(study.costs, after=0.0, fixed=0.0, final=None)
     objective = replace(ready.objective, folder=folder / "checkpoints")
     clock = Stopwatch(other.elapsed)
     return replace(ready, study=other, objective=objective, folder=folder, clock=clock)
+
+
+def search_seconds(study: Study) -> float:
+    """Seconds of the clock from the first decision of a study to its last epoch."""
+    began = min((step.get("elapsed", 0.0) for step in study.steps), default=0.0)
+    ended = max((t for t in study.times if math.isfinite(t)), default=began)
+    return max(1.0, ended - began)
 
 
 def find_study(name: str, data: Path) -> Path:

@@ -9,6 +9,7 @@ Notation: n configurations, of which some have told what their epochs took.
 | `ratio`    | (k,)  | log of the seconds seen over those expected, mean of a trial's epochs  |
 | `log`      | (n,)  | posterior mean of the log seconds of an epoch, `early` of an early one |
 | `doubt`    | (n,)  | its standard deviation                                                 |
+| `final`    | (n, 2) | seconds of an epoch of the final training: in the long run, early     |
 
 `ratio` is a Gaussian process: what this machine does to all of them, what it does to configurations
 like this one, and what is of this one alone. With k trials that were timed it costs k^3 + n k.
@@ -38,14 +39,17 @@ class Costs:
     `expected` says the seconds of an epoch of a configuration in the long run, and of each of its
     first `early` epochs (None: nothing is known). `after` are seconds of the same kind that the end
     of the study needs, when the search is over, and `fixed` those that do not depend on what is
-    trained. `workers` train at the same time; they `break_off` what is under way when time is up,
-    or have to be waited for.
+    trained. `final` says how many times as long an epoch of the final training takes, with its many
+    images, as one of the search, in the long run and early (None: there is no final training).
+    `workers` train at the same time; they `break_off` what is under way when time is up, or have to
+    be waited for.
     """
 
     expected: Callable[[Config], tuple[float, float]] | None = None
     early: int = 1
     after: float = 0.0
     fixed: float = 0.0
+    final: Callable[[Config], tuple[float, float]] | None = None
     workers: int = 1
     break_off: bool = True
 
@@ -64,7 +68,8 @@ class Costs:
 class Pace:
     """Seconds of an epoch of each configuration (`log`, `early`, `doubt`: (n,)); `scale` is the
     factor that this machine puts on all costs, `parallel` how many of these seconds pass in one of
-    the clock. `timed` is whether any epoch has told its seconds.
+    the clock. `timed` is whether any epoch has told its seconds. `final` is 0 where no final
+    training follows.
     """
 
     log: np.ndarray
@@ -73,20 +78,36 @@ class Pace:
     scale: float
     parallel: float
     timed: bool
+    final: np.ndarray
 
     @property
     def seconds(self) -> np.ndarray:
         """Of an epoch, (n,)."""
         return np.asarray(np.exp(self.log))
 
-    def reach(self, epochs: np.ndarray, early: int, seconds: float, doubts: float) -> np.ndarray:
+    def final_seconds(self, epochs: np.ndarray, early: int) -> np.ndarray:
+        """Of a final training of so many epochs, (n,)."""
+        later, first = self.final.T
+        return np.asarray(np.minimum(epochs, early) * first + np.maximum(epochs - early, 0) * later)
+
+    def reach(
+        self,
+        epochs: np.ndarray,
+        early: int,
+        seconds: float | np.ndarray,
+        doubts: float,
+        final: bool = False,
+    ) -> np.ndarray:
         """Epochs that end in `seconds`, (n,) int, from the `epochs` that are done; `doubts`
-        standard deviations above what is expected, or below it.
+        standard deviations above what is expected, or below it. With `final`, each epoch together
+        with what it adds to the final training.
         """
         factor = np.exp(doubts * self.doubt)
-        first, later = np.exp(self.early) * factor, np.exp(self.log) * factor
+        later, first = np.exp(self.log) * factor, np.exp(self.early) * factor
+        if final:
+            later, first = later + self.final[:, 0], first + self.final[:, 1]
         ahead = np.maximum(early - epochs, 0)
-        short = np.minimum(ahead, seconds / first)
+        short = np.minimum(ahead, np.maximum(seconds, 0.0) / first)
         rest = np.maximum(seconds - ahead * first, 0.0) / later
         return np.floor(short + rest).clip(max=1e6).astype(int)
 
@@ -104,13 +125,17 @@ def pace_of(
     if costs.expected is not None:
         both = np.log([costs.expected(config) for config in configs]).reshape(n, 2)
         expected, first = both[:, 0], both[:, 1]
+    final = np.zeros((n, 2))
+    if costs.final is not None:
+        final = np.array([costs.final(config) for config in configs]).reshape(n, 2)
     machine = costs.machine_doubt**2
     own = costs.doubt**2 + ALONE**2
     seen = {i: _seen(told, expected[i], first[i], costs.early) for i, told in rows.items()}
     k = np.array(sorted(i for i, (_, weight) in seen.items() if weight > 0), dtype=int)
     if not len(k):
         doubt = np.full(n, math.sqrt(machine + own))
-        return Pace(expected, first, doubt, 1.0, PARALLEL * costs.workers, False)
+        final = final * np.exp([expected, first]).T
+        return Pace(expected, first, doubt, 1.0, PARALLEL * costs.workers, False, final)
     ratio = np.array([seen[int(i)][0] for i in k])
     noise = np.array([1 / seen[int(i)][1] for i in k])
     shared = costs.doubt**2 * _alike(X, X[k]) + machine
@@ -123,7 +148,9 @@ def pace_of(
     log = expected + shift
     done = sum(math.exp(log[i]) * sum(row["epoch"] > 0 for row in rows[int(i)]) for i in k)
     parallel = (done + TRUST * PARALLEL * costs.workers) / (max(active, 0.0) + TRUST)
-    return Pace(log, first + shift, np.sqrt(np.maximum(variance, 0)), scale, parallel, True)
+    final = final * np.exp([log, first + shift]).T
+    doubt = np.sqrt(np.maximum(variance, 0))
+    return Pace(log, first + shift, doubt, scale, parallel, True, final)
 
 
 def _seen(

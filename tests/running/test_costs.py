@@ -1,0 +1,51 @@
+"""What a study with a budget of time expects of its epochs and of its end."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_training import config, task
+
+from foretune.running.costs import Larger, costs_of, no_final
+from foretune.space.catalogue import transfer_pool, transfer_space
+from foretune.space.space import Space
+from foretune.study.pace import Costs
+from foretune.training.cost import Parts
+from foretune.training.settings import Settings
+
+POOL = transfer_pool()
+
+
+def many(images):
+    """A task of so many images, six tenths of them to train on, two to validate."""
+    split = np.repeat(np.array([0, 1, 2], dtype=np.uint8), [images * k // 10 for k in (6, 2, 2)])
+    return replace(
+        task(),
+        images=np.zeros((images, 1, 1, 3), np.uint8),
+        labels=np.arange(images) % 3,
+        split=split,
+    )
+
+
+def test_the_final_training_costs_what_its_images_cost():
+    costs = costs_of(Settings(), Space(transfer_space()), many(5000), 1, final=True)
+    for one in POOL:
+        late, early = costs.final(one)
+        # 4,000 images in place of 400 and the look at 300 others
+        assert 4000 / 700 < early < 10.5 and 4000 / 700 < late < 10.5
+    plain = costs_of(Settings(), Space(transfer_space()), many(5000), 1)
+    assert plain.final is None
+    assert costs.after == pytest.approx(2 * plain.after)  # both networks are tested
+
+
+def test_of_a_network_that_cannot_be_counted_images_decide():
+    assert Larger(Parts(400, 300), Parts(4000, 0))(config()) == (10.0, 10.0)
+
+
+def test_too_few_minutes_for_a_final_training_are_said_beforehand():
+    costs = Costs(lambda c: (2.0, 3.0), after=4.0, fixed=6.0, final=lambda c: (10.0, 10.0))
+    assert no_final(costs, POOL, 43.0) is None  # 3 + 30 + 10
+    said = no_final(costs, POOL, 42.0)
+    assert "--minutes 0.7 is too little" in said and "about 30 s" in said and "about 2 min" in said
+    assert no_final(replace(costs, final=None), POOL, 1.0) is None
+    assert no_final(replace(costs, expected=None), POOL, 1.0) is None
