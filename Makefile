@@ -36,9 +36,9 @@ demo: env ## tune on photographs, compare with the default and random search, te
 	$(BIN)/foretune evaluate data/studies/demo/final.pt data/demo/photos
 	$(BIN)/foretune predict data/studies/demo/final.pt data/demo/new
 
-# Two processes, a file of tests stays together; those marked slow start servers on fixed ports and
-# kill processes, so they run alone.
-WORKERS ?= 2
+# Three processes for two cores, as many tests wait; a file of tests stays together; those marked slow
+# start servers on fixed ports and kill processes, so they run alone.
+WORKERS ?= 3
 
 test: env ## run the tests, those marked slow apart (minutes)
 	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile

@@ -92,7 +92,7 @@ def one(case: Case, kills: int) -> None:
         count.kills = max(count.kills, 1)  # or it would be tried for ever
         count.trouble = f"{type(error).__name__}: {error}"[:300]
     finally:
-        case.victim.end()
+        case.end()
         count.left = len(left(case.environment[TOKEN]))
     if not count.bad:
         shutil.rmtree(case.victim.folder)

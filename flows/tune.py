@@ -12,6 +12,8 @@ foretune's own processes instead, for methods that go epoch by epoch where an ep
 import argparse
 import os
 import queue
+import shlex
+import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -60,6 +62,7 @@ from foretune.study.outcome import Outcome
 from foretune.study.plan import Step
 from foretune.study.study import Study
 from foretune.views.progress import progress
+from foretune.views.server import served
 from foretune.views.summary import spelled
 from foretune.views.tracking import Pages, Tracker
 
@@ -233,6 +236,42 @@ def summary(tuned: tuning.Tuned, report: Path, pages: Pages | None) -> str:
     return "\n".join(lines)
 
 
+@contextmanager
+def live(folder: Path) -> Iterator[None]:
+    """The study's live page for as long as it runs, with a link to it beside the flow run."""
+    key, about = f"live-{folder.name}", "the study while it runs"
+    with ExitStack() as closing:
+        try:
+            server = closing.enter_context(served(folder))
+        except BadInput as error:  # a study is not held up by a page
+            print(f"no live page: {error}", file=sys.stderr)
+            yield
+            return
+        write_artifact(key, watching(folder, server.address, server.server_port), about)
+        yield
+        write_artifact(key, f"The run of {folder.name} is over: {again(folder)}", about)
+
+
+def watching(folder: Path, address: str, port: int) -> str:
+    """Where a study can be watched, as markdown."""
+    host = socket.gethostname()
+    return "\n".join(
+        [
+            f"# {folder.name}",
+            "",
+            f"- on {host}: [incumbent, curves, what is being trained and why]({address})",
+            f"- from elsewhere: `ssh -L {port}:127.0.0.1:{port} {host}`, then the same link",
+            f"- or on any machine with the data folder: {again(folder)}",
+        ]
+    )
+
+
+def again(folder: Path) -> str:
+    """The command that watches a study, over or not."""
+    data = shlex.quote(str(folder.parents[1].absolute()))
+    return f"`foretune watch {shlex.quote(folder.name)} --data {data}`"
+
+
 def run_name() -> str:
     """What Prefect's pages call a run: the study, or, where it gets its name later, the images, or
     what a script trains on.
@@ -282,7 +321,8 @@ def tune(
     with prepared(request) as ready, ExitStack() as closing:
         for line in ready.told:
             print(line)
-        tuned = trained(ready, place, tracker, closing)
+        with live(ready.folder):
+            tuned = trained(ready, place, tracker, closing)
         final = tuning.finalise(ready)
         if isinstance(final, str):
             print(final)
@@ -312,7 +352,7 @@ def tuned_script(request: Request, place: "Place", tracking: str | None) -> Code
             "storage is for our own trainer's checkpoints: a script's trials run on machines that "
             "share the data folder"
         )
-    done = tune_code(command_question(request), tracking, place.workers)
+    done = tune_code(command_question(request), tracking, place.workers, live)
     tuned = done.tuned
     lines = [
         f"# {tuned.name}",

@@ -83,6 +83,10 @@ class Case:
             setattr(self.count, name, getattr(self.count, name) + getattr(found, name))
         self.blame(found.wrong)
 
+    def end(self) -> None:
+        """End what runs of it, if it has not ended."""
+        self.victim.end()
+
     def finish(self, victim: Victim | None = None) -> None:
         """Let the study end, call it once more as a user would, and compare all records. Raises
         `RuntimeError` where it does not end as it should.

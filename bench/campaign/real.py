@@ -91,12 +91,24 @@ class Training(Case):
             ]
         )
         if weights(folder) != weights(other):
-            self.blame(["best.pt holds other weights than undisturbed"])
-        config = [
-            yaml.safe_load((f / "best.yaml").read_text(encoding="utf-8")) for f in (folder, other)
-        ]
-        if {**config[0], "study": ""} != {**config[1], "study": ""}:
-            self.blame([f"best.yaml is {config[0]}, undisturbed {config[1]}"])
+            self.blame(["other weights are handed over than undisturbed"])
+        said, expected = answers(folder), answers(other)
+        if said != expected:
+            self.blame([f"the answer is {said}, undisturbed {expected}"])
+
+
+def answers(folder: Path) -> dict[str, dict[str, Any]]:
+    """What a study says of the models that it hands over, but for its name and what a machine's
+    clock said.
+    """
+    return {
+        file.name: {
+            key: value
+            for key, value in yaml.safe_load(file.read_text(encoding="utf-8")).items()
+            if key != "study" and not key.startswith("seconds")
+        }
+        for file in sorted(folder.glob("*.yaml"))
+    }
 
 
 def tune_command(images: Path, data: Path, name: str, uri: str) -> list[str]:
@@ -123,11 +135,14 @@ def undisturbed(case: Case) -> Path:
 
 
 def weights(folder: Path) -> dict[str, bytes]:
-    """The weights that a study hands over."""
-    from foretune.training.export import load
+    """The weights that a study hands over: of its best trial, and of its final training."""
+    import torch
 
-    state = load(folder / "best.pt")[0].state_dict()
-    return {name: tensor.numpy().tobytes() for name, tensor in state.items()}
+    return {
+        f"{file.name} {name}": tensor.numpy().tobytes()
+        for file in sorted(folder.glob("*.pt"))
+        for name, tensor in torch.load(file, weights_only=True)["state_dict"].items()
+    }
 
 
 def tune(case: Case) -> None:
@@ -171,7 +186,7 @@ class Deployed(Training):
             "images": str(task_file(self.aside)),
             "study": name,
             "data": str(self.here),
-            "anchor": False,
+            "default": False,
             "runner": "local",
         }
         deployment = {
@@ -216,13 +231,16 @@ class Deployed(Training):
 
     def finish(self, victim: Victim | None = None) -> None:
         """Wait until Prefect says that the run is complete, compare, and end the service."""
-        try:
-            wait_for(lambda: self.state() in ("COMPLETED", "FAILED", "CANCELLED"), 2 * PATIENCE)
-            if (state := self.state()) != "COMPLETED":
-                raise RuntimeError(f"Prefect has the run as {state}")
-            self.check(self.victim.folder)
-        finally:
+        wait_for(lambda: self.state() in ("COMPLETED", "FAILED", "CANCELLED"), 2 * PATIENCE)
+        if (state := self.state()) != "COMPLETED":
+            raise RuntimeError(f"Prefect has the run as {state}")
+        self.check(self.victim.folder)
+
+    def end(self) -> None:
+        """End the service, and the run with it."""
+        if self.service is not None:
             self.module.stop(self.service.folder)
+        self.victim.end()
 
 
 def deployment(case: Case) -> bool:

@@ -18,12 +18,20 @@ recommender's folds say so (`foretune.pipeline.comparison`). A network's trainin
 rounding, until another processor's scores differ as much as those of another learning rate; so a
 fit that is cut short before that (`short_fit`) is noted with the scores, and compared too.
 
+`--judge` fits no network and needs no images: it judges the scores of the table that is there, adds
+recommenders that read no images, and writes the same files but `about.json`.
+
 Writes, of the recommenders that are complete: `data/reports/rankings.parquet` (recommender, task,
-trial, config_id, score) and, in `data/reports/rankings`, `tasks.csv` (AP@10, precision@10, top-1
-regret by task, mean over trials), `summary.csv` (mean and standard error over tasks, and of the
-difference to the task-agnostic list on the same tasks) and `figure5a.csv` (the best value after k =
+trial, config_id, score) and, in `data/reports/rankings`, `tasks.csv` (AP@10, AP@10 averaged over ties of the truth, precision@10,
+top-1 regret by task, mean over trials), `summary.csv` (mean and standard error over tasks, and of
+the difference to the task-agnostic list on the same tasks), `tests.csv` (each recommender's AP@10
+over that of the task-agnostic list and of the raw-mean list, tasks of one source averaged: mean
+difference, its 95 % interval, sources on which it is higher, equal, lower, the signed-rank test's
+p, and Holm's among all recommenders) and `figure5a.csv` (the best value after k =
 1 .. 50 configurations in recommended order, as normalized regret and in the metric's unit, mean and
-standard error over tasks; Tr-AutoML's ten trial runs come first). Tasks held out alone have the
+standard error over tasks; Tr-AutoML's ten trial runs come first), and `evaluations.csv` (the share of the
+configurations that one of the two lists is given that a recommender needs to be as good, tasks of
+one source averaged, with its 95 % bootstrap interval over sources; inf: never). Tasks held out alone have the
 same files in `data/reports/leave_one_task_out`.
 """
 
@@ -42,12 +50,14 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
+from foretune.evaluation.statistics import against, share_needed
 from foretune.files import replace, write_atomic, write_json
 from foretune.history.average_precision import (
     ap_at_k,
     ordered,
     precision_at_k,
     regret_after,
+    tie_averaged_ap_at_k,
     top_regret,
 )
 from foretune.history.grid import content_hash, folder_of, full_grid, held_out_together
@@ -65,6 +75,9 @@ from papers.command import command, resumable
 
 LONGEST = 50  # configurations of Figure 5a
 BASELINE = "task-agnostic"  # to which AP@10 is compared task by task
+LISTS = (BASELINE, "raw-mean")  # to which it is compared source by source, with tests
+TIES = "AP@10, ties averaged"
+GIVEN = (5, 10, 20, 30)  # configurations that a list is given, of which others need a share
 IMAGE_SEED = 1000  # trials' image batches are drawn from seeds from here on
 # The largest difference of a score (deviation 1 over configurations) that rounding alone makes, of
 # a short fit and of a whole one: twice the largest that `papers.hyperstar.rounding` found. Of a
@@ -383,6 +396,7 @@ def judged(
                     "recommender": name,
                     "task": task,
                     "AP@10": np.mean([ap_at_k(s, truth, k) for s in scores]),
+                    TIES: np.mean([tie_averaged_ap_at_k(s, truth, k) for s in scores]),
                     "precision@10": np.mean([precision_at_k(s, truth, k) for s in scores]),
                     "top-1 regret": np.mean([top_regret(s, truth) for s in scores]),
                 }
@@ -418,26 +432,57 @@ def over_tasks(frame: pd.DataFrame, by: Sequence[str], order: Sequence[str]) -> 
     return both.loc[list(order)].round(4)
 
 
-def write(
-    table: RankingTable, reports: Path, stays: Mapping[str, Mapping[str, Any]] | None = None
-) -> pd.DataFrame:
-    """Write the reports of what is complete; returns the summary.
+def by_source(by_task: pd.DataFrame, meta: MetaDataset, column: str = "AP@10") -> pd.DataFrame:
+    """A column of `judged`'s table, sources by recommenders: tasks cut from one source averaged."""
+    sources = meta.about.get("sources", {})
+    wide = by_task.pivot(index="task", columns="recommender", values=column)
+    return wide.groupby([sources.get(task, task) for task in wide.index]).mean()
 
-    `stays` is what `take_up` gave; short fits that are not in it are made now. Raises `BadInput`
-    where no recommender is complete.
+
+def tested(by_task: pd.DataFrame, meta: MetaDataset) -> pd.DataFrame:
+    """Each recommender against each of `LISTS`, by source (see the module)."""
+    wide = by_source(by_task, meta)
+    return pd.concat(
+        {name: against(wide, name) for name in LISTS if name in wide}, names=["baseline"]
+    )
+
+
+def evaluations(curves: pd.DataFrame, meta: MetaDataset) -> pd.DataFrame:
+    """What share of a list's configurations each recommender needs, by `judged`'s curves."""
+    sources = meta.about.get("sources", {})
+    by = curves["task"].map(lambda task: sources.get(task, task)).rename("source")
+    wide = curves.groupby(["recommender", by, "k"])["regret"].mean().unstack("k")
+    rows = []
+    for base in [name for name in LISTS if name in wide.index.levels[0]]:
+        for given in [k for k in GIVEN if k in wide]:
+            theirs = wide.loc[base].loc[:, :given].to_numpy()
+            for name in curves["recommender"].unique():
+                share, low, high = share_needed(wide.loc[name].loc[:, :given].to_numpy(), theirs)
+                rows.append(
+                    {"baseline": base, "given": given, "recommender": name}
+                    | {"share": share, "from": low, "to": high}
+                )
+    return pd.DataFrame(rows).round(4)
+
+
+def write_tables(
+    table: RankingTable, found: Mapping[str, Mapping[str, np.ndarray]], reports: Path
+) -> pd.DataFrame:
+    """Write all reports but `about.json` of scores (trials, n) by recommender and task; returns the
+    summary.
     """
-    found = table.collect()
-    if not found:
-        raise BadInput("no recommender is complete yet: run this again, with more --minutes")
     by_task, curves = judged(table, found)
     summary = over_tasks(by_task, ["recommender"], list(found))
+    reports = folder_of(reports, table.leave)
+    folder = reports / "rankings"
     if BASELINE in found:
         gap = by_task.pivot(index="task", columns="recommender", values="AP@10")
         gap = gap.sub(gap[BASELINE], axis=0)
         summary[f"over {BASELINE}"] = gap.mean().round(4)
         summary[f"over {BASELINE} se"] = gap.sem().round(4)
-    reports = folder_of(reports, table.leave)
-    folder = reports / "rankings"
+        write_atomic(folder / "tests.csv", tested(by_task, table.meta).round(4).to_csv())
+        shares = evaluations(curves, table.meta)
+        write_atomic(folder / "evaluations.csv", shares.to_csv(index=False))
     ids = np.asarray(table.meta.config_ids, dtype=np.int32)
     frames = [
         pd.DataFrame(
@@ -456,15 +501,60 @@ def write(
         pd.concat(frames, ignore_index=True).to_parquet(temporary, index=False, compression="zstd")
     write_atomic(folder / "tasks.csv", by_task.set_index(["recommender", "task"]).round(4).to_csv())
     write_atomic(folder / "summary.csv", summary.to_csv())
-    notes = {name: table.notes(name) | {**(stays or {}).get(name, {})} for name in found}
-    for name, note in notes.items():
-        if trains(name) and "short" not in note:
-            note["short"] = short_fit(table, name).tolist()
-    write_json(folder / ABOUT, {"runs": notes})
     write_atomic(
         folder / "figure5a.csv", over_tasks(curves, ["recommender", "k"], list(found)).to_csv()
     )
     return summary
+
+
+def write(
+    table: RankingTable, reports: Path, stays: Mapping[str, Mapping[str, Any]] | None = None
+) -> pd.DataFrame:
+    """Write the reports of what is complete; returns the summary.
+
+    `stays` is what `take_up` gave; short fits that are not in it are made now. Raises `BadInput`
+    where no recommender is complete.
+    """
+    found = table.collect()
+    if not found:
+        raise BadInput("no recommender is complete yet: run this again, with more --minutes")
+    summary = write_tables(table, found, reports)
+    notes = {name: table.notes(name) | {**(stays or {}).get(name, {})} for name in found}
+    for name, note in notes.items():
+        if trains(name) and "short" not in note:
+            note["short"] = short_fit(table, name).tolist()
+    write_json(folder_of(reports, table.leave) / "rankings" / ABOUT, {"runs": notes})
+    return summary
+
+
+def judge(meta: MetaDataset, plan: RankingsPlan, reports: Path, leave: str) -> pd.DataFrame:
+    """Judge the scores that are there, with those of recommenders that read no images; returns the
+    summary. Raises `BadInput` where there is no table of scores.
+    """
+    file = folder_of(reports, leave) / "rankings.parquet"
+    if not file.is_file():
+        raise BadInput(f"{file} is missing: run python -m papers.hyperstar.rankings first")
+    written, found = pd.read_parquet(file), {}
+    with tempfile.TemporaryDirectory() as work:
+        table = RankingTable(
+            meta, {name: blank(name) for name in meta.tasks}, plan, Path(work), leave
+        )
+        for name in plan.recommenders:
+            scores = scores_of(written[written["recommender"] == name], table)
+            if scores is None and not entry(name).reads_images:
+                made = [ranked(table, name, fold, {})[0] for fold in table.folds]
+                scores = {task: values for part in made for task, values in part.items()}
+            if scores is not None:
+                found[name] = scores
+    if not found:
+        raise BadInput(f"{file} holds no recommender of the plan on all tasks of {meta.name}")
+    return write_tables(table, found, reports)
+
+
+def blank(name: str) -> Task:
+    """A task without pictures to look at, for recommenders that do not."""
+    images = np.zeros((2, 1, 1, 3), dtype=np.uint8)
+    return Task(name, images, np.arange(2), ("a", "b"), np.zeros(2, dtype=np.uint8))
 
 
 @command
@@ -480,10 +570,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "made again",
     )
     parser.add_argument("--images", type=Path, default=Path("data/images"))
+    parser.add_argument(
+        "--judge", action="store_true", help="judge the scores that are there: no fits, no images"
+    )
     given = parser.parse_args(argv)
     on_one_thread()
     params = load(given.params)
     meta = full_grid(MetaDataset.load(params.meta_dataset.folder))
+    if given.judge:
+        for leave in given.leave.split(","):
+            print(judge(meta, params.rankings, given.reports, leave).to_string())
+        return 0
     tasks = {name: Task.load(given.images / f"{name}.npz") for name in meta.tasks}
     complete = True
     for leave in given.leave.split(","):

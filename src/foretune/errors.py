@@ -1,8 +1,10 @@
 """The errors that foretune raises on purpose, and words for their texts."""
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
+from os import PathLike, fspath
 
 
 def plural(noun: str, count: int) -> str:
@@ -20,6 +22,12 @@ def few(texts: Sequence[str], between: str, most: int = 3) -> str:
     """The first of some texts, and how many more there are."""
     more = [f"{len(texts) - most} more"] if len(texts) > most else []
     return between.join([*texts[:most], *more])
+
+
+def as_argument(path: str | PathLike[str]) -> str:
+    """A path as a shell takes it for one argument, which no command takes for an option."""
+    text = fspath(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
 
 
 class BadInput(ValueError):
@@ -68,3 +76,10 @@ def within(low: float, high: float, /, **values: float) -> None:
     for name, value in values.items():
         if not low <= value <= high:
             raise BadInput(f"{name}={value:g} must be from {low:g} to {high:g}")
+
+
+def one_of(known: Sequence[str], /, **values: str) -> None:
+    """Raise `BadInput` for the first of the named `values` that is none of `known`."""
+    for name, value in values.items():
+        if value not in known:
+            raise BadInput(f"{name}={value!r} must be one of {', '.join(known)}")

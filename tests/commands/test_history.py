@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from foretune.commands.history import run, worth_lines
+from foretune.commands.history import judged, run, worth_lines
 from foretune.evaluation.history_worth import Worth
 from foretune.history.runs import FACTS, NUMBERS, RunStore, run_id
 from foretune.searchers.transfer.run_discounts import Discount
@@ -59,13 +59,51 @@ def test_nothing_known_is_said(tmp_path, capsys):
 def test_a_store_that_cannot_be_read_is_named_and_stops_nothing(data, capsys):
     (part,) = (data / "history" / "mine").iterdir()
     (part / "about.json").write_text("{", encoding="utf-8")
-    assert "mine: left out, " in said(capsys, data) and "cannot be read" in said(capsys, data)
+    assert "mine left out: " in said(capsys, data) and "cannot be read" in said(capsys, data)
+
+
+def test_own_studies_are_one_source_and_those_that_tell_nothing_are_named(data, capsys):
+    for name, images, epochs in (("a", "1", 2), ("b", "2", 2), ("cut", "3", 1)):
+        notes = Notes(task_hash=images, settings={"network": "resnet18"})
+        plan = Plan(name, "valid_accuracy", "maximize", 2, 9, notes=notes)
+        folder = data / "studies" / name
+        with Study(Space(transfer_space()), transfer_pool()[:3], plan, folder=folder) as study:
+            for i in range(3):
+                study.tell(Step(i, 0, epochs), [0.5, 0.6 + i / 10][:epochs])
+            study.save_tables()
+    lines = said(capsys, data).splitlines()
+    assert [line.split()[:4] for line in lines[1:3]] == [
+        ["own", "studies", "2", "6"],
+        ["mine", "3", "24", "resnet18"],
+    ]
+    assert "own studies: studies/a, studies/b" in lines
+    assert lines[-1].startswith("own studies left out: cut: too few trials reached the last epoch")
 
 
 def test_what_it_is_worth(data, capsys):
     text = said(capsys, data, check=True)
     assert "leave-one-task-out on 3 tasks of your own: history saved" in text
     assert "no interval: 3 tasks are too few" in text and "it hurt on 0 of them" in text
+
+
+def test_own_runs_alone_are_known_without_the_history_that_comes_along(data, capsys):
+    assert "light" in said(capsys, data, meta="light")
+    text = said(capsys, data, meta="none", check=True)
+    assert "light" not in text and "leave-one-task-out on 3 tasks of your own" in text
+
+
+def test_a_source_that_hurts_counts_nothing_and_is_shown():
+    rng = np.random.default_rng(0)
+    rates = np.geomspace(1e-4, 1.0, 10)
+    parts = []
+    for of, peak in (("mine", -2.0), ("shipped", 0.0)):
+        for k in range(6):
+            score = 0.9 - 0.1 * abs(np.log10(rates) - peak) + rng.normal(0, 0.01, len(rates))
+            facts = {"task": f"{of}{k}", "images": "", "kind": "accuracy", "of": of}
+            parts.append(pd.DataFrame({"learning_rate": rates, "score": score}).assign(**facts))
+    table, lines = judged(pd.concat(parts, ignore_index=True), ["mine"])
+    assert set(table["of"]) == {"mine"}
+    assert len(lines) == 1 and lines[0].startswith("runs of shipped count 0: log density")
 
 
 def test_worth_in_lines():

@@ -250,3 +250,35 @@ def test_minutes_are_the_cost_models_for_the_past_tasks_settings(meta, data):
     strange = changed(row, config={"learning_rate": 1e-3, "colour": "red"})
     assert minutes_of(found, [strange]) == []
     assert {"minutes"} <= set(as_json(found, 2)["ranking"][0])
+
+
+def test_for_another_trainer_the_first_runs_are_command_lines(data, capsys):
+    command = ["recommend", "new", "--recommender", "portfolio", "--data", str(data)]
+    assert main([*command, "--for", "lightning"]) == 0
+    out = capsys.readouterr().out
+    assert out.count("python main.py fit --") == 3 and "confidence: low" in out
+    assert "in the place of IMAGES" not in out  # lightning's images are its DataModule's
+    assert not (data / "recommendations").exists()
+    assert main([*command, "--for", "lightning", "--json", "--epochs", "7"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    places = [run["place"] for run in found["runs"]]
+    assert len(places) == 3 and places == sorted(places) and places[0] == 1
+    assert found["passed_over"] == places[-1] - 3
+    assert all("--trainer.max_epochs 7" in run["command"] for run in found["runs"])
+    assert all(run["because"] and run["arguments"][0] == "python" for run in found["runs"])
+    assert found["confidence"] == "low" and found["notes"]
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--for", "timn"], "did you mean timm"),
+        (["--network", "resnet18"], "give --for too"),
+        (["--for", "timm", "--out", "page.html"], "leave out --out"),
+    ],
+)
+def test_for_a_trainer_wrong_input_is_one_line(data, more, said, capsys):
+    command = ["recommend", "new", "--recommender", "portfolio", "--data", str(data)]
+    assert main([*command, *more]) == 2
+    err = capsys.readouterr().err
+    assert said in err and err.count("\n") == 1

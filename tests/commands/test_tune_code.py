@@ -181,7 +181,6 @@ def test_an_image_folder_is_told_from_a_function(tmp_path):
 
 
 README = """
-from ConfigSpace import ConfigurationSpace, Float
 import foretune
 
 def train(config, trial):
@@ -193,7 +192,7 @@ def train(config, trial):
             break
 
 if __name__ == "__main__":
-    space = ConfigurationSpace(space=[Float("learning_rate", (1e-3, 1.0), log=True)])
+    space = {"learning_rate": {"low": 1e-3, "high": 1.0, "log": True}}  # entries as in YAML
     best = foretune.tune(train, space, budget=12, max_epoch=4, resume=False, tracking="none")
     print(best.best, best.value)
 """

@@ -1,13 +1,16 @@
 """Tuning as a Prefect flow."""
 
 import os
+import re
 import signal
 import time
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pandas as pd
 import pytest
+import toy
 
 from foretune.errors import BadInput
 from foretune.running.workers import Died, Ended
@@ -120,6 +123,32 @@ def test_a_study_as_a_flow_is_continued_by_the_next_run(prefect_server: None, da
     assert (tuned.folder / "report.html").stat().st_size > 10_000
     curves = pd.read_parquet(data / "studies" / "s" / "curves.parquet")
     assert not curves.duplicated(["config_id", "epoch"]).any()
+
+
+def test_a_run_links_to_the_live_page_of_its_study(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page answers while the study runs; afterwards the link is the command that shows it."""
+    import tune
+
+    told: list[str] = []
+    monkeypatch.setattr(tune, "write_artifact", lambda key, text, about: told.append(text))
+    folder = tmp_path / "data" / "studies" / "toy"
+    with toy.toy_study(folder, toy.toy_pool(5), 10), tune.live(folder):
+        (address,) = re.findall(r"\]\((http://127\.0\.0\.1:\S+)\)", told[-1])
+        with urlopen(address, timeout=10) as page:
+            assert page.status == 200 and b"toy" in page.read()
+    assert len(told) == 2 and f"foretune watch toy --data {tmp_path / 'data'}" in told[-1]
+    with pytest.raises(OSError, match="refused"):
+        urlopen(address, timeout=10)
+
+
+def test_no_page_holds_up_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import tune
+
+    with tune.live(tmp_path / "data" / "studies" / "nowhere"):
+        pass
+    assert "no live page" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(

@@ -5,7 +5,13 @@ from collections.abc import Callable
 import numpy as np
 
 from foretune.history.meta_dataset import MetaDataset
-from foretune.recommenders.baselines import MeanRankOrder, PortfolioOrder, RandomOrder, TaskAgnostic
+from foretune.recommenders.baselines import (
+    MeanRankOrder,
+    PortfolioOrder,
+    RandomOrder,
+    RawMeanOrder,
+    TaskAgnostic,
+)
 from foretune.tasks.task import Task
 
 Make = Callable[..., MetaDataset]
@@ -34,6 +40,15 @@ def test_task_agnostic_is_the_mean_normalised_score(table: Make) -> None:
     assert ranking.predicted is not None and ranking.spread is not None
     assert np.array_equal(np.argsort(-ranking.predicted), ranking.order)
     assert (ranking.spread > 0).all()
+
+
+def test_the_raw_mean_leaves_values_as_they_are(table: Make) -> None:
+    """A task with a wide range decides more: [0.9, 0.1] and twice [0.4, 0.5] are .57 and .37."""
+    ranking = RawMeanOrder().fit(meta_of(table), {}).rank(ANY)
+    assert np.allclose(ranking.scores, BEST.mean(axis=0))
+    wide = table(np.array([[0.9, 0.1], [0.4, 0.5], [0.4, 0.5]])[:, :, None])
+    assert RawMeanOrder().fit(wide, {}).rank(ANY).order[0] == 0
+    assert TaskAgnostic().fit(wide, {}).rank(ANY).order[0] == 1
 
 
 def test_mean_rank_and_portfolio_order(table: Make) -> None:

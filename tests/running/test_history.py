@@ -200,3 +200,27 @@ def stored_runs(task, rates, scores):
 def test_a_question_may_have_constants(tmp_path):
     asked = replace(question(), settings={})
     assert asked.varied == ["lr"]
+
+
+def test_a_source_that_hurts_counts_nothing_unless_it_is_the_most_like():
+    rates = np.geomspace(1e-4, 1.0, 10)
+
+    def runs(name, peak, **columns):
+        parts = [
+            pd.DataFrame({"learning_rate": rates, "score": 0.9 - 0.1 * abs(np.log10(rates) - peak)})
+            for _ in range(6)
+        ]
+        table = pd.concat(parts, ignore_index=True)
+        task = np.repeat([f"{name}{k}" for k in range(6)], len(rates))
+        facts = {"task": task, "images": task, "kind": "accuracy", "of": name, **columns}
+        table["score"] += np.random.default_rng(len(name)).normal(0, 0.01, len(table))
+        return Source(name, table.assign(**facts))
+
+    sources = [runs("mine", -2.0, image_size=96), runs("others", 0.0, image_size=48)]
+    found, told = lessons(sources, question(), judged=True)
+    assert set(found.counts) == {"mine"} and len(found.table) == 60
+    assert told[0].startswith("the 60 runs of others count 0, they make forecasts worse: log dens")
+    assert set(lessons(sources, question())[0].counts) == {"mine", "others"}
+    # to a study at 48 px these are the nearest, which nobody judges
+    found, _ = lessons(sources, question(settings={"image_size": 48}), judged=True)
+    assert "others" in found.counts

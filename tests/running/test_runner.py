@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import toy
 from inline import Inline
+from killed import as_killed
 
 from foretune.running.objectives.training import Training
 from foretune.running.runner import delete_checkpoints, needed, run_study, sweep
@@ -75,7 +76,7 @@ def test_a_study_cut_at_any_event_and_resumed_is_the_undisturbed_one(tmp_path, m
     for k in range(6):
         folder = tmp_path / str(k)
         shutil.copytree(tmp_path / "whole", folder)
-        (folder / "journal.jsonl").write_bytes(data[: rng.randrange(len(data))])
+        as_killed(folder, data[: rng.randrange(len(data))])
         for i, epoch in enumerate(Study.load(folder).epoch):
             path = folder / f"trial-{i}.json"
             rows = (

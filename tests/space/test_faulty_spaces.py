@@ -41,6 +41,12 @@ def described(*items, **rest):
         ([OPT | {"choices": []}], {}, "'opt' must have a list of choices that is not empty"),
         ([OPT | {"choices": ["adam", "adam"]}], {}, "'adam' and the equal 'adam'"),
         ([OPT | {"choices": [0, False, "adam"]}], {}, "False and the equal 0"),
+        (
+            [OPT | {"choices": ["adam", [0.9, 0.99]]}],
+            {},
+            r"'opt' has the value \[0.9, 0.99\]; it must",
+        ),
+        ([LR | {"type": "constant", "value": {"low": 1}}], {}, "'lr' has the value {'low': 1}"),
         ([OPT | {"default_value": "rms"}], {}, "'opt' has the default 'rms', which is not one of"),
         ([LR, OPT, LR], {}, "two hyperparameters are named 'lr'"),
         ([LR | {"type": "magic"}], {}, "unknown type 'magic'"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from foretune.errors import BadInput
-from foretune.study.journal import Journal, finite, read_journal
+from foretune.study.journal import CutShort, Journal, finite, read_journal
 
 EVENTS = [{"event": "a", "x": 1}, {"event": "b", "y": [0.1, None]}, {"event": "c", "z": math.nan}]
 
@@ -64,6 +64,7 @@ def test_every_truncation_keeps_exactly_the_whole_lines(tmp_path):
     ends = [k for k in range(len(data)) if data[k : k + 1] == b"\n"]
     for cut in range(len(data) + 1):
         path.write_bytes(data[:cut])
+        path.with_suffix(".end").unlink(missing_ok=True)  # killed before it was written
         whole = sum(cut >= end for end in ends)  # a line without its newline is whole too
         assert names(path) == ["a", "b", "c"][:whole]
         append(path, [{"event": "next"}])
@@ -242,3 +243,74 @@ def test_a_journal_that_was_cut_back_is_not_followed(tmp_path):
     path.write_bytes(path.read_bytes()[:60])
     with pytest.raises(BadInput, match="shorter than when it was read"):
         list(reader.read())
+
+
+@pytest.mark.parametrize("lost", [1, 2, 20, 60])
+def test_whole_lines_that_are_cut_off_the_end_are_missed(sixty, lost):
+    lines = sixty.read_bytes().splitlines(keepends=True)
+    sixty.write_bytes(b"".join(lines[: 60 - lost]))
+    count = "line 60 is" if lost == 1 else f"lines {61 - lost} to 60 are"
+    with pytest.raises(CutShort, match=f"j ends with line {60 - lost}, but 60 .*: {count} missing"):
+        read_journal(sixty)
+
+
+def test_of_a_torn_last_line_alone_nothing_is_missed(sixty):
+    lines = sixty.read_bytes().splitlines(keepends=True)
+    sixty.write_bytes(b"".join(lines[:59]) + lines[59][:30])
+    assert len(read_journal(sixty)) == 59
+    sixty.write_bytes(b"".join(lines[:58]) + lines[58][:30])
+    with pytest.raises(CutShort, match="lines 59 to 60 are missing"):
+        read_journal(sixty)
+
+
+def test_another_whole_journal_in_its_place_is_refused(tmp_path, sixty):
+    append(tmp_path / "other", [{"event": "e", "k": 100 + k} for k in range(70)])
+    sixty.write_bytes((tmp_path / "other").read_bytes())
+    with pytest.raises(CutShort, match="line 60, is not the one that was written: this is another"):
+        read_journal(sixty)
+
+
+def test_the_end_is_written_after_each_write_and_an_older_one_holds(sixty):
+    journal, end = Journal(sixty), sixty.with_suffix(".end")
+    (*_, last) = sixty.read_bytes().splitlines()
+    assert journal.written() == (60, int(json.loads(last)["crc"], 16))
+    before = end.read_bytes()
+    append(sixty, EVENTS)
+    assert journal.written().line == 63 and len(end.read_bytes()) == len(before)
+    end.write_bytes(before)  # a power cut came before the newer one was on the disk
+    assert len(read_journal(sixty)) == 63
+
+
+@pytest.mark.parametrize("spoiled", [b"", b"\0" * 62, None, b"not\xff what was written"])
+def test_an_end_that_cannot_be_read_says_nothing_and_is_written_anew(sixty, spoiled):
+    end = sixty.with_suffix(".end")
+    whole = end.read_bytes()
+    end.write_bytes(whole.replace(b"60", b"61") if spoiled is None else spoiled)
+    assert len(read_journal(sixty)) == 60
+    append(sixty, EVENTS)
+    assert Journal(sixty).written().line == 63
+
+
+def test_an_end_that_cannot_be_written_stops_nothing(sixty):
+    end = sixty.with_suffix(".end")
+    end.unlink()
+    end.mkdir()
+    append(sixty, EVENTS)
+    assert len(read_journal(sixty)) == 63
+
+
+def test_a_reader_beside_a_writer_misses_nothing(tmp_path):
+    """The end is read before the file: what is written between the two is no fault."""
+    path, reader = tmp_path / "j", Journal(tmp_path / "j")
+    append(path, EVENTS)
+    events = reader.read()
+    assert next(events)[0] == 1
+    append(path, EVENTS)
+    assert [n for n, _ in events] == [2, 3]
+    assert [n for n, _ in reader.read()] == [4, 5, 6]
+
+
+def test_a_folder_in_its_place_is_refused(tmp_path):
+    (tmp_path / "j").mkdir()
+    with pytest.raises(BadInput, match="j cannot be read: Is a directory"):
+        read_journal(tmp_path / "j")

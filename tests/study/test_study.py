@@ -8,12 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+from killed import as_killed
 
 from foretune.errors import BadInput, BadSuggestion
 from foretune.evaluation.replay import replay_study
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import searcher
-from foretune.study.study import Plan, Step, Study, repair
+from foretune.study.repair import repair
+from foretune.study.study import Plan, Step, Study
 
 
 class Fixed(Searcher):
@@ -412,7 +414,7 @@ def test_a_journal_cut_at_any_byte_reads_back_to_its_last_whole_event(meta, tmp_
     )
     by_events = {}
     for cut in cuts:
-        journal.write_bytes(data[:cut])
+        as_killed(tmp_path, data[:cut])
         study = Study.load(tmp_path)
         whole = sum(cut >= end for end in ends)
         assert state(study) == by_events.setdefault(whole, state(study))
@@ -434,7 +436,7 @@ def test_told_again_after_any_cut_every_epoch_is_there_once(meta, tmp_path):
     study.tell(study.ask(Fixed(step)), rows)
     want, data = state(study), (tmp_path / "journal.jsonl").read_bytes()
     for cut in range(len(data.split(b"\n")[0]) + 1, len(data), 7):
-        (tmp_path / "journal.jsonl").write_bytes(data[:cut])
+        as_killed(tmp_path, data[:cut])
         again = Study.load(tmp_path)
         again.tell(step, rows)
         assert state(again) == want
@@ -586,7 +588,7 @@ def test_a_flipped_byte_in_any_line_stops_a_study_and_is_repaired_up_to_it(meta,
     for k in range(60):
         for old in folder.glob("journal.damaged*"):
             old.unlink()
-        (folder / "journal.jsonl").write_bytes(data)
+        as_killed(folder, data)
         damage(
             folder,
             lambda lines, k=k: [
@@ -601,8 +603,8 @@ def test_a_flipped_byte_in_any_line_stops_a_study_and_is_repaired_up_to_it(meta,
         for way in (Study.load, lambda folder: make(meta, folder=folder, budget=60)):
             with pytest.raises(BadInput, match=rf"journal.jsonl, line {k + 1}, is damaged"):
                 way(folder)
-        kept, lost, aside = repair(folder)
-        assert (kept, lost) == (k, 60 - k) and aside.read_bytes() == bad
+        done = repair(folder)
+        assert (done.kept, done.cut) == (k, 60 - k) and done.journal.read_bytes() == bad
         # each trial is one line of asking and nine of telling
         assert Study.load(folder).spent == k - -(-k // 10)
         assert repair(folder) is None
@@ -650,7 +652,7 @@ def test_an_old_journal_is_read_if_it_could_have_been_told_so(meta, tmp_path, ch
     if line is not None:
         with pytest.raises(BadInput, match=f"journal.jsonl, line {line}, is damaged"):
             Study.load(tmp_path / "s")
-        assert repair(tmp_path / "s")[0] == line - 1
+        assert repair(tmp_path / "s").kept == line - 1
         return
     study = Study.load(tmp_path / "s")
     assert study.incumbent == (6, 3, 0.7) and study.spent == 4 and study.failed[0]

@@ -59,6 +59,16 @@ def misbehave(ill: str, out: Path, epoch: int) -> None:
             (out / "orphan").write_text(str(child.pid), encoding="utf-8")
 
 
+def save(path: Path, state: dict, stall: float) -> None:
+    """Write the checkpoint, and stand still in the middle of it."""
+    text = json.dumps(state)
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write(text[:8])
+        stream.flush()
+        time.sleep(stall)
+        stream.write(text[8:])
+
+
 def main() -> None:
     """Train."""
     parser = argparse.ArgumentParser()
@@ -70,6 +80,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--zero", action="store_true", help="count epochs from 0")
     parser.add_argument("--first", action="store_true", help="the checkpoint before the result")
+    parser.add_argument("--stall", type=float, default=0.0, help="in the middle of a checkpoint")
     parser.add_argument("--ill", default="")
     asked = parser.parse_args()
     out = asked.out
@@ -89,12 +100,12 @@ def main() -> None:
         value = "nan" if asked.ill == "diverged" and epoch == 1 else repr(math.tanh(state["w"]))
         value = "high" if asked.ill == "a word" else value
         if asked.first:
-            (out / "last.json").write_text(json.dumps(state), encoding="utf-8")
+            save(out / "last.json", state, asked.stall)
         with open(results, "a", encoding="utf-8") as stream:
             stream.write(f"{epoch + (not asked.zero)},{1 - asked.lr},{value}\n")
         print(f"epoch {epoch + 1} acc={value}", flush=True)
         if not asked.first:
-            (out / "last.json").write_text(json.dumps(state), encoding="utf-8")
+            save(out / "last.json", state, asked.stall)
     if asked.ill == "deaf":
         time.sleep(600)
 

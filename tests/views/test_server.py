@@ -7,13 +7,14 @@ from http.client import HTTPConnection
 import pytest
 import toy
 from inline import Inline
+from killed import as_killed
 
 from foretune.errors import BadInput
 from foretune.running.presence import STOP, Presence, running
 from foretune.running.runner import run_study
 from foretune.searchers.registry import searcher
 from foretune.study.study import Step
-from foretune.views.server import TOKEN, LiveServer
+from foretune.views.server import TOKEN, LiveServer, served
 
 
 @pytest.fixture
@@ -150,7 +151,7 @@ def test_a_damaged_journal_is_told_and_a_repaired_one_read_anew(server, study):
     journal.write_bytes(whole + b'{"event": "epoch"}\n')
     status, _, body = ask(server, "GET", "/live?seen=0")
     assert status == 409 and "line 3, is damaged" in json.loads(body)["problem"]
-    journal.write_bytes(whole[: whole.index(b"\n") + 1])
+    as_killed(study.folder, whole[: whole.index(b"\n") + 1])
     assert "trial 3, epoch 1" in look(server, version)["html"]
 
 
@@ -159,3 +160,12 @@ def test_a_port_that_is_taken_is_named(server, study):
         LiveServer(study.folder, server.server_port)
     with pytest.raises(BadInput, match="port 70000"):
         LiveServer(study.folder, 70000)
+
+
+def test_the_page_is_served_beside_the_run_and_gone_after_it(study):
+    with served(study.folder) as server:
+        address = server.address
+        status, _, body = ask(server, "GET", f"/?token={server.token}", token="")
+        assert status == 200 and "cats" in body and str(server.server_port) in address
+    with pytest.raises(OSError, match="refused"):
+        ask(server, "GET", f"/?token={server.token}")

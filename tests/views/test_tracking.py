@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from ConfigSpace import ConfigurationSpace
+from killed import as_killed
 from synthetic import synthetic_meta
 
 from foretune.errors import BadInput
@@ -479,7 +480,7 @@ def test_a_study_set_back_does_not_go_on_in_the_runs_of_what_it_lost(uri, tmp_pa
     assert tracking.Tracker(uri).sync(study)
     old = runs_of(uri, study)[0].info.run_id
     journal = study.folder / "journal.jsonl"
-    journal.write_bytes(b"".join(journal.read_bytes().splitlines(keepends=True)[:1]))
+    as_killed(study.folder, b"".join(journal.read_bytes().splitlines(keepends=True)[:1]))
     again, warned = Study.load(study.folder, past=study.past), []
     if more:
         tell(again, 0, more)

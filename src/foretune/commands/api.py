@@ -17,6 +17,7 @@ from foretune.running.tuning import tune as tune_images
 from foretune.running.workers import end_where_main_is_imported
 from foretune.space.space import Space
 from foretune.space.written import of_file
+from foretune.space.written import space_of as written
 
 if TYPE_CHECKING:
     from ConfigSpace import ConfigurationSpace
@@ -55,13 +56,19 @@ def tune(
     Raises `BadInput`, before anything is written, for what cannot be used.
     """
     if not callable(trained):
+        if space is not None and not isinstance(space, (str, Path)):
+            raise BadInput(
+                f"foretune.tune(images, space): the space must be a preset's name or the path of its "
+                f"YAML or JSON file, not {type(space).__name__}"
+            )
         named: dict[str, Any] = {} if space is None else {"space": str(space)}
         return tune_images(trained, budget=budget, minutes=minutes, **named, **options)
     end_where_main_is_imported()
     if space is None:
         raise BadInput(
-            "foretune.tune(function, space): the search space must be given, as a ConfigSpace "
-            "ConfigurationSpace, a foretune.Space or the path of its YAML or JSON file"
+            "foretune.tune(function, space): the search space must be given: a mapping such as "
+            "{'learning_rate': {'low': 1e-5, 'high': 0.1, 'log': True}, 'optimizer': ['adamw', "
+            "'sgd']}, a ConfigSpace ConfigurationSpace, a foretune.Space or the path of its file"
         )
     from foretune.commands.tune_code import tune_code
 
@@ -86,16 +93,31 @@ def tune(
 
 
 def space_of(given: Any) -> Space:
-    """A space as the caller has it. Raises `BadInput`."""
+    """A space as the caller has it: entries as in a YAML file (`foretune.space.written`), where a
+    tuple (low, high) is a range too; ConfigSpace's own objects; a path. Raises `BadInput`.
+    """
     if isinstance(given, Space):
         return given
     if isinstance(given, (str, Path)):
         return of_file(given)
-    if isinstance(given, Mapping) and not hasattr(given, "to_serialized_dict"):
-        from ConfigSpace import ConfigurationSpace
+    if not isinstance(given, Mapping) or hasattr(given, "to_serialized_dict"):
+        return Space(given)
+    if "hyperparameters" in given:
+        return Space(given)
+    try:
+        if any(hasattr(entry, "default_value") for entry in given.values()):
+            from ConfigSpace import ConfigurationSpace
 
-        try:
-            return Space(given if "hyperparameters" in given else ConfigurationSpace(dict(given)))
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"the search space {given!r} is none: {error}") from error
-    return Space(given)
+            return Space(ConfigurationSpace(dict(given)))
+        return written({name: as_range(entry) for name, entry in given.items()})
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"the search space {given!r} is none: {error}") from error
+    except BadInput as error:
+        raise BadInput(f"the search space {error}") from error
+
+
+def as_range(entry: Any) -> Any:
+    """ConfigSpace's short form of a range, the tuple (low, high), as a YAML file has it."""
+    if isinstance(entry, tuple) and len(entry) == 2 and not any(isinstance(e, str) for e in entry):
+        return {"low": entry[0], "high": entry[1]}
+    return list(entry) if isinstance(entry, tuple) else entry

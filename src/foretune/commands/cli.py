@@ -68,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     _tune(commands)
     _use(commands)
     _recommend(commands)
+    _next(commands)
     _lr(commands)
     _replay(commands)
     _import(commands)
@@ -165,9 +166,24 @@ def _recommend(commands: Any) -> None:
         "recommend",
         help="rank configurations for a folder of images, without training any",
         description="Rank the meta-dataset's configurations for IMAGES by what worked on the "
-        "past tasks that look like them.",
+        "past tasks that look like them; with --for, print the first three runs to make with "
+        "another trainer.",
     )
     add_options(p, Request, only=("images",))
+    p.add_argument(
+        "--for",
+        dest="trainer",
+        metavar="TRAINER",
+        help="print the command lines of the first three runs to make with timm, huggingface, "
+        "lightning or ultralytics",
+    )
+    p.add_argument("--network", metavar="NAME", help="with --for: the network, as TRAINER calls it")
+    p.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="with --for: its images (default: 224)"
+    )
+    p.add_argument(
+        "--epochs", type=int, metavar="N", help="with --for: of each run (default: the past's)"
+    )
     p.add_argument(
         "--top", type=int, default=10, metavar="K", help="how many to show (default: 10)"
     )
@@ -211,6 +227,50 @@ def _recommend(commands: Any) -> None:
     )
     _data(p)
     p.set_defaults(run="foretune.commands.recommend:run")
+
+
+def _next(commands: Any) -> None:
+    p = commands.add_parser(
+        "next",
+        help="the run to make next after whatever was logged",
+        description="Read the runs in STORE, which any tool may have logged, and say which one to "
+        "make next on a task, why, and what is expected of it. Nothing is written.",
+    )
+    p.add_argument(
+        "store",
+        metavar="STORE",
+        help="whatever `foretune import` reads (a CSV, mlruns, an Optuna storage, ...), a run "
+        "store or a study, as a path or by name",
+    )
+    p.add_argument("--task", metavar="NAME", help="the task (default: the only one of the store)")
+    p.add_argument("--new", action="store_true", help="the task is new: it has no run yet")
+    p.add_argument(
+        "--vary",
+        type=split_names,
+        default=(),
+        metavar="A,B",
+        help="search in these columns alone (default: all that the runs varied)",
+    )
+    p.add_argument(
+        "--for",
+        dest="trainer",
+        metavar="TRAINER",
+        help="also as a command line of timm, huggingface, lightning or ultralytics",
+    )
+    p.add_argument("--images", metavar="FOLDER", help="with --for: the images' folder")
+    p.add_argument(
+        "--format", default="auto", metavar="NAME", help="of STORE (default: the one that shows)"
+    )
+    p.add_argument(
+        "--no-own-studies",
+        action="store_true",
+        help="leave your own studies and other run stores out of the history",
+    )
+    p.add_argument("--seed", type=int, default=0, help="draws the candidates")
+    p.add_argument("--json", action="store_true", help="print JSON")
+    add_options(p, Request, only=("meta",))
+    _data(p)
+    p.set_defaults(run="foretune.commands.next_run:run")
 
 
 def _lr(commands: Any) -> None:
@@ -340,7 +400,8 @@ def _history(commands: Any) -> None:
         "--check",
         action="store_true",
         help="replay each of your tasks with the others as history and without: trainings saved, "
-        "tasks on which history hurt, and what runs of other settings count",
+        "tasks on which history hurt, sources that count nothing since they make forecasts worse, "
+        "and what runs of other settings count (--meta none: your own runs alone)",
     )
     p.add_argument(
         "--study", metavar="STUDY", help="what this study learns from, and leaves out and why"
@@ -431,6 +492,16 @@ def _small(commands: Any) -> None:
     p.set_defaults(run="foretune.commands.compare:run")
 
     p = commands.add_parser(
+        "mcp",
+        help="serve recommend, next, history, tell and report to coding agents",
+        description="Speak the Model Context Protocol on standard input and output: the tools "
+        "recommend, next, history, tell and report for coding agents. An agent starts it itself; "
+        "only DATA is written to.",
+    )
+    _data(p)
+    p.set_defaults(run="foretune.commands.mcp:run")
+
+    p = commands.add_parser(
         "doctor",
         help="check that everything works here",
         description="Look at the installation, the machine and the data.",
@@ -461,6 +532,12 @@ def _tracking(p: argparse.ArgumentParser) -> None:
 
 def _data(p: argparse.ArgumentParser) -> None:
     add_options(p, Request, only=("data",))
+
+
+def check_place(data: Path) -> None:
+    """Raise `BadInput` now for a data folder that is a file."""
+    if data.exists() and not data.is_dir():
+        raise BadInput(f"--data {data} is a file; give a folder")
 
 
 def check_output(path: Path | None) -> None:
@@ -499,6 +576,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     module, _, function = args.run.partition(":")
     try:
+        if hasattr(args, "data"):
+            check_place(args.data)
         return getattr(importlib.import_module(module), function)(args) or 0
     except BadInput as error:
         print(f"foretune {args.subcommand}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -48,23 +48,35 @@ def run(args: argparse.Namespace) -> int:
 
 
 def repaired(name: str, data: Path) -> int:
-    """Cut the journal of a study back to what is whole, and say what was lost."""
+    """Take what a study's journal proves for the study, and say what was lost."""
     from foretune.running.tuning import find_study
-    from foretune.study.study import Study, repair
+    from foretune.study.repair import repair
+    from foretune.study.study import Study
     from foretune.views.summary import spent_of
 
     folder = find_study(name, data)
     done = repair(folder)
-    study = Study.load(folder)
+    journal = folder / "journal.jsonl"
     if done is None:
-        print(f"{folder / 'journal.jsonl'} is whole: nothing to repair")
-    else:
-        kept, lost, aside = done
-        print(
-            f"{folder / 'journal.jsonl'}: kept the first {kept} {plural('line', kept)}, with "
-            f"{spent_of(study)}; the {lost} after them "
-            f"{'is' if lost == 1 else 'are'} in {aside} alone"
+        print(f"{journal} is whole: nothing to repair")
+        return 0
+    kept = f"the first {done.kept}" if done.cut or done.missing else f"all {done.kept}"
+    text = [
+        f"{journal}: kept {kept} {plural('line', done.kept)}, with {spent_of(Study.load(folder))}"
+    ]
+    if done.cut:
+        what = f"are in {done.journal} alone" if done.cut > 1 else f"is in {done.journal} alone"
+        text.append(f"the {done.cut} after them {what}")
+    if done.missing:
+        text.append(
+            f"{done.missing} that {'are' if done.missing > 1 else 'is'} missing behind them "
+            f"{'count' if done.missing > 1 else 'counts'} no more"
         )
+    if done.accepted:
+        text.append("it counts as this study's from now on")
+    if done.table:
+        text.append(f"the tables are made anew; the older curves are in {done.table}")
+    print("; ".join(text))
     return 0
 
 

@@ -1,6 +1,7 @@
 """`foretune history`: what is known, what it is worth, and what one study would make of it."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from foretune.errors import BadInput, few, plural
@@ -10,6 +11,8 @@ from foretune.running.history import Source, sources_of
 from foretune.running.tuning import find_study
 from foretune.searchers.transfer.run_columns import OUTCOMES, SCORE, TASK
 from foretune.searchers.transfer.run_history import stacked
+from foretune.searchers.transfer.run_sources import hurtful
+from foretune.searchers.transfer.run_surrogate import usable
 from foretune.study.own_studies import found_studies
 from foretune.study.study import read_header
 
@@ -24,7 +27,7 @@ DISCOUNTS = 8  # lines of them
 
 def run(args: argparse.Namespace) -> int:
     """Say what is known, and what is asked of it."""
-    sources = sources_of(args.data, args.meta)
+    sources = sources_of(args.data, args.meta) if args.meta != "none" else own_sources(args.data)
     if args.study is not None:
         lines = study_lines(args, sources)
     else:
@@ -36,25 +39,33 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def own_sources(data: Path) -> list[Source]:
+    """The user's own studies and run stores alone."""
+    return sources_of(data, table=False)
+
+
 def known_lines(sources: list[Source]) -> list[str]:
     """A line a source, then its tasks and what its runs varied."""
-    rows = [("source", "tasks", "runs", "networks", "settings")]
-    for source in sources:
-        table = source.table
-        if len(table):
-            facts = f"{len(source.tasks):,}", f"{len(table):,}", values(table, "network")
-            rows.append((source.name, *facts, settings_text(table)))
     if not sources:
         return ["nothing is known yet: tune a task, or foretune import FORMAT SOURCE"]
+    by_name: dict[str, list[Source]] = {}
+    for source in sources:
+        if len(source.table):
+            by_name.setdefault(source.name, []).append(source)
+    tables = {name: stacked([s.table for s in some]) for name, some in by_name.items()}
+    rows = [("source", "tasks", "runs", "networks", "settings")]
+    for name, table in tables.items():
+        tasks = sum(len(source.tasks) for source in by_name[name])
+        facts = f"{tasks:,}", f"{len(table):,}", values(table, "network")
+        rows.append((name, *facts, settings_text(table)))
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     lines = ["  ".join(f"{c:<{w}}" for c, w in zip(r, widths, strict=True)).rstrip() for r in rows]
-    for source in sources:
-        if source.fault:
-            lines.append(f"{source.name}: left out, {source.fault}")
-            continue
-        lines += ["", f"{source.name}: {few(source.tasks, ', ', 2 * NAMES)}"]
-        varied = [c for c in inputs(source.table) if source.table[c].nunique() > 1]
+    for name, table in tables.items():
+        tasks_of = [task for source in by_name[name] for task in source.tasks]
+        lines += ["", f"{name}: {few(tasks_of, ', ', 2 * NAMES)}"]
+        varied = [c for c in inputs(table) if table[c].nunique() > 1]
         lines.append(f"  varied {few(varied, ', ', 3 * NAMES) or 'nothing'}")
+    lines += [f"{source.name} left out: {source.fault}" for source in sources if source.fault]
     return lines
 
 
@@ -123,6 +134,8 @@ def check_lines(args: argparse.Namespace, sources: list[Source]) -> list[str]:
         return ["nothing is known yet, so nothing can be checked"]
     kind = str(table[history.KIND].mode().iloc[0])
     table = history.in_one_unit(table, kind)
+    ours = sorted({s.name for s in sources} - {args.meta})
+    table, lines = judged(table, ours) if ours else (table, [])
     table = table[[TASK, SCORE, *inputs(table)]]
     settings = None
     if args.study is not None:
@@ -131,8 +144,24 @@ def check_lines(args: argparse.Namespace, sources: list[Source]) -> list[str]:
     try:
         found = worth(table, own or None, settings, seeds=args.seeds)
     except BadInput as error:
-        return [f"cannot be checked: {error}"]
-    return worth_lines(found, "your own" if own else args.meta)
+        return [*lines, f"cannot be checked: {error}"]
+    return lines + worth_lines(found, "your own" if own else args.meta)
+
+
+def judged(table: "pd.DataFrame", ours: list[str]) -> tuple["pd.DataFrame", list[str]]:
+    """The runs without those of sources that hurt the forecast of the user's `ours`, and a line for
+    each source that could be judged.
+    """
+    try:
+        runs = usable(table)
+    except BadInput:
+        return table, []  # the check says why
+    judges = {str(name): [one for one in ours if one != name] for name in runs[history.OF].unique()}
+    plain = runs[[TASK, SCORE, *inputs(runs)]]
+    out, kept = hurtful(plain, runs[history.OF], judges)
+    lines = [f"runs of {one.name} count 0: {one}" for one in out]
+    lines += [f"runs of {one.name} count: {one}" for one in kept]
+    return table[~table[history.OF].isin([one.name for one in out])], lines
 
 
 def worth_lines(found: "Worth", whose: str) -> list[str]:
@@ -145,14 +174,16 @@ def worth_lines(found: "Worth", whose: str) -> list[str]:
     sure = (
         f"90 % interval {between[0]:+.1f} to {between[1]:+.1f}"
         if between
-        else f"no interval: {count} {plural('task', count)} are too few"
+        else f"no interval: {count} {plural('task', count)} {'is' if count == 1 else 'are'} too few"
     )
     lines = [
         f"leave-one-task-out on {count} {plural('task', count)} of {whose}: history {verb} "
         f"{abs(found.mean):.1f} trainings a task{epochs} ({sure})"
     ]
     hurt = [f"{t} ({found.by_task[t]:+.1f})" for t in found.hurt]
-    lines.append(f"it hurt on {len(hurt)} of them{': ' + few(hurt, ', ', NAMES) if hurt else ''}")
+    which = "it" if count == 1 else f"{len(hurt)} of them"
+    if hurt or count > 1:
+        lines.append(f"it hurt on {which}{': ' + few(hurt, ', ', NAMES) if hurt else ''}")
     shown = found.discounts[:DISCOUNTS]
     lines += [str(discount) for discount in shown]
     if len(found.discounts) > len(shown):

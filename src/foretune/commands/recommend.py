@@ -3,21 +3,27 @@
 import argparse
 import json
 import math
-import shlex
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from foretune.commands.cli import check_output
-from foretune.errors import BadInput, few
+from foretune.errors import BadInput, as_argument, few
 from foretune.files import write_atomic
 from foretune.history.join import PREFIX, joinable
 from foretune.recommenders.own import settings_of
 from foretune.recommenders.recommendation import Recommendation, Suggestion, recommend
+from foretune.running.first_runs import (
+    FirstRun,
+    FirstRuns,
+    HeldOut,
+    first_runs,
+    trainer_named,
+    training_minutes,
+    training_settings,
+)
 from foretune.study.own_studies import found_studies
 from foretune.tasks.task import Task
-from foretune.training.settings import Settings
 from foretune.views.report import data_uri, render
 from foretune.views.sheet import sheet_png
 from foretune.views.summary import describe, is_share, number, score
@@ -34,6 +40,12 @@ def run(args: argparse.Namespace) -> int:
     check_output(args.out)
     if args.json and args.out is not None:
         raise BadInput("--json prints the ranking and writes no page: leave out --out")
+    if args.trainer is None and (wrong := only_for(args)):
+        raise BadInput(f"{wrong} says what another trainer is to do: give --for too")
+    if args.trainer is not None:
+        trainer_named(args.trainer)
+        if args.out is not None:
+            raise BadInput("--for prints command lines and writes no page: leave out --out")
     answer = recommend(
         args.images,
         data=args.data,
@@ -43,6 +55,8 @@ def run(args: argparse.Namespace) -> int:
         own=not args.no_own_studies,
         without=args.without,
     )
+    if args.trainer is not None:
+        return print_first_runs(args, answer)
     if args.json:
         print(json.dumps(as_json(answer, args.top), indent=1))
         return 0
@@ -54,8 +68,135 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_own_studies and (line := own_left_out(answer, args.data)):
         print(f"\n{line}")
     print(f"\npage:    {page}")
-    print(f"next:    foretune tune {shlex.quote(args.images)} --budget EPOCHS")
+    print(f"next:    foretune tune {as_argument(args.images)} --budget EPOCHS")
     return 0
+
+
+def only_for(args: argparse.Namespace) -> str | None:
+    """An option that is given and means something with --for alone."""
+    given = {
+        "--network": args.network,
+        "--image-size": args.image_size,
+        "--epochs": args.epochs,
+    }
+    return next((name for name, value in given.items() if value is not None), None)
+
+
+def print_first_runs(args: argparse.Namespace, answer: Recommendation) -> int:
+    """The first runs to make with another trainer, for people or for programs."""
+    first = first_runs(
+        answer,
+        args.trainer,
+        images=args.images,
+        network=args.network,
+        image_size=args.image_size,
+        epochs=args.epochs,
+    )
+    if args.json:
+        print(json.dumps(first_runs_json(answer, first), indent=1))
+    else:
+        print("\n".join(first_runs_lines(answer, first)))
+    return 0
+
+
+def first_runs_lines(answer: Recommendation, first: FirstRuns) -> list[str]:
+    """The first runs, as the screen shows them: each a line to type, then what is to be known."""
+    task, metric = answer.task, answer.meta.metric
+    out = [
+        f"{task.name}: {len(task.labels)} images, {task.num_classes} classes; the first "
+        f"{len(first.runs)} runs with {first.trainer}",
+        f"confidence: {first.confidence.level} ({'; '.join(first.confidence.why)})",
+    ]
+    if first.held_out is not None:
+        out.append(held_out_text(first.held_out, len(first.runs), metric))
+    for k, run in enumerate(first.runs, 1):
+        expected = forecast(run.row, metric)
+        head = [
+            f"{k}. " + ", ".join(f"{n} {number(v)}" for n, v in run.row.config.items()),
+            f"expected {metric} {expected} in the past's setting" if expected else "",
+            "" if run.minutes is None else f"about {run.minutes:.2g} min",
+        ]
+        out += ["", "; ".join(text for text in head if text), f"   {run.command}"]
+        out += [f"   not said: {'; '.join(run.unsaid)}"] if run.unsaid else []
+        out += [f"   nearly: {'; '.join(run.nearly)}"] if run.nearly else []
+        out += [f"   {text}" for text in reasons(run.row, answer)[:NEAREST]]
+    out.append("")
+    if first.passed_over:
+        out.append(
+            f"passed over: {first.passed_over} with a better forecast that {first.trainer} cannot "
+            f"be told: {few(first.because_of, '; ')}"
+        )
+    out += [f"note: {note}" for note in first.notes]
+    out.append(minutes_text(first))
+    out.append(
+        f"then: foretune next runs --task {as_argument(task.name)} --for {first.trainer}, which "
+        "goes by what these gave"
+    )
+    return out
+
+
+def held_out_text(found: HeldOut, count: int, metric: str) -> str:
+    """What is known of the worth of the first runs."""
+    median, worst = (
+        f"{100 * gap:.1f} points" if is_share(metric) else f"{gap:.3g}"
+        for gap in (found.median, found.worst)
+    )
+    return (
+        f"  on {found.tasks} past tasks, left out with their like, the best of the first {count} "
+        f"came within {median} of the best of all (median; {worst} at worst), by a list that "
+        "looks at no images"
+    )
+
+
+def minutes_text(first: FirstRuns) -> str:
+    """What the minutes mean."""
+    from foretune.training.cost import SPREAD
+
+    if first.like is None:
+        return f"Minutes: not known of {first.network or 'this network'}."
+    as_if = "" if first.like == first.network else f" (reckoned as {first.like})"
+    return (
+        f"Minutes: {first.epochs} epochs at {first.image_size} px on {first.images:,} images on "
+        f"this machine's {'GPU' if first.gpu else 'CPU cores'}{as_if}, a guess to a factor of "
+        f"{SPREAD:g}."
+    )
+
+
+def first_runs_json(answer: Recommendation, first: FirstRuns) -> dict[str, Any]:
+    """The first runs, for programs."""
+    found = first.held_out
+
+    def run_json(run: FirstRun) -> dict[str, Any]:
+        return {
+            "command": run.command,
+            "arguments": list(run.arguments),
+            "config": run.row.config,
+            "place": run.place,
+            "not_said": list(run.unsaid),
+            "nearly": list(run.nearly),
+            "expected": finite(run.row.predicted),
+            "spread": run.row.spread,
+            "measured": run.row.measured,
+            "minutes": None if run.minutes is None else round(run.minutes, 3),
+            "because": reasons(run.row, answer),
+        }
+
+    return {
+        "task": answer.task.name,
+        "trainer": first.trainer,
+        "network": first.network,
+        "metric": answer.meta.metric,
+        "past": dict(first.about),
+        "confidence": first.confidence.level,
+        "confidence_because": list(first.confidence.why),
+        "held_out": None
+        if found is None
+        else {"tasks": found.tasks, "median": found.median, "worst": found.worst},
+        "runs": [run_json(run) for run in first.runs],
+        "passed_over": first.passed_over,
+        "passed_over_because": list(first.because_of),
+        "notes": [*first.notes, minutes_text(first)],
+    }
 
 
 def lines(answer: Recommendation, top: int, explain: bool) -> list[str]:
@@ -108,35 +249,9 @@ def lines(answer: Recommendation, top: int, explain: bool) -> list[str]:
 
 
 def minutes_of(answer: Recommendation, rows: Sequence[Suggestion]) -> list[float]:
-    """Minutes that a full training of each suggestion takes on this machine, by the cost model
-    (`foretune.training.cost`), good to a factor of `SPREAD`; none where it knows nothing of them.
-    """
-    import torch
-
-    from foretune.training.cost import Parts, epoch_seconds, first_epoch_seconds, machine_of
-    from foretune.training.recipe import recipe
-
+    """Minutes that a full training of each suggestion takes here; none where nothing is known."""
     settings = training_settings(answer)
-    train, valid = (int((answer.task.split == k).sum()) for k in (0, 1))
-    parts = Parts(
-        min(train, settings.train_limit or train), min(valid, settings.valid_limit or valid)
-    )
-    machine = machine_of(settings, torch.cuda.is_available())
-    try:
-        how = [(recipe(row.config, settings), settings, parts, machine) for row in rows]
-        return [
-            (first_epoch_seconds(*one) + (settings.max_epoch - 1) * epoch_seconds(*one)) / 60
-            for one in how
-        ]
-    except BadInput:
-        return []
-
-
-def training_settings(answer: Recommendation) -> Settings:
-    """What tune would train with: the settings of the meta-dataset, whose curves it goes by."""
-    known = {one.name for one in fields(Settings)}
-    noted = answer.meta.about.get("settings", {})
-    return Settings(**{k: v for k, v in noted.items() if k in known})
+    return training_minutes([row.config for row in rows], settings, answer.task)
 
 
 def told_minutes(took: Sequence[float], k: int) -> str:
@@ -377,5 +492,5 @@ def html(answer: Recommendation, data: Path, top: int, images: str) -> str:
         first=first,
         minutes=MINUTES if took else "",
         cost=cost_text(answer, took),
-        command=f"foretune tune {shlex.quote(images)} --budget EPOCHS",
+        command=f"foretune tune {as_argument(images)} --budget EPOCHS",
     )

@@ -38,6 +38,7 @@ from foretune.running.tuning import (
 )
 from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
+from foretune.searchers.when_done import said_of_stop
 from foretune.study.notes import RankingNote
 from foretune.study.outcome import Row
 from foretune.study.own_studies import other_settings
@@ -265,6 +266,8 @@ def summarise(ready: Prepared, tuned: Tuned, report: Path, tracker: Tracker | No
     study = ready.study
     if study.out_of_time and study.plan.budget is not None:
         print(f"stopped by the time limit after {spent_of(study)}")
+    if (line := said_of_stop(study)) is not None:
+        print(line)
     print(
         f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and "
         f"{duration(study.elapsed)}:"

@@ -4,9 +4,10 @@ progress, log and report, as `foretune tune IMAGES` has them.
 
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from foretune.commands.study_report import write_study_report
 from foretune.running.code_study import (
@@ -19,6 +20,7 @@ from foretune.running.code_study import (
     run,
 )
 from foretune.running.workers import Workers
+from foretune.searchers.when_done import said_of_stop, useless_stop
 from foretune.study.study import Study
 from foretune.views.progress import progress
 from foretune.views.summary import duration, number, spelled, spent_of
@@ -38,10 +40,12 @@ def tune_code(
     question: Question,
     tracking: str | None,
     workers: Callable[[Code, int], Workers] | None = None,
+    beside: Callable[[Path], AbstractContextManager[Any]] = nullcontext,
 ) -> Done:
     """Run or continue the study of a question, shown and logged as it goes; `tracking` is MLflow's
     address (None: the default, `none`: off), `workers` makes what so many trials run on at a time
-    (None: processes of this machine). Raises `BadInput`, and KeyboardInterrupt with the
+    (None: processes of this machine); `beside` is held, with the study's folder, while it runs.
+    Raises `BadInput`, and KeyboardInterrupt with the
     study as it stands.
     """
     tracker = (
@@ -54,7 +58,8 @@ def tune_code(
     with opened(question) as ready:
         announce(ready)
         try:
-            tuned = logged(ready, tracker, workers)
+            with beside(ready.folder):
+                tuned = logged(ready, tracker, workers)
         except KeyboardInterrupt:
             print(f"\nstopped; the same command continues it ({spent_of(ready.study)} are done)")
             raise
@@ -96,7 +101,8 @@ def announce(ready: CodeReady) -> None:
     study, plan = ready.study, ready.study.plan
     goal = "large" if plan.goal == "maximize" else "small"
     print(f"{plan.task}: {plan.metric} is to be {goal} · {plan.method} · {study.max_epoch} epochs")
-    for line in ready.question.lines:
+    wanted = ready.question.request.stop_when_done
+    for line in (*ready.question.lines, *useless_stop(wanted, plan)):
         print(f"  {line}")
     if study.spent:
         print(f"  continuing study {ready.folder.name}: {spent_of(study)} are done")
@@ -107,6 +113,8 @@ def summarise(ready: CodeReady, tuned: CodeTuned, report: Path, tracker: Tracker
     study = ready.study
     if study.out_of_time and study.plan.budget is not None:
         print(f"stopped by the time limit after {spent_of(study)}")
+    if (line := said_of_stop(study)) is not None:
+        print(line)
     print(
         f"\nbest configuration of {len(study.started)} tried in {study.spent} epochs and "
         f"{duration(study.elapsed)}:"

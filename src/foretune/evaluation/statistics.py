@@ -7,10 +7,13 @@ better. A method that lacks a task is an error: the tests need complete blocks.
 - `friedman`: do the methods differ at all?
 - `wilcoxon_holm`: which pairs differ, by the Wilcoxon signed-rank test with Holm's step-down
   correction of its p-values.
+- `against`: every method against one of them, with an interval of the mean difference.
+- `share_needed`: how much of another's budget a method needs to be as good, with an interval.
 - `cliques`: groups of methods, next to each other in rank, of which no pair differs; the bars of a
   diagram.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -96,6 +99,62 @@ def wilcoxon_holm(table: pd.DataFrame, alpha: float = ALPHA) -> pd.DataFrame:
     out["p_holm"] = holm(out["p"].tolist())
     out["significant"] = out["p_holm"] < alpha
     return out
+
+
+def mean_interval(values: Sequence[float], level: float = 1 - ALPHA) -> tuple[float, float]:
+    """Student's interval of the mean of independent `values`; NaN for fewer than two of them."""
+    from scipy.stats import t
+
+    known = np.asarray(values, dtype=float)
+    if len(known) < 2:
+        return math.nan, math.nan
+    half = float(t.ppf((1 + level) / 2, len(known) - 1) * known.std(ddof=1)) / math.sqrt(len(known))
+    return float(known.mean()) - half, float(known.mean()) + half
+
+
+def against(table: pd.DataFrame, baseline: str, alpha: float = ALPHA) -> pd.DataFrame:
+    """Each method of a blocks table but `baseline` against it, indexed by method.
+
+    Columns `difference` (mean of method minus baseline), `low` and `high` (its interval at 1 -
+    `alpha`), `higher`, `equal` and `lower` (in how many blocks the method's value is so), `p`
+    (two-sided signed-rank test, zeros split) and `p_holm` among the methods.
+    """
+    from scipy.stats import wilcoxon
+
+    rows = {}
+    for name in table.columns.drop(baseline):
+        gap = (table[name] - table[baseline]).to_numpy(dtype=float)
+        low, high = mean_interval(gap.tolist(), 1 - alpha)
+        rows[name] = {
+            "difference": gap.mean(),
+            "low": low,
+            "high": high,
+            "higher": int((gap > 0).sum()),
+            "equal": int((gap == 0).sum()),
+            "lower": int((gap < 0).sum()),
+            "p": float(wilcoxon(gap, zero_method="pratt").pvalue) if gap.any() else 1.0,
+        }
+    out = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+    out["p_holm"] = holm(out["p"].tolist())
+    return out
+
+
+def share_needed(
+    curves: np.ndarray, theirs: np.ndarray, alpha: float = ALPHA, draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """The share of a budget after which a method's mean curve is as low as another's at the end,
+    and its bootstrap interval at 1 - `alpha`; infinite for never.
+
+    `curves` and `theirs` are (units, steps of the budget), the same units drawn again for both.
+    """
+    units, steps = curves.shape
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(units, np.full(units, 1 / units), size=draws) / units
+    weights = np.vstack([np.full(units, 1 / units), drawn])
+    reached = weights @ curves <= (weights @ theirs[:, -1])[:, None] + 1e-9
+    share = np.where(reached.any(axis=1), (reached.argmax(axis=1) + 1) / steps, np.inf)
+    low, high = np.quantile(share[1:], [alpha / 2, 1 - alpha / 2], method="inverted_cdf")
+    return float(share[0]), float(low), float(high)
 
 
 def cliques(order: Sequence[str], pairs: pd.DataFrame) -> list[list[str]]:

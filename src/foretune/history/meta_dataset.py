@@ -178,6 +178,7 @@ class MetaDataset:
         )
         table = self.table.sort_values(KEYS, ignore_index=True)
         table = table.astype({c: narrowest(table[c].to_numpy(), c) for c in KEYS[1:]})
+        table = with_one_type_a_column(table)
         for target, frame in (("configs.parquet", configs), ("curves.parquet", table)):
             with replace(folder / target) as temporary:
                 frame.to_parquet(temporary, index=False, compression="zstd")
@@ -313,6 +314,27 @@ class MetaDataset:
 
 # curves (n, E), values before training (n,), where diverged (n, E)
 Dense = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+def with_one_type_a_column(table: "pd.DataFrame") -> "pd.DataFrame":
+    """The table as parquet can hold it: a column of numbers and truth values as numbers, one of
+    texts and anything else as texts.
+    """
+    out = table.copy(deep=False)
+    for name in table.columns:
+        if name == "task" or table[name].dtype != object:
+            continue
+        cells = [plain(cell) for cell in table[name]]
+        kinds = {type(cell) for cell in cells if cell is not None}
+        if str in kinds and len(kinds) > 1:
+            out[name] = [cell if _is_empty(cell) else str(cell) for cell in cells]
+        elif kinds <= {bool, int, float} and kinds != {bool}:
+            out[name] = np.array([math.nan if c is None else float(c) for c in cells])
+    return out
+
+
+def _is_empty(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
 
 
 def json_columns(space: Space) -> list[str]:

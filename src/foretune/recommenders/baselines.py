@@ -1,7 +1,7 @@
 """Recommenders that do not look at the new task: what any task-aware one has to beat.
 
-`TaskAgnostic` is HyperSTAR's baseline of that name: the mean of the past tasks' normalised scores.
-`MeanRankOrder` and `PortfolioOrder` are the lists of `foretune.history.ranks`.
+`RawMeanOrder` is HyperSTAR's baseline of the name task-agnostic as its section 4.1 words it, the mean
+of the past tasks' raw values; `TaskAgnostic` the mean of their normalised scores. `MeanRankOrder` and `PortfolioOrder` are the lists of `foretune.history.ranks`.
 """
 
 import zlib
@@ -78,6 +78,16 @@ class TaskAgnostic(Blind):
         plain, doubt = super().rank(task, seed), self.past.normalised.std(axis=0)
         predicted, spread = in_unit(self.past, plain.scores, plain.nearest, doubt)
         return replace(plain, predicted=predicted, spread=spread)
+
+
+class RawMeanOrder(Blind):
+    """Mean value over past tasks as it is, so that tasks with a wide range count for more."""
+
+    name: ClassVar[str] = "raw-mean"
+
+    def scores(self, seed: int) -> np.ndarray:
+        """The mean over past tasks of their best values, higher is better."""
+        return self.past.filled.mean(axis=0)
 
 
 class MeanRankOrder(Blind):

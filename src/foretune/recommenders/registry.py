@@ -46,6 +46,11 @@ RECOMMENDERS: dict[str, Entry] = {
         "mean normalised score over past tasks",
         reads_images=False,
     ),
+    "raw-mean": Entry(
+        "foretune.recommenders.baselines:RawMeanOrder",
+        "mean value over past tasks, not normalised (HyperSTAR's task-agnostic baseline)",
+        reads_images=False,
+    ),
     "mean-rank": Entry(
         "foretune.recommenders.baselines:MeanRankOrder",
         "mean rank over past tasks",

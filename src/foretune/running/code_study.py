@@ -24,7 +24,7 @@ import yaml
 
 from foretune import shipped
 from foretune.errors import BadInput, at_least
-from foretune.files import write_atomic
+from foretune.files import check_folder, write_atomic
 from foretune.history.join import PREFIX, join, joinable
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running import history
@@ -40,10 +40,12 @@ from foretune.running.scripts.options import Script
 from foretune.running.scripts.results import source
 from foretune.running.scripts.template import OWN, Template
 from foretune.running.scripts.trainers import TRAINERS, Trainer, trainer
+from foretune.running.storage import RESULTS, TABLES
 from foretune.running.workers import InProcess, Processes, Workers
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
+from foretune.searchers.when_done import note_stop, until_done
 from foretune.searchers.whole import Whole
 from foretune.space.catalogue import hyperrec_space, transfer_space
 from foretune.space.space import Config, Space
@@ -532,6 +534,7 @@ def opened(asked: Question) -> Iterator[CodeReady]:
     holds it, or it asks another question.
     """
     folder, past, plan = asked.folder, asked.past, asked.plan
+    check_folder(folder, "study", *TABLES, *RESULTS)
     if (folder / "study.json").exists():
         stored = notes_of(folder / "study.json")
         now = plan.notes.extra
@@ -581,7 +584,10 @@ def searcher_of(ready: CodeReady) -> Searcher:
     chosen = searcher(plan.method, **plan.notes.options)
     if ready.question.whole:
         chosen = Whole(chosen)
-    return Anchored(chosen, list(plan.notes.anchors)) if plan.notes.anchors else chosen
+    if plan.notes.anchors:
+        chosen = Anchored(chosen, list(plan.notes.anchors))
+    request = ready.question.request
+    return until_done(chosen, plan, request.worth if request.stop_when_done else None)
 
 
 def run(
@@ -617,7 +623,9 @@ def run(
         alone = ready.question.in_process
         count = ready.question.request.workers
         workers = InProcess(objective) if alone else Processes(objective, count)
-    run_study(study, searcher_of(ready), workers, on_change=changed)
+    chosen = searcher_of(ready)
+    run_study(study, chosen, workers, on_change=changed)
+    note_stop(study, chosen)
     for config_id in useless():  # once more: a script may write while it is being stopped
         forget(TrialFolder(objective.folder, config_id), pattern)
 

@@ -31,6 +31,7 @@ from foretune.history.trainers import with_defaults
 from foretune.history.vocabulary import canonical, extra_name, parse
 from foretune.searchers.transfer.run_columns import OUTCOMES, SCORE, TASK
 from foretune.searchers.transfer.run_history import runs_of, stacked
+from foretune.searchers.transfer.run_sources import hurtful
 from foretune.searchers.transfer.run_surrogate import usable
 from foretune.space.space import Config, Space, config_key
 from foretune.stores.metrics import understood
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 FILE = "past-runs.parquet"  # in a study's folder
 FOLDER = "history"  # of run stores, in DATA
 IMAGES, KIND, OF = "images", "kind", "of"  # of a run: its task's own name, its metric, its source
+OWN = "own studies"  # the name of the source
 HASH_DIGITS = 12  # of the images' digest in the names of imported studies
 # methods that take past runs in the place of past tasks
 BY_RUNS = ("curve-transfer",)
@@ -116,8 +118,7 @@ def sources_of(
     if table and (folder := shipped.find("meta", meta, data)) is not None:
         out.append(source_of(MetaDataset.load(folder), meta))
     if own:
-        for study in found_studies(data / "studies").studies:
-            out.append(source_of(study, "own studies"))
+        out += own_sources(data / "studies")
         seen = {h[:HASH_DIGITS] for source in out for h in source.hashes.values() if h}
         for folder in store_folders(data):
             try:
@@ -125,6 +126,19 @@ def sources_of(
             except BadInput as error:
                 out.append(Source(folder.name, stacked([]), fault=str(error)))
     return [source for source in out if len(source.table) or source.fault]
+
+
+def own_sources(folder: Path) -> list[Source]:
+    """The user's studies as runs; one source without any stands for those of which too few trials
+    were whole trainings.
+    """
+    found = [source_of(study, OWN) for study in found_studies(folder).studies]
+    cut = [studies.hashes for studies in found if not len(studies.table)]
+    if not cut:
+        return found
+    names = few([task.removeprefix(PREFIX) for tasks in cut for task in tasks], ", ")
+    fault = f"{names}: too few trials reached the last epoch to tell what the others come to"
+    return [*(s for s in found if len(s.table)), Source(OWN, stacked([]), fault=fault)]
 
 
 def store_folders(data: Path) -> list[Path]:
@@ -234,11 +248,18 @@ def leave_out(
     return past.select(rest) if rest else None
 
 
-def lessons(sources: Sequence[Source], asked: Question) -> tuple[Lessons | None, list[str]]:
+def lessons(
+    sources: Sequence[Source], asked: Question, judged: bool = False
+) -> tuple[Lessons | None, list[str]]:
     """The runs that a study can learn from (None: the past says nothing), and a line for each kind
-    that is left out. Raises `BadInput` for tasks to leave out that there are not.
+    that is left out; with `judged` also sources that hurt, which takes a second or two. Raises
+    `BadInput` for tasks to leave out that there are not.
     """
-    told = [f"run store {s.name} is left out: {s.fault}" for s in sources if s.fault]
+    told = [
+        f"{'' if s.name == OWN else 'run store '}{s.name} left out: {s.fault}"
+        for s in sources
+        if s.fault
+    ]
     sources = [source for source in sources if len(source.table)]
     if not sources:
         return None, told
@@ -270,11 +291,48 @@ def lessons(sources: Sequence[Source], asked: Question) -> tuple[Lessons | None,
         usable(table)
     except BadInput as error:
         return None, [*told, f"history says nothing of this space: {error}"]
+    if judged:
+        table, lines = without_hurtful(table, asked.settings)
+        told += lines
     counts = {
         str(name): (len(rows), int(rows[TASK].nunique()))
         for name, rows in table.groupby(OF, sort=False)
     }
     return Lessons(table.drop(columns=[IMAGES, KIND, OF]), counts), told
+
+
+def without_hurtful(
+    table: "pd.DataFrame", settings: Mapping[str, Any]
+) -> tuple["pd.DataFrame", list[str]]:
+    """The runs without those of sources that hurt the forecast of others, and a line for each such
+    source. A source is judged on tasks of sources that are at least as like a study with `settings`,
+    so that the one that is most like it is never left out.
+    """
+    if table[OF].nunique() < 2:
+        return table, []
+    like = {str(name): sameness(rows, settings) for name, rows in table.groupby(OF)}
+    judges = {
+        name: [one for one in like if one != name and like[one] >= like[name]] for name in like
+    }
+    runs = usable(table)
+    out, _ = hurtful(runs.drop(columns=[IMAGES, KIND, OF]), runs[OF], judges)
+    names = [one.name for one in out]
+    lines = [
+        f"the {(table[OF] == one.name).sum():,} runs of {one.name} count 0, they make forecasts "
+        f"worse: {one}"
+        for one in out
+    ]
+    return table[~table[OF].isin(names)].reset_index(drop=True), lines
+
+
+def sameness(rows: "pd.DataFrame", settings: Mapping[str, Any]) -> float:
+    """In how many of the `settings` that runs name they are a study's, the mean share."""
+    shares = [
+        float((rows[name].dropna() == value).mean())
+        for name, value in settings.items()
+        if name in rows and rows[name].notna().any() and isinstance(value, (bool, int, float, str))
+    ]
+    return float(np.mean(shares)) if shares else 0.0
 
 
 def of_these_images(sources: Sequence[Source], asked: Question) -> set[str]:

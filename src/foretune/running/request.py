@@ -16,6 +16,7 @@ from foretune.running.scripts.options import Script
 from foretune.training.settings import Settings
 
 LEARNS, TRAINS = "what it learns from", "what it trains"
+WORTH = 0.002  # of the metric, that a full training must be expected to gain
 SCRIPT = "your own script in place of our trainer"
 
 
@@ -89,6 +90,23 @@ class Request:
         metadata={
             "help": "of the method's random choices and of training (default: 0)",
             "least": 0,
+        },
+    )
+    stop_when_done: bool = field(
+        default=False,
+        metadata={
+            "help": "end the study when what the rest of the budget can still gain is worth less than "
+            "it costs (see --worth; after the first full training, where the method forecasts "
+            "curves)",
+        },
+    )
+    worth: float = field(
+        default=WORTH,
+        metadata={
+            "help": "gain of the metric that a full training must promise to be worth its cost, for "
+            f"--stop-when-done (default: {WORTH:g})",
+            "metavar": "GAIN",
+            "above": 0,
         },
     )
     compare: bool = field(

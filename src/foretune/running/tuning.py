@@ -25,7 +25,7 @@ import yaml
 
 from foretune import shipped
 from foretune.errors import BadInput, few, plural
-from foretune.files import write_atomic, write_json
+from foretune.files import check_folder, write_atomic, write_json
 from foretune.history.join import PREFIX, confined, join, joinable, learning_settings
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.continuing import (
@@ -55,10 +55,12 @@ from foretune.running.opening import check_name, open_study, refuse_another
 from foretune.running.options import filled, out_of_range, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.runner import Stopwatch, delete_checkpoints, run_study, sweep
+from foretune.running.storage import RESULTS, TABLES
 from foretune.running.workers import Processes, Workers, end_where_main_is_imported
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method, searcher
+from foretune.searchers.when_done import note_stop, until_done, useless_stop
 from foretune.space.catalogue import (
     PRESETS,
     heavy_pool,
@@ -259,6 +261,7 @@ def checked(request: Request, began: Beginning | None = None) -> Checked:
     if not request.images:
         raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
+    check_folder(request.data, "data")
     earlier = earlier_of(request)
     request = request if earlier is None else earlier.inherited(request)
     metric = column(request.metric)
@@ -327,6 +330,7 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     source = find_source(request.images, request.data)
     check_trainable(found.settings, found.space)
     plan, folder, known = _named(request, plan, source.name, found.past)
+    check_folder(folder, "study", *TABLES, *RESULTS)
     found, plan, noted = continued(found, plan, folder if known else None)
     pool = found.pool
     default = default_config(found.settings.network)
@@ -349,7 +353,8 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     taught: Lessons | None = None
     leaning: tuple[str, ...] = ()
     if sources:
-        taught, lines = lessons_of(sources, request, found.settings, found.space, past, task)
+        new = not known  # a study that goes on has the runs that it was started with
+        taught, lines = lessons_of(sources, request, found.settings, found.space, past, task, new)
         told += [line for line in lines if line not in told]
         if taught is not None:
             asked = question_of(request, found.settings, found.space, past, task)
@@ -384,7 +389,7 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
         extra=noted,
     )
     plan = replace(plan, task=task.name, notes=notes)
-    told += limits_told(task, found.settings)
+    told += [*limits_told(task, found.settings), *useless_stop(request.stop_when_done, plan)]
     return LookedUp(found, task, past, plan, folder, known, costs, tuple(told), taught, leaning)
 
 
@@ -511,14 +516,21 @@ def run(
     sweep(ready.objective)
     plan = ready.study.plan
     pool = workers or Processes(ready.objective, ready.request.workers)
-    run_study(ready.study, searcher_of(plan), pool, on_change=changed, clock=ready.clock)
+    chosen = searcher_of(plan, ready.request)
+    run_study(ready.study, chosen, pool, on_change=changed, clock=ready.clock)
+    note_stop(ready.study, chosen)
     delete_checkpoints(ready.study, ready.objective)
 
 
-def searcher_of(plan: Plan) -> Searcher:
-    """The plan's searcher, after its anchors if it has any."""
+def searcher_of(plan: Plan, request: Request | None = None) -> Searcher:
+    """The plan's searcher, after its anchors if it has any, until it is not worth its cost where the
+    request says so.
+    """
     chosen = searcher(plan.method, **plan.notes.options)
-    return Anchored(chosen, list(plan.notes.anchors)) if plan.notes.anchors else chosen
+    if plan.notes.anchors:
+        chosen = Anchored(chosen, list(plan.notes.anchors))
+    worth = request.worth if request is not None and request.stop_when_done else None
+    return until_done(chosen, plan, worth)
 
 
 def finish(ready: Prepared) -> Tuned:
@@ -666,7 +678,8 @@ def history_of(
     metric = column(request.metric)
     if shown is not None and shown.metric != metric:
         line = (
-            f"the past tasks of {request.meta} are left out: {shown.metric} says little of {metric}"
+            f"the curves of {request.meta} are left out: they are of {shown.metric}, which says little of "
+            f"{metric}"
         )
         if request.sources is not None:
             raise BadInput(f"--sources names past tasks, but {line}")
@@ -740,11 +753,12 @@ def lessons_of(
     space: Space,
     past: MetaDataset | None,
     task: Task | None = None,
+    judged: bool = False,
 ) -> tuple[Lessons | None, list[str]]:
     """The past runs that the study can learn from beside the curves of `past`; as
     `foretune.running.history.lessons`.
     """
-    found, lines = lessons(sources, question_of(request, settings, space, past, task))
+    found, lines = lessons(sources, question_of(request, settings, space, past, task), judged)
     # curves of past tasks in this space say enough for a study to begin
     return found, lines if past is None or found is not None else []
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foretune.searchers.base import Searcher
+from foretune.searchers.prospect import Prospect
 from foretune.study.study import Study, Suggestion
 
 
@@ -35,6 +36,10 @@ class Anchored(Searcher):
                     {"why": "given: trained before the search begins"},
                 )
         return self.searcher.suggest(study, rng)
+
+    def prospect(self, study: Study, price: float) -> Prospect | None:
+        """As the searcher forecasts, once the anchors are trained."""
+        return self.searcher.prospect(study, price)
 
     def recommend(self, study: Study) -> int | None:
         """As the searcher recommends."""

@@ -13,6 +13,7 @@ from foretune.errors import BadInput
 from foretune.study.plan import Suggestion
 
 if TYPE_CHECKING:
+    from foretune.searchers.prospect import Prospect
     from foretune.space.space import Config
     from foretune.study.plan import Choice
     from foretune.study.study import Study
@@ -41,6 +42,12 @@ class Searcher:
         """
         incumbent = study.incumbent
         return None if incumbent is None else incumbent[0]
+
+    def prospect(self, study: "Study", price: float) -> "Prospect | None":
+        """The training that is most worth its epochs at a `price` of each, in the metric's unit; None
+        where the method forecasts nothing, or nothing can be trained.
+        """
+        return None
 
 
 class PerStudy(Generic[Value]):

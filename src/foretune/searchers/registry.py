@@ -29,6 +29,7 @@ class Method:
     # the class's own, where they differ from its defaults
     options: Mapping[str, Any] = field(default_factory=dict)
     rank: bool = False  # decides from `zero_share`: trials must record it
+    forecasts: bool = False  # says what going on still promises (`Searcher.prospect`)
 
 
 METHODS: dict[str, Method] = {
@@ -63,6 +64,7 @@ METHODS: dict[str, Method] = {
         "foretune.searchers.transfer.curve_transfer:CurveTransfer",
         "exact curve forecasts under a prior learned from past curves",
         needs_past=True,
+        forecasts=True,
     ),
     "asha": Method("foretune.searchers.gray_box.asha:ASHA", "successive halving that never waits"),
     "bohb": Method(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from foretune.searchers.base import Searcher
+from foretune.searchers.prospect import Prospect
 from foretune.study.study import Study, Suggestion
 
 
@@ -20,6 +21,10 @@ class Whole(Searcher):
         """The searcher's suggestion, to the last epoch."""
         suggestion = self.searcher.suggest(study, rng)
         return None if suggestion is None else replace(suggestion, stop=study.max_epoch)
+
+    def prospect(self, study: Study, price: float) -> Prospect | None:
+        """As the searcher forecasts, which may count a part of a training."""
+        return self.searcher.prospect(study, price)
 
     def recommend(self, study: Study) -> int | None:
         """As the searcher recommends."""

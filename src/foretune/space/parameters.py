@@ -8,7 +8,7 @@ defaults, and under which values of its parents a hyperparameter is active.
 import math
 import operator
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -173,10 +173,12 @@ def parameter(item: Mapping[str, Any]) -> Parameter:
     if kind in NUMERIC:
         return _numeric(str(name), str(kind), item)
     if kind == "constant":
+        refuse_composed(where, [item["value"]])
         return Parameter(str(name), "constant", item["value"], options=(item["value"],))
     options = item[str(key)]
     if not isinstance(options, (list, tuple)) or not options:
         raise BadInput(f"{where} must have a list of {key} that is not empty, but has {options!r}")
+    refuse_composed(where, options)
     for k, one in enumerate(options):
         # ConfigSpace takes True for 1 and False for 0
         if one in options[:k]:
@@ -190,6 +192,16 @@ def parameter(item: Mapping[str, Any]) -> Parameter:
             f"{', '.join(map(repr, options))}"
         )
     return found
+
+
+def refuse_composed(where: str, values: Sequence[Any]) -> None:
+    """Raise `BadInput` for a value that no cell of a table holds, such as a list."""
+    for one in values:
+        if isinstance(one, (Mapping, list, tuple, set)):
+            raise BadInput(
+                f"{where} has the value {one!r}; it must be a number, a text, true, false or null, "
+                "such as '0.9,0.99' for a pair"
+            )
 
 
 def refuse_quantization(item: Mapping[str, Any]) -> None:

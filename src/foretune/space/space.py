@@ -55,9 +55,14 @@ __all__ = ["Config", "Space", "choices", "config_key", "from_unit", "plain", "to
 
 
 def config_key(config: Mapping[str, Any]) -> str:
-    """A text that two configurations share exactly when they are equal (floats to 12 digits)."""
+    """A text that two configurations share exactly when they are equal (floats to 12 digits). Raises
+    `BadInput` for a value that is no number, text or truth value.
+    """
     values = {k: _number_key(plain(v)) for k, v in config.items()}
-    return json.dumps(values, sort_keys=True, default=to_json)
+    try:
+        return json.dumps(values, sort_keys=True, default=to_json)
+    except TypeError as error:
+        raise BadInput(f"{dict(config)} is no configuration: {error}") from error
 
 
 def _number_key(value: Any) -> Any:
@@ -298,8 +303,11 @@ class Space:
 
     def typed(self, config: Mapping[str, Any]) -> Config:
         """`config` with each value in its hyperparameter's own type, so that equal configurations
-        are one whatever type their numbers came in. What is none of its values stays.
+        are one whatever type their numbers came in. What is none of its values stays. Raises
+        `BadInput` for what maps no names to values.
         """
+        if not isinstance(config, Mapping):
+            raise BadInput(f"{config!r} must be a mapping of names to values")
         known = self.parameters
         return {n: known[n].typed(v) if n in known else v for n, v in config.items()}
 
@@ -309,10 +317,6 @@ class Space:
         """
         out = []
         for k, config in enumerate(configs):
-            if not isinstance(config, Mapping):
-                raise BadInput(
-                    f"{where}, entry {k}: {config!r} must be a mapping of names to values"
-                )
             try:
                 out.append(self.typed(config))
                 self.check(out[-1])

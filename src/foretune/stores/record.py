@@ -18,6 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from foretune.errors import BadInput
+from foretune.tasks.separated import parted, refuse_split_numbers, with_points
 
 MAX_BYTES = 256 * 2**20  # of one text file
 MAX_FILES = 200_000  # of one source
@@ -128,17 +129,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Column names and rows of a CSV file; comma, semicolon or tab, whichever splits the head."""
-    text = read_text(path)
-    first = text.split("\n", 1)[0]
-    if not first.strip():
+    """Column names and rows of a CSV file; comma, semicolon or tab, whichever splits the head.
+    Decimal commas become points.
+
+    Raises `BadInput` for a file that is none, a row of more cells than the head, and commas that
+    may part decimals or thousands.
+    """
+    delimiter, text = parted(read_text(path))
+    if not text.split("\n", 1)[0].strip():
         return [], []
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count))
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    body: list[dict[str, str]] = []
     try:
         head = [name.strip() for name in next(rows)]
-        body = [dict(zip(head, row, strict=False)) for row in rows if row]
+        for row in rows:
+            refuse_split_numbers(row, head, f"{path}, line {rows.line_num},")
+            if row:
+                body.append(dict(zip(head, row, strict=False)))
     except csv.Error as error:
         raise BadInput(f"{path} is no CSV: {error}") from error
+    columns = {name: [entry.get(name) for entry in body] for name in head}
+    for name, cells in with_points(columns, str(path)).items():
+        for entry, cell in zip(body, cells, strict=True):
+            entry[name] = cell
     return head, body
 
 

@@ -4,6 +4,11 @@ Each line ends with its number, counted from 1 (`n`), and the CRC-32 of all line
 (`crc`, of their text before `, "crc"`), so that no line can be damaged, lost, doubled or moved
 without being noticed. The only thing that a kill can leave is a torn last line, which never counted
 and is dropped. Lines of journals that were begun before lines had numbers are read without them.
+
+Whole lines that are cut off the end leave a journal that looks like one of before. So the end of
+what was written stands beside it, in `journal.end`: the number of the last line and its checksum,
+written after each line was fsynced. It is never ahead of the file, it may be behind it (it is not
+fsynced itself), and a journal without one is read as it is.
 """
 
 import json
@@ -12,10 +17,11 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from foretune.errors import BadInput
+from foretune.errors import BadInput, as_argument, plural
 from foretune.files import sync_folder
 from foretune.space.parameters import plain
 
@@ -23,6 +29,18 @@ Event = dict[str, Any]
 
 SEAL = re.compile(rb', "crc": "([0-9a-f]{8})"\}')
 SEAL_BYTES = 20  # of what ends a line
+END = re.compile(rb'(\{"line": +(\d+), "crc": "([0-9a-f]{8})"), "check": "([0-9a-f]{8})"\}\n')
+
+
+class End(NamedTuple):
+    """The end of a journal: its last line's number, counted from 1, and its checksum."""
+
+    line: int
+    crc: int
+
+
+class CutShort(BadInput):
+    """A journal that lacks lines of its end, or is another one than that which was written."""
 
 
 class Journal:
@@ -35,6 +53,7 @@ class Journal:
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
+        self.end_path = self.path.with_suffix(".end")
         self.lines = self.size = 0
         self._crc = 0  # of all lines so far
         self._end = 0  # of the file, as it was last seen
@@ -52,13 +71,18 @@ class Journal:
 
         `lines` and `size` count what was yielded. Raises `BadInput` at the first line that is
         damaged, missing, doubled or out of order, unless it is torn and the last, and for a file
-        that holds less than was read of it.
+        that holds less than was read of it; `CutShort` at the end of one that lacks lines there.
         """
-        content = b""
+        end = self.written()  # before the file, which may grow meanwhile
+        at_end: int | None = None  # the checksum at that line
+        content, torn_last = b"", False
         if self.path.exists():
-            with open(self.path, "rb") as stream:
-                stream.seek(self.size)
-                content = stream.read()
+            try:
+                with open(self.path, "rb") as stream:
+                    stream.seek(self.size)
+                    content = stream.read()
+            except OSError as error:  # it is a folder, or another's
+                raise BadInput(f"{self.path} cannot be read: {error.strerror}") from error
         if (self.path.stat().st_size if self.path.exists() else 0) < self.size:
             raise BadInput(f"{self.path} is shorter than when it was read: read the study anew")
         self._end = self.size + len(content)
@@ -72,17 +96,50 @@ class Journal:
                 event = self._event(line, k, self._numbered)
             except ValueError as error:
                 if not closed:
-                    return
+                    torn_last = True
+                    break
                 if self._numbered or not torn(line):
                     raise damaged(self.path, k, str(error)) from error
                 event = None  # a kill tore it before torn lines were taken off the file
             self._numbered |= event is not None and "n" in event
             self.lines, self._unclosed = k, not closed
             self.size += len(line) + closed
+            if end is not None and k == end.line:
+                at_end = self._crc
             if event is not None:
                 event.pop("n", None)
                 event.pop("crc", None)
                 yield k, event
+        if end is not None and end.line > self.lines + torn_last:
+            raise cut_short(self.path, self.lines, end.line)
+        if end is not None and at_end not in (None, end.crc):
+            raise another(self.path, end.line)
+
+    def written(self) -> End | None:
+        """The end of what was written, as it stands beside the file; None where it is not known."""
+        try:
+            text = self.end_path.read_bytes()
+        except OSError:
+            return None
+        match = END.fullmatch(text)
+        if match is None or zlib.crc32(match[1]) != int(match[4], 16):
+            return None
+        return End(int(match[2]), int(match[3], 16))
+
+    def mark_end(self) -> None:
+        """Write down beside the file where it ends now. What cannot be written leaves the older
+        end, which holds for the file as well.
+        """
+        body = b'{"line": %12d, "crc": "%08x"' % (self.lines, self._crc)
+        # in one write of one length, over the older one
+        text = b'%b, "check": "%08x"}\n' % (body, zlib.crc32(body))
+        with suppress(OSError):
+            flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            handle = os.open(self.end_path, flags, 0o666)
+            try:
+                os.write(handle, text)
+            finally:
+                os.close(handle)
 
     def append(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Write events in one go and fsync them; numpy numbers become plain ones.
@@ -117,6 +174,7 @@ class Journal:
                 if whole:
                     self.lines += len(events)
                     self.size, self._crc, self._unclosed = self._end, crc, False
+        self.mark_end()
         if new:
             sync_folder(self.path.parent)
 
@@ -139,6 +197,19 @@ class Journal:
         return event
 
 
+def journal_in(folder: Path) -> Journal:
+    """The journal of a study's folder. Raises `BadInput` where it is not there."""
+    path = folder / "journal.jsonl"
+    if not path.exists():
+        raise BadInput(
+            f"{path} is missing, which holds all that the study was told: put it back, or delete "
+            f"{folder} to start anew"
+        )
+    if not path.is_file():
+        raise BadInput(f"{path} cannot be read: it is no file")
+    return Journal(path)
+
+
 def torn(line: bytes) -> bool:
     """Whether an old journal's line was broken off, and is not damaged otherwise: a whole line ends
     with a bracket, and what JSON misses in a part of one that does is more of it.
@@ -157,9 +228,33 @@ def torn(line: bytes) -> bool:
 def damaged(path: Path, line: int, what: str) -> BadInput:
     """The error for a line that cannot be what was written."""
     return BadInput(
-        f"{path}, line {line}, is damaged: {what}. foretune doctor --repair {path.parent} keeps "
-        f"the {line - 1} before it, and the damaged file beside them"
+        f"{path}, line {line}, is damaged: {what}. {remedy(path.parent)} keeps the {line - 1} "
+        "before it, and the damaged file beside them"
     )
+
+
+def cut_short(path: Path, lines: int, written: int) -> CutShort:
+    """The error for a journal of fewer lines than were `written`."""
+    return CutShort(
+        f"{path} ends with line {lines}, but {written} were written: "
+        f"{plural('line', written - lines)} {lines + 1}"
+        f"{f' to {written}' if written > lines + 1 else ''} "
+        f"{'is' if written == lines + 1 else 'are'} missing. Put the whole file back, or "
+        f"{remedy(path.parent)} goes by the {lines} that are there"
+    )
+
+
+def another(path: Path, line: int) -> CutShort:
+    """The error for a whole journal whose `line` is not the one that was written."""
+    return CutShort(
+        f"{path}, line {line}, is not the one that was written: this is another journal. Put the "
+        f"right one back, or {remedy(path.parent)} goes by this one"
+    )
+
+
+def remedy(folder: Path) -> str:
+    """The command that mends a study, as a shell takes it."""
+    return f"foretune doctor --repair {as_argument(folder)}"
 
 
 def read_journal(path: Path | str) -> list[Event]:

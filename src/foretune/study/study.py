@@ -31,18 +31,18 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from foretune.errors import BadInput, BadSuggestion
-from foretune.files import write_atomic, write_json
-from foretune.space.parameters import whole
+from foretune.files import write_json
 from foretune.space.space import Config, Space, config_key
 from foretune.study.identity import as_read, differences
-from foretune.study.journal import Journal, damaged, finite
+from foretune.study.journal import Journal, damaged, finite, journal_in
 from foretune.study.lock import StudyLock
 from foretune.study.notes import as_json
 from foretune.study.pace import Costs, Pace, pace_of, seconds_of
 from foretune.study.plan import Plan, Step, Suggestion
-from foretune.study.told import told_row
+from foretune.study.tables import read_cells, refuse_beyond
+from foretune.study.told import told_failure, told_row, told_seconds, told_step, told_values
 
-__all__ = ["Plan", "Step", "Study", "Suggestion", "repair"]
+__all__ = ["Plan", "Step", "Study", "Suggestion"]
 
 DRAWN = 32  # configurations that stand for an open space
 CLOCK = 10.0  # seconds of a run that a kill may take from the wall-clock's record
@@ -374,6 +374,11 @@ class Study:
         New configurations that the suggestion names become part of the study. The step is cut to
         the remaining budget, and to the epochs that fit into the time that is left. Raises `BadSuggestion` if the searcher suggests what cannot be taken.
         """
+        if isinstance(searcher, type) or not hasattr(searcher, "suggest"):
+            raise BadInput(
+                f"{searcher!r} is no searcher: give foretune.searcher(NAME), such as "
+                "foretune.searcher('hyperband')"
+            )
         if self.done or self._allowed <= 0:
             return None
         began = time.perf_counter()
@@ -439,17 +444,19 @@ class Study:
         harmless. Raises `BadInput` for an unknown or failed trial, a row without its epoch or
         metric, epochs out of turn or beyond the step, or another value for a told epoch.
         """
+        step, given_values = told_step(step), told_values(values)
+        elapsed = None if elapsed is None else told_seconds("elapsed", elapsed)
         i, metric = self._known(step.config_id), self.plan.metric
         first = int(self.epoch[i])
         # a trial of the user's own, which was not asked for, has its step's end alone
-        last = min(int(step.stop), int(self.pending[i]) or self.max_epoch)
+        last = min(step.stop, int(self.pending[i]) or self.max_epoch)
         told = {row["epoch"]: row for row in self.rows.get(i, [])}
         rows: list[dict[str, Any]] = []
-        for k, value in enumerate(values, int(step.start) + 1):
+        for k, value in enumerate(given_values, step.start + 1):
             given = value if isinstance(value, Mapping) else {"epoch": k, metric: value}
             row = told_row(given, metric)
             epoch = row["epoch"]
-            if not 0 <= epoch <= int(step.stop):
+            if not 0 <= epoch <= step.stop:
                 raise BadInput(
                     f"the step of configuration {i} goes from epoch {step.start} to {step.stop}; "
                     f"told was epoch {epoch}"
@@ -492,25 +499,26 @@ class Study:
         spent all the same. A trial that has failed, or a step whose last epoch was told, is passed
         over: nothing of it can fail any more. Raises `BadInput` for an unknown trial.
         """
+        step, (number, why) = told_step(step), told_failure(epoch, reason)
         i = self._known(step.config_id)
-        if self.failed[i] or self.epoch[i] >= min(int(step.stop), self.max_epoch):
+        if self.failed[i] or self.epoch[i] >= min(step.stop, self.max_epoch):
             return
-        self._record(
-            {"event": "fail", "config_id": i, "epoch": whole("epoch", epoch), "reason": str(reason)}
-        )
+        self._record({"event": "fail", "config_id": i, "epoch": number, "reason": why})
 
     def release(self, step: Step) -> None:
         """Give a pending step back: it will not be finished now, and its configuration may be
         suggested again. Raises `BadInput` for an unknown trial.
         """
-        i = self._known(step.config_id)
+        i = self._known(told_step(step).config_id)
         if self.pending[i]:
             self._record({"event": "release", "config_id": i})
 
     def clock(self, seconds: float) -> None:
         """Say for how long the study has run, over all its runs. The journal keeps it with every
-        told epoch, each `CLOCK` seconds, and when the wall-clock budget is used up.
+        told epoch, each `CLOCK` seconds, and when the wall-clock budget is used up. Raises
+        `BadInput` for what is no number.
         """
+        seconds = told_seconds("seconds", seconds)
         limit = self.plan.seconds
         used_up = limit is not None and seconds >= limit > self._kept_elapsed
         if used_up or seconds - self._kept_elapsed >= CLOCK:
@@ -569,7 +577,7 @@ class Study:
             return False
         before = self._journal.lines
         for line, event in self._journal.read():
-            self._replay(self._journal.path, line, event)
+            self.replay(self._journal.path, line, event)
         return self._journal.lines > before
 
     # -- tables
@@ -772,9 +780,15 @@ class Study:
         header = as_read({**self.plan.to_json(), "configs": self.configs})
         path = folder / "study.json"
         if not path.exists():
+            journal = folder / "journal.jsonl"
+            if journal.exists() and (not journal.is_file() or journal.stat().st_size):
+                raise BadInput(
+                    f"{folder} holds a journal, but no study.json, which says of what study: put "
+                    "it back, or give another folder"
+                )
             folder.mkdir(parents=True, exist_ok=True)
             self.space.save(folder / "space.json")
-            (folder / "journal.jsonl").touch()  # before the header: a study has its journal
+            journal.touch()  # before the header: a study has its journal
             write_json(path, header)
             self._read(folder)
             return
@@ -785,21 +799,17 @@ class Study:
         if (wanted.budget, wanted.seconds) != (self.plan.budget, self.plan.seconds):
             self.raise_budget(wanted.budget, wanted.seconds)
 
-    def _read(self, folder: Path) -> int:
-        """Apply the journal of `folder`; returns the bytes of what was applied. Raises `BadInput`
-        at the first line that cannot be.
+    def _read(self, folder: Path) -> None:
+        """Apply the journal of `folder`. Raises `BadInput` at the first line that cannot be, and
+        where lines are missing at its end.
         """
-        self._journal = journal = Journal(folder / "journal.jsonl")
-        if not journal.path.exists():
-            raise BadInput(
-                f"{journal.path} is missing, which holds all that the study was told: put it back, "
-                f"or delete {folder} to start anew"
-            )
+        cells = read_cells(folder, self.plan.metric)  # before the journal, which may grow meanwhile
+        self._journal = journal = journal_in(folder)
         for line, event in journal.read():
-            self._replay(journal.path, line, event)
-        return journal.size
+            self.replay(journal.path, line, event)
+        refuse_beyond(cells, self.rows, self.plan.metric, folder)
 
-    def _replay(self, path: Path, line: int, event: dict[str, Any]) -> None:
+    def replay(self, path: Path, line: int, event: dict[str, Any]) -> None:
         """Apply an event that was read from a line of a journal. Raises `BadInput` if it could not
         have been written.
         """
@@ -863,12 +873,12 @@ class Study:
         meanwhile; the first change made here takes the folder. Raises `BadInput` if there is no
         study, or a damaged one.
         """
-        study = cls._begun(Path(folder), past, runs)
+        study = cls.begun(Path(folder), past, runs)
         study._read(Path(folder))
         return study
 
     @classmethod
-    def _begun(
+    def begun(
         cls,
         folder: Path,
         past: "MetaDataset | None" = None,
@@ -888,33 +898,6 @@ def same(told: Any, now: Any) -> bool:
     return not finite(told) and not finite(now)
 
 
-def repair(folder: Path | str) -> tuple[int, int, Path] | None:
-    """Cut a study's journal back to its longest part, from the first line on, that is whole; the
-    damaged file stays beside it.
-
-    Returns the lines kept, the lines cut off, and the damaged file's name; None if the journal is
-    whole (but for a torn last line, which never counted). Raises `BadInput` if there is no study,
-    or another process works on it.
-    """
-    folder = Path(folder)
-    with StudyLock(folder):
-        study, path = Study._begun(folder), folder / "journal.jsonl"
-        journal, kept, size = Journal(path), 0, 0
-        try:
-            for line, event in journal.read():
-                study._replay(path, line, event)
-                kept, size = line, journal.size
-            return None
-        except BadInput:
-            content = path.read_bytes()
-        k = 1
-        while (aside := folder / f"journal.damaged-{k}.jsonl").exists():
-            k += 1
-        write_atomic(aside, content)
-        write_atomic(path, content[:size])
-        return kept, content.rstrip(b"\n").count(b"\n") + 1 - kept, aside
-
-
 def read_header(folder: Path) -> tuple[Space, list[Config], Plan]:
     """What the study in `folder` was started with: its space, pool and plan. Raises `BadInput` if
     there is none.
@@ -926,6 +909,8 @@ def read_header(folder: Path) -> tuple[Space, list[Config], Plan]:
         plan = Plan.from_json(header)
     except FileNotFoundError as error:
         raise BadInput(f"{folder} holds no study (no study.json)") from error
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(f"{path} is damaged: {error}") from error
     space = Space.load(folder / "space.json")

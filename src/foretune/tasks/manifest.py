@@ -1,5 +1,6 @@
 """A table of images as a source: a CSV or parquet file of `path,label[,split][,group]`."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 
 from foretune.errors import BadInput, plural
 from foretune.tasks.folder import PART_NAMES
+from foretune.tasks.separated import parted
 from foretune.tasks.sources import ImageFiles
 from foretune.tasks.split import PARTS, UNKNOWN
 
@@ -56,12 +58,11 @@ def _table(file: Path) -> pd.DataFrame:
         if file.suffix.lower() == ".parquet":
             table = pd.read_parquet(file)
         else:
+            sep, text = parted(file.read_text(encoding="utf-8-sig"))
+            sep = "\t" if file.suffix.lower() == ".tsv" else sep
+            # without the index, a row of one cell more would move all columns by one
             table = pd.read_csv(
-                file,
-                sep="\t" if file.suffix.lower() == ".tsv" else ",",
-                dtype=str,
-                keep_default_na=False,
-                encoding="utf-8-sig",
+                io.StringIO(text), sep=sep, dtype=str, keep_default_na=False, index_col=False
             )
     # pyarrow's errors are ValueErrors and OSErrors, pandas' ValueErrors
     except (OSError, ValueError) as error:

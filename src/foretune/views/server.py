@@ -8,6 +8,9 @@ the run.
 
 import json
 import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -50,6 +53,21 @@ class LiveServer(ThreadingHTTPServer):
     def address(self) -> str:
         """Where the page is, token included."""
         return f"http://{HOSTS[0]}:{self.server_port}/?token={self.token}"
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[LiveServer]:
+    """The live page of a study beside whatever this process does, on a thread of its own. Raises as
+    `LiveServer`.
+    """
+    with LiveServer(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.2,), daemon=True)
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class Live(BaseHTTPRequestHandler):

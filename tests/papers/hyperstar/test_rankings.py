@@ -5,6 +5,7 @@ recomputed.
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,52 @@ def test_the_parquet_alone_gives_the_table(table: Make, tmp_path: Path) -> None:
     assert summary.loc["random", "AP@10"] == pytest.approx(column.mean(), abs=1e-3)
     assert summary.loc["random", "AP@10 se"] == pytest.approx(column.std() / np.sqrt(5), abs=1e-3)
     assert list(summary.index) == list(CHEAP)
+
+
+def test_tests_are_by_source_and_against_both_lists(table: Make, tmp_path: Path) -> None:
+    work = made(table, tmp_path, ("random", "task-agnostic", "raw-mean", "nearest-metadata"))
+    fill(work, say=lambda line: None)
+    write(work, tmp_path / "reports")
+    folder = tmp_path / "reports" / "rankings"
+    by_task = pd.read_csv(folder / "tasks.csv").pivot(
+        index="task", columns="recommender", values="AP@10"
+    )
+    found = pd.read_csv(folder / "tests.csv").set_index(["baseline", "method"])
+    assert len(found) == 6
+    for name in ("task-agnostic", "raw-mean"):
+        gap = by_task["random"] - by_task[name]
+        four = [gap[["t0", "t1"]].mean(), gap["t2"], gap["t3"], gap["t4"]]  # t0 and t1: one source
+        row = found.loc[(name, "random")]
+        assert row["difference"] == pytest.approx(np.mean(four), abs=2e-4)
+        assert row[["higher", "equal", "lower"]].sum() == 4
+        assert row["p"] <= row["p_holm"]
+    shares = pd.read_csv(folder / "evaluations.csv").set_index(["baseline", "given", "recommender"])
+    assert len(shares) == 2 * 2 * 4  # two lists, given 5 and 10 of 14 configurations
+    own = shares.loc[("task-agnostic", 10, "task-agnostic")]
+    assert own["from"] <= own["share"] <= 1
+    curve = pd.read_csv(folder / "figure5a.csv").set_index(["recommender", "k"])["regret"]
+    assert curve["task-agnostic"].iloc[0] >= curve["task-agnostic"].iloc[9]
+
+
+def test_scores_that_are_there_are_judged_without_images_or_fits(
+    table: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What reads no images joins them; what does and is not there stays out."""
+    work, reports = made(table, tmp_path), tmp_path / "reports"
+    fill(work, say=lambda line: None)
+    write(work, reports)
+    folder = reports / "rankings"
+    before = {name: (folder / name).read_bytes() for name in ("tasks.csv", "figure5a.csv")}
+    scores = pd.read_parquet(reports / "rankings.parquet")
+    wanted = replace(work.plan, recommenders=(*CHEAP, "raw-mean", "random-forest"))
+    summary = rankings.judge(work.meta, wanted, reports, "source")
+    assert list(summary.index) == [*CHEAP, "raw-mean"]
+    after = pd.read_parquet(reports / "rankings.parquet")
+    assert after[: len(scores)].equals(scores) and set(after["recommender"]) == set(summary.index)
+    rankings.judge(work.meta, work.plan, reports, "source")
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    with pytest.raises(BadInput, match="rankings.parquet is missing"):
+        rankings.judge(work.meta, work.plan, reports, "task")
 
 
 def test_a_held_out_task_is_never_seen(table: Make, tmp_path: Path) -> None:

@@ -108,6 +108,17 @@ def test_a_checkpoint_that_was_torn_by_the_stop_is_put_back(tmp_path):
     assert values(objective.run(0, {"lr": LR}, 2, 3)) == {3: curve(3)[2]}
 
 
+@pytest.mark.parametrize("extra", ["", "--first"])
+def test_a_checkpoint_that_stands_still_half_written_is_waited_for(tmp_path, extra):
+    objective = command(tmp_path, f"--pause 0.1 --stall 0.4 {extra}", epochs=3)
+    steps = [objective.run(0, {"lr": LR}, k, k + 1) for k in range(3)]
+    assert [(s.failed, values(s)) for s in steps] == [
+        (None, {k: v}) for k, v in enumerate(curve(3), 1)
+    ]
+    log = (tmp_path / "trials" / "trial-0" / "log.txt").read_text(encoding="utf-8")
+    assert log.count("epoch 1 acc=") == 1  # each step went on from the one before
+
+
 def test_a_checkpoint_ahead_of_the_results_is_not_gone_on_from(tmp_path):
     """A kill between the two: its epoch's value was never read, so the trial is trained anew."""
     objective = command(tmp_path, "--pause 0.15", epochs=4)

@@ -22,6 +22,16 @@ def told(table, values, depths):
     return study
 
 
+@pytest.fixture
+def meta_of_losses(table):
+    """One task of losses, lower is better."""
+    meta = table(np.ones((1, 6, 3)))
+    about = {**meta.about, "goal": "minimize"}
+    return meta.build(
+        meta.space, dict(zip(meta.config_ids, meta.configs, strict=True)), meta.table, **about
+    )
+
+
 def rising(n=20, epochs=12):
     x = np.linspace(0, 1, n)
     top = 0.5 + 0.4 * np.sin(3 * x)
@@ -56,6 +66,35 @@ def test_targets_are_one_step_ahead_until_the_budget_ends(table):
     budgets, best = chosen.targets(study, model)
     assert budgets[:4].tolist() == [9, 6, 5, 4] and len(set(best.tolist())) == 1
     assert DyHPO(budget_aware=False).targets(study, model)[0][0] == 6
+
+
+def test_a_predictive_deviation_adds_the_noise_to_all_alike(table):
+    study = told(table, rising(), [2, 0, 1, 3, 0, 1, 1, 2])
+    seen = {}
+    for posterior in ("latent", "predictive"):
+        chosen = DyHPO(posterior=posterior)
+        model = chosen.surrogate(study)
+        seen[posterior] = chosen.utility(study, model), model.posterior.noise
+    (latent, noise), (predictive, _) = seen["latent"], seen["predictive"]
+    np.testing.assert_array_equal(latent.mean, predictive.mean)
+    np.testing.assert_allclose(predictive.deviation**2, latent.deviation**2 + noise)
+    assert not np.array_equal(latent.utility, predictive.utility)
+    with pytest.raises(BadInput, match="posterior='noisy' must be one of latent, predictive"):
+        DyHPO(posterior="noisy")
+
+
+def test_log_targets_see_differences_that_one_huge_loss_hides(meta_of_losses):
+    study, _ = replay_study(meta_of_losses, "t0", budget=100, method="dyhpo")
+    values = -study.plan.sign * 10.0 ** np.arange(4)  # losses of 1 to 1,000, as the study has them
+    for c, value in enumerate(values):
+        study.tell(Step(c, 0, 1), [float(value) * -study.plan.sign])
+    for target, spreads in (("raw", False), ("log", True)):
+        chosen = DyHPO(target=target)
+        scaling = chosen.surrogate(study).scaling
+        standard = scaling(study.Y[:4, 0])
+        assert (np.ptp(np.diff(standard)) < 1e-9) == spreads
+        step = study.ask(chosen)
+        assert "predicted" in step.because["why"] and "nan" not in step.because["why"]
 
 
 def test_steps_under_way_lower_the_variance_near_them_only_and_leave_the_mean(table):

@@ -108,3 +108,26 @@ def test_scaling_of_wild_values():
     assert np.isfinite(scaled).all() and scaled[0] > 0.9 and scaled[5] == scaled[6] == -3.0
     assert (Scaling.of(np.full(4, 0.5))(np.full(4, 0.5)) == 0).all()
     assert Scaling.of(np.array([np.nan]))(np.array([np.nan]))[0] == -3.0
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_log_targets_keep_the_order_and_span_decades(sign):
+    """A loss (sign -1) is told negated, as a study holds it: 1e-3 is as far from 1 as 1e3 is."""
+    own = np.array([1e-3, 1e-2, 0.1, 1.0, 10.0])
+    scaling = Scaling.of(sign * own, log=sign)
+    label = scaling.label(sign * own)
+    np.testing.assert_allclose(np.diff(label), sign * np.log(10))
+    standard = scaling(sign * own)
+    assert (np.diff(standard[standard > scaling.floor]) * sign > 0).all()
+    assert (scaling(sign * np.array([0.0, -1.0, np.nan])) == scaling.floor).all()
+    for value in own[standard > scaling.floor]:
+        told, spread = scaling.unit(float(scaling(np.array([sign * value]))[0]), 0.1, sign)
+        assert told == pytest.approx(value) and spread == pytest.approx(
+            0.1 * scaling.spread * value
+        )
+
+
+def test_raw_targets_are_in_the_metrics_unit():
+    scaling = Scaling.of(-np.array([1.0, 2.0, 4.0]))
+    value, spread = scaling.unit(float(scaling(np.array([-2.0]))[0]), 0.5, -1.0)
+    assert (value, spread) == pytest.approx((2.0, 0.5 * scaling.spread))

@@ -72,6 +72,51 @@ def test_each_bracket_starts_the_best_of_the_ranking_that_were_not_started(table
     }
 
 
+def test_in_each_stage_the_top_of_the_ranking_is_evaluated_as_the_paper_words_it(table, values):
+    """eta = 3, R = 9: brackets of 9, 5 and 3 share their places; epochs are not paid for twice."""
+    order = np.random.default_rng(1).permutation(N).tolist()
+    study, objective = study_of(table, values, order=order)
+    chosen, steps = TaskAwareHyperband(stages="top"), []
+    while step := study.ask(chosen):
+        outcome = objective.run(
+            step.config_id, study.configs[step.config_id], step.start, step.stop
+        )
+        study.tell(step, outcome.rows)
+        steps.append(step)
+    starts = [s for s in steps if s.start == 0]
+    assert [s.config_id for s in starts] == order  # three rounds of nine places, and three places
+    assert all(s.stop == 1 for s in starts) and "place 1" in starts[0].because["why"]
+    tenth = next(k for k, s in enumerate(steps) if s.config_id == order[9])
+    done = {s.config_id: s.stop for s in steps[:tenth]}
+    assert set(done) == set(order[:9])
+    assert all(done[c] == EPOCHS for c in order[:3])  # the bracket of full trainings
+    assert all(done[c] >= 3 for c in order[:5])  # the bracket of five
+    best = sorted(order[:9], key=lambda c: -study.Y[c, 0])[:3]
+    assert all(done[c] >= 3 for c in best)  # promoted in the bracket of nine
+    assert max(study.Y[c, 2] for c in best) == max(study.Y[c, 2] for c in best if done[c] == EPOCHS)
+
+
+def test_the_top_of_the_ranking_leaves_what_failed_and_goes_on_with_several_workers(table, values):
+    order = list(range(N))
+    study, _ = study_of(table, values, order=order)
+    chosen = TaskAwareHyperband(stages="top")
+    first, second = study.ask(chosen), study.ask(chosen)
+    assert (first.config_id, second.config_id) == (0, 1)
+    study.fail(first, 0, "out of memory")
+    asked = []
+    while step := study.ask(chosen):
+        study.tell(step, [0.1 * epoch for epoch in range(step.start + 1, step.stop + 1)])
+        asked.append(step.config_id)
+    assert 0 not in asked and study.pending.sum() == 1  # the second is still under way
+
+
+def test_the_top_of_the_ranking_is_taken_as_it_is():
+    with pytest.raises(BadInput, match="stages='best' must be one of fresh, top"):
+        TaskAwareHyperband(stages="best")
+    with pytest.raises(BadInput, match="leave random_share and proportional out"):
+        TaskAwareHyperband(stages="top", random_share=0.5)
+
+
 def test_without_a_recommendation_the_mean_rank_of_past_tasks_is_the_ranking(table, values):
     values[1] = values[2] = np.linspace(0, 1, N)[:, None]
     study, objective = study_of(table, values)

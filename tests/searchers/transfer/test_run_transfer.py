@@ -10,6 +10,7 @@ import run_world
 from foretune.searchers.registry import searcher
 from foretune.searchers.transfer.curve_transfer import CurveTransfer
 from foretune.searchers.transfer.run_transfer import RunTransfer
+from foretune.space.space import config_key
 
 RUNS = run_world.past_runs()
 
@@ -108,3 +109,25 @@ def test_it_says_which_tasks_speak_and_how_far_they_are_believed():
     because = study.ask(CurveTransfer()).because
     assert set(because["past"]) <= set(RUNS["task"]) and because["past"]
     assert sum(because["trust"].values()) == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_started_configuration_is_another_row_of_the_same_forecast():
+    study, kept = run_world.study_of(RUNS), RunTransfer()
+    known = kept.knowledge(study)
+    kept.pool(study, known)
+    made = kept._forecasts._kept[study][1].made
+    step = study.ask(kept)
+    study.tell(step, [0.5 + 0.01 * e for e in range(step.start, step.stop)])
+    new, prior = kept.pool(study, known)
+    keys = {config_key(c) for c in [*study.configs, *new]}
+    assert len(keys) == len(study.configs) + len(new) == len(prior.forecast.mean)
+    fresh = RunTransfer()
+    again = fresh.pool(study, fresh.knowledge(study))[1].forecast
+    np.testing.assert_allclose(prior.forecast.mean, again.mean, atol=1e-9)
+    np.testing.assert_allclose(prior.forecast.cov, again.cov, atol=1e-9)
+    # without an incumbent of its own nothing new is to be forecast
+    second = study.ask(kept)
+    study.tell(second, [0.1 + 0.01 * e for e in range(second.start, second.stop)])
+    before = kept._forecasts._kept[study][1].made
+    kept.pool(study, known)
+    assert kept._forecasts._kept[study][1].made is before is not made

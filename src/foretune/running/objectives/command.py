@@ -205,7 +205,7 @@ class _Run:
         self.reader: Reader = reader(command.source, trial.files)
         curve.before = self.reader.results(last=True) or [] if checkpoint else []
         pattern = command.checkpoint_files
-        self.watch = CheckpointWatch(trial.files, pattern) if pattern else None
+        self.watch = CheckpointWatch(trial.files, pattern, process.members) if pattern else None
         self.rows: list[Row] = []
         self.noted: Signature | None = None  # of the checkpoint that a killed run goes on from
         self.unkept: int | None = None  # the best epoch, while no copy of its checkpoint is kept
@@ -382,6 +382,9 @@ class _Run:
         if path is None:
             remark = f"there is no checkpoint {self.command.checkpoint_files} after epoch"
             self.process.remark(f"foretune: {remark} {self.stop}; the next step starts anew")
+            return
+        if self.watch.broken:  # the next step goes on from what was kept before, or starts anew
+            self.process.remark(f"foretune: {path.name} is not whole after epoch {self.stop}")
             return
         if self.process.over and self.unkept == len(self.curve.keys):
             self.keep_as_best(path)

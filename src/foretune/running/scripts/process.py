@@ -152,6 +152,10 @@ class Process:
             self.tail = [*self.tail, *(line for line in found if line.strip())][-TAIL_LINES:]
         return found
 
+    def members(self) -> list[int]:
+        """The process ids of the command and all that it has started, as far as the system tells."""
+        return guard.descendants(self._guard.pid)
+
     def send(self, number: signal.Signals, grace: float = math.inf) -> None:
         """Send a signal to its process group, and SIGKILL after `grace` seconds; `sent` counts the
         signals that have arrived.

@@ -34,6 +34,7 @@ from typing import Any, Protocol
 
 from foretune.errors import BadInput
 from foretune.stores.tfrecord import scalars
+from foretune.tasks.separated import parted, refuse_split_numbers, with_point
 
 # columns that say which epoch a result is of, the first that is there
 EPOCHS = ("epoch", "training_iteration", "step", "global_step", "iteration", "trainer/global_step")
@@ -162,6 +163,7 @@ class Printed:
                 named = match.groupdict()
                 value = named["value"] if "value" in named else first_unnamed(match)
                 if value is not None:
+                    refuse_cut_number(value, line[match.end() :], self.source.what)
                     self.found.append((named.get("epoch"), value))
                     self.changed = True
 
@@ -179,6 +181,17 @@ def first_unnamed(match: re.Match[str]) -> str | None:
     """The first group that is not the epoch."""
     epoch = match.re.groupindex.get("epoch")
     return next((match[k] for k in range(1, match.re.groups + 1) if k != epoch), None)
+
+
+def refuse_cut_number(value: str, rest: str, expression: str) -> None:
+    """Raise `BadResult` for a value that an expression cuts off at its decimal comma; `rest` is
+    what follows in the line.
+    """
+    if value.isdecimal() and (more := re.match(r",\d+(?![\d.,])", rest)):
+        raise BadResult(
+            f"{expression!r} finds {value!r} in '{value}{more[0]}': let it find commas too, such "
+            "as acc=([0-9.,]+)"
+        )
 
 
 class Files:
@@ -252,10 +265,13 @@ def whole_text(path: Path) -> str:
 
 
 def table(path: Path) -> Iterator[list[str]]:
-    """The rows of a CSV file, blanks around the cells taken off."""
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    text = io.StringIO(whole_text(path), newline="")
-    for row in csv.reader(text, delimiter=delimiter, skipinitialspace=True):
+    """The rows of a CSV file, blanks around the cells taken off; what parts them is read off the
+    first.
+    """
+    delimiter, text = parted(whole_text(path))
+    delimiter = "\t" if path.suffix == ".tsv" else delimiter
+    lines = io.StringIO(text, newline="")
+    for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True):
         yield [cell.strip() for cell in row]
 
 
@@ -275,6 +291,8 @@ def rows(path: Path, column: str) -> list[Result]:
             if not names or column in row:
                 names = row
                 continue
+            if len(row) > len(names) and all(cell.isdecimal() for cell in row[len(names) :]):
+                refuse_split_numbers(row, names, f"a row of {path.name}")
             cells = dict(zip(names, row, strict=False))
             if cells.get(column, "") != "":
                 found.append(
@@ -282,6 +300,8 @@ def rows(path: Path, column: str) -> list[Result]:
                 )
     except csv.Error as error:
         raise BadResult(f"{path.name} is no CSV file: {error}") from error
+    except BadInput as error:
+        raise BadResult(str(error)) from error
     return found
 
 
@@ -394,14 +414,13 @@ class Curve:
 
 
 def number(text: str, what: str) -> float:
-    """A number as scripts write them: percent signs and tensors' wrappings come off. Raises
-    `BadResult`.
+    """A number as scripts write them: percent signs and tensors' wrappings come off, and a decimal
+    comma becomes a point. Raises `BadResult`.
     """
-    inner = re.fullmatch(
-        r"\s*(?:tensor\(|np\.float\d+\()?\s*([^,()]*?)\s*%?(?:,[^)]*)?\)?\s*", text
-    )
+    wrapped = re.fullmatch(r"\s*(?:tensor|np\.float\d+)\(\s*([^,()]*?)\s*(?:,[^)]*)?\)\s*", text)
+    inner = (wrapped[1] if wrapped else text).strip().removesuffix("%").strip()
     try:
-        value = float(inner[1] if inner else text)
+        value = float(with_point(inner))
     except ValueError as error:
         raise BadResult(f"the {what} {text[:60]!r} is no number") from error
     return value if math.isfinite(value) else math.nan

@@ -33,7 +33,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from foretune.errors import at_least, positive
+from foretune.errors import at_least, one_of, positive
 from foretune.gaussian.acquisition import budget_incumbent, log_expected_improvement, pick
 from foretune.gaussian.gp import with_room
 from foretune.searchers.base import (
@@ -59,6 +59,7 @@ from foretune.study.study import Study, Suggestion
 EARLY = 10  # observations after each of which the surrogate is fitted
 GROWTH = 0.1  # share of new observations that asks for a refit
 SURPRISE = 4.0  # mean squared z-score of the last five observations that asks for one sooner
+POSTERIORS, TARGETS = ("latent", "predictive"), ("raw", "log")
 STALL = 1.2  # times the most epochs, without a better value: fit from scratch
 
 
@@ -219,7 +220,7 @@ class Model:
         n = len(self.order)
         o = self.options
         values = np.array(self.values)
-        self.scaling = Scaling.of(values)
+        self.scaling = Scaling.of(values, study.plan.sign if o.target == "log" else None)
         x, curves = self.inputs(study, self.order)
         y = self.scaling(values)
         scratch = self.net is None or n - self.stalled >= STALL * self.epochs
@@ -279,6 +280,11 @@ class DyHPO(Searcher):
     `first_steps` and `refit_steps` are Adam's; `limit` bounds the observations that the posterior
     holds.
 
+    `posterior` is whose standard deviation EI takes: "latent", the function's, as the paper writes
+    it; "predictive", an observation's, with the likelihood's noise, as the published code does.
+    With `target` = "log" the surrogate learns the logarithm of a positive metric, in targets and
+    curves (the published code holds such a transform of TaskSet's losses, switched off).
+
     `width` above 0 bounds the number of configurations that are started in the first s epochs
     (progressive widening: Coulom, 2007, there for the moves of a game tree; not in the paper):
 
@@ -306,7 +312,11 @@ class DyHPO(Searcher):
         limit: int = 2000,
         width: float = 0.0,
         first: int = 10,
+        posterior: str = "latent",
+        target: str = "raw",
     ):
+        one_of(POSTERIORS, posterior=posterior)
+        one_of(TARGETS, target=target)
         at_least(1, epochs=epochs, batch=batch, samples=samples, limit=limit, first=first)
         at_least(1, first_steps=first_steps, refit_steps=refit_steps)
         at_least(0, width=width)
@@ -320,6 +330,7 @@ class DyHPO(Searcher):
         )
         self.samples, self.limit = samples, limit
         self.width, self.first = width, first
+        self.posterior, self.target = posterior, target
         self._models: PerStudy[Model] = PerStudy()
 
     def surrogate(self, study: Study) -> Model:
@@ -359,11 +370,12 @@ class DyHPO(Searcher):
         # improvement for each second, where time is the budget
         rate = outlook.utility[ids] - np.log(study.relative_costs[ids])
         k = int(ids[pick(rate, rng, 1e-9)])
-        sign, s = study.plan.sign, model.scaling
-        predicted = sign * (s.centre + s.spread * outlook.mean[k])
+        predicted, spread = model.scaling.unit(
+            float(outlook.mean[k]), float(outlook.deviation[k]), study.plan.sign
+        )
         why = (
             f"largest expected improvement: epoch {outlook.budgets[k]} predicted {predicted:.4g} ± "
-            f"{s.spread * outlook.deviation[k]:.2g}"
+            f"{spread:.2g}"
         )
         return self.step(study, k, why)
 
@@ -392,9 +404,15 @@ class DyHPO(Searcher):
         c.update(
             budgets, study.epoch, study.X, model.curves(study, np.arange(len(budgets)), budgets)
         )
-        deviation = np.sqrt(np.maximum(c.variance - self.fantasised(study, model, c), 1e-12))
+        variance = c.variance - self.fantasised(study, model, c)
+        deviation = self.deviation(variance, model.posterior)
         utility = log_expected_improvement(c.mean, deviation, best)
         return Outlook(utility, c.mean, deviation, budgets)
+
+    def deviation(self, variance: np.ndarray, posterior: Posterior) -> np.ndarray:
+        """The standard deviation that EI takes, of the latent function's variances, same shape."""
+        noise = posterior.noise if self.posterior == "predictive" else 0.0
+        return np.sqrt(np.maximum(variance, 1e-12) + noise)
 
     def targets(self, study: Study, model: Model) -> tuple[np.ndarray, np.ndarray]:
         """The budget of each configuration's next step, (n,), and the incumbent there in standard
@@ -447,4 +465,4 @@ class DyHPO(Searcher):
         curves = np.zeros((len(configs), max(3, study.max_epoch)))
         mean, variance, _ = model.posterior.predict(model.posterior.features(x, curves))
         best = model.scaling(budget_incumbent(study.Y, np.array([budget])))
-        return log_expected_improvement(mean, np.sqrt(np.maximum(variance, 1e-12)), best[0])
+        return log_expected_improvement(mean, self.deviation(variance, model.posterior), best[0])

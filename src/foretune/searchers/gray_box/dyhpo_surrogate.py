@@ -53,32 +53,54 @@ def one_thread() -> AbstractContextManager:
 
 @dataclass(frozen=True)
 class Scaling:
-    """Metric values to standard ones: (value - centre) / spread, not below `floor`; a value that is
-    not finite is the floor.
+    """Metric values, higher is better, to standard ones: (value - centre) / spread, not below
+    `floor`; a value that is not finite is the floor.
+
+    With `log`, the sign that turns the values into the metric's own unit, their logarithms take
+    their place; a metric's value that is not positive has none, and is the floor.
     """
 
     centre: float = 0.0
     spread: float = 1.0
     floor: float = -3.0
+    log: float | None = None
 
     @classmethod
-    def of(cls, values: np.ndarray) -> "Scaling":
+    def of(cls, values: np.ndarray, log: float | None = None) -> "Scaling":
         """From observed values (k,): median, and the half-range that holds the better part of them;
         unit spread where all are equal.
         """
+        values = cls(log=log).label(values)
         finite = values[np.isfinite(values)]
         if not len(finite):
-            return cls()
+            return cls(log=log)
         centre = float(np.median(finite))
         above = float(np.quantile(finite, 0.9) - centre)
         low = centre - 3 * max(above, (float(finite.max()) - centre) / 3)
         spread = float(np.std(np.maximum(finite, low)))
-        return cls(centre, spread if spread > 1e-12 * max(1.0, abs(centre)) else 1.0)
+        known = spread > 1e-12 * max(1.0, abs(centre))
+        return cls(centre, spread if known else 1.0, log=log)
+
+    def label(self, values: np.ndarray) -> np.ndarray:
+        """What is standardised, higher is better: the values, or logarithms of the metric's."""
+        values = np.asarray(values, dtype=float)
+        if self.log is None:
+            return values
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return self.log * np.log(np.where(self.log * values > 0, self.log * values, np.nan))
+
+    def unit(self, mean: float, deviation: float, sign: float) -> tuple[float, float]:
+        """A standard mean and deviation in the metric's own unit, the latter to first order."""
+        value = self.centre + self.spread * mean
+        if self.log is None:
+            return sign * value, self.spread * deviation
+        own = math.exp(min(self.log * value, 700.0))
+        return own, own * self.spread * deviation
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         """Standard values, same shape."""
         with np.errstate(invalid="ignore", over="ignore"):
-            scaled = (np.asarray(values, dtype=float) - self.centre) / self.spread
+            scaled = (self.label(values) - self.centre) / self.spread
         return np.where(np.isfinite(scaled), np.maximum(scaled, self.floor), self.floor)
 
 

@@ -11,15 +11,15 @@ names no past task. So a resumed study needs no images, and the searcher stays a
 history.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput, positive, within
+from foretune.errors import BadInput, one_of, positive, within
 from foretune.history.ranks import equal_support, mean_rank
 from foretune.searchers.base import PerStudy, Searcher, adopting, draw
-from foretune.searchers.gray_box.hyperband import Bracket, Hyperband
+from foretune.searchers.gray_box.hyperband import Bracket, Hyperband, brackets
 from foretune.searchers.transfer.portfolio import past_best
 from foretune.study.plan import Choice
 from foretune.study.study import Study, Suggestion
@@ -118,9 +118,23 @@ def standardised(scores: np.ndarray) -> np.ndarray:
     )
 
 
+STAGES = ("fresh", "top")
+
+
+def starting(bracket: Bracket, because: dict[str, Any]) -> dict[str, Any]:
+    """Why a configuration is started in `bracket`, beside why it is this one."""
+    where = f"bracket of {bracket.sizes[0]} from {bracket.epochs[0]} epochs"
+    return {**because, "why": f"{where}; {because['why']}"}
+
+
 class TaskAwareHyperband(Hyperband):
-    """Hyperband that starts, in each bracket, the best of the ranking that were not started yet,
-    instead of random configurations.
+    """Hyperband that evaluates, in each bracket, what a ranking puts first instead of random
+    configurations.
+
+    `stages` says what that is: "fresh", the best that were not started yet; "top", as the paper
+    words it, the top n, also those that an earlier bracket has trained (what they have is not paid
+    for again). Where all brackets have had their say, the next round takes the places that follow
+    in the ranking, on which the paper is silent.
 
     `random_share` of the starts are random all the same; with `proportional`, a start is drawn with
     probability in proportion to exp(score / temperature), scores standardised over the pool,
@@ -136,10 +150,17 @@ class TaskAwareHyperband(Hyperband):
         random_share: float = 0.0,
         proportional: bool = False,
         temperature: float = 0.5,
+        stages: str = "fresh",
     ):
         super().__init__(eta=eta, R=R)
         within(0, 1, random_share=random_share)
         positive(temperature=temperature)
+        one_of(STAGES, stages=stages)
+        if stages == "top" and (random_share or proportional):
+            raise BadInput(
+                "stages='top' takes the ranking as it is: leave random_share and proportional out"
+            )
+        self.stages = stages
         self.random_share, self.proportional, self.temperature = (
             random_share,
             proportional,
@@ -153,7 +174,30 @@ class TaskAwareHyperband(Hyperband):
         neither a recommendation nor past tasks, before anything is trained.
         """
         self.ranking(study)
+        if self.stages == "top":
+            return self.take_top(study, rng)
         return super().suggest(study, rng)
+
+    def take_top(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
+        """The first step that a bracket of the first round asks for, else of the next round: each
+        bracket has the ranking's places from where its round begins. What stands in no ranking
+        follows in the order of its start.
+        """
+        ranked = self.ranking(study)
+        listed = set(ranked.order)
+        order = [*ranked.order, *(c for c in study.started if c not in listed)]
+        round_ = brackets(min(self.most_epochs or study.max_epoch, study.max_epoch), self.eta)
+        for at in range(0, len(order), max(bracket.sizes[0] for bracket in round_)):
+            for bracket in round_:
+                members = order[at : at + bracket.sizes[0]]
+                cut = Bracket((len(members), *bracket.sizes[1:]), bracket.epochs)
+                step = self.promotion(study, cut, members)
+                if step is not None and step.start == 0 and step.config in listed:
+                    because = ranked.because(study, int(step.config))
+                    return replace(step, because=starting(bracket, because))
+                if step is not None:
+                    return step
+        return self.start(study, rng, round_[0], waiting=bool(study.pending.any()))
 
     def ranking(self, study: Study) -> Ranked:
         """The study's ranking, worked out once for its notes and its pool."""
@@ -192,10 +236,7 @@ class TaskAwareHyperband(Hyperband):
         choice, because = self.choose(study, rng)
         if choice is None:
             return super().start(study, rng, bracket, waiting)
-        where = f"bracket of {bracket.sizes[0]} from {bracket.epochs[0]} epochs"
-        return Suggestion(
-            choice, 0, bracket.epochs[0], {**because, "why": f"{where}; {because['why']}"}
-        )
+        return Suggestion(choice, 0, bracket.epochs[0], starting(bracket, because))
 
 
 class Recommended(Searcher):

@@ -20,8 +20,8 @@ G^2) a^2 S: the same mean and covariance, but the new task may be close to one p
 portfolio lives on and a Gaussian has no room for.
 
 U is what stays open about configurations that no past task knows. a, r, rho, Q and the noise
-maximise the probability of each past task given the others. The components are weighed by the
-evidence of the new task's own observations, which guards against a misleading history. Sample
+maximise the probability of each past task given the others, and so do the hypotheses' weights. The
+components are weighed by the evidence of the new task's own observations, which guards against a misleading history. Sample
 covariance as a prior: empirical Bayes (as in arXiv 2602.12082); the rest is exact.
 
 A and B (`placement`): in the unit that the values are recognised to be in (`units`) they have a
@@ -36,7 +36,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from foretune.gaussian.acquisition import expected_improvement
 from foretune.gaussian.gp import cholesky, whiten
+from foretune.searchers.transfer.hypothesis_weights import fitted_weights
 from foretune.searchers.transfer.past_curves import PastCurves, epoch_correlation
 from foretune.searchers.transfer.placement import Anywhere, Around, Placed, Whitened
 from foretune.searchers.transfer.units import Unit, Units
@@ -118,6 +120,12 @@ class Belief:
         """Mean over components, (pool, G)."""
         return np.asarray(np.tensordot(self.weight, self.mean, axes=1))
 
+    def gain(self, best: float) -> np.ndarray:
+        """Expected improvement over `best`, (pool, G)."""
+        heavy = self.weight > 1e-4
+        gain = expected_improvement(self.mean[heavy], self.std[heavy], best)
+        return np.asarray(np.tensordot(self.weight[heavy], gain, axes=1))
+
 
 @dataclass(frozen=True)
 class OnLadder:
@@ -150,20 +158,20 @@ class Part:
 
 
 class CurvePrior:
-    """The prior learned from `past`; `fit` chooses the amplitudes, `believe` conditions on a new
-    task's observations.
+    """The prior learned from `past`; `fit` chooses the amplitudes and `fitted_weights` how probable
+    the hypotheses are, where nothing of that is given; `believe` conditions on a new task's observations.
     """
 
     def __init__(
         self,
         past: PastCurves,
         amplitudes: Amplitudes | None = None,
-        hypotheses: tuple[Hypothesis, ...] = HYPOTHESES,
+        hypotheses: tuple[Hypothesis, ...] | None = None,
         particle: float = 0.8,
     ):
         self.particle = particle  # G
         self._ladder: tuple[bytes, OnLadder] | None = None
-        self.past, self.hypotheses = past, hypotheses
+        self.past = past
         self.mean = past.mean
         self.D = past.Z - self.mean
         self.T, self.n, self.E = past.Z.shape
@@ -176,6 +184,12 @@ class CurvePrior:
         self.around = Around(float(past.location.mean()), spread, usual, log_spread)
         self.units = Units.of(past)
         self.amplitudes = amplitudes or self.fit()
+        self.hypotheses = hypotheses or HYPOTHESES
+        if amplitudes is None and hypotheses is None:
+            weights = fitted_weights(self, HYPOTHESES)
+            self.hypotheses = tuple(
+                replace(h, weight=float(w)) for h, w in zip(HYPOTHESES, weights, strict=True)
+            )
 
     # -- covariance
     # ----------------------------------------------------------------------------------------------

@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 
 from foretune.errors import BadInput, within
-from foretune.gaussian.acquisition import expected_improvement
 from foretune.searchers.base import USED_UP, PerStudy, Searcher, adopting, at_random, state_of
+from foretune.searchers.prospect import Prospect, best_prospect
 from foretune.searchers.transfer.curve_prior import Belief, CurvePrior
 from foretune.searchers.transfer.deadline import (
     affordable,
@@ -137,9 +137,7 @@ class CurveTransfer(Searcher):
         reach[short, coming[short].argmax(axis=1)] = True
         best = float(np.where(study.best > belief.ceiling, -np.inf, study.best).max())
         if math.isfinite(best):
-            heavy = belief.weight > 1e-4
-            gain = expected_improvement(belief.mean[heavy], belief.std[heavy], best)
-            value = np.tensordot(belief.weight[heavy], gain, axes=1)
+            value = belief.gain(best)
         else:
             value = belief.expected
         ahead = np.where(coming & free[:, None], value, -np.inf).max(axis=1)
@@ -240,6 +238,17 @@ class CurveTransfer(Searcher):
         ahead = np.where(ladder >= study.epoch[:, None], expected, -np.inf).max(axis=1)
         ahead[study.failed] = -np.inf
         return np.maximum(ahead, study.best)
+
+    def prospect(self, study: Study, price: float) -> Prospect | None:
+        """By the forecast's expected improvement, of what the rest of the budget can reach."""
+        if beyond_past(study):
+            return self.by_runs().prospect(study, price)
+        ladder, belief = self.ladder(study), self.belief(study)
+        best = float(np.where(study.best > belief.ceiling, -np.inf, study.best).max())
+        reachable = affordable(study, study.remaining)
+        epochs = ladder + 1 - study.epoch[:, None]
+        possible = study.available[:, None] & (epochs > 0) & (epochs <= reachable[:, None])
+        return best_prospect(belief.gain(best), epochs, possible, price)
 
     def recommend(self, study: Study) -> int | None:
         """The configuration expected to be best when fully trained; before any observation, the

@@ -33,12 +33,18 @@ class Discount:
     share: float
 
     def __str__(self) -> str:
-        return f"runs at {self.column} {self.theirs} count {self.share:.1f} of yours at {self.mine}"
+        mine = f" at {self.mine}" if str(self.mine) else ""  # "": an unknown trainer
+        return f"runs at {self.column} {self.theirs} count {self.share:.1f} of yours{mine}"
 
 
 def held_out_density(surrogate: RunSurrogate, laws: Laws, rows: np.ndarray) -> float:
-    """Mean over tasks of the log probability density of a task's scores given the other tasks', for
-    the runs `rows`.
+    """Mean over tasks of `held_out_densities`."""
+    return float(np.mean(held_out_densities(surrogate, laws, rows)))
+
+
+def held_out_densities(surrogate: RunSurrogate, laws: Laws, rows: np.ndarray) -> list[float]:
+    """The log probability density of each task's scores given the other tasks', for the runs `rows`,
+    tasks in their order.
     """
     Z, task, y = (
         surrogate.stretched(surrogate.X[rows], laws),
@@ -57,7 +63,7 @@ def held_out_density(surrogate: RunSurrogate, laws: Laws, rows: np.ndarray) -> f
         rest = np.linalg.solve(L, weights[own])
         density = np.log(np.diag(L)).sum() - 0.5 * rest @ rest - 0.5 * len(own) * np.log(2 * np.pi)
         total.append(float(density))
-    return float(np.mean(total))
+    return total
 
 
 def discounts(

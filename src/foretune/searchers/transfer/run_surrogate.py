@@ -67,6 +67,12 @@ class Forecast:
     noise: float
     parts: np.ndarray
 
+    def at(self, rows: np.ndarray) -> "Forecast":
+        """The same of the candidates `rows` alone, (m,) indices, in their order."""
+        return Forecast(
+            self.mean[rows], self.cov[np.ix_(rows, rows)], self.noise, self.parts[:, rows]
+        )
+
 
 def usable(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs with a finite score, of tasks that have two different ones. Raises `BadInput` where

@@ -9,6 +9,7 @@ Where no past run says anything, the history-free method runs instead.
 
 import math
 import zlib
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,8 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.gaussian.acquisition import expected_improvement
 from foretune.searchers.base import USED_UP, PerStudy, Searcher, at_random, state_of
+from foretune.searchers.prospect import Prospect, best_prospect
 from foretune.searchers.registry import DEFAULT_WITHOUT_PAST, searcher
 from foretune.searchers.transfer.curve_prior import Belief
 from foretune.searchers.transfer.deadline import leaning, observations, until_deadline
@@ -31,7 +32,7 @@ from foretune.searchers.transfer.run_prior import (
     curve_shape,
     past_unit,
 )
-from foretune.searchers.transfer.run_surrogate import RunSurrogate
+from foretune.searchers.transfer.run_surrogate import Forecast, RunSurrogate
 from foretune.space.space import Config, config_key
 from foretune.study.plan import Suggestion
 
@@ -55,6 +56,14 @@ class Knowledge:
     favourites: tuple[dict[str, Any], ...]
 
 
+@dataclass
+class Forecasts:
+    """The last forecast `made` for a study, and the row of each configuration in it, by key."""
+
+    place: dict[str, int]
+    made: Forecast | None
+
+
 class RunTransfer(Searcher):
     """Expected improvement that is reachable before the next deadline, under a forecast from past
     runs of any columns.
@@ -66,7 +75,9 @@ class RunTransfer(Searcher):
         self.growth = growth
         self._knowledge: PerStudy[Knowledge | None] = PerStudy()
         self._pools: PerStudy[tuple[list[Config], RunPrior]] = PerStudy()
-        self._samples: PerStudy[list[Config]] = PerStudy()
+        self._forecasts: PerStudy[Forecasts] = PerStudy()
+        self._samples: PerStudy[dict[str, Config]] = PerStudy()
+        self._neighbours: PerStudy[dict[str, Config]] = PerStudy()
         self._beliefs: PerStudy[Belief] = PerStudy()
         self._without = searcher(DEFAULT_WITHOUT_PAST)
 
@@ -91,16 +102,12 @@ class RunTransfer(Searcher):
         """
 
         def make() -> "tuple[list[Config], RunPrior]":
-            new = self.candidates(study, known) if study.open_space else []
-            space = study.space
-            frame = with_settings(
-                pd.DataFrame([*study.configs, *new], columns=space.names),
-                study.plan.notes.settings,
-            )
-            s = known.surrogate
+            own = {config_key(config): config for config in study.configs}
+            others = self.candidates(study, known, own) if study.open_space else {}
+            new, space, s = list(others.values()), study.space, known.surrogate
             varied = [n for n, p in space.parameters.items() if p.kind != "constant"]
             prior = RunPrior(
-                s.forecast(frame),
+                self.forecast(study, known, own | others),
                 past_unit(s.location, s.scale, s.laws.level),
                 np.vstack([study.X, space.encode(new)]) if new else study.X,
                 study.max_epoch,
@@ -115,16 +122,43 @@ class RunTransfer(Searcher):
         state = (len(study.configs), incumbent[0] if incumbent is not None else None)
         return self._pools.get(study, state, make)
 
-    def candidates(self, study: "Study", known: Knowledge) -> "list[Config]":
-        """Configurations of an open space that are worth a forecast and not known to the study; the
-        same at every decision, but for the incumbent's neighbours.
+    def candidates(
+        self, study: "Study", known: Knowledge, own: Collection[str]
+    ) -> "dict[str, Config]":
+        """Configurations of an open space by key that are worth a forecast and not among the study's
+        `own`; the same at every decision, but for the incumbent's neighbours.
         """
-        found = list(self._samples.get(study, None, lambda: worth_a_look(study, known.favourites)))
+        found = self._samples.get(
+            study, None, lambda: by_key(worth_a_look(study, known.favourites))
+        )
         if (incumbent := study.incumbent) is not None:
-            near = np.random.default_rng([study.seed, incumbent[0]])
-            found += study.space.neighbours(study.configs[incumbent[0]], near, NEIGHBOURS)
-        unknown = {config_key(c): c for c in found if study.id_of(c) is None}
-        return list(unknown.values())
+            best = incumbent[0]
+
+            def near() -> "dict[str, Config]":
+                rng = np.random.default_rng([study.seed, best])
+                near = study.space.neighbours(study.configs[best], rng, NEIGHBOURS)
+                return by_key(map(study.space.typed, near))
+
+            found = found | self._neighbours.get(study, best, near)
+        return {key: config for key, config in found.items() if key not in own}
+
+    def forecast(
+        self, study: "Study", known: Knowledge, configs: "Mapping[str, Config]"
+    ) -> Forecast:
+        """The forecast of configurations by key, in their order. One that was made is asked again
+        as long as it knows them all: a configuration that is started is only another row of it.
+        """
+        runs = 0 if study.runs is None else len(study.runs)
+        kept = self._forecasts.get(study, runs, lambda: Forecasts({}, None))
+        if kept.made is None or not configs.keys() <= kept.place.keys():
+            frame = with_settings(
+                pd.DataFrame(configs.values(), columns=study.space.names),
+                study.plan.notes.settings,
+            )
+            kept.made = known.surrogate.forecast(frame)
+            kept.place = {key: k for k, key in enumerate(configs)}
+            return kept.made
+        return kept.made.at(np.array([kept.place[key] for key in configs], dtype=int))
 
     def belief(self, study: "Study", known: Knowledge, ladder: np.ndarray) -> Belief:
         """The posterior on (candidate, ladder epoch)."""
@@ -170,9 +204,7 @@ class RunTransfer(Searcher):
         reach[short, (ladder >= epoch[short, None]).argmax(axis=1)] = True
         best = float(study.best.max(initial=-math.inf))
         if math.isfinite(best):
-            heavy = belief.weight > 1e-4
-            gain = expected_improvement(belief.mean[heavy], belief.std[heavy], best)
-            value = np.tensordot(belief.weight[heavy], gain, axes=1)
+            value = belief.gain(best)
         else:
             value = belief.expected
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
@@ -190,6 +222,20 @@ class RunTransfer(Searcher):
             "trust": {name: round(w, 3) for name, w in belief.trust.items()},
         }
         return Suggestion(choice if choice < own else new[choice - own], start, stop, because)
+
+    def prospect(self, study: "Study", price: float) -> Prospect | None:
+        """By the forecast's expected improvement, of what the rest of the budget can reach."""
+        known = self.knowledge(study)
+        if known is None:
+            return None
+        new, _ = self.pool(study, known)
+        free = np.r_[study.available, np.ones(len(new), dtype=bool)]
+        epoch = np.r_[study.epoch, np.zeros(len(new), dtype=int)]
+        ladder = epochs_looked_at(study, len(free))
+        belief = self.belief(study, known, ladder)
+        epochs = ladder + 1 - epoch[:, None]
+        possible = free[:, None] & (epochs > 0) & (epochs <= study.remaining)
+        return best_prospect(belief.gain(float(study.best.max())), epochs, possible, price)
 
     def recommend(self, study: "Study") -> int | None:
         """The known configuration that is expected to be best when fully trained; before any
@@ -243,6 +289,11 @@ def favourites(runs: pd.DataFrame) -> tuple[dict[str, Any], ...]:
     top = order[rank < FAVOURITES].assign(_rank=rank).sort_values("_rank", kind="stable")
     rows = top.drop(columns=[TASK, SCORE, "_rank"]).to_dict("records")
     return tuple({str(k): v for k, v in row.items() if not pd.isna(v)} for row in rows)
+
+
+def by_key(configs: "Iterable[Config]") -> "dict[str, Config]":
+    """Configurations by their key, each once."""
+    return {config_key(config): config for config in configs}
 
 
 def worth_a_look(study: "Study", known_best: "tuple[dict[str, Any], ...]") -> "list[Config]":

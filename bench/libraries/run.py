@@ -1,0 +1,189 @@
+"""Training libraries as they come, each tuned by `foretune tune --command`.
+
+    python bench/libraries/run.py PYTHON lightning|keras|ultralytics [--folder FOLDER]
+
+PYTHON has the library. A study of some 14 trials on the digits 0 to 4 is killed (SIGKILL) while it
+trains, nothing of it may be left running, and the same command goes on. The curves of the trials
+that were paused are compared with those of the library alone, trained without a pause. A second
+study on the digits 5 to 9 then shows whether it starts from the first. Prints JSON, and leaves it
+in FOLDER/LIBRARY.json. What is there already is not done again.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from foretune.files import write_atomic
+from foretune.running.scripts.results import reader, source
+from foretune.study.study import Study
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+EPOCHS, BUDGET, KILLED_AT = 3, 30, 7
+# what a stranger would write: the script or command, and what `tune` is told besides
+LIBRARIES = {
+    "lightning": (
+        "{python} {here}/lightning_main.py fit --config {here}/lightning.yaml --data.task {task}",
+        ["--trainer", "lightning"],
+        {"learning_rate": {"low": 1e-4, "high": 0.5, "log": True}},
+    ),
+    "keras": (
+        "{python} {here}/keras_train.py --task {task} --out {{trial_folder}} "
+        "--epochs {{epochs}} --lr {{learning_rate}}",
+        [
+            *("--read", "log.csv:val_accuracy", "--resume", "--resume {checkpoint}"),
+            *("--checkpoint", "last.keras"),
+        ],
+        {"learning_rate": {"low": 1e-5, "high": 0.5, "log": True}},
+    ),
+    "ultralytics": (
+        "{yolo} classify train data={folder}/{task} model=yolov8n-cls.yaml imgsz=32 device=cpu "
+        "workers=0 batch=64 plots=False",
+        ["--trainer", "ultralytics"],
+        {"learning_rate": {"low": 1e-4, "high": 0.5, "log": True}},
+    ),
+}
+
+
+def arguments(library: str, python: str, task: str, folder: Path) -> list[str]:
+    """The arguments of `foretune` for a study of `task`."""
+    command, besides, space = LIBRARIES[library]
+    names = {"python": python, "yolo": str(Path(python).parent / "yolo"), "here": str(HERE)}
+    line = command.format(**names, task=task, folder=folder)
+    write_atomic(folder / "space.yaml", yaml.safe_dump(space))
+    told = {"space": folder / "space.yaml", "epochs": EPOCHS, "budget": BUDGET, "task": task}
+    told |= {"data": folder / "data", "tracking": "none", "study": task, "workers": 1}
+    pairs = [word for name, value in told.items() for word in (f"--{name}", str(value))]
+    return ["tune", "--command", line, *besides, *pairs]
+
+
+def environment() -> dict[str, str]:
+    """Of all processes: one thread, and the checkout's foretune."""
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "YOLO_OFFLINE": "True"}
+
+
+def told(study: Path) -> int:
+    """Epochs in a study's journal."""
+    journal = study / "journal.jsonl"
+    return journal.read_bytes().count(b'"event": "epoch"') if journal.exists() else 0
+
+
+def left_running(folder: Path) -> list[str]:
+    """Command lines of processes that name the folder of the studies."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if f"{folder}/data/studies" in line and int(path.parent.name) != os.getpid():
+            found.append(line[:200])
+    return found
+
+
+def killed(line: list[str], study: Path, folder: Path) -> dict[str, object]:
+    """Start a study, kill it once it has told `KILLED_AT` epochs, and see what is left."""
+    with (folder / "killed.txt").open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "foretune", *line], env=environment(), stdout=out, stderr=out
+        )
+        while process.poll() is None and told(study) < KILLED_AT:
+            time.sleep(0.1)
+        process.kill()
+        process.wait()
+    until = time.monotonic() + 5
+    while left_running(folder) and time.monotonic() < until:
+        time.sleep(0.1)
+    return {"killed_at": told(study), "left_running": left_running(folder)}
+
+
+def finished(line: list[str]) -> str:
+    """Run a study to its end; what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "foretune", *line],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}")
+    return done.stdout
+
+
+def alone(study: Study, config_id: int, line: str, read: str, folder: Path) -> list[float]:
+    """The curve that the library gives without foretune and without a pause: `line` is the command
+    of `best.yaml`, whose folder is called best.
+    """
+    best = study.configs[study.incumbent[0]]["learning_rate"]
+    rate = study.configs[config_id]["learning_rate"]
+    where = folder / "alone" / str(config_id)
+    where.mkdir(parents=True, exist_ok=True)
+    words = [w.replace(repr(best), repr(rate)) for w in shlex.split(line)]
+    words = [w[: -len("best")] + str(where) if w in ("best", "project=best") else w for w in words]
+    subprocess.run(words, env=environment(), capture_output=True, check=True)
+    return [float(value) for _, value in reader(source(read), where).results(last=True) or []]
+
+
+def main() -> None:
+    """Run, compare, print."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("python")
+    parser.add_argument("library", choices=LIBRARIES)
+    parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "bench" / "libraries")
+    asked = parser.parse_args()
+    folder = (asked.folder / asked.library).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    for task in ("low", "high"):
+        if asked.library == "ultralytics" and not (folder / task).exists():
+            subprocess.run(
+                [sys.executable, str(HERE / "digits.py"), task, str(folder / task)], check=True
+            )
+    first, second = (folder / "data" / "studies" / task for task in ("low", "high"))
+    out: dict[str, object] = {}
+    began = time.monotonic()
+    line = arguments(asked.library, asked.python, "low", folder)
+    if not first.exists():
+        out |= killed(line, first, folder)
+    finished(line)
+    study = Study.load(first)
+    out |= {"trials": len(study.started), "epochs": study.spent, "failed": len(study.failures)}
+    out["minutes"] = round((time.monotonic() - began) / 60, 1)
+    steps = Counter(step["config_id"] for step in study.steps)
+    continued = [c for c in study.started if steps[c] > 1][:4]
+    gaps = []
+    best = yaml.safe_load((first / "best.yaml").read_text(encoding="utf-8"))
+    read = json.loads((first / "study.json").read_text(encoding="utf-8"))["notes"]["read"]
+    for c in continued:
+        with_pause = [row[study.plan.metric] for row in study.rows[c]]
+        whole = alone(study, c, best["command"], read, folder)[: len(with_pause)]
+        gaps.append(float(np.abs(np.array(with_pause) - whole).max()))
+    out |= {"continued": continued, "largest_difference": gaps}
+    said = finished(arguments(asked.library, asked.python, "high", folder))
+    out["said"] = [s.strip() for s in said.splitlines() if "past task" in s or "history" in s]
+    after = Study.load(second)
+    starts = [after.configs[c]["learning_rate"] for c in after.started[:2]]
+    out |= {
+        "best_of_first": best["config"]["learning_rate"],
+        "second_starts_with": starts,
+        "trials_of_second": len(after.started),
+    }
+    for name, one in (("first", study), ("second", after)):
+        values = [one.rows[c][0][one.plan.metric] for c in one.started[:3] if one.rows.get(c)]
+        out[f"{name}_first_epochs"] = values
+    print(json.dumps(out, indent=1, default=float))
+    write_atomic(asked.folder / f"{asked.library}.json", json.dumps(out, indent=1, default=float))
+
+
+if __name__ == "__main__":
+    main()
