@@ -176,8 +176,8 @@ def table_of(metas: Mapping[str, MetaDataset], images: Mapping[str, int]) -> pd.
     """A row a task, and one of their means with standard errors over tasks."""
     rows = [
         row_of(
-            task, *(values(metas.get(name), task) for name in ("large", "small", "shipped")),
-            images[task],
+            task, values(metas.get("large"), task), values(metas.get("small"), task),
+            values(metas.get("shipped"), task), images[task],
         )
         for task in TASKS
     ]  # fmt: skip
