@@ -23,8 +23,9 @@ from scipy.stats import wilcoxon
 
 from foretune import shipped
 from foretune.files import write_atomic
+from foretune.running.preparation import prepared
 from foretune.running.request import Request
-from foretune.running.tuning import finish, prepared, run
+from foretune.running.tuning import finish, run
 from foretune.study.study import Study
 
 SPACE: dict[str, Any] = {
