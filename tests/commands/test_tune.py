@@ -8,7 +8,7 @@ from PIL import Image
 
 from foretune.commands.cli import main, parser
 from foretune.commands.tune import request
-from foretune.running import tuning
+from foretune.running import preparation, tuning
 from foretune.study.study import Study
 from foretune.tasks.task import Task
 
@@ -32,9 +32,9 @@ def here(monkeypatch, tmp_path):
     out).
     """
     monkeypatch.setattr(tuning, "Processes", Inline)
-    before = tuning.settings_of
+    before = preparation.settings_of
     monkeypatch.setattr(
-        tuning, "settings_of", lambda asked, past: before(asked_without_weights(asked), past)
+        preparation, "settings_of", lambda asked, past: before(asked_without_weights(asked), past)
     )
     monkeypatch.chdir(tmp_path)
     return tmp_path

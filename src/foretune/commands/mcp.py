@@ -227,7 +227,7 @@ class Tools:
         """What came out: of a foretune study by its name (its page is written into its folder), or
         of a run store by its name or path, of one task or of all.
         """
-        from foretune.running.tuning import all_studies
+        from foretune.running.studies import all_studies
 
         studies = {folder.name: folder for folder in all_studies(self.data)}
         if name in studies:
