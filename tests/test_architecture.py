@@ -30,11 +30,10 @@ ROOMS = (
     "space",
     "packages",
     "shipped",
-    "separated",
     "files",
     "errors",
 )
-AT_THE_TOP = {"__init__", "__main__", "errors", "files", "packages", "params", "separated"}
+AT_THE_TOP = {"__init__", "__main__", "errors", "files", "packages", "params"}
 MODULES = {
     ".".join(("foretune", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(
         ".__init__"

@@ -1,10 +1,20 @@
 """The errors that are raised on purpose."""
 
 import math
+import shlex
 
 import pytest
 
-from foretune.errors import BadInput, BadSuggestion, at_least, near, one_of, positive, within
+from foretune.errors import (
+    BadInput,
+    BadSuggestion,
+    as_argument,
+    at_least,
+    near,
+    one_of,
+    positive,
+    within,
+)
 
 
 def test_bad_input_is_a_value_error_and_a_bad_suggestion_is_not():
@@ -36,3 +46,9 @@ def test_limits_name_the_first_value_that_breaks_them():
 
 def test_a_name_known_twice_is_suggested_once():
     assert near("sdg", ["sgd", "adam", "sgd"]) == " (did you mean sgd?)"
+
+
+def test_a_path_is_one_argument_of_a_shell_and_no_option():
+    for path in ("a b", "it's", "-x", "$(id)", "plain"):
+        (given,) = shlex.split(as_argument(path))
+        assert given.removeprefix("./") == path and not given.startswith("-")

@@ -5,7 +5,15 @@ import os
 
 import pytest
 
-from foretune.files import append_lines, replace, sync_folder, write_atomic, write_json
+from foretune.errors import BadInput
+from foretune.files import (
+    append_lines,
+    check_folder,
+    replace,
+    sync_folder,
+    write_atomic,
+    write_json,
+)
 
 
 def test_write_atomic_makes_folders_and_leaves_nothing_beside(tmp_path):
@@ -84,3 +92,23 @@ def test_a_rename_is_followed_by_an_fsync_of_its_folder(tmp_path, monkeypatch):
     assert done == ["file", "rename", "folder"]
     sync_folder(tmp_path)
     assert done[3:] == ["folder"]
+
+
+@pytest.mark.parametrize("below", ["", "studies", "studies/s"])
+def test_a_folder_that_a_file_stands_in_the_way_of_is_refused(tmp_path, below):
+    (tmp_path / "data").write_text("a file")
+    with pytest.raises(BadInput, match=r"study .* cannot be a folder: .* is a file"):
+        check_folder(tmp_path / "data" / below, "study")
+
+
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path):
+    check_folder(tmp_path / "s", "study", "best.yaml")
+    (tmp_path / "s" / "best.yaml").mkdir(parents=True)
+    with pytest.raises(BadInput, match="best.yaml in it is a folder, and a file is needed"):
+        check_folder(tmp_path / "s", "study", "report.html", "best.yaml")
+
+
+def test_a_link_that_leads_nowhere_is_no_folder(tmp_path):
+    (tmp_path / "data").symlink_to(tmp_path / "gone")
+    with pytest.raises(BadInput, match="cannot be a folder"):
+        check_folder(tmp_path / "data", "study")

@@ -23,7 +23,7 @@ DISTRIBUTIONS = {
     "prefect_ray": "prefect-ray",
 }
 # the libraries that src/foretune/integrations works inside of; whoever wants that has them
-HOSTS = ("huggingface", "keras", "lightning", "optuna")
+HOSTS = ("huggingface", "keras", "lightning", "optuna", "ray")
 # the extras that a tree may use without asking; `src/foretune` uses them inside `with extra(...)`
 TREES = {
     "src/foretune": (),

@@ -22,3 +22,15 @@ def test_importing_the_package_loads_nothing():
         "'ConfigSpace', 'pandas')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_is_inside_other_libraries_is_a_module_of_the_package():
+    """`foretune.optuna.Sampler` is there where Optuna is, and says what to install where it is
+    not.
+    """
+    code = (
+        "import sys; sys.modules['optuna'] = None; import foretune\n"
+        "try: foretune.optuna.Sampler\n"
+        "except foretune.BadInput as e: sys.exit('foretune[optuna]' not in str(e))\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -5,7 +5,6 @@ what an uninterrupted one sees.
 """
 
 import argparse
-import math
 import os
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
@@ -22,7 +21,7 @@ class Batches(keras.utils.PyDataset):
         self.X, self.y, self.epoch = X, y, epoch
 
     def __len__(self) -> int:
-        return math.ceil(len(self.y) / 64)
+        return (len(self.y) + 63) // 64
 
     def __getitem__(self, i: int):
         order = np.random.default_rng(self.epoch).permutation(len(self.y))[i * 64 : (i + 1) * 64]

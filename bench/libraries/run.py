@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -139,7 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("python")
     parser.add_argument("library", choices=LIBRARIES)
-    parser.add_argument("--folder", type=Path, default=Path("/tmp/libraries"))
+    parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "bench" / "libraries")
     asked = parser.parse_args()
     folder = (asked.folder / asked.library).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -158,7 +159,8 @@ def main() -> None:
     study = Study.load(first)
     out |= {"trials": len(study.started), "epochs": study.spent, "failed": len(study.failures)}
     out["minutes"] = round((time.monotonic() - began) / 60, 1)
-    continued = [c for c in study.started if study.epoch[c] > 1][:4]
+    steps = Counter(step["config_id"] for step in study.steps)
+    continued = [c for c in study.started if steps[c] > 1][:4]
     gaps = []
     best = yaml.safe_load((first / "best.yaml").read_text(encoding="utf-8"))
     read = json.loads((first / "study.json").read_text(encoding="utf-8"))["notes"]["read"]

@@ -36,6 +36,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,12 @@ from papers.dyhpo.selection import profile
 
 CHEAP = ("random", "sha", "hyperband", "asha", "bohb", "hyperband-gp", "dehb")
 FAMILY = ("random", "hyperband", "dyhpo", "dyhpo+")
-OPTIONS = {"dyhpo:no-curve": {"curve": False}}  # labels of a method with options of its own
+OPTIONS: dict[str, dict[str, Any]] = {  # labels of a method with options of its own
+    "dyhpo:no-curve": {"curve": False},
+    "dyhpo:predictive": {"posterior": "predictive"},
+    "dyhpo:log": {"target": "log"},
+    "dyhpo:predictive-log": {"posterior": "predictive", "target": "log"},
+}
 EPOCH_SECONDS = (0.1, 1.0, 10.0)  # how long an epoch takes, for the tables that do not say
 SHARES = (0.2, 0.6, 1.0)  # of the wall-clock that the budget takes
 

@@ -29,7 +29,9 @@ over that of the task-agnostic list and of the raw-mean list, tasks of one sourc
 difference, its 95 % interval, sources on which it is higher, equal, lower, the signed-rank test's
 p, and Holm's among all recommenders) and `figure5a.csv` (the best value after k =
 1 .. 50 configurations in recommended order, as normalized regret and in the metric's unit, mean and
-standard error over tasks; Tr-AutoML's ten trial runs come first). Tasks held out alone have the
+standard error over tasks; Tr-AutoML's ten trial runs come first), and `evaluations.csv` (the share of the
+configurations that one of the two lists is given that a recommender needs to be as good, tasks of
+one source averaged, with its 95 % bootstrap interval over sources; inf: never). Tasks held out alone have the
 same files in `data/reports/leave_one_task_out`.
 """
 
@@ -48,7 +50,7 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput
-from foretune.evaluation.statistics import against
+from foretune.evaluation.statistics import against, share_needed
 from foretune.files import replace, write_atomic, write_json
 from foretune.history.average_precision import (
     ap_at_k,
@@ -75,6 +77,7 @@ LONGEST = 50  # configurations of Figure 5a
 BASELINE = "task-agnostic"  # to which AP@10 is compared task by task
 LISTS = (BASELINE, "raw-mean")  # to which it is compared source by source, with tests
 TIES = "AP@10, ties averaged"
+GIVEN = (5, 10, 20, 30)  # configurations that a list is given, of which others need a share
 IMAGE_SEED = 1000  # trials' image batches are drawn from seeds from here on
 # The largest difference of a score (deviation 1 over configurations) that rounding alone makes, of
 # a short fit and of a whole one: twice the largest that `papers.hyperstar.rounding` found. Of a
@@ -444,6 +447,24 @@ def tested(by_task: pd.DataFrame, meta: MetaDataset) -> pd.DataFrame:
     )
 
 
+def evaluations(curves: pd.DataFrame, meta: MetaDataset) -> pd.DataFrame:
+    """What share of a list's configurations each recommender needs, by `judged`'s curves."""
+    sources = meta.about.get("sources", {})
+    by = curves["task"].map(lambda task: sources.get(task, task)).rename("source")
+    wide = curves.groupby(["recommender", by, "k"])["regret"].mean().unstack("k")
+    rows = []
+    for base in [name for name in LISTS if name in wide.index.levels[0]]:
+        for given in [k for k in GIVEN if k in wide]:
+            theirs = wide.loc[base].loc[:, :given].to_numpy()
+            for name in curves["recommender"].unique():
+                share, low, high = share_needed(wide.loc[name].loc[:, :given].to_numpy(), theirs)
+                rows.append(
+                    {"baseline": base, "given": given, "recommender": name}
+                    | {"share": share, "from": low, "to": high}
+                )
+    return pd.DataFrame(rows).round(4)
+
+
 def write_tables(
     table: RankingTable, found: Mapping[str, Mapping[str, np.ndarray]], reports: Path
 ) -> pd.DataFrame:
@@ -460,6 +481,8 @@ def write_tables(
         summary[f"over {BASELINE}"] = gap.mean().round(4)
         summary[f"over {BASELINE} se"] = gap.sem().round(4)
         write_atomic(folder / "tests.csv", tested(by_task, table.meta).round(4).to_csv())
+        shares = evaluations(curves, table.meta)
+        write_atomic(folder / "evaluations.csv", shares.to_csv(index=False))
     ids = np.asarray(table.meta.config_ids, dtype=np.int32)
     frames = [
         pd.DataFrame(

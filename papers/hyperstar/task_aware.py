@@ -33,6 +33,11 @@ ranking is read and no network is trained.
 |                          | epochs                                                                |
 | `task_aware_share.csv`   | eta, budget, method: share of the budget after which its mean curve   |
 |                          | is as good as each method's at the budget's end, empty: never         |
+| `task_aware_tests.csv`   | eta, budget, method (one that takes a ranking), against (one that     |
+|                          | does not): that share, tasks of one source averaged, with its 95 %    |
+|                          | bootstrap interval over sources (inf: never); regret of method minus  |
+|                          | against by source, 95 % interval, Wilcoxon's p, and Holm's among the  |
+|                          | rows of that eta and budget                                           |
 """
 
 import hashlib
@@ -51,6 +56,7 @@ import pandas as pd
 
 from foretune.errors import BadInput
 from foretune.evaluation.replay import Score, replay_study
+from foretune.evaluation.statistics import against, holm, share_needed
 from foretune.files import replace, write_atomic
 from foretune.history.grid import content_hash, folder_of, full_grid, past_of
 from foretune.history.meta_dataset import MetaDataset
@@ -210,7 +216,8 @@ def replayed(
     return pd.DataFrame({"spent": [0, *(falls + 1)], "normalized_regret": [1.0, *regret[falls]]})
 
 
-SUFFIXES = ("", "_tasks", "_curves", "_by_task", "_share")
+SUFFIXES = ("", "_tasks", "_curves", "_by_task", "_share", "_tests")
+OTHERS = ("Hyperband", "BOHB", "Tr-AutoML list", "portfolio")  # to which the others are compared
 # what decides runs
 HERE = "papers.hyperstar.task_aware"
 RUNS = (f"{HERE}:run_task", f"{HERE}:Contender", f"{HERE}:Rankings")
@@ -414,10 +421,45 @@ def tables(
                 share = {other: None if e is None else e / budget for other, e in reached.items()}
                 shares.append({"eta": eta, "budget": budget, "method": name} | share)
     made = {"": summary, "_tasks": tasks, "_curves": curves, "_by_task": by_task, "_share": shares}
-    return {
+    out = {
         suffix: pd.DataFrame(rows).round(3 if suffix == "_share" else 5)
         for suffix, rows in made.items()
     }
+    return out | {"_tests": tests(runs, grid, plan).round(5)}
+
+
+def tests(runs: Mapping[str, pd.DataFrame], grid: MetaDataset, plan: TaskAwarePlan) -> pd.DataFrame:
+    """Each method that takes a ranking against each of `OTHERS`, by source (see the module)."""
+    sources = grid.about.get("sources", {})
+    rows = []
+    for eta, budgets in etas(plan):
+        allowed = sorted({min(b, cells(grid)) for b in budgets})
+        regret = {
+            name: by_epoch(table[table["eta"] == eta], range(1, allowed[-1] + 1))
+            for name, table in runs.items()
+        }
+        curves = {
+            name: table.groupby([sources.get(t, t) for t in table.index]).mean()
+            for name, table in regret.items()
+        }
+        own = [name for name in curves if name not in OTHERS]
+        for budget in allowed:
+            found = []
+            for other in [name for name in OTHERS if name in curves]:
+                end = pd.DataFrame({name: curves[name][budget] for name in [*own, other]})
+                for name, line in against(end, other).loc[own].iterrows():
+                    mine, theirs = (curves[n].to_numpy()[:, :budget] for n in (name, other))
+                    share = dict(
+                        zip(("share", "from", "to"), share_needed(mine, theirs), strict=True)
+                    )
+                    found.append(
+                        {"eta": eta, "budget": budget, "method": name, "against": other}
+                        | share
+                        | line.drop("p_holm").to_dict()
+                    )
+            for row, p in zip(found, holm([row["p"] for row in found]), strict=True):
+                rows.append(row | {"p_holm": p})
+    return pd.DataFrame(rows)
 
 
 def evaluate(

@@ -19,11 +19,15 @@ _PUBLIC = {
     "searcher": "foretune.searchers.registry",
     "tune": "foretune.commands.api",
 }
+# inside other libraries, each with an extra of its own: loaded as modules, where they are asked for
+_INSIDE = ("huggingface", "keras", "lightning", "optuna", "ray")
 __all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604  (names of lazily loaded objects)
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name on first use, so that importing foretune stays instant."""
+    if name in _INSIDE:
+        return importlib.import_module(f"foretune.integrations.{name}")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'foretune' has no attribute {name!r}")
     return getattr(importlib.import_module(_PUBLIC[name]), name)

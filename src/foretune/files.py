@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from foretune.errors import BadInput
+
 
 @contextmanager
 def replace(path: Path | str) -> Iterator[Path]:
@@ -46,6 +48,26 @@ def write_json(path: Path | str, value: Any) -> None:
         # of a file's name that is no UTF-8; JSON's escapes hold it, and are read back as it was
         text = json.dumps(value, indent=1)
     write_atomic(path, f"{text}\n")
+
+
+def check_folder(folder: Path, what: str, *files: str) -> None:
+    """Raise `BadInput` now where a folder could not be made, or written to, when there is something
+    to write: a file stands in its way, or folders in those of `files`. `what` names it.
+    """
+    try:
+        there = next(p for p in (folder, *folder.absolute().parents) if os.path.lexists(p))
+        if not there.is_dir():
+            shown = "it" if there == folder else there
+            raise BadInput(f"{what} {folder} cannot be a folder: {shown} is a file")
+        if not os.access(there, os.W_OK):
+            raise BadInput(f"{what} {folder}: {there} cannot be written to")
+        for name in files:
+            if (folder / name).is_dir():
+                raise BadInput(f"{what} {folder}: {name} in it is a folder, and a file is needed")
+    except (ValueError, OSError) as error:  # a NUL, a name too long, a link to itself
+        if isinstance(error, BadInput):
+            raise
+        raise BadInput(f"{what} {str(folder)!r} can be no folder: {error}") from error
 
 
 def sync_folder(folder: Path | str) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from foretune.errors import BadInput
 from foretune.study.plan import Step
+from foretune.study.study import Study
 
 BENCH = Path(__file__).parents[2] / "bench"
 
@@ -106,8 +108,8 @@ def records(bench, tmp_path):
         study.save_tables()
     (tmp_path / "executed").write_text("\n".join(lines) + "\n")
 
-    def compared():
-        study, found = victim.Study.load(folder), records.Findings()
+    def compared(study=None):
+        study, found = study or victim.Study.load(folder), records.Findings()
         want = {(i, e) for i in range(2) for e in (1, 2, 3)}
         records.tables(study, folder, want, found)
         records.execution(study, records.executions(tmp_path / "executed"), want, found)
@@ -125,10 +127,13 @@ def test_a_wrong_value_in_the_tables_is_found(records):
     import pandas as pd
 
     folder, _, compared = records
+    study = Study.load(folder)
     table = pd.read_parquet(folder / "curves.parquet")
     table.loc[3, "score"] += 0.001
     table.to_parquet(folder / "curves.parquet")
-    assert len(compared().wrong) == 1
+    assert len(compared(study).wrong) == 1
+    with pytest.raises(BadInput, match="not of one study"):
+        compared()  # reading the study refuses it
 
 
 def test_a_value_that_nobody_executed_is_found(records):
@@ -186,8 +191,8 @@ def test_damaged_journals_are_refused_at_the_line_that_is_said(bench, tmp_path):
 
 def test_the_weights_of_every_model_handed_over_are_read(bench, tmp_path):
     import torch
-    from campaign import real
 
+    real = bench("campaign.real")
     for name, value in (("best", 1.0), ("final", 2.0)):
         state = {"fc.weight": torch.full((2,), value)}
         torch.save({"state_dict": state, "classes": ["a", "b"]}, tmp_path / f"{name}.pt")

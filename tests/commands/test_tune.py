@@ -1,8 +1,10 @@
 """`foretune tune` from the outside, with real training."""
 
+import numpy as np
 import pytest
 import yaml
 from inline import Inline
+from PIL import Image
 
 from foretune.commands.cli import main, parser
 from foretune.commands.tune import request
@@ -165,3 +167,37 @@ def test_a_log_that_lacks_something_is_said_and_seen_in_the_exit_code(here, tiny
     said = capsys.readouterr()
     assert "MLflow at http://127.0.0.1:9 lacks the end of this study" in said.err
     assert "best.yaml, best.pt:" in said.out  # all else is there
+
+
+@pytest.mark.parametrize("spoil", ["data", "study", "best.yaml"])
+def test_what_cannot_be_written_is_refused_before_an_image_is_decoded(
+    here, monkeypatch, capsys, spoil
+):
+    monkeypatch.setattr(tuning, "task_of", lambda *args, **more: pytest.fail("it was decoded"))
+    make_folder_of_images(here / "photos")
+    data, study = here / "place", here / "place" / "studies" / "s"
+    if spoil == "data":
+        data.write_text("a file")
+    elif spoil == "study":
+        study.parent.mkdir(parents=True)
+        study.write_text("a file")
+    else:
+        (study / "best.yaml").mkdir(parents=True)
+    asked = ["tune", "photos", "--data", str(data), "--study", "s", "--tracking", "none", *SMALL]
+    assert main(asked) == 2
+    want = {
+        "data": f"--data {data} is a file; give a folder",
+        "study": f"study {study} cannot be a folder: it is a file",
+        "best.yaml": f"study {study}: best.yaml in it is a folder, and a file is needed",
+    }
+    assert want[spoil] in capsys.readouterr().err
+
+
+def make_folder_of_images(folder):
+    """Two classes of six images."""
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (folder / name).mkdir(parents=True)
+        for k in range(6):
+            pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{k}.png")

@@ -18,6 +18,7 @@ from foretune.evaluation.statistics import (
     friedman,
     holm,
     mean_interval,
+    share_needed,
     wilcoxon_holm,
 )
 
@@ -162,3 +163,19 @@ def test_methods_against_one_of_them(demsar: pd.DataFrame):
     assert row[["higher", "equal", "lower"]].tolist() == [2, 2, 10]
     assert found["p_holm"].tolist() == pytest.approx(holm(found["p"].tolist()).tolist())
     assert against(demsar.assign(same=demsar["C4.5"]), "C4.5").loc["same", "p"] == 1
+
+
+def test_the_share_of_a_budget_that_is_needed():
+    """Falls at 2 of 8 steps on each unit alike: no doubt; at 2 and 6 by halves: somewhere between;
+    a method that never gets there: never.
+    """
+    step = np.arange(1, 9)
+    theirs = np.ones((10, 8))
+    assert share_needed(np.tile(np.where(step < 2, 2.0, 1.0), (10, 1)), theirs) == (0.25,) * 3
+    late = np.array([np.where(step < (2 if u % 2 else 6), 2.0, 1.0) for u in range(10)])
+    share, low, high = share_needed(late, theirs)
+    assert share == 0.75 and low <= 0.75 and high == 0.75
+    assert share_needed(theirs + 1, theirs) == (np.inf,) * 3
+    noisy = np.random.default_rng(0).normal(size=(10, 1)) + 1 - 0.2 * step
+    share, low, high = share_needed(noisy, np.zeros((10, 8)))
+    assert low < share < high

@@ -17,12 +17,17 @@ import toy
 
 from foretune.files import write_atomic
 from foretune.running.presence import running
-from foretune.study.study import Study
+from foretune.study.study import Step, Study
+from foretune.views.comparison import comparison_page
 from foretune.views.server import LiveServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 # a folder in which to keep the pictures, for people to look at
 PICTURES = os.environ.get("FORETUNE_TEST_PICTURES")
+
+
+# how many tables show only a part of themselves
+CUT = "[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth).length"
 
 
 class Browser:
@@ -128,10 +133,11 @@ def test_the_page_follows_a_run_on_every_screen_and_stops_it(tmp_path, browser):
             browser("Page.navigate", url=server.address)
             text = "document.body.innerText"
             until(lambda: "Being trained now" in browser.value(text))
-            for width, height in ((1300, 900), (390, 844)):
+            for width, height in ((1300, 900), (360, 800)):
                 browser.size(width, height)
                 # nothing is wider than the screen, and the button can be reached
                 assert browser.value("document.documentElement.scrollWidth") <= width
+                assert browser.value(CUT) == 0
                 button = "document.getElementById('stop').getBoundingClientRect()"
                 assert (
                     0 <= browser.value(f"{button}.left") < browser.value(f"{button}.right") <= width
@@ -147,3 +153,28 @@ def test_the_page_follows_a_run_on_every_screen_and_stops_it(tmp_path, browser):
             server.shutdown()
             thread.join()
         until(lambda: "foretune watch has ended" in browser.value(text))
+
+
+@pytest.mark.slow
+def test_studies_of_long_names_fit_beside_each_other(tmp_path, browser):
+    studies = {}
+    for k in range(4):
+        name = f"study-{k}-of-the-very-same-images-with-other-settings-and-a-long-name"
+        folder = tmp_path / name
+        with toy.toy_study(folder, toy.toy_pool(12), 20, seed=k) as study:
+            for i in range(3):
+                study.tell(Step(i, 0, 3), [0.1 * k, 0.2, 0.3 + 0.1 * i])
+            studies[name] = study
+    page = tmp_path / "page.html"
+    page.write_text(comparison_page(studies), encoding="utf-8")
+    browser("Page.enable")
+    for width in (1300, 360):
+        browser.size(width, 900)
+        browser("Page.navigate", url=page.as_uri())
+        until(lambda: "4 studies" in browser.value("document.body.innerText"))
+        assert browser.value("document.documentElement.scrollWidth") <= width
+        assert browser.value(CUT) == 0
+        # the lines' names leave the chart its room
+        shown = "[...document.querySelectorAll('.legend')].some(e => e.offsetParent !== null)"
+        assert browser.value(shown) is True
+        browser.picture(f"compare-{width}")

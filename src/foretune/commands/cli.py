@@ -534,6 +534,12 @@ def _data(p: argparse.ArgumentParser) -> None:
     add_options(p, Request, only=("data",))
 
 
+def check_place(data: Path) -> None:
+    """Raise `BadInput` now for a data folder that is a file."""
+    if data.exists() and not data.is_dir():
+        raise BadInput(f"--data {data} is a file; give a folder")
+
+
 def check_output(path: Path | None) -> None:
     """Raise `BadInput` now for an output file that could not be written after the work is done."""
     if path is None:
@@ -570,6 +576,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     module, _, function = args.run.partition(":")
     try:
+        if hasattr(args, "data"):
+            check_place(args.data)
         return getattr(importlib.import_module(module), function)(args) or 0
     except BadInput as error:
         print(f"foretune {args.subcommand}: {' '.join(str(error).split())}", file=sys.stderr)

@@ -60,20 +60,15 @@ def server(data: Path) -> Any:
         return answer  # type: ignore[return-value]
 
     tools = Tools(data)
-    reading: tuple[Callable[..., Any], ...] = (tools.recommend, tools.next, tools.history)
-    writing: tuple[Callable[..., Any], ...] = (tools.tell, tools.report)
-    for function in reading:
-        out.tool(annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False))(
-            in_words(function)
-        )
-    for function in writing:
-        notes = ToolAnnotations(
-            read_only_hint=False,
-            destructive_hint=False,
-            idempotent_hint=True,
-            open_world_hint=False,
-        )
-        out.tool(annotations=notes)(in_words(function))
+    reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+    adds = ToolAnnotations(
+        read_only_hint=False, destructive_hint=False, idempotent_hint=True, open_world_hint=False
+    )
+    out.tool(annotations=reads)(in_words(tools.recommend))
+    out.tool(annotations=reads)(in_words(tools.next))
+    out.tool(annotations=reads)(in_words(tools.history))
+    out.tool(annotations=adds)(in_words(tools.tell))
+    out.tool(annotations=adds)(in_words(tools.report))
     return out
 
 

@@ -3,13 +3,12 @@
 import argparse
 import json
 import math
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from foretune.commands.cli import check_output
-from foretune.errors import BadInput, few
+from foretune.errors import BadInput, as_argument, few
 from foretune.files import write_atomic
 from foretune.history.join import PREFIX, joinable
 from foretune.recommenders.own import settings_of
@@ -69,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.no_own_studies and (line := own_left_out(answer, args.data)):
         print(f"\n{line}")
     print(f"\npage:    {page}")
-    print(f"next:    foretune tune {shlex.quote(args.images)} --budget EPOCHS")
+    print(f"next:    foretune tune {as_argument(args.images)} --budget EPOCHS")
     return 0
 
 
@@ -130,7 +129,7 @@ def first_runs_lines(answer: Recommendation, first: FirstRuns) -> list[str]:
     out += [f"note: {note}" for note in first.notes]
     out.append(minutes_text(first))
     out.append(
-        f"then: foretune next runs --task {shlex.quote(task.name)} --for {first.trainer}, which "
+        f"then: foretune next runs --task {as_argument(task.name)} --for {first.trainer}, which "
         "goes by what these gave"
     )
     return out
@@ -493,5 +492,5 @@ def html(answer: Recommendation, data: Path, top: int, images: str) -> str:
         first=first,
         minutes=MINUTES if took else "",
         cost=cost_text(answer, took),
-        command=f"foretune tune {shlex.quote(images)} --budget EPOCHS",
+        command=f"foretune tune {as_argument(images)} --budget EPOCHS",
     )

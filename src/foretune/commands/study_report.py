@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from foretune.commands.cli import check_output
-from foretune.errors import BadInput
+from foretune.errors import BadInput, as_argument
 from foretune.files import replace
 from foretune.running.tuning import BASELINES, TEST_PREDICTIONS
 from foretune.study.study import Study
@@ -138,11 +138,11 @@ def tests_of(folder: Path, models: "dict[str, Assessment]") -> list[str]:
 def use(folder: Path, models: "dict[str, Assessment]") -> list[str]:
     """What to type next."""
     if FINAL in models:
-        return [f"foretune predict {folder / 'final.pt'} FILES"]
+        return [f"foretune predict {as_argument(folder / 'final.pt')} FILES"]
     if SEARCHED in models:
         return [
-            f"foretune train {folder / 'best.yaml'} IMAGES",
-            f"foretune predict {folder / 'best.pt'} FILES",
+            f"foretune train {as_argument(folder / 'best.yaml')} IMAGES",
+            f"foretune predict {as_argument(folder / 'best.pt')} FILES",
         ]
     return []
 

@@ -1,12 +1,11 @@
 """`foretune train`: a study's winner once more, on all images but those of the test part."""
 
 import argparse
-import shlex
 import sys
 from dataclasses import replace
 
 from foretune.commands.tune import announce_final, show_epoch
-from foretune.errors import BadInput
+from foretune.errors import BadInput, as_argument
 from foretune.running.final import Best, Final, cost_of, read_best, train_final
 from foretune.tasks.loading import find_source, task_of
 from foretune.tasks.reading import Reading
@@ -72,4 +71,4 @@ def summarise(final: Final, task: Task) -> None:
     value, error = final.test["accuracy"]
     tested = len(task.part("test")[1])
     print(f"test accuracy {plus_minus('accuracy', value, error)} ({tested} images, measured once)")
-    print(f"{final.path}: foretune predict {shlex.quote(str(final.path))} FILES")
+    print(f"{final.path}: foretune predict {as_argument(final.path)} FILES")

@@ -8,6 +8,7 @@ better. A method that lacks a task is an error: the tests need complete blocks.
 - `wilcoxon_holm`: which pairs differ, by the Wilcoxon signed-rank test with Holm's step-down
   correction of its p-values.
 - `against`: every method against one of them, with an interval of the mean difference.
+- `share_needed`: how much of another's budget a method needs to be as good, with an interval.
 - `cliques`: groups of methods, next to each other in rank, of which no pair differs; the bars of a
   diagram.
 """
@@ -136,6 +137,24 @@ def against(table: pd.DataFrame, baseline: str, alpha: float = ALPHA) -> pd.Data
     out = pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
     out["p_holm"] = holm(out["p"].tolist())
     return out
+
+
+def share_needed(
+    curves: np.ndarray, theirs: np.ndarray, alpha: float = ALPHA, draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float]:
+    """The share of a budget after which a method's mean curve is as low as another's at the end,
+    and its bootstrap interval at 1 - `alpha`; infinite for never.
+
+    `curves` and `theirs` are (units, steps of the budget), the same units drawn again for both.
+    """
+    units, steps = curves.shape
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(units, np.full(units, 1 / units), size=draws) / units
+    weights = np.vstack([np.full(units, 1 / units), drawn])
+    reached = weights @ curves <= (weights @ theirs[:, -1])[:, None] + 1e-9
+    share = np.where(reached.any(axis=1), (reached.argmax(axis=1) + 1) / steps, np.inf)
+    low, high = np.quantile(share[1:], [alpha / 2, 1 - alpha / 2], method="inverted_cdf")
+    return float(share[0]), float(low), float(high)
 
 
 def cliques(order: Sequence[str], pairs: pd.DataFrame) -> list[list[str]]:

@@ -14,6 +14,7 @@ beforehand or while it runs; parameters that no past run had are searched along 
 import math
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,9 +74,8 @@ class Sampler(optuna.samplers.BaseSampler):
         if isinstance(past, MetaDataset):
             past = past.select([task for task in past.tasks if task not in without])
         self._table = PastTable(past, name, seed) if isinstance(past, MetaDataset) else None
-        self._past = past
-        self._asked: dict[str, Any] = {"metric": metric, "settings": settings, "without": without}
-        self._runs: PastRuns | None = None if self._table else PastRuns(past, **self._asked)
+        self._learn = partial(PastRuns, past, metric=metric, settings=settings, without=without)
+        self._runs: PastRuns | None = None if self._table else self._learn()
         self._seed = seed
         self._lock = threading.Lock()
         self._independent = independent or optuna.samplers.TPESampler(seed=seed)
@@ -85,7 +85,7 @@ class Sampler(optuna.samplers.BaseSampler):
         """The past as runs, learned when a space first needs it."""
         with self._lock:
             if self._runs is None:
-                self._runs = PastRuns(self._past, **self._asked)
+                self._runs = self._learn()
             return self._runs
 
     def infer_relative_search_space(

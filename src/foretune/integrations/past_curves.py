@@ -110,10 +110,9 @@ def curves_of(
     elif isinstance(past, RunStore):
         known = scores(past.runs)
         reached = best_at_shares(past, known)
-        groups = known.groupby(GROUP, sort=False, dropna=False).groups
-        for key, rows in groups.items():
-            name = key[0] if isinstance(key, tuple) else key
-            yield str(name), reached.loc[reached.index.intersection(rows)].to_numpy(float)
+        for _, rows in known.groupby(GROUP, sort=False, dropna=False):
+            some = reached.index.intersection(rows.index)
+            yield str(rows["task"].iloc[0]), reached.loc[some].to_numpy(float)
     else:
         folder = Path(past)
         if (folder / "space.json").is_file():

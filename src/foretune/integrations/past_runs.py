@@ -38,12 +38,14 @@ from foretune.running.history import (
 from foretune.searchers.transfer.run_columns import SCORE, TASK
 from foretune.searchers.transfer.run_history import stacked
 from foretune.searchers.transfer.run_prior import RunPrior, past_unit
-from foretune.searchers.transfer.run_surrogate import RunSurrogate
+from foretune.searchers.transfer.run_surrogate import Forecast, RunSurrogate, squared
 from foretune.searchers.transfer.run_transfer import favourites
 from foretune.space.space import Config, config_key
 from foretune.stores.metrics import understood
 
 SAMPLES, NEIGHBOURS, MOST_FAVOURITES = 250, 60, 60
+LOCAL = 0.9  # share of the noise that is local
+NARROWER = 4.0  # how many times squared distances count there
 AT_THE_END = np.zeros(1, dtype=int)  # trainings are whole: one epoch, the last
 
 
@@ -174,14 +176,26 @@ class PastRuns:
         )
         s = self.surrogate
         open_ = [n for n in space.names if column_of(n, space.names)[0] not in self.columns]
+        points = s.columns.encode(frame)
         return RunPrior(
-            s.forecast(frame),
+            local(s.forecast_at(points), s.stretched(points)),
             past_unit(s.location, s.scale, s.laws.level),
             space.encode(pool),
             1,
             variance=s.variance,
             new=len(open_),
         )
+
+
+def local(forecast: Forecast, points: np.ndarray) -> Forecast:
+    """The forecast with most of its noise as a matter of place, at `points` (n, F) of which the
+    squared distances are those of the past's kernel: what past runs leave unexplained is nearly the
+    same for neighbours. As noise of each configuration, it would be looked for beside the best one
+    again and again.
+    """
+    place = LOCAL * forecast.noise * np.exp(-NARROWER * squared(points, points))
+    noise = (1 - LOCAL) * forecast.noise
+    return Forecast(forecast.mean, forecast.cov + place, noise, forecast.parts)
 
 
 def with_failures(y: np.ndarray) -> np.ndarray:

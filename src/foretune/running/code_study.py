@@ -24,7 +24,7 @@ import yaml
 
 from foretune import shipped
 from foretune.errors import BadInput, at_least
-from foretune.files import write_atomic
+from foretune.files import check_folder, write_atomic
 from foretune.history.join import PREFIX, join, joinable
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running import history
@@ -40,6 +40,7 @@ from foretune.running.scripts.options import Script
 from foretune.running.scripts.results import source
 from foretune.running.scripts.template import OWN, Template
 from foretune.running.scripts.trainers import TRAINERS, Trainer, trainer
+from foretune.running.storage import RESULTS, TABLES
 from foretune.running.workers import InProcess, Processes, Workers
 from foretune.searchers.anchored import Anchored
 from foretune.searchers.base import Searcher
@@ -533,6 +534,7 @@ def opened(asked: Question) -> Iterator[CodeReady]:
     holds it, or it asks another question.
     """
     folder, past, plan = asked.folder, asked.past, asked.plan
+    check_folder(folder, "study", *TABLES, *RESULTS)
     if (folder / "study.json").exists():
         stored = notes_of(folder / "study.json")
         now = plan.notes.extra

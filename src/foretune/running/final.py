@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from foretune.errors import BadInput, plural
+from foretune.errors import BadInput, as_argument, plural
 from foretune.files import write_atomic
 from foretune.history.join import learning_settings
 from foretune.running.options import filled
@@ -340,7 +340,7 @@ def after_search(
     from foretune.training.trial import TrialFailed
 
     best = read_best(folder / "best.yaml")
-    again = f"foretune train {folder / 'best.yaml'} IMAGES"
+    again = f"foretune train {as_argument(folder / 'best.yaml')} IMAGES"
     if wanted is False:
         return f"no final training (--no-final); {again} makes one"
     cost = cost_of(task, best.settings, best.epoch, best.seconds_per_image)

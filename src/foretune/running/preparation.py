@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from foretune.errors import BadInput, few
+from foretune.files import check_folder
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.continuing import (
     NOTE,
@@ -51,6 +52,7 @@ from foretune.running.past import (
 from foretune.running.request import Request
 from foretune.running.runner import Stopwatch
 from foretune.running.space_and_settings import limits_told, reading_of, settings_of, space_of
+from foretune.running.storage import RESULTS, TABLES
 from foretune.searchers.registry import method, searcher
 from foretune.searchers.when_done import useless_stop
 from foretune.space.space import Config, Space
@@ -150,6 +152,7 @@ def checked(request: Request, began: Beginning | None = None) -> Checked:
     if not request.images:
         raise BadInput("IMAGES must be given, or --command with your own script")
     check_name(request.study)
+    check_folder(request.data, "data")
     earlier = earlier_of(request)
     request = request if earlier is None else earlier.inherited(request)
     metric = column(request.metric)
@@ -218,6 +221,7 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     source = find_source(request.images, request.data)
     check_trainable(found.settings, found.space)
     plan, folder, known = _named(request, plan, source.name, found.past)
+    check_folder(folder, "study", *TABLES, *RESULTS)
     found, plan, noted = continued(found, plan, folder if known else None)
     pool = found.pool
     default = default_config(found.settings.network)

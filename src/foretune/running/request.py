@@ -13,10 +13,10 @@ from typing import Any
 
 from foretune import shipped
 from foretune.running.scripts.options import Script
-from foretune.searchers.prospect import WORTH
 from foretune.training.settings import Settings
 
 LEARNS, TRAINS = "what it learns from", "what it trains"
+WORTH = 0.002  # of the metric, that a full training must be expected to gain
 SCRIPT = "your own script in place of our trainer"
 
 

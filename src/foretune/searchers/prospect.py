@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WORTH = 0.002  # of the metric, that a full training must be expected to gain
-
 
 @dataclass(frozen=True)
 class Prospect:

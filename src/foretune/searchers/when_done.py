@@ -11,7 +11,7 @@ import numpy as np
 
 from foretune.errors import positive
 from foretune.searchers.base import Searcher
-from foretune.searchers.prospect import WORTH, Prospect
+from foretune.searchers.prospect import Prospect
 from foretune.searchers.registry import method
 from foretune.study.plan import Plan
 from foretune.study.study import Study, Suggestion
@@ -22,7 +22,7 @@ class WhenDone(Searcher):
 
     name = "when-done"
 
-    def __init__(self, searcher: Searcher, worth: float = WORTH, first: int = 1):
+    def __init__(self, searcher: Searcher, worth: float, first: int = 1):
         positive(worth=worth)
         self.searcher, self.worth, self.first = searcher, worth, first
 

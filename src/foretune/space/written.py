@@ -20,7 +20,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from foretune.errors import BadInput, near
@@ -86,9 +85,10 @@ def _parameter(key: Any, entry: Any) -> dict[str, Any]:
     if not isinstance(entry, Mapping):
         if entry is None:
             raise BadInput(f"entry {key} is empty; {EXAMPLE} would be right")
-        if not isinstance(entry, (str, bool, int, float, np.generic)):
+        entry = _number(entry)
+        if not isinstance(entry, (str, bool, int, float)):
             raise BadInput(f"entry {key} cannot be {entry!r}; {EXAMPLE} would be right")
-        return {"name": key, "type": "constant", "value": _number(entry), "meta": None}
+        return {"name": key, "type": "constant", "value": entry, "meta": None}
     ranged = "low" in entry or "high" in entry
     known = RANGE if ranged else CHOICES
     for word in entry:
@@ -186,7 +186,7 @@ def _condition(key: str, text: Any, entries: Mapping[str, Any]) -> dict[str, Any
 
 def _number(value: Any) -> Any:
     """A number that YAML 1.1 takes for a text, as 1e-5 has no dot; NumPy's numbers as Python's."""
-    if isinstance(value, np.generic):
+    if type(value).__module__ == "numpy":  # which need not be imported to tell
         return value.item()
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
         return float(value)

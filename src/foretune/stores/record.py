@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from foretune.errors import BadInput
-from foretune.separated import parted, refuse_split_numbers, with_points
+from foretune.tasks.separated import parted, refuse_split_numbers, with_points
 
 MAX_BYTES = 256 * 2**20  # of one text file
 MAX_FILES = 200_000  # of one source

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from foretune.errors import BadInput, plural
-from foretune.separated import parted
 from foretune.tasks.folder import PART_NAMES
+from foretune.tasks.separated import parted
 from foretune.tasks.sources import ImageFiles
 from foretune.tasks.split import PARTS, UNKNOWN
 

@@ -14,6 +14,7 @@ import numpy as np
 
 TICK = 13  # letters of a tick of parallel coordinates, cut beyond
 END_LABELS = 12  # lines whose ends can carry their names
+END_LENGTH = 28  # characters of a name there: longer ones would take the chart's place
 SERIES = 8  # colours; more lines repeat them dashed
 Format = Callable[[float], str]
 Place = Callable[[float], float]
@@ -96,14 +97,19 @@ def legend(lines: Sequence[Line]) -> str:
 
     For phones only where the lines' ends carry their names.
     """
+    named = [line for line in lines if line.label]
     items = [
         '<li><svg viewBox="0 0 24 8" width="24" height="8" aria-hidden="true"><path '
         f'class="line {line.style}" d="M1 4H23"/></svg>{escape(line.label)}</li>'
-        for line in lines
-        if line.label
+        for line in named
     ]
-    width = "narrow" if len(items) <= END_LABELS else ""
+    width = "narrow" if fit_at_ends(named) else ""
     return f'<div class="{width}"><ul class="legend">{"".join(items)}</ul></div>'
+
+
+def fit_at_ends(named: Sequence[Line]) -> bool:
+    """Whether the lines' names fit at the lines' ends."""
+    return len(named) <= END_LABELS and all(len(line.label) <= END_LENGTH for line in named)
 
 
 def line_chart(lines: Sequence[Line], frame: Frame) -> str:
@@ -129,7 +135,7 @@ def line_chart(lines: Sequence[Line], frame: Frame) -> str:
     else:
         x_ticks = ticks(x_low, x_high, 4 if frame.width < 500 else 8)
     named = [line for line in lines if line.label]
-    ends = frame.end_labels and 1 < len(named) <= END_LABELS
+    ends = frame.end_labels and len(named) > 1 and fit_at_ends(named)
     left = 14 + 7 * max((len(frame.y_format(t)) for t in y_ticks), default=1)
     right = 20 + (7 * max(len(line.label) for line in named) + 8 if ends else 0)
     top, bottom = 24, 44

@@ -117,6 +117,12 @@ def test_tests_are_by_source_and_against_both_lists(table: Make, tmp_path: Path)
         assert row["difference"] == pytest.approx(np.mean(four), abs=2e-4)
         assert row[["higher", "equal", "lower"]].sum() == 4
         assert row["p"] <= row["p_holm"]
+    shares = pd.read_csv(folder / "evaluations.csv").set_index(["baseline", "given", "recommender"])
+    assert len(shares) == 2 * 2 * 4  # two lists, given 5 and 10 of 14 configurations
+    own = shares.loc[("task-agnostic", 10, "task-agnostic")]
+    assert own["from"] <= own["share"] <= 1
+    curve = pd.read_csv(folder / "figure5a.csv").set_index(["recommender", "k"])["regret"]
+    assert curve["task-agnostic"].iloc[0] >= curve["task-agnostic"].iloc[9]
 
 
 def test_scores_that_are_there_are_judged_without_images_or_fits(

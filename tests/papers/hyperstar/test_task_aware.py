@@ -83,11 +83,29 @@ def test_every_method_at_every_budget(done):
 def test_shares_of_budget_follow_from_the_curves(done):
     folder, _ = done
     share = pd.read_csv(folder / "task_aware_share.csv").set_index(["eta", "budget", "method"])
-    assert share.shape == (3 * 8, 8)
+    assert share.shape == (3 * 10, 10)
     assert share.loc[(3, 60, "task-aware Hyperband"), "Hyperband"] <= 0.5
     assert np.isnan(share.loc[(3, 60, "Hyperband"), "task-aware Hyperband"])  # never as good
     # its own value, by the end at the latest
     assert (np.diag(share.loc[(2, 45)][list(methods(PLAN))]) <= 1).all()
+
+
+def test_claims_come_with_intervals_and_tests_by_source(done, grid):
+    folder, _ = done
+    tests = pd.read_csv(folder / "task_aware_tests.csv")
+    # six methods take a ranking, four do not; t0 and t1 are one source of four
+    assert len(tests) == 3 * 6 * 4 and (tests[["higher", "equal", "lower"]].sum(axis=1) == 4).all()
+    row = tests.set_index(["eta", "budget", "method", "against"]).loc[
+        (3, 60, "task-aware Hyperband", "Hyperband")
+    ]
+    by_task = pd.read_csv(folder / "task_aware_tasks.csv")
+    at = by_task[(by_task["eta"] == 3) & (by_task["budget"] == 60)]
+    wide = at.pivot(index="task", columns="method", values="regret")
+    gap = wide["task-aware Hyperband"] - wide["Hyperband"]
+    four = [gap[["t0", "t1"]].mean(), *gap[["t2", "t3", "t4"]]]
+    assert row["difference"] == pytest.approx(np.mean(four), abs=1e-4) and row["difference"] < 0
+    assert row["low"] < row["difference"] < row["high"]
+    assert row["from"] <= row["share"] <= row["to"] <= 1 and row["p"] <= row["p_holm"]
 
 
 def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, rankings, monkeypatch):
@@ -108,7 +126,7 @@ def test_what_is_done_is_not_done_again_and_a_changed_ranking_is(done, grid, ran
     worse = evaluate(
         grid, Rankings(other, grid, rankings.plan), PLAN, folder, say=lambda text: None
     )
-    assert set(ran) == {"task-aware-hyperband"} and len(ran) == 3 * 2 * 2 * 5
+    assert set(ran) == {"task-aware-hyperband"} and len(ran) == 4 * 2 * 2 * 5
     at = worse.set_index(["method", "budget"])["mean"]
     # a ranking turned round is worse than chance
     assert at["task-aware Hyperband", 20] > at["Hyperband", 20]

@@ -272,3 +272,14 @@ def test_under_trouble_the_model_goes_on_deciding(name, subtests, table):
                 if done.failed:
                     study.fail(step, int(study.epoch[step.config_id]) + 1, done.failed)
             assert study.done
+
+
+@pytest.mark.parametrize("method", ["dyhpo", "dpl"])
+def test_where_time_is_the_budget_what_is_dear_has_to_promise_more(table, method, monkeypatch):
+    """The favourite at any price is passed by."""
+    study = told(table, rising(n=8), [2, 1, 1, 2, 1, 1, 1, 1])
+    rng = np.random.default_rng
+    usual = searcher(method).suggest(study, rng(0)).config
+    dear = np.where(np.arange(8) == usual, 1e300, 1.0)
+    monkeypatch.setattr(type(study), "relative_costs", dear)
+    assert searcher(method).suggest(study, rng(0)).config != usual

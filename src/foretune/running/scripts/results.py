@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from foretune.errors import BadInput
-from foretune.separated import parted, refuse_split_numbers, with_point
 from foretune.stores.tfrecord import scalars
+from foretune.tasks.separated import parted, refuse_split_numbers, with_point
 
 # columns that say which epoch a result is of, the first that is there
 EPOCHS = ("epoch", "training_iteration", "step", "global_step", "iteration", "trainer/global_step")

@@ -188,7 +188,9 @@ class DPL(Searcher):
             if np.isfinite(study.Y).any()
             else scaling.floor
         )
-        k = pick(log_expected_improvement(mean, deviation, best), rng, 1e-9)
+        # improvement for each second, where time is the budget
+        utility = log_expected_improvement(mean, deviation, best)
+        k = pick(utility - np.log(study.relative_costs[free]), rng, 1e-9)
         value = study.plan.sign * (scaling.centre + scaling.spread * mean[k])
         why = (
             f"power laws predict {value:.4g} ± {scaling.spread * deviation[k]:.2g} at epoch "

@@ -367,7 +367,9 @@ class DyHPO(Searcher):
         if not len(ids):
             return None
         outlook = self.utility(study, model)
-        k = int(ids[pick(outlook.utility[ids], rng, 1e-9)])
+        # improvement for each second, where time is the budget
+        rate = outlook.utility[ids] - np.log(study.relative_costs[ids])
+        k = int(ids[pick(rate, rng, 1e-9)])
         predicted, spread = model.scaling.unit(
             float(outlook.mean[k]), float(outlook.deviation[k]), study.plan.sign
         )

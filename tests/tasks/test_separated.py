@@ -3,7 +3,7 @@
 import pytest
 
 from foretune.errors import BadInput
-from foretune.separated import parted, refuse_split_numbers, with_point, with_points
+from foretune.tasks.separated import parted, refuse_split_numbers, with_point, with_points
 
 
 @pytest.mark.parametrize(
