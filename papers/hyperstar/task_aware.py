@@ -444,7 +444,7 @@ def tests(runs: Mapping[str, pd.DataFrame], grid: MetaDataset, plan: TaskAwarePl
         }
         own = [name for name in curves if name not in OTHERS]
         for budget in allowed:
-            found: list[dict[str, Any]] = []
+            found: list[dict[Any, Any]] = []
             for other in [name for name in OTHERS if name in curves]:
                 end = pd.DataFrame({name: curves[name][budget] for name in [*own, other]})
                 tests = against(end, other)
