@@ -236,7 +236,8 @@ def checkpoint(case: Case) -> None:
 
 def journal(case: Case) -> None:
     """the machine is killed, and a line of the journal is damaged, lost, doubled, moved, another
-    study's or torn; the study is refused until `foretune doctor --repair`"""
+    study's or torn, or its last ones are cut off; the study is refused until `foretune doctor
+    --repair`"""
     case.victim.end()
     case.note()
     file = case.victim.journal
@@ -245,7 +246,9 @@ def journal(case: Case) -> None:
     file.write_bytes(content)
     if line is None:  # the last line is torn, which is what a kill leaves
         return
-    stops(case.victim, f"journal.jsonl, line {line}, is damaged")
+    short = f"journal.jsonl ends with line {line - 1}, but"
+    cut = before.startswith(content)
+    stops(case.victim, short if cut else f"journal.jsonl, line {line}, is damaged")
     repair = [sys.executable, "-m", "foretune", "doctor", "--repair", str(case.victim.folder)]
     done = subprocess.run(repair, capture_output=True, env=case.environment, check=False)
     kept = file.read_bytes()
@@ -262,7 +265,8 @@ def damaged(content: bytes, rng: random.Random) -> tuple[int | None, bytes]:
     lines = content.splitlines(keepends=True)
     k = rng.randrange(1, len(lines) - 1)
     line = lines[k]
-    match rng.choice(["bit", "cut", "lost", "doubled", "moved", "value", "foreign", "torn"]):
+    harms = ["bit", "cut", "lost", "doubled", "moved", "value", "foreign", "torn", "ends"]
+    match rng.choice(harms):
         case "bit":
             spoiled = bytearray(line)
             spoiled[rng.randrange(len(line) - 1)] ^= 1 << rng.randrange(7)
@@ -274,6 +278,8 @@ def damaged(content: bytes, rng: random.Random) -> tuple[int | None, bytes]:
             lines[k] = line[:at] + line[at + 1 :]
         case "lost":
             del lines[k]
+        case "ends":
+            del lines[k:]
         case "doubled":
             lines.insert(k, line)
             return k + 2, b"".join(lines)

@@ -173,6 +173,7 @@ class Deployed(Training):
 
         self.module, self.run = module, ""
         self.service: Any = None
+        self._looked = 0.0
 
     def serve(self) -> None:
         """Start what does not run of the service."""
@@ -217,12 +218,27 @@ class Deployed(Training):
         """Wait until so many epochs are told; False if the run ended before."""
         until = time.monotonic() + 2 * PATIENCE
         while self.victim.told() < count:
-            if self.state() in ("COMPLETED", "FAILED", "CANCELLED"):
+            if self.over():
                 return False
             if time.monotonic() > until:
                 raise TimeoutError(f"no progress for {2 * PATIENCE:.0f} s, run {self.state()}")
             time.sleep(0.1)
         return True
+
+    def watch_over(self) -> None:
+        """Start again what has ended of the service, as the supervisor does: a
+        worker of Prefect 3.8.8 ends where a crashed run comes back to it before it has let go of
+        its slot.
+        """
+        if time.monotonic() - self._looked > self.module.SUPERVISE_SECONDS:
+            self._looked = time.monotonic()
+            if not all(self.service.runs(p.name) for p in self.service.processes):
+                self.serve()
+
+    def over(self) -> bool:
+        """Whether the run has ended for good."""
+        self.watch_over()
+        return self.state() in ("COMPLETED", "FAILED", "CANCELLED")
 
     def state(self) -> str:
         """What Prefect says of the run."""
@@ -231,7 +247,7 @@ class Deployed(Training):
 
     def finish(self, victim: Victim | None = None) -> None:
         """Wait until Prefect says that the run is complete, compare, and end the service."""
-        wait_for(lambda: self.state() in ("COMPLETED", "FAILED", "CANCELLED"), 2 * PATIENCE)
+        wait_for(self.over, 2 * PATIENCE)
         if (state := self.state()) != "COMPLETED":
             raise RuntimeError(f"Prefect has the run as {state}")
         self.check(self.victim.folder)

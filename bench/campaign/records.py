@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.study.study import Study
 
@@ -68,7 +69,10 @@ def compare(
     """All records of the study in `folder`, which should hold the cells `want` (None: whatever its
     journal holds); `executed` is None where nobody wrote down what was executed.
     """
-    study, found = Study.load(folder), Findings()
+    try:
+        study, found = Study.load(folder), Findings()
+    except BadInput as error:
+        return Findings(wrong=[str(error)])
     journal = told(study)
     want = set(journal) if want is None else want
     found.epochs = len(want)

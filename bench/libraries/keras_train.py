@@ -44,8 +44,8 @@ def main() -> None:
     first, log = 0, os.path.join(asked.out, "log.csv")
     if asked.resume:
         model = keras.saving.load_model(asked.resume)
-        with open(log, encoding="utf-8") as lines:
-            first = len(lines.readlines()) - 1
+        # what the checkpoint has seen, whatever the log says: a kill may fall between the two
+        first = int(model.optimizer.iterations) // len(Batches(X, y, 0))
     else:
         model = keras.Sequential(
             [

@@ -37,7 +37,7 @@ from foretune.files import append_lines
 from foretune.running.learning_rate import SUGGESTED
 from foretune.searchers.autohyper import EPOCHS, RESPONSE, Decision, Rules, decide
 from foretune.searchers.gray_box.hyperband import brackets
-from papers.autohyper.small_networks import NETWORKS, Data, Fleet, SmallTrial, random_seed
+from papers.autohyper.small_networks import NETWORKS, Data, Fleet, Rule, SmallTrial, random_seed
 
 OPTIMIZERS = ("adam", "adagrad", "rmsprop", "adabound", "adas", "sls")
 FULL = 20  # epochs of a full training
@@ -84,7 +84,7 @@ class RunKey:
 
         Line searches stand apart, for they look at a batch several times.
         """
-        return self.kind, self.network, self.batch, self.optimizer == "sls"
+        return self.kind, self.network, self.batch, Rule.of(self.optimizer).optimizer == "sls"
 
 
 def run_key(cell: Cell, kind: str, rate: float, seed: int = 0) -> RunKey:
@@ -176,7 +176,7 @@ def choices(runs: Runs, cell: Cell) -> dict[str, float]:
 
     Random search has as many trials; lowest training loss after 5 epochs wins.
     """
-    found = {"suggested": as_kept(SUGGESTED[cell.optimizer])}
+    found = {"suggested": as_kept(SUGGESTED[Rule.of(cell.optimizer).optimizer])}
     decision, have = walk(runs, cell), {r["rate"]: r for r in runs.of("random", cell)}
     if decision.chosen is None:
         return found
@@ -193,14 +193,17 @@ def final_loss(run: Run) -> float:
     return math.inf if last is None else float(last)
 
 
-def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[RunKey]:
-    """Jobs that can be made now, the most wanted first.
+def missing(
+    runs: Runs, tasks: Sequence[str], seeds: int, optimizers: Sequence[str] = OPTIMIZERS
+) -> Iterator[RunKey]:
+    """Jobs that can be made now, the most wanted first; of other `optimizers` (labels of `Rule`)
+    only searches, random searches and full trainings.
 
     One network after another: its searches, full trainings of the first seed, random searches, long
     runs; then the other seeds, then what figure 6 and Hyperband ask for. So a script that is
     stopped leaves whole tables.
     """
-    cells = [Cell(t, n, o) for n, t, o in product(NETWORKS, tasks, OPTIMIZERS)]
+    cells = [Cell(t, n, o) for n, t, o in product(NETWORKS, tasks, optimizers)]
     walks, chosen = {c: walk(runs, c) for c in cells}, {c: choices(runs, c) for c in cells}
     wanted: list[RunKey] = []
     for name in NETWORKS:
@@ -216,13 +219,16 @@ def missing(runs: Runs, tasks: Sequence[str], seeds: int) -> Iterator[RunKey]:
         wanted += [
             RunKey("long", task, name, optimizer, rate=rate)
             for task, optimizer, rate in product(tasks, LONG, LONG_RATES)
-            if name in LONG_NETWORKS
+            if name in LONG_NETWORKS and optimizer in optimizers
         ]
     wanted += [
         run_key(c, "full", rate, seed)
         for seed, c in product(range(1, seeds), cells)
         for rate in chosen[c].values()
     ]
+    if "adam" not in optimizers:
+        yield from (job for job in wanted if runs.get(job) is None)
+        return
     for size, task, rate in product(SIZES, tasks[:SHOWN], np.geomspace(1e-4, 0.1, 13)):
         wanted.append(RunKey("start", task, "plain", "adam", batch=size, rate=as_kept(rate)))
     for optimizer, task, seed in product(BANDS, tasks, range(seeds)):
@@ -264,6 +270,7 @@ def make(jobs: Sequence[RunKey], data: Callable[[str], Data]) -> dict[RunKey, Ru
                 seed=j.seed + 1000 * full,  # weights and order of batches that no search has seen
                 batch=j.batch,
                 z=kind in ("start", "long"),
+                epochs=FULL,
             )
             for j in jobs
         ]

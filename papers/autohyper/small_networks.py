@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -34,7 +35,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from foretune.errors import BadInput
-from foretune.searchers.autohyper import RESPONSE
+from foretune.running.learning_rate import SUGGESTED
+from foretune.searchers.autohyper import EPOCHS, RESPONSE
 from foretune.tasks.task import Task
 from foretune.training import optimizers
 from foretune.training.paper_optimizers import SLS, AdaS, SelfTuning
@@ -153,10 +155,50 @@ def random_seed(*what: Any) -> int:
     return int.from_bytes(hashlib.sha256(repr(what).encode()).digest()[:8], "big") >> 1
 
 
-class SmallTrial:
-    """One network, optimizer and rate (held constant) on one task; a `Fleet` trains it.
+DECAY = 5e-4  # weight decay of the paper's AdaS on CIFAR
+STEP, GAMMA = 0.1, 0.5  # StepLR of the paper's figure 10: every tenth of the training, by a half
 
-    `z` asks for Z_t after each epoch.
+
+@dataclass(frozen=True)
+class Rule:
+    """How a trial is optimised: what the label `NAME[:BETA][+decay][+step]` says.
+
+    `options` go to the optimizer; `step` asks for StepLR. Raises `BadInput` for another label, a
+    beta of an optimizer that has none, and a schedule of one that chooses its rates itself.
+    """
+
+    optimizer: str
+    options: dict[str, float]
+    step: bool = False
+
+    @classmethod
+    def of(cls, label: str) -> Rule:
+        """Read a label such as `adas:0.95+decay` or `adam+step`."""
+        found = re.fullmatch(r"([a-z]+)(?::([0-9.]+))?(\+decay)?(\+step)?", label)
+        if found is None or found[1] not in SUGGESTED:
+            raise BadInput(
+                f"optimizer {label!r} must be NAME[:BETA][+decay][+step] with a name of "
+                f"{', '.join(SUGGESTED)}"
+            )
+        name, beta, decay, step = found.groups()
+        if beta and name != "adas":
+            raise BadInput(f"optimizer {label!r}: adas alone has a beta")
+        if step and name in ("adas", "sls"):
+            raise BadInput(f"optimizer {label!r}: {name} chooses its rates, and has no schedule")
+        options = {"beta": float(beta)} if beta else {}
+        return cls(name, options | ({"weight_decay": DECAY} if decay else {}), bool(step))
+
+    def factor(self, epoch: int, epochs: int) -> float:
+        """By what the rate is multiplied in an epoch (from 1) of a training of `epochs`."""
+        every = max(1, round(STEP * epochs))
+        return float(GAMMA ** ((epoch - 1) // every)) if self.step else 1.0
+
+
+class SmallTrial:
+    """One network, optimizer (a label of `Rule`) and rate on one task; a `Fleet` trains it.
+
+    The rate is held constant unless the label asks for StepLR over `epochs`. `z` asks for Z_t after
+    each epoch.
     """
 
     def __init__(
@@ -169,14 +211,25 @@ class SmallTrial:
         seed: int = 0,
         batch: int = 16,
         z: bool = True,
+        epochs: int = EPOCHS,
     ):
+        self.rule, self.rate, self.epochs = Rule.of(optimizer), rate, epochs
         self.data, self.name, self.batch, self.seed, self.z = data, name, batch, seed, z
         self.network = network(name, data.classes, random_seed(seed, "network"))
-        self.optimizer = optimizers.build(optimizer, self.network.parameters(), rate)
+        self.optimizer = optimizers.build(
+            self.rule.optimizer, self.network.parameters(), rate, **self.rule.options
+        )
         self.epoch = 0
         self.rows: list[dict[str, Any]] = []
         self.diverged = False
         self.score = 0.0  # what a searcher thinks of it
+
+    def begin_epoch(self) -> None:
+        """Count the epoch, and set its rate where a schedule says so."""
+        self.epoch += 1
+        if self.rule.step:
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.rate * self.rule.factor(self.epoch, self.epochs)
 
     def order(self) -> tuple[Tensor, ...]:
         """The images of this epoch's batches."""
@@ -261,7 +314,7 @@ class Fleet:
         NaN where a trial has diverged. Rows are kept in `trial.rows`.
         """
         for t in self.trials:
-            t.epoch += 1
+            t.begin_epoch()
         orders = [t.order() for t in self.trials]
         total = [0.0] * len(self.trials)
         self.body.train()

@@ -64,7 +64,7 @@ from papers.autohyper.runs import (
     together,
     walk,
 )
-from papers.autohyper.small_networks import NETWORKS, Data
+from papers.autohyper.small_networks import NETWORKS, Data, Rule
 
 TASKS = ("fashion_mnist", "letters", "animal_silhouettes", "emoji_vendor")
 # of a mean accuracy kept in single precision; one image more or less is hundreds of times that
@@ -86,7 +86,7 @@ def searches(runs: Runs, cells: Sequence[Cell]) -> tuple[Rows, Rows]:
         at = min(trained, key=lambda r: abs(math.log(r["rate"] / decision.chosen)))
         facts = {
             "chosen": decision.chosen,
-            "suggested": SUGGESTED[cell.optimizer],
+            "suggested": SUGGESTED[Rule.of(cell.optimizer).optimizer],
             "trials": len(trained),
             "z": at["z"],
         }
@@ -190,12 +190,14 @@ def long(runs: Runs, tasks: Sequence[str]) -> Rows:
     ]
 
 
-def tables(runs: Runs, out: Path, tasks: Sequence[str] = TASKS) -> dict[str, Any]:
+def tables(
+    runs: Runs, out: Path, tasks: Sequence[str] = TASKS, optimizers: Sequence[str] = OPTIMIZERS
+) -> dict[str, Any]:
     """Write the CSV files, the pictures and the summary from the runs there are.
 
     Returns the summary.
     """
-    cells = [Cell(t, n, o) for t, n, o in product(tasks, NETWORKS, OPTIMIZERS)]
+    cells = [Cell(t, n, o) for t, n, o in product(tasks, NETWORKS, optimizers)]
     rates, responses = searches(runs, cells)
     named = {
         "learning_rates": rates,
@@ -294,13 +296,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--tasks", default=",".join(TASKS), help="names of prepared tasks, separated by commas"
     )
+    parser.add_argument(
+        "--optimizers",
+        default=",".join(OPTIMIZERS),
+        help="NAME[:BETA][+decay][+step], separated by commas: AdaS's other betas, the paper's "
+        "weight decay, StepLR (write those to an --out of their own)",
+    )
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=math.inf, help="0: only the tables")
     args = parser.parse_args(argv)
     import torch
 
     torch.set_num_threads(1)
-    tasks = args.tasks.split(",")
+    tasks, optimizers = args.tasks.split(","), args.optimizers.split(",")
+    for label in optimizers:
+        Rule.of(label)
     runs = Runs(args.out / "runs.jsonl")
     loaded: dict[str, Data] = {}
 
@@ -311,13 +321,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     began = written = time.monotonic()
     while time.monotonic() - began < 60 * args.minutes and (
-        jobs := list(missing(runs, tasks, args.seeds))
+        jobs := list(missing(runs, tasks, args.seeds, optimizers))
     ):
         runs.add(make(together(jobs), data))
         if time.monotonic() - written > SAVE_SECONDS:
-            tables(runs, args.out, tasks)
+            tables(runs, args.out, tasks, optimizers)
             written = time.monotonic()
-    print(json.dumps(rounded(tables(runs, args.out, tasks)), indent=1))
+    print(json.dumps(rounded(tables(runs, args.out, tasks, optimizers)), indent=1))
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from foretune.evaluation.statistics import against
 from foretune.files import write_atomic
 from foretune.history.meta_dataset import MetaDataset
 from papers.command import command
-from papers.dyhpo.field import OPTIONS, read, summary
+from papers.dyhpo.field import OPTIONS, common, read, summary
 
 METHODS = (
     "random",
@@ -117,8 +117,9 @@ def by_task(meta: MetaDataset, steps: pd.DataFrame, mark: int) -> pd.DataFrame:
 
 
 def write(meta: MetaDataset, traces: Path, out: Path, methods: Sequence[str], budget: int) -> str:
-    """Write the tables of the runs there are; returns the summary as text."""
+    """Write the tables of the tasks that every method has run; returns the summary as text."""
     steps = read(traces, methods, budget)
+    steps = steps[steps["task"].isin(common(regret_at(steps, [budget])))]
     marks = [mark for mark in MARKS if mark <= budget]
     table = summary(steps, marks)
     write_atomic(out / "taskset-filtered.csv", table.to_csv())

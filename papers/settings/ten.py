@@ -23,9 +23,11 @@ from scipy.stats import wilcoxon
 
 from foretune import shipped
 from foretune.files import write_atomic
+from foretune.running.preparation import prepared
 from foretune.running.request import Request
-from foretune.running.tuning import finish, prepared, run
+from foretune.running.tuning import finish, run
 from foretune.study.study import Study
+from foretune.views.summary import incumbent_trace
 
 SPACE: dict[str, Any] = {
     "learning_rate": {"low": 1e-5, "high": 1e-1, "log": True, "default": 1e-3},
@@ -66,8 +68,7 @@ def request(images: Path, data: Path, seed: int, history: bool) -> Request:
 
 def best_after(study: Study) -> list[float]:
     """The best value so far after `TRAININGS`."""
-    told = [study.Y[c, epoch - 1] for c, epoch in study.order]
-    best = np.fmax.accumulate(np.array(told, dtype=float))
+    best = incumbent_trace(study)
     return [float(best[min(k * study.max_epoch, len(best)) - 1]) for k in TRAININGS]
 
 

@@ -195,10 +195,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("data/reports/rivals"))
     parser.add_argument("--traces", type=Path, default=Path("data/reports/traces"))
     parser.add_argument("--methods", default=",".join([*WITH_PAST, *WITHOUT]))
+    parser.add_argument("--tables", default="light,hyperrec,lcbench", help="of these only")
     parser.add_argument("--jobs", type=int, default=1)
     given = parser.parse_args(argv)
     folders = {"light": Path(LIGHT), "hyperrec": given.hyperrec, "lcbench": given.lcbench}
-    for name, folder in folders.items():
+    for name in given.tables.split(","):
+        folder = folders[name]
         meta = MetaDataset.load(folder)
         assert name != "light" or len(full_grid(meta)) == len(meta)
         found = regrets(name, folder, given)

@@ -19,8 +19,8 @@ goes on. Figures are of the configurations that both scales have. Writes meta-da
 
 A value is a configuration's best epoch. **Regret** is the best value at large scale minus that of
 the configuration that small scale puts first (or the best of its first three), in accuracy; beside
-it that of the shipped table's first among the 24 (`shipped`: other images of the same source,
-another seed) and of one drawn at random. The **ceiling** of the correlation is what noise leaves:
+it that of the shipped history's own table of the same task (`shipped`: another draw of the source's
+images, 10 epochs) and of one drawn at random. The **ceiling** of the correlation is what noise leaves:
 the mean correlation of the large scale's values with themselves on other validation images of the
 same number (binomial) and another seed (.02, `papers.hyperstar.ceiling`). Standard errors of a
 task are a bootstrap over configurations, those of means over tasks are of three tasks.
@@ -61,6 +61,7 @@ SIZE, MOST = 96, 2000  # pixels, images
 SMALL = Settings()  # those of the shipped history (a test holds it)
 LARGE = replace(SMALL, image_size=SIZE, train_limit=0, valid_limit=0, max_epoch=3)
 SCALES = {"large": LARGE, "small": SMALL}
+FEWEST = 6  # configurations that a ranking is judged by
 STAGES = (12, 24)  # configurations that all tasks have before the next
 SEED_DEVIATION = 0.02
 DRAWS = 1000
@@ -110,9 +111,9 @@ def collect(data: Path, out: Path, minutes: float) -> int:
     return 0
 
 
-def values(meta: MetaDataset, task: str) -> np.ndarray:
+def values(meta: MetaDataset | None, task: str) -> np.ndarray:
     """The best value of each configuration of `configurations()`, (24,), NaN where there is none."""
-    if task not in meta.tasks:
+    if meta is None or task not in meta.tasks:
         return np.full(len(configurations()), math.nan)
     best = dict(zip(meta.tasks, best_over_seeds(meta), strict=True))[task]
     at = [meta.configs.index(config) for config in configurations()]
@@ -132,33 +133,42 @@ def ceiling(truth: np.ndarray, images: int, rng: np.random.Generator) -> float:
     return float(np.mean([spearmanr(truth, one)[0] for one in drawn]))
 
 
+def agreement(large: np.ndarray, other: np.ndarray, name: str) -> dict[str, float]:
+    """How far the ranking by `other` values holds for the `large` ones, of the configurations that
+    have both: Spearman's correlation with its bootstrap error, and regrets. `name` is in the keys.
+    """
+    both = np.flatnonzero(np.isfinite(large) & np.isfinite(other))
+    if len(both) < FEWEST:
+        return {}
+    truth, scores = large[both], other[both]
+    rng = np.random.default_rng(0)
+    again = rng.integers(0, len(both), (DRAWS, len(both)))
+    scattered = [spearmanr(truth[rows], scores[rows])[0] for rows in again]
+    return {
+        f"configurations_{name}": len(both),
+        f"spearman_{name}": spearmanr(truth, scores)[0],
+        f"spearman_error_{name}": float(np.nanstd(scattered)),
+        f"regret_{name}": regret(truth, scores),
+        f"regret_of_3_{name}": regret(truth, scores, 3),
+    }
+
+
 def row_of(
     task: str, large: np.ndarray, small: np.ndarray, shipped: np.ndarray, images: int
 ) -> dict[str, object]:
-    """The figures of a task, of the configurations that both scales have."""
+    """The figures of a task."""
     rng = np.random.default_rng(0)
-    both = np.flatnonzero(np.isfinite(large) & np.isfinite(small))
-    large, small, shipped = large[both], small[both], shipped[both]
-    n = len(both)
-    again = rng.integers(0, n, (DRAWS, n))
-    scattered = [spearmanr(large[rows], small[rows])[0] for rows in again]
+    known = large[np.isfinite(large)]
+    drawn = [regret(known, rng.random(len(known)), 3) for _ in range(DRAWS)]
     return {
         "task": task,
-        "configurations": n,
-        "spearman": spearmanr(large, small)[0],
-        "spearman_error": float(np.nanstd(scattered)),
-        "spearman_shipped": spearmanr(large, shipped)[0],
-        "ceiling": ceiling(large, images, rng),
-        "spread": float(large.max() - np.median(large)),
-        "regret": regret(large, small),
-        "regret_of_3": regret(large, small, 3),
-        "regret_shipped": regret(large, shipped),
-        "regret_shipped_of_3": regret(large, shipped, 3),
-        "regret_random": float((large.max() - large).mean()),
-        "regret_random_of_3": float(
-            np.mean([regret(large, rng.random(n), 3) for _ in range(DRAWS)])
-        ),
-        "image_error": math.sqrt(large.max() * (1 - large.max()) / images),
+        **agreement(large, small, "small"),
+        **agreement(large, shipped, "shipped"),
+        "ceiling": ceiling(known, images, rng),
+        "spread": float(known.max() - np.median(known)),
+        "regret_random": float((known.max() - known).mean()),
+        "regret_of_3_random": float(np.mean(drawn)),
+        "image_error": math.sqrt(known.max() * (1 - known.max()) / images),
     }
 
 
@@ -166,8 +176,8 @@ def table_of(metas: Mapping[str, MetaDataset], images: Mapping[str, int]) -> pd.
     """A row a task, and one of their means with standard errors over tasks."""
     rows = [
         row_of(
-            task, values(metas["large"], task), values(metas["small"], task),
-            values(metas["shipped"], task), images[task],
+            task, values(metas.get("large"), task), values(metas.get("small"), task),
+            values(metas.get("shipped"), task), images[task],
         )
         for task in TASKS
     ]  # fmt: skip
@@ -191,7 +201,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     if given.data is not None and (status := collect(given.data, given.out, given.minutes)):
         return status
-    metas = {scale: MetaDataset.load(given.out / scale) for scale in SCALES}
+    begun = [scale for scale in SCALES if (given.out / scale / "about.json").exists()]
+    metas = {scale: MetaDataset.load(given.out / scale) for scale in begun}
+    if "large" not in metas:
+        raise BadInput(f"{given.out}: nothing is trained yet; give --data")
     images = {task: metas["large"].about["images"][task] for task in TASKS}
     table = table_of(metas | {"shipped": MetaDataset.load(LIGHT)}, images).round(4)
     write_atomic(given.reports / "scale.csv", table.to_csv(index=False))

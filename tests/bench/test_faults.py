@@ -183,7 +183,9 @@ def test_damaged_journals_are_refused_at_the_line_that_is_said(bench, tmp_path):
             torn += 1
             assert len(read_journal(path)) in (8, 9)
             continue
-        with pytest.raises(BadInput, match=rf"line {line}, is damaged"):
+        with pytest.raises(
+            BadInput, match=rf"line {line}, is dam|ends with line {line - 1}, but 9"
+        ):
             read_journal(path)
     assert 0 < torn < 100
     assert json.loads(content.splitlines()[0])["n"] == 1

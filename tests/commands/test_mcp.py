@@ -236,3 +236,9 @@ def test_without_the_sdk_the_extra_is_named(monkeypatch, tmp_path: Path, capsys)
     monkeypatch.setitem(sys.modules, "mcp.server.mcpserver", None)
     assert main(["mcp", "--data", str(tmp_path)]) == 2
     assert "pip install 'foretune[mcp]'" in capsys.readouterr().err
+
+
+def test_a_file_is_no_data_folder(tmp_path: Path, capsys):
+    (tmp_path / "a.csv").write_text("a", encoding="utf-8")
+    assert main(["mcp", "--data", str(tmp_path / "a.csv")]) == 2
+    assert "is a file" in capsys.readouterr().err

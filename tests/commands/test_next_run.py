@@ -53,6 +53,7 @@ def test_programs_get_json_and_a_command_line(runs: Path, tmp_path: Path, capsys
         (["runs.csv", "--task", "birds", "--vary", "lrr"], "'lrr' is in no run"),
         (["runs.csv", "--task", "birds", "--format", "mlfow"], "no format 'mlfow'"),
         (["runs.csv", "--task", "birds", "--seed", "-1"], "--seed -1 must be at least 0"),
+        (["runs.csv", "--task", "birds", "--meta", "nonsense"], "nonsense"),
         (["empty.csv"], "has no rows"),
         (["same.csv"], "differ in no setting"),
         (["binary.csv"], "binary.csv"),
@@ -63,6 +64,6 @@ def test_wrong_input_is_one_line(runs: Path, tmp_path: Path, monkeypatch, more, 
     (tmp_path / "empty.csv").write_text("id,lr,val_acc\n", encoding="utf-8")
     (tmp_path / "same.csv").write_text("id,lr,val_acc\na,1,0.5\nb,1,0.6\n", encoding="utf-8")
     (tmp_path / "binary.csv").write_bytes(bytes(range(256)) * 40)
-    assert main(["next", *more, "--data", "data", "--meta", "none"]) == 2
+    assert main(["next", "--data", "data", "--meta", "none", *more]) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1

@@ -8,7 +8,7 @@ from PIL import Image
 
 from foretune.commands.cli import main, parser
 from foretune.commands.tune import request
-from foretune.running import tuning
+from foretune.running import preparation, tuning
 from foretune.study.study import Study
 from foretune.tasks.task import Task
 
@@ -32,9 +32,9 @@ def here(monkeypatch, tmp_path):
     out).
     """
     monkeypatch.setattr(tuning, "Processes", Inline)
-    before = tuning.settings_of
+    before = preparation.settings_of
     monkeypatch.setattr(
-        tuning, "settings_of", lambda asked, past: before(asked_without_weights(asked), past)
+        preparation, "settings_of", lambda asked, past: before(asked_without_weights(asked), past)
     )
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -173,7 +173,7 @@ def test_a_log_that_lacks_something_is_said_and_seen_in_the_exit_code(here, tiny
 def test_what_cannot_be_written_is_refused_before_an_image_is_decoded(
     here, monkeypatch, capsys, spoil
 ):
-    monkeypatch.setattr(tuning, "task_of", lambda *args, **more: pytest.fail("it was decoded"))
+    monkeypatch.setattr(preparation, "task_of", lambda *args, **more: pytest.fail("it was decoded"))
     make_folder_of_images(here / "photos")
     data, study = here / "place", here / "place" / "studies" / "s"
     if spoil == "data":

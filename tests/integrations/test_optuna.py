@@ -1,6 +1,7 @@
 """The Optuna sampler and pruner with a past, through Optuna's own interface and its own tests."""
 
 import math
+import pickle
 import threading
 
 import numpy as np
@@ -202,6 +203,12 @@ def test_parallel_trials_differ(runs_sampler):
 
     study = tuned(runs_sampler(), 6, function=together, n_jobs=3)
     assert len({tuple(sorted(t.params.items())) for t in study.trials}) == 6
+
+
+def test_a_copy_in_another_process_suggests_the_same(runs_sampler):
+    copy = pickle.loads(pickle.dumps(runs_sampler()))
+    first, second = (tuned(sampler, 1, function=trained) for sampler in (runs_sampler(), copy))
+    assert first.trials[0].params == second.trials[0].params
 
 
 def test_ask_and_tell(runs_sampler):

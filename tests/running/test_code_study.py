@@ -224,6 +224,21 @@ def test_a_trainer_completes_the_command(ask, name):
     )
 
 
+def test_what_ultralytics_would_ignore_is_not_tuned(ask, tmp_path):
+    """Its optimizer=auto takes a learning rate of its own, whatever lr0 says."""
+    space = tmp_path / "rate.yaml"
+    space.write_text("learning_rate: {low: 1e-4, high: 0.5, log: true}\n", encoding="utf-8")
+    given = {"command": f"{SCRIPT} data", "trainer": "ultralytics", "read": None}
+    words = command_question(ask(given, space=str(space))).make(Path("x")).template.words
+    assert "optimizer=SGD" in words and "lr0={learning_rate}" in words
+    given["command"] += " optimizer=AdamW"
+    words = command_question(ask(given, space=str(space))).make(Path("x")).template.words
+    assert [w for w in words if w.startswith("optimizer")] == ["optimizer=AdamW"]
+    given["command"] = f"{SCRIPT} data optimizer=auto"
+    with pytest.raises(BadInput, match="ignores learning_rate"):
+        command_question(ask(given, space=str(space)))
+
+
 # -- functions
 
 

@@ -10,8 +10,8 @@ from ConfigSpace import Categorical, ConfigurationSpace, Float
 
 from foretune.errors import BadInput
 from foretune.running.continuing import NOTE
+from foretune.running.preparation import checked, looked_up, prepared
 from foretune.running.request import Request
-from foretune.running.tuning import checked, looked_up, prepared
 from foretune.space.space import Space
 from foretune.study.notes import Notes
 from foretune.study.study import Plan, Step, Study

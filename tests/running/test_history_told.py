@@ -12,8 +12,9 @@ from foretune.commands.tune import announce
 from foretune.errors import BadInput
 from foretune.history.join import confined
 from foretune.history.meta_dataset import MetaDataset
+from foretune.running.preparation import checked, looked_up, prepared
 from foretune.running.request import Request
-from foretune.running.tuning import checked, looked_up, prepared, searcher_of
+from foretune.running.tuning import searcher_of
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space

@@ -20,8 +20,9 @@ from foretune.recommenders.own import FOLDER, Own, load_own, settings_of
 from foretune.recommenders.recommendation import recommend
 from foretune.recommenders.registry import load, recommender
 from foretune.running.meta_train import finished_studies, main, train, with_studies
+from foretune.running.preparation import prepared
 from foretune.running.request import Request
-from foretune.running.tuning import prepared, tune_request
+from foretune.running.tuning import tune_request
 from foretune.searchers.registry import searcher
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space

@@ -4,6 +4,7 @@ import pytest
 import toy
 
 from foretune.running.runner import run_study
+from foretune.running.tuning import search_seconds
 from foretune.running.workers import Ended, InProcess, Row
 from foretune.searchers.registry import searcher
 from foretune.space.space import Space
@@ -143,6 +144,12 @@ def test_no_step_is_begun_of_which_no_epoch_would_end():
     begun = {s["config_id"]: s["elapsed"] for s in study.steps}
     late = [i for i in begun if study.configs[i]["x"] > 0.9 and begun[i] > 10.0]
     assert late == [] and clock.now <= 100.5
+
+
+def test_random_search_is_compared_for_as_long_as_the_search_took():
+    """From the first decision, after 30 seconds of preparation, to the last epoch told."""
+    study, _, clock = run(100.0, lambda c: 2.0, clock=Clock(30.0))
+    assert search_seconds(study) == pytest.approx(clock.now - 30.0, abs=3.0)
 
 
 def test_a_study_goes_on_with_the_time_that_it_has_left(tmp_path):

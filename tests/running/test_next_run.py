@@ -61,6 +61,8 @@ def test_the_next_run_is_where_history_and_own_runs_say(store: RunStore):
 def test_a_new_task_starts_from_what_worked_elsewhere(store: RunStore):
     found = next_run(store, "boats")
     assert found.best is None and found.chance is None and found.runs == 0
+    # the others' scores are ranks: the forecast is within what they reached
+    assert found.expected <= store.runs["value"].max() and found.parent_task != "boats"
     assert abs(math.log10(found.config["learning_rate"]) - BEST) < 0.8
 
 
@@ -91,9 +93,22 @@ def test_what_was_run_is_not_suggested_again(tmp_path: Path):
         next_run(store, "roses")
 
 
+def test_after_three_rates_there_is_a_fourth(tmp_path: Path):
+    lines = ["id,dataset,lr,wd,val_acc"]
+    lines += [
+        f"{k},roses,{r},0,{v}" for k, (r, v) in enumerate(((0.1, 0.6), (0.01, 0.8), (0.001, 0.7)))
+    ]
+    (tmp_path / "runs.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = next_run(open_store(str(tmp_path / "runs.csv"), tmp_path), "roses")
+    assert set(found.changed) == {"learning_rate"}
+    assert 1e-4 < found.config["learning_rate"] < 1.0
+
+
 def test_columns_to_search_in_can_be_named(store: RunStore):
     found = next_run(store, "roses", vary=["weight_decay"])
     assert set(found.changed) <= {"weight_decay"} and set(found.config) == {"weight_decay"}
+    with pytest.raises(BadInput, match="--vary network: all runs have one value"):
+        next_run(store, "roses", vary=["network"])
     with pytest.raises(BadInput, match=r"'weight_dekay' is in no run \(did you mean weight_decay"):
         next_run(store, "roses", vary=["weight_dekay"])
 
@@ -112,6 +127,8 @@ def test_tasks_are_named_or_the_only_one(store: RunStore, tmp_path: Path):
     assert task_named(store, "boats", new=True) == "boats"
     with pytest.raises(BadInput, match=r"did you mean roses"):
         task_named(store, "rosess")
+    with pytest.raises(BadInput, match="is empty"):
+        task_named(store, " ", new=True)
     with pytest.raises(BadInput, match="which of 4 tasks"):
         task_named(store, None)
     only = open_store(str(table(tmp_path / "one.csv", {"roses": 3})), tmp_path)

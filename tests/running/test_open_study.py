@@ -6,8 +6,9 @@ import pytest
 from ConfigSpace import ConfigurationSpace, Float
 
 from foretune.errors import BadInput
+from foretune.running.opening import open_study
 from foretune.running.request import Request
-from foretune.running.tuning import open_study, space_of
+from foretune.running.space_and_settings import space_of
 from foretune.space.space import Space
 from foretune.study.notes import Notes
 from foretune.study.study import Plan

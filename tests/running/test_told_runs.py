@@ -37,6 +37,14 @@ def test_a_run_without_any_value_teaches_nothing_but_is_kept(tmp_path: Path):
     assert RunStore.load(told.store).tasks == []
 
 
+def test_a_run_of_which_nothing_can_be_kept_is_refused(tmp_path: Path):
+    with pytest.raises(
+        BadInput, match=r"nothing of config could be kept \(lr: is no learning_rate"
+    ):
+        tell_run(tmp_path, "team", **(RUN | {"config": {"lr": "fast"}}), values=[0.5])
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("store", ["..", "../x", "a/b", "/tmp/x", ".hidden", "", "a\0b"])
 def test_a_store_lies_in_the_data_folder(tmp_path: Path, store: str):
     with pytest.raises(BadInput, match="must be a plain folder name"):

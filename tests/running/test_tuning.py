@@ -18,23 +18,13 @@ from foretune import shipped
 from foretune.errors import BadInput
 from foretune.running import tuning
 from foretune.running.objectives.training import Training
+from foretune.running.opening import open_study
+from foretune.running.past import missing_history, without_target
+from foretune.running.preparation import checked, looked_up, opened, prepared
 from foretune.running.request import Request
-from foretune.running.tuning import (
-    all_studies,
-    baseline,
-    checked,
-    find_study,
-    finish,
-    looked_up,
-    missing_history,
-    open_study,
-    opened,
-    prepared,
-    run,
-    settings_of,
-    tune_request,
-    without_target,
-)
+from foretune.running.space_and_settings import settings_of
+from foretune.running.studies import all_studies, find_study
+from foretune.running.tuning import baseline, finish, run, tune_request
 from foretune.searchers.autohyper import narrowed
 from foretune.searchers.registry import DEFAULT
 from foretune.space.catalogue import transfer_pool, transfer_space
@@ -450,7 +440,7 @@ import sys
 from pathlib import Path
 from foretune import shipped
 from foretune.running.request import Request
-from foretune.running.tuning import checked, looked_up, opened
+from foretune.running.preparation import checked, looked_up, opened
 
 shipped.FOLDER = Path("nothing")
 settings = {settings!r}

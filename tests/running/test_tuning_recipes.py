@@ -8,8 +8,9 @@ from inline import Inline
 
 from foretune.errors import BadInput
 from foretune.files import write_json
+from foretune.running.preparation import checked, prepared
 from foretune.running.request import Request
-from foretune.running.tuning import checked, finish, prepared, run
+from foretune.running.tuning import finish, run
 from foretune.space.catalogue import transfer_pool
 from foretune.training.metrics import GOALS
 

@@ -86,3 +86,18 @@ def test_text_in_cells_may_hold_commas_lines_and_umlauts(tmp_path: Path):
 def test_durations():
     assert duration("7.2min") == pytest.approx(432) and duration("1.5h") == 5400
     assert duration("12") == 12 and duration("soon") is None and duration(None) is None
+
+
+def test_a_table_with_decimal_commas_is_read_as_one_with_points(tmp_path):
+    text = "run;learning_rate;epochs;val_acc\na;0,1;3;0,91\nb;0,01;3;0,93\n"
+    (tmp_path / "comma.csv").write_text(text, encoding="utf-8")
+    (tmp_path / "point.csv").write_text(text.replace(",", "."), encoding="utf-8")
+    comma, point = (read(tmp_path / f"{name}.csv") for name in ("comma", "point"))
+    assert [r.params for r in comma.records] == [r.params for r in point.records]
+    assert comma.records[0].params["learning_rate"] == "0.1"
+
+
+def test_a_row_of_more_cells_than_the_head_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("run,lr,val_acc\na,0,1,0,91\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="line 2, has 5 cells for 3 columns"):
+        read(tmp_path / "t.csv")

@@ -156,3 +156,23 @@ def test_files_that_are_not_there_are_left_out_where_that_is_asked(scans: Path):
     with pytest.warns(UserWarning, match=r"left out 1 of 30 images: .*none\.png"):
         task = load_task(written(scans, content), size=8, skip_bad=True)
     assert np.array_equal(task.images, np.delete(noise(30), 4, axis=0))
+
+
+@pytest.mark.parametrize("first", ["", "sep=;\n"])
+def test_a_table_that_a_spreadsheet_parts_by_semicolons_is_read(tmp_path, first):
+    file = tmp_path / "t.csv"
+    file.write_text(first + "path;label\na,1.png;cat\nb.png;dog\n", encoding="utf-8-sig")
+    found = read_manifest(file)
+    assert [path.name for path in found.files] == ["a,1.png", "b.png"]
+    assert found.class_names == ("cat", "dog") and found.labels.tolist() == [0, 1]
+
+
+def test_a_comma_at_the_end_of_each_row_moves_no_column(tmp_path):
+    (tmp_path / "t.csv").write_text("path,label\na.png,cat,\nb.png,dog,\n", encoding="utf-8")
+    assert [path.name for path in read_manifest(tmp_path / "t.csv").files] == ["a.png", "b.png"]
+
+
+def test_a_path_that_its_comma_cuts_in_two_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("path,label\na,1.png,cat\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="row 1 has 3 cells for 2 columns: .* put them in quotes"):
+        read_manifest(tmp_path / "t.csv")

@@ -3,7 +3,7 @@
 import pytest
 
 from foretune.errors import BadInput
-from foretune.tasks.separated import parted, refuse_split_numbers, with_point, with_points
+from foretune.tasks.separated import parted, refuse_split_cells, with_point, with_points
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_points_and_commas_for_decimals_in_one_column_are_refused():
 
 
 def test_a_number_in_two_cells_is_refused():
-    with pytest.raises(BadInput, match="line 2, has 3 cells for 2 columns: where decimals"):
-        refuse_split_numbers(["1", "0", "91"], ["epoch", "acc"], "t.csv, line 2,")
-    refuse_split_numbers(["1", "0", "", " "], ["epoch", "acc"], "t.csv, line 2,")
+    with pytest.raises(BadInput, match="line 2, has 3 cells for 2 columns: where cells"):
+        refuse_split_cells(["1", "0", "91"], ["epoch", "acc"], "t.csv, line 2,")
+    refuse_split_cells(["1", "0", "", " "], ["epoch", "acc"], "t.csv, line 2,")
 
 
 def test_one_number():

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from foretune.commands.cli import check_output
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.running.tuning import find_study
+from foretune.running.studies import find_study
 from foretune.space.parameters import plain
 from foretune.study.study import Study
 from foretune.views.comparison import compare, comparison_page, table

@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
 
 def repaired(name: str, data: Path) -> int:
     """Take what a study's journal proves for the study, and say what was lost."""
-    from foretune.running.tuning import find_study
+    from foretune.running.studies import find_study
     from foretune.study.repair import repair
     from foretune.study.study import Study
     from foretune.views.summary import spent_of
@@ -157,7 +157,7 @@ def contents(data: Path) -> Iterator[Finding]:
     from foretune import shipped
     from foretune.history.meta_dataset import MetaDataset
     from foretune.recommenders.registry import load
-    from foretune.running.tuning import all_studies
+    from foretune.running.studies import all_studies
     from foretune.study.study import Study
     from foretune.tasks.loading import prepared_tasks
 

@@ -8,7 +8,7 @@ from foretune.errors import BadInput, few, plural
 from foretune.history.vocabulary import canonical
 from foretune.running import history
 from foretune.running.history import Source, sources_of
-from foretune.running.tuning import find_study
+from foretune.running.studies import find_study
 from foretune.searchers.transfer.run_columns import OUTCOMES, SCORE, TASK
 from foretune.searchers.transfer.run_history import stacked
 from foretune.searchers.transfer.run_sources import hurtful

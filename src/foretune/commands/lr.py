@@ -11,8 +11,8 @@ import yaml
 from foretune.errors import BadInput, plural
 from foretune.files import write_atomic
 from foretune.running.learning_rate import SUGGESTED, Found, learning_rate_search
+from foretune.running.opening import check_name
 from foretune.running.options import assignments
-from foretune.running.tuning import check_name
 from foretune.searchers.autohyper import Rules, narrowed
 from foretune.space.parameters import coerce
 from foretune.study.study import Study

@@ -30,6 +30,8 @@ Stop when `chance` is small. report(name) sums a study or a store up; history() 
 
 def run(args: argparse.Namespace) -> int:
     """Serve on standard input and output until these are closed."""
+    if args.data.exists() and not args.data.is_dir():
+        raise BadInput(f"--data {args.data} is a file; give the data folder")
     server(args.data).run("stdio")
     return 0
 
@@ -225,7 +227,7 @@ class Tools:
         """What came out: of a foretune study by its name (its page is written into its folder), or
         of a run store by its name or path, of one task or of all.
         """
-        from foretune.running.tuning import all_studies
+        from foretune.running.studies import all_studies
 
         studies = {folder.name: folder for folder in all_studies(self.data)}
         if name in studies:

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from foretune import shipped
 from foretune.errors import BadInput, few, plural
 from foretune.history.runs import RunStore
 from foretune.running.first_runs import trainer_named
@@ -75,8 +76,10 @@ def found_next(
 
 def histories(runs: RunStore, store: str, data: Path, meta: str, own: bool) -> list[Source]:
     """What is known beside a store: foretune's own table for image classifiers, studies, and the
-    other stores.
+    other stores. Raises `BadInput` for a table that is not there.
     """
+    if meta != "none":
+        shipped.need("meta", meta, data)
     name = Path(store).name
     return [
         source
@@ -127,14 +130,14 @@ def shown(name: str) -> str:
 def why(found: NextRun) -> str:
     """The reason in a sentence."""
     what = "the largest expected improvement" if found.best is not None else "the best forecast"
-    if found.changed:
-        parts = [
-            f"{shown(n)} {number(new)} in place of {'none' if old is None else number(old)}"
-            for n, (old, new) in found.changed.items()
-        ]
-        what += f": run {found.parent} with {', '.join(parts)}"
-    else:
-        what += f": as run {found.parent} of another task"
+    of = "" if found.parent_task == found.task else f" of {found.parent_task}"
+    parts = [
+        f"{shown(n)} {number(new)} in place of {'none' if old is None else number(old)}"
+        for n, (old, new) in found.changed.items()
+    ]
+    what += f": run {found.parent}{of} with {', '.join(parts)}" if parts else (
+        f": as run {found.parent}{of}"
+    )  # fmt: skip
     if found.past:
         leans = ", ".join(found.past)
         what += f"; leans on {leans}"
@@ -160,6 +163,7 @@ def as_json(found: NextRun, trainer: str | None = None, images: str = "") -> dic
         "minutes": found.minutes,
         "why": why(found),
         "parent": found.parent,
+        "parent_task": found.parent_task,
         "changed": {n: {"from": old, "to": new} for n, (old, new) in found.changed.items()},
         "runs": found.runs,
         "past": {"runs": found.past_runs, "tasks": found.past_tasks, "leans": dict(found.past)},

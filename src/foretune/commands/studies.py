@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from foretune.errors import BadInput
-from foretune.running.tuning import all_studies, find_study
+from foretune.running.studies import all_studies, find_study
 from foretune.study.study import Study
 
 

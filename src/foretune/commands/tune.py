@@ -25,17 +25,9 @@ from foretune.history.join import PREFIX
 from foretune.running.costs import Beginning
 from foretune.running.final import SHARE, Cost, Final, cost_of, no_room
 from foretune.running.options import given
+from foretune.running.preparation import Prepared, prepared
 from foretune.running.request import Request
-from foretune.running.tuning import (
-    BASELINES,
-    TEST_PREDICTIONS,
-    Prepared,
-    Tuned,
-    baseline,
-    finalise,
-    finish,
-    prepared,
-)
+from foretune.running.tuning import BASELINES, TEST_PREDICTIONS, Tuned, baseline, finalise, finish
 from foretune.running.tuning import run as run_ready
 from foretune.searchers.registry import method
 from foretune.searchers.when_done import said_of_stop

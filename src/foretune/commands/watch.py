@@ -5,7 +5,7 @@ from pathlib import Path
 
 from foretune.errors import BadInput
 from foretune.running.presence import running
-from foretune.running.tuning import all_studies, find_study
+from foretune.running.studies import all_studies, find_study
 from foretune.views.server import LiveServer
 
 

@@ -41,7 +41,8 @@ with extra("optuna", "the Optuna sampler"):
     from optuna.trial import FrozenTrial, TrialState
 
 Past = RunStore | MetaDataset | Path | str
-SUGGESTED, WHY = "foretune:suggested", "foretune:why"  # system attributes of a trial
+# system attributes of a trial: a table's configuration, what past runs chose so far, and why
+SUGGESTED, CHOSEN, WHY = "foretune:suggested", "foretune:chosen", "foretune:why"
 
 
 class Sampler(optuna.samplers.BaseSampler):
@@ -77,9 +78,15 @@ class Sampler(optuna.samplers.BaseSampler):
         self._learn = partial(PastRuns, past, metric=metric, settings=settings, without=without)
         self._runs: PastRuns | None = None if self._table else self._learn()
         self._seed = seed
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._independent = independent or optuna.samplers.TPESampler(seed=seed)
         self._intersection = optuna.search_space.IntersectionSearchSpace()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
 
     def runs(self) -> PastRuns:
         """The past as runs, learned when a space first needs it."""
@@ -168,18 +175,17 @@ class Sampler(optuna.samplers.BaseSampler):
         """The past runs' choice in a space, or of the parameter `asked` beside the values that the
         trial has already. Trials that never had it say nothing of it.
         """
-        told, waiting = trials_of(study, trial)
-        if asked is not None:
-            told = [one for one in told if asked in one[0]]
-            waiting = [config for config in waiting if asked in config]
         names = sorted(space)  # storages have them in orders of their own
-        chosen = self.runs().choose(
-            SearchSpace([axis(name, space[name]) for name in names]),
-            told,
-            waiting,
-            np.random.default_rng([self._seed, trial.number, len(names)]),
-            {name: trial.params[name] for name in names if name in trial.params and name != asked},
-        )
+        axes = SearchSpace([axis(name, space[name]) for name in names])
+        fixed = {n: trial.params[n] for n in names if n in trial.params and n != asked}
+        rng = np.random.default_rng([self._seed, trial.number, len(names)])
+        with self._lock:  # two threads would choose the same
+            told, waiting = trials_of(study, trial)
+            if asked is not None:
+                told = [one for one in told if asked in one[0]]
+                waiting = [config for config in waiting if asked in config]
+            chosen = self.runs().choose(axes, told, waiting, rng, fixed)
+            note(study, trial, CHOSEN, {**(trial.system_attrs.get(CHOSEN) or {}), **chosen.config})
         note(study, trial, WHY, f"{chosen.why} (trust {chosen.trust:.2f})")
         return chosen.config
 
@@ -255,8 +261,9 @@ def trials_of(
         if other.number == trial.number:
             continue
         if other.state in (TrialState.RUNNING, TrialState.WAITING):
-            fixed = other.system_attrs.get("fixed_params") or {}
-            waiting.append({**fixed, **(other.system_attrs.get(SUGGESTED) or {}), **other.params})
+            attributes = (other.system_attrs.get(k) for k in ("fixed_params", SUGGESTED, CHOSEN))
+            known = {name: value for one in attributes for name, value in (one or {}).items()}
+            waiting.append({**known, **other.params})
         else:
             told.append((other.params, sign * outcome(other)))
     return told, [config for config in waiting if config]

@@ -161,14 +161,13 @@ def axis(name: str, domain: Domain) -> Axis:
     """A parameter of Ray's."""
     if isinstance(domain, Categorical):
         return Axis(name, choices=tuple(domain.categories))
-    sampler = domain.get_sampler()
+    sampler: Any = domain.get_sampler()
     step = sampler.q if isinstance(sampler, Quantized) else None
     inner = sampler.sampler if isinstance(sampler, Quantized) else sampler
-    if not (
-        isinstance(domain, (Float, Integer))
-        and isinstance(inner, (Uniform, LogUniform))
-        and math.isfinite(domain.lower)
-        and math.isfinite(domain.upper)
+    if (
+        not isinstance(domain, (Float, Integer))
+        or not isinstance(inner, (Uniform, LogUniform))
+        or not (math.isfinite(domain.lower) and math.isfinite(domain.upper))
     ):
         raise BadInput(
             f"{name}: {type(domain).__name__} of {type(inner).__name__} has no bounds: "

@@ -5,8 +5,8 @@ settings, and the run stores under DATA/history, as tables with one vocabulary.
     past, told = lessons(sources, question)           # what one study can learn from it
     keep(past.table, folder)                          # and goes on with, whatever comes meanwhile
 
-A study that shares the past's space and pool learns from curves (`foretune.running.tuning`); these
-runs are for every other one.
+A study that shares the past's space and pool learns from curves (`foretune.running.past`); these runs
+are for every other one.
 """
 
 import hashlib

@@ -67,7 +67,7 @@ class NextRun:
     metric in its own unit, `chance` of beating `best` (None before the first run).
 
     `changed`: column -> (its value in the run that it comes from, now); `parent` is that run's name
-    in its source. `trust` weighs the hypotheses of `run_prior`; `past` task -> what it adds.
+    in its source, of the task `parent_task`. `trust` weighs the hypotheses of `run_prior`; `past` task -> what it adds.
     """
 
     task: str
@@ -81,6 +81,7 @@ class NextRun:
     best_run: str | None
     chance: float | None
     parent: str
+    parent_task: str
     changed: Mapping[str, tuple[Any, Any]]
     runs: int  # of the task
     past_runs: int
@@ -135,6 +136,8 @@ def task_named(store: RunStore, task: str | None, new: bool = False) -> str:
     """
     known = store.tasks
     if task is not None:
+        if not task.strip():
+            raise BadInput("--task is empty: give the task's name")
         if task in known or new:
             return task
         ends = [name for name in known if name.rpartition("/")[2] == task]
@@ -437,9 +440,15 @@ class Pool:
             found = {n for n, seen in values.items() if len(seen) > 1} - FIXED
             unknown = [name for name in vary if name not in values]
             if vary and not unknown:
-                return set(vary)
+                if any(len(values[name]) > 1 for name in vary):
+                    return set(vary)
+                continue
             if found and not vary and len(rows) > 1:
                 return found
+        if vary and not unknown:
+            raise BadInput(
+                f"--vary {', '.join(vary)}: all runs have one value of it, which leaves no choice"
+            )
         if vary:
             raise BadInput(
                 f"--vary {unknown[0]!r} is in no run{near(unknown[0], values)}; there are "
@@ -571,6 +580,7 @@ class Pool:
             best_run=None if best is None else str(self.own["source_id"].iloc[best]),
             chance=chance,
             parent=str(table["source_id"].iloc[parent[1]]),
+            parent_task=str(table[TASK].iloc[parent[1]]),
             changed={n: (before.get(n), shown[n]) for n in shown if before.get(n) != shown[n]},
             runs=len(self.own),
             past_runs=0 if history is None else len(history),
@@ -597,23 +607,21 @@ class Pool:
 
     def value(self, score: float) -> float:
         """A score in the metric's own unit: the score itself, turned where less is better, where it
-        is one; else by the task's runs, which have both, and on along their line beyond the best.
+        is one; else by the runs, which have both: the task's, and on along their line beyond the
+        best, or, before its first, those of all.
         """
-        own = self.own.assign(value=self.sign * self.own["value"]) if len(self.own) else self.own
-        if not len(own) or np.allclose(own[SCORE], own["value"]):
-            found = score
-        else:
-            pairs = own.groupby("value")[SCORE].mean().sort_index()
-            scores, values = pairs.to_numpy(), pairs.index.to_numpy(dtype=float)
-            scores = np.maximum.accumulate(scores)
-            found = float(np.interp(score, scores, values))
-            if score > scores[-1] and len(scores) > 2:
-                middle = len(scores) // 2
-                slope = (values[-1] - values[middle]) / max(scores[-1] - scores[middle], 1e-12)
-                found += slope * (score - scores[-1])
+        runs = self.own if len(self.own) else self.other
+        found, values = score, self.sign * runs["value"]
+        if not np.allclose(runs[SCORE], values):
+            pairs = runs.assign(value=values).groupby("value")[SCORE].mean().sort_index()
+            at, known = np.maximum.accumulate(pairs.to_numpy()), pairs.index.to_numpy(dtype=float)
+            found = float(np.interp(score, at, known))
+            if score > at[-1] and len(at) > 2 and len(self.own):
+                middle = len(at) // 2
+                slope = (known[-1] - known[middle]) / max(at[-1] - at[middle], 1e-12)
+                found += slope * (score - at[-1])
         found *= self.sign
-        share = bool((self.own if len(self.own) else self.other)["unit"].eq("share").all())
-        return min(max(found, 0.0), 1.0) if share else found
+        return min(max(found, 0.0), 1.0) if bool(runs["unit"].eq("share").all()) else found
 
     @property
     def perfect(self) -> bool:
@@ -640,8 +648,9 @@ class Pool:
 
 
 def usual_epochs(table: "pd.DataFrame") -> int | None:
-    """The planned epochs that most runs have; None where none has any."""
-    values = table["epochs_planned"].dropna()
+    """The planned epochs that most runs have, or those that they did; None where none has any."""
+    planned = table["epochs_planned"].dropna()
+    values = planned if len(planned) else table["epochs_done"].dropna()
     return max(1, round(float(values.mode().iloc[0]))) if len(values) else None
 
 
@@ -695,11 +704,14 @@ def changed(
 def near_number(
     name: str, value: float, numbers: Sequence[int | float], rng: np.random.Generator
 ) -> Any:
-    """A number like those tried: one of them where these are few or whole, else one between them or
-    a little beyond, in two digits, on a log scale where they span more than a factor of ten.
+    """A number like those tried: one of them where these are choices, else one between them or a
+    little beyond, in two digits, on a log scale where they span more than a factor of ten.
     """
     column = COLUMNS.get(name)
-    if len(numbers) < 5 or (column is not None and column.kind == "integer"):
+    whole = all(isinstance(n, int) for n in numbers)
+    integer = column is not None and column.kind == "integer"
+    # of whole numbers, and beside 0, which is off, a few values are choices
+    if integer or len(numbers) < 2 or (len(numbers) < 5 and (whole or 0 in numbers)):
         return value
     low, high = numbers[0], numbers[-1]
     log = low > 0 and high / low > 10
@@ -712,4 +724,4 @@ def near_number(
     if column is not None:
         found = min(max(found, column.low), column.high)
     found = max(found, min(low, low / 2)) if low >= 0 else found
-    return round(found) if all(isinstance(n, int) for n in numbers) else found
+    return round(found) if whole else found

@@ -86,6 +86,9 @@ def tell_run(
     source = Source(FORMAT, store, [record], axis="epoch", first=1, trainer=trainer)
     mapping = propose(source, goal_of(source, metric, goal), {"task": f"={task}"})
     part, _ = import_runs(source, mapping)
+    if not part.columns:
+        why = "; ".join(f"{', '.join(names)}: {what}" for what, names in left_out(mapping).items())
+        raise BadInput(f"nothing of config could be kept ({why})")
     folder = data / FOLDER / store
     new = part.add_to(folder)
     row = {str(name): cell for name, cell in part.runs.iloc[0].dropna().items()}

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import yaml
 
 from foretune.errors import BadInput
-from foretune.tasks.separated import parted, refuse_split_numbers, with_points
+from foretune.tasks.separated import parted, refuse_split_cells, with_points
 
 MAX_BYTES = 256 * 2**20  # of one text file
 MAX_FILES = 200_000  # of one source
@@ -142,16 +142,16 @@ def read_csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     body: list[dict[str, str]] = []
     try:
         head = [name.strip() for name in next(rows)]
-        for row in rows:
-            refuse_split_numbers(row, head, f"{path}, line {rows.line_num},")
-            if row:
-                body.append(dict(zip(head, row, strict=False)))
+        for cells in rows:
+            refuse_split_cells(cells, head, f"{path}, line {rows.line_num},")
+            if cells:
+                body.append(dict(zip(head, cells, strict=False)))
     except csv.Error as error:
         raise BadInput(f"{path} is no CSV: {error}") from error
-    columns = {name: [entry.get(name) for entry in body] for name in head}
-    for name, cells in with_points(columns, str(path)).items():
-        for entry, cell in zip(body, cells, strict=True):
-            entry[name] = cell
+    columns = {name: [row.get(name) for row in body] for name in head}
+    for name, numbers in with_points(columns, str(path)).items():
+        for row, cell in zip(body, numbers, strict=True):
+            row[name] = cell
     return head, body
 
 

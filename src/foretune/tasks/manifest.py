@@ -1,5 +1,6 @@
 """A table of images as a source: a CSV or parquet file of `path,label[,split][,group]`."""
 
+import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import pandas as pd
 
 from foretune.errors import BadInput, plural
 from foretune.tasks.folder import PART_NAMES
-from foretune.tasks.separated import parted
+from foretune.tasks.separated import parted, refuse_split_cells
 from foretune.tasks.sources import ImageFiles
 from foretune.tasks.split import PARTS, UNKNOWN
 
@@ -58,12 +59,9 @@ def _table(file: Path) -> pd.DataFrame:
         if file.suffix.lower() == ".parquet":
             table = pd.read_parquet(file)
         else:
-            sep, text = parted(file.read_text(encoding="utf-8-sig"))
-            sep = "\t" if file.suffix.lower() == ".tsv" else sep
-            # without the index, a row of one cell more would move all columns by one
-            table = pd.read_csv(
-                io.StringIO(text), sep=sep, dtype=str, keep_default_na=False, index_col=False
-            )
+            table = _texts(file)
+    except BadInput:
+        raise
     # pyarrow's errors are ValueErrors and OSErrors, pandas' ValueErrors
     except (OSError, ValueError) as error:
         raise BadInput(f"{file}: cannot be read as a table of images: {error}") from error
@@ -78,6 +76,22 @@ def _table(file: Path) -> pd.DataFrame:
     if kept.columns.has_duplicates:
         raise BadInput(f"{file}: has a column twice: {', '.join(table.columns)}")
     return kept.astype(object).where(kept.notna(), "").astype(str)
+
+
+def _texts(file: Path) -> pd.DataFrame:
+    """A table of texts; rows without a cell are passed over."""
+    delimiter, text = parted(file.read_text(encoding="utf-8-sig"))
+    delimiter = "\t" if file.suffix.lower() == ".tsv" else delimiter
+    try:
+        lines = io.StringIO(text, newline="")
+        names, *rows = csv.reader(lines, delimiter=delimiter, strict=True)
+    except csv.Error as error:
+        raise BadInput(f"{file}: cannot be read as a table of images: {error}") from error
+    rows = [row for row in rows if row]
+    for k, row in enumerate(rows, 1):
+        refuse_split_cells(row, names, f"{file}: row {k}")
+    padded = [(row + [""] * len(names))[: len(names)] for row in rows]
+    return pd.DataFrame(padded, columns=names, dtype=str)
 
 
 def _filled(table: pd.DataFrame, file: Path, column: str) -> list[str]:

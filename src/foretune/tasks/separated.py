@@ -75,12 +75,12 @@ def with_point(cell: str) -> str:
     return cell.replace(".", "").replace(",", ".") if COMMA.fullmatch(cell) else cell
 
 
-def refuse_split_numbers(cells: Sequence[str], names: Sequence[str], where: str) -> None:
+def refuse_split_cells(cells: Sequence[str], names: Sequence[str], where: str) -> None:
     """Raise `BadInput` for a row of more cells than there are columns, which numbers with a decimal
-    comma give where the comma parts the columns too.
+    comma, or names with one, give where the comma parts the columns too.
     """
     if any(cell.strip() for cell in cells[len(names) :]):
         raise BadInput(
-            f"{where} has {len(cells)} cells for {len(names)} columns: where decimals have a "
-            "comma, columns must be parted by semicolons, or numbers put in quotes"
+            f"{where} has {len(cells)} cells for {len(names)} columns: where cells have commas, "
+            "put them in quotes, or part columns by semicolons"
         )

@@ -85,6 +85,17 @@ def test_the_first_things_asked_for_are_the_first_networks_searches(tmp_path):
     assert len(fleet) == 10 and "sls" not in {j.optimizer for j in fleet}
 
 
+def test_other_optimizers_have_searches_of_their_own(tmp_path):
+    runs = Runs(tmp_path / "runs.jsonl")
+    labels = ("adas:0.9", "adas:0.95+decay", "sgd+step")
+    jobs = list(ar.missing(runs, ["a"], 3, labels))
+    assert {j.kind for j in jobs} == {"start", "full"} and {j.optimizer for j in jobs} == set(
+        labels
+    )
+    suggested = {j.optimizer: j.rate for j in jobs if j.kind == "full"}
+    assert suggested == {"adas:0.9": 0.03, "adas:0.95+decay": 0.03, "sgd+step": 0.1}
+
+
 def test_fleets_are_of_one_kind_and_not_too_large():
     jobs = [RunKey("full", "a", "plain", "adam", seed=s, rate=0.1) for s in range(40)]
     assert len(ar.together([*jobs, jobs[0]])) == ar.LANES

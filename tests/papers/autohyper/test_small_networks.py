@@ -9,7 +9,7 @@ from foretune.errors import BadInput
 from foretune.tasks.task import Task
 from foretune.training.paper_optimizers import SLS, SelfTuning
 from foretune.training.spectral import network_rank
-from papers.autohyper.small_networks import NETWORKS, Data, Fleet, SmallTrial, network
+from papers.autohyper.small_networks import NETWORKS, Data, Fleet, Rule, SmallTrial, network
 
 
 def easy(n=150, classes=3):
@@ -129,3 +129,33 @@ def test_a_fleet_has_one_architecture():
     data = easy()
     with pytest.raises(BadInput, match="share network"):
         Fleet([SmallTrial(data, "plain", "adam", 0.1), SmallTrial(data, "residual", "adam", 0.1)])
+
+
+def test_labels_say_beta_decay_and_schedule():
+    assert Rule.of("adam") == Rule("adam", {})
+    assert Rule.of("adas:0.975+decay") == Rule("adas", {"beta": 0.975, "weight_decay": 5e-4})
+    assert Rule.of("sgd+decay+step") == Rule("sgd", {"weight_decay": 5e-4}, True)
+    # the paper's figure 10: 250 epochs, halved every 25
+    assert [Rule.of("sgd+step").factor(e, 250) for e in (1, 25, 26, 51)] == [1, 1, 0.5, 0.25]
+    for label, text in (
+        ("adamw", "NAME"),
+        ("adam:0.9", "adas alone has a beta"),
+        ("adas+step", "chooses its rates"),
+        ("adam+lr", "NAME"),
+    ):
+        with pytest.raises(BadInput, match=text):
+            Rule.of(label)
+
+
+def test_a_label_reaches_the_optimizer_and_its_schedule():
+    data = easy()
+    adas = SmallTrial(data, "plain", "adas:0.95+decay", 0.02)
+    assert {(g["beta"], g["weight_decay"]) for g in adas.optimizer.param_groups} == {(0.95, 5e-4)}
+    steps = SmallTrial(data, "plain", "sgd+step", 0.1, epochs=20)
+    constant = SmallTrial(data, "plain", "sgd", 0.1, epochs=20)
+    rates, fleet = [], Fleet([steps, constant])
+    for _ in range(5):
+        fleet.train_epoch()
+        rates.append(tuple(t.optimizer.param_groups[0]["lr"] for t in (steps, constant)))
+    assert rates == [(0.1, 0.1), (0.1, 0.1), (0.05, 0.1), (0.05, 0.1), (0.025, 0.1)]
+    assert steps.rows[:2] != [] and steps.rows[-1] != constant.rows[-1]

@@ -196,3 +196,32 @@ def test_what_is_no_number():
     assert math.isnan(number("inf", "result"))
     with pytest.raises(BadResult, match="'high' is no number"):
         number("high", "result")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("r.csv", "epoch;acc\n1;0,91\n2;0,93\n"),
+        ("r.csv", "epoch;acc\n1;0.91\n2;0.93\n"),
+        ("r.csv", 'epoch,acc\n1,"0,91"\n2,"0,93"\n'),
+        ("r.tsv", "epoch\tacc\n1\t0,91\n2\t0,93\n"),
+    ],
+)
+def test_tables_of_other_locales_are_read_as_they_mean(tmp_path, name, text):
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    found = reader(source(f"{name}:acc"), tmp_path).results(last=True)
+    assert Curve([], [], told=0).take(found) == [(1, 0.91), (2, 0.93)]
+
+
+def test_a_number_that_the_comma_cuts_in_two_is_refused(tmp_path):
+    (tmp_path / "r.csv").write_text("epoch,acc\n1,0,91\n", encoding="utf-8")
+    with pytest.raises(BadResult, match="a row of r.csv has 3 cells for 2 columns: where cells"):
+        reader(source("r.csv:acc"), tmp_path).results(last=True)
+    printed = reader(source("stdout:acc=([0-9.]+)"), tmp_path)
+    with pytest.raises(BadResult, match="finds '0' in '0,91': let it find commas too"):
+        printed.printed(["acc=0,91 loss=0,3"])
+    printed.printed(["acc=0.91,0.93", "acc=3, loss=2"])
+    assert printed.results() == [(None, "0.91"), (None, "3")]
+    with_commas = reader(source("stdout:acc=([0-9.,]+)"), tmp_path)
+    with_commas.printed(["acc=0,91 loss=0,3"])
+    assert Curve([], [], told=0).take(with_commas.results()) == [(1, 0.91)]

@@ -34,7 +34,7 @@ from typing import Any, Protocol
 
 from foretune.errors import BadInput
 from foretune.stores.tfrecord import scalars
-from foretune.tasks.separated import parted, refuse_split_numbers, with_point
+from foretune.tasks.separated import parted, refuse_split_cells, with_point
 
 # columns that say which epoch a result is of, the first that is there
 EPOCHS = ("epoch", "training_iteration", "step", "global_step", "iteration", "trainer/global_step")
@@ -292,7 +292,7 @@ def rows(path: Path, column: str) -> list[Result]:
                 names = row
                 continue
             if len(row) > len(names) and all(cell.isdecimal() for cell in row[len(names) :]):
-                refuse_split_numbers(row, names, f"a row of {path.name}")
+                refuse_split_cells(row, names, f"a row of {path.name}")
             cells = dict(zip(names, row, strict=False))
             if cells.get(column, "") != "":
                 found.append(

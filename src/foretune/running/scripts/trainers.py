@@ -5,7 +5,7 @@ Each trainer adds to the user's command what that does not have yet, so that `py
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from foretune.errors import BadInput
@@ -26,11 +26,15 @@ class Trainer:
     space: Mapping[str, tuple[float, float] | list[Any]]
     goal: str = "maximize"
     other: str = "--{name} {{{name}}}"  # how a hyperparameter is given that `flags` lacks
+    # hyperparameter -> an argument that is added where it is tuned, and the one that makes the
+    # script ignore it
+    beside: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     about: str = ""
 
     def completed(self, command: str, hyperparameters: list[str]) -> str:
         """The command with what it lacks: an argument is there where its option is, a
-        hyperparameter where its placeholder is.
+        hyperparameter where its placeholder is. Raises `BadInput` where the command would ignore a
+        hyperparameter.
         """
         out = command
         for argument in self.arguments:
@@ -39,6 +43,15 @@ class Trainer:
         for name in hyperparameters:
             if f"{{{name}}}" not in command:
                 out += " " + (self.flags.get(name) or self.other.format(name=name))
+        for name in hyperparameters:
+            added, useless = self.beside.get(name, ("", ""))
+            if useless and useless in out.split():
+                raise BadInput(
+                    f"--command has {useless}, with which the script ignores {name}: leave it out "
+                    f"({added} is added), or do not tune {name}"
+                )
+            if added and not has_option(out, added):
+                out += f" {added}"
         return out
 
 
@@ -152,6 +165,11 @@ TRAINERS: dict[str, Trainer] = {
             "dropout": [0.0, 0.1, 0.3],
         },
         other="{name}={{{name}}}",
+        # by itself it chooses an optimizer with a learning rate and momentum of its own
+        beside={
+            "learning_rate": ("optimizer=SGD", "optimizer=auto"),
+            "momentum": ("optimizer=SGD", "optimizer=auto"),
+        },
         about="`yolo classify train`",
     ),
 }
