@@ -32,6 +32,7 @@ import numpy as np
 
 from foretune.errors import BadInput, BadSuggestion
 from foretune.files import write_json
+from foretune.gaussian.threads import one_thread
 from foretune.space.space import Config, Space, config_key
 from foretune.study.identity import as_read, differences
 from foretune.study.journal import Journal, damaged, finite, journal_in
@@ -382,7 +383,8 @@ class Study:
         if self.done or self._allowed <= 0:
             return None
         began = time.perf_counter()
-        suggested = searcher.suggest(self, self.rng())
+        with one_thread():
+            suggested = searcher.suggest(self, self.rng())
         seconds = time.perf_counter() - began
         if suggested is None:
             return None
