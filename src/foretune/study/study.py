@@ -292,12 +292,12 @@ class Study:
 
     @property
     def relative_costs(self) -> np.ndarray:
-        """Seconds of an epoch of each configuration over those of the pool's in the middle, (n,);
-        1 where epochs are the budget.
+        """Seconds of an epoch of each configuration over the pool's mean, (n,); 1 where epochs are
+        the budget.
         """
         if self.timeless or not len(self.configs):
             return np.ones(len(self.configs))
-        return np.asarray(np.exp(self.pace.log - np.median(self.pace.log)))
+        return np.asarray(self.pace.seconds / np.mean(self.pace.seconds))
 
     def _epochs_in_time(self) -> int:
         """Epochs of all workers together in the time that is left: at the costs of what was trained
@@ -308,7 +308,7 @@ class Study:
             room = self.plan.budget if known else 10 * self.max_epoch
             return max(0, int(room or 0) - self.spent - self._promised)
         seconds = self.pace.seconds
-        typical = math.exp(float(np.median(self.usual_pace.log)))
+        typical = float(np.mean(self.usual_pace.seconds))
         mean = (typical * self.max_epoch + float(self.epoch @ seconds)) / (
             self.max_epoch + float(self.epoch.sum())
         )
