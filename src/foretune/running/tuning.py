@@ -178,7 +178,7 @@ def finish(ready: Prepared) -> Tuned:
             or "no epoch was trained"
         )
         limit = study.plan.seconds if study.concluded else None
-        more = "" if limit is None else f"; {limit / 60:g} minutes are too few"
+        more = "" if limit is None else f"; --minutes {limit / 60:g} is too little"
         raise BadInput(f"no trial of study {folder.name!r} has a result: {reasons}{more}")
     config_id, epoch, value = found
     checkpoint = ready.objective.checkpoint(config_id, best=True)

@@ -35,10 +35,12 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def normalise(pixels: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """(pixels - mean) / std per channel, pixels in [0, 1]."""
+    """(pixels - mean) / std per channel, pixels in [0, 1]; in their place, which takes less than
+    half as long as beside them.
+    """
     shift = torch.tensor(mean, device=pixels.device).view(1, 3, 1, 1)
     scale = torch.tensor(std, device=pixels.device).view(1, 3, 1, 1)
-    return (pixels - shift).div_(scale)
+    return pixels.sub_(shift).div_(scale)
 
 
 def augment(pixels: Tensor, policy: str | Augmentation, generator: torch.Generator) -> Tensor:
