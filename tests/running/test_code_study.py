@@ -258,3 +258,9 @@ def test_a_function_of_another_task_is_history(tmp_path, space):
     tuned(function_question(own_function.train, space, request, task="plants", **more))
     second = function_question(own_function.train, space, request, task="animals", **more)
     assert second.past.tasks == ["studies/plants-hyperband-0"]
+
+
+def test_a_hyperparameter_may_not_have_a_placeholders_name(ask, tmp_path):
+    (tmp_path / "taken.yaml").write_text("epochs: [1, 2]\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="cannot be named 'epochs'.*my_epochs"):
+        command_question(ask(space=str(tmp_path / "taken.yaml")))

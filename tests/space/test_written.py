@@ -91,3 +91,13 @@ def test_what_is_fixed_decides_its_children() -> None:
     # a value that the space did not have
     assert fixed(space, {"optimizer": "lion"}).default()["optimizer"] == "lion"
     assert "momentum" in space.names  # the space itself is as it was
+
+
+def test_an_entry_that_stands_twice_is_refused(tmp_path):
+    file = tmp_path / "space.yaml"
+    file.write_text("lr: [0.1]\nother: [1, 2]\nlr: [1.0]\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="entry lr stands twice, again in line 3"):
+        read(file)
+    file.write_text("lr: {low: 1, high: 2, low: 3}\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="entry low stands twice"):
+        read(file)

@@ -727,3 +727,16 @@ def test_a_refused_folder_is_let_go(meta, tmp_path):
     with pytest.raises(BadInput, match="seed 0, now 3"):
         make(meta, folder=tmp_path / "s", seed=3)
     assert in_another_process("open", tmp_path / "s") == "ok 0\n"
+
+
+def test_tables_of_a_study_that_went_on_elsewhere_are_left_alone(meta, tmp_path):
+    """A process whose journal somebody else has written to knows less than what stands there."""
+    study = make(meta, folder=tmp_path / "s")
+    study.tell(study.ask(Fixed(Step(4, 0, 1))), [0.5])
+    study.save_tables()
+    before = (tmp_path / "s" / "curves.parquet").read_bytes()
+    with open(tmp_path / "s" / "journal.jsonl", "ab") as stream:
+        stream.write(b"more")
+    study.rows[4][0]["score"] = 0.9
+    study.save_tables()
+    assert (tmp_path / "s" / "curves.parquet").read_bytes() == before

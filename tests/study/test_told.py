@@ -17,7 +17,7 @@ from foretune.space.space import Space
 from foretune.study.journal import Journal
 from foretune.study.plan import Plan, Step
 from foretune.study.study import Study
-from foretune.study.told import told_row
+from foretune.study.told import told_row, told_value
 
 ZERO_DIMENSIONS = [torch.tensor(0.75), np.array(0.75), np.float32(0.75), Decimal("0.75"), 0.75]
 
@@ -238,3 +238,20 @@ class Fixed:
 
     def suggest(self, study, rng):
         return self.step
+
+
+def test_a_masked_value_is_none():
+    with pytest.raises(BadInput, match="'score' is masked"):
+        told_value("score", np.ma.masked, number=True)
+    assert told_value("score", np.ma.array(0.5, mask=False), number=True) == 0.5
+
+
+def test_a_failure_is_bounded_by_its_step():
+    space = Space(ConfigurationSpace(space=[Float("x", (0.0, 1.0))]))
+    study = Study(space, [], Plan("t", "score", "maximize", 3, 9, open=True))
+    step = study.ask(searcher("random"))
+    with pytest.raises(BadInput, match=r"epoch=5 must be from 0 to 3"):
+        study.fail(step, 5, "late")
+    assert not study.failures
+    study.fail(step, 1, "in time")
+    assert study.failures[step.config_id] == (1, "in time")

@@ -427,6 +427,11 @@ def check_template(
     in_folder: bool,
 ) -> None:
     """Raise `BadInput` for a command that the space, the results or the checkpoints do not fit."""
+    if taken := [name for name in space.names if name in OWN]:
+        raise BadInput(
+            f"a hyperparameter cannot be named {taken[0]!r}: {{{taken[0]}}} stands for {OWN[taken[0]]}; "
+            f"another name, such as my_{taken[0]}, can"
+        )
     own = [name for name in OWN if name != "checkpoint"]
     if "checkpoint" in template.names:
         raise BadInput("{checkpoint} belongs into --resume, which is added from the second step on")

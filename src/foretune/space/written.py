@@ -32,13 +32,27 @@ _CONDITION = re.compile(r"\s*([\w.\-]+)\s*(==|!=|<|>|\bin\b)\s*(.+?)\s*")
 EXAMPLE = "{low: 1e-5, high: 1e-1, log: true}, [adamw, sgd] or 0.1"
 
 
+class Entries(yaml.SafeLoader):
+    """YAML in which a key that stands twice is a fault, not the last one of them."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """The mapping of a node. Raises `BadInput` for a key that stands twice."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for k, key in enumerate(keys):
+            if key in keys[:k]:
+                raise BadInput(
+                    f"entry {key} stands twice, again in line {node.value[k][0].start_mark.line + 1}"
+                )
+        return super().construct_mapping(node, deep)
+
+
 def read(path: Path | str) -> Space:
     """The space in a YAML file. Raises `BadInput` with the entry, its value, and what would be
     right.
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        return space_of(yaml.safe_load(text), Path(path).stem)
+        return space_of(yaml.load(text, Entries), Path(path).stem)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
         raise BadInput(f"there is no search space {path}") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:

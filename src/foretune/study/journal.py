@@ -75,7 +75,7 @@ class Journal:
         """
         end = self.written()  # before the file, which may grow meanwhile
         at_end: int | None = None  # the checksum at that line
-        content, torn_last = b"", False
+        content = b""
         if self.path.exists():
             try:
                 with open(self.path, "rb") as stream:
@@ -96,7 +96,6 @@ class Journal:
                 event = self._event(line, k, self._numbered)
             except ValueError as error:
                 if not closed:
-                    torn_last = True
                     break
                 if self._numbered or not torn(line):
                     raise damaged(self.path, k, str(error)) from error
@@ -110,7 +109,7 @@ class Journal:
                 event.pop("n", None)
                 event.pop("crc", None)
                 yield k, event
-        if end is not None and end.line > self.lines + torn_last:
+        if end is not None and end.line > self.lines:  # a torn line that counted, too
             raise cut_short(self.path, self.lines, end.line)
         if end is not None and at_end not in (None, end.crc):
             raise another(self.path, end.line)

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 
-from foretune.errors import BadInput, BadSuggestion
+from foretune.errors import BadInput, BadSuggestion, within
 from foretune.files import write_json
 from foretune.gaussian.threads import one_thread
 from foretune.space.space import Config, Space, config_key
@@ -502,6 +502,7 @@ class Study:
         over: nothing of it can fail any more. Raises `BadInput` for an unknown trial.
         """
         step, (number, why) = told_step(step), told_failure(epoch, reason)
+        within(0, min(step.stop, self.max_epoch), epoch=number)
         i = self._known(step.config_id)
         if self.failed[i] or self.epoch[i] >= min(step.stop, self.max_epoch):
             return
@@ -607,8 +608,10 @@ class Study:
         )
 
     def save_tables(self) -> None:
-        """Write the study's meta-dataset files into its folder, by rename."""
-        if self.folder is not None and self.rows:
+        """Write the study's meta-dataset files into its folder, by rename; nothing where somebody
+        else has written to the study since, whose tables know more.
+        """
+        if self.folder is not None and self.rows and self.current:
             self.to_meta().save(self.folder)
 
     # -- inside

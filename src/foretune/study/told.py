@@ -19,6 +19,8 @@ def told_value(name: str, value: Any, *, number: bool) -> Any:
 
     Raises `BadInput` naming the column, the value and its type.
     """
+    if getattr(value, "mask", False) is not False and bool(value.mask):
+        raise BadInput(f"column {name!r} is masked: it has no value")
     given = plain(value)
     if isinstance(given, int) and abs(given) > MOST:
         given = as_float(name, given)

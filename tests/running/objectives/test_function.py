@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import own_function
 import pytest
@@ -90,3 +91,26 @@ def test_a_function_that_no_process_can_find_is_refused():
     check_sendable(own_function.train)
     with pytest.raises(BadInput, match=r"cannot find the function.*<lambda>.*workers=0"):
         check_sendable(lambda config, trial: None)
+
+
+def leaves(config, trial):
+    """A function that ends its process."""
+    raise SystemExit(3)
+
+
+def names_a_file(config, trial):
+    """A function that fails with a name that no UTF-8 holds."""
+    raise FileNotFoundError("no file caf\udce9.jpg")
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (leaves, r"the function called sys\.exit\(3\)"),
+        (names_a_file, r"FileNotFoundError: no file caf\\udce9\.jpg"),
+    ],
+)
+def test_whatever_a_function_ends_with_is_its_trials_failure(tmp_path, function, said):
+    outcome = objective(tmp_path, function).run(0, CONFIG, 0, 2)
+    assert re.fullmatch(said, outcome.failed)
+    outcome.failed.encode("utf-8")

@@ -188,8 +188,12 @@ class Function:
         except Exception as error:  # noqa: BLE001 - a stranger's code may raise anything
             if trial.should_stop:
                 return Outcome(trial._rows)
-            own.log.write_text(traceback.format_exc(), encoding="utf-8")
+            own.log.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
             return Outcome(trial._rows, told_error(error))
+        except SystemExit as error:
+            if trial.should_stop:
+                return Outcome(trial._rows)
+            return Outcome(trial._rows, f"the function called sys.exit({error.code!r})")
         if not trial.should_stop:
             done = trial._rows[-1]["epoch"] if trial._rows else start
             return Outcome(
@@ -200,7 +204,8 @@ class Function:
 
 def told_error(error: Exception) -> str:
     """An error in one line."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"[:REASON_LENGTH]
+    words = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode("utf-8")
+    text = f"{type(error).__name__}: {words}"[:REASON_LENGTH]
     return f"out of memory: {text}" if NO_MEMORY.search(text) else text
 
 
