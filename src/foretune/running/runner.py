@@ -132,8 +132,7 @@ def _run(
 
 def alone_by(workers: Workers) -> float:
     """`Costs.alone`, by what the workers have used so far."""
-    share = workers.share if isinstance(workers, Processes) else None
-    if share is None:
+    if not isinstance(workers, Processes) or (share := workers.share) is None:
         return 1.0
     threads = max(1, getattr(getattr(workers.objective, "settings", None), "threads", 1))
     return alone(share / threads, workers.count, threads, processors())
