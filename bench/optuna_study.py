@@ -2,7 +2,7 @@
 
     python bench/optuna_study.py sampler --table FOLDER [--tasks 25] [--seeds 10]
     python bench/optuna_study.py pruner --table FOLDER [--tasks 25] [--seeds 10]
-    python bench/optuna_study.py report [--out data/reports/optuna]
+    python bench/optuna_study.py report [--seeds 10] [--out data/reports/optuna]
 
 `sampler`: studies of 60 whole trainings by TPE, by random search, by our sampler with the table of
 the other tasks as its past (`table`), and with the same as runs of any space (`runs`: as an imported
@@ -13,7 +13,8 @@ trainings have. Every suggestion, from all samplers, is the nearest configuratio
 The past is all other tasks but those of the same source (names that differ by their last digits
 only). Studies that were made are kept in .cache/bench/optuna and not repeated. `report` gives mean
 normalized regret, and paired differences to TPE or MedianPruner over tasks with intervals of 95 %
-(bootstrap over sources, means over seeds); the CSVs are in `--out`.
+(bootstrap over sources, means over seeds), over all tasks and over those that have `--seeds` of
+both arms; the CSVs are in `--out`.
 """
 
 import argparse
@@ -178,8 +179,8 @@ def run(what: str, table: Path, tasks: int, seeds: int, arms: list[str]) -> None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     names = sorted(MetaDataset.load(table).tasks)
     at = np.linspace(0, len(names) - 1, min(tasks, len(names))).astype(int)
-    for seed in range(seeds):
-        for task in [names[k] for k in at]:
+    for task in [names[k] for k in at]:  # its past is learned once for all seeds
+        for seed in range(seeds):
             for arm in arms:
                 path = made(what, table, task, arm, seed)
                 if path.exists():
@@ -193,9 +194,9 @@ def run(what: str, table: Path, tasks: int, seeds: int, arms: list[str]) -> None
                 print(table.name, task, arm, seed, found["seconds"], flush=True)
 
 
-def report(what: str, table: str) -> pd.DataFrame:
+def report(what: str, table: str, least: int) -> pd.DataFrame:
     """A row an arm: mean normalized regret, and the difference to what it is held against with its
-    interval, over the tasks and seeds that both have.
+    interval, over the tasks with at least so many seeds that both have.
     """
     rows = []
     for path in sorted((CACHE / what / table).glob("*.json")):
@@ -211,6 +212,8 @@ def report(what: str, table: str) -> pd.DataFrame:
         wide = frame[frame["arm"].isin([arm, AGAINST[what]])]
         wide = wide.pivot_table(index=["after", "task", "seed"], columns="arm", values="regret")
         wide = wide.dropna()
+        enough = wide.groupby(["after", "task"]).transform("size") >= least
+        wide = wide[enough]
         for after, part in wide.groupby("after"):
             per_task = part.groupby("task").mean()
             gap = per_task[arm] - per_task[AGAINST[what]]
@@ -227,6 +230,7 @@ def report(what: str, table: str) -> pd.DataFrame:
                     "high": high,
                     "tasks": len(per_task),
                     "seeds": round(len(part) / len(per_task), 1),
+                    "least_seeds": least,
                 }
             )
     return pd.DataFrame(out).round(5)
@@ -258,7 +262,8 @@ def main() -> None:
     for what in AFTER:
         tables = sorted(path.name for path in (CACHE / what).glob("*") if path.is_dir())
         if tables:
-            found = pd.concat([report(what, table) for table in tables])
+            both = [report(what, table, n) for table in tables for n in (1, asked.seeds)]
+            found = pd.concat([one for one in both if len(one)])
             asked.out.mkdir(parents=True, exist_ok=True)
             write_atomic(asked.out / f"{what}.csv", found.to_csv(index=False))
             print(found.to_string(index=False))

@@ -4,8 +4,8 @@
 
 PYTHON has the library. A study of some 14 trials on the digits 0 to 4 is killed (SIGKILL) while it
 trains, nothing of it may be left running, and the same command goes on. The curves of the trials
-that were paused are compared with those of the library alone, trained without a pause. A second
-study on the digits 5 to 9 then shows whether it starts from the first. Prints JSON, and leaves it
+that were paused are compared, epoch by epoch, with those of the library alone, trained without a
+pause. A shorter study on the digits 5 to 9 then shows whether it starts from the first. Prints JSON, and leaves it
 in FOLDER/LIBRARY.json. What is there already is not done again.
 """
 
@@ -29,6 +29,7 @@ from foretune.study.study import Study
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 EPOCHS, BUDGET, KILLED_AT = 3, 30, 7
+SECOND = 9  # epochs of the second study: how it starts is what counts
 # what a stranger would write: the script or command, and what `tune` is told besides
 LIBRARIES = {
     "lightning": (
@@ -54,13 +55,15 @@ LIBRARIES = {
 }
 
 
-def arguments(library: str, python: str, task: str, folder: Path) -> list[str]:
-    """The arguments of `foretune` for a study of `task`."""
+def arguments(
+    library: str, python: str, task: str, folder: Path, budget: int = BUDGET
+) -> list[str]:
+    """The arguments of `foretune` for a study of `task` of `budget` epochs."""
     command, besides, space = LIBRARIES[library]
     names = {"python": python, "yolo": str(Path(python).parent / "yolo"), "here": str(HERE)}
     line = command.format(**names, task=task, folder=folder)
     write_atomic(folder / "space.yaml", yaml.safe_dump(space))
-    told = {"space": folder / "space.yaml", "epochs": EPOCHS, "budget": BUDGET, "task": task}
+    told = {"space": folder / "space.yaml", "epochs": EPOCHS, "budget": budget, "task": task}
     told |= {"data": folder / "data", "tracking": "none", "study": task, "workers": 1}
     pairs = [word for name, value in told.items() for word in (f"--{name}", str(value))]
     return ["tune", "--command", line, *besides, *pairs]
@@ -141,6 +144,8 @@ def main() -> None:
     parser.add_argument("python")
     parser.add_argument("library", choices=LIBRARIES)
     parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "bench" / "libraries")
+    parser.add_argument("--budget", type=int, default=BUDGET, help="epochs of the first study")
+    parser.add_argument("--second", type=int, default=SECOND, help="epochs of the second study")
     asked = parser.parse_args()
     folder = (asked.folder / asked.library).absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -152,7 +157,7 @@ def main() -> None:
     first, second = (folder / "data" / "studies" / task for task in ("low", "high"))
     out: dict[str, object] = {}
     began = time.monotonic()
-    line = arguments(asked.library, asked.python, "low", folder)
+    line = arguments(asked.library, asked.python, "low", folder, asked.budget)
     if not first.exists():
         out |= killed(line, first, folder)
     finished(line)
@@ -161,15 +166,18 @@ def main() -> None:
     out["minutes"] = round((time.monotonic() - began) / 60, 1)
     steps = Counter(step["config_id"] for step in study.steps)
     continued = [c for c in study.started if steps[c] > 1][:4]
-    gaps = []
+    gaps = {}
     best = yaml.safe_load((first / "best.yaml").read_text(encoding="utf-8"))
     read = json.loads((first / "study.json").read_text(encoding="utf-8"))["notes"]["read"]
     for c in continued:
         with_pause = [row[study.plan.metric] for row in study.rows[c]]
         whole = alone(study, c, best["command"], read, folder)[: len(with_pause)]
-        gaps.append(float(np.abs(np.array(with_pause) - whole).max()))
-    out |= {"continued": continued, "largest_difference": gaps}
-    said = finished(arguments(asked.library, asked.python, "high", folder))
+        gaps[c] = {
+            "steps": [[s["start"], s["stop"]] for s in study.steps if s["config_id"] == c],
+            "differences": np.abs(np.array(with_pause) - whole).round(6).tolist(),
+        }
+    out["compared"] = gaps
+    said = finished(arguments(asked.library, asked.python, "high", folder, asked.second))
     out["said"] = [s.strip() for s in said.splitlines() if "past task" in s or "history" in s]
     after = Study.load(second)
     starts = [after.configs[c]["learning_rate"] for c in after.started[:2]]
@@ -179,8 +187,11 @@ def main() -> None:
         "trials_of_second": len(after.started),
     }
     for name, one in (("first", study), ("second", after)):
-        values = [one.rows[c][0][one.plan.metric] for c in one.started[:3] if one.rows.get(c)]
-        out[f"{name}_first_epochs"] = values
+        trials = [c for c in one.started if one.rows.get(c)]
+        out[f"{name}_first_trials"] = [
+            (one.configs[c]["learning_rate"], [row[one.plan.metric] for row in one.rows[c]])
+            for c in trials[:3]
+        ]
     print(json.dumps(out, indent=1, default=float))
     write_atomic(asked.folder / f"{asked.library}.json", json.dumps(out, indent=1, default=float))
 

@@ -1,6 +1,8 @@
 """The searcher of Ray Tune with a past: its interface, and a real Tuner."""
 
 import math
+import os
+import sys
 
 import pytest
 from run_world import past_runs, score
@@ -96,7 +98,11 @@ def train(config):
 @pytest.mark.slow
 def test_a_real_tuner(tmp_path):
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, ignore_reinit_error=True)
+    path = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}  # its workers import this module
+    ray.init(
+        num_cpus=2, include_dashboard=False, ignore_reinit_error=True,
+        runtime_env={"env_vars": path},
+    )  # fmt: skip
     try:
         found = tune.Tuner(
             train,

@@ -31,12 +31,11 @@ def test_a_study_is_killed_and_goes_on(library, tmp_path, monkeypatch):
     """
     pytest.importorskip(library)
     pytest.importorskip("jsonargparse" if library == "lightning" else library)
-    monkeypatch.setattr(libraries, "BUDGET", 8)
     monkeypatch.setattr(libraries, "KILLED_AT", 2)
     if library == "ultralytics":
         digits = [sys.executable, str(PATH.with_name("digits.py")), "low", str(tmp_path / "low")]
         subprocess.run(digits, check=True)
-    line = libraries.arguments(library, sys.executable, "low", tmp_path)
+    line = libraries.arguments(library, sys.executable, "low", tmp_path, 8)
     folder = tmp_path / "data" / "studies" / "low"
     assert libraries.killed(line, folder, tmp_path)["left_running"] == []
     libraries.finished(line)
