@@ -62,6 +62,10 @@ def test_it_has_room_for_half_the_epochs_and_the_time_that_is_left() -> None:
     # of 2 epochs of 15 s one sees as many images as the search
     assert fewest_epochs(cost) == 1 and no_room(cost, 16, 15) is None
     assert "about 30 s: more than the 14 s that are left" in str(no_room(cost, 16, 14))
+    # three of 10 s: an estimate that may be half too large refuses nothing
+    three = Cost(3, 35, 3.0, 30.0)
+    assert fewest_epochs(three) == 3 and no_room(three, 16, 21) is None
+    assert "more than the 19 s that are left" in str(no_room(three, 16, 19))
     assert "an unknown time" in str(no_room(replace(cost, seconds=None), 16, 1e6))
 
 
@@ -152,6 +156,13 @@ def test_what_has_seen_less_than_the_search_is_no_final_model(tmp_path: Path, sl
     with pytest.raises(OutOfTime) as stopped:
         train_final(few, task(), tmp_path, seconds=8)
     assert stopped.value.epoch == 1 and not (tmp_path / "final.pt").exists()
+
+
+def test_a_little_more_time_is_taken_where_it_saves_the_model(tmp_path: Path, slow) -> None:
+    """The second epoch, which ends after 10 s, makes it one; a third is not begun."""
+    few = replace(BEST, settings=settings(train_limit=0), epoch=3)
+    done = train_final(few, task(), tmp_path, seconds=8, grace=2)
+    assert (done.epochs, done.cost.epochs) == (2, 3) and done.path.exists()
 
 
 def test_after_a_search_it_is_done_or_one_line_says_why_not(tmp_path: Path) -> None:

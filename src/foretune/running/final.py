@@ -43,6 +43,7 @@ from foretune.tasks.task import Task
 from foretune.training.settings import Settings
 
 SHARE = 0.5  # of a budget in epochs: what the final training may cost beside the search
+DOUBT = 1.5  # factor that an estimate of seconds may be too large by
 TRAIN, VALID, TEST = (PARTS.index(part) for part in ("train", "valid", "test"))
 
 
@@ -162,7 +163,8 @@ def fewest_epochs(cost: Cost) -> int:
 def no_room(cost: Cost, budget: int | None, left: float | None) -> str | None:
     """Why a final training does not fit into what the user allowed, as one line: a budget in epochs
     has room for `SHARE` of it, one in seconds for what is `left` (None: there is no such limit),
-    in which `fewest_epochs` must end. None where it fits.
+    in which one epoch must end, and `fewest_epochs`, if the estimate is too large by `DOUBT`: the
+    training stops in time itself. None where it fits.
     """
     if budget is not None and cost.worth > SHARE * budget:
         return (
@@ -172,7 +174,8 @@ def no_room(cost: Cost, budget: int | None, left: float | None) -> str | None:
         return None
     if cost.seconds is None:
         return f"{cost}, an unknown time: more than the {max(left, 0):,.0f} s that are left"
-    if cost.seconds * fewest_epochs(cost) / cost.epochs > left:
+    epoch = cost.seconds / cost.epochs
+    if epoch > left or epoch * fewest_epochs(cost) > DOUBT * left:
         takes = f"about {cost.seconds:,.0f} s"
         return f"{cost}, {takes}: more than the {max(left, 0):,.0f} s that are left"
     return None
@@ -186,14 +189,15 @@ def train_final(
     device: str | None = None,
     threads: int | None = None,
     seconds: float | None = None,
+    grace: float = 0.0,
     on_epoch: Callable[[Row], None] = lambda row: None,
 ) -> Final:
     """Train, measure on the test part, write the files; what is done already is not done again.
 
     `threads`: of the CPU (default: as the search had, whose seconds the estimate goes by). With
-    `seconds`, no epoch is begun that would end later; raises `OutOfTime` where fewer than
-    `fewest_epochs` end in them. Raises `BadInput` for a task or a configuration that cannot be
-    trained, and `foretune.training.trial.TrialFailed`.
+    `seconds`, no epoch is begun that would end later, `grace` seconds later for those of
+    `fewest_epochs`; raises `OutOfTime` where fewer end in them. Raises `BadInput` for a task or a
+    configuration that cannot be trained, and `foretune.training.trial.TrialFailed`.
     """
     from foretune.training.model_file import write_model
     from foretune.training.trial import assess
@@ -213,9 +217,14 @@ def train_final(
         if other != checkpoint:  # of another winner
             other.unlink(missing_ok=True)
     start = _epochs_of(checkpoint)
-    _go_on(best, merged, settings, checkpoint, start, seconds, on_epoch)
+    fewest = min(best.epoch, fewest_epochs(cost))
+
+    def allowed(epoch: int) -> float:
+        return math.inf if seconds is None else seconds + grace * (epoch < fewest)
+
+    _go_on(best, merged, settings, checkpoint, start, allowed, on_epoch)
     epochs = _epochs_of(checkpoint)
-    if epochs < min(best.epoch, fewest_epochs(cost)):
+    if epochs < fewest:
         raise OutOfTime(epochs)
     found = assess(merged, checkpoint, "test", settings.device)
     found.save(folder / "final-test.npz")
@@ -238,10 +247,12 @@ def _go_on(
     settings: Settings,
     checkpoint: Path,
     start: int,
-    seconds: float | None,
+    allowed: Callable[[int], float],
     on_epoch: Callable[[Row], None],
 ) -> None:
-    """Train from epoch `start` to the winner's last, or as far as `seconds` allow."""
+    """Train from epoch `start` to the winner's last, or as far as the seconds that are `allowed`
+    after each epoch.
+    """
     from foretune.training.trial import train
 
     began = time.monotonic()
@@ -249,7 +260,7 @@ def _go_on(
     def ended(row: Row) -> None:
         on_epoch(row)
         epoch, spent = int(row["epoch"]), time.monotonic() - began
-        if seconds is not None and epoch < best.epoch and spent + row["seconds"] > seconds:
+        if epoch < best.epoch and spent + row["seconds"] > allowed(epoch):
             raise _TimeIsUp
 
     if start < best.epoch:
@@ -328,13 +339,15 @@ def after_search(
     wanted: bool | None,
     budget: int | None,
     left: float | None,
+    grace: float = 0.0,
     estimate: float | None = None,
     on_start: Callable[[Cost], None] = lambda cost: None,
     on_epoch: Callable[[Row], None] = lambda row: None,
 ) -> Final | str:
     """The final training of the study in `folder`, which has its `best.yaml`, or one line that says
     why there is none. `wanted`: False never, None where it fits into the budget (see `no_room`),
-    True whatever it costs in epochs; what is `left` of a time is kept in any case. `estimate` are
+    True whatever it costs in epochs; what is `left` of a time is kept in any case, but for `grace`
+    seconds where they save a model. `estimate` are
     the seconds that the study reckons with (default: those of `best.yaml`'s epochs).
     """
     from foretune.training.trial import TrialFailed
@@ -349,7 +362,7 @@ def after_search(
         return f"no final training: {why}; {again} makes one"
     on_start(cost)
     try:
-        return train_final(best, task, folder, seconds=left, on_epoch=on_epoch)
+        return train_final(best, task, folder, seconds=left, grace=grace, on_epoch=on_epoch)
     except OutOfTime as stopped:
         return (
             f"final training broken off after {stopped.epoch} of {cost.epochs} epochs, the time "

@@ -132,9 +132,8 @@ def _run(
 
 def alone_by(workers: Workers) -> float:
     """`Costs.alone`, by what the workers have used so far."""
-    if not isinstance(workers, Processes) or workers.share is None:
+    if not isinstance(workers, Processes) or (share := workers.share) is None:
         return 1.0
-    share = workers.share
     threads = max(1, getattr(getattr(workers.objective, "settings", None), "threads", 1))
     return alone(share / threads, workers.count, threads, processors())
 

@@ -42,6 +42,7 @@ from foretune.training.settings import Settings
 TEST_METRICS = "test.json"  # in a study's folder
 TEST_PREDICTIONS = "best-test.npz"  # beside it: what the best network says of each test image
 BASELINES = {"default": "default configuration", "random": "random search"}
+GRACE = 0.03  # share of a time budget that a final training may take beyond it
 
 
 @dataclass(frozen=True)
@@ -261,6 +262,7 @@ def finalise(
         wanted=ready.request.final,
         budget=plan.budget,
         left=left,
+        grace=GRACE * (plan.seconds or 0.0),
         estimate=estimate,
         on_start=on_start,
         on_epoch=on_epoch,

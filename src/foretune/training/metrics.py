@@ -19,7 +19,6 @@ there are none; kappa is 0 where it is 0 / 0.
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import rankdata
 
 from foretune.errors import BadInput, near
 
@@ -75,8 +74,12 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     both = (positive > 0) & (negative > 0)
     if not both.any():
         return 0.5
-    ranks = rankdata(scores, axis=0)
-    own = np.bincount(labels, ranks[np.arange(len(labels)), labels], minlength=scores.shape[1])
+    own = np.zeros(scores.shape[1])  # sums of the ranks of a class's own images
+    # not by scipy.stats, whose import is a quarter of a worker's start
+    for c in np.flatnonzero(both):
+        ordered, mine = np.sort(scores[:, c]), scores[labels == c, c]
+        below, upto = (np.searchsorted(ordered, mine, side) for side in ("left", "right"))
+        own[c] = (below + upto + 1).sum() / 2
     pairs = own - positive * (positive + 1) / 2
     return float((pairs[both] / (positive * negative)[both]).mean())
 
