@@ -58,9 +58,11 @@ class Gap:
         table = pd.DataFrame({"better": better, "than": than})
         if table.isna().any(axis=None):
             raise ValueError(f"{better.name} and {than.name} are not of the same units")
-        row = against(table, "than").loc["better"]
-        said = row["difference"], row["low"], row["high"], row["p"]
-        return cls(*said, len(table), digits=digits)
+        tests = against(table, "than")
+        mean, low, high, p = (
+            float(tests[name]["better"]) for name in ("difference", "low", "high", "p")
+        )
+        return cls(mean, low, high, p, len(table), digits=digits)
 
     def __str__(self) -> str:
         mean, low, high = (signed(x, self.digits) for x in (self.mean, self.low, self.high))
@@ -243,15 +245,15 @@ def at2(reports: Path) -> Figures:
     own = elbo[elbo["size"] == "small"].sort_values("elbo", ascending=False)
     out["elbo_place"] = str(own["product"].tolist().index("O-P-A") + 1)
     out["elbo_best"] = f"{own['product'].iloc[0]} {own['elbo'].iloc[0]:.2f}"
-    ranks = own[["elbo", "paper_elbo"]].corr("spearman").iloc[0, 1]
-    out["elbo_order"] = plain(float(ranks), 2)
+    ranks = own[["elbo", "paper_elbo"]].corr("spearman").to_numpy()
+    out["elbo_order"] = plain(float(ranks[0, 1]), 2)
     whole = elbo[(elbo["size"] == "full") & (elbo["product"] == "O-P-A")].iloc[0]
     out["elbo_full"] = f"{whole['elbo']:.2f}"
-    out["distance"] = plain(float(own.set_index("product").loc["O-P-A", "distance_spearman"]), 2)
+    out["distance"] = plain(float(own.set_index("product")["distance_spearman"]["O-P-A"]), 2)
     inside = pd.read_csv(reports / "at2/calibration.csv").set_index(["database", "iteration"])
     for database, key in (("HyperRec", "hyperrec"), ("LCBench", "lcbench")):
-        out[f"inside_{key}"] = plain(float(inside.loc[(database, 10), "inside"]), 2)
-        first, last = (inside.loc[(database, k), "rmse"] for k in (1, 100))
+        out[f"inside_{key}"] = plain(float(inside["inside"][(database, 10)]), 2)
+        first, last = (float(inside["rmse"][(database, k)]) for k in (1, 100))
         out[f"error_{key}"] = f"{plain(first, 2)} to {plain(last, 2)}"
     return out
 

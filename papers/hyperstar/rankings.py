@@ -453,7 +453,7 @@ def evaluations(curves: pd.DataFrame, meta: MetaDataset) -> pd.DataFrame:
     by = curves["task"].map(lambda task: sources.get(task, task)).rename("source")
     wide = curves.groupby(["recommender", by, "k"])["regret"].mean().unstack("k")
     rows = []
-    for base in [name for name in LISTS if name in wide.index.levels[0]]:
+    for base in [name for name in LISTS if name in set(wide.index.get_level_values(0))]:
         for given in [k for k in GIVEN if k in wide]:
             theirs = wide.loc[base].loc[:, :given].to_numpy()
             for name in curves["recommender"].unique():

@@ -444,10 +444,12 @@ def tests(runs: Mapping[str, pd.DataFrame], grid: MetaDataset, plan: TaskAwarePl
         }
         own = [name for name in curves if name not in OTHERS]
         for budget in allowed:
-            found = []
+            found: list[dict[Any, Any]] = []
             for other in [name for name in OTHERS if name in curves]:
                 end = pd.DataFrame({name: curves[name][budget] for name in [*own, other]})
-                for name, line in against(end, other).loc[own].iterrows():
+                tests = against(end, other)
+                for name in own:
+                    line = tests.loc[name]
                     mine, theirs = (curves[n].to_numpy()[:, :budget] for n in (name, other))
                     share = dict(
                         zip(("share", "from", "to"), share_needed(mine, theirs), strict=True)

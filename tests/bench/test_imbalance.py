@@ -1,11 +1,19 @@
 """The benchmark of rare classes: how unlike in number its classes are, and what it compares."""
 
+import importlib.util
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from bench import imbalance
 from foretune.tasks.task import Task
+
+FILE = Path(__file__).resolve().parents[2] / "bench" / "imbalance.py"  # bench/ is no package
+SPEC = importlib.util.spec_from_file_location("imbalance", FILE)
+assert SPEC is not None and SPEC.loader is not None
+imbalance = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(imbalance)
 
 
 def test_every_part_is_as_unlike_in_number_as_it_says() -> None:

@@ -173,7 +173,7 @@ def test_a_log_that_lacks_something_is_said_and_seen_in_the_exit_code(here, tiny
 def test_what_cannot_be_written_is_refused_before_an_image_is_decoded(
     here, monkeypatch, capsys, spoil
 ):
-    monkeypatch.setattr(tuning, "task_of", lambda *args, **more: pytest.fail("it was decoded"))
+    monkeypatch.setattr(preparation, "task_of", lambda *args, **more: pytest.fail("it was decoded"))
     make_folder_of_images(here / "photos")
     data, study = here / "place", here / "place" / "studies" / "s"
     if spoil == "data":

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from small_training import config, task
 
-from foretune.running.costs import Larger, costs_of, no_final
+from foretune.running.costs import Larger, alone, costs_of, no_final
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
 from foretune.study.pace import Costs
@@ -49,3 +49,14 @@ def test_too_few_minutes_for_a_final_training_are_said_beforehand():
     assert "--minutes 0.7 is too little" in said and "about 30 s" in said and "about 2 min" in said
     assert no_final(replace(costs, final=None), POOL, 1.0) is None
     assert no_final(replace(costs, expected=None), POOL, 1.0) is None
+
+
+def test_alone_a_worker_has_what_the_others_leave():
+    """Two cores, two workers: with two more programs each has half of one, alone two thirds; with a
+    share of .7 it has the whole core; on a machine of its own nothing changes.
+    """
+    assert alone(0.5, workers=2, threads=1, cores=2) == pytest.approx(0.5 / (2 / 3))
+    assert alone(0.7, 2, 1, 2) == pytest.approx(0.7)
+    assert alone(1.0, 2, 1, 2) == 1 and alone(0.3, 1, 1, 2) == 1
+    # eight threads of two workers and eight of others on eight cores: half, alone two thirds
+    assert alone(0.5, 2, 4, 8) == pytest.approx(0.5 / (8 / 12))

@@ -1,6 +1,7 @@
 """What a study learns of its own pace, with costs that are known."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,3 +100,11 @@ def test_without_expectations_costs_are_learned_from_the_configurations():
 def test_rows_that_do_not_say_what_they_took(row):
     assert seconds_of(row) is None
     assert not pace_of(Costs(), LINE, X, {0: [row]}, 0.0).timed
+
+
+def test_the_final_training_has_the_machine_to_itself():
+    costs = Costs(expected, workers=2, final=lambda config: (1.5, 1.0), alone=0.8)
+    seen = {0: rows(5, *[1] * 30)}
+    pace, beside = (pace_of(replace(costs, alone=k), LINE, X, seen, 35.0) for k in (0.8, 1.0))
+    assert pace.final == pytest.approx(0.8 * beside.final)
+    assert beside.final[0, 0] == pytest.approx(1.5 * pace.seconds[0])

@@ -8,7 +8,7 @@ import pytest
 
 from foretune.errors import BadInput
 from foretune.searchers.base import Searcher
-from foretune.study.pace import Costs
+from foretune.study.pace import PARALLEL, Costs
 from foretune.study.study import Plan, Step, Study
 
 
@@ -86,7 +86,9 @@ def test_an_estimate_alone_refuses_nothing(meta):
 def test_what_is_dear_is_charged_and_left_alone_when_it_no_longer_fits(meta):
     dear = meta.configs[3]
     study = make(meta, costs=Costs(lambda c: (20.0, 20.0) if c == dear else (1.0, 1.0), early=0))
-    assert study.relative_costs.tolist() == pytest.approx([1, 1, 1, 20])
+    # of the pool's mean, which is what an epoch of the budget stands for
+    assert study.relative_costs.tolist() == pytest.approx([k / 5.75 for k in (1, 1, 1, 20)])
+    assert study.budget == pytest.approx(100.0 * PARALLEL / 5.75, abs=2)
     told(study, 0, 9, 1.0, 90.0)
     assert study.available.tolist() == [False, True, True, False] and study.reach[1] == 9
 

@@ -90,6 +90,4 @@ def test_decoding_says_how_far_it_is_from_time_to_time(monkeypatch):
     decoding = Decoding(10.0, stream)
     for done in (100, 1200, 1300, 2400):
         decoding(done, 50_000)
-    assert stream.getvalue() == (
-        "  1,200 of 50,000 images are read\n  2,400 of 50,000 images are read\n"
-    )
+    assert stream.getvalue() == ("  read 1,200 of 50,000 images\n  read 2,400 of 50,000 images\n")

@@ -45,6 +45,17 @@ def test_the_default_configuration_is_named() -> None:
     )
 
 
+def test_a_default_that_was_cut_short_is_said_to_be() -> None:
+    """It is no match of a winner that was trained for longer, and the comparison may say more."""
+    meta = synthetic_meta()
+    plan = Plan("t", "valid_accuracy", "maximize", 9, budget=12, method="random")
+    study = Study(meta.space, meta.configs[:2], plan)
+    study.tell(Step(0, 0, 9), [0.7] * 9)
+    study.tell(Step(1, 0, 2), [0.5, 0.65])
+    said = verdict(study, Judged(300, study.configs[1]))[0]
+    assert "(trial 1) reached 65.00 % in 2 of 9 epochs: winner and default are tied" in said
+
+
 def test_another_metric_is_judged_by_its_bootstrap_error_or_not_at_all() -> None:
     """.01 either of two: 1.96 * .0141 = .0277."""
     study = study_of([0.70, 0.68, 0.60], "valid_macro_f1")

@@ -208,10 +208,10 @@ def room_in_time(study: Study) -> str:
     if study.timeless:
         return f"{room}; nothing is known of the network's cost: the first epochs tell"
     pace = study.usual_pace
-    log, doubt = float(np.median(pace.log)), float(np.median(pace.doubt))
+    mean, doubt = float(np.mean(pace.seconds)), float(np.median(pace.doubt))
     left = max(0, study.budget - study.spent)
     return (
-        f"{room}: about {left:,} {plural('epoch', left)} of {duration(math.exp(log))} each, "
+        f"{room}: about {left:,} {plural('epoch', left)} of {duration(mean)} each on average, "
         f"give or take a factor of {math.exp(doubt):.1f}"
     )
 

@@ -89,6 +89,16 @@ class Larger:
         return theirs[0] / ours[0], theirs[1] / ours[1]
 
 
+def alone(share: float, workers: int, threads: int, cores: int) -> float:
+    """How many times as long training takes with no other worker as beside `workers` - 1 others,
+    where each of a worker's `threads` has a `share` of a core. Cores are shared evenly among what
+    wants them: with n = workers x threads and m threads of other programs, share = cores / (n + m),
+    or 1 where there are enough; and the same without the others.
+    """
+    share = min(1.0, max(0.0, share))
+    return max(share, 1 - share * threads * (workers - 1) / cores)
+
+
 def costs_of(
     settings: Settings, space: Space, task: Task, workers: int, final: bool = False
 ) -> Costs:

@@ -15,11 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from foretune.running.costs import alone
 from foretune.running.objectives.training import Training
 from foretune.running.presence import Presence
 from foretune.running.workers import Died, Ended, InProcess, Processes, Row, Workers
 from foretune.searchers.base import Searcher
 from foretune.study.study import Step, Study
+from foretune.tasks.reading import processors
 
 RETRIES = 2  # of a step whose worker died; then the trial has failed
 
@@ -118,6 +120,7 @@ def _run(
                         elif lost:
                             queue.append(Step(i, int(study.epoch[i]), step.stop, step.because))
             study.clock(clock())
+            study.costs = replace(study.costs, alone=alone_by(workers))
             on_change(study)
         budget = study.plan.budget
         if study.plan.seconds is not None and (budget is None or study.spent < budget):
@@ -125,6 +128,15 @@ def _run(
     finally:
         workers.close()
         study.save_tables()
+
+
+def alone_by(workers: Workers) -> float:
+    """`Costs.alone`, by what the workers have used so far."""
+    share = workers.share if isinstance(workers, Processes) else None
+    if share is None:
+        return 1.0
+    threads = max(1, getattr(getattr(workers.objective, "settings", None), "threads", 1))
+    return alone(share / threads, workers.count, threads, processors())
 
 
 def places(workers: Workers, trials: set[int]) -> dict[int, str]:

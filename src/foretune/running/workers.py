@@ -19,6 +19,9 @@ from multiprocessing import current_process, get_context, parent_process, resour
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
+import numpy as np
+import psutil
+
 from foretune.errors import BadInput
 from foretune.study.outcome import Outcome
 from foretune.study.study import Step
@@ -158,6 +161,9 @@ class Processes:
         self._order: dict[Connection, tuple[Any, ...]] = {}  # what a busy worker was sent
         self._ready: set[Connection] = set()
         self._stillborn = 0  # workers that ended before they were ready, in a row
+        # (clock, CPU seconds) of the busy workers as their epoch began, and the sums of all epochs
+        self._began: dict[Connection, tuple[float, float]] = {}
+        self._trained = np.zeros(2)
 
     @property
     def free(self) -> int:
@@ -169,11 +175,32 @@ class Processes:
         """Trial -> the process that runs its step."""
         return {step.config_id: f"process {p.pid}" for p, step in self._busy.values()}
 
+    @property
+    def share(self) -> float | None:
+        """CPU seconds of the workers for each of the clock in which they trained; None before the
+        first epoch.
+        """
+        clock, cpu = self._trained
+        return float(cpu / clock) if clock > 0 else None
+
+    def _used(self, connection: Connection, ended: bool) -> None:
+        """Count what a worker used for its last epoch, if one has `ended`; another begins."""
+        process, _ = self._busy[connection]
+        before = self._began.pop(connection, None)
+        with suppress(psutil.Error):
+            times = psutil.Process(process.pid).cpu_times()
+            now = time.monotonic(), times.user + times.system
+            if before is not None and ended:
+                self._trained += np.subtract(now, before)
+            self._began[connection] = now
+
     def submit(self, step: Step, config: Mapping[str, Any]) -> None:
         """Give a step to a free worker."""
         process, connection = self._idle.pop() if self._idle else self._start()
         self._busy[connection] = (process, step)
         self._order[connection] = (step.config_id, dict(config), step.start, step.stop)
+        if connection in self._ready:
+            self._used(connection, ended=False)
         with suppress(OSError):  # it died while idle; `events` reports it as the death it is
             connection.send(self._order[connection])
 
@@ -190,6 +217,7 @@ class Processes:
                 kind, value = ready.recv()
             except (EOFError, OSError) as error:
                 del self._busy[ready]
+                self._began.pop(ready, None)
                 ready.close()
                 process.join()
                 if process.exitcode == UNGUARDED:
@@ -206,6 +234,8 @@ class Processes:
                     Died(step, f"its worker process ended with exit code {process.exitcode}")
                 )
                 continue
+            if kind in ("ready", "row"):
+                self._used(ready, ended=kind == "row")
             if kind == "ready":
                 self._ready.add(ready)
                 self._stillborn = 0
@@ -236,6 +266,7 @@ class Processes:
             connection.close()
         end_processes([process for process, _ in everyone])
         self._idle, self._busy, self._order, self._ready = [], {}, {}, set()
+        self._began = {}
 
     def _start_again(self, exit_code: int, step: Step, order: tuple[Any, ...]) -> None:
         """Give `step` to a new worker after one that ended before it was ready. Raises `BadInput`

@@ -41,6 +41,7 @@ class Costs:
     of the study needs, when the search is over, and `fixed` those that do not depend on what is
     trained. `final` says how many times as long an epoch of the final training takes, with its many
     images, as one of the search, in the long run and early (None: there is no final training).
+    `alone` is how many times as long an epoch takes alone as beside the other workers of the search.
     `workers` train at the same time; they `break_off` what is under way when time is up, or have to
     be waited for.
     """
@@ -52,6 +53,7 @@ class Costs:
     final: Callable[[Config], tuple[float, float]] | None = None
     workers: int = 1
     break_off: bool = True
+    alone: float = 1.0
 
     @property
     def machine_doubt(self) -> float:
@@ -127,7 +129,7 @@ def pace_of(
         expected, first = both[:, 0], both[:, 1]
     final = np.zeros((n, 2))
     if costs.final is not None:
-        final = np.array([costs.final(config) for config in configs]).reshape(n, 2)
+        final = np.array([costs.final(config) for config in configs]).reshape(n, 2) * costs.alone
     machine = costs.machine_doubt**2
     own = costs.doubt**2 + ALONE**2
     seen = {i: _seen(told, expected[i], first[i], costs.early) for i, told in rows.items()}

@@ -32,6 +32,7 @@ import numpy as np
 
 from foretune.errors import BadInput, BadSuggestion
 from foretune.files import write_json
+from foretune.gaussian.threads import one_thread
 from foretune.space.space import Config, Space, config_key
 from foretune.study.identity import as_read, differences
 from foretune.study.journal import Journal, damaged, finite, journal_in
@@ -291,12 +292,12 @@ class Study:
 
     @property
     def relative_costs(self) -> np.ndarray:
-        """Seconds of an epoch of each configuration over those of the pool's in the middle, (n,);
-        1 where epochs are the budget.
+        """Seconds of an epoch of each configuration over the pool's mean, (n,); 1 where epochs are
+        the budget.
         """
         if self.timeless or not len(self.configs):
             return np.ones(len(self.configs))
-        return np.asarray(np.exp(self.pace.log - np.median(self.pace.log)))
+        return np.asarray(self.pace.seconds / np.mean(self.pace.seconds))
 
     def _epochs_in_time(self) -> int:
         """Epochs of all workers together in the time that is left: at the costs of what was trained
@@ -307,7 +308,7 @@ class Study:
             room = self.plan.budget if known else 10 * self.max_epoch
             return max(0, int(room or 0) - self.spent - self._promised)
         seconds = self.pace.seconds
-        typical = math.exp(float(np.median(self.usual_pace.log)))
+        typical = float(np.mean(self.usual_pace.seconds))
         mean = (typical * self.max_epoch + float(self.epoch @ seconds)) / (
             self.max_epoch + float(self.epoch.sum())
         )
@@ -382,7 +383,8 @@ class Study:
         if self.done or self._allowed <= 0:
             return None
         began = time.perf_counter()
-        suggested = searcher.suggest(self, self.rng())
+        with one_thread():
+            suggested = searcher.suggest(self, self.rng())
         seconds = time.perf_counter() - began
         if suggested is None:
             return None

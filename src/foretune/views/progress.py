@@ -91,7 +91,7 @@ class Decoding:
         now = time.monotonic()
         if now - self._at >= self.seconds:
             self._at = now
-            print(f"  {done:,} of {total:,} images are read", file=self.stream, flush=True)
+            print(f"  read {done:,} of {total:,} images", file=self.stream, flush=True)
 
 
 @contextmanager

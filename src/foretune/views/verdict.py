@@ -78,7 +78,9 @@ def against_default(study: Study, judged: Judged, top: float, value: float, defa
     """The winner beside the default configuration, which was a trial of the study."""
     found = difference(study, judged, top, value)
     metric = study.plan.metric
-    said = f"The default configuration (trial {default}) reached {score(metric, value)}: "
+    done, full = int(study.epoch[default]), study.max_epoch
+    cut = f" in {done} of {full} epochs" if done < full else ""
+    said = f"The default configuration (trial {default}) reached {score(metric, value)}{cut}: "
     if found is None:
         return f"{said}the winner is {shown(study, abs(top - value))} better."
     if found.tied:

@@ -162,21 +162,6 @@ def test_a_percent_metric_gives_the_same_steps(table):
     assert steps[0] == steps[1]
 
 
-def test_a_decision_takes_one_thread(table, monkeypatch):
-    """Beside training workers, threads of small matrices wait for each other; afterwards the
-    setting is as before.
-    """
-    from threadpoolctl import threadpool_info
-
-    seen = []
-    monkeypatch.setattr(
-        DyHPO, "decide", lambda *_: seen.append([p["num_threads"] for p in threadpool_info()])
-    )
-    study = told(table, rising(), [1, 1])
-    DyHPO().suggest(study, study.rng())
-    assert seen[0] and set(seen[0]) == {1}
-
-
 def test_widening_starts_no_more_than_its_epochs_can_follow_up(table):
     """On a pool as large as the budget, DyHPO starts one new configuration after the other;
     `dyhpo+` keeps its bound at every step.

@@ -50,7 +50,6 @@ from foretune.searchers.gray_box.dyhpo_surrogate import (
     Posterior,
     Scaling,
     fit,
-    one_thread,
 )
 from foretune.space.space import Config
 from foretune.study.plan import Choice
@@ -350,11 +349,6 @@ class DyHPO(Searcher):
             if first is None:
                 return None
             return self.step(study, first, "first configurations are random")
-        with one_thread():
-            return self.decide(study, rng)
-
-    def decide(self, study: Study, rng: np.random.Generator) -> Suggestion | None:
-        """The decision, once there is an observation."""
         model, view = self.surrogate(study), study
         if study.open_space and self.may_start(study):
             view = with_choice(study, self.outsider(study, model, rng))

@@ -18,10 +18,7 @@ Shapes: n observations, m candidates; V = L^-1 K_* is (n, m).
 """
 
 import math
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
@@ -29,26 +26,9 @@ from scipy.linalg import cho_solve
 
 from foretune.gaussian.gp import GrowingCholesky, with_room
 
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
-
 CURVE_CHANNELS, KERNEL = 4, 3
 WIDTHS = (128, 256)
 SLOPE = 0.01  # of the leaky rectifier
-
-
-@cache
-def _libraries() -> "ThreadpoolController":
-    from threadpoolctl import ThreadpoolController  # scikit-learn brings it
-
-    return ThreadpoolController()
-
-
-def one_thread() -> AbstractContextManager:
-    """Linear algebra on one thread meanwhile: the matrices are small, and beside training workers
-    threads wait for each other (measured on two busy cores: 97 ms instead of 2.6 ms a gradient).
-    """
-    return _libraries().limit(limits=1, user_api="blas")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ import pandas as pd
 
 from foretune.errors import BadInput
 from foretune.gaussian.gp import cholesky
+from foretune.gaussian.threads import one_thread
 from foretune.searchers.transfer.run_columns import OUTCOMES, SCORE, TASK, Columns
 
 FIT_RUNS = 480
@@ -162,8 +163,11 @@ class RunSurrogate:
         # of scores between the runs of a task
         self.variance = float(((self.y - means[self.task]) ** 2).sum() / (count - 1).sum())
         rng = np.random.default_rng(seed)
-        self.laws = laws or self._fit(rng)
-        self._condition(rng)
+        import scipy.linalg  # noqa: F401  # before its threads are limited
+
+        with one_thread():
+            self.laws = laws or self._fit(rng)
+            self._condition(rng)
 
     # -- kernel
     # --------------------------------------------------------------------------------------------
