@@ -1,5 +1,7 @@
 """Studies of a command or a function: what is refused, learnt from, continued, handed over."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -250,6 +252,31 @@ def test_a_function_is_tuned(tmp_path, space):
     rate = found.best["learning_rate"]
     assert found.value == pytest.approx(own_function.curve(rate, found.epoch)[-1])
     assert found.checkpoint.exists() and found.command is None
+
+
+def test_a_study_that_another_process_runs_is_refused_before_it_is_read(tmp_path, space):
+    request = Request("", budget=4, data=tmp_path)
+    question = function_question(own_function.train, space, request, max_epoch=4, metric="acc")
+    tuned(question)
+    code = "import sys; from foretune.study.lock import StudyLock; held = StudyLock(sys.argv[1]); "
+    holder = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            code + "print('held', flush=True); sys.stdin.read()",
+            question.folder,
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
+    with holder:
+        assert holder.stdout.readline().strip() == b"held"
+        with pytest.raises(BadInput, match="is being run by another process"), opened(question):
+            pytest.fail("it was opened")
+        holder.stdin.close()
+    with opened(question) as ready:
+        assert ready.study.spent == 4
 
 
 def test_a_function_of_another_task_is_history(tmp_path, space):

@@ -9,6 +9,7 @@ from foretune.history.meta_dataset import MetaDataset
 from foretune.running.history import keep, kept
 from foretune.space.space import Config, Space
 from foretune.study.identity import differences
+from foretune.study.lock import StudyLock
 from foretune.study.notes import notes_of
 from foretune.study.plan import Plan
 from foretune.study.study import Study, read_header
@@ -37,7 +38,9 @@ def open_study(
         return Study(space, pool, plan, past=past, runs=runs, folder=folder)
     refuse_another(folder, (space, space.taken(pool, "the pool"), plan))
     digest = notes_of(folder / "study.json").runs
-    study = Study.load(folder, past, kept(folder, digest))
+    with StudyLock(folder):  # before it is read: what another process still writes is not read here
+        study = Study.load(folder, past, kept(folder, digest))
+        study.hold()
     before, now = study.plan, plan
     if (now.budget, now.seconds) != (before.budget, before.seconds):
         budget = None if now.budget is None else max(now.budget, study.spent)

@@ -607,6 +607,13 @@ class Study:
             **about,
         )
 
+    def hold(self) -> None:
+        """Take the study's folder now, not with the first change. Raises `BadInput` where another
+        process holds it.
+        """
+        if self.folder is not None:
+            self._hold(self.folder)
+
     def save_tables(self) -> None:
         """Write the study's meta-dataset files into its folder, by rename; nothing where somebody
         else has written to the study since, whose tables know more.
