@@ -101,3 +101,9 @@ def test_an_entry_that_stands_twice_is_refused(tmp_path):
     file.write_text("lr: {low: 1, high: 2, low: 3}\n", encoding="utf-8")
     with pytest.raises(BadInput, match="entry low stands twice"):
         read(file)
+
+
+def test_brackets_without_end_are_refused(tmp_path):
+    (tmp_path / "deep.yaml").write_text("[" * 100_000, encoding="utf-8")
+    with pytest.raises(BadInput, match="is not YAML"):
+        read(tmp_path / "deep.yaml")

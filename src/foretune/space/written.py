@@ -55,7 +55,7 @@ def read(path: Path | str) -> Space:
         return space_of(yaml.load(text, Entries), Path(path).stem)  # noqa: S506 - a SafeLoader
     except FileNotFoundError as error:
         raise BadInput(f"there is no search space {path}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise BadInput(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     except BadInput as error:
         raise BadInput(f"{path}: {error}") from error
