@@ -244,7 +244,8 @@ def journal(case: Case) -> None:
     before = file.read_bytes()
     line, content = damaged(before, case.rng)
     file.write_bytes(content)
-    if line is None:  # the last line is torn, which is what a kill leaves
+    if line is None:  # the last line is torn, which is what a kill leaves before it counted
+        file.with_suffix(".end").unlink(missing_ok=True)
         return
     short = f"journal.jsonl ends with line {line - 1}, but"
     cut = before.startswith(content)

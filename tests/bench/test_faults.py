@@ -180,6 +180,7 @@ def test_damaged_journals_are_refused_at_the_line_that_is_said(bench, tmp_path):
         line, spoiled = kinds.damaged(content, random.Random(seed))
         path.write_bytes(spoiled)
         if line is None:
+            path.with_suffix(".end").unlink(missing_ok=True)  # a kill came before the line counted
             torn += 1
             assert len(read_journal(path)) in (8, 9)
             continue

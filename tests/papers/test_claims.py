@@ -10,6 +10,7 @@ from papers.claims import Gap, Words, averaged, family, share, turned, verdict
 SURE = Gap(0.1, 0.05, 0.15, 0.001, 12, 0.01)
 
 
+@pytest.mark.slow
 def test_the_page_is_what_the_reports_say():
     assert claims.PAGE.read_text(encoding="utf-8") == claims.page(claims.ROOT / "data/reports"), (
         "stale: python -m papers.claims"

@@ -52,7 +52,7 @@ def read(path: Path | str) -> Space:
     """
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-        return space_of(yaml.load(text, Entries), Path(path).stem)  # noqa: S506 - a SafeLoader
+        return space_of(Entries(text).get_single_data(), Path(path).stem)
     except FileNotFoundError as error:
         raise BadInput(f"there is no search space {path}") from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as error:
