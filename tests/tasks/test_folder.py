@@ -252,3 +252,13 @@ def test_names_that_are_no_utf8_are_read_as_latin_1(tmp_path):
         _pictures(Path(os.fsdecode(root + name)))
     task = load_task(os.fsdecode(root), size=8)
     assert task.name == task.source == "café" and set(task.class_names) == {"été", "hivér"}
+
+
+def test_files_that_are_no_images_are_in_the_list_of_the_damaged_ones(folder: Path):
+    _spoil_two(folder)
+    (folder / "cat" / "note.txt").write_text("not a picture", encoding="utf-8")
+    with pytest.raises(BadInput, match=r"3 of 11 images .*note\.txt: is no image of a kind.*dog/2"):
+        load_task(folder, size=10)
+    with pytest.warns(UserWarning, match="left out 3 of 11 images"):
+        task = load_task(folder, size=10, skip_bad=True)
+    assert len(task.labels) == 8

@@ -83,8 +83,8 @@ def _part_folders(root: Path) -> dict[int, Path]:
 
 
 def _list_classes(root: Path, whole: Path, least: int = MIN_PER_CLASS) -> dict[str, list[Path]]:
-    """Image files by class name, sorted, checked as far as it goes without reading them: all inside
-    `whole`, and `least` of each class.
+    """Files by class name, sorted, checked as far as it goes without reading them: all inside
+    `whole`, and `least` of each class. Those that are no images are told with the damaged ones.
     """
     inside = whole.resolve()
     entries = [entry for entry in sorted(root.iterdir()) if not _is_clutter(entry)]
@@ -115,11 +115,6 @@ def _list_classes(root: Path, whole: Path, least: int = MIN_PER_CLASS) -> dict[s
             if entry is not folder and entry.is_dir():
                 raise BadInput(
                     f"{entry}: is a folder inside a class folder; classes cannot be nested"
-                )
-            if entry is not folder and entry.suffix.lower() not in SUFFIXES:
-                raise BadInput(
-                    f"{entry}: is no image of a kind read here "
-                    f"({', '.join(sorted(SUFFIXES))}); convert or remove it"
                 )
         if len(images) < least:
             raise BadInput(
