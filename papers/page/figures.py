@@ -70,10 +70,6 @@ FIGURES = tuple(_figure(dict(entry)) for entry in CAPTIONS["figure"])
 TABLES = tuple(Table(**entry) for entry in CAPTIONS["table"])
 DIAGRAMS = tuple((entry["file"], entry["title"]) for entry in CAPTIONS["diagram"])
 PICTURES = tuple((entry["file"], entry["title"]) for entry in CAPTIONS["picture"])
-# thousands of rows by task: to compute with, not to look at
-RAW = ("siamese_tasks.csv", "task_aware_tasks.csv")
-# not shown again
-SHOWN = frozenset(f.file for f in FIGURES) | frozenset(t.file for t in TABLES) | frozenset(RAW)
 
 
 def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
