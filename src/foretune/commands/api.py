@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import BadInput
-from foretune.running.code_study import CodeTuned, function_question
+from foretune.running.code_question import function_question
+from foretune.running.code_study import CodeTuned
 from foretune.running.options import filled, options_of, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.tuning import Tuned
