@@ -47,6 +47,8 @@ def described(*items, **rest):
             r"'opt' has the value \[0.9, 0.99\]; it must",
         ),
         ([LR | {"type": "constant", "value": {"low": 1}}], {}, "'lr' has the value {'low': 1}"),
+        ([OPT | {"choices": ["adam", "\ud800"]}], {}, "'opt' has '.ud800', which is no text"),
+        ([LR | {"log": "no"}], {}, "'lr' has log 'no'; it must be true or false"),
         ([OPT | {"default_value": "rms"}], {}, "'opt' has the default 'rms', which is not one of"),
         ([LR, OPT, LR], {}, "two hyperparameters are named 'lr'"),
         ([LR | {"type": "magic"}], {}, "unknown type 'magic'"),

@@ -324,6 +324,20 @@ class Space:
                 raise BadInput(f"{where}, entry {k}: {error}") from error
         return out
 
+    def pool(self, configs: Sequence[Mapping[str, Any]], where: str = "the pool") -> list[Config]:
+        """`configs` as `taken` has them, each once: of equal ones the first. Raises `BadInput` as it
+        does, and for what is no sequence of configurations.
+        """
+        if not isinstance(configs, Sequence) or isinstance(configs, (str, bytes)):
+            raise BadInput(
+                f"{where} must be a list of configurations, but is {configs!r:.80} of type "
+                f"{type(configs).__name__}"
+            )
+        once: dict[str, Config] = {}
+        for config in self.taken(configs, where):
+            once.setdefault(config_key(config), config)
+        return list(once.values())
+
     def differences(self, other: "Space") -> list[str]:
         """What `other` has otherwise than this space, by name; empty where they are equal."""
         if self == other:
