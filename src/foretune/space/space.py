@@ -120,7 +120,20 @@ class Space:
         try:
             # Windows' editors begin a file with a byte-order mark
             described = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-            items = described["hyperparameters"]
+            items = described.get("hyperparameters") if isinstance(described, dict) else None
+            if not isinstance(items, list):
+                raise BadInput(
+                    "a ConfigSpace JSON file is an object with a list `hyperparameters`; this is none"
+                )
+            version = described.get("format_version", FORMAT)
+            if (
+                isinstance(version, bool)
+                or not isinstance(version, (int, float))
+                or version > FORMAT
+            ):
+                raise BadInput(
+                    f"format_version {version!r} is unknown; the newest read is {FORMAT:g}"
+                )
             for item in items:
                 refuse_quantization(item)
             # as the oldest formats name it
