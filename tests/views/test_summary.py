@@ -134,4 +134,4 @@ def test_the_sentence(study):
 
 
 def test_decimals_of_a_huge_value_are_few():
-    assert (decimals(0.5), decimals(-12.34567), decimals(1e308)) == ("0.5000", "-12.3457", "1e+308")
+    assert tuple(map(summary.decimals, (0.5, -12.34567, 1e308))) == ("0.5000", "-12.3457", "1e+308")
