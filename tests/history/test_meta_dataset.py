@@ -269,3 +269,21 @@ def test_published_tables_load_whole(shared):
             np.isnan(got[~np.isfinite(want)]).all()
             and (got[np.isfinite(want)] == want[np.isfinite(want)]).all()
         )
+
+
+def test_epochs_beyond_the_last_one_are_refused(meta, tmp_path):
+    meta.save(tmp_path / "t")
+    table = pd.read_parquet(tmp_path / "t" / "curves.parquet")
+    table["epoch"] += 99
+    table.to_parquet(tmp_path / "t" / "curves.parquet")
+    with pytest.raises(BadInput, match="rows of epoch .*, beyond max_epoch"):
+        MetaDataset.load(tmp_path / "t")
+
+
+@pytest.mark.parametrize("task", [3, None])
+def test_a_task_that_is_no_text_is_refused(meta, tmp_path, task):
+    meta.save(tmp_path / "t")
+    table = pd.read_parquet(tmp_path / "t" / "curves.parquet").assign(task=task)
+    table.to_parquet(tmp_path / "t" / "curves.parquet")
+    with pytest.raises(BadInput, match="curves.parquet|cannot be read: column task"):
+        MetaDataset.load(tmp_path / "t")
