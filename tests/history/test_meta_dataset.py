@@ -231,7 +231,7 @@ def broken(folder, change):
         ("no task column", "lacks the column task"),
         ("no hyperparameter", "lacks the columns learning_rate"),
         ("no ids", "lacks the columns config_id"),
-        ("no space", "not a ConfigSpace JSON"),
+        ("no space", "a ConfigSpace JSON file is an object"),
     ],
 )
 def test_a_damaged_folder_is_refused_by_the_name_of_what_is_wrong(
