@@ -13,8 +13,8 @@ from foretune.searchers.transfer.run_columns import OUTCOMES, SCORE, TASK
 from foretune.searchers.transfer.run_history import stacked
 from foretune.searchers.transfer.run_sources import hurtful
 from foretune.searchers.transfer.run_surrogate import usable
+from foretune.study.header import read_header
 from foretune.study.own_studies import found_studies
-from foretune.study.study import read_header
 
 if TYPE_CHECKING:
     import pandas as pd

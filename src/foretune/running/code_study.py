@@ -35,8 +35,9 @@ from foretune.searchers.registry import searcher
 from foretune.searchers.when_done import note_stop, until_done
 from foretune.searchers.whole import Whole
 from foretune.space.space import Config, Space
+from foretune.study.header import read_header
 from foretune.study.notes import notes_of
-from foretune.study.study import Study, read_header
+from foretune.study.study import Study
 
 if TYPE_CHECKING:
     pass

@@ -12,8 +12,8 @@ from foretune.running.history import (
 from foretune.running.request import Request
 from foretune.searchers.registry import DEFAULT, DEFAULT_WITHOUT_PAST, method
 from foretune.space.space import Config
+from foretune.study.header import read_header
 from foretune.study.notes import RankingNote
-from foretune.study.study import read_header
 from foretune.tasks.task import Task
 
 

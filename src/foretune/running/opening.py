@@ -8,11 +8,12 @@ from foretune.errors import BadInput
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.history import keep, kept
 from foretune.space.space import Config, Space
+from foretune.study.header import read_header
 from foretune.study.identity import differences
 from foretune.study.lock import StudyLock
 from foretune.study.notes import notes_of
 from foretune.study.plan import Plan
-from foretune.study.study import Study, read_header
+from foretune.study.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

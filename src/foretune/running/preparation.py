@@ -56,10 +56,11 @@ from foretune.running.storage import RESULTS, TABLES
 from foretune.searchers.registry import method, searcher
 from foretune.searchers.when_done import useless_stop
 from foretune.space.space import Config, Space
+from foretune.study.header import read_header
 from foretune.study.lock import StudyLock
 from foretune.study.notes import Notes, notes_of
 from foretune.study.pace import Costs
-from foretune.study.study import Plan, Study, read_header
+from foretune.study.study import Plan, Study
 from foretune.tasks.decoding import Progress
 from foretune.tasks.loading import find_source, task_of
 from foretune.tasks.split import PARTS

@@ -7,6 +7,7 @@ from typing import Any
 from foretune.errors import BadInput, at_least
 from foretune.space.names import refuse_alike, refuse_reserved
 from foretune.space.parameters import plain, whole
+from foretune.study.journal import finite
 from foretune.study.plan import Step
 
 MOST = 2**63 - 1  # of a whole number in a table
@@ -118,3 +119,10 @@ def told_row(given: Mapping[str, Any], metric: str) -> dict[str, Any]:
     if row[metric] is not None:
         row[metric] = as_float(metric, row[metric])
     return {"epoch": whole("epoch", given["epoch"]), **row}
+
+
+def same(told: Any, now: Any) -> bool:
+    """Whether two values of a metric are one: equal, or neither of them finite."""
+    if finite(told) and finite(now):
+        return bool(told == now)
+    return not finite(told) and not finite(now)

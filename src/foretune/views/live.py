@@ -10,7 +10,8 @@ from typing import Any
 
 from foretune.errors import BadInput
 from foretune.running.presence import Running, running
-from foretune.study.study import Study, read_header
+from foretune.study.header import read_header
+from foretune.study.study import Study
 from foretune.views.report import curves_chart, incumbent_chart, render
 from foretune.views.summary import (
     best_value,
