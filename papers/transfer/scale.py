@@ -14,7 +14,7 @@ ImageNet weights, as in the shipped history:
 | `large`            | 96 | all, 1,200      | 3      | 114   | all, 400      |
 
 As many steps within a sixth, so that size and images are what differs. About 35 minutes of one
-core, half of the configurations first; it can be stopped or killed at any point, the same command
+core, a part of the configurations first; it can be stopped or killed at any point, the same command
 goes on. Figures are of the configurations that both scales have. Writes meta-datasets into `data/meta/scale`, and `data/reports/scale.csv`.
 
 A value is a configuration's best epoch. **Regret** is the best value at large scale minus that of
@@ -62,7 +62,7 @@ SMALL = Settings()  # those of the shipped history (a test holds it)
 LARGE = replace(SMALL, image_size=SIZE, train_limit=0, valid_limit=0, max_epoch=3)
 SCALES = {"large": LARGE, "small": SMALL}
 FEWEST = 6  # configurations that a ranking is judged by
-STAGES = (12, 24)  # configurations that all tasks have before the next
+STAGES = (12, 16, 20, 24)  # configurations that all tasks have before the next
 SEED_DEVIATION = 0.02
 DRAWS = 1000
 

@@ -9,7 +9,7 @@ from small_training import config, task
 from foretune.running.costs import Larger, alone, costs_of, no_final
 from foretune.space.catalogue import transfer_pool, transfer_space
 from foretune.space.space import Space
-from foretune.study.pace import Costs
+from foretune.study.pace import Costs, pace_of
 from foretune.training.cost import Parts
 from foretune.training.settings import Settings
 
@@ -36,6 +36,16 @@ def test_the_final_training_costs_what_its_images_cost():
     plain = costs_of(Settings(), Space(transfer_space()), many(5000), 1)
     assert plain.final is None
     assert costs.after == pytest.approx(2 * plain.after)  # both networks are tested
+
+
+def test_images_that_are_not_augmented_are_early_for_one_epoch_only():
+    costs = costs_of(Settings(), Space(transfer_space()), many(500), 1, final=True)
+    frozen = config(finetune="head", augmentation="none")
+    pace = pace_of(costs, [frozen], np.zeros((1, 1)), {}, 0.0)
+    later, early = pace.final[0]
+    assert early > 5 * later  # the trunk is passed through
+    assert pace.final_seconds(np.array([6]))[0] == pytest.approx(early + 5 * later)
+    assert costs.early(config(finetune="head", augmentation="crop_flip")) == 4
 
 
 def test_of_a_network_that_cannot_be_counted_images_decide():

@@ -69,7 +69,7 @@ def run(seconds, cost, expected=None, folder=None, method="random", clock=None, 
     clock = clock or Clock()
     plan = Plan("t", "score", "maximize", 9, None, seconds=seconds)
     study = Study(SPACE, pool(), plan, folder=folder)
-    study.costs = Costs(expected, early=0, **costs)
+    study.costs = Costs(expected, early=lambda c: 0, **costs)
     workers = Simulated(clock, cost)
     run_study(study, searcher(method), workers, every=0.5, clock=clock)
     return study, workers, clock
@@ -164,14 +164,14 @@ def test_a_study_goes_on_with_the_time_that_it_has_left(tmp_path):
             raise Stop
 
     with Study(SPACE, pool(), plan, folder=tmp_path) as study:
-        study.costs = Costs(lambda c: (2.0, 2.0), early=0)
+        study.costs = Costs(lambda c: (2.0, 2.0), early=lambda c: 0)
         workers = Simulated(clock, lambda c: 2.0)
         with pytest.raises(Stop):
             run_study(study, searcher("random"), workers, clock=clock, on_change=stop_at_40)
     again = Study(SPACE, pool(), plan, folder=tmp_path)
     assert 38 < again.elapsed <= 41 and not again.done
     later = Clock(again.elapsed)
-    again.costs = Costs(lambda c: (2.0, 2.0), early=0)
+    again.costs = Costs(lambda c: (2.0, 2.0), early=lambda c: 0)
     run_study(again, searcher("random"), Simulated(later, lambda c: 2.0), clock=later)
     assert later.now <= 100.5 and again.concluded
     spent = again.spent
@@ -196,7 +196,7 @@ def test_a_step_in_this_process_is_cut_to_end_in_time():
 
     plan = Plan("t", "score", "maximize", 9, None, seconds=100.0)
     study = Study(SPACE, pool(), plan)
-    study.costs = Costs(lambda c: (7.0, 7.0), early=0)
+    study.costs = Costs(lambda c: (7.0, 7.0), early=lambda c: 0)
     run_study(study, searcher("random"), InProcess(Objective()), clock=clock)
     assert 70 <= clock.now <= 100
 

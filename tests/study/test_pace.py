@@ -69,14 +69,15 @@ def test_workers_that_keep_up_are_counted():
 
 
 def test_reach_counts_early_epochs_at_their_own_price():
-    pace = pace_of(Costs(expected), LINE[:2], X[:2], {}, 0.0)
+    pace = pace_of(Costs(expected, lambda c: 2), LINE[:2], X[:2], {}, 0.0)
     done = np.array([0, 1])
     # two early epochs of 5 s: 25 s are 2 + 15, and from epoch 1 on 1 + 20
-    assert pace.reach(done, 2, 25.0, 0.0).tolist() == [17, 21]
-    assert pace.reach(done, 2, 4.9, 0.0).tolist() == [0, 0]
+    assert pace.reach(done, 25.0, 0.0).tolist() == [17, 21]
+    assert pace.reach(done, 4.9, 0.0).tolist() == [0, 0]
     doubt = pace.doubt[0]
-    assert pace.reach(done, 0, 10.0, 1.0)[0] == int(10 / math.exp(doubt))
-    assert pace.reach(done, 0, 10.0, -1.0)[0] == int(10 * math.exp(doubt))
+    pace = pace_of(Costs(expected, lambda c: 0), LINE[:2], X[:2], {}, 0.0)
+    assert pace.reach(done, 10.0, 1.0)[0] == int(10 / math.exp(doubt))
+    assert pace.reach(done, 10.0, -1.0)[0] == int(10 * math.exp(doubt))
 
 
 def test_without_expectations_costs_are_learned_from_the_configurations():

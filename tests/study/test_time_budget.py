@@ -25,7 +25,7 @@ class Fixed(Searcher):
 def make(meta, seconds=100.0, budget=None, folder=None, costs=None, n=4):
     plan = Plan("t", "score", "maximize", 9, budget, seconds=seconds)
     study = Study(meta.space, meta.configs[:n], plan, folder=folder)
-    study.costs = Costs(lambda config: (2.0, 2.0), early=0) if costs is None else costs
+    study.costs = Costs(lambda config: (2.0, 2.0), early=lambda c: 0) if costs is None else costs
     return study
 
 
@@ -73,7 +73,7 @@ def test_steps_are_cut_to_what_ends_in_time_and_not_begun_where_none_does(meta):
 
 
 def test_steps_that_cannot_be_broken_off_are_cut_earlier(meta):
-    study = make(meta, costs=Costs(lambda config: (2.0, 2.0), early=0, break_off=False))
+    study = make(meta, costs=Costs(lambda config: (2.0, 2.0), early=lambda c: 0, break_off=False))
     told(study, 0, 9, 10.0, 70.0)
     assert study.ask(Fixed(Step(1, 0, 9))).stop == 2
 
@@ -85,7 +85,9 @@ def test_an_estimate_alone_refuses_nothing(meta):
 
 def test_what_is_dear_is_charged_and_left_alone_when_it_no_longer_fits(meta):
     dear = meta.configs[3]
-    study = make(meta, costs=Costs(lambda c: (20.0, 20.0) if c == dear else (1.0, 1.0), early=0))
+    study = make(
+        meta, costs=Costs(lambda c: (20.0, 20.0) if c == dear else (1.0, 1.0), early=lambda c: 0)
+    )
     # of the pool's mean, which is what an epoch of the budget stands for
     assert study.relative_costs.tolist() == pytest.approx([k / 5.75 for k in (1, 1, 1, 20)])
     assert study.budget == pytest.approx(100.0 * PARALLEL / 5.75, abs=2)
@@ -144,14 +146,16 @@ def test_views_of_an_open_study_have_their_own_pace(meta):
 def test_an_open_study_without_a_pool_knows_what_its_space_costs(meta):
     plan = Plan("t", "score", "maximize", 9, None, seconds=100.0, open=True)
     study = Study(meta.space, [], plan)
-    study.costs = Costs(lambda config: (2.0, 2.0), early=0, final=lambda config: (1.0, 1.0))
+    study.costs = Costs(
+        lambda config: (2.0, 2.0), early=lambda c: 0, final=lambda config: (1.0, 1.0)
+    )
     assert study.final_seconds == pytest.approx(10.0)  # 5 epochs of 9
     assert study.budget == 38  # .85 of the 90 s that are left, at 2 s
     assert study.usual_pace.seconds == pytest.approx(2.0) and len(study.configs) == 0
 
 
 def test_the_best_trial_keeps_the_time_of_its_final_training(meta):
-    costs = Costs(lambda config: (2.0, 2.0), early=0, after=4.0, fixed=6.0)
+    costs = Costs(lambda config: (2.0, 2.0), early=lambda c: 0, after=4.0, fixed=6.0)
     study = make(meta, costs=replace(costs, final=lambda config: (3.0, 3.0)))
     assert study.final_seconds == pytest.approx(30.0)  # of a middling one, before there is any
     told(study, 0, 4, 2.0, 20.0)
@@ -167,7 +171,9 @@ def test_the_best_trial_keeps_the_time_of_its_final_training(meta):
 
 
 def test_where_no_final_training_has_time_none_is_waited_for(meta):
-    study = make(meta, costs=Costs(lambda c: (2.0, 2.0), early=0, final=lambda c: (60.0, 60.0)))
+    study = make(
+        meta, costs=Costs(lambda c: (2.0, 2.0), early=lambda c: 0, final=lambda c: (60.0, 60.0))
+    )
     assert study.available.all()  # an estimate alone refuses nothing
     told(study, 0, 2, 2.0, 4.0)
     assert study.final_seconds == 0 and study.seconds_left == pytest.approx(96.0)

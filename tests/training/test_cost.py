@@ -11,13 +11,14 @@ from foretune.training.cost import (
     CUDA,
     Machine,
     Parts,
+    early_epochs,
     epoch_seconds,
     first_epoch_seconds,
     forward_seconds,
     keeps,
     machine_of,
 )
-from foretune.training.recipe import Recipe
+from foretune.training.recipe import Augmentation, Recipe
 from foretune.training.settings import Settings
 from foretune.training.workload import workload
 
@@ -49,6 +50,14 @@ def test_what_is_frozen_is_kept_after_the_first_epochs():
     early = first_epoch_seconds(last, SETTINGS, PARTS, ARITHMETIC)
     assert early == pytest.approx((700 + 2 * 400 * tail) * work)
     assert keeps(last) and not keeps(RECIPE) and not keeps(replace(last, mixup=0.2))
+
+
+def test_early_epochs_are_those_that_compute_what_is_kept():
+    """One for each view of the images, and without augmentation there is one."""
+    last = replace(RECIPE, finetune="last_blocks")
+    flipped = replace(last, augmentation=Augmentation("crop_flip"))
+    assert early_epochs(last) == 1 and early_epochs(flipped) == 4
+    assert early_epochs(replace(flipped, mixup=0.2)) == 1  # nothing is kept
 
 
 @pytest.mark.parametrize(

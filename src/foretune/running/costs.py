@@ -16,6 +16,7 @@ from foretune.tasks.task import Task
 from foretune.training.cost import (
     Machine,
     Parts,
+    early_epochs,
     epoch_seconds,
     first_epoch_seconds,
     forward_seconds,
@@ -61,6 +62,7 @@ class Expected:
     def __init__(self, settings: Settings, parts: Parts, machine: Machine):
         self.settings, self.parts, self.machine = settings, parts, machine
         self._kept: dict[str, tuple[float, float]] = {}
+        self._early: dict[str, int] = {}
 
     def __call__(self, config: Config) -> tuple[float, float]:
         """Raises `BadInput` for a configuration that the trainer does not understand."""
@@ -70,6 +72,13 @@ class Expected:
             how = asked, self.settings, self.parts, self.machine
             self._kept[key] = epoch_seconds(*how), first_epoch_seconds(*how)
         return self._kept[key]
+
+    def early(self, config: Config) -> int:
+        """How many first epochs are early ones. Raises as calling does."""
+        key = config_key(config)
+        if key not in self._early:
+            self._early[key] = early_epochs(recipe(config, self.settings))
+        return self._early[key]
 
 
 class Larger:
@@ -108,8 +117,6 @@ def costs_of(
     """
     import torch
 
-    from foretune.training.activations import VIEWS
-
     machine = machine_of(settings, torch.cuda.is_available())
     train, valid, test = (int((task.split == k).sum()) for k in range(len(PARTS)))
     parts = Parts(
@@ -127,7 +134,7 @@ def costs_of(
         return Costs(fixed=HAND_OVER + REPORT, workers=workers, final=larger)
     larger = Larger(parts, everything, expected) if final else None
     after *= 1 + final  # the final network is tested too
-    return Costs(expected, VIEWS, after, HAND_OVER + REPORT, larger, workers)
+    return Costs(expected, expected.early, after, HAND_OVER + REPORT, larger, workers)
 
 
 def no_final(costs: Costs, configs: list[Config], seconds: float) -> str | None:

@@ -173,8 +173,9 @@ def hopeless(
     """
     if study.timeless or not study.pace.timed:
         return False
-    early = study.epoch < study.costs.early
-    quick = np.exp(np.where(early, study.pace.early, study.pace.log) - study.pace.doubt)
+    pace = study.pace
+    early = study.epoch < pace.count
+    quick = np.exp(np.where(early, pace.early, pace.log) - pace.doubt)
     left = study.seconds_for_an_epoch
     return all(quick[i] - (now - heard[i]) > left[i] for i, _ in running)
 

@@ -10,6 +10,7 @@ Notation: n configurations, of which some have told what their epochs took.
 | `log`      | (n,)  | posterior mean of the log seconds of an epoch, `early` of an early one |
 | `doubt`    | (n,)  | its standard deviation                                                 |
 | `final`    | (n, 2) | seconds of an epoch of the final training: in the long run, early     |
+| `count`    | (n,)  | how many epochs are early ones                                         |
 
 `ratio` is a Gaussian process: what this machine does to all of them, what it does to configurations
 like this one, and what is of this one alone. With k trials that were timed it costs k^3 + n k.
@@ -37,17 +38,17 @@ class Costs:
     """What is known of costs before a study with a time budget trains anything.
 
     `expected` says the seconds of an epoch of a configuration in the long run, and of each of its
-    first `early` epochs (None: nothing is known). `after` are seconds of the same kind that the end
-    of the study needs, when the search is over, and `fixed` those that do not depend on what is
-    trained. `final` says how many times as long an epoch of the final training takes, with its many
-    images, as one of the search, in the long run and early (None: there is no final training).
-    `alone` is how many times as long an epoch takes alone as beside the other workers of the search.
-    `workers` train at the same time; they `break_off` what is under way when time is up, or have to
-    be waited for.
+    first epochs, of which `early` says how many there are (None: nothing is known). `after` are
+    seconds of the same kind that the end of the study needs, when the search is over, and `fixed`
+    those that do not depend on what is trained. `final` says how many times as long an epoch of the
+    final training takes, with its many images, as one of the search, in the long run and early
+    (None: there is no final training). `alone` is how many times as long an epoch takes alone as
+    beside the other workers of the search. `workers` train at the same time; they `break_off` what
+    is under way when time is up, or have to be waited for.
     """
 
     expected: Callable[[Config], tuple[float, float]] | None = None
-    early: int = 1
+    early: Callable[[Config], int] = lambda config: 1
     after: float = 0.0
     fixed: float = 0.0
     final: Callable[[Config], tuple[float, float]] | None = None
@@ -68,10 +69,10 @@ class Costs:
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of an epoch of each configuration (`log`, `early`, `doubt`: (n,)); `scale` is the
-    factor that this machine puts on all costs, `parallel` how many of these seconds pass in one of
-    the clock. `timed` is whether any epoch has told its seconds. `final` is 0 where no final
-    training follows.
+    """Seconds of an epoch of each configuration (`log`, `early`, `doubt`: (n,)), of which the
+    first `count` (n,) are early ones; `scale` is the factor that this machine puts on all costs,
+    `parallel` how many of these seconds pass in one of the clock. `timed` is whether any epoch has
+    told its seconds. `final` is 0 where no final training follows.
     """
 
     log: np.ndarray
@@ -81,21 +82,21 @@ class Pace:
     parallel: float
     timed: bool
     final: np.ndarray
+    count: np.ndarray
 
     @property
     def seconds(self) -> np.ndarray:
         """Of an epoch, (n,)."""
         return np.asarray(np.exp(self.log))
 
-    def final_seconds(self, epochs: np.ndarray, early: int) -> np.ndarray:
+    def final_seconds(self, epochs: np.ndarray) -> np.ndarray:
         """Of a final training of so many epochs, (n,)."""
-        later, first = self.final.T
-        return np.asarray(np.minimum(epochs, early) * first + np.maximum(epochs - early, 0) * later)
+        (later, first), early = self.final.T, np.minimum(epochs, self.count)
+        return np.asarray(early * first + (epochs - early) * later)
 
     def reach(
         self,
         epochs: np.ndarray,
-        early: int,
         seconds: float | np.ndarray,
         doubts: float,
         final: bool = False,
@@ -108,7 +109,7 @@ class Pace:
         later, first = np.exp(self.log) * factor, np.exp(self.early) * factor
         if final:
             later, first = later + self.final[:, 0], first + self.final[:, 1]
-        ahead = np.maximum(early - epochs, 0)
+        ahead = np.maximum(self.count - epochs, 0)
         short = np.minimum(ahead, np.maximum(seconds, 0.0) / first)
         rest = np.maximum(seconds - ahead * first, 0.0) / later
         return np.floor(short + rest).clip(max=1e6).astype(int)
@@ -124,6 +125,7 @@ def pace_of(
     """The pace of a study, `active` seconds of the clock after its first epoch began."""
     n = len(configs)
     expected, first = np.zeros(n), np.zeros(n)
+    count = np.array([costs.early(config) for config in configs], dtype=int)
     if costs.expected is not None:
         both = np.log([costs.expected(config) for config in configs]).reshape(n, 2)
         expected, first = both[:, 0], both[:, 1]
@@ -132,12 +134,12 @@ def pace_of(
         final = np.array([costs.final(config) for config in configs]).reshape(n, 2) * costs.alone
     machine = costs.machine_doubt**2
     own = costs.doubt**2 + ALONE**2
-    seen = {i: _seen(told, expected[i], first[i], costs.early) for i, told in rows.items()}
+    seen = {i: _seen(told, expected[i], first[i], count[i]) for i, told in rows.items()}
     k = np.array(sorted(i for i, (_, weight) in seen.items() if weight > 0), dtype=int)
     if not len(k):
         doubt = np.full(n, math.sqrt(machine + own))
         final = final * np.exp([expected, first]).T
-        return Pace(expected, first, doubt, 1.0, PARALLEL * costs.workers, False, final)
+        return Pace(expected, first, doubt, 1.0, PARALLEL * costs.workers, False, final, count)
     ratio = np.array([seen[int(i)][0] for i in k])
     noise = np.array([1 / seen[int(i)][1] for i in k])
     shared = costs.doubt**2 * _alike(X, X[k]) + machine
@@ -152,7 +154,7 @@ def pace_of(
     parallel = (done + TRUST * PARALLEL * costs.workers) / (max(active, 0.0) + TRUST)
     final = final * np.exp([log, first + shift]).T
     doubt = np.sqrt(np.maximum(variance, 0))
-    return Pace(log, first + shift, doubt, scale, parallel, True, final)
+    return Pace(log, first + shift, doubt, scale, parallel, True, final, count)
 
 
 def _seen(

@@ -110,12 +110,10 @@ class TimedState(State):
         if (found := self.incumbent) is None:
             pace = self.usual_pace
             half = np.full(len(pace.log), math.ceil(self.max_epoch / 2))
-            middling = float(np.median(pace.final_seconds(half, self.costs.early)))
+            middling = float(np.median(pace.final_seconds(half)))
             return min(middling, self.seconds_to_end / 2)
         i, epoch, _ = found
-        return float(
-            self.pace.final_seconds(np.full(len(self.configs), epoch), self.costs.early)[i]
-        )
+        return float(self.pace.final_seconds(np.full(len(self.configs), epoch))[i])
 
     @property
     def _finals(self) -> bool:
@@ -125,7 +123,7 @@ class TimedState(State):
         if self.costs.final is None or self.timeless:
             return False
         pace = self.usual_pace
-        one = pace.final_seconds(np.ones(len(pace.log)), self.costs.early)
+        one = pace.final_seconds(np.ones(len(pace.log)))
         return not self.pace.timed or float(one.min()) <= self._end - self._first_began
 
     @property
@@ -145,11 +143,11 @@ class TimedState(State):
         """
         if self.timeless:
             return np.full(len(self.configs), self.max_epoch)
-        early, doubts = self.costs.early, -1.0 if self.costs.break_off else 1.0
-        epochs = self.pace.reach(self.epoch, early, self.seconds_left, doubts)
+        doubts = -1.0 if self.costs.break_off else 1.0
+        epochs = self.pace.reach(self.epoch, self.seconds_left, doubts)
         if self._finals:
-            seconds = self.seconds_to_end - self.pace.final_seconds(self.epoch, early)
-            won = self.pace.reach(self.epoch, early, seconds, max(0.0, doubts), final=True)
+            seconds = self.seconds_to_end - self.pace.final_seconds(self.epoch)
+            won = self.pace.reach(self.epoch, seconds, max(0.0, doubts), final=True)
             epochs = np.minimum(epochs, won)
         if not self.pace.timed and self.seconds_left > 0:
             epochs = np.maximum(epochs, 1)  # an estimate alone refuses nothing
@@ -162,7 +160,7 @@ class TimedState(State):
         """
         left = np.full(len(self.configs), self.seconds_left)
         if self._finals:
-            own = self.pace.final_seconds(self.epoch + 1, self.costs.early)
+            own = self.pace.final_seconds(self.epoch + 1)
             left = np.minimum(left, self.seconds_to_end - own)
         return left
 

@@ -1,9 +1,10 @@
 """Images and frozen activations, held on the device and shared by the trials of a process.
 
 A frozen trunk gives the same output in every epoch and in every trial, so it is computed once and
-trials read it back. With augmentation, `VIEWS` augmented copies are kept and epochs cycle through
-them (epoch e sees view (e - 1) mod `VIEWS`); the views' random numbers depend on the view alone, so
-that all trials and seeds share them. A view is computed when an epoch first asks for it.
+trials read it back. With augmentation, several augmented copies are kept and epochs cycle through
+them (epoch e sees view (e - 1) mod `Augmentation.views`); the views' random numbers depend on the
+view alone, so that all trials and seeds share them. A view is computed when an epoch first asks for
+it.
 
 The cache is bounded in bytes and drops what was used longest ago; nothing depends on what it holds
 except time. Images and activations of a part that would fill the cache alone are not held: images
@@ -30,7 +31,6 @@ from foretune.training.augmentation import augment, normalise, resize, to_float
 from foretune.training.network import Network
 from foretune.training.recipe import Augmentation
 
-VIEWS = 4
 # images that go through a frozen trunk at once: fixed, so that the activations do not depend on a
 # trial's batch size
 CHUNK = 128

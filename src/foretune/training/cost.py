@@ -99,6 +99,13 @@ def forward_seconds(recipe: Recipe, settings: Settings, images: int, machine: Ma
 BATCH = 256  # images that are evaluated at once
 
 
+def early_epochs(recipe: Recipe) -> int:
+    """How many first epochs compute what is kept: one for each view of the images. One also where
+    nothing is kept: memory is allocated in it, and kernels are chosen.
+    """
+    return recipe.augmentation.views if keeps(recipe) else 1
+
+
 def keeps(recipe: Recipe) -> bool:
     """Whether the output of the frozen layers is kept from epoch to epoch."""
     frozen = recipe.finetune not in ("all", LORA, 1.0)

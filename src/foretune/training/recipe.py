@@ -33,6 +33,7 @@ from foretune.training.settings import Settings
 # Raised when the trainer's numbers change for the same task, configuration, settings and seed:
 # curves of two versions are never mixed (`foretune.running.collection`).
 TRAINING_VERSION = 1
+VIEWS = 4  # augmented copies of an image that frozen layers are shown
 DRAWS = 50  # of a space, to see whether the trainer understands it
 
 
@@ -51,6 +52,11 @@ class Augmentation:
     def varies(self) -> bool:
         """Whether two views of an image differ."""
         return self != Augmentation(magnitude=self.magnitude)
+
+    @property
+    def views(self) -> int:
+        """How many views of an image frozen layers are shown: epochs cycle through them."""
+        return VIEWS if self.varies else 1
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ from foretune.study.outcome import Row
 from foretune.tasks.split import PARTS
 from foretune.tasks.task import Task
 from foretune.training import checkpoints, networks, optimizers
-from foretune.training.activations import VIEWS, Activations, Part, shared
+from foretune.training.activations import Activations, Part, shared
 from foretune.training.assessment import Assessment
 from foretune.training.augmentation import augment, normalise, to_float
 from foretune.training.losses import Loss, Mixing
@@ -271,7 +271,7 @@ class Trial:
         start = 0 if self._mixing else self._start()
         frozen = None
         if start:
-            view = (epoch - 1) % VIEWS if chosen.augmentation.varies else 0
+            view = (epoch - 1) % chosen.augmentation.views
             frozen = self._train.at_boundary(network, self._origin, chosen.augmentation, view)
         total = torch.zeros((), dtype=torch.float64, device=self.device)
         step, trained = (epoch - 1) * len(batches), network.trained_parameters()

@@ -285,7 +285,7 @@ def begun():
         study, objective = replay_study(meta, meta.tasks[0], budget=60, seed=0)
         plan = replace(study.plan, budget=None, seconds=seconds)
         timed = Study(meta.space, meta.configs, plan, past=study.past)
-        timed.costs = Costs(lambda c: (seconds_of(c), seconds_of(c)), early=0)
+        timed.costs = Costs(lambda c: (seconds_of(c), seconds_of(c)), early=lambda c: 0)
         for k, i in enumerate((0, 3, 5)):
             rows = objective.run(i, meta.configs[i], 0, 1).rows
             row = {**rows[-1], "seconds": seconds_of(meta.configs[i])}
