@@ -23,6 +23,7 @@ of their task are cut: one absurd value moves nothing.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -224,9 +225,8 @@ class RunSurrogate:
             value = 0.5 * float(y @ alpha) + float(np.log(np.diag(L)).sum())
             return value + SPARSITY * float(theta.sum()), gradient
 
-        best = None
-        for start in STARTS:
-            found = minimize(
+        def sought(start: dict[str, float]) -> Any:
+            return minimize(
                 cost,
                 np.log([*[start["theta"]] * C, *(start[name] for name in names)]),
                 jac=True,
@@ -234,9 +234,12 @@ class RunSurrogate:
                 bounds=[(-9.0, 3.0)] * C + VARIANCES[: len(names)],
                 options={"maxiter": FIT_STEPS},
             )
-            best = found if best is None or found.fun < best.fun else best
+
+        best = sought(STARTS[0])
+        for start in STARTS[1:]:
             if np.exp(best.x[:C]).max(initial=0.0) > NOTHING:
                 break
+            best = min(best, sought(start), key=lambda found: float(found.fun))
         return Laws(np.exp(best.x[:C]), *map(float, np.exp(best.x[C:])))
 
     # -- conditioning
