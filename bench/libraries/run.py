@@ -1,29 +1,36 @@
 """Training libraries as they come, each tuned by `foretune tune --command`.
 
-    python bench/libraries/run.py PYTHON lightning|keras|ultralytics [--folder FOLDER]
+    python bench/libraries/run.py PYTHON keras|lightning|timm|transformers|ultralytics
 
-PYTHON has the library. A study of some 14 trials on the digits 0 to 4 is killed (SIGKILL) while it
-trains, nothing of it may be left running, and the same command goes on. The curves of the trials
-that were paused are compared, epoch by epoch, with those of the library alone, trained without a
-pause. A shorter study on the digits 5 to 9 then shows whether it starts from the first. Prints JSON, and leaves it
-in FOLDER/LIBRARY.json. What is there already is not done again.
+PYTHON has the library; `--script` is timm's train.py, which its package lacks. A study of some 14
+trials on the digits 0 to 4 is killed (SIGKILL) while it trains, nothing of it may be left running,
+and the same command goes on. The curves of the trials that were paused are compared, epoch by epoch,
+with those of the library alone, trained without a pause, and, where the library's own resume draws
+anew, stopped and resumed by hand after the same epochs. A shorter study on the digits 5 to 9 then
+shows whether it starts from the first. Prints JSON, and leaves it in FOLDER/LIBRARY.json. What is
+there already is not done again.
 """
 
 import argparse
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import yaml
 
 from foretune.files import write_atomic
+from foretune.running.scripts.checkpoint import CheckpointWatch
 from foretune.running.scripts.results import reader, source
+from foretune.running.scripts.template import Template
 from foretune.study.study import Study
 
 HERE = Path(__file__).resolve().parent
@@ -48,19 +55,36 @@ LIBRARIES = {
     ),
     "ultralytics": (
         "{yolo} classify train data={folder}/{task} model=yolov8n-cls.yaml imgsz=32 device=cpu "
-        "workers=0 batch=64 plots=False",
+        # with batches of 64 and its warm-up of three epochs it learns nothing in three
+        "workers=0 batch=8 warmup_epochs=0 plots=False",
         ["--trainer", "ultralytics"],
         {"learning_rate": {"low": 1e-4, "high": 0.5, "log": True}},
     ),
+    "timm": (
+        "{python} {script} --data-dir {folder}/{task} --val-split val --model test_resnet "
+        "--num-classes 5 --img-size 32 --batch-size 32 --workers 0 --opt sgd --warmup-epochs 0 "
+        "--device cpu",
+        ["--trainer", "timm"],
+        {"learning_rate": {"low": 1e-4, "high": 1.0, "log": True}},
+    ),
+    "transformers": (
+        "{python} {here}/transformers_train.py --task {task} --per_device_train_batch_size 16 "
+        "--use_cpu True --report_to none --disable_tqdm True",
+        ["--trainer", "huggingface"],
+        {"learning_rate": {"low": 1e-5, "high": 0.1, "log": True}},
+    ),
 }
+ON_FILES = ("timm", "ultralytics")  # images as files
+ANEW = ("timm", "ultralytics")  # whose resume begins its random draws anew
 
 
 def arguments(
-    library: str, python: str, task: str, folder: Path, budget: int = BUDGET
+    library: str, python: str, task: str, folder: Path, budget: int = BUDGET, script: str = ""
 ) -> list[str]:
     """The arguments of `foretune` for a study of `task` of `budget` epochs."""
     command, besides, space = LIBRARIES[library]
     names = {"python": python, "yolo": str(Path(python).parent / "yolo"), "here": str(HERE)}
+    names["script"] = script
     line = command.format(**names, task=task, folder=folder)
     write_atomic(folder / "space.yaml", yaml.safe_dump(space))
     told = {"space": folder / "space.yaml", "epochs": EPOCHS, "budget": budget, "task": task}
@@ -124,18 +148,67 @@ def finished(line: list[str]) -> str:
     return done.stdout
 
 
-def alone(study: Study, config_id: int, line: str, read: str, folder: Path) -> list[float]:
-    """The curve that the library gives without foretune and without a pause: `line` is the command
-    of `best.yaml`, whose folder is called best.
+def alone(study: Study, config_id: int, folder: Path, stops: Sequence[int] = ()) -> list[float]:
+    """The curve that the library gives without foretune: without a pause, or killed after these
+    epochs, each with its checkpoint, and resumed by its own means. The command is that of
+    `best.yaml`, whose folder is called best.
     """
+    assert study.folder is not None
+    assert study.incumbent is not None
+    told = yaml.safe_load((study.folder / "best.yaml").read_text(encoding="utf-8"))
+    notes = json.loads((study.folder / "study.json").read_text(encoding="utf-8"))["notes"]
     best = study.configs[study.incumbent[0]]["learning_rate"]
     rate = study.configs[config_id]["learning_rate"]
-    where = folder / "alone" / str(config_id)
+    where = folder / "alone" / "-".join(map(str, (config_id, *stops)))
     where.mkdir(parents=True, exist_ok=True)
-    words = [w.replace(repr(best), repr(rate)) for w in shlex.split(line)]
+    words = [w.replace(repr(best), repr(rate)) for w in shlex.split(told["command"])]
     words = [w[: -len("best")] + str(where) if w in ("best", "project=best") else w for w in words]
-    subprocess.run(words, env=environment(), capture_output=True, check=True)
-    return [float(value) for _, value in reader(source(read), where).results(last=True) or []]
+
+    def values() -> list[float]:
+        found = reader(source(notes["read"]), where).results(last=True) or []
+        return [float(value) for _, value in found]
+
+    resume: list[str] = []
+    for stop in (*stops, 0):
+        before = len(values())
+        with (where / "log.txt").open("a") as log:
+            process = subprocess.Popen(
+                [*words, *resume],
+                env=environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        watch = CheckpointWatch(where, notes["checkpoint"], lambda p=process: [p.pid])  # type: ignore[misc]
+        while stop and process.poll() is None:
+            time.sleep(0.02)
+            watch.look()
+            if len(values()) >= stop and watch.versions >= stop - before and watch.settled:
+                break
+        if stop:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            resume = Template(notes["resume"]).filled({"checkpoint": watch.path})
+        if process.wait() and not stop:
+            sys.exit((where / "log.txt").read_text(encoding="utf-8")[-3000:])
+    return values()
+
+
+def compared(study: Study, library: str, folder: Path) -> dict[int, object]:
+    """Of at most four trials that were paused: their steps, and how far each epoch is from that of
+    the library alone.
+    """
+    steps = Counter(step["config_id"] for step in study.steps)
+    out: dict[int, object] = {}
+    for c in [c for c in study.started if steps[c] > 1][:4]:
+        mine = np.array([row[study.plan.metric] for row in study.rows[c]])
+        spans = [[s["start"], s["stop"]] for s in study.steps if s["config_id"] == c]
+        whole = alone(study, c, folder)[: len(mine)]
+        out[c] = {"steps": spans, "differences": np.abs(mine - whole).round(6).tolist()}
+        if library in ANEW:
+            halted = alone(study, c, folder, [stop for _, stop in spans[:-1]])[: len(mine)]
+            out[c] |= {"resumed_by_hand": np.abs(mine - halted).round(6).tolist()}  # type: ignore[operator]
+    return out
 
 
 def main() -> None:
@@ -146,43 +219,34 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=ROOT / ".cache" / "bench" / "libraries")
     parser.add_argument("--budget", type=int, default=BUDGET, help="epochs of the first study")
     parser.add_argument("--second", type=int, default=SECOND, help="epochs of the second study")
+    parser.add_argument("--script", default="train.py", help="timm's train.py")
     asked = parser.parse_args()
     folder = (asked.folder / asked.library).absolute()
     folder.mkdir(parents=True, exist_ok=True)
     for task in ("low", "high"):
-        if asked.library == "ultralytics" and not (folder / task).exists():
+        if asked.library in ON_FILES and not (folder / task).exists():
             subprocess.run(
                 [sys.executable, str(HERE / "digits.py"), task, str(folder / task)], check=True
             )
     first, second = (folder / "data" / "studies" / task for task in ("low", "high"))
     out: dict[str, object] = {}
     began = time.monotonic()
-    line = arguments(asked.library, asked.python, "low", folder, asked.budget)
+    line = arguments(asked.library, asked.python, "low", folder, asked.budget, asked.script)
     if not first.exists():
         out |= killed(line, first, folder)
     finished(line)
     study = Study.load(first)
     out |= {"trials": len(study.started), "epochs": study.spent, "failed": len(study.failures)}
     out["minutes"] = round((time.monotonic() - began) / 60, 1)
-    steps = Counter(step["config_id"] for step in study.steps)
-    continued = [c for c in study.started if steps[c] > 1][:4]
-    gaps = {}
-    best = yaml.safe_load((first / "best.yaml").read_text(encoding="utf-8"))
-    read = json.loads((first / "study.json").read_text(encoding="utf-8"))["notes"]["read"]
-    for c in continued:
-        with_pause = [row[study.plan.metric] for row in study.rows[c]]
-        whole = alone(study, c, best["command"], read, folder)[: len(with_pause)]
-        gaps[c] = {
-            "steps": [[s["start"], s["stop"]] for s in study.steps if s["config_id"] == c],
-            "differences": np.abs(np.array(with_pause) - whole).round(6).tolist(),
-        }
-    out["compared"] = gaps
-    said = finished(arguments(asked.library, asked.python, "high", folder, asked.second))
+    out["compared"] = compared(study, asked.library, folder)
+    line = arguments(asked.library, asked.python, "high", folder, asked.second, asked.script)
+    said = finished(line)
     out["said"] = [s.strip() for s in said.splitlines() if "past task" in s or "history" in s]
     after = Study.load(second)
+    assert study.incumbent is not None
     starts = [after.configs[c]["learning_rate"] for c in after.started[:2]]
     out |= {
-        "best_of_first": best["config"]["learning_rate"],
+        "best_of_first": study.configs[study.incumbent[0]]["learning_rate"],
         "second_starts_with": starts,
         "trials_of_second": len(after.started),
     }

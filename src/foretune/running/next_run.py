@@ -31,6 +31,7 @@ from foretune.history.scoring import scored
 from foretune.history.trainers import DEFAULTS
 from foretune.history.vocabulary import EXTRA
 from foretune.running.first_runs import data_arguments, trainer_named
+from foretune.running.forecast_widening import USUAL, moments, widened, widening
 from foretune.running.history import FOLDER, KIND, OF, Source, in_one_unit
 from foretune.running.scripts.template import spelled
 from foretune.running.scripts.wording import WORDINGS, Said, network_of, said
@@ -67,7 +68,8 @@ class NextRun:
     metric in its own unit, `chance` of beating `best` (None before the first run).
 
     `changed`: column -> (its value in the run that it comes from, now); `parent` is that run's name
-    in its source, of the task `parent_task`. `trust` weighs the hypotheses of `run_prior`; `past` task -> what it adds.
+    in its source, of the task `parent_task`. `trust` weighs the hypotheses of `run_prior`; `past` is
+    task -> what it adds.
     """
 
     task: str
@@ -277,12 +279,14 @@ def next_run(
     else:
         value = expected
     k = int(value.argmax())
-    spread = math.sqrt(float(weight @ (std[:, k] ** 2 + (mean[:, k] - expected[k]) ** 2)))
+    # a pick is made for its forecast, which flatters it
+    wider = USUAL if history is None else widening(history, surrogate, len(seen.scores), seed)
+    laws = widened(weight, mean[:, k], std[:, k], wider)
     return pool.described(
         task,
         candidates[k],
         parents[k],
-        (float(expected[k]), spread, chance_of(weight, mean[:, k], std[:, k], best)),
+        (float(expected[k]), float(moments(weight, *laws)[1]), chance_of(weight, *laws, best)),
         history,
         {name: round(float(w), 3) for name, w in belief.trust.items()},
         leaning(belief.lean, surrogate.tasks) if history is not None else {},

@@ -26,6 +26,18 @@ def test_it_ranks_configurations_that_nobody_ran(surrogate):
     assert theta["learning_rate"] == max(theta.values())
 
 
+@pytest.mark.parametrize("seed", [2, 15, 18, 23])
+def test_few_clean_runs_teach_what_decides(seed):
+    """45 runs of three tasks, from which one start ends where all is noise."""
+    runs = run_world.past_runs(3, 15, seed)
+    surrogate = RunSurrogate(runs)
+    theta = dict(zip(surrogate.columns.names, surrogate.laws.theta, strict=True))
+    assert theta["learning_rate"] > 0.5 and surrogate.laws.noise < 0.1
+    new = run_world.space_of(run_world.SHARED).sample(60, np.random.default_rng(9))
+    forecast = surrogate.forecast(pd.DataFrame(new))
+    assert spearmanr(forecast.mean, [run_world.score(c) for c in new])[0] > 0.9
+
+
 def test_permuted_scores_teach_nothing():
     forecast = RunSurrogate(run_world.permuted(RUNS)).forecast(RUNS.head(40))
     real = RunSurrogate(RUNS).forecast(RUNS.head(40))
