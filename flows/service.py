@@ -7,8 +7,9 @@ loopback. `make serve`, `make stop`.
 What runs is in `.service/service.json`: a process counts as ours if it has the number *and* the
 start time that are written there. All that was started, and all that these start, carry a token of
 this service in their environment, so that `stop` ends exactly those, orphans of a killed worker
-included. The login of Prefect's API is in `.service/login`, for this user's eyes alone; processes
-get it by environment.
+included. What ends is started again within seconds, by a supervisor that `serve` leaves behind. The
+login of Prefect's API is in `.service/login`, for this user's eyes alone; processes get it by
+environment.
 """
 
 import argparse
@@ -49,6 +50,7 @@ TOKEN, RUN = "FORETUNE_SERVICE", "PREFECT__FLOW_RUN_ID"
 # where a user's own login is looked for, "user:password"
 LOGIN = "PREFECT_SERVER_API_AUTH_STRING"
 SERVERS = ("prefect", "mlflow")
+SUPERVISOR = "supervisor"  # starts again what ends: Prefect's worker can, after a flow run's death
 START_SECONDS = 300.0
 SUPERVISE_SECONDS = 5.0  # between two looks at what runs
 MLFLOW_AUTH = """[mlflow]
@@ -349,7 +351,7 @@ def serve(
         if there is None or not service.open:  # or the workers of other machines are counted in it
             service.api.set_pool(max(slots, 1))
         service.api.set_automations()
-        works = any(p.name not in SERVERS and p.running for p in service.processes)
+        works = any(p.name not in (*SERVERS, SUPERVISOR) and p.running for p in service.processes)
         # a worker may be about to start what is pending
         service.crash_runs(RUNNING if works else UNFINISHED)
         service = deploy(service, deployments, say)
@@ -453,8 +455,11 @@ def supervise(
             continue
         except (BadInput, httpx.HTTPError, OSError) as error:
             say(f"not started again ({error}); tried again in {SUPERVISE_SECONDS:.0f} s")
-    with lock:
-        say(f"ended {stop(folder)} processes")
+    try:
+        with lock.acquire(timeout=0):
+            say(f"ended {stop(folder)} processes")
+    except Timeout:
+        say("make stop ends it")
 
 
 def check_free(host: str, port: int, name: str) -> None:
@@ -489,12 +494,26 @@ def describe(service: Service) -> str:
     ]
     for p in service.processes:
         lines.append(
-            f"  {p.name:<9} "
+            f"  {p.name:<10} "
             f"{'process ' + str(p.pid) if p.running else 'is not running: make serve starts it again'}"
         )
     return "\n".join(
         [*lines, f"logs in {service.folder}; drop datasets into data/inbox; make stop ends it"]
     )
+
+
+def supervising(given: argparse.Namespace) -> list[str]:
+    """The arguments that watch over what `serve` was given, from any folder."""
+    return [
+        "supervise",
+        *("--folder", str(given.folder.resolve())),
+        *("--host", given.host),
+        *(part for name in given.name for part in ("--name", name)),
+        *("--prefect-port", str(given.prefect_port)),
+        *("--mlflow-port", str(given.mlflow_port)),
+        *("--gpus", str(given.gpus)),
+        *("--deployments", str(given.deployments.resolve())),
+    ]
 
 
 def say(line: str) -> None:
@@ -566,7 +585,10 @@ def main(argv: Sequence[str] | None = None) -> int:
                 found = Service.load(given.folder)
                 print(describe(found) if found else "nothing is running; make serve starts it")
             else:
-                print(describe(begin()))
+                service = begin()
+                if not service.runs(SUPERVISOR):
+                    service = service.start(SUPERVISOR, ["service", *supervising(given)])
+                print(describe(service))
     except Timeout:
         print("error: another make serve or make stop is at work; wait for it", file=sys.stderr)
         return 2

@@ -27,7 +27,17 @@ import service as module
 import yaml
 from PIL import Image
 from processes import Process, children, end
-from service import LOGIN, Service, check_free, deploy, keep_login, serve, stop
+from service import (
+    LOGIN,
+    SUPERVISOR,
+    Service,
+    check_free,
+    deploy,
+    keep_login,
+    main,
+    serve,
+    stop,
+)
 
 from foretune.errors import BadInput
 
@@ -586,9 +596,31 @@ def test_serving_twice_starts_only_what_is_missing(running: tuple[Service, Path]
 
 
 @pytest.mark.slow
+def test_a_worker_that_ends_is_started_again_by_what_make_serve_leaves_behind(
+    running: tuple[Service, Path],
+) -> None:
+    service, folder = running
+    place = ["--folder", str(folder / ".service"), "--deployments", str(folder / "prefect.yaml")]
+    ports = ["--prefect-port", str(service.prefect_port), "--mlflow-port", str(service.mlflow_port)]
+    given = ["serve", *place, *ports, "--gpus", "1"]
+    assert main(given) == 0
+    first = Service.load(folder / ".service")
+    assert first is not None and first.runs(SUPERVISOR)
+    assert main(given) == 0
+    assert Service.load(folder / ".service") == first  # one is enough
+    (worker,) = [p for p in first.processes if p.name == "worker-0"]
+    os.kill(worker.pid, signal.SIGKILL)
+    until = time.monotonic() + PATIENCE
+    while (now := Service.load(folder / ".service")) is None or worker in now.processes:
+        assert time.monotonic() < until, (folder / ".service" / "supervisor.log").read_text()
+        time.sleep(0.5)
+    assert now.runs("worker-0") and set(first.processes) - set(now.processes) == {worker}
+
+
+@pytest.mark.slow
 def test_stop_ends_everything_and_frees_the_ports(running: tuple[Service, Path]) -> None:
     service, folder = running
-    assert stop(folder / ".service") >= 3
+    assert stop(folder / ".service") >= 4
     assert service.own() == []
     check_free(service.host, service.prefect_port, "prefect")
     check_free(service.host, service.mlflow_port, "mlflow")
