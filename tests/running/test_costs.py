@@ -56,7 +56,9 @@ def test_too_few_minutes_for_a_final_training_are_said_beforehand():
     costs = Costs(lambda c: (2.0, 3.0), after=4.0, fixed=6.0, final=lambda c: (10.0, 10.0))
     assert no_final(costs, POOL, 43.0) is None  # 3 + 30 + 10
     said = no_final(costs, POOL, 42.0)
-    assert "--minutes 0.7 is too little" in said and "about 30 s" in said and "about 2 min" in said
+    assert "42 s are left, too little" in said and "about 30.0 s" in said and "about 2 min" in said
+    late = no_final(costs, POOL, -134.0)  # on a machine where a start takes minutes
+    assert "the time was up 134 s before the first epoch" in late and "about 4 min" in late
     assert no_final(replace(costs, final=None), POOL, 1.0) is None
     assert no_final(replace(costs, expected=None), POOL, 1.0) is None
 

@@ -235,3 +235,23 @@ def test_heic_is_read_with_the_extra(tmp_path: Path):
     (tmp_path / "b.heic").write_bytes(HEIC)
     with pytest.raises(BadInput, match=r"b\.heic"):
         decode(tmp_path / "b.heic", 8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"),
+    [
+        ("JPEG", {}), ("JPEG", {"progressive": True}), ("PNG", {}), ("BMP", {}), ("GIF", {}),
+        ("WEBP", {}), ("TIFF", {}), ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"compression": "jpeg"}),
+    ],
+)  # fmt: skip
+def test_a_file_and_a_stream_give_the_same_pixels(kind: str, how: dict, tmp_path: Path):
+    """Larger than what is read in one piece, turned where the format can say so."""
+    noise = np.random.default_rng(0).integers(0, 256, (400, 500, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6 if kind in ("JPEG", "WEBP") else 1
+    file = tmp_path / "picture"
+    Image.fromarray(noise).save(file, kind, exif=exif, **how)
+    stream = io.BytesIO(file.read_bytes())
+    found = decode(file, 100)
+    assert np.array_equal(found, decode(stream, 100)) and found.std() > 5

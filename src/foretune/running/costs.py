@@ -150,10 +150,17 @@ def no_final(costs: Costs, configs: list[Config], seconds: float) -> str | None:
     if need <= seconds:
         return None
     return (
-        f"--minutes {seconds / 60:g} is too little for a final training on all images: an epoch of "
-        f"one takes about {min(final):,.0f} s, beside the search and the end; give about "
-        f"{math.ceil(2 * need / 60)} minutes, or foretune train makes one later"
+        f"{_left(seconds)} for a final training on all images: an epoch of one takes about "
+        f"{min(final):,.1f} s, beside the search and the end; give about "
+        f"{math.ceil((2 * need - min(0.0, seconds)) / 60)} minutes, or foretune train makes one later"
     )
+
+
+def _left(seconds: float) -> str:
+    """What a budget has left before the first epoch, as words."""
+    if seconds <= 0:
+        return f"the time was up {-seconds:,.0f} s before the first epoch, and none is left"
+    return f"{seconds:,.0f} s are left, too little"
 
 
 def epochs_in(seconds: float, costs: Costs, configs: list[Config]) -> float:

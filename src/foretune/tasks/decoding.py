@@ -21,6 +21,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,7 @@ from foretune.tasks.split import content_keys
 from foretune.tasks.stored_images import StoredImages
 
 CHUNK = 512  # images between two records on disk
+TOGETHER = 8  # images that a thread decodes without waiting for another to take note of them
 RECORD = np.dtype([("key", "V32"), ("side", "<u4")])
 Progress = Callable[[int, int], None]
 
@@ -208,22 +210,28 @@ def _fill(
 ) -> Decoded:
     count, cut = len(source.labels), CROPS[crop]
 
-    def decode(row: int) -> tuple[str, int, str]:
+    def decode(row: int) -> tuple[bytes, int, str]:
         try:
             pixels, side = source.pixels(row, size, cut)
         except BadInput as error:
-            return "", 0, str(error)
+            return b"", 0, str(error)
         place.write(row, pixels)
-        return content_keys([pixels])[0], side, ""
+        return bytes.fromhex(content_keys([pixels])[0]), side, ""
+
+    def together(rows: range) -> list[tuple[bytes, int, str]]:
+        return [decode(row) for row in rows]
 
     with ThreadPoolExecutor(max_workers=workers) as pool:
         while (start := place.done) < count:
             rows = range(start, min(start + CHUNK, count))
-            for row, (key, side, told) in zip(rows, pool.map(decode, rows), strict=True):
+            parts = [rows[k : k + TOGETHER] for k in range(0, len(rows), TOGETHER)]
+            for row, (key, side, told) in zip(
+                rows, chain.from_iterable(pool.map(together, parts)), strict=True
+            ):
                 if told:
                     place.bad[row] = told
                 else:
-                    place.records[row] = (bytes.fromhex(key), side)
+                    place.records[row] = (key, side)
                 if progress is not None:
                     progress(row + 1, count)
             place.commit(rows.stop)

@@ -32,6 +32,7 @@ SUFFIXES = HEIF_SUFFIXES.union(
 )
 MAX_PIXELS = 64_000_000  # about 192 MB decoded; refused from the header, before a pixel is read
 MIN_SIZE, MAX_SIZE = 8, 1024
+BUFFER = 1 << 18  # bytes of a file that are read together
 LONGEST = 8  # times the shorter side: what is longer is a strip
 MEAN_COLOUR = (124, 116, 104)  # of ImageNet
 
@@ -125,20 +126,11 @@ def decode_measured(file: Path | BinaryIO, size: int, name: str, crop: Crop) -> 
     """The same, and the shorter side that the picture has in its file, in pixels."""
     name = name or str(file)
     try:
-        with warnings.catch_warnings():
-            # our own, lower limit follows
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(file, formats=_formats(file, name)) as image:
-                _check_pixels(image, name)
-                shorter = min(image.size)
-                if (
-                    image.format == "JPEG"
-                ):  # decode big photographs at 1/2, 1/4 or 1/8, never below twice what is needed
-                    scale = 2 * size / shorter
-                    image.draft("RGB", (round(image.width * scale), round(image.height * scale)))
-                rgb = to_rgb(image)  # a copy, which may be turned in place
-                ImageOps.exif_transpose(rgb, in_place=True)
-                return crop(rgb, size), shorter
+        if isinstance(file, Path):
+            # most files in one piece: each read lets another thread run, and then waits for it
+            with open(file, "rb", buffering=BUFFER) as stream:
+                return _decoded(stream, size, name, crop)
+        return _decoded(file, size, name, crop)
     except BadInput:
         raise
     except Image.DecompressionBombError as error:
@@ -164,16 +156,28 @@ def decode_measured(file: Path | BinaryIO, size: int, name: str, crop: Crop) -> 
         ) from error
 
 
-def _formats(file: Path | BinaryIO, name: str) -> tuple[str, ...]:
+def _decoded(stream: BinaryIO, size: int, name: str, crop: Crop) -> tuple[Pixels, int]:
+    with warnings.catch_warnings():
+        # our own, lower limit follows
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(stream, formats=_formats(stream, name)) as image:
+            _check_pixels(image, name)
+            shorter = min(image.size)
+            if image.format == "JPEG":
+                # decode big photographs at 1/2, 1/4 or 1/8, never below twice what is needed
+                scale = 2 * size / shorter
+                image.draft("RGB", (round(image.width * scale), round(image.height * scale)))
+            rgb = to_rgb(image)
+            ImageOps.exif_transpose(rgb, in_place=True)
+            return crop(rgb, size), shorter
+
+
+def _formats(stream: BinaryIO, name: str) -> tuple[str, ...]:
     """The formats that a file is tried as: HEIF only where it says that it is (phones also write it
     into files named .jpg), since Pillow knows it through a package of its own.
     """
-    if isinstance(file, Path):
-        with open(file, "rb") as stream:
-            start = stream.read(40)
-    else:
-        start = file.read(40)
-        file.seek(0)
+    start = stream.read(40)
+    stream.seek(0)
     # AVIF may carry HEIF's general brand, and its own among those that it is compatible with
     if start[4:8] != b"ftyp" or start[8:12] not in HEIF_BRANDS or b"avif" in start:
         return FORMATS
@@ -198,7 +202,7 @@ def _check_pixels(image: Image.Image, name: str) -> None:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode as RGB.
+    """Any Pillow mode as RGB; what is RGB, and opaque, is the image itself.
 
     Transparency is laid on white, palettes and CMYK are resolved. 16-bit samples are divided by
     257, the same for every image, so that brightness stays comparable; 32-bit integers beyond 16
@@ -213,6 +217,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         rgb = Image.new("RGBA", layer.size, "white")
         rgb.alpha_composite(layer)
         rgb = rgb.convert("RGB")
+    elif image.mode == "RGB":
+        return image
     else:
         rgb = image.convert("RGB")
     if orientation:  # composing and `fromarray` lose the tag that `exif_transpose` needs
