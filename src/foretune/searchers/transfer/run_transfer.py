@@ -114,6 +114,7 @@ class RunTransfer(Searcher):
                 shape=known.shape,
                 variance=s.variance,
                 new=len(set(varied) - set(s.columns.names)),
+                open_space=study.open_space,
             )
             return new, prior
 
