@@ -38,6 +38,7 @@ from foretune.running.history import (
 from foretune.searchers.transfer.run_columns import SCORE, TASK
 from foretune.searchers.transfer.run_history import stacked
 from foretune.searchers.transfer.run_prior import HYPOTHESES, RunPrior, past_unit
+from foretune.searchers.transfer.run_residual import improvements, look_elsewhere
 from foretune.searchers.transfer.run_surrogate import RunSurrogate
 from foretune.searchers.transfer.run_transfer import favourites
 from foretune.space.space import Config, config_key
@@ -125,14 +126,16 @@ class PastRuns:
             c = np.arange(len(known))
             y = np.r_[y, belief.expected[len(tried) : len(known), 0]]
             belief = prior.believe(c, np.zeros_like(c), y, AT_THE_END)
+        trust = 1.0 - belief.trust["none"]
         mean, std = belief.mean[:, len(known) :, 0], belief.std[:, len(known) :, 0]
+        why = "most expected improvement, from past runs"
+        if len(y) and look_elsewhere(improvements(y), rng):
+            belief, why = belief.only("none"), "most expected improvement, whatever the past says"
         if len(y):
             value = belief.weight @ expected_improvement(mean, std, float(y.max()))
             value = value * prior.chance(c, improvements(y))[len(known) :]
-            why = "most expected improvement, from past runs"
         else:
             value, why = belief.weight @ mean, "highest forecast of past runs"
-        trust = 1.0 - belief.trust["none"]
         return Chosen(new[int(value.argmax())], why, round(trust, 3))
 
     def _begun(self, space: SearchSpace, fixed: Config) -> Chosen:
@@ -211,13 +214,6 @@ class PastRuns:
             new=len(open_),
             open_space=True,
         )
-
-
-def improvements(y: np.ndarray) -> np.ndarray:
-    """Which of values (N,), in the order they were found, were better than all before; not the
-    first.
-    """
-    return y > np.r_[np.inf, np.maximum.accumulate(y)[:-1]][: len(y)]
 
 
 def with_failures(y: np.ndarray) -> np.ndarray:

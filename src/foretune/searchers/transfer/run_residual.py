@@ -54,6 +54,21 @@ def succession(X: np.ndarray, tried: np.ndarray, improved: np.ndarray, length: f
     return np.asarray((near @ improved + 1) / (near.sum(axis=1) + 2))
 
 
+def improvements(y: np.ndarray) -> np.ndarray:
+    """Which of values (N,), in the order they were found, were better than all before; not the
+    first.
+    """
+    return y > np.r_[np.inf, np.maximum.accumulate(y)[:-1]][: len(y)]
+
+
+def look_elsewhere(improved: np.ndarray, rng: np.random.Generator) -> bool:
+    """Whether it is the turn of a search without history: up to every other one, the more tries
+    (N,), in their order, there were since the last that `improved`, by the rule of succession.
+    """
+    since = len(improved) - 1 - int(np.flatnonzero(improved).max(initial=0))
+    return bool(rng.random() < 0.5 * since / (since + 2))
+
+
 def fitted(X: np.ndarray, start: Departure, evidence: Callable[[np.ndarray], float]) -> Departure:
     """The departure under which values at points (N, d), all different, are most probable;
     `evidence` is the logarithm of their density, given the correlation (N, N).
