@@ -4,12 +4,19 @@ import argparse
 import functools
 import math
 import sys
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 from foretune.errors import BadInput
 from foretune.history.grid import LEAVE
+from foretune.pipeline.meta_dataset import collect_on_processes
+from foretune.running.collection import Block, Collection
+from foretune.running.collector import Job
+
+say = partial(print, flush=True)
 
 
 class Main(Protocol):
@@ -56,3 +63,34 @@ def resumable(
     )
     parser.add_argument("--compare", type=int, default=0, metavar="N", help=compare)
     return parser
+
+
+def collecting(module: str, data: str, out: Path) -> argparse.ArgumentParser:
+    """A parser with the options of a collection: data (a folder; `data` says of what), out, workers,
+    minutes.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {module}")
+    parser.add_argument("--data", type=Path, required=True, help=data)
+    parser.add_argument("--out", type=Path, default=out)
+    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="start nothing after that")
+    return parser
+
+
+def collect(
+    parts: Iterable[tuple[str, Collection, list[Block]]],
+    files: Mapping[str, Path],
+    workers: int,
+    end: float,
+) -> int:
+    """Train the missing blocks of one table after the other, each named, and start nothing after
+    `end` (`time.monotonic`); tasks' images are in `files`. Exit code 0 when all is there, 130 when
+    stopped.
+    """
+    for name, table, blocks in parts:
+        table.save()  # nothing, unless the last run was stopped in the middle of a write
+        say(f"{name}: {sum(len(block.config_ids) for block in blocks)} cells")
+        job = Job(table, files, blocks, workers, max(0.0, end - time.monotonic()))
+        if status := collect_on_processes(job, say):
+            return status
+    return 0

@@ -15,12 +15,9 @@ Writes a meta-dataset; `about.json` has beside the usual the `factors` of each s
 another trainer or of other images no cell may be added.
 """
 
-import argparse
-import math
 import sys
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
@@ -29,14 +26,13 @@ import pandas as pd
 
 from foretune.errors import BadInput
 from foretune.files import write_atomic
-from foretune.pipeline.meta_dataset import collect_on_processes
 from foretune.pipeline.retraining import check
 from foretune.running.collection import Block, Collection
-from foretune.running.collector import Job
 from foretune.space.catalogue import transfer_space
 from foretune.space.space import Space
 from foretune.tasks.task import Task
 from foretune.training.recipe import Settings
+from papers.command import collect, collecting, command, say
 from papers.light2.subtasks import (
     BATCH,
     LEAST_EPOCHS,
@@ -90,38 +86,26 @@ def missing(gate: Collection, stage: int) -> list[Block]:
     return [block for block in kept if block.config_ids]
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Prepare and collect; exit code 0 when all is there, 130 when stopped, 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m papers.light2.collect")
-    parser.add_argument("--data", type=Path, required=True, help="folder for prepared images")
-    parser.add_argument("--out", type=Path, default=Path("data/meta/gate"))
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="start nothing after that")
-    given = parser.parse_args(argv)
-    say = partial(print, flush=True)
+    out = Path("data/meta/gate")
+    given = collecting("papers.light2.collect", "folder for prepared images", out).parse_args(argv)
     end = time.monotonic() + given.minutes * 60
-    try:
-        files = prepare_subtasks(given.data, say)
-        tasks = [Task.load(path) for path in files.values()]
-        factors = [one for parent in SOURCES for one in draw_factors(parent)]
-        rows = [table_row(task, one) for task, one in zip(tasks, factors, strict=True)]
-        facts = pd.DataFrame(rows)
-        if wrong := check(open_gate(given.out, facts, tasks, 0), files, say=say):
-            raise BadInput(wrong)
-        write_atomic(given.out / "factors.csv", facts.to_csv(index=False))
+    files = prepare_subtasks(given.data, say)
+    tasks = [Task.load(path) for path in files.values()]
+    factors = [one for parent in SOURCES for one in draw_factors(parent)]
+    facts = pd.DataFrame([table_row(t, one) for t, one in zip(tasks, factors, strict=True)])
+    if wrong := check(open_gate(given.out, facts, tasks, 0), files, say=say):
+        raise BadInput(wrong)
+    write_atomic(given.out / "factors.csv", facts.to_csv(index=False))
+
+    def tables() -> Iterator[tuple[str, Collection, list[Block]]]:
         for stage, seed in product(STAGES, (0, 1)):
             gate = open_gate(given.out, facts, tasks, seed)
-            gate.save()  # nothing, unless the last run was stopped in the middle of a write
-            blocks, left = missing(gate, stage), max(0.0, end - time.monotonic())
-            cells = sum(len(block.config_ids) for block in blocks)
-            say(f"seed {seed}, {stage} configurations: {cells} cells")
-            job = Job(gate, files, blocks, given.workers, left)
-            if status := collect_on_processes(job, say):
-                return status
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+            yield f"seed {seed}, {stage} configurations", gate, missing(gate, stage)
+
+    return collect(tables(), files, given.workers, end)
 
 
 if __name__ == "__main__":

@@ -10,23 +10,19 @@ in the files within seconds; the same command goes on where it was stopped. The 
 configurations is trained under all settings before the second.
 """
 
-import argparse
-import math
 import sys
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
 from foretune.errors import BadInput
-from foretune.pipeline.meta_dataset import collect_on_processes
-from foretune.running.collection import Collection
-from foretune.running.collector import Job
+from foretune.running.collection import Block, Collection
 from foretune.space.catalogue import OPTIMIZERS, transfer_space
 from foretune.space.space import Config, Space
 from foretune.tasks.task import Task
 from foretune.training.recipe import Settings
+from papers.command import collect, collecting, command
 
 # of six sources
 TASKS = (
@@ -79,36 +75,26 @@ def open_collection(out: Path, settings: Settings, tasks: Sequence[Task]) -> Col
     return found
 
 
+@command
 def main(argv: Sequence[str] | None = None) -> int:
     """Collect what is missing; exit code 0 when all is there, 130 when stopped, 2 on bad input."""
-    parser = argparse.ArgumentParser(prog="python -m papers.settings.collect")
-    parser.add_argument("--data", type=Path, required=True, help="folder of prepared tasks")
-    parser.add_argument("--out", type=Path, default=Path("data/meta/settings"))
-    parser.add_argument("--workers", type=int, default=1, help="processes (default: 1)")
-    parser.add_argument("--minutes", type=float, default=math.inf, help="start nothing after that")
-    given = parser.parse_args(argv)
-    say = partial(print, flush=True)
+    out = Path("data/meta/settings")
+    given = collecting("papers.settings.collect", "folder of prepared tasks", out).parse_args(argv)
     end = time.monotonic() + given.minutes * 60
     files = {name: given.data / f"{name}.npz" for name in TASKS}
-    try:
-        if lacking := [name for name, file in files.items() if not file.is_file()]:
-            raise BadInput(
-                f"{given.data} lacks {', '.join(lacking)}: python -m foretune.pipeline.tasks "
-                "prepares them"
-            )
-        tasks = [Task.load(file) for file in files.values()]
+    if lacking := [name for name, file in files.items() if not file.is_file()]:
+        raise BadInput(
+            f"{given.data} lacks {', '.join(lacking)}: python -m foretune.pipeline.tasks "
+            "prepares them"
+        )
+    tasks = [Task.load(file) for file in files.values()]
+
+    def tables() -> Iterator[tuple[str, Collection, list[Block]]]:
         for stage, (name, settings) in product(STAGES, all_settings().items()):
             table = open_collection(given.out / name, settings, tasks)
-            table.save()  # nothing, unless the last run was stopped in the middle of a write
-            blocks = table.missing(list(TASKS), stage)
-            left = max(0.0, end - time.monotonic())
-            say(f"{name}, {stage} configurations: {sum(len(b.config_ids) for b in blocks)} cells")
-            if status := collect_on_processes(Job(table, files, blocks, given.workers, left), say):
-                return status
-    except BadInput as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+            yield f"{name}, {stage} configurations", table, table.missing(list(TASKS), stage)
+
+    return collect(tables(), files, given.workers, end)
 
 
 if __name__ == "__main__":

@@ -184,7 +184,8 @@ class Sampler(optuna.samplers.BaseSampler):
             if asked is not None:
                 told = [one for one in told if asked in one[0]]
                 waiting = [config for config in waiting if asked in config]
-            chosen = self.runs().choose(axes, told, waiting, rng, fixed)
+            growing = asked is not None and not trial.number
+            chosen = self.runs().choose(axes, told, waiting, rng, fixed, growing=growing)
             note(study, trial, CHOSEN, {**(trial.system_attrs.get(CHOSEN) or {}), **chosen.config})
         note(study, trial, WHY, f"{chosen.why} (trust {chosen.trust:.2f})")
         return chosen.config

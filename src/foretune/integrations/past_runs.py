@@ -37,15 +37,17 @@ from foretune.running.history import (
 )
 from foretune.searchers.transfer.run_columns import SCORE, TASK
 from foretune.searchers.transfer.run_history import stacked
-from foretune.searchers.transfer.run_prior import RunPrior, past_unit
-from foretune.searchers.transfer.run_surrogate import Forecast, RunSurrogate, squared
+from foretune.searchers.transfer.run_prior import HYPOTHESES, RunPrior, past_unit
+from foretune.searchers.transfer.run_residual import improvements, look_elsewhere
+from foretune.searchers.transfer.run_surrogate import RunSurrogate
 from foretune.searchers.transfer.run_transfer import favourites
 from foretune.space.space import Config, config_key
 from foretune.stores.metrics import understood
 
+UNHELPFUL = dict(HYPOTHESES)["none"]  # chance of a past that says nothing
 SAMPLES, NEIGHBOURS, MOST_FAVOURITES = 250, 60, 60
-LOCAL = 0.9  # share of the noise that is local
-NARROWER = 4.0  # how many times squared distances count there
+# columns of the vocabulary that a study rather holds than searches
+SETTINGS = ("network", "image_size", "train_images", "epochs", "pretrained", "trainer")
 AT_THE_END = np.zeros(1, dtype=int)  # trainings are whole: one epoch, the last
 
 
@@ -101,15 +103,21 @@ class PastRuns:
         waiting: Sequence[Mapping[str, Any]],
         rng: np.random.Generator,
         fixed: Mapping[str, Any] | None = None,
+        *,
+        growing: bool = False,
     ) -> Chosen:
         """The configuration of `space` to try after the results `told` (higher is better, NaN of one
-        that failed) and those still `waiting`; `fixed` are parameters that it has already.
+        that failed) and those still `waiting`; `fixed` are parameters that it has already. A space
+        that is `growing` will have more parameters: until something is told, past tasks' best runs
+        stand for them, so that the parameters asked for one by one make a run that is known.
         """
         tried = [space.completed(config) for config, _ in told]
         running = [space.completed(config) for config in waiting]
         y = with_failures(np.array([value for _, value in told], dtype=float))
         best = tried[int(y.argmax())] if len(y) else None
         known = [*tried, *running]
+        if growing and not known and self.favourites:
+            return self._begun(space, dict(fixed or {}))
         new = self._candidates(space, known, best, rng, dict(fixed or {}))
         prior = self._prior(space, [*known, *new])
         c = np.arange(len(tried))
@@ -118,14 +126,34 @@ class PastRuns:
             c = np.arange(len(known))
             y = np.r_[y, belief.expected[len(tried) : len(known), 0]]
             belief = prior.believe(c, np.zeros_like(c), y, AT_THE_END)
+        trust = 1.0 - belief.trust["none"]
         mean, std = belief.mean[:, len(known) :, 0], belief.std[:, len(known) :, 0]
+        why = "most expected improvement, from past runs"
+        if len(y) and look_elsewhere(improvements(y), rng):
+            belief, why = belief.only("none"), "most expected improvement, whatever the past says"
         if len(y):
             value = belief.weight @ expected_improvement(mean, std, float(y.max()))
-            why = "most expected improvement, from past runs"
+            value = value * prior.chance(c, improvements(y))[len(known) :]
         else:
             value, why = belief.weight @ mean, "highest forecast of past runs"
-        trust = 1.0 - belief.trust["none"]
         return Chosen(new[int(value.argmax())], why, round(trust, 3))
+
+    def _begun(self, space: SearchSpace, fixed: Config) -> Chosen:
+        """The past run of highest forecast, all of its hyperparameters counted, with what is `fixed`
+        in their place.
+        """
+        given = pd.DataFrame([fixed], dtype=object).assign(**self.settings)
+        given = in_vocabulary(given).drop(columns=[TASK, SCORE], errors="ignore")
+        known = given.iloc[0].to_dict()
+        rows = [
+            {c: v for c, v in row.items() if c not in SETTINGS and not c.startswith(f"{TASK}.")}
+            for row in self.favourites
+        ]
+        frame = pd.DataFrame([row | known for row in rows], dtype=object)
+        s = self.surrogate
+        best = rows[int(s.forecast_at(s.columns.encode(frame)).mean.argmax())]
+        config = {**space.completed(self._in_names_of(space, best)), **fixed}
+        return Chosen(config, "highest forecast of past runs", 1.0 - UNHELPFUL)
 
     def _candidates(
         self,
@@ -178,24 +206,14 @@ class PastRuns:
         open_ = [n for n in space.names if column_of(n, space.names)[0] not in self.columns]
         points = s.columns.encode(frame)
         return RunPrior(
-            local(s.forecast_at(points), s.stretched(points)),
+            s.forecast_at(points),
             past_unit(s.location, s.scale, s.laws.level),
             space.encode(pool),
             1,
             variance=s.variance,
             new=len(open_),
+            open_space=True,
         )
-
-
-def local(forecast: Forecast, points: np.ndarray) -> Forecast:
-    """The forecast with most of its noise as a matter of place, at `points` (n, F) of which the
-    squared distances are those of the past's kernel: what past runs leave unexplained is nearly the
-    same for neighbours. As noise of each configuration, it would be looked for beside the best one
-    again and again.
-    """
-    place = LOCAL * forecast.noise * np.exp(-NARROWER * squared(points, points))
-    noise = (1 - LOCAL) * forecast.noise
-    return Forecast(forecast.mean, forecast.cov + place, noise, forecast.parts)
 
 
 def with_failures(y: np.ndarray) -> np.ndarray:

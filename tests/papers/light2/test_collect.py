@@ -10,6 +10,7 @@ import pytest
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running.collection import COLUMNS, Collection
 from foretune.running.collector import Job
+from papers import command
 from papers.light2 import collect, subtasks
 from papers.light2.collect import main, trained_again
 from papers.light2.gate import Table
@@ -56,7 +57,7 @@ def run(
             job.collection.save()
             return 0
 
-        monkeypatch.setattr(collect, "collect_on_processes", pretend)
+        monkeypatch.setattr(command, "collect_on_processes", pretend)
         return main(["--data", str(data), "--out", str(tmp_path / "gate")]), done
 
     return go

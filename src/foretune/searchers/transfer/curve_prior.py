@@ -120,6 +120,13 @@ class Belief:
         """Mean over components, (pool, G)."""
         return np.asarray(np.tensordot(self.weight, self.mean, axes=1))
 
+    def only(self, name: str) -> "Belief":
+        """What one hypothesis alone says."""
+        weight = np.where([n == name for n in self.names], self.weight, 0.0)
+        if not weight.sum() > 0:
+            weight = np.array([float(n == name) for n in self.names])
+        return replace(self, weight=weight / weight.sum())
+
     def gain(self, best: float) -> np.ndarray:
         """Expected improvement over `best`, (pool, G)."""
         heavy = self.weight > 1e-4

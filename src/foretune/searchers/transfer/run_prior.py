@@ -4,15 +4,19 @@ of it.
 Notation: pool of n candidates, epochs e of E; mu (n,), S (n, n), nu = forecast and noise of
 `run_surrogate`; h(e), l(e) = spread and level of curves at the share e / E of their epochs, 1 and 0
 at the end; Q (E, E) correlation of epochs; C (n, n) = configuration kernel of the study's own
-space.
+space; R (n, n) = correlation of what the task departs from its forecast by (`run_residual`).
 
 The task shows y = A + B (l(e) + g(c, e)) with unknown location A and scale B:
 
-| hypothesis | mean of g  | covariance of g at (c, e) and (c', e')                                  |
-|------------|------------|-------------------------------------------------------------------------|
-| history    | h(e) mu(c) | h h' (S + open C + nu 1[c = c']) Q + w (level)                          |
-| loose      | h(e) mu(c) | h h' (2 S + open C + v (C + 1[c = c']) / 2) Q + w                       |
-| none       | 0          | h h' v (3 C + 1[c = c']) / 4 Q + w                                      |
+| hypothesis | mean of g  | covariance of g at (c, e) and (c', e')          |
+|------------|------------|-------------------------------------------------|
+| history    | h(e) mu(c) | h h' (S + open C + nu R) Q + w (level)          |
+| loose      | h(e) mu(c) | h h' (2 S + open C + v R) Q + w                 |
+| none       | 0          | h h' v R Q + w                                  |
+
+R is fitted under each hypothesis on the study's own values. It starts at what each configuration has
+for itself where the candidates are a pool, and at what neighbours share in an open space, which has
+neighbours without end.
 
 `open` is for hyperparameters that no past run had. "none" is a search without history: what follows
 from the space and the observations. Each hypothesis comes twice, with location and scale as on past
@@ -27,12 +31,15 @@ import numpy as np
 from foretune.gaussian.gp import cholesky
 from foretune.searchers.transfer.curve_prior import Belief
 from foretune.searchers.transfer.past_curves import epoch_correlation, length_scale, radial
+from foretune.searchers.transfer.run_residual import Departure, fitted, succession
 from foretune.searchers.transfer.run_surrogate import Forecast, triangular
 
 HYPOTHESES = (("history", 0.7), ("loose", 0.27), ("none", 0.03))
 OTHER_UNIT = 0.02  # prior weight of a unit that is not the past's
 PERSISTENT, LENGTH = 0.6, 1.5  # epochs' correlation, as in `curve_prior.Amplitudes`
 MEASUREMENT = 0.02  # share of the noise that two epochs of a run do not have in common
+# share of a departure that is a configuration's own, where its fit starts: in a pool, in an open space
+ALONE = {"history": (1.0, 0.1), "loose": (0.3, 0.1), "none": (0.3, 0.1)}
 PER_OPEN_COLUMN, MOST_OPEN = 0.08, 0.6  # share of v that hyperparameters new to the past leave open
 
 
@@ -120,7 +127,8 @@ class RunPrior:
     `CurvePrior.believe`.
 
     `X` (n, d) are the pool's points in the study's own space, `new` how many of its hyperparameters
-    no past run had, `variance` (v) that of scores between a task's runs.
+    no past run had, `variance` (v) that of scores between a task's runs, and `open_space` says whether
+    the pool is a sample of a space.
     """
 
     def __init__(
@@ -133,18 +141,27 @@ class RunPrior:
         shape: CurveShape = UNKNOWN_SHAPE,
         variance: float = 1.0,
         new: int = 0,
+        open_space: bool = False,
     ):
         self.forecast, self.unit, self.last, self.shape = forecast, unit, last, shape
         self.variance = variance
-        C = radial(X, X, length_scale(X))
+        self.X = X
+        length = length_scale(X)
         left_open = min(MOST_OPEN, PER_OPEN_COLUMN * new) * variance
-        v = variance
+        unknown = left_open * radial(X, X, length) if left_open else 0.0
+        self._length, self._open = np.full(X.shape[1], length), open_space
         zero = np.zeros(len(X))
         self._parts = {
-            "history": (forecast.mean, forecast.cov + left_open * C, forecast.noise),
-            "loose": (forecast.mean, 2 * forecast.cov + (left_open + v / 2) * C, v / 2),
-            "none": (zero, 0.75 * v * C, v / 4),
+            "history": (forecast.mean, forecast.cov + unknown, forecast.noise),
+            "loose": (forecast.mean, 2 * forecast.cov + unknown, variance),
+            "none": (zero, np.zeros_like(forecast.cov), variance),
         }
+
+    def chance(self, c: np.ndarray, improved: np.ndarray) -> np.ndarray:
+        """How far what is expected of each candidate comes true after the candidates `c` (N,) were
+        tried, some of which `improved` on the best so far, (n,).
+        """
+        return succession(self.X, self.X[c], improved, float(self._length[0]))
 
     def believe(self, c: np.ndarray, e: np.ndarray, y: np.ndarray, ladder: np.ndarray) -> Belief:
         """Condition on values `y` (N,) at candidates `c`, epochs `e` (from 0); predict the pool at
@@ -162,19 +179,27 @@ class RunPrior:
         units = (
             [(self.unit, 1 - OTHER_UNIT), (other_unit(y), OTHER_UNIT)] if N else [(self.unit, 1)]
         )
+        last = latest(c, e)
         weights, means, stds, names = [], [], [], []
         for name, prior in HYPOTHESES:
             mu, S, nu = self._parts[name]
             at, centre = level_o + h_o * mu[c], level_g + h_g * mu[:, None]  # (N,), (n, G)
             var = h_g**2 * (np.diag(S) + nu)[:, None] + self.shape.wander * fade_g**2
+            log = np.log(prior)
             if N:
-                same = c[:, None] == c[None]
-                K = h_o[:, None] * h_o * (S[np.ix_(c, c)] + nu * same) * Q_oo + W_oo
+                H = h_o[:, None] * h_o * Q_oo
+                K = H * S[np.ix_(c, c)] + W_oo
                 K[np.diag_indices(N)] += MEASUREMENT * nu + 1e-6 * self.variance
-                L = cholesky(K)
-                between = S[c] + nu * (c[:, None] == np.arange(n))
-                cross = between[:, :, None] * (h_o[:, None] * h_g * Q_og)[:, None] + W_og[:, None]
-                V = triangular(L, cross.reshape(N, n * G))
+                rows = np.ix_(last, last)
+                some = Observed(K[rows], nu * H[rows], at[last], y[last], units)
+                start = Departure(self._length, ALONE[name][self._open])
+                departure = fitted(self.X[c[last]], start, some.evidence)
+                log += departure.log_prior(start)
+                near = departure.near(self.X[c], self.X)
+                near += departure.alone * (c[:, None] == np.arange(n))
+                L = cholesky(K + nu * near[:, c] * H)
+                cross = (S[c] + nu * near)[:, :, None] * (h_o[:, None] * h_g * Q_og)[:, None]
+                V = triangular(L, (cross + W_og[:, None]).reshape(N, n * G))
                 var = np.maximum(var - (V**2).sum(axis=0).reshape(n, G), 1e-10 * self.variance)
             for unit, share in units:
                 if N:
@@ -191,7 +216,7 @@ class RunPrior:
                     )
                     means.append(A + B * centre)
                     stds.append(np.sqrt(B**2 * var + unit.deviation**2))
-                weights.append(np.log(prior * share) + evidence)
+                weights.append(log + np.log(share) + evidence)
                 names.append(name)
         weight = np.exp(np.array(weights) - max(weights))
         weight /= weight.sum()
@@ -200,6 +225,31 @@ class RunPrior:
         trust = 1 - belief.trust["none"]
         lean = trust * np.maximum(self.forecast.parts[:, best], 0.0)
         return Belief(weight, belief.mean, belief.std, lean, belief.names)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """Values `y` (N,) of mean `mean`: their covariance is `known` + `apart` * the correlation of
+    departures, all (N, N), in one of `units` (with their prior weights).
+    """
+
+    known: np.ndarray
+    apart: np.ndarray
+    mean: np.ndarray
+    y: np.ndarray
+    units: list[tuple[Unit, float]]
+
+    def evidence(self, correlation: np.ndarray) -> float:
+        """The logarithm of their density."""
+        L = cholesky(self.known + self.apart * correlation)
+        each = [np.log(w) + placed(unit, L, self.mean, self.y)[2] for unit, w in self.units]
+        return float(np.logaddexp.reduce(each))
+
+
+def latest(c: np.ndarray, e: np.ndarray) -> np.ndarray:
+    """Of observations (N,) the indices of each configuration's last one."""
+    order = np.lexsort((e, c))
+    return np.sort(order[np.append(c[order][1:] != c[order][:-1], True)]) if len(c) else order
 
 
 def placed(

@@ -32,6 +32,7 @@ from foretune.searchers.transfer.run_prior import (
     curve_shape,
     past_unit,
 )
+from foretune.searchers.transfer.run_residual import improvements, look_elsewhere
 from foretune.searchers.transfer.run_surrogate import Forecast, RunSurrogate
 from foretune.space.space import Config, config_key
 from foretune.study.plan import Suggestion
@@ -114,6 +115,7 @@ class RunTransfer(Searcher):
                 shape=known.shape,
                 variance=s.variance,
                 new=len(set(varied) - set(s.columns.names)),
+                open_space=study.open_space,
             )
             return new, prior
 
@@ -185,7 +187,7 @@ class RunTransfer(Searcher):
         known = self.knowledge(study)
         if known is None:
             return self._without.suggest(study, rng)
-        new, _ = self.pool(study, known)
+        new, prior = self.pool(study, known)
         own = len(study.configs)
         timed = not study.timeless
         view = study.with_configs(new) if timed else study
@@ -199,6 +201,11 @@ class RunTransfer(Searcher):
         reachable = np.maximum(1, (left / costs).round()).astype(int)
         ladder = epochs_looked_at(study, len(free))
         belief = self.belief(study, known, ladder)
+        trust, tried = belief.trust, started(study)
+        whole = study.best[tried[study.epoch[tried] == study.max_epoch]]
+        elsewhere = study.open_space and look_elsewhere(improvements(whole), rng)
+        if elsewhere:
+            belief = belief.only("none")
         reach = (ladder >= epoch[:, None]) & (ladder < (epoch + reachable)[:, None])
         short = free & ~reach.any(axis=1)
         reach[short, (ladder >= epoch[short, None]).argmax(axis=1)] = True
@@ -210,16 +217,17 @@ class RunTransfer(Searcher):
         value = np.where(reach & free[:, None], value, -np.inf).max(axis=1)
         if math.isfinite(best):  # improvement for each second, where epochs differ in their cost
             value = value / costs
+            value[own:] *= prior.chance(tried, improvements(study.best[tried]))[own:]
         choice = int(value.argmax())
         start = int(epoch[choice])
         length = min(max(1, int(start * self.growth)), int(reachable[choice]))
         stop = min(start + length, study.max_epoch)
         what = "most expected improvement" if math.isfinite(best) else "highest forecast"
         because = {
-            "why": f"{'continue' if start else 'start'}: {what} within {left} epochs, from runs of "
-            "other settings",
+            "why": f"{'continue' if start else 'start'}: {what} within {left} epochs, "
+            f"{'whatever runs of other settings say' if elsewhere else 'from runs of other settings'}",
             "past": leaning(belief.lean, known.surrogate.tasks),
-            "trust": {name: round(w, 3) for name, w in belief.trust.items()},
+            "trust": {name: round(w, 3) for name, w in trust.items()},
         }
         return Suggestion(choice if choice < own else new[choice - own], start, stop, because)
 
@@ -258,6 +266,11 @@ class RunTransfer(Searcher):
         ahead = np.where(ladder >= study.epoch[:, None], expected, -np.inf).max(axis=1)
         ahead[study.failed] = -np.inf
         return np.maximum(ahead, study.best)
+
+
+def started(study: "Study") -> np.ndarray:
+    """The configurations that the study has begun with, in their order."""
+    return np.flatnonzero((study.epoch > 0) | (study.pending > 0))
 
 
 def epochs_looked_at(study: "Study", pool: int) -> np.ndarray:
