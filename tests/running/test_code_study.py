@@ -166,6 +166,9 @@ def test_a_command_that_fails_whatever_the_configuration_ends_the_study(ask):
     broken = ask({"command": f"{LINE} --ill 'crash at once'"}, budget=30)
     with pytest.raises(BadInput, match=f"first {HOPELESS} trials all failed.*no such data set"):
         tuned(command_question(broken))
+    # and no other learns from it
+    second = command_question(ask({**RESUME, "task": "animals"}))
+    assert second.past is None and "no history yet" in second.lines[-1]
 
 
 def test_the_second_study_starts_from_the_firsts(ask):
@@ -174,7 +177,7 @@ def test_the_second_study_starts_from_the_firsts(ask):
     second = command_question(ask({**RESUME, "task": "animals", "command": f"{LINE} --zero"}))
     assert second.past.tasks == ["studies/plants-hyperband-0"]
     assert second.plan.method == "curve-transfer"
-    assert second.lines[-1] == "learning from 1 past tasks, 1 of them your own studies"
+    assert second.lines[-1] == "learning from 1 past task, 1 of them your own studies"
     with opened(second) as ready:
         assert best.best in ready.study.configs
     again = command_question(ask(RESUME))

@@ -10,8 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from foretune import shipped
-from foretune.errors import BadInput, at_least
+from foretune.errors import BadInput, at_least, plural
 from foretune.history.join import PREFIX, join, joinable
 from foretune.history.meta_dataset import MetaDataset
 from foretune.running import history
@@ -464,7 +466,13 @@ def past_of(
     if past is not None:
         hashes = past.about.get("hashes", {})
         chosen = request.sources or past.tasks
-        past = past.select([t for t in chosen if hashes.get(t) != target and t != plan.task])
+        past = past.select(
+            [
+                t
+                for t in chosen
+                if hashes.get(t) != target and t != plan.task and np.isfinite(past.curves(t)).any()
+            ]
+        )
     elif request.sources is not None:
         raise BadInput("--sources names past tasks, but none has this space and metric")
     if past is None or not past.tasks:
@@ -473,7 +481,11 @@ def past_of(
             f"{plan.metric} and {plan.max_epoch} epochs"
         )
     own = sum(task.startswith(PREFIX) for task in past.tasks)
-    return past, f"learning from {len(past.tasks)} past tasks, {own} of them your own studies"
+    count = len(past.tasks)
+    return (
+        past,
+        f"learning from {count} past {plural('task', count)}, {own} of them your own studies",
+    )
 
 
 def fits(table: MetaDataset, space: Space, plan: Plan) -> bool:

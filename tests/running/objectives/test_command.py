@@ -221,6 +221,69 @@ def test_results_that_are_printed(tmp_path):
     assert [row["acc"] for row in rows] == curve(3)
 
 
+# scripts of three epochs, `out` and `epochs` given; how they report, and what a user is told
+ODD = {
+    "changes its folder": (
+        "results.csv:acc",
+        "os.chdir('/')\nfor e in range(epochs):\n"
+        "    open(out + '/results.csv', 'a').write('epoch,acc\\n' * (e == 0) + f'{e},{e / 4}\\n')",
+        None,
+    ),
+    "goes into the trial's folder": (
+        "results.csv:acc",
+        "os.chdir(out)\nfor e in range(epochs):\n"
+        "    open('results.csv', 'a').write('epoch,acc\\n' * (e == 0) + f'{e},{e / 4}\\n')",
+        None,
+    ),
+    "writes into its own folder": (
+        "results.csv:acc",
+        "open('results.csv', 'w').write('epoch,acc\\n0,0.5\\n')",
+        "there is no results.csv, and nothing else in the trial's folder: does the script write to "
+        "{trial_folder}?",
+    ),
+    "draws a progress bar": (
+        "stdout:acc=([0-9.]+)",
+        "for e in range(epochs):\n"
+        "    for k in range(5):\n"
+        "        print(f'\\repoch {e} {25 * k}% acc={e / 4 * k / 4}', end='', flush=True)\n"
+        "        time.sleep(0.03)\n"
+        "    print()",
+        None,
+    ),
+    "draws one bar for all epochs": (
+        "stdout:epoch (?P<epoch>[0-9]+).*acc=(?P<value>[0-9.]+)",
+        "for e in range(epochs):\n"
+        "    for k in range(5):\n"
+        "        print(f'\\repoch {e} {25 * k}% acc={e / 4 * k / 4}', end='', flush=True)\n"
+        "        time.sleep(0.03)",
+        None,
+    ),
+    "renames its metric": (
+        "log.jsonl:acc",
+        "for e in range(epochs):\n"
+        "    name = 'acc' if e < 2 else 'accuracy'\n"
+        "    open(out + '/log.jsonl', 'a').write(json.dumps({'epoch': e, name: e / 4}) + '\\n')",
+        "it ended without an error after 2 results, 3 were asked for: does it report every epoch, "
+        "and train {epochs}? log.jsonl has the keys epoch, acc, accuracy",
+    ),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_scripts_that_are_odd(tmp_path, odd):
+    read, code, reason = ODD[odd]
+    head = "import json, os, sys, time\nout, epochs = sys.argv[1], int(sys.argv[2])\n"
+    (tmp_path / "odd.py").write_text(head + code, encoding="utf-8")
+    template = Template(f"{sys.executable} odd.py {{trial_folder}} {{epochs}}")
+    objective = replace(command(tmp_path, read=read, resume=False), template=template)
+    outcome = objective.run(0, {"lr": LR}, 0, 3)
+    if reason is None:
+        assert outcome.failed is None
+        assert [row[objective.metric] for row in outcome.rows] == [0.0, 0.25, 0.5]
+    else:
+        assert outcome.failed is not None and outcome.failed.endswith(reason)
+
+
 def test_a_program_that_cannot_be_run_is_an_outcome(tmp_path):
     (tmp_path / "train.sh").write_text("exit 0", encoding="utf-8")
     objective = replace(command(tmp_path), template=Template("./train.sh {lr} {trial_folder}"))

@@ -213,6 +213,37 @@ def test_tables_of_other_locales_are_read_as_they_mean(tmp_path, name, text):
     assert Curve([], [], told=0).take(found) == [(1, 0.91), (2, 0.93)]
 
 
+@pytest.mark.parametrize("expression", [r"acc=([0-9.]+)", r"epoch (?P<epoch>\d+).*acc=([0-9.]+)"])
+def test_of_a_progress_bar_what_is_left_standing_counts(tmp_path, expression):
+    printed = reader(source(f"stdout:{expression}"), tmp_path)
+    values = [0.0, 0.4, 0.9]
+    printed.printed([f"epoch 1 {k:3d}% acc={v}\r" for k, v in enumerate(values)])
+    assert printed.results() is None  # it may be printed over yet
+    printed.printed(["epoch 1 100% acc=0.91"])
+    printed.printed(["epoch 2 0% acc=0.2\r", "epoch 2 100% acc=0.95\r", "", "saved"])
+    printed.printed(["epoch 3 100% acc=0.3\r", "            \r", "done"])  # cleared
+    assert [value for _, value in printed.results() or []] == ["0.91", "0.95"]
+    printed.printed(["epoch 4 acc=0.1\r", "epoch 4 acc=0.97\r"])
+    printed.ended()
+    assert [value for _, value in printed.results() or []] == ["0.91", "0.95", "0.97"]
+
+
+def test_a_bar_that_goes_on_over_epochs_says_them(tmp_path):
+    printed = reader(source(r"stdout:epoch (?P<epoch>\d+).*acc=(?P<value>[0-9.]+)"), tmp_path)
+    printed.printed([f"epoch {e} {k}% acc={e * k / 1000}\r" for e in (1, 2) for k in (0, 50, 100)])
+    assert printed.results() == [("1", "0.1")]
+    printed.ended()
+    assert printed.results() == [("1", "0.1"), ("2", "0.2")]
+
+
+def test_what_is_there_instead_is_named(tmp_path):
+    log = reader(source("log.jsonl:val_acc"), tmp_path)
+    assert "does the script write to {trial_folder}?" in log.missing()
+    lines = ['{"epoch": 1, "val_acc": 0.5}', '{"epoch": 2, "eval": {"acc": 0.6, "loss": 1}}', "7"]
+    (tmp_path / "log.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert log.missing() == "log.jsonl has the keys epoch, val_acc, eval.acc, eval.loss"
+
+
 def test_a_number_that_the_comma_cuts_in_two_is_refused(tmp_path):
     (tmp_path / "r.csv").write_text("epoch,acc\n1,0,91\n", encoding="utf-8")
     with pytest.raises(BadResult, match="a row of r.csv has 3 cells for 2 columns: where cells"):

@@ -129,6 +129,17 @@ def test_a_task_like_one_of_the_past_leans_on_it():
     assert belief.lean[3] > 0.5 * belief.lean.sum()
 
 
+@pytest.mark.parametrize("tasks", [1, 2])
+def test_few_past_tasks_are_not_believed_to_the_letter(tasks):
+    # a like task that is a little better everywhere shows one curve: the past's order still counts
+    Y, X = past()
+    p = CurvePrior(comparable(Y[:tasks], X, tuple("ab"[:tasks]), n))
+    like = Y[tasks] + 0.1 * np.random.default_rng(0).normal(size=(n, E))
+    belief = p.believe(np.full(3, 5), np.arange(3), like[5, :3], LADDER)
+    assert belief.trust["history"] + belief.trust["loose"] > 0.5
+    assert belief.expected[:, -1].argmax() > n // 2
+
+
 def test_a_reversed_task_is_no_longer_trusted():
     Y, X = past()
     p = CurvePrior(comparable(Y, X, tuple("abcdef"), n), Amplitudes(residual=0.3))

@@ -251,6 +251,8 @@ class _Run:
         """Read what is new."""
         lines = self.process.lines(LOOK_SECONDS)
         self.reader.printed(lines)
+        if self.process.over:
+            self.reader.ended()
         now = time.monotonic()
         if lines:
             self.last_sign = now
@@ -441,9 +443,11 @@ class _Run:
             return f"it ended with exit code {code}" + (f": {last.strip()}" if last else "")
         if told == 0:
             return f"it ended without an error and without a result: {self.reader.missing()}"
+        # keys may change from line to line
+        keys = f" {self.reader.missing()}" if self.command.source.kind == "json" else ""
         return (
             f"it ended without an error after {told} {plural('result', told)}, "
-            f"{self.stop} were asked for: does it report every epoch, and train {{epochs}}?"
+            f"{self.stop} were asked for: does it report every epoch, and train {{epochs}}?{keys}"
         )
 
 

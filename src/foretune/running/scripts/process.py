@@ -87,6 +87,7 @@ class Process:
         self._hidden = secrets(os.environ)
         self._log = Log(log)
         self._rest = {"words": b"", "output": b""}
+        self._open = False  # whether the last line of output may be printed over
         try:
             self._guard = subprocess.Popen(
                 [sys.executable, "-I", "-S", guard.__file__, str(lock), *arguments],
@@ -134,7 +135,9 @@ class Process:
         return not self._selector.get_map()
 
     def lines(self, timeout: float) -> list[str]:
-        """What it printed since the last call, as lines; waits up to `timeout` seconds for some."""
+        """What it printed since the last call, as lines; waits up to `timeout` seconds for some. A
+        carriage return ends a line, too, and stays at its end: what follows is printed over it.
+        """
         found: list[str] = []
         for key, _ in self._selector.select(timeout):
             if key.fd not in self._selector.get_map():
@@ -147,9 +150,9 @@ class Process:
                 self._heed(word)
             if ended:  # the guard is gone, and all that could write with it
                 found += self._remaining()
-        if found:
-            self._log.write("".join(f"{line}\n" for line in found))
-            self.tail = [*self.tail, *(line for line in found if line.strip())][-TAIL_LINES:]
+        if shown := [line.rstrip("\r") for line in found if line.strip()]:
+            self._log.write("".join(f"{line}\n" for line in shown))
+            self.tail = [*self.tail, *shown][-TAIL_LINES:]
         return found
 
     def members(self) -> list[int]:
@@ -200,15 +203,21 @@ class Process:
             self.refused = rest
 
     def _whole(self, name: str, content: bytes) -> list[str]:
-        """The whole lines that `content` brings; its end brings the rest. A carriage return, with
-        which progress bars begin anew, ends a line too.
+        """The whole lines that `content` brings; its end brings the rest. Empty ones are left out
+        but for those that end what carriage returns have left open.
         """
-        parts = re.split(rb"\r\n|\n|\r", self._rest[name] + content)
+        parts = re.split(rb"(\r\n|\n|\r)", self._rest[name] + content)
         self._rest[name] = parts.pop() if content else b""
+        found = []
+        for text, ending in zip(parts[::2], [*parts[1::2], b"\n"], strict=False):
+            drawn_over = ending == b"\r"
+            if text or (self._open and not drawn_over):
+                found.append(text[:LINE_BYTES] + b"\r" * drawn_over)
+                self._open = drawn_over
         if len(self._rest[name]) > LINE_BYTES:
-            parts.append(self._rest[name])
+            found.append(self._rest[name][:LINE_BYTES])
             self._rest[name] = b""
-        return [part[:LINE_BYTES].decode("utf-8", errors="replace") for part in parts if part]
+        return [line.decode("utf-8", errors="replace") for line in found]
 
     def _shown(self, line: str) -> str:
         return self._hidden.sub(HIDDEN, line) if self._hidden else line

@@ -131,7 +131,12 @@ class Reader(Protocol):
     """Reads the results of a script that runs."""
 
     def printed(self, lines: Sequence[str]) -> None:
-        """Take lines that the script printed."""
+        """Take lines that the script printed; one that ends with a carriage return is printed over
+        by the next.
+        """
+
+    def ended(self) -> None:
+        """Take it that nothing more is printed."""
 
     def results(self, last: bool = False) -> list[Result] | None:
         """All results that there are, those of earlier runs in the same files included; None where
@@ -150,22 +155,45 @@ def reader(source: Source, folder: Path) -> Reader:
 
 @dataclass
 class Printed:
-    """Results that a regular expression finds in printed lines."""
+    """Results that a regular expression finds in printed lines. Of what a progress bar prints over
+    itself, that counts which is left standing, or which the next epoch's is printed over.
+    """
 
     source: Source
     found: list[Result] = field(default_factory=list)
     changed: bool = False
+    standing: list[Result] = field(default_factory=list)  # in a line that may be printed over
 
     def printed(self, lines: Sequence[str]) -> None:
         """Take lines."""
         for line in lines:
-            for match in re.finditer(self.source.what, line):
-                named = match.groupdict()
-                value = named["value"] if "value" in named else first_unnamed(match)
-                if value is not None:
-                    refuse_cut_number(value, line[match.end() :], self.source.what)
-                    self.found.append((named.get("epoch"), value))
-                    self.changed = True
+            new = self._results_in(line)
+            if not line:
+                new = self.standing
+            elif self.standing and new and self.standing[0][0] != new[0][0]:
+                self._add(self.standing)
+            self.standing = new if line.endswith("\r") else []
+            if not line.endswith("\r"):
+                self._add(new)
+
+    def ended(self) -> None:
+        """What stands is left standing."""
+        self._add(self.standing)
+        self.standing = []
+
+    def _add(self, new: list[Result]) -> None:
+        self.found += new
+        self.changed |= bool(new)
+
+    def _results_in(self, line: str) -> list[Result]:
+        found: list[Result] = []
+        for match in re.finditer(self.source.what, line):
+            named = match.groupdict()
+            value = named["value"] if "value" in named else first_unnamed(match)
+            if value is not None:
+                refuse_cut_number(value, line[match.end() :], self.source.what)
+                found.append((named.get("epoch"), value))
+        return found
 
     def results(self, last: bool = False) -> list[Result] | None:
         """What was found."""
@@ -205,6 +233,9 @@ class Files:
     def printed(self, lines: Sequence[str]) -> None:
         """Nothing that is printed counts."""
 
+    def ended(self) -> None:
+        """Nothing that is printed counts."""
+
     def files(self) -> list[Path]:
         """The files that match, in natural order of their names."""
         found = self.folder.glob(self.source.pattern)
@@ -240,6 +271,9 @@ class Files:
         if paths and self.source.kind == "csv":
             columns = list(dict.fromkeys(name for path in paths for name in header(path)))
             return f"{paths[0].name} has the columns {', '.join(columns) or '(none)'}"
+        if paths and self.source.kind == "json":
+            keys = list(dict.fromkeys(name for path in paths for name in keys_of(path)))
+            return f"{paths[0].name} has the keys {', '.join(keys[:12]) or '(none)'}"
         if paths:
             return f"{paths[0].name} has no {self.source.what!r}"
         there = sorted(
@@ -247,9 +281,12 @@ class Files:
             for path in self.folder.rglob("*")
             if path.is_file() and not path.relative_to(self.folder).parts[0].startswith(".")
         )
-        return f"there is no {self.source.pattern}; the trial's folder has " + (
-            ", ".join(there[:10]) or "nothing"
-        )
+        if not there:
+            return (
+                f"there is no {self.source.pattern}, and nothing else in the trial's folder: does "
+                "the script write to {trial_folder}?"
+            )
+        return f"there is no {self.source.pattern}; the trial's folder has {', '.join(there[:10])}"
 
 
 def natural(path: Path) -> list[tuple[int, str]]:
@@ -309,6 +346,18 @@ def objects(path: Path, key: str) -> list[Result]:
     """The results of a JSON file: objects in lines, in a list, or in a list named
     `log_history`.
     """
+    found: list[Result] = []
+    for entry in entries_of(path):
+        if (value := at(entry, key)) is not ABSENT:
+            epoch = next((entry[e] for e in EPOCHS if entry.get(e) is not None), None)
+            found.append(
+                (None if epoch is None else str(epoch), "nan" if value is None else str(value))
+            )
+    return found
+
+
+def entries_of(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON file."""
     text = path.read_text(encoding="utf-8-sig", errors="replace")
     try:
         document = json.loads(text)
@@ -320,14 +369,20 @@ def objects(path: Path, key: str) -> list[Result]:
         for line in whole_text(path).splitlines():
             with suppress(ValueError):  # a log may have other lines between
                 entries.append(json.loads(line))
-    found: list[Result] = []
-    for entry in entries:
-        if isinstance(entry, dict) and (value := at(entry, key)) is not ABSENT:
-            epoch = next((entry[e] for e in EPOCHS if entry.get(e) is not None), None)
-            found.append(
-                (None if epoch is None else str(epoch), "nan" if value is None else str(value))
-            )
-    return found
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def keys_of(path: Path) -> list[str]:
+    """The keys of a JSON file's objects, keys within them with dots between."""
+
+    def named(entry: Mapping[str, Any], before: str = "") -> Iterator[str]:
+        for name, value in entry.items():
+            if isinstance(value, Mapping):
+                yield from named(value, f"{before}{name}.")
+            else:
+                yield f"{before}{name}"
+
+    return list(dict.fromkeys(name for entry in entries_of(path) for name in named(entry)))
 
 
 ABSENT = object()
