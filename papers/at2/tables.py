@@ -6,7 +6,7 @@ Resumable.
         [--products O-P-A,M-T-F] [--out data/reports/at2]
 
 As in section 3.3.4: four tasks, 1,000 of their cells held out, the others trained on by stochastic
-variational inference (`papers.at2.variational`). Sizes (`SIZES`): training rows, inducing rows,
+variational inference (`foretune.gaussian.variational`). Sizes (`SIZES`): training rows, inducing rows,
 batch, epochs; "full" is the paper's. A product is named by the initials of its task (OptiLand,
 MTBO, deep Linear, deep Poly), configuration (Tree, Flat, Linear, Poly) and fidelity (AccCurve,
 Fabolas, Matern, RBF) kernels. A product that `elbo.csv` holds at this size is not run again.
@@ -108,7 +108,7 @@ def run(
 
     from foretune.gaussian.kernels.configuration import Layout
     from foretune.gaussian.kernels.task import landscape_distances
-    from papers.at2.variational import Rows, Schedule, variational
+    from foretune.gaussian.variational import Rows, Schedule, variational
 
     rng = np.random.default_rng(seed)
     tasks = sorted(rng.choice(sorted(meta.tasks), min(4, len(meta.tasks)), replace=False).tolist())

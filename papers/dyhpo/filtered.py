@@ -117,8 +117,11 @@ def by_task(meta: MetaDataset, steps: pd.DataFrame, mark: int) -> pd.DataFrame:
 
 
 def write(meta: MetaDataset, traces: Path, out: Path, methods: Sequence[str], budget: int) -> str:
-    """Write the tables of the tasks that every method has run; returns the summary as text."""
+    """Write the tables of the table's tasks that every method has run; returns the summary as
+    text. Raises `BadInput` if there are none.
+    """
     steps = read(traces, methods, budget)
+    steps = steps[steps["task"].isin(meta.tasks)]
     steps = steps[steps["task"].isin(common(regret_at(steps, [budget])))]
     marks = [mark for mark in MARKS if mark <= budget]
     table = summary(steps, marks)

@@ -5,12 +5,15 @@ import pytest
 import torch
 
 from foretune.gaussian.kernels.task import (
+    DISTANCES,
     TASK_KERNELS,
     OptiLand,
     inverse_softplus,
     landscape_distances,
     normalised,
     positive,
+    power_of_ten,
+    target_distances,
 )
 
 
@@ -24,6 +27,32 @@ def test_distance_ignores_shift_and_scale_and_counts_matched_cells():
     a, b = normalised(Y[0, :, :3].ravel()), normalised(Y[2, :, :3].ravel())
     assert D[0, 2] == pytest.approx(np.mean((a - b) ** 2))
     assert R[0, 2] == pytest.approx(12 / 20) and R[0, 1] == 1
+
+
+def test_the_published_distance_ignores_shift_alone():
+    Y = np.random.default_rng(0).normal(size=(3, 4, 5))
+    Y[1] = 3 + Y[0]
+    Y[2] = 2 * Y[0]
+    D, _ = landscape_distances(Y, "centred")
+    assert D[0, 1] == pytest.approx(0)
+    assert D[0, 2] == pytest.approx(Y[0].var())  # the mean of (2 y - y)^2, centred
+
+
+@pytest.mark.parametrize("distance", DISTANCES)
+def test_a_target_is_compared_as_any_other_task(distance):
+    Y = np.random.default_rng(3).normal(size=(4, 6, 5))
+    Y[3, :, 2:] = np.nan
+    D, R = landscape_distances(Y, distance)
+    row, matched = target_distances(Y[:3], Y[3], distance)
+    assert row == pytest.approx(D[3, :3]) and matched / 30 == pytest.approx(R[3, 0])
+    assert (target_distances(Y[:3], np.full((6, 5), np.nan), distance)[0] == 0.5).all()
+
+
+def test_accuracies_are_left_as_they_are_and_other_units_brought_there():
+    assert power_of_ten(np.array([0.3, 0.97])) == 1 == power_of_ten(np.array([0.2, -1.0]))
+    assert power_of_ten(np.array([30.0, 97.0])) == 100
+    assert power_of_ten(np.array([2e-5])) == 1e-4
+    assert power_of_ten(np.zeros(2)) == 1
 
 
 def test_at_most_one_matched_cell_gives_one_half():

@@ -44,3 +44,6 @@ def test_the_command(table, tmp_path, capsys):
     assert set(tests["baseline"]) == {"random", "hyperband"} and (tests["p"] <= 1).all()
     by_task = pd.read_csv(tmp_path / "out" / "taskset-filtered-tasks.csv")
     assert len(by_task) == 5 and (by_task["kept"] < by_task["all"]).all()
+    table(rng.random((4, 30, 6)), goal="minimize").save(tmp_path / "fewer")  # than were run
+    assert main([str(tmp_path / "fewer"), *arguments[1:-1]]) == 0
+    assert len(pd.read_csv(tmp_path / "out" / "taskset-filtered-tasks.csv")) == 4

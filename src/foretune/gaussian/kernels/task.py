@@ -5,6 +5,8 @@ observations; the others learn an entry or an embedding per task and know nothin
 they were not trained with: its embedding starts at the mean of the others'.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,14 +24,17 @@ def inverse_softplus(value: float) -> float:
     return float(np.log(np.expm1(value)))
 
 
-def landscape_distances(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def landscape_distances(
+    Y: np.ndarray, distance: str = "normalised"
+) -> tuple[np.ndarray, np.ndarray]:
     """Distance D and share of matched cells R between tasks, both (S, S), from curves `Y` (S, n,
     E), NaN where unobserved.
 
-    Matched cells are those that both tasks have observed; their values are min-max normalised and
-    centred per task (equation before 4). At most one matched cell gives D = 1/2; D = 0 on the
-    diagonal.
+    Matched cells are those that both tasks have observed; their values are made comparable per task
+    as `distance` says (`DISTANCES`; the text's is the equation before 4). At most one matched cell
+    gives D = 1/2; D = 0 on the diagonal.
     """
+    alike = DISTANCES[distance]
     S = len(Y)
     flat = Y.reshape(S, -1)
     seen = np.isfinite(flat)
@@ -40,7 +45,7 @@ def landscape_distances(Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             both = seen[i] & seen[j]
             R[i, j] = R[j, i] = both.mean()
             if both.sum() > 1:
-                a, b = normalised(flat[i, both]), normalised(flat[j, both])
+                a, b = alike(flat[i, both]), alike(flat[j, both])
                 D[i, j] = D[j, i] = float(np.mean((a - b) ** 2))
     return D, R
 
@@ -50,6 +55,38 @@ def normalised(values: np.ndarray) -> np.ndarray:
     spread = values.max() - values.min()
     scaled = (values - values.min()) / spread if spread > 0 else np.zeros_like(values)
     return np.asarray(scaled - scaled.mean())
+
+
+def centred(values: np.ndarray) -> np.ndarray:
+    """Zero mean, in the metric's own unit."""
+    return np.asarray(values - values.mean())
+
+
+# what D compares: the paper's text, and what the published code does
+DISTANCES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "normalised": normalised,
+    "centred": centred,
+}
+
+
+def target_distances(
+    past: np.ndarray, target: np.ndarray, distance: str = "normalised"
+) -> tuple[np.ndarray, int]:
+    """D (T,) and the number of matched cells between a target's curves `target` (n, E), NaN where
+    unobserved, and full ones of T past tasks `past` (T, n, E).
+    """
+    alike, seen = DISTANCES[distance], np.isfinite(target)
+    D = np.full(len(past), 0.5)
+    if seen.sum() > 1:
+        own = alike(target[seen])
+        D = np.array([float(np.mean((own - alike(curves[seen])) ** 2)) for curves in past])
+    return D, int(seen.sum())
+
+
+def power_of_ten(values: np.ndarray) -> float:
+    """The power of ten that the largest absolute value divided by is above .1 and at most 1."""
+    most = float(np.abs(values).max())
+    return 10.0 ** float(np.ceil(np.log10(most) - 1e-9)) if most > 0 else 1.0
 
 
 class OptiLand(nn.Module):

@@ -1,5 +1,5 @@
 """AT2: Amortized Auto-Tuning (Xiao, Xing and Neiswanger, NeurIPS 2021 meta-learning), with exact
-inference.
+inference by default.
 
 A multi-task multi-fidelity Gaussian process (`foretune.gaussian.multitask`) over task x
 configuration x epoch; by default OptiLand x DeepPoly x AccCurve as in the paper. Each step:
@@ -7,8 +7,9 @@ Max-Trial-GP-UCB, the configuration with the largest mean + eta std over its epo
 observed, trained for its next epoch. Recommended is the configuration with the largest posterior
 mean.
 
-Differences from the paper: inference is exact instead of variational (`papers.at2.variational` has
-the published one); the task Gram matrix is repaired to be positive semi-definite; the target's
+Differences from the paper: inference is exact (`inference` = "variational" is the published one,
+`at2_variational`); D is the one of the text (`distance` = "centred" is that of the published code).
+With exact inference the task Gram matrix is repaired to be positive semi-definite; the target's
 constant mean starts at the past tasks' average with their spread as its prior, where the paper
 starts it at 0; OptiLand's U, which full grids do not identify, is set so that an unseen target is
 as like the past tasks as they are like each other; epoch 0 is not observed. Holes in past curves
@@ -19,15 +20,23 @@ from typing import Any
 
 import numpy as np
 
-from foretune.errors import BadInput, at_least
+from foretune.errors import BadInput, at_least, one_of
+from foretune.searchers.base import PerStudy
 from foretune.searchers.transfer.max_trial import MaxTrial, shares
 from foretune.searchers.transfer.past_curves import PastCurves
 from foretune.study.study import Study
+
+INFERENCES = ("exact", "variational")
 
 
 class AT2(MaxTrial):
     """Max-Trial-GP-UCB under the multi-task multi-fidelity process; `task`, `configuration` and
     `fidelity` name the kernels.
+
+    `inference` is "exact" or, as published, "variational" (`foretune.searchers.transfer.
+    at2_variational`): then the process has `inducing` rows of past tasks, is trained for `epochs`,
+    and for `refinements` more after each observation. `distance` says what OptiLand's D compares:
+    values "normalised" and centred (the paper's text) or only "centred" (its published code).
 
     The trained kernels are a cache: a fresh searcher trains them again from the past tasks. Task
     kernels that learn their tasks (all but OptiLand) place the target by the evidence of its
@@ -43,11 +52,17 @@ class AT2(MaxTrial):
         fidelity: str = "AccCurve",
         eta: float = 0.25,
         steps: int = 80,
+        inference: str = "exact",
+        distance: str = "normalised",
+        inducing: int = 1000,
+        epochs: int = 200,
+        refinements: int = 3,
     ):
         super().__init__(eta)
         from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS
         from foretune.gaussian.kernels.fidelity import FIDELITY_KERNELS
-        from foretune.gaussian.kernels.task import TASK_KERNELS
+        from foretune.gaussian.kernels.task import DISTANCES, TASK_KERNELS
+        from foretune.gaussian.variational import Schedule
 
         tables: tuple[tuple[str, str, dict[str, Any]], ...] = (
             ("task", task, TASK_KERNELS),
@@ -57,20 +72,40 @@ class AT2(MaxTrial):
         for part, name, known in tables:
             if name not in known:
                 raise BadInput(f"unknown {part} kernel {name!r}; there are {', '.join(known)}")
-        at_least(1, steps=steps)
+        one_of(INFERENCES, inference=inference)
+        one_of(tuple(DISTANCES), distance=distance)
+        at_least(1, steps=steps, inducing=inducing, epochs=epochs, refinements=refinements)
         self.kernels, self.steps = (task, configuration, fidelity), steps
+        self.inference, self.distance, self.refinements = inference, distance, refinements
+        self.schedule = Schedule(inducing=inducing, epochs=epochs)
+        self._online: PerStudy[Any] = PerStudy()
 
-    def learn(self, study: Study, past: PastCurves) -> "Trained":
-        """The process trained on the study's past."""
-        return Trained(study, past, self.kernels, self.steps)
+    def learn(self, study: Study, past: PastCurves) -> Any:
+        """The process trained on the study's past: `Trained`, or `at2_variational.Offline`."""
+        if self.inference == "exact":
+            return Trained(study, past, self.kernels, self.steps, self.distance)
+        from foretune.searchers.transfer.at2_variational import Offline
+
+        return Offline(study, past, self.kernels, self.schedule, self.distance)
 
     def predict(self, learned: Any, study: Study, Y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The target's exact posterior."""
-        mean, std = learned.posterior(Y)
+        """The target's posterior; the variational one knows nothing of steps under way."""
+        if self.inference == "exact":
+            mean, std = learned.posterior(Y)
+            return mean, std
+        from foretune.searchers.transfer.at2_variational import Online
+
+        online = self._online.get(study, None, lambda: Online(learned, self.refinements))
+        online.sync(study.order, self.observed(study)[0], study.failed)
+        mean, std = online.posterior()
         return mean, std
 
     def lean(self, learned: Any, study: Study, config_id: int) -> dict[str, float]:
         """The task kernel between the target, as placed by its observations, and the past tasks."""
+        if self.inference == "variational":
+            self.predicted(study)
+            online = self._online.get(study, None, lambda: None)
+            return shares(online.likeness(), learned.past.tasks)
         return shares(learned.place(self.observed(study)[0])[-1, :-1], learned.past.tasks)
 
 
@@ -79,11 +114,23 @@ class Trained:
     placed among the tasks.
     """
 
-    def __init__(self, study: Study, past: PastCurves, kernels: tuple[str, str, str], steps: int):
+    def __init__(
+        self,
+        study: Study,
+        past: PastCurves,
+        kernels: tuple[str, str, str],
+        steps: int,
+        distance: str = "normalised",
+    ):
         import torch
 
         from foretune.gaussian.kernels.configuration import Layout
-        from foretune.gaussian.kernels.task import OptiLand, landscape_distances, positive
+        from foretune.gaussian.kernels.task import (
+            OptiLand,
+            landscape_distances,
+            positive,
+            power_of_ten,
+        )
         from foretune.gaussian.multitask import Grid, Product, train
 
         self.past, self.pool = past, past.pool
@@ -94,7 +141,10 @@ class Trained:
         self.means = self.raw.mean(axis=(1, 2))
         Y = (self.raw - self.means[:, None, None]) / self.unit
         self.D, self.R = np.full((T + 1, T + 1), 0.5), np.zeros((T + 1, T + 1))
-        self.D[:T, :T], self.R[:T, :T] = landscape_distances(self.raw)
+        self.distance = distance
+        # what D compares: min-max normalisation needs no unit, centring does
+        self.landscape = self.raw / (power_of_ten(self.raw) if distance == "centred" else 1.0)
+        self.D[:T, :T], self.R[:T, :T] = landscape_distances(self.landscape, distance)
         self.D[T, T] = 0.0
         torch.manual_seed(0)
         self.model = Product(Layout.of(study.space), T + 1, *kernels)
@@ -121,20 +171,13 @@ class Trained:
         """
         import torch
 
-        from foretune.gaussian.kernels.task import normalised
+        from foretune.gaussian.kernels.task import power_of_ten, target_distances
 
         T = len(self.raw)
-        seen = np.isfinite(pool)
-        share = float(seen.sum() / self.raw[0].size)
-        self.R[T, :] = self.R[:, T] = share
-        if seen.sum() > 1:
-            own = normalised(pool[seen])
-            for t in range(T):
-                self.D[T, t] = self.D[t, T] = float(
-                    np.mean((own - normalised(self.raw[t, : self.pool][seen])) ** 2)
-                )
-        else:
-            self.D[T, :T] = self.D[:T, T] = 0.5
+        own = pool / (power_of_ten(self.raw) if self.distance == "centred" else 1.0)
+        D, matched = target_distances(self.landscape[:, : self.pool], own, self.distance)
+        self.D[T, :T] = self.D[:T, T] = D
+        self.R[T, :] = self.R[:, T] = matched / self.raw[0].size
         with torch.no_grad():
             D, R = (torch.as_tensor(a, dtype=torch.float32) for a in (self.D, self.R))
             return np.asarray(self.model.task(D, R).numpy().astype(float))

@@ -136,7 +136,9 @@ class Variational(nn.Module):
         M = len(self.m)
         K_ZZ = K_T[self.Z_task][:, self.Z_task] * K_C[:M, :M] * K_E[:M, :M]
         c, e = M + rows.config, M + rows.epoch
-        K_ZX = K_T[self.Z_task][:, rows.task] * K_C[:M, c] * K_E[:M, e]
+        # index_select: several times as fast as [:, c], with its gradient
+        K_ZX = K_T[self.Z_task].index_select(1, rows.task)
+        K_ZX = K_ZX * K_C[:M].index_select(1, c) * K_E[:M].index_select(1, e)
         A = torch.linalg.solve_triangular(lower(K_ZZ), K_ZX, upper=False)
         prior = K_T[rows.task, rows.task] * K_C[c, c] * K_E[e, e]
         C = torch.tril(self.C)

@@ -10,7 +10,7 @@ from synthetic import synthetic_meta
 from foretune.gaussian.kernels.configuration import CONFIGURATION_KERNELS, Layout
 from foretune.gaussian.kernels.fidelity import FIDELITY_KERNELS
 from foretune.gaussian.kernels.task import TASK_KERNELS, landscape_distances
-from papers.at2.variational import Rows, Schedule, Variational, refine, variational
+from foretune.gaussian.variational import Rows, Schedule, Variational, refine, variational
 
 QUICK = Schedule(inducing=30, batch=100, epochs=25)
 
@@ -68,6 +68,14 @@ def test_untouched_inducing_values_give_the_prior_and_full_ones_the_exact_poster
         S = torch.linalg.inv(torch.eye(len(K)) + L.T @ L / s2)
         own.m.copy_((S @ L.T @ rows.y.double() / s2).float())
         assert np.abs(own.marginals(rows)[0].double() - exact).max() < 0.02
+        # there the bound is tight: log p(y)
+        own.C.copy_(torch.linalg.cholesky(S).float())
+        noisy = K + s2 * torch.eye(len(K))
+        normal = torch.distributions.MultivariateNormal(torch.zeros(len(K)).double(), noisy)
+        want = float(normal.log_prob(rows.y.double())) / len(K)
+        assert float(own.elbo(rows, len(rows))) == pytest.approx(want, abs=0.02)
+        variance = torch.diagonal(K - K @ torch.linalg.solve(noisy, K))
+        assert torch.allclose(own.marginals(rows)[1].double(), variance, atol=2e-3)
 
 
 def test_training_explains_held_out_rows(past):
