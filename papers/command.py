@@ -65,7 +65,7 @@ def resumable(
     return parser
 
 
-def collecting(module: str, data: str, out: Path) -> argparse.ArgumentParser:
+def collecting(module: str, data: str, out: Path | None) -> argparse.ArgumentParser:
     """A parser with the options of a collection: data (a folder; `data` says of what), out, workers,
     minutes.
     """

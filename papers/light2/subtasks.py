@@ -1,11 +1,11 @@
-"""The gate's plan: 24 sub-tasks of six sources, each to be really trained, and the 24
-configurations that each is trained with.
+"""Two plans of what to train: the gate's 24 sub-tasks of six sources with 24 configurations, and
+light2's 64 of sixteen sources with 54, of which the gate is a part.
 
-**Sources**, six of the sixteen of `light2`, one of a kind: grey photographs of objects, black
-shapes, rendered writing, coloured drawings, simulated physics and medical photographs. All but the
-last hold enough images that the largest sub-task of two classes is seldom cut short, and all are
-read from packages of 3 to 94 MB in under a minute. The two other candidates that are as cheap,
-`mnist` and `scripts`, would repeat a kind.
+**Sources** of the gate are one of a kind: grey photographs of objects, black shapes, rendered
+writing, coloured drawings, simulated physics and medical photographs. All but the last hold enough
+images that the largest sub-task of two classes is seldom cut short, and all are read from packages
+of 3 to 94 MB in under a minute. light2 has ten more: all that the embedded tasks have, one task
+each.
 
 **Factors**, a Latin hypercube inside each source (four points, seeded by the source's name and
 `SEED`): every source gets each number of training images and each number of classes once. Of a
@@ -21,8 +21,8 @@ and no group (patient, character) with the train part. Nothing is tested afterwa
 test part.
 
 **Configurations**: each optimizer with three rates of its own (for the head one step up the ladder
-of rates), times depth, times augmentation, make 54. The gate leaves out the head's lowest rates and
-those off the ladder, and of each optimizer, rate and depth it takes one augmentation, by the parity
+of rates, but no further than its end), times depth, times augmentation, make 54. The gate leaves out
+the head's lowest rates, and of each optimizer, rate and depth it takes one augmentation, by the parity
 of their places, so that no two of these factors go together: 9 + 9 + 6 (head). All are in
 `transfer_pool()`.
 """
@@ -31,7 +31,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
@@ -54,6 +54,18 @@ SOURCES = (
     "ising_temperature",
     "chest_xray_cause",
 )
+MORE_SOURCES = (
+    "mnist",
+    "digits",
+    "brain_mri",
+    "radio_galaxies",
+    "solar_grade",
+    "textiles",
+    "chess_photos",
+    "microstructures",
+    "letters",
+    "icon_subject",
+)
 MOST = 12_000  # images of a source: two of ten classes are 2,400, their train part 1,440
 IMAGES = (100, 250, 600, 1200)
 CLASSES = (2, 5, 10, 0)  # 0: all
@@ -67,6 +79,7 @@ LEAST_EPOCHS, LEAST_STEPS, BATCH = 10, 100, 32
 RECIPE = 1  # raise it when `cut` changes what it makes
 RATES = {"adam": (3e-4, 1e-3, 5e-3), "adagrad": (1e-3, 5e-3, 2e-2), "sgd": (5e-3, 2e-2, 1e-1)}
 HEAD_RATES = {"adam": (5e-3, 2e-2), "adagrad": (2e-2, 1e-1), "sgd": (2e-2, 1e-1)}
+LOWEST_HEAD_RATE = {"adam": 1e-3, "adagrad": 5e-3, "sgd": 5e-3}  # which the gate leaves out
 # of 0 to 199 the one whose 24 sub-tasks have the smallest largest correlation of two factors
 SEED = 173
 
@@ -104,6 +117,20 @@ def configurations() -> list[Config]:
         for r, rate in enumerate((HEAD_RATES if depth == "head" else RATES)[optimizer]):
             values = (rate, optimizer, depth, AUGMENTATIONS[(o + d + r) % 2])
             out.append(dict(zip(names, values, strict=True)))
+    return out
+
+
+def all_configurations() -> list[Config]:
+    """The 54 configurations; the gate's come first, in its order."""
+    names = ("learning_rate", "optimizer", "finetune", "augmentation")
+    out = configurations()
+    for optimizer, depth, augmentation in product(RATES, DEPTHS, AUGMENTATIONS):
+        rates = (HEAD_RATES if depth == "head" else RATES)[optimizer]
+        lowest = () if len(rates) == len(RATES[optimizer]) else (LOWEST_HEAD_RATE[optimizer],)
+        for rate in (*lowest, *rates):
+            config = dict(zip(names, (rate, optimizer, depth, augmentation), strict=True))
+            if config not in out:
+                out.append(config)
     return out
 
 
@@ -156,12 +183,14 @@ def shrunk(image: np.ndarray, edge: int) -> np.ndarray:
     return square(Image.fromarray(square(Image.fromarray(image), edge)), len(image))
 
 
-def prepare_subtasks(data: Path, say: Callable[[str], None]) -> dict[str, Path]:
-    """Write DATA/NAME.npz of every sub-task that is not up to date, from DATA/sources; the files by
-    name, sources in turn. Raises `BadInput` where a package cannot be fetched.
+def prepare_subtasks(
+    data: Path, sources: Sequence[str], say: Callable[[str], None]
+) -> dict[str, Path]:
+    """Write DATA/NAME.npz of every sub-task of `sources` that is not up to date, from DATA/sources;
+    the files by name, sources in turn. Raises `BadInput` where a package cannot be fetched.
     """
     files: dict[str, Path] = {}
-    for parent in SOURCES:
+    for parent in sources:
         missing = {}
         for factors in draw_factors(parent):
             text = json.dumps([RECIPE, MOST, SIZE, EMBEDDED[parent].hash, asdict(factors)])

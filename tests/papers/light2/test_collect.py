@@ -1,10 +1,13 @@
 """The gate's collection: stopped at any point it goes on, and trains each cell once."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from foretune.history.meta_dataset import MetaDataset
@@ -12,11 +15,12 @@ from foretune.running.collection import COLUMNS, Collection
 from foretune.running.collector import Job
 from papers import command
 from papers.light2 import collect, subtasks
-from papers.light2.collect import main, trained_again
+from papers.light2.collect import better, main, trained_again
 from papers.light2.gate import Table
 from papers.light2.subtasks import IMAGES, epochs_of
 
 Cells = Counter[tuple[str, int, int]]
+Run = Callable[..., tuple[int, Cells]]
 
 
 @pytest.fixture(scope="module")
@@ -26,16 +30,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[[int], tuple[int, Cells]]:
+def run(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Collect on sub-tasks of digits with trials that take no time, stopped after some cells."""
     monkeypatch.setattr(subtasks, "SIZE", 16)  # pixels: quicker to prepare
-    for module in (subtasks, collect):
-        monkeypatch.setattr(module, "SOURCES", ("digits",))
+    monkeypatch.setattr(collect, "SOURCES", ("digits",))
+    monkeypatch.setattr(collect, "MORE_SOURCES", ())
     monkeypatch.setattr(collect, "check", lambda *args, **kwargs: "")
 
-    def go(most: int) -> tuple[int, Cells]:
+    def go(most: int, plan: str = "gate") -> tuple[int, Cells]:
         done: Cells = Counter()
 
         def pretend(job: Job, say: Callable[[str], None]) -> int:
@@ -58,14 +60,14 @@ def run(
             return 0
 
         monkeypatch.setattr(command, "collect_on_processes", pretend)
-        return main(["--data", str(data), "--out", str(tmp_path / "gate")]), done
+        gate = ["--gate", str(tmp_path / "gate")]
+        place = ["--data", str(data), "--out", str(tmp_path / plan), "--plan", plan]
+        return main([*place, *gate]), done
 
     return go
 
 
-def test_it_goes_on_where_it_was_stopped(
-    run: Callable[[int], tuple[int, Cells]], tmp_path: Path
-) -> None:
+def test_it_goes_on_where_it_was_stopped(run: Run, tmp_path: Path) -> None:
     status, first = run(30)
     assert (status, first.total()) == (130, 30)
     status, rest = run(10**6)
@@ -88,8 +90,46 @@ def test_it_goes_on_where_it_was_stopped(
     assert [line.split(",")[0] for line in lines[1:]] == [f"digits_{n}" for n in IMAGES]
 
 
+def test_light2_begins_with_the_gates_cells_and_trains_the_better_half_twice(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(10**6)[0] == 0
+    capsys.readouterr()
+    status, cells = run(10**6, "light2")
+    assert status == 0 and "106 cells are the gate's" in capsys.readouterr().out
+    seeds = Counter(seed for _, _, seed in cells)
+    assert seeds[0] == 4 * 54 - 4 * 24  # the others are there
+    meta = MetaDataset.load(tmp_path / "light2")
+    again = meta.about["again"]
+    assert {task: len(chosen) for task, chosen in again.items()} == dict.fromkeys(meta.tasks, 27)
+    # all came to the same: the first 27, of which the gate had trained some twice
+    assert again["digits_100"] == list(range(27))
+    twice = {(t, c) for t, c, seed in cells if seed == 1}
+    assert len(twice) >= 4 * 27 - 10 and all(c < 27 for _, c in twice)
+    assert run(10**6, "light2") == (0, Counter())
+
+
+def test_the_better_half_is_that_of_the_task(run: Run, tmp_path: Path) -> None:
+    run(10**6, "light2")
+    meta = MetaDataset.load(tmp_path / "light2")
+    rows = meta.table[meta.table["seed"] == 0].copy()
+    up = rows["task"] == "digits_100"
+    rows["valid_accuracy"] = np.where(up, rows["config_id"], 53 - rows["config_id"]) / 100
+    at = (rows["task"] == "digits_250") & (rows["config_id"] == 0)
+    rows.loc[at & (rows["epoch"] == 3), "valid_accuracy"] = math.nan
+    rows = rows[~at | (rows["epoch"] <= 3)]
+    table = SimpleNamespace(table=rows, epochs=meta.about["epochs"], pool=meta.configs, seed=0)
+    table.finished = lambda: {(t, c) for t in meta.tasks for c in range(54)}
+    chosen = better(table)  # type: ignore[arg-type]
+    assert chosen["digits_100"] == list(range(27, 54))
+    assert chosen["digits_600"] == list(range(27))
+    assert chosen["digits_250"] == list(range(1, 28))  # the best one diverged
+    table.finished = lambda: {(t, c) for t in meta.tasks for c in range(53)}
+    assert better(table) == {}  # type: ignore[arg-type]
+
+
 def test_another_trainer_or_other_images_are_refused(
-    run: Callable[[int], tuple[int, Cells]],
+    run: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -9,14 +9,17 @@ import pandas as pd
 import pytest
 
 from foretune.space.catalogue import transfer_pool
+from foretune.tasks.embedded.prepare import EMBEDDED
 from foretune.tasks.task import Task
 from papers.light2 import subtasks
 from papers.light2.subtasks import (
     CLASSES,
     IMAGES,
+    MORE_SOURCES,
     SEED,
     SOURCES,
     Factors,
+    all_configurations,
     configurations,
     cut,
     draw_factors,
@@ -50,6 +53,22 @@ def test_configurations_are_24_of_the_pool_and_no_two_factors_go_together() -> N
     assert keys.groupby("optimizer")["learning_rate"].nunique().ge(3).all()
     for a, b in product(("optimizer", "finetune"), ("augmentation",)):
         assert pd.crosstab(keys[a], keys[b]).to_numpy().min() >= 3
+
+
+def test_light2_is_54_of_the_pool_the_gates_first() -> None:
+    pool = all_configurations()
+    keys = pd.DataFrame(pool)
+    assert len(pool) == 54 == len(keys.drop_duplicates()) and pool[:24] == configurations()
+    assert all(config in transfer_pool() for config in pool)
+    # three rates of each optimizer and depth, with each augmentation
+    by = keys.groupby(["optimizer", "finetune", "augmentation"])["learning_rate"]
+    assert by.nunique().eq(3).all() and len(by) == 18
+
+
+def test_light2_has_four_subtasks_of_each_of_sixteen_sources() -> None:
+    sources = (*SOURCES, *MORE_SOURCES)
+    assert len(set(sources)) == 16 and set(sources) <= set(EMBEDDED)
+    assert len({f.name for source in sources for f in draw_factors(source)}) == 64
 
 
 def test_every_source_has_each_size_and_number_of_classes_once() -> None:
@@ -140,15 +159,14 @@ def test_resolution_is_lost_and_size_kept(parent: Task) -> None:
 def test_files_are_made_once_and_again_where_the_plan_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(subtasks, "SOURCES", ("digits",))  # needs no package
     monkeypatch.setattr(subtasks, "SIZE", 16)
-    files = prepare_subtasks(tmp_path, lambda line: None)
+    files = prepare_subtasks(tmp_path, ("digits",), lambda line: None)  # needs no package
     assert list(files) == [f"digits_{n}" for n in IMAGES]
     # 60 % of 1,797 are the train part, a part of a class's images where classes are few
     assert len(Task.load(files["digits_100"]).part("train")[1]) == 100
     stamps = {name: path.stat().st_mtime_ns for name, path in files.items()}
-    prepare_subtasks(tmp_path, lambda line: None)
+    prepare_subtasks(tmp_path, ("digits",), lambda line: None)
     assert {name: path.stat().st_mtime_ns for name, path in files.items()} == stamps
     monkeypatch.setattr(subtasks, "RECIPE", 2)
-    prepare_subtasks(tmp_path, lambda line: None)
+    prepare_subtasks(tmp_path, ("digits",), lambda line: None)
     assert all(path.stat().st_mtime_ns > stamps[name] for name, path in files.items())
