@@ -170,8 +170,9 @@ class Deployed(Training):
         super().__post_init__()
         sys.path[:0] = [str(FLOWS)]
         import service as module
+        from orchestration import RETRIES
 
-        self.module, self.run = module, ""
+        self.module, self.retries, self.run = module, RETRIES, ""
         self.service: Any = None
         self._looked = 0.0
 
@@ -210,9 +211,13 @@ class Deployed(Training):
         self.service = self.module.serve(place, "127.0.0.1", *ports, 1, file)
         self.uri = self.service.mlflow
         if not self.run:
-            (found,) = self.service.api.ask("/deployments/filter", {})
-            made = self.service.api.ask(f"/deployments/{found['id']}/create_flow_run", {})
-            self.run = made["id"]
+            self.ask()
+
+    def ask(self) -> None:
+        """Ask for a run of the deployment, as somebody does who has the study go on."""
+        (found,) = self.service.api.ask("/deployments/filter", {})
+        made = self.service.api.ask(f"/deployments/{found['id']}/create_flow_run", {})
+        self.run = made["id"]
 
     def told(self, count: int) -> bool:
         """Wait until so many epochs are told; False if the run ended before."""
@@ -226,14 +231,17 @@ class Deployed(Training):
         return True
 
     def watch_over(self) -> None:
-        """Start again what has ended of the service, as the supervisor does: a
-        worker of Prefect 3.8.8 ends where a crashed run comes back to it before it has let go of
-        its slot.
+        """Start again what has ended of the service, as the supervisor does: a worker of Prefect
+        3.8.8 ends where a crashed run comes back to it before it has let go of its slot. A run that
+        crashed so often that Prefect does not start it again is asked for anew.
         """
         if time.monotonic() - self._looked > self.module.SUPERVISE_SECONDS:
             self._looked = time.monotonic()
             if not all(self.service.runs(p.name) for p in self.service.processes):
                 self.serve()
+            run = self.service.api.ask(f"/flow_runs/{self.run}", method="GET")
+            if run["state"]["type"] == "CRASHED" and run["run_count"] > self.retries:
+                self.ask()
 
     def over(self) -> bool:
         """Whether the run has ended for good."""
