@@ -90,6 +90,28 @@ def test_a_widened_range_keeps_every_trial(asked, tmp_path):
         assert ready.study.spent == 7 and ready.study.budget == 13 and len(ready.study.configs) == 4
 
 
+def test_other_images_are_refused_and_another_size_of_the_same_is_not(asked, tiny_task, tmp_path):
+    task = Task.load(tiny_task)
+    task.save(asked.data / "studies" / "old" / "task.npz")
+    other = tmp_path / "other.npz"
+    replace(task, images=255 - task.images).save(other)
+    for more in (
+        {},
+        {"settings": {"network": "resnet18"}},
+    ):  # with trials that are kept, and without
+        with pytest.raises(BadInput, match="--continue-from old: it was tuned on other images"):
+            looked_up(checked(replace(asked, images=str(other), **more)))
+    assert not (asked.data / "studies" / "old-next").exists()
+    half, smaller = task.images[:, ::2, ::2], {"settings": {"image_size": 16}}
+    replace(task, images=half).save(other)
+    coarse = looked_up(checked(replace(asked, images=str(other), **smaller)))
+    assert coarse.task.hash != task.hash and coarse.checked.kept == ()
+    swapped = tmp_path / "swapped.npz"
+    replace(task, images=half, labels=np.roll(task.labels, 1)).save(swapped)
+    with pytest.raises(BadInput, match="other images, labels or parts"):
+        looked_up(checked(replace(asked, images=str(swapped), **smaller)))
+
+
 def test_a_narrowed_range_keeps_the_trials_inside_it_and_the_others_as_runs(asked, tmp_path):
     narrow = replace(asked, space=file_of(space(low=2e-3), tmp_path))
     with prepared(narrow) as ready:

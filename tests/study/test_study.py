@@ -742,6 +742,36 @@ def test_tables_of_a_study_that_went_on_elsewhere_are_left_alone(meta, tmp_path)
     assert (tmp_path / "s" / "curves.parquet").read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        ("study.json", lambda h: h.update(goal="minimize")),
+        ("study.json", lambda h: h.update(budget=1)),
+        ("study.json", lambda h: h.update(max_epoch=2)),
+        ("study.json", lambda h: h.update(seed=7)),
+        ("study.json", lambda h: h["configs"].pop()),
+        ("space.json", lambda h: h.update(name="another")),
+    ],
+)
+def test_an_edited_header_is_named_and_nothing_is_cut(meta, tmp_path, file, change):
+    """By whoever reads it; the journal is whole, and repair leaves it so."""
+    folder = tmp_path / "s"
+    pool = [dict(c) for c in meta.configs[:3]]
+    with Study(meta.space, pool, Plan("t", "score", "maximize", 3, 9), folder=folder) as s:
+        s.tell(Step(0, 0, 3), [0.1, 0.2, 0.3])
+    journal = (folder / "journal.jsonl").read_bytes()
+    header = json.loads((folder / file).read_text(encoding="utf-8"))
+    spaced = json.dumps(header, indent=3)
+    (folder / file).write_text(spaced, encoding="utf-8-sig")  # says the same
+    assert Study.load(folder).spent == 3
+    change(header)
+    (folder / file).write_text(json.dumps(header), encoding="utf-8")
+    for read in (Study.load, repair):
+        with pytest.raises(BadInput, match=r"study\.json, or space\.json beside it, was changed"):
+            read(folder)
+    assert (folder / "journal.jsonl").read_bytes() == journal
+
+
 def test_equal_configurations_of_a_pool_are_one(meta, tmp_path):
     """Whatever type their numbers have; the first of them counts."""
     pool = [dict(c) for c in meta.configs[:3]]
@@ -753,6 +783,7 @@ def test_equal_configurations_of_a_pool_are_one(meta, tmp_path):
         assert s.configs == pool
     header = json.loads((tmp_path / "s" / "study.json").read_text(encoding="utf-8"))
     header["configs"].append(pool[0])
+    del header["check"]  # which they had not
     (tmp_path / "s" / "study.json").write_text(json.dumps(header), encoding="utf-8")
     with pytest.raises(BadInput, match="equal configurations, which older versions told apart"):
         Study.load(tmp_path / "s")

@@ -11,7 +11,7 @@ at the value that it had. All other trials are kept as runs: history of the very
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -30,6 +30,7 @@ from foretune.space.catalogue import PRESETS
 from foretune.space.space import Config, Space, config_key
 from foretune.study.plan import Step
 from foretune.study.study import Study
+from foretune.tasks.task import Task
 from foretune.training.knobs import KNOBS
 from foretune.training.metrics import PART
 from foretune.training.recipe import Recipe
@@ -103,6 +104,28 @@ class Earlier:
                 kept = Kept(i, config, int(self.study.epoch[i]))
                 out.setdefault(config_key(config), kept)
         return list(out.values())
+
+    def refuse_other_images(self, task: Task, kept: Sequence[Kept]) -> None:
+        """Raise `BadInput` where `task` is not of the images that this study was tuned on. At
+        another size, where no trial is `kept`, it is enough that the labels and the parts are the
+        same.
+        """
+        if self.study.plan.notes.task_hash == task.hash:
+            return
+        file = self.folder / "task.npz"
+        if not kept and file.is_file():
+            before = Task.load(file)
+            resized = before.images.shape[1:] != task.images.shape[1:]
+            same = before.class_names == task.class_names and resized
+            if same and all(
+                np.array_equal(getattr(before, what), getattr(task, what))
+                for what in ("labels", "split")
+            ):
+                return
+        raise BadInput(
+            f"--continue-from {self.name}: it was tuned on other images, labels or parts than these "
+            f"of {task.name}; without --continue-from a study of other images learns from it"
+        )
 
     def in_space(self, config: Config, space: Space, settings: Settings) -> Config | None:
         """What `config` trained is, as a configuration of `space`; None where it is none of it."""

@@ -235,6 +235,8 @@ def looked_up(found: Checked, decoding: Progress | None = None) -> LookedUp:
     for part in PARTS:
         if not len(task.part(part)[1]):
             raise BadInput(f"{task.name}: has no {part} images, and all three parts are needed")
+    if found.earlier is not None:
+        found.earlier.refuse_other_images(task, found.kept)
     past, told, sources = found.past, [*found.told], found.sources
     if past is not None:
         past, lines = past_for(past, task, plan.max_epoch, request.sources)

@@ -17,11 +17,9 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 import numpy as np
 
 from foretune.errors import BadInput, BadSuggestion, within
-from foretune.files import write_json
 from foretune.gaussian.threads import one_thread
 from foretune.space.space import Config, Space, config_key
-from foretune.study.header import read_header, refuse_another
-from foretune.study.identity import as_read
+from foretune.study.header import read_header, refuse_another, write_header
 from foretune.study.journal import Journal, damaged, finite, journal_in
 from foretune.study.lock import StudyLock
 from foretune.study.notes import as_json
@@ -381,9 +379,7 @@ class Study(TimedState):
             self._let_go = weakref.finalize(self, StudyLock(folder).release)
 
     def _open(self, folder: Path) -> None:
-        header = as_read({**self.plan.to_json(), "configs": self.configs})
-        path = folder / "study.json"
-        if not path.exists():
+        if not (folder / "study.json").exists():
             journal = folder / "journal.jsonl"
             if journal.exists() and (not journal.is_file() or journal.stat().st_size):
                 raise BadInput(
@@ -391,9 +387,8 @@ class Study(TimedState):
                     "it back, or give another folder"
                 )
             folder.mkdir(parents=True, exist_ok=True)
-            self.space.save(folder / "space.json")
             journal.touch()  # before the header: a study has its journal
-            write_json(path, header)
+            write_header(folder, self.space, self.configs, self.plan)
             self._read(folder)
             return
         wanted, stored = self.plan, read_header(folder)
