@@ -9,7 +9,7 @@ and what a kill leaves: `foretune.service.inbox`.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from pydantic import Field
 from tune import tune
 
 from foretune.errors import BadInput
+from foretune.running.continuing import NAMED
 from foretune.running.options import (
     add_options,
     filled,
@@ -35,6 +36,7 @@ from foretune.running.options import (
     refuse_unknown,
 )
 from foretune.running.request import Request
+from foretune.running.space_and_settings import settings_of
 from foretune.running.tuning import Tuned
 from foretune.service.inbox import SETTINGS, Inbox, Job
 from foretune.study.study import Study
@@ -131,7 +133,8 @@ def first(box: Inbox, jobs: Sequence[Job]) -> Job:
     """
     for job in jobs:
         try:
-            box.check(job)
+            if box.check(job).is_dir():  # an archive would have to be unpacked
+                own_settings(box, job)
         except (BadInput, OSError):
             return job
     return jobs[0]
@@ -143,7 +146,7 @@ def work(box: Inbox, job: Job, data: str, tracking: str | None) -> str:
     """
     folder = Path(data) / "studies" / job.id
     job = box.start(job, spent(folder))
-    request = {**job.request, **own_settings(box.settings(job))}
+    request = {**job.request, **own_settings(box, job)}
     tuned: Tuned = tune(
         images=str(box.images(job)), study=job.id, data=data, tracking=tracking, **request
     )
@@ -173,10 +176,11 @@ def model_of(tuned: Tuned) -> Path:
     return tuned.folder / "best.pt" if tuned.final is None else tuned.final.path
 
 
-def own_settings(found: Mapping[str, Any]) -> dict[str, Any]:
+def own_settings(box: Inbox, job: Job) -> dict[str, Any]:
     """What a dataset's own settings say, as parameters of `tune`. Raises `BadInput` for one that is
     not a request's, or not a dataset's to say, or whose value cannot be meant.
     """
+    found = box.settings(job)
     known = [option.name for option in options_of(Request, OURS)]
     try:
         for name in found:
@@ -184,9 +188,24 @@ def own_settings(found: Mapping[str, Any]) -> dict[str, Any]:
         request = filled(Request, {"images": "", **found})
         for reason in out_of_range(request):
             raise BadInput(reason)
+        settings_of(request, None)
+        if request.space not in NAMED:
+            request = replace(request, space=str(inside(box.images(job), request.space)))
     except BadInput as error:
         raise BadInput(f"{SETTINGS}: {error}") from error
     return present({name: getattr(request, name) for name in found})
+
+
+def inside(folder: Path, space: str) -> Path:
+    """A dataset's own search space: a file beside its settings. Raises `BadInput` for any other,
+    which is not a dataset's to name.
+    """
+    path = (folder / space).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise BadInput(
+            f"space={space!r} is neither one of {', '.join(NAMED)} nor a file beside {SETTINGS}"
+        )
+    return path
 
 
 def skip_late() -> int:

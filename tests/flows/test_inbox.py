@@ -158,12 +158,46 @@ def test_a_datasets_own_settings_come_before_those_of_the_watch(watch: Any) -> N
     assert calls["a"]["meta"] == "none"
 
 
+def test_a_dataset_may_bring_its_own_space(watch: Any) -> None:
+    watch.drop("a")
+    (watch.folder / "a" / "foretune.yaml").write_text("space: mine.yaml\n")
+    (watch.folder / "a" / "mine.yaml").write_text(
+        "learning_rate: {low: 1e-4, high: 1e-2, log: true}"
+    )
+    assert watch() == ["a"]
+    (call,) = watch.calls
+    assert Path(call["space"]).name == "mine.yaml" and Path(call["space"]).parent == Path(
+        call["images"]
+    )
+
+
+def test_wrong_settings_are_told_before_other_datasets_are_tuned(
+    watch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch.drop("a", "b", "c")
+    (watch.folder / "c" / "foretune.yaml").write_text("budgett: 3\n")
+    seen: list[bool] = []
+    tune = watch.tune
+
+    def told(**given: Any) -> Tuned:
+        seen.append((watch.folder / "failed" / "c.txt").exists())
+        return tune(**given)
+
+    monkeypatch.setattr(module, "tune", told)
+    assert sorted(watch()) == ["a", "b"]
+    assert seen == [True, True]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("budgt: 3", "unknown setting 'budgt' (did you mean budget?); there are budget, "),
         ("budget: -3", "budget=-3 must be at least 1"),
         ("budget: many", "budget='many' must be a whole number"),
+        ("settings: {max_epochh: 2}", "unknown setting 'max_epochh' (did you mean max_epoch?)"),
+        ("space: /etc/passwd", "space='/etc/passwd' is neither one of transfer, "),
+        ("space: ../b/foretune.yaml", "space='../b/foretune.yaml' is neither one of"),
+        ("space: none.yaml", "space='none.yaml' is neither one of"),
         ("minutes: [1]", "minutes=[1] must be a number"),
         # what is the watch's or the machine's to say
         ("images: /etc", "unknown setting 'images'"),

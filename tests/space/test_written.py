@@ -49,6 +49,10 @@ def test_ten_lines_are_a_space(tmp_path: Path) -> None:
             (f"a: {text}", r"entry a cannot be '.*'; \{low: 1e-5, high: 1e-1, log: true\}")
             for text in ("0.001..1.0 log", "1e-5 to 1e-1", "(0, 1)", "16, 128", "log 1 - 10")
         ),
+        ("a: {low: -1e308, high: 1e308}", "entry a: .* is more than numbers can tell apart"),
+        ("a: {low: 1e-320, high: 1e-310, log: true}", "more than numbers can tell apart"),
+        ("a: [1.0, .inf]", "entry a cannot be inf: a finite number"),
+        ("a: .nan", "entry a cannot be nan: a finite number"),
         ("a: {low: 0, high: 1, lgo: true}", r"entry a has the unknown word 'lgo' \(did you mean"),
         ("a: {low: small, high: 1}", "entry a: low must be a number, but is 'small'"),
         ("a: {low: 0, high: 1, default: 2}", "default 2"),

@@ -143,3 +143,53 @@ def test_a_missing_journal_is_not_repaired_into_an_empty_one(folder):
     (folder / "journal.jsonl").unlink()
     with pytest.raises(BadInput, match="journal.jsonl is missing"):
         repair(folder)
+
+
+@pytest.mark.parametrize("place", [0, 1, 10, 21])
+def test_empty_lines_of_an_editor_say_nothing(folder, place):
+    journal = folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:place], b"\n", b"  \r\n", *lines[place:]]))
+    for way in WAYS:
+        with way(folder) as study:
+            assert study.spent == 18
+    with Study.load(folder) as study:
+        study.note(test=0.6)  # a line behind them
+    assert Study.load(folder).plan.notes.to_json()["test"] == 0.6 and repair(folder) is None
+
+
+@pytest.mark.parametrize(
+    "mixed",
+    [
+        lambda lines: [lines[1], lines[0], *lines[2:]],
+        lambda lines: lines[::-1],
+        lambda lines: [*lines[:5], lines[4], *lines[5:]],
+        lambda lines: [*lines[:5], lines[9], *lines[5:9], *lines[10:]],
+        lambda lines: [*lines, *lines],
+        lambda lines: [*lines[:7], b"{}\n", b"so not\n", *lines[7:]],
+    ],
+    ids=["swapped", "reversed", "doubled", "moved", "twice", "strange lines between"],
+)
+def test_lines_that_are_all_there_are_put_in_their_order(folder, mixed):
+    """Numbers say which comes when, and each checksum goes on from the line before."""
+    journal = folder / "journal.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(b"".join(mixed(whole.splitlines(keepends=True))))
+    with pytest.raises(BadInput, match="is damaged"):
+        Study.load(folder)
+    done = repair(folder)
+    assert done.kept == 21 and done.missing == 0 and done.journal is not None
+    assert journal.read_bytes() == whole and Study.load(folder).spent == 18
+    assert {p.name for p in folder.glob("journal*")} == {
+        "journal.jsonl",
+        "journal.end",
+        "journal.damaged-1.jsonl",
+    }
+
+
+def test_a_changed_line_ends_what_is_proved_whatever_its_place(folder):
+    journal = folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    lines[6] = lines[6].replace(b"0.1", b"0.2", 1)
+    journal.write_bytes(b"".join([lines[1], lines[0], *lines[2:]]))
+    assert repair(folder).kept == 6 and Study.load(folder).spent == 5

@@ -147,7 +147,8 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path):
     (tmp_path / "c.csv").write_bytes(b"path,label\n\xff\xfe,x\n")
     (tmp_path / "d.csv").write_text('path,label\n"a,b\n')
     for name in "a.parquet", "b.csv", "c.csv", "d.csv":
-        with pytest.raises(BadInput, match=f"{name}: cannot be read as a table"):
+        message = "is empty" if name == "b.csv" else "cannot be read as a table"
+        with pytest.raises(BadInput, match=f"{name}: {message}"):
             read_manifest(tmp_path / name)
 
 
@@ -176,3 +177,37 @@ def test_a_path_that_its_comma_cuts_in_two_is_refused(tmp_path):
     (tmp_path / "t.csv").write_text("path,label\na,1.png,cat\n", encoding="utf-8")
     with pytest.raises(BadInput, match="row 1 has 3 cells for 2 columns: .* put them in quotes"):
         read_manifest(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize(
+    "other", ["./scans/scan0.png", "../{here}/scans//scan0.png", "{full}", "link.png"]
+)
+def test_one_image_by_two_spellings_is_one_image(scans: Path, other: str):
+    (scans / "link.png").symlink_to(scans / "scans" / "scan0.png")
+    path = other.format(here=scans.name, full=scans / "scans" / "scan0.png")
+    (scans / "t.csv").write_text(f"path,label,split\nscans/scan0.png,a,train\n{path},b,test\n")
+    with pytest.raises(BadInput, match="rows 1 and 2 are the same image"):
+        read_manifest(scans / "t.csv")
+
+
+def test_blanks_around_a_cell_are_none_of_it(scans: Path):
+    rows = [
+        ("scans/scan0.png", "cat", "g"),
+        (" scans/scan1.png", "cat ", "h "),
+        ("scans/scan2.png ", " dog", "h"),
+    ]
+    (scans / "t.csv").write_text("path,label,group\n" + "\n".join(",".join(row) for row in rows))
+    found = read_manifest(scans / "t.csv")
+    assert found.class_names == ("cat", "dog") and found.labels.tolist() == [0, 0, 1]
+    assert found.groups == ("group g", "group h", "group h")
+    assert [path.name for path in found.files] == ["scan0.png", "scan1.png", "scan2.png"]
+
+
+def test_parquet_says_whole_numbers_and_bytes_as_a_csv_does(scans: Path):
+    paths = [f"scans/scan{k}.png".encode() for k in range(3)]
+    pd.DataFrame({"path": paths, "label": [1.0, 2.0, 2.5]}).to_parquet(scans / "t.parquet")
+    found = read_manifest(scans / "t.parquet")
+    assert found.class_names == ("1", "2", "2.5") and found.files[0] == scans / "scans/scan0.png"
+    pd.DataFrame({"path": [b"\xff\xfe"], "label": ["a"]}).to_parquet(scans / "t.parquet")
+    with pytest.raises(BadInput, match="cannot be read as a table of images"):
+        read_manifest(scans / "t.parquet")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,7 @@ def _parameter(key: Any, entry: Any) -> dict[str, Any]:
         meant = isinstance(entry, str) and _LIKE_A_RANGE.fullmatch(entry.strip())
         if meant or not isinstance(entry, (str, bool, int, float)):
             raise BadInput(f"entry {key} cannot be {entry!r}; {EXAMPLE} would be right")
+        _refuse_infinite(key, entry)
         return {"name": key, "type": "constant", "value": entry, "meta": None}
     ranged = "low" in entry or "high" in entry
     known = RANGE if ranged else CHOICES
@@ -118,6 +120,11 @@ def _parameter(key: Any, entry: Any) -> dict[str, Any]:
                 f"{EXAMPLE if known is CHOICES else ', '.join(known)} would be right"
             )
     return _range(key, entry) if ranged else _choices(key, entry)
+
+
+def _refuse_infinite(key: str, value: Any) -> None:
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadInput(f"entry {key} cannot be {value}: a finite number would be right")
 
 
 def _range(key: str, entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,6 +142,11 @@ def _range(key: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         raise BadInput(f"entry {key}: log must be true or false, but is {log!r}")
     if not low < high:
         raise BadInput(f"entry {key}: low must be below high, but they are {low} and {high}")
+    if not math.isfinite(float(high) - float(low)) or (log and 0 < low < sys.float_info.min):
+        raise BadInput(
+            f"entry {key}: {low} to {high} is more than numbers can tell apart; bounds such as "
+            "low: 1e-30, high: 1e30 would be right"
+        )
     if log and low <= 0:
         raise BadInput(f"entry {key}: low must be above 0 on a log scale, but is {low}")
     integer = isinstance(low, int) and isinstance(high, int)
@@ -164,6 +176,7 @@ def _choices(key: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     for one in options:
         if not isinstance(one, (str, int, float)):
             raise BadInput(f"entry {key}: {one!r} is neither a number, a text nor true or false")
+        _refuse_infinite(key, one)
     if len(options) == 1:
         return {"name": key, "type": "constant", "value": options[0], "meta": None}
     default = _number(entry.get("default", options[0]))

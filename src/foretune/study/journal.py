@@ -88,10 +88,12 @@ class Journal:
         self._end = self.size + len(content)
         if self._unclosed and content.startswith(b"\n"):
             content, self.size, self._unclosed = content[1:], self.size + 1, False
-        before = self.lines
         *whole, last = content.split(b"\n")
-        for k, line in enumerate([*whole, last] if last else whole, before + 1):
-            closed = k <= before + len(whole)
+        for j, line in enumerate([*whole, last] if last else whole):
+            k, closed = self.lines + 1, j < len(whole)
+            if not line.strip() and closed:  # an editor's: says nothing, and has no number
+                self.size += len(line) + 1
+                continue
             try:
                 event = self._event(line, k, self._numbered)
             except ValueError as error:

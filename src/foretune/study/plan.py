@@ -10,6 +10,8 @@ from foretune.space.parameters import coerce, refuse_unencodable, whole
 from foretune.space.space import Config
 from foretune.study.notes import Notes
 
+MOST_EPOCHS = 1_000_000  # of a full training: values are held for each epoch of each configuration
+
 
 @dataclass(frozen=True)
 class Step:
@@ -85,6 +87,8 @@ class Plan:
             if name != "budget" or self.budget is not None:
                 object.__setattr__(self, name, whole(name, getattr(self, name)))
         at_least(1, max_epoch=self.max_epoch)
+        if self.max_epoch > MOST_EPOCHS:
+            raise BadInput(f"max_epoch={self.max_epoch} must be at most {MOST_EPOCHS:,}")
         at_least(0, seed=self.seed)
         if self.budget is not None:
             at_least(1, budget=self.budget)

@@ -1,5 +1,6 @@
 """Mending a study: what its journal proves is kept, and its tables are made from that."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +29,8 @@ class Repair:
 
 
 def repair(folder: Path | str) -> Repair | None:
-    """Cut a study's journal back to its longest part, from the first line on, that is whole, and
-    take that for what was written; make its tables anew where they hold anything else, or cannot
+    """Put the lines of a study's journal in the order of their numbers, cut it back to its longest
+    part, from the first line on, that is whole, and take that for what was written; make its tables anew where they hold anything else, or cannot
     be read. What was there before stays beside it.
 
     None if nothing had to be done (a torn last line never counted). Raises `BadInput` if there is
@@ -44,10 +45,16 @@ def repair(folder: Path | str) -> Repair | None:
         damaged = fault is not None and not isinstance(fault, CutShort)
         aside = set_aside(path, before) if damaged else None
         if damaged:
-            write_atomic(path, before[:size])
+            content = before
+            sorted_path = path.with_name("journal.sorted.jsonl")
+            write_atomic(sorted_path, in_order(before))
+            if (better := provable(folder, Journal(sorted_path)))[0] > kept:
+                content, (kept, size, _) = sorted_path.read_bytes(), better
+            sorted_path.unlink()
+            write_atomic(path, content[:size])
         accept(path)
         table = remade_table(folder)
-    cut = before.rstrip(b"\n").count(b"\n") + 1 - kept if damaged else 0
+    cut = sum(bool(line.strip()) for line in before.split(b"\n")) - kept if damaged else 0
     missing = max(0, (written.line if written else 0) - kept - cut)
     accepted = isinstance(fault, CutShort) and not missing
     if fault is None and table is None:
@@ -68,6 +75,21 @@ def provable(folder: Path, journal: Journal) -> tuple[int, int, BadInput | None]
     except BadInput as fault:
         return kept, size, fault
     return kept, size, None
+
+
+def in_order(content: bytes) -> bytes:
+    """The lines of a journal by their numbers, each once: a checksum goes on from that of the line
+    before it, so that the order is proved as well. Lines without a number are left out.
+    """
+    lines: dict[int, bytes] = {}
+    for line in content.split(b"\n"):
+        try:
+            number = json.loads(line)["n"]
+        except (ValueError, LookupError, TypeError):
+            continue
+        if isinstance(number, int):
+            lines.setdefault(number, line)
+    return b"".join(lines[number] + b"\n" for number in sorted(lines))
 
 
 def accept(path: Path) -> None:

@@ -31,11 +31,15 @@ def read_manifest(file: Path | str) -> ImageFiles:
     paths, labels = (_filled(table, file, column) for column in NEEDED)
     if len(paths) == 0:
         raise BadInput(f"{file}: names no image")
-    seen: dict[str, int] = {}
-    for row, path in enumerate(paths, 1):
-        if path in seen:
-            raise BadInput(f"{file}: rows {seen[path]} and {row} are the same image, {path}")
-        seen[path] = row
+    files = tuple(file.parent / path for path in paths)
+    seen: dict[Path, int] = {}
+    for row, path in enumerate(files, 1):
+        place = path.resolve()  # whatever its spelling, and through links
+        if place in seen:
+            first, again = paths[seen[place] - 1], paths[row - 1]
+            named = again if first == again else f"{first} and {again}"
+            raise BadInput(f"{file}: rows {seen[place]} and {row} are the same image, {named}")
+        seen[place] = row
     names = tuple(sorted(set(labels)))
     number = {name: label for label, name in enumerate(names)}
     parts, groups = _parts(table, file), _groups(table)
@@ -45,7 +49,7 @@ def read_manifest(file: Path | str) -> ImageFiles:
         name=file.stem,
         root=file.parent,
         where=str(file),
-        files=tuple(file.parent / path for path in paths),
+        files=files,
         labels=np.array([number[label] for label in labels], dtype=np.int64),
         class_names=names,
         parts=parts,
@@ -75,7 +79,19 @@ def _table(file: Path) -> pd.DataFrame:
     kept = table[[column for column in (*NEEDED, *OPTIONAL) if column in table.columns]]
     if kept.columns.has_duplicates:
         raise BadInput(f"{file}: has a column twice: {', '.join(table.columns)}")
-    return kept.astype(object).where(kept.notna(), "").astype(str)
+    try:
+        return kept.astype(object).where(kept.notna(), "").map(_text)
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{file}: cannot be read as a table of images: {error}") from error
+
+
+def _text(cell: object) -> str:
+    """A cell as it is meant: blanks around it are none of it, and a whole number has no point."""
+    if isinstance(cell, bytes):
+        cell = cell.decode("utf-8")
+    if isinstance(cell, float) and cell.is_integer():
+        cell = int(cell)
+    return str(cell).strip()
 
 
 def _texts(file: Path) -> pd.DataFrame:
@@ -83,10 +99,14 @@ def _texts(file: Path) -> pd.DataFrame:
     delimiter, text = parted(file.read_text(encoding="utf-8-sig"))
     delimiter = "\t" if file.suffix.lower() == ".tsv" else delimiter
     try:
+        if not text.strip():
+            raise BadInput(f"{file}: is empty; a table of images has path,label")
         lines = io.StringIO(text, newline="")
         names, *rows = csv.reader(lines, delimiter=delimiter, strict=True)
     except csv.Error as error:
-        raise BadInput(f"{file}: cannot be read as a table of images: {error}") from error
+        raise BadInput(
+            f"{file}: cannot be read as a table of images: {error} (a quote that is not closed?)"
+        ) from error
     rows = [row for row in rows if row]
     for k, row in enumerate(rows, 1):
         refuse_split_cells(row, names, f"{file}: row {k}")
