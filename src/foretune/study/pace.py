@@ -28,7 +28,9 @@ from foretune.space.space import Config
 LENGTH = 0.5  # in encoded hyperparameters: how far off a configuration's cost says something
 ALONE = 0.15  # standard deviations of the log: of what is a configuration's own ...
 NOISE = 0.3  # ... of an epoch, on a machine that does other things too ...
-EARLY_NOISE = 0.8  # ... and of an early one: another trial may have made what is kept
+# ... and of an early one, as a share of the log of how much dearer than a later one it is: another
+# trial may have made what is kept
+EARLY_NOISE = 0.5
 PARALLEL = 0.85  # share of the clock that a worker trains in, before any is seen
 TRUST = 10.0  # seconds of the clock that this is worth
 
@@ -165,7 +167,7 @@ def _seen(
     for row in rows:
         if (seconds := seconds_of(row)) is not None:
             is_early = row["epoch"] <= early
-            w = (EARLY_NOISE if is_early else NOISE) ** -2
+            w = 1 / (NOISE**2 + is_early * (EARLY_NOISE * (first - expected)) ** 2)
             total += w * (math.log(seconds) - (first if is_early else expected))
             weight += w
     return (total / weight if weight else 0.0), weight
