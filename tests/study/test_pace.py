@@ -60,6 +60,8 @@ def test_early_epochs_that_are_hardly_dearer_are_believed_as_much_as_others():
     assert math.exp(pace.early[0]) == pytest.approx(1.6, rel=0.15)
     found_kept = pace_of(costs, LINE, X, {10: rows(0.03)}, 1.0)
     assert found_kept.scale > 0.5  # and not a hundredth
+    slow = pace_of(costs, LINE, X, {10: rows(20.0)}, 20.0)  # nobody finds that kept
+    assert math.exp(slow.early[10]) == pytest.approx(20.0, rel=0.35)
     gap = math.log(40)
     noise, v = NOISE**2 + (EARLY_NOISE * gap) ** 2, 1 + 0.3**2 + 0.15**2
     assert found_kept.log[10] == pytest.approx(

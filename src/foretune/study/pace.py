@@ -29,7 +29,7 @@ LENGTH = 0.5  # in encoded hyperparameters: how far off a configuration's cost s
 ALONE = 0.15  # standard deviations of the log: of what is a configuration's own ...
 NOISE = 0.3  # ... of an epoch, on a machine that does other things too ...
 # ... and of an early one, as a share of the log of how much dearer than a later one it is: another
-# trial may have made what is kept
+# trial may have made what is kept. One that took longer than expected by as much has made it itself
 EARLY_NOISE = 0.5
 PARALLEL = 0.85  # share of the clock that a worker trains in, before any is seen
 TRUST = 10.0  # seconds of the clock that this is worth
@@ -169,8 +169,10 @@ def _seen(
     for row in rows:
         if (seconds := seconds_of(row)) is not None:
             is_early = row["epoch"] <= early
-            w = 1 / (NOISE**2 + is_early * (EARLY_NOISE * (first - expected)) ** 2)
-            total += w * (math.log(seconds) - (first if is_early else expected))
+            ratio = math.log(seconds) - (first if is_early else expected)
+            kept = max(0.0, first - expected - max(0.0, ratio)) if is_early else 0.0
+            w = 1 / (NOISE**2 + (EARLY_NOISE * kept) ** 2)
+            total += w * ratio
             weight += w
     return (total / weight if weight else 0.0), weight
 
