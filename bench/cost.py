@@ -11,6 +11,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -73,10 +74,10 @@ def measure(name: str, size: int, batch: int, finetune: str) -> dict[str, object
 
 def said(asked: Recipe, settings: Settings, batch: int) -> dict[str, float]:
     """What the model says of a step, frozen layers going forward too, and of a forward pass."""
-    parts = Parts(batch, 0)
+    parts, step = Parts(batch, 0), replace(CPU, epoch=0.0)
     return {
-        "said_train": first_epoch_seconds(asked, settings, parts, CPU),
-        "said_kept": epoch_seconds(asked, settings, parts, CPU),
+        "said_train": first_epoch_seconds(asked, settings, parts, step),
+        "said_kept": epoch_seconds(asked, settings, parts, step),
         "said_forward": forward_seconds(asked, settings, batch, CPU),
     }
 

@@ -1,5 +1,8 @@
 """`foretune tune` from the outside, with real training."""
 
+import math
+import re
+
 import numpy as np
 import pytest
 import yaml
@@ -7,9 +10,9 @@ from inline import Inline
 from PIL import Image
 
 from foretune.commands.cli import main, parser
-from foretune.commands.tune import request
+from foretune.commands.tune import ledger, request
 from foretune.running import preparation, tuning
-from foretune.study.study import Study
+from foretune.study.study import Plan, Study
 from foretune.tasks.task import Task
 
 SMALL = [
@@ -201,3 +204,31 @@ def make_folder_of_images(folder):
         for k in range(6):
             pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{k}.png")
+
+
+def test_a_time_budget_says_what_it_went_into(here, tiny_task, capsys):
+    line = ["tune", str(tiny_task), "--meta", "none", "--method", "random", "--tracking", "none"]
+    assert main([*line, "--study", "s", *SMALL, "--budget", "1", "--minutes", "9", "--final"]) == 0
+    said = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("time: of 9 min"))
+    found = re.fullmatch(
+        r".*, ([\d.]+) s to begin, ([\d.]+) s of search, ([\d.]+) s to end it and test, "
+        r"([\d.]+) s for the final training \(([\d.]+) s were kept for it\); "
+        r"([\d.]+) s are left for the report",
+        said,
+    )
+    assert found is not None, said
+    *spent, kept, left = map(float, found.groups())
+    assert sum(spent) + left == pytest.approx(540, abs=0.3)  # rounded to tenths
+    study = Study.load(here / "data" / "studies" / "s")
+    assert min(spent) >= 0 and spent[1] == pytest.approx(study.times[-1] - spent[0], abs=0.2)
+    assert 0 < kept < 540
+
+
+def test_a_time_budget_that_was_overrun_says_by_how_much():
+    study = Study.__new__(Study)
+    study.plan = Plan("t", "score", "maximize", 9, None, seconds=60.0)
+    study.steps, study.times = [{"elapsed": 5.0}], [30.0, math.nan, 40.0]
+    assert ledger(study, 45.0, 12.0, 62.5) == (
+        "time: of 1 min 00 s, 5.0 s to begin, 35.0 s of search, 5.0 s to end it and test, 17.5 s "
+        "for the final training (12.0 s were kept for it); 2.5 s too many"
+    )

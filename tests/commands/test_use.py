@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 
@@ -132,11 +133,31 @@ def test_bad_pictures_are_one_list(made, tmp_path: Path, capsys) -> None:
         (["predict", "MODEL", "EMPTY", "--top", "0"], "--top 0 must be at least 1"),
         (["predict", "MODEL", "EMPTY", "--json", "--csv"], "choose one"),
         (["predict", "none.pt", "MODEL"], "there is no model file none.pt"),
+        (["predict", "TEXT", "OTHER"], "is no model file, or a damaged one"),
+        (["predict", "CUT", "OTHER"], "is no model file, or a damaged one"),
+        (["predict", "PICTURE", "OTHER"], "is no model file, or a damaged one"),
+        (["predict", "EMPTY", "OTHER"], "cannot be read as a model file"),
+        (["predict", "MODEL", "TEXT"], "1 of 1 image cannot be read"),
+        (["predict", "MODEL", "OTHER", "--device", "tpu"], "auto, cpu, cuda or cuda:N"),
+        (["evaluate", "none.pt", "OTHER"], "there is no model file none.pt"),
+        (["evaluate", "TEXT", "OTHER"], "is no model file, or a damaged one"),
+        (["evaluate", "MODEL", "nowhere"], "there is no such folder"),
+        (["evaluate", "MODEL", "TEXT"], "is a file; give a folder of class folders"),
+        (["evaluate", "MODEL", "ONE"], "has 1 class folder"),
         (["evaluate", "MODEL", "OTHER"], "classes that the model does not know: fir, yew"),
         (["export", "MODEL", "--to", "onx"], "did you mean onnx"),
+        (["export", "none.pt", "--to", "onnx"], "there is no model file none.pt"),
+        (["export", "CUT", "--to", "onnx"], "is no model file, or a damaged one"),
         (["export", "MODEL", "--to", "state_dict", "--out", "MODEL"], "is the model itself"),
         (["export", "MODEL", "--to", "torchscript", "--out", "nowhere/x"], "no folder nowhere"),
         (["train", "MODEL", "OTHER"], "is no best.yaml"),
+        (["train", "none.yaml", "OTHER"], "there is no file none.yaml"),
+        (["train", "BEST", "nowhere"], "there is no such folder"),
+        (["train", "BEST", "ONE"], "has 1 class folder"),
+        (["train", "BEST", "OTHER", "--epochs", "0"], "--epochs 0 must be at least 1"),
+        (["train", "BEST", "OTHER", "--threads", "0"], "--threads 0 must be at least 1"),
+        (["train", "BEST", "OTHER", "--out", "TEXT"], "is a file; give a folder"),
+        (["train", "BEST", "OTHER", "--device", "tpu"], "auto, cpu, cuda or cuda:N"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(made, tmp_path, line, complaint, capsys) -> None:
@@ -147,9 +168,36 @@ def test_what_cannot_be_meant_is_refused(made, tmp_path, line, complaint, capsys
         (other / name).mkdir(parents=True)
         for k in range(3):
             Image.new("RGB", (9, 9), (k, 0, 0)).save(other / name / f"{k}.png")
-    known = {"MODEL": str(model), "EMPTY": str(tmp_path / "empty"), "OTHER": str(other)}
-    assert main([known.get(one, one) for one in line]) == 2
+    shutil.copytree(other / "fir", tmp_path / "one" / "fir")
+    (tmp_path / "text.pt").write_text("hello")
+    (tmp_path / "cut.pt").write_bytes(model.read_bytes()[:3000])
+    best = {"config": config(), "epoch": 2, "settings": asdict(settings())}
+    (tmp_path / "best.yaml").write_text(yaml.safe_dump(best), encoding="utf-8")
+    known = {
+        "MODEL": model,
+        "EMPTY": tmp_path / "empty",
+        "OTHER": other,
+        "ONE": tmp_path / "one",
+        "TEXT": tmp_path / "text.pt",
+        "CUT": tmp_path / "cut.pt",
+        "PICTURE": other / "fir" / "0.png",
+        "BEST": tmp_path / "best.yaml",
+    }
+    assert main([str(known.get(one, one)) for one in line]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_a_model_of_more_classes_than_the_pictures_have_is_evaluated_on_those(
+    made, tmp_path: Path, capsys
+) -> None:
+    folder, _, _, model = made
+    shutil.copytree(folder, tmp_path / "two")
+    shutil.rmtree(tmp_path / "two" / "cedar")
+    line = ["evaluate", str(model), str(tmp_path / "two"), "--data", str(tmp_path), "--json"]
+    assert main(line) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert np.shape(said["confusion"]) == (3, 3) and sum(said["confusion"][2]) == 0
+    assert said["images"] == np.sum(said["confusion"])
 
 
 def test_export_says_how_it_is_loaded(made, capsys) -> None:

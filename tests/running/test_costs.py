@@ -32,7 +32,9 @@ def test_the_final_training_costs_what_its_images_cost():
     for one in POOL:
         late, early = costs.final(one)
         # 4,000 images in place of 400 and the look at 300 others
-        assert 4000 / 700 < early < 10.5 and 4000 / 700 < late < 10.5
+        assert 4000 / 700 < early < 10.5
+        # a late epoch of a head is as much checkpoint as images
+        assert 3 < late < 10.5
     plain = costs_of(Settings(), Space(transfer_space()), many(5000), 1)
     assert plain.final is None
     assert costs.after == pytest.approx(2 * plain.after)  # both networks are tested

@@ -184,6 +184,7 @@ def test_after_a_search_it_is_done_or_one_line_says_why_not(tmp_path: Path) -> N
         ("config: {a: 1}", "lacks 'settings'"),
         ("{", "is no best.yaml"),
         ("{config: {}, epoch: two, settings: {}}", "invalid literal"),
+        ("{config: {}, epoch: 0, settings: {}}", "epoch is 0, which must be 1 or more"),
     ],
 )
 def test_a_file_that_is_no_best_yaml_is_refused(tmp_path: Path, text, complaint) -> None:

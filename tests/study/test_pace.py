@@ -48,7 +48,25 @@ def test_the_early_epochs_of_a_trial_are_measured_against_early_ones():
     assert pace.seconds[0] == pytest.approx(1) and pace.scale == pytest.approx(1)
     late = pace_of(Costs(expected), LINE, X, {0: rows(5.0, first=2)}, 5.0)
     assert late.seconds[0] > 4  # a later epoch that took as long is another matter
-    assert EARLY_NOISE > NOISE
+
+
+def test_early_epochs_that_are_hardly_dearer_are_believed_as_much_as_others():
+    """Of a trial that keeps little, the early ones say what it costs, though others, of which most
+    is kept, are three times as slow as expected; an early epoch of these may have found it kept.
+    """
+    costs = Costs(lambda c: (1.5, 1.6) if c["x"] < 1 else (0.01, 0.4), lambda c: 4)
+    others = {10: rows(*[1.2] * 4, *[0.03] * 30)}
+    pace = pace_of(costs, LINE, X, {0: rows(1.6, 1.6, 1.6), **others}, 10.0)
+    assert math.exp(pace.early[0]) == pytest.approx(1.6, rel=0.15)
+    found_kept = pace_of(costs, LINE, X, {10: rows(0.03)}, 1.0)
+    assert found_kept.scale > 0.5  # and not a hundredth
+    slow = pace_of(costs, LINE, X, {10: rows(20.0)}, 20.0)  # nobody finds that kept
+    assert math.exp(slow.early[10]) == pytest.approx(20.0, rel=0.35)
+    gap = math.log(40)
+    noise, v = NOISE**2 + (EARLY_NOISE * gap) ** 2, 1 + 0.3**2 + 0.15**2
+    assert found_kept.log[10] == pytest.approx(
+        math.log(0.01) + (math.log(0.03) - math.log(0.4)) * v / (v + noise)
+    )
 
 
 def test_an_estimate_is_between_what_was_expected_and_what_was_seen():

@@ -25,7 +25,10 @@ from foretune.training.workload import workload
 SETTINGS = Settings(image_size=96, device="cpu")
 RECIPE = Recipe("mobilenet_v2", 32, "adam", 1e-3)
 PARTS = Parts(400, 300)
-ARITHMETIC = Machine(1.0, 1e12, 0.0, 0.0, 2.0, 0.0, batch=0.0)  # 1e9 multiply-adds a second
+# 1e9 multiply-adds a second
+ARITHMETIC = Machine(
+    1.0, 1e12, 0.0, 0.0, 2.0, 0.0, batch=0.0, epoch=0.0
+)  # 1e9 multiply-adds a second
 
 
 def seconds(parts=PARTS, settings=SETTINGS, machine=CPU, **recipe):
@@ -58,6 +61,13 @@ def test_early_epochs_are_those_that_compute_what_is_kept():
     flipped = replace(last, augmentation=Augmentation("crop_flip"))
     assert early_epochs(last) == 1 and early_epochs(flipped) == 4
     assert early_epochs(replace(flipped, mixup=0.2)) == 1  # nothing is kept
+
+
+def test_an_epoch_of_next_to_nothing_still_takes_its_metrics_and_its_checkpoint():
+    few = replace(RECIPE, finetune="head")
+    plain = epoch_seconds(few, Settings(), Parts(4, 4), ARITHMETIC)
+    with_them = epoch_seconds(few, Settings(), Parts(4, 4), replace(ARITHMETIC, epoch=0.5))
+    assert with_them == pytest.approx(plain + 0.5)
 
 
 @pytest.mark.parametrize(

@@ -213,3 +213,12 @@ def test_presets_are_understood_and_grow(name: str) -> None:
     names = {key: set(entries) for key, entries in PRESETS.items()}
     assert names["quick"] < names["standard"] < names["strong"]
     assert len(recipes_of(preset(name), SETTINGS)) > 50
+
+
+def test_a_space_without_an_optimizer_says_how_one_is_given():
+    with pytest.raises(BadInput, match="lacks optimizer: .* --fix optimizer=adamw$"):
+        recipe({"learning_rate": 0.01}, Settings())
+    with pytest.raises(BadInput, match="--fix learning_rate=0.001 --fix optimizer=adamw"):
+        recipe({}, Settings())
+    fixed = Settings(fix={"optimizer": "adamw"})
+    assert recipe({"learning_rate": 0.01}, fixed).optimizer == "adamw"

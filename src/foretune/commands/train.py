@@ -24,6 +24,8 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out or args.best.parent
     if folder.exists() and not folder.is_dir():
         raise BadInput(f"--out {folder} is a file; give a folder")
+    if args.threads is not None and args.threads < 1:
+        raise BadInput(f"--threads {args.threads} must be at least 1")
     device_of(args.device or best.settings.device)
     check_recipe(best)
     how = Reading(best.settings.image_size, best.crop, args.skip_bad, processes=1)

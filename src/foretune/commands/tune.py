@@ -97,11 +97,14 @@ def tune(ready: Prepared, tracker: Tracker | None) -> Tuned:
     stopped.
     """
     tuned = logged(ready, tracker, lambda: finish(ready))
+    handed, kept = ready.clock(), ready.study.final_seconds
     final = finalise(ready, on_start=announce_final, on_epoch=show_epoch)
     if isinstance(final, str):
         print(final)
     else:
         tuned = replace(tuned, final=final)
+    if ready.study.plan.seconds is not None:
+        print(ledger(ready.study, handed, kept, ready.clock()), flush=True)
     others: dict[str, Tuned] = {}
     with ExitStack() as broken_off:
         if tracker:
@@ -114,6 +117,26 @@ def tune(ready: Prepared, tracker: Tracker | None) -> Tuned:
                 tracker.close(other.study)
         broken_off.pop_all()
     return replace(tuned, compared=others)
+
+
+def ledger(study: Study, handed: float, kept: float, now: float) -> str:
+    """What a time budget went into: until the first step, until the last epoch of the search, until
+    the best network was `handed` over, the final training, for which `kept` seconds were kept, and
+    what is left for the report; on the study's clock, in seconds.
+    """
+    limit = study.plan.seconds or 0.0
+    began = min((step.get("elapsed", 0.0) for step in study.steps), default=handed)
+    told = [t for t in study.times if math.isfinite(t)]
+    ended = max(told, default=began)
+    parts = [
+        f"{began:.1f} s to begin",
+        f"{ended - began:.1f} s of search",
+        f"{handed - ended:.1f} s to end it and test",
+        f"{now - handed:.1f} s for the final training ({kept:.1f} s were kept for it)",
+    ]
+    left = limit - now
+    over = f"{left:.1f} s are left for the report" if left >= 0 else f"{-left:.1f} s too many"
+    return f"time: of {duration(limit)}, {', '.join(parts)}; {over}"
 
 
 def allowed(study: Study) -> str:

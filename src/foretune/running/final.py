@@ -112,9 +112,11 @@ def read_best(path: Path) -> Best:
         known = set(asdict(Settings()))
         settings = {k: v for k, v in dict(said["settings"]).items() if k in known}
         seconds = said.get("seconds_per_image")
+        if (epoch := int(said["epoch"])) < 1:
+            raise ValueError(f"epoch is {epoch}, which must be 1 or more")
         return Best(
             config=dict(said["config"]),
-            epoch=int(said["epoch"]),
+            epoch=epoch,
             settings=filled(Settings, settings),
             crop=str(said.get("crop", "center")),
             seed=int(said.get("seed", 0)),

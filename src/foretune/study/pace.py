@@ -28,7 +28,9 @@ from foretune.space.space import Config
 LENGTH = 0.5  # in encoded hyperparameters: how far off a configuration's cost says something
 ALONE = 0.15  # standard deviations of the log: of what is a configuration's own ...
 NOISE = 0.3  # ... of an epoch, on a machine that does other things too ...
-EARLY_NOISE = 0.8  # ... and of an early one: another trial may have made what is kept
+# ... and of an early one, as a share of the log of how much dearer than a later one it is: another
+# trial may have made what is kept. One that took longer than expected by as much has made it itself
+EARLY_NOISE = 0.5
 PARALLEL = 0.85  # share of the clock that a worker trains in, before any is seen
 TRUST = 10.0  # seconds of the clock that this is worth
 
@@ -43,8 +45,9 @@ class Costs:
     those that do not depend on what is trained. `final` says how many times as long an epoch of the
     final training takes, with its many images, as one of the search, in the long run and early
     (None: there is no final training). `alone` is how many times as long an epoch takes alone as
-    beside the other workers of the search. `workers` train at the same time; they `break_off` what
-    is under way when time is up, or have to be waited for.
+    beside the other workers of the search. `fixed` is in seconds of the CPU, and each takes `busy` of
+    the clock. `workers` train at the same time; they `break_off` what is under way when time is up,
+    or have to be waited for.
     """
 
     expected: Callable[[Config], tuple[float, float]] | None = None
@@ -55,6 +58,7 @@ class Costs:
     workers: int = 1
     break_off: bool = True
     alone: float = 1.0
+    busy: float = 1.0
 
     @property
     def machine_doubt(self) -> float:
@@ -165,8 +169,10 @@ def _seen(
     for row in rows:
         if (seconds := seconds_of(row)) is not None:
             is_early = row["epoch"] <= early
-            w = (EARLY_NOISE if is_early else NOISE) ** -2
-            total += w * (math.log(seconds) - (first if is_early else expected))
+            ratio = math.log(seconds) - (first if is_early else expected)
+            kept = max(0.0, first - expected - max(0.0, ratio)) if is_early else 0.0
+            w = 1 / (NOISE**2 + (EARLY_NOISE * kept) ** 2)
+            total += w * ratio
             weight += w
     return (total / weight if weight else 0.0), weight
 

@@ -3,6 +3,7 @@ it is fine-tuned, and how quick a machine is.
 
     seconds an image forward = gmacs / machine.gmacs + melements / machine.melements
     seconds a batch          = machine.batch + modules * machine.module, for each pass over them
+    seconds an epoch         = these, and machine.epoch for its metrics and its checkpoint
 
 A backward pass costs `Machine.back` times what went forward through the layers that are trained, for
 arithmetic and memory apart; layers that are frozen go forward alone, or, where their output is kept
@@ -34,7 +35,8 @@ SPREAD = 3.0  # factor either way, of a machine that was never seen
 class Machine:
     """What a device does in a second, on `threads` threads: 1e9 multiply-adds and 1e6 elements of
     activations; and what it takes, in seconds, to call a module, for the optimizer to update 1e6
-    parameters, and for what every step does beside. `back_*` are backward over forward.
+    parameters, and for what every step and every epoch does beside. `back_*` are backward over
+    forward.
     """
 
     gmacs: float
@@ -44,6 +46,7 @@ class Machine:
     back_gmacs: float
     back_melements: float
     batch: float = 1e-3
+    epoch: float = 0.015
 
 
 CPU = Machine(40.0, 3500.0, 8e-5, 0.021, 0.7, 2.8)
@@ -128,6 +131,7 @@ def _epoch(recipe: Recipe, settings: Settings, parts: Parts, machine: Machine, k
         + calls * machine.module
         + batches * machine.batch
         + batches * trained * machine.update
+        + machine.epoch
     )
 
 

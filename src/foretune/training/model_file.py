@@ -156,6 +156,10 @@ def predict(path: Path | str, images: np.ndarray, device: str = "cpu") -> np.nda
 def _content(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """What a model file says of itself, and its tensors. Raises `BadInput`."""
     try:
+        if not zipfile.is_zipfile(path) and path.stat():  # another's bytes confuse the unpickler
+            raise BadInput(
+                f"{path} is no model file, or a damaged one; a study writes best.pt and final.pt"
+            )
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise BadInput(f"there is no model file {path}") from error

@@ -34,6 +34,8 @@ from foretune.training.settings import Settings
 # curves of two versions are never mixed (`foretune.running.collection`).
 TRAINING_VERSION = 1
 VIEWS = 4  # augmented copies of an image that frozen layers are shown
+# how what every configuration needs is given where the space does not vary it
+FOR_ALL = {"learning_rate": "learning_rate=0.001", "optimizer": "optimizer=adamw"}
 DRAWS = 50  # of a space, to see whether the trainer understands it
 
 
@@ -133,7 +135,11 @@ def recipe(config: Mapping[str, Any], settings: Settings) -> Recipe:
     values = {**{name: knob(name).taken(v) for name, v in settings.fix.items()}, **given}
     missing = {"learning_rate", "optimizer"} - set(values)
     if missing:
-        raise BadInput(f"configuration lacks {', '.join(sorted(missing))}: {dict(config)}")
+        raise BadInput(
+            f"configuration lacks {' and '.join(sorted(missing))}: {dict(config)}; every one needs "
+            "both, from the space or the same for all: "
+            + " ".join(f"--fix {FOR_ALL[name]}" for name in sorted(missing))
+        )
     for name in [name for name in values if not meant(values, name)]:
         if name in given:
             of, under = KNOBS[name].of or ("", ())
