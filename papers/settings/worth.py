@@ -7,15 +7,15 @@ Every task in turn is new, under each of the eight settings (network, image size
 its pool are its own runs under that setting, and each pick is a whole training. Past are the runs of
 the other tasks
 
-| past     | under                                                                                 |
-|----------|---------------------------------------------------------------------------------------|
-| same     | the same setting                                                                      |
-| other    | the seven other settings only: not one run of the new one                             |
-| network  | the settings with the other network only                                              |
-| size     | the other image size only, the network and the number of images being the same        |
-| images   | the other number of images only, the network and the size being the same              |
-| all      | all settings                                                                          |
-| none     | there is none: the first pick is by chance                                            |
+| past          | under                                                                            |
+|---------------|----------------------------------------------------------------------------------|
+| same          | the same setting                                                                 |
+| other         | the seven other settings only: not one run of the new one                        |
+| other network | the settings with the other network only                                         |
+| other size    | the other image size only, the network and the number of images being the same   |
+| other images  | the other number of images only, the network and the size being the same         |
+| all           | all settings                                                                     |
+| none          | there is none: the first pick is by chance                                       |
 
 with the surrogate of the default searcher. Normalized regret after one training, the mean over tasks
 and settings with a standard error over tasks, paired differences to the past of the same setting and
@@ -40,7 +40,7 @@ from foretune.searchers.transfer.run_surrogate import RunSurrogate
 
 SETTING = ["network", "image_size", "train_limit"]
 SPACE = ["learning_rate", "optimizer", "finetune"]
-PASTS = ("same", "other", "network", "size", "images", "all")
+PASTS = ("same", "other", "other network", "other size", "other images", "all")
 
 
 def all_runs(folder: Path) -> pd.DataFrame:
@@ -64,11 +64,11 @@ def chosen(past: str, runs: pd.DataFrame, setting: pd.Series) -> pd.Series:
             return network & size & images
         case "other":
             return ~(network & size & images)
-        case "network":
+        case "other network":
             return ~network
-        case "size":
+        case "other size":
             return network & ~size & images
-        case "images":
+        case "other images":
             return network & size & ~images
         case _:
             return network | ~network
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         apart = values - by_task["same"].to_numpy(float)
         p = float(wilcoxon(apart, zero_method="pratt").pvalue) if apart.any() else 1.0
         print(
-            f"{past:8s} {values.mean():.3f} ± {sem(values):.3f}   less same {apart.mean():+.3f} ± "
+            f"{past:13s} {values.mean():.3f} ± {sem(values):.3f}   less same {apart.mean():+.3f} ± "
             f"{sem(apart):.3f} (p {p:.2f})"
         )
 

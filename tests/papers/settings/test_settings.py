@@ -9,7 +9,7 @@ from foretune.space.catalogue import transfer_space
 from foretune.space.space import Space, config_key
 from papers.settings.collect import TASKS, all_settings, configurations
 from papers.settings.ten import differences
-from papers.settings.worth import all_runs, chosen, regret_of_first, regrets
+from papers.settings.worth import PASTS, all_runs, chosen, regret_of_first, regrets
 
 
 def test_the_plan_is_24_configurations_under_eight_settings():
@@ -45,9 +45,9 @@ def runs():
 
 def test_a_past_differs_in_what_its_name_says(runs):
     setting = runs.iloc[0]
-    of = {p: runs[chosen(p, runs, setting)] for p in ("same", "other", "network", "size", "images")}
-    assert len(of["same"]) == 10 and len(of["other"]) == 70 and len(of["network"]) == 40
-    for name, column in (("size", "image_size"), ("images", "train_limit")):
+    of = {past: runs[chosen(past, runs, setting)] for past in PASTS}
+    assert len(of["same"]) == 10 and len(of["other"]) == 70 and len(of["other network"]) == 40
+    for name, column in (("other size", "image_size"), ("other images", "train_limit")):
         assert len(of[name]) == 10 and (of[name][column] != setting[column]).all()
     assert len(runs[chosen("all", runs, setting)]) == 80
 
@@ -55,7 +55,8 @@ def test_a_past_differs_in_what_its_name_says(runs):
 def test_a_past_of_the_other_size_misleads_where_the_optimum_moves(runs):
     table = regrets(runs)
     assert len(table) == 16 and (table["same"] == 0).all()
-    assert (table["size"] > 0.4).all() and (table["images"] == 0).all()
+    assert set(table["network"]) == set(runs["network"])
+    assert (table["other size"] > 0.4).all() and (table["other images"] == 0).all()
     assert np.isnan(regret_of_first(runs, runs[:0], runs[:5]))
 
 
