@@ -4,6 +4,7 @@ python transformers_train.py --task low --output_dir FOLDER
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -45,8 +46,12 @@ def main() -> None:
         intermediate_size=64,
         num_labels=5,
     )
+    model = ViTForImageClassification(config)
+    # else the checkpoints of 5.24 have names that its Trainer does not find when it resumes: the
+    # layers would start anew, with a warning of missing keys
+    model.save_pretrained = partial(model.save_pretrained, save_original_format=False)
     trainer = Trainer(
-        ViTForImageClassification(config),
+        model,
         settings,
         train_dataset=rows(X, y),
         eval_dataset=rows(Xv, yv),

@@ -25,8 +25,9 @@ spec.loader.exec_module(libraries)
 @pytest.mark.parametrize("library", ["keras", "lightning", "transformers", "ultralytics"])
 def test_a_study_is_killed_and_goes_on(library, tmp_path, monkeypatch):
     """Nothing outlives foretune, no trial fails, and the curve of a trial that was paused is that
-    of the library alone, which Ultralytics, whose checkpoints lack the weights in training, is only
-    where it is stopped and resumed by itself after the same epochs.
+    of the library alone, which Ultralytics, whose random state starts anew and whose checkpoints
+    lack the weights in training, is only where it is stopped and resumed by itself after the same
+    epochs.
     """
     pytest.importorskip(library)
     pytest.importorskip("jsonargparse" if library == "lightning" else library)
