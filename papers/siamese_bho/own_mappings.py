@@ -235,6 +235,7 @@ def experiment(
     means over sub-tasks.
     """
     file, began = out / "runs.jsonl", time.monotonic()
+    out.mkdir(parents=True, exist_ok=True)
     key = {"configurations": table.values.shape[1], "iterations": iterations}
     mine = [r for r in read(file) if {k: r[k] for k in key} == key]
     done = {(r["source"], r["mapping"], r["seed"]) for r in mine}

@@ -80,6 +80,7 @@ def test_a_sub_task_is_not_cut_again(galleries):
 
 
 def test_nothing_is_trained_twice_and_the_tables_stand(table, galleries, tmp_path):
+    tmp_path = tmp_path / "out"  # not there yet
     found = experiment(table, SIZES, galleries, tmp_path, networks=1, iterations=30)
     assert set(found.index) == {"size", "chance", "portfolio", "own", "inherited"}
     # brightness tells sizes apart, and own mappings are what it can be learned from
