@@ -160,6 +160,7 @@ def hyperstar(reports: Path) -> Figures:
             found[f"bm_{other.replace('-', '_')}{place}"] = Gap.of(ap["hyperstar-bm"], ap[other])
         found[f"regularised{place}"] = Gap.of(ap["hyperstar-both"], ap["hyperstar-bm"])
         out |= family(found)
+        out |= landmarks(folder, place)
         shares = pd.read_csv(folder / "rankings/evaluations.csv")
         for given in (5, 10):
             for name in ("hyperstar-bm", "hyperstar"):
@@ -167,6 +168,29 @@ def hyperstar(reports: Path) -> Figures:
                 where = {"baseline": "raw-mean", "given": given, "recommender": name}
                 out[key] = share(shares, **where)
         out |= family(task_aware(folder, place))
+    return out
+
+
+def landmarks(folder: Path, place: str) -> Figures:
+    """Kernel ridge on landmarks, with Holm's p among all the rankings that were tried there."""
+    tests = pd.read_csv(folder / "landmarks/tests.csv")
+    out: Figures = {}
+    for name, key in (
+        ("ridge on landmarks", "ridge_landmarks"),
+        ("ridge on landmarks + metadata", "ridge_both"),
+        ("ridge on landmarks + metadata, halved, with hyperstar-bm", "ridge_bm"),
+        ("hyperstar-bm, averaged", "bm_averaged"),
+    ):
+        row = only(tests, baseline="list", method=name)
+        units = int(row[["higher", "equal", "lower"]].sum())
+        gap = Gap(row["difference"], row["low"], row["high"], row["p"], units, row["p_holm"])
+        out[f"{key}{place}"] = gap
+    odds = pd.read_csv(folder / "landmarks/chances.csv", index_col="task")
+    told, brier = odds.loc["mean"], odds.loc["Brier score"]
+    out[f"chance{place}"] = (
+        f"told {percent(told['chance'])}, came true {percent(told['came true'])}; Brier score "
+        f"{plain(brier['chance'])}, of the base rate {plain(brier['base rate'])}"
+    )
     return out
 
 
@@ -250,6 +274,14 @@ def at2(reports: Path) -> Figures:
     whole = elbo[(elbo["size"] == "full") & (elbo["product"] == "O-P-A")].iloc[0]
     out["elbo_full"] = f"{whole['elbo']:.2f}"
     out["distance"] = plain(float(own.set_index("product")["distance_spearman"]["O-P-A"]), 2)
+    near = pd.read_csv(reports / "at2/figure2.csv").set_index("database")
+    for database, key in (("HyperRec", "hyperrec"), ("LCBench", "lcbench")):
+        row = near.loc[database]
+        low, high = signed(row["low"], 1), signed(row["high"], 1)
+        out[f"landscapes_{key}"] = (
+            f"{row['nearest']:.1f} of 5 against {row['farthest']:.1f}, "
+            f"{signed(row['difference'], 1)} [{low}, {high}], p {small(row['p'])}"
+        )
     inside = pd.read_csv(reports / "at2/calibration.csv").set_index(["database", "iteration"])
     for database, key in (("HyperRec", "hyperrec"), ("LCBench", "lcbench")):
         out[f"inside_{key}"] = plain(float(inside["inside"][(database, 10)]), 2)
@@ -293,15 +325,17 @@ def filtered(reports: Path) -> str:
     last = int(tests["budget"].max())
     tests = tests[tests["budget"] == last]
     names = [name for name in tests["method"].unique() if name.startswith("dyhpo")]
+    # what a variant is compared with; the plain one not with itself
+    bases = {n: ("random", "hyperband", *(("dyhpo",) if n != "dyhpo" else ())) for n in names}
     gaps: Figures = {}
     for name in names:
-        for base in ("random", "hyperband"):
+        for base in bases[name]:
             gaps[f"{name} {base}"] = turned(only(tests, baseline=base, method=name))
     found = family(gaps)
     lines = []
     for name in names:
-        said = "; ".join(f"{base} {found[f'{name} {base}']}" for base in ("random", "hyperband"))
-        mine = [found[f"{name} {base}"] for base in ("random", "hyperband")]
+        said = "; ".join(f"{base} {found[f'{name} {base}']}" for base in bases[name])
+        mine = [found[f"{name} {base}"] for base in bases[name]]
         words = ", ".join(verdict(gap) for gap in mine if isinstance(gap, Gap))
         lines.append(
             f"| with the published filter, `{name}`, after {last} epochs | {said} | {words} | |"

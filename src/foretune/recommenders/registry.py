@@ -100,6 +100,10 @@ RECOMMENDERS: dict[str, Entry] = {
     "hyperstar-paper": Entry(
         HYPERSTAR, "... with both, not starting from the mean score", {**ONE, "residual": False}
     ),
+    "landmarks": Entry(
+        "foretune.recommenders.kernel_ridge:KernelRidge",
+        "the mean list, moved by kernel ridge on what cheap classifiers say of the task's images",
+    ),
     "siamese": Entry(
         "foretune.recommenders.siamese.recommender:SiameseNearest",
         "the past tasks nearest by a Siamese network's distance",
