@@ -280,3 +280,16 @@ def test_methods_that_read_past_values_ask_for_the_same_in_any_unit(meta, method
     plain = steps(meta, method, budget=12)
     for unit in ("percent", "loss"):
         assert steps(meta, method, UNITS[unit], budget=12) == plain
+
+
+@pytest.mark.parametrize("absurd", [1e15, 3.4e38, 1e200, 1e308])
+def test_credible_holds_where_a_fifth_of_the_configurations_is_absurd(absurd):
+    rng = np.random.default_rng(0)
+    honest = rng.uniform(0, 1, (50, 4))
+    for sign, share in ((1, 10), (-1, 10)):
+        wrong = honest.copy()
+        wrong[:share] = sign * absurd
+        found = credible(wrong)
+        np.testing.assert_array_equal(found[share:], honest[share:])
+        rest = np.isnan(found[:share]) if sign > 0 else found[:share] <= honest.max()
+        assert rest.all()

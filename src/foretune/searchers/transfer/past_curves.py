@@ -31,6 +31,8 @@ Learned = TypeVar("Learned")
 # how far outside of the middle of a task's values, in spreads of that middle, others are believed;
 # published tables of accuracies stay within 31
 CREDIBLE = 40.0
+# likewise of the upper tenth from the upper quartile: no metric spreads so
+ABSURD = 1e6
 RIDGE = 0.05  # share of a configuration's value that its kernel neighbours do not explain
 
 
@@ -142,14 +144,16 @@ def credible(values: np.ndarray) -> np.ndarray:
     """One task's `values` (n, E), higher being better, NaN where unknown, without absurd ones.
 
     Absurd is what lies more than `CREDIBLE` times the range from the lower quartile to the upper
-    tenth beyond these two: if poor, it becomes the worst of the others at its epoch (of all if
+    tenth beyond these two (to the upper quartile, where the upper tenth is absurd itself): if poor, it becomes the worst of the others at its epoch (of all if
     there is none), if good, NaN. Where that range is empty, the distinct values' own decides; no
     value of a task with two of them is absurd.
     """
     finite = values[np.isfinite(values)]
     if not len(finite):
         return values
-    low, high = np.quantile(finite, (0.25, 0.9))
+    low, most, high = np.quantile(finite, (0.25, 0.75, 0.9))
+    if high - most > ABSURD * (most - low) > 0:  # more than a tenth of the values are absurd
+        high = most
     if not high > low:
         distinct = np.unique(finite)
         low = np.quantile(distinct, 0.25, method="higher")
