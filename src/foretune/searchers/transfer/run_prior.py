@@ -176,9 +176,8 @@ class RunPrior:
         fade_o, fade_g = 1 - (e + 1) / self.last, 1 - (ladder + 1) / self.last
         W_oo = self.shape.wander * fade_o[:, None] * fade_o * Q_oo
         W_og = self.shape.wander * fade_o[:, None] * fade_g * Q_og
-        units = (
-            [(self.unit, 1 - OTHER_UNIT), (other_unit(y), OTHER_UNIT)] if N else [(self.unit, 1)]
-        )
+        units = [(self.unit, 1 - OTHER_UNIT), (other_unit(y), OTHER_UNIT)] if N else []
+        units = units or [(self.unit, 1.0)]
         last = latest(c, e)
         weights, means, stds, names = [], [], [], []
         for name, prior in HYPOTHESES:
@@ -241,9 +240,43 @@ class Observed:
 
     def evidence(self, correlation: np.ndarray) -> float:
         """The logarithm of their density."""
-        L = cholesky(self.known + self.apart * correlation)
-        each = [np.log(w) + placed(unit, L, self.mean, self.y)[2] for unit, w in self.units]
+        white = Whitened.of(cholesky(self.known + self.apart * correlation), self.mean, self.y)
+        each = [np.log(w) + np.logaddexp.reduce(white.by_scale(u)[0]) for u, w in self.units]
         return float(np.logaddexp.reduce(each))
+
+
+@dataclass(frozen=True)
+class Whitened:
+    """L^-1 of ones, of a mean and of values, each (N,), and log |L|."""
+
+    ones: np.ndarray
+    mean: np.ndarray
+    y: np.ndarray
+    log_determinant: float
+
+    @classmethod
+    def of(cls, L: np.ndarray, mean: np.ndarray, y: np.ndarray) -> "Whitened":
+        """What L whitens."""
+        ones, mean, y = triangular(L, np.stack([np.ones(len(y)), mean, y], axis=1)).T
+        return cls(ones, mean, y, float(np.log(np.diag(L)).sum()))
+
+    def by_scale(self, unit: Unit) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For each scale B of a unit the log evidence of y = A + B g with A integrated out, and, in
+        scales, the variance of A that is left and what y says of A, all (scales,).
+        """
+        B, o = unit.scales, self.ones
+        r = (self.y - unit.location * o) / B[:, None] - self.mean  # (scales, N)
+        s = (unit.deviation / B) ** 2
+        shrink = s / (1 + s * (o @ o))
+        along = r @ o
+        log = (
+            unit.log_weight
+            - 0.5 * ((r**2).sum(axis=1) - shrink * along**2)
+            - self.log_determinant
+            - 0.5 * np.log1p(s * (o @ o))
+            - len(o) * np.log(B)
+        )
+        return log, shrink, along
 
 
 def latest(c: np.ndarray, e: np.ndarray) -> np.ndarray:
@@ -260,19 +293,7 @@ def placed(
 
     Given B, A is conjugate: a rank-one change of L.
     """
-    B = unit.scales[:, None]
-    o = triangular(L, np.ones(len(y)))
-    r = triangular(L, ((y - unit.location) / B - mean).T).T  # (scales, N)
-    s = (unit.deviation / unit.scales) ** 2
-    shrink = s / (1 + s * (o @ o))
-    along = r @ o
-    log = (
-        unit.log_weight
-        - 0.5 * ((r**2).sum(axis=1) - shrink * along**2)
-        - np.log(np.diag(L)).sum()
-        - 0.5 * np.log1p(s * (o @ o))
-        - len(y) * np.log(unit.scales)
-    )
+    log, shrink, along = Whitened.of(L, mean, y).by_scale(unit)
     top = float(log.max())
     w = np.exp(log - top)
     evidence = top + float(np.log(w.sum()))
