@@ -51,7 +51,8 @@ from foretune.commands.study_report import artifacts, write_study_report
 from foretune.commands.tune_code import tune_code
 from foretune.errors import BadInput
 from foretune.running import tuning
-from foretune.running.code_study import CodeTuned, command_question
+from foretune.running.code_question import command_question
+from foretune.running.code_study import CodeTuned
 from foretune.running.collector import stop_children, stops_on_sigterm
 from foretune.running.options import add_options, filled, given
 from foretune.running.request import Request

@@ -4,6 +4,7 @@ A figure is a CSV file with a row for each point of each line; a table is a CSV 
 Which there are, and what stands above them, is `captions.toml`; what is not there is left out.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -70,10 +71,6 @@ FIGURES = tuple(_figure(dict(entry)) for entry in CAPTIONS["figure"])
 TABLES = tuple(Table(**entry) for entry in CAPTIONS["table"])
 DIAGRAMS = tuple((entry["file"], entry["title"]) for entry in CAPTIONS["diagram"])
 PICTURES = tuple((entry["file"], entry["title"]) for entry in CAPTIONS["picture"])
-# thousands of rows by task: to compute with, not to look at
-RAW = ("siamese_tasks.csv", "task_aware_tasks.csv")
-# not shown again
-SHOWN = frozenset(f.file for f in FIGURES) | frozenset(t.file for t in TABLES) | frozenset(RAW)
 
 
 def read(reports: Path, entry: Figure | Table) -> pd.DataFrame | None:
@@ -190,7 +187,7 @@ def points(reports: Path) -> dict[str, list[tuple[str, float, int]]]:
     """
     out: dict[str, list[tuple[str, float, int]]] = {}
     for figure, frame in figures(reports):
-        metric = figure.y_label.replace(" ", "_")
+        metric = metric_name(figure.y_label)
         for name, part in lines_of(figure, frame).items():
             kept = part[np.isfinite(part[figure.y])]
             where = f" {figure.where[0]}={figure.where[1]}" if figure.where else ""
@@ -205,10 +202,11 @@ def points(reports: Path) -> dict[str, list[tuple[str, float, int]]]:
         for name, row in zip(
             frame[table.line], frame.select_dtypes("number").to_dict("records"), strict=True
         ):
-            found = [
-                (str(k).replace("@", "_at_").replace(" ", "_"), float(v), 0)
-                for k, v in row.items()
-                if np.isfinite(v)
-            ]
+            found = [(metric_name(str(k)), float(v), 0) for k, v in row.items() if np.isfinite(v)]
             out.setdefault(f"{table.file.removesuffix('.csv')}: {name}", []).extend(found)
     return out
+
+
+def metric_name(text: str) -> str:
+    """As MLflow takes it: words of letters, digits, "_", ".", ":", "/" and "-", joined by "_"."""
+    return "_".join(re.findall(r"[\w.:/-]+", text.replace("@", " at "), re.ASCII))

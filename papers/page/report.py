@@ -28,7 +28,7 @@ from foretune.searchers.registry import METHODS
 from foretune.views.charts import Frame, Line, legend, line_chart, responsive, series_style
 from foretune.views.report import render
 from foretune.views.summary import number
-from papers.page.figures import SHOWN, diagrams, drawn, points
+from papers.page.figures import diagrams, drawn, points
 from papers.page.figures import tables as further
 from papers.page.pictures import pictures
 
@@ -89,8 +89,11 @@ def benchmark_report(
     )
 
 
-def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.DataFrame]]:
-    """What a reports folder holds: its sections, and its CSV and JSON tables by name.
+def read_sections(
+    reports: Path | str, named: Sequence[str] = ()
+) -> tuple[list[Section], dict[str, pd.DataFrame]]:
+    """What a reports folder holds: its sections, and by name those of its CSV and JSON tables that
+    are `named`, which the pipeline's stage depends on.
 
     Raises `BadInput` for files that cannot be read.
     """
@@ -115,9 +118,7 @@ def read_sections(reports: Path | str) -> tuple[list[Section], dict[str, pd.Data
             Section(about.get("title", folder.name), steps, most, about.get("about", ""), reference)
         )
     tables: dict[str, pd.DataFrame] = {}
-    for path in sorted([*reports.glob("*.csv"), *reports.glob("*.json")]):
-        if path.name in SHOWN:
-            continue
+    for path in [reports / name for name in named]:
         try:
             if path.suffix == ".csv":
                 tables[path.stem] = pd.read_csv(path)
@@ -299,9 +300,16 @@ def main(argv: Sequence[str] | None = None) -> None:
         metavar="URI",
         help="log the figures to MLflow there too (default: none)",
     )
+    parser.add_argument(
+        "--tables",
+        nargs="*",
+        default=[],
+        metavar="FILE",
+        help="tables of that folder to show whole",
+    )
     args = parser.parse_args(argv)
     out = args.out or args.reports / "benchmark.html"
-    sections, tables = read_sections(args.reports)
+    sections, tables = read_sections(args.reports, args.tables)
     write_atomic(out, benchmark_report(sections, tables, args.reports))
     print(out)
     if args.tracking != "none":

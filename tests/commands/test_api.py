@@ -46,6 +46,7 @@ def test_a_tuple_of_two_numbers_is_a_range() -> None:
     ("given", "said"),
     [
         ({}, "must have entries"),
+        (["lr"], "is of type list"),
         ({"lr": {"low": 1, "hi": 2}}, "unknown word 'hi'"),
         ({"lr": (1.0, 0.1)}, "low must be below high"),
         ({"lr": None}, "entry lr is empty"),

@@ -132,7 +132,7 @@ BAD = {
     "a small image size": ([*TUNE, "--image-size", "4"], "image_size must be 16 or more"),
     "an unknown device": ([*TUNE, "--device", "tpu"], "tpu"),
     "an unknown space": ([*TUNE, "--space", "galaxy"], "space 'galaxy' is neither"),
-    "a space that is none": ([*TUNE, "--space", "space.json"], "space.json is not a ConfigSpace JSON"),
+    "a space that is none": ([*TUNE, "--space", "space.json"], "space.json: a ConfigSpace JSON file is"),
     "a study's name that is a path": ([*TUNE, "--study", "../elsewhere"], "plain folder name"),
     "past tasks named where there are none": ([*TUNE, "--sources", "a"], "--sources names past tasks"),
     "an unknown meta-dataset": ([*TUNE[:2], "--meta", "heavenly", *TUNE[4:]], "heavenly"),

@@ -231,7 +231,7 @@ def broken(folder, change):
         ("no task column", "lacks the column task"),
         ("no hyperparameter", "lacks the columns learning_rate"),
         ("no ids", "lacks the columns config_id"),
-        ("no space", "not a ConfigSpace JSON"),
+        ("no space", "a ConfigSpace JSON file is an object"),
     ],
 )
 def test_a_damaged_folder_is_refused_by_the_name_of_what_is_wrong(
@@ -269,3 +269,21 @@ def test_published_tables_load_whole(shared):
             np.isnan(got[~np.isfinite(want)]).all()
             and (got[np.isfinite(want)] == want[np.isfinite(want)]).all()
         )
+
+
+def test_epochs_beyond_the_last_one_are_refused(meta, tmp_path):
+    meta.save(tmp_path / "t")
+    table = pd.read_parquet(tmp_path / "t" / "curves.parquet")
+    table["epoch"] += 99
+    table.to_parquet(tmp_path / "t" / "curves.parquet")
+    with pytest.raises(BadInput, match="rows of epoch .*, beyond max_epoch"):
+        MetaDataset.load(tmp_path / "t")
+
+
+@pytest.mark.parametrize("task", [3, None])
+def test_a_task_that_is_no_text_is_refused(meta, tmp_path, task):
+    meta.save(tmp_path / "t")
+    table = pd.read_parquet(tmp_path / "t" / "curves.parquet").assign(task=task)
+    table.to_parquet(tmp_path / "t" / "curves.parquet")
+    with pytest.raises(BadInput, match="curves.parquet|cannot be read: column task"):
+        MetaDataset.load(tmp_path / "t")

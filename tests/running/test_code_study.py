@@ -13,11 +13,10 @@ from ConfigSpace import ConfigurationSpace, Float
 from inline import Inline
 
 from foretune.errors import BadInput
+from foretune.running.code_question import command_question, function_question
 from foretune.running.code_study import (
     HOPELESS,
-    command_question,
     finish,
-    function_question,
     opened,
     run,
     searcher_of,

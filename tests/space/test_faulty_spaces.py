@@ -47,6 +47,8 @@ def described(*items, **rest):
             r"'opt' has the value \[0.9, 0.99\]; it must",
         ),
         ([LR | {"type": "constant", "value": {"low": 1}}], {}, "'lr' has the value {'low': 1}"),
+        ([OPT | {"choices": ["adam", "\ud800"]}], {}, "'opt' has '.ud800', which is no text"),
+        ([LR | {"log": "no"}], {}, "'lr' has log 'no'; it must be true or false"),
         ([OPT | {"default_value": "rms"}], {}, "'opt' has the default 'rms', which is not one of"),
         ([LR, OPT, LR], {}, "two hyperparameters are named 'lr'"),
         ([LR | {"type": "magic"}], {}, "unknown type 'magic'"),
@@ -115,3 +117,11 @@ def test_what_is_no_space_is_refused(tmp_path, content):
 def test_a_space_that_cannot_be_read_is_refused(tmp_path):
     with pytest.raises(BadInput, match="IsADirectoryError"):
         Space.load(tmp_path)
+
+
+@pytest.mark.parametrize("version", [9, "x", True])
+def test_an_unknown_format_is_refused(tmp_path, version):
+    file = tmp_path / "space.json"
+    file.write_text(json.dumps({**described(LR), "format_version": version}), encoding="utf-8")
+    with pytest.raises(BadInput, match="format_version .* is unknown; the newest read is 0.4"):
+        Space.load(file)

@@ -44,6 +44,11 @@ def test_ten_lines_are_a_space(tmp_path: Path) -> None:
         ("a: {low: 1}", "entry a lacks high"),
         ("a: {low: 3, high: 1}", "entry a: low must be below high, but they are 3 and 1"),
         ("a: {low: 0, high: 1, log: true}", "entry a: low must be above 0 on a log scale"),
+        ("a: {range: [0, 1], log: true}", r"unknown word 'range'.*; \{low: 1e-5, high: 1e-1"),
+        *(
+            (f"a: {text}", r"entry a cannot be '.*'; \{low: 1e-5, high: 1e-1, log: true\}")
+            for text in ("0.001..1.0 log", "1e-5 to 1e-1", "(0, 1)", "16, 128", "log 1 - 10")
+        ),
         ("a: {low: 0, high: 1, lgo: true}", r"entry a has the unknown word 'lgo' \(did you mean"),
         ("a: {low: small, high: 1}", "entry a: low must be a number, but is 'small'"),
         ("a: {low: 0, high: 1, default: 2}", "default 2"),
@@ -107,3 +112,10 @@ def test_brackets_without_end_are_refused(tmp_path):
     (tmp_path / "deep.yaml").write_text("[" * 100_000, encoding="utf-8")
     with pytest.raises(BadInput, match="is not YAML"):
         read(tmp_path / "deep.yaml")
+
+
+@pytest.mark.parametrize("text", ["rand-m9-mstd0.5", "2024-01", "16x16", "v1.5", "0.5.1"])
+def test_texts_with_numbers_in_them_are_constants(text, tmp_path):
+    (tmp_path / "space.yaml").write_text(f"a: '{text}'\nb: [1, 2]\n")
+    described = read(tmp_path / "space.yaml").described["hyperparameters"]
+    assert {"a": text} in [{p["name"]: p.get("value")} for p in described]

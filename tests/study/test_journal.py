@@ -320,3 +320,14 @@ def test_a_folder_in_its_place_is_refused(tmp_path):
     (tmp_path / "j").mkdir()
     with pytest.raises(BadInput, match="j cannot be read: Is a directory"):
         read_journal(tmp_path / "j")
+
+
+def test_other_line_ends_and_a_byte_order_mark_say_nothing_else(sixty):
+    """As git or an editor leaves a file; what stands in a line is still held by its checksum."""
+    before = read_journal(sixty)
+    data = sixty.read_bytes()
+    sixty.write_bytes(b"\xef\xbb\xbf" + data.replace(b"\n", b"\r\n"))
+    assert read_journal(sixty) == before
+    sixty.write_bytes(data.replace(b"\n", b"\r\n").replace(b'"n": 30', b'"n": 31'))
+    with pytest.raises(BadInput, match="line 30, is damaged"):
+        read_journal(sixty)

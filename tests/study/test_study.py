@@ -740,3 +740,39 @@ def test_tables_of_a_study_that_went_on_elsewhere_are_left_alone(meta, tmp_path)
     study.rows[4][0]["score"] = 0.9
     study.save_tables()
     assert (tmp_path / "s" / "curves.parquet").read_bytes() == before
+
+
+def test_equal_configurations_of_a_pool_are_one(meta, tmp_path):
+    """Whatever type their numbers have; the first of them counts."""
+    pool = [dict(c) for c in meta.configs[:3]]
+    again = {k: float(v) if isinstance(v, int) else v for k, v in pool[1].items()}
+    plan = Plan("t", "score", "maximize", 3, 9)
+    with Study(meta.space, [*pool[:2], again, pool[2], pool[0]], plan, folder=tmp_path / "s") as s:
+        assert s.configs == pool
+    with Study(meta.space, [*pool, again], plan, folder=tmp_path / "s") as s:
+        assert s.configs == pool
+    header = json.loads((tmp_path / "s" / "study.json").read_text(encoding="utf-8"))
+    header["configs"].append(pool[0])
+    (tmp_path / "s" / "study.json").write_text(json.dumps(header), encoding="utf-8")
+    with pytest.raises(BadInput, match="equal configurations, which older versions told apart"):
+        Study.load(tmp_path / "s")
+
+
+@pytest.mark.parametrize("pool", [None, "pool", 3])
+def test_what_is_no_pool_is_refused(meta, pool):
+    with pytest.raises(BadInput, match="the pool must be a list of configurations"):
+        Study(meta.space, pool, Plan("t", "score", "maximize", 3, 9))
+
+
+def test_a_task_whose_name_no_file_can_hold_is_refused():
+    with pytest.raises(BadInput, match="the task has .*, which is no text"):
+        Plan("\ud800", "score", "maximize", 3, 9)
+
+
+def test_a_file_is_no_folder_of_a_study(meta, tmp_path):
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    plan = Plan("t", "score", "maximize", 3, 9)
+    with pytest.raises(BadInput, match="is a file: give a folder"):
+        Study(meta.space, meta.configs, plan, folder=tmp_path / "file")
+    with pytest.raises(BadInput, match="can hold no study: File name too long"):
+        Study(meta.space, meta.configs, plan, folder=tmp_path / ("n" * 300))

@@ -131,3 +131,7 @@ def test_the_sentence(study):
         "configuration 0 at epoch 1, lr 0.1 adam head."
     )
     assert summary.sentence(study) == line
+
+
+def test_decimals_of_a_huge_value_are_few():
+    assert tuple(map(summary.decimals, (0.5, -12.34567, 1e308))) == ("0.5000", "-12.3457", "1e+308")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from foretune.errors import BadInput
-from foretune.running.code_study import CodeTuned, function_question
+from foretune.running.code_question import function_question
+from foretune.running.code_study import CodeTuned
 from foretune.running.options import filled, options_of, refuse_unknown
 from foretune.running.request import Request
 from foretune.running.tuning import Tuned
@@ -100,8 +101,13 @@ def space_of(given: Any) -> Space:
         return given
     if isinstance(given, (str, Path)):
         return of_file(given)
-    if not isinstance(given, Mapping) or hasattr(given, "to_serialized_dict"):
+    if hasattr(given, "to_serialized_dict"):
         return Space(given)
+    if not isinstance(given, Mapping):
+        raise BadInput(
+            f"the search space {given!r:.80} is of type {type(given).__name__}: a mapping such as "
+            "{'lr': {'low': 1e-4, 'high': 0.1}}, a ConfigurationSpace or a path would be right"
+        )
     if "hyperparameters" in given:
         return Space(given)
     try:

@@ -6,6 +6,7 @@ import sys
 from foretune.errors import BadInput
 from foretune.running.studies import all_studies, find_study
 from foretune.study.study import Study
+from foretune.views.summary import decimals
 
 
 def status(study: Study) -> str:
@@ -28,7 +29,7 @@ def studies(args: argparse.Namespace) -> int:
         except BadInput as error:  # one damaged study does not hide the others
             print(f"foretune studies: {error}", file=sys.stderr)
             continue
-        best = f"{study.plan.sign * study.incumbent[2]:.4f}" if study.incumbent else "-"
+        best = decimals(study.plan.sign * study.incumbent[2]) if study.incumbent else "-"
         cap = study.plan.budget
         counts = (f"{study.spent}{'' if cap is None else f'/{cap}'}", str(len(study.started)))
         rows.append((folder.name, study.plan.task, study.plan.method, *counts, best, status(study)))

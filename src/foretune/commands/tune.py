@@ -83,7 +83,7 @@ def run(args: argparse.Namespace) -> int:
 def run_script(asked: Request, tracking: str | None) -> int:
     """Tune the user's script."""
     from foretune.commands.tune_code import tune_code
-    from foretune.running.code_study import command_question
+    from foretune.running.code_question import command_question
 
     try:
         done = tune_code(command_question(asked), tracking)

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from foretune.commands.study_report import write_study_report
+from foretune.running.code_question import Code, Question
 from foretune.running.code_study import (
-    Code,
     CodeReady,
     CodeTuned,
-    Question,
     finish,
     opened,
     run,

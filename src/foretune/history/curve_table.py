@@ -61,6 +61,8 @@ class CurveTable:
         names = table.column("task").combine_chunks()
         if not len(names):
             return cls((), np.empty(0, dtype=int), columns)
+        if not hasattr(names, "indices"):
+            raise ValueError(f"column task of type {names.type} holds no texts")
         # a row without a task has the place -1
         places = (
             numbers(names.indices.fill_null(-1)) if names.null_count else numbers(names.indices)

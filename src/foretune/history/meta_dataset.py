@@ -70,6 +70,8 @@ class MetaDataset:
         self.sign = 1.0 if self.goal == "maximize" else -1.0
         self.tasks: list[str] = list(self.about.get("tasks") or sorted(rows.tasks))
         self.max_epoch = int(self.about.get("max_epoch") or rows.columns["epoch"].max(initial=1))
+        if (last := rows.columns["epoch"].max(initial=0)) > self.max_epoch:
+            raise BadInput(f"there are rows of epoch {last}, beyond max_epoch {self.max_epoch}")
         self._dense: dict[tuple[str, str, int], Dense] = {}
 
     @classmethod

@@ -36,7 +36,7 @@ def open_study(
         if runs is not None:
             plan = replace(plan, notes=replace(plan.notes, runs=keep(runs, folder)))
         return Study(space, pool, plan, past=past, runs=runs, folder=folder)
-    refuse_another(folder, (space, space.taken(pool, "the pool"), plan))
+    refuse_another(folder, (space, space.pool(pool), plan))
     digest = notes_of(folder / "study.json").runs
     with StudyLock(folder):  # before it is read: what another process still writes is not read here
         study = Study.load(folder, past, kept(folder, digest))

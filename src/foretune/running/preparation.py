@@ -347,7 +347,7 @@ def _refuse_another_question(found: Checked, plan: Plan, folder: Path) -> None:
         space=found.request.space,
     )
     same_images = replace(plan, task=before.task, notes=notes)
-    refuse_another(folder, (found.space, found.space.taken(found.pool, "the pool"), same_images))
+    refuse_another(folder, (found.space, found.space.pool(found.pool), same_images))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ defaults, and under which values of its parents a hyperparameter is active.
 import math
 import operator
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
@@ -161,6 +161,7 @@ def parameter(item: Mapping[str, Any]) -> Parameter:
         raise BadInput(f"a hyperparameter is described by {item!r}; it must be an object")
     name, kind = item.get("name"), item.get("type")
     where = f"hyperparameter {name!r}"
+    refuse_unencodable("a hyperparameter's name", [name])
     key = {"categorical": "choices", "ordinal": "sequence", "constant": "value"}.get(str(kind))
     if kind in NUMERIC:
         wanted: tuple[str, ...] = ("lower", "upper", "default_value")
@@ -174,11 +175,13 @@ def parameter(item: Mapping[str, Any]) -> Parameter:
         return _numeric(str(name), str(kind), item)
     if kind == "constant":
         refuse_composed(where, [item["value"]])
+        refuse_unencodable(where, [item["value"]])
         return Parameter(str(name), "constant", item["value"], options=(item["value"],))
     options = item[str(key)]
     if not isinstance(options, (list, tuple)) or not options:
         raise BadInput(f"{where} must have a list of {key} that is not empty, but has {options!r}")
     refuse_composed(where, options)
+    refuse_unencodable(where, options)
     for k, one in enumerate(options):
         # ConfigSpace takes True for 1 and False for 0
         if one in options[:k]:
@@ -192,6 +195,13 @@ def parameter(item: Mapping[str, Any]) -> Parameter:
             f"{', '.join(map(repr, options))}"
         )
     return found
+
+
+def refuse_unencodable(where: str, values: Iterable[Any]) -> None:
+    """Raise `BadInput` for a text that UTF-8 cannot hold, and so neither journal nor table."""
+    for one in values:
+        if isinstance(one, str) and any("\ud800" <= letter <= "\udfff" for letter in one):
+            raise BadInput(f"{where} has {one!r}, which is no text: half of a character pair alone")
 
 
 def refuse_composed(where: str, values: Sequence[Any]) -> None:
@@ -219,7 +229,9 @@ def refuse_quantization(item: Mapping[str, Any]) -> None:
 def _numeric(name: str, kind: str, item: Mapping[str, Any]) -> Parameter:
     where = f"hyperparameter {name!r}"
     refuse_quantization(item)
-    log, integer = bool(item.get("log", False)), kind.endswith("_int")
+    log, integer = item.get("log", False), kind.endswith("_int")
+    if not isinstance(log, bool):
+        raise BadInput(f"{where} has log {log!r}; it must be true or false")
     for key in ("lower", "upper", "default_value"):
         value = item[key]
         number = isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -120,7 +120,20 @@ class Space:
         try:
             # Windows' editors begin a file with a byte-order mark
             described = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-            items = described["hyperparameters"]
+            items = described.get("hyperparameters") if isinstance(described, dict) else None
+            if not isinstance(items, list):
+                raise BadInput(
+                    "a ConfigSpace JSON file is an object with a list `hyperparameters`; this is none"
+                )
+            version = described.get("format_version", FORMAT)
+            if (
+                isinstance(version, bool)
+                or not isinstance(version, (int, float))
+                or version > FORMAT
+            ):
+                raise BadInput(
+                    f"format_version {version!r} is unknown; the newest read is {FORMAT:g}"
+                )
             for item in items:
                 refuse_quantization(item)
             # as the oldest formats name it
@@ -323,6 +336,20 @@ class Space:
             except BadInput as error:
                 raise BadInput(f"{where}, entry {k}: {error}") from error
         return out
+
+    def pool(self, configs: Sequence[Mapping[str, Any]], where: str = "the pool") -> list[Config]:
+        """`configs` as `taken` has them, each once: of equal ones the first. Raises `BadInput` as it
+        does, and for what is no sequence of configurations.
+        """
+        if not isinstance(configs, Sequence) or isinstance(configs, (str, bytes)):
+            raise BadInput(
+                f"{where} must be a list of configurations, but is {configs!r:.80} of type "
+                f"{type(configs).__name__}"
+            )
+        once: dict[str, Config] = {}
+        for config in self.taken(configs, where):
+            once.setdefault(config_key(config), config)
+        return list(once.values())
 
     def differences(self, other: "Space") -> list[str]:
         """What `other` has otherwise than this space, by name; empty where they are equal."""

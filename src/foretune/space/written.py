@@ -29,6 +29,11 @@ from foretune.space.space import Space
 RANGE, CHOICES = ("low", "high", "log", "default", "if"), ("choices", "order", "default", "if")
 COMPARISONS = {"==": "EQ", "!=": "NEQ", "<": "LT", ">": "GT", "in": "IN"}
 _CONDITION = re.compile(r"\s*([\w.\-]+)\s*(==|!=|<|>|\bin\b)\s*(.+?)\s*")
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
+# a text that means a range: 1e-5..1e-1, (0.1, 0.9), 16 to 128 log
+_LIKE_A_RANGE = re.compile(
+    rf"(?:log\w*\s*)?[\[(]?\s*{_NUMBER}\s*(?:\.\.+|,|\bto\b|\s[-–]\s)\s*{_NUMBER}\s*[\])]?(?:[\s,]*log\w*)?"
+)
 EXAMPLE = "{low: 1e-5, high: 1e-1, log: true}, [adamw, sgd] or 0.1"
 
 
@@ -100,7 +105,8 @@ def _parameter(key: Any, entry: Any) -> dict[str, Any]:
         if entry is None:
             raise BadInput(f"entry {key} is empty; {EXAMPLE} would be right")
         entry = _number(entry)
-        if not isinstance(entry, (str, bool, int, float)):
+        meant = isinstance(entry, str) and _LIKE_A_RANGE.fullmatch(entry.strip())
+        if meant or not isinstance(entry, (str, bool, int, float)):
             raise BadInput(f"entry {key} cannot be {entry!r}; {EXAMPLE} would be right")
         return {"name": key, "type": "constant", "value": entry, "meta": None}
     ranged = "low" in entry or "high" in entry
@@ -109,7 +115,7 @@ def _parameter(key: Any, entry: Any) -> dict[str, Any]:
         if word not in known:
             raise BadInput(
                 f"entry {key} has the unknown word {word!r}{near(str(word), known)}; "
-                f"{', '.join(known)} would be right"
+                f"{EXAMPLE if known is CHOICES else ', '.join(known)} would be right"
             )
     return _range(key, entry) if ranged else _choices(key, entry)
 

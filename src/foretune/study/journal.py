@@ -181,6 +181,8 @@ class Journal:
         """The event of line `k`, after lines of which some were `numbered`, or not. Raises
         ValueError.
         """
+        line = line.removesuffix(b"\r")  # of git's or an editor's line ends: not of what is said
+        line = line.removeprefix(b"\xef\xbb\xbf") if k == 1 else line
         seal = SEAL.fullmatch(line[-SEAL_BYTES:])
         crc = zlib.crc32(line[:-SEAL_BYTES] if seal else line, self._crc)
         event = json.loads(line)

@@ -27,7 +27,13 @@ class StudyLock:
             folder = Path(folder).resolve()
         except (ValueError, RuntimeError, OSError) as error:  # a NUL, a link to itself
             raise BadInput(f"{str(folder)!r} can be no folder: {error}") from error
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            a_file = folder.exists() and not folder.is_dir()
+        except OSError as error:
+            raise BadInput(f"{folder} can hold no study: {error.strerror}") from error
+        if a_file:
+            raise BadInput(f"{folder} is a file: give a folder for the study")
         with self._guard:
             if folder not in self._locks:
                 place = folder.with_name(f".{folder.name}.lock")
@@ -40,7 +46,10 @@ class StudyLock:
                 )
             try:
                 self._lock.acquire(timeout=0)
-            except Timeout as error:
+            except OSError as error:  # Timeout is one, where the lock cannot be waited for
+                if not isinstance(error, Timeout) or not os.access(folder.parent, os.W_OK):
+                    why = getattr(error, "strerror", None) or "it cannot be written to"
+                    raise BadInput(f"{folder} can hold no study: {why}") from error
                 raise BadInput(
                     f"study {folder.name!r} is being run by another process; wait for it, or give "
                     "another name (--study) or folder"

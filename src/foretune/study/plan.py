@@ -6,7 +6,7 @@ from typing import Any, Self
 
 from foretune.errors import BadInput, at_least
 from foretune.space.names import refuse_reserved
-from foretune.space.parameters import coerce, whole
+from foretune.space.parameters import coerce, refuse_unencodable, whole
 from foretune.space.space import Config
 from foretune.study.notes import Notes
 
@@ -76,6 +76,7 @@ class Plan:
         for name in ("task", "metric", "method"):
             if not isinstance(getattr(self, name), str):
                 raise BadInput(f"{name}={getattr(self, name)!r} must be a text")
+            refuse_unencodable(f"the {name}", [getattr(self, name)])
         # `seconds` is what an epoch took, in the rows of trials
         refuse_reserved("metric", [self.metric], more=["seconds"])
         if self.goal not in ("maximize", "minimize"):

@@ -116,7 +116,7 @@ class Study:
         self.failures: dict[int, tuple[int, str]] = {}
         self._journal: Journal | None = None
         self._let_go: Callable[[], object] | None = None
-        self._add(space.taken(configs, "the pool"))
+        self._add(space.pool(configs))
         if self.folder is not None:
             self._hold(self.folder)
             try:
@@ -924,9 +924,18 @@ def read_header(folder: Path) -> tuple[Space, list[Config], Plan]:
     except OSError as error:
         raise BadInput(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"{path} is damaged: {error}") from error
+        raise BadInput(
+            f"{path} is damaged: {type(error).__name__}: {error}; put back the file that the study "
+            "was begun with, which nothing else holds"
+        ) from error
     space = Space.load(folder / "space.json")
-    return space, space.taken(configs, f"the pool of {path}"), plan
+    pool = space.pool(configs, f"the pool of {path}")
+    if len(pool) < len(configs):  # its ids would mean others
+        raise BadInput(
+            f"{path}: its pool holds equal configurations, which older versions told apart; start "
+            "another study with the same pool"
+        )
+    return space, pool, plan
 
 
 def refuse_another(

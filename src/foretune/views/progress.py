@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from foretune.errors import plural
 from foretune.study.study import Study
-from foretune.views.summary import duration
+from foretune.views.summary import decimals, duration
 
 
 class Progress:
@@ -36,7 +36,7 @@ class Progress:
         ]
         if study.incumbent:
             trial, epoch, value = study.incumbent
-            parts.append(f"best {study.plan.sign * value:.4f} (trial {trial}, epoch {epoch})")
+            parts.append(f"best {decimals(study.plan.sign * value)} (trial {trial}, epoch {epoch})")
         if left := self.seconds_left(study):
             parts.append(f"about {duration(round(left))} left")
         return " · ".join(parts)

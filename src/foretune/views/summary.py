@@ -121,6 +121,11 @@ def number(value: Any) -> str:
     return f"{mantissa}e{int(exponent)}" if e else text
 
 
+def decimals(value: float) -> str:
+    """A value with four decimals, so that those in a column stand alike; a huge one in few digits."""
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
+
+
 def is_share(metric: str, value: float | None = None) -> bool:
     """Whether a metric reads better in per cent: an accuracy or error rate within [0, 1]."""
     named = any(

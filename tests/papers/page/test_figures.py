@@ -9,7 +9,17 @@ import pytest
 
 from foretune.errors import BadInput
 from papers.page import figures
-from papers.page.figures import FIGURES, TABLES, Figure, Table, drawn, lines_of, points, read
+from papers.page.figures import (
+    FIGURES,
+    TABLES,
+    Figure,
+    Table,
+    drawn,
+    lines_of,
+    metric_name,
+    points,
+    read,
+)
 
 FIGURE = Figure(
     "a/f.csv",
@@ -116,3 +126,19 @@ def test_diagrams_are_pictures_and_nothing_else(reports, monkeypatch):
     (reports / "d.svg").write_text("<svg><script>1</script></svg>")
     with pytest.raises(BadInput, match="plain SVG"):
         list(figures.diagrams(reports))
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("AP@10", "AP_at_10"),
+        ("AP@10, ties averaged", "AP_at_10_ties_averaged"),
+        ("regret (%)", "regret"),
+        ("valid/loss", "valid/loss"),
+    ],
+)
+def test_names_that_mlflow_refuses_are_spelled_out(text, name):
+    from mlflow.utils.validation import _validate_metric_name
+
+    assert metric_name(text) == name
+    _validate_metric_name(name)

@@ -123,7 +123,8 @@ def test_a_reports_folder_is_read_and_written(tmp_path, steps, capsys):
     )
     pd.DataFrame({"method": ["a"], "value": [0.5]}).to_csv(tmp_path / "extra.csv", index=False)
     (tmp_path / "metrics.json").write_text(json.dumps({"a": {"b": 1.5}, "c": [1, 2]}))
-    sections, tables = read_sections(tmp_path)
+    sections, tables = read_sections(tmp_path, ["extra.csv", "metrics.json"])
+    assert not read_sections(tmp_path)[1]
     assert [(s.title, s.max_epoch, dict(s.reference)) for s in sections] == [
         ("Made up", 6, {"paper": {1: 0.25}})
     ]
@@ -131,7 +132,7 @@ def test_a_reports_folder_is_read_and_written(tmp_path, steps, capsys):
         {"key": "c", "value": "[1, 2]"},
         {"key": "a.b", "value": 1.5},
     ]
-    main([str(tmp_path)])
+    main([str(tmp_path), "--tables", "extra.csv"])
     assert capsys.readouterr().out.strip() == str(tmp_path / "benchmark.html")
     html = (tmp_path / "benchmark.html").read_text()
     assert "Made up" in html
@@ -144,4 +145,4 @@ def test_nothing_or_broken_files_are_refused(tmp_path):
         benchmark_report(*read_sections(tmp_path))
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(BadInput, match=r"broken\.json cannot be read"):
-        read_sections(tmp_path)
+        read_sections(tmp_path, ["broken.json"])
