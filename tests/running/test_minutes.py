@@ -1,13 +1,11 @@
 """Budgets of time on a clock of our own, with trials of known cost."""
 
-import numpy as np
 import pytest
 import toy
 
-from foretune.running.costs import SLOWEST
-from foretune.running.runner import busy_by, run_study
+from foretune.running.runner import run_study
 from foretune.running.tuning import search_seconds
-from foretune.running.workers import Ended, InProcess, Processes, Row
+from foretune.running.workers import Ended, InProcess, Row
 from foretune.searchers.registry import searcher
 from foretune.space.space import Space
 from foretune.study.outcome import Outcome
@@ -215,15 +213,3 @@ def test_cheap_configurations_are_tried_more_in_time_than_in_epochs():
         return sum(study.epoch[i] for i in range(12) if study.configs[i]["x"] <= 0.5) / study.spent
 
     assert cheap(timed) > cheap(by_epochs)
-
-
-@pytest.mark.parametrize(
-    ("cpu", "busy"), [(10.0, 1.0), (25.0, 1.0), (4.0, 2.5), (0.2, SLOWEST), (0.0, SLOWEST)]
-)
-def test_the_end_of_a_study_is_as_slow_as_its_training(cpu, busy):
-    """CPU seconds in ten of the clock: less than all of a core means that others want it too."""
-    workers = Processes(None, 2)
-    assert busy_by(workers) == 1.0  # nothing has been seen
-    workers._trained = np.array([10.0, cpu])
-    assert busy_by(workers) == pytest.approx(busy)
-    assert busy_by(Simulated(Clock(), lambda c: 1.0)) == 1.0

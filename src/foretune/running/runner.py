@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from foretune.running.costs import SLOWEST, alone
+from foretune.running.costs import alone
 from foretune.running.objectives.training import Training
 from foretune.running.presence import Presence
 from foretune.running.workers import Died, Ended, InProcess, Processes, Row, Workers
@@ -120,8 +120,7 @@ def _run(
                         elif lost:
                             queue.append(Step(i, int(study.epoch[i]), step.stop, step.because))
             study.clock(clock())
-            busy = busy_by(workers)
-            study.costs = replace(study.costs, alone=alone_by(workers), busy=busy)
+            study.costs = replace(study.costs, alone=alone_by(workers))
             on_change(study)
         budget = study.plan.budget
         if study.plan.seconds is not None and (budget is None or study.spent < budget):
@@ -137,15 +136,6 @@ def alone_by(workers: Workers) -> float:
         return 1.0
     threads = max(1, getattr(getattr(workers.objective, "settings", None), "threads", 1))
     return alone(share / threads, workers.count, threads, processors())
-
-
-def busy_by(workers: Workers) -> float:
-    """`Costs.busy`, by what the workers have used so far: a thread that has a third of a core takes
-    three seconds for one, and so will the end of the study.
-    """
-    if not isinstance(workers, Processes) or (share := workers.share) is None:
-        return 1.0
-    return min(SLOWEST, max(1.0, 1 / max(share, 1e-3)))
 
 
 def places(workers: Workers, trials: set[int]) -> dict[int, str]:

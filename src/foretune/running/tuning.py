@@ -216,7 +216,7 @@ def finish(ready: Prepared) -> Tuned:
     study.clock(ready.clock())
     if study.plan.seconds is not None:  # what is still to come, on a machine as busy as it is now
         study.costs = replace(
-            study.costs, fixed=REPORT, busy=began.slowdown, after=study.costs.after / 2
+            study.costs, fixed=REPORT * began.slowdown, after=study.costs.after / 2
         )
     return Tuned(
         folder.name,

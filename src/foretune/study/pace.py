@@ -45,9 +45,8 @@ class Costs:
     those that do not depend on what is trained. `final` says how many times as long an epoch of the
     final training takes, with its many images, as one of the search, in the long run and early
     (None: there is no final training). `alone` is how many times as long an epoch takes alone as
-    beside the other workers of the search. `fixed` is in seconds of the CPU, and each takes `busy` of
-    the clock. `workers` train at the same time; they `break_off` what is under way when time is up,
-    or have to be waited for.
+    beside the other workers of the search. `workers` train at the same time; they `break_off` what
+    is under way when time is up, or have to be waited for.
     """
 
     expected: Callable[[Config], tuple[float, float]] | None = None
@@ -58,7 +57,6 @@ class Costs:
     workers: int = 1
     break_off: bool = True
     alone: float = 1.0
-    busy: float = 1.0
 
     @property
     def machine_doubt(self) -> float:

@@ -97,8 +97,7 @@ class TimedState(State):
     def _end(self) -> float:
         """`elapsed` when the last training has to be over."""
         assert self.plan.seconds is not None
-        fixed = self.costs.fixed * self.costs.busy
-        return self.plan.seconds - self.costs.after * self.pace.scale - fixed
+        return self.plan.seconds - self.costs.after * self.pace.scale - self.costs.fixed
 
     @property
     def final_seconds(self) -> float:
