@@ -189,7 +189,7 @@ def landmarks(folder: Path, place: str) -> Figures:
         gap = Gap(row["difference"], row["low"], row["high"], row["p"], units, row["p_holm"])
         out[f"{key}{place}"] = gap
     odds = pd.read_csv(folder / "landmarks/chances.csv", index_col="task")
-    told, brier = odds.loc["mean"], odds.loc["Brier score"]
+    told, brier = (odds.loc[row].astype(float).to_dict() for row in ("mean", "Brier score"))
     out[f"chance{place}"] = (
         f"told {percent(told['chance'])}, came true {percent(told['came true'])}; Brier score "
         f"{plain(brier['chance'])}, of the base rate {plain(brier['base rate'])}"
@@ -279,7 +279,7 @@ def at2(reports: Path) -> Figures:
     out["distance"] = plain(float(own.set_index("product")["distance_spearman"]["O-P-A"]), 2)
     near = pd.read_csv(reports / "at2/figure2.csv").set_index("database")
     for database, key in (("HyperRec", "hyperrec"), ("LCBench", "lcbench")):
-        row = near.loc[database]
+        row = near.loc[database].astype(float).to_dict()
         low, high = signed(row["low"], 1), signed(row["high"], 1)
         out[f"landscapes_{key}"] = (
             f"{row['nearest']:.1f} of 5 against {row['farthest']:.1f}, "

@@ -178,7 +178,7 @@ def run(
     rest = np.flatnonzero(table.sources != source)
     target = mapping_distance(mappings(table.values[rest], table.sources[rest], kind))
     said = predicted(
-        [galleries[k] for k in rest], target, [galleries[k] for k in held], iterations, seed
+        [galleries[int(k)] for k in rest], target, [galleries[int(k)] for k in held], iterations, seed
     )
     return {table.tasks[k]: row.round(6).tolist() for k, row in zip(held, said, strict=True)}
 
@@ -192,8 +192,8 @@ def judged(table: Table, sizes: np.ndarray, runs: Sequence[dict[str, Any]]) -> p
     for place, task in enumerate(table.tasks):
         rest = np.flatnonzero(table.sources != table.sources[place])
         true, past, own = d[place, rest], table.values[rest], table.values[place]
-        for rule, found in controls(table, sizes, place, true).items():
-            rows.append({"rule": rule, "task": task, **found})
+        for rule, judgement in controls(table, sizes, place, true).items():
+            rows.append({"rule": rule, "task": task, **judgement})
         for one in runs:
             if task in one["distances"]:
                 said = figures(np.array(one["distances"][task]), true, past, own)

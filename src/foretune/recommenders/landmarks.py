@@ -11,12 +11,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
-from torch import nn
 
 from foretune.recommenders.trunk import CHUNK, CUT, image_rows
 from foretune.tasks.task import Task
 from foretune.training.augmentation import normalise, resize, to_float
-from foretune.training.chains import build_chain
+from foretune.training.chains import Chain, build_chain
 
 LIMIT, SIZE = 384, 48
 COARSE = 8  # pixels of the edge that the probe on plain pixels sees
@@ -65,7 +64,7 @@ def measure(task: Task) -> np.ndarray:
 
 
 @lru_cache(maxsize=1)
-def network() -> nn.Module:
+def network() -> Chain:
     """The frozen network, read once a process."""
     return build_chain(
         "mobilenet_v2", 2, True, finetune="head", weights=None, seed=0, device="cpu"

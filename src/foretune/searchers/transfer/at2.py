@@ -179,8 +179,8 @@ class Trained:
         self.D[T, :T] = self.D[:T, T] = D
         self.R[T, :] = self.R[:, T] = matched / self.raw[0].size
         with torch.no_grad():
-            D, R = (torch.as_tensor(a, dtype=torch.float32) for a in (self.D, self.R))
-            return np.asarray(self.model.task(D, R).numpy().astype(float))
+            both = [torch.as_tensor(a, dtype=torch.float32) for a in (self.D, self.R)]
+            return np.asarray(self.model.task(*both).numpy().astype(float))
 
     def posterior(self, pool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Posterior mean and standard deviation (pool, E) in the metric's unit, given observations
