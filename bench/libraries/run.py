@@ -148,6 +148,15 @@ def finished(line: list[str]) -> str:
     return done.stdout
 
 
+def curve(read: str, folder: Path) -> list[float]:
+    """A value an epoch of what a library left in a folder; of epochs that it tells in several
+    files, as the Trainer does in each checkpoint, the last one.
+    """
+    return [
+        float(value) for value in dict(reader(source(read), folder).results(True) or []).values()
+    ]
+
+
 def alone(study: Study, config_id: int, folder: Path, stops: Sequence[int] = ()) -> list[float]:
     """The curve that the library gives without foretune: without a pause, or killed after these
     epochs, each with its checkpoint, and resumed by its own means. The command is that of
@@ -164,13 +173,9 @@ def alone(study: Study, config_id: int, folder: Path, stops: Sequence[int] = ())
     words = [w.replace(repr(best), repr(rate)) for w in shlex.split(told["command"])]
     words = [w[: -len("best")] + str(where) if w in ("best", "project=best") else w for w in words]
 
-    def values() -> list[float]:
-        found = reader(source(notes["read"]), where).results(last=True) or []
-        return [float(value) for _, value in found]
-
     resume: list[str] = []
     for stop in (*stops, 0):
-        before = len(values())
+        before = len(curve(notes["read"], where))
         with (where / "log.txt").open("a") as log:
             process = subprocess.Popen(
                 [*words, *resume],
@@ -183,7 +188,11 @@ def alone(study: Study, config_id: int, folder: Path, stops: Sequence[int] = ())
         while stop and process.poll() is None:
             time.sleep(0.02)
             watch.look()
-            if len(values()) >= stop and watch.versions >= stop - before and watch.settled:
+            if (
+                len(curve(notes["read"], where)) >= stop
+                and watch.versions >= stop - before
+                and watch.settled
+            ):
                 break
         if stop:
             with suppress(ProcessLookupError):
@@ -191,7 +200,7 @@ def alone(study: Study, config_id: int, folder: Path, stops: Sequence[int] = ())
             resume = Template(notes["resume"]).filled({"checkpoint": watch.path})
         if process.wait() and not stop:
             sys.exit((where / "log.txt").read_text(encoding="utf-8")[-3000:])
-    return values()
+    return curve(notes["read"], where)
 
 
 def compared(study: Study, library: str, folder: Path) -> dict[int, object]:

@@ -4,6 +4,7 @@ bench/libraries has their scripts, and a longer run.
 """
 
 import importlib.util
+import json
 import subprocess
 import sys
 from collections import Counter
@@ -18,6 +19,17 @@ spec = importlib.util.spec_from_file_location("bench_libraries", PATH)
 assert spec is not None and spec.loader is not None
 libraries = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(libraries)
+
+
+def test_an_epoch_told_in_each_checkpoint_counts_once(tmp_path):
+    """The Trainer keeps two checkpoints, each with all results until then."""
+    for step, told in (("76", [0.4, 0.7]), ("114", [0.4, 0.7, 0.8])):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        history = [{"epoch": k + 1.0, "eval_accuracy": v} for k, v in enumerate(told)]
+        state = tmp_path / f"checkpoint-{step}" / "trainer_state.json"
+        state.write_text(json.dumps({"log_history": history}))
+    read = "checkpoint-*/trainer_state.json:eval_accuracy"
+    assert libraries.curve(read, tmp_path) == [0.4, 0.7, 0.8]
 
 
 @pytest.mark.slow
