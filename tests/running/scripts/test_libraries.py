@@ -53,6 +53,7 @@ def test_a_study_is_killed_and_goes_on(library, tmp_path, monkeypatch):
     line = libraries.arguments(library, sys.executable, "low", tmp_path, 8)
     folder = tmp_path / "data" / "studies" / "low"
     assert libraries.killed(line, folder, tmp_path)["left_running"] == []
+    cut = {c: len(told) for c, told in Study.load(folder).rows.items()}  # epochs told by then
     libraries.finished(line)
     study = Study.load(folder)
     assert study.spent == 8 and not study.failures
@@ -62,5 +63,9 @@ def test_a_study_is_killed_and_goes_on(library, tmp_path, monkeypatch):
     values = [row[study.plan.metric] for row in study.rows[paused]]
     # where the library's own resume draws anew: against one that is stopped and resumed by hand
     stops = [step["stop"] for step in study.steps if step["config_id"] == paused][:-1]
-    whole = libraries.alone(study, paused, tmp_path, stops if library in libraries.ANEW else ())
-    assert values == pytest.approx(whole[: len(values)], abs=1e-6)
+    ways = [stops if library in libraries.ANEW else []]
+    if library in libraries.ANEW and cut.get(paused) in stops:
+        # killed between the epoch and the keeping of its checkpoint, it went on from the one before
+        ways.append([stop for stop in stops if stop != cut[paused]])
+    wholes = (libraries.alone(study, paused, tmp_path, way)[: len(values)] for way in ways)
+    assert any(values == pytest.approx(whole, abs=1e-6) for whole in wholes)
