@@ -74,12 +74,15 @@ class Api:
                 raise
             return None
 
-    def set_automations(self) -> None:
-        """Make the automations, or bring those that are there to what is written here."""
+    def set_automations(self, renew: bool = True) -> None:
+        """Make the automations that are not there; `renew` the others as they are written here: one
+        that is renewed forgets what it was about to answer, such as a crash of this second.
+        """
         there = {a["name"]: a["id"] for a in self.ask("/automations/filter", {})}
         for automation in automations():
             if known := there.get(automation["name"]):
-                self.ask(f"/automations/{known}", automation, "PUT")
+                if renew:
+                    self.ask(f"/automations/{known}", automation, "PUT")
             else:
                 self.ask("/automations/", automation)
 

@@ -350,7 +350,7 @@ def serve(
         there = service.api.slots()
         if there is None or not service.open:  # or the workers of other machines are counted in it
             service.api.set_pool(max(slots, 1))
-        service.api.set_automations()
+        service.api.set_automations(renew=fingerprint(deployments) != service.deployed)
         works = any(p.name not in (*SERVERS, SUPERVISOR) and p.running for p in service.processes)
         # a worker may be about to start what is pending
         service.crash_runs(RUNNING if works else UNFINISHED)
@@ -374,14 +374,19 @@ def serve(
     return service
 
 
+def fingerprint(deployments: Path) -> str:
+    """Of the deployments, and of all that their flows and automations are made from."""
+    sources = [deployments, *sorted((ROOT / "flows").glob("*.py"))]
+    return hashlib.sha256(b"\0".join(p.read_bytes() for p in sources)).hexdigest()[:16]
+
+
 def deploy(
     service: Service, deployments: Path, say: Callable[[str], None] = lambda line: None
 ) -> Service:
     """Create or renew the deployments, unless they are as they were. Raises `BadInput` with what
     Prefect says.
     """
-    sources = [deployments, *sorted((ROOT / "flows").glob("*.py"))]
-    mark = hashlib.sha256(b"\0".join(p.read_bytes() for p in sources)).hexdigest()[:16]
+    mark = fingerprint(deployments)
     if mark == service.deployed:
         return service
     say(f"deploying the flows of {deployments.name}")

@@ -178,7 +178,11 @@ def run(
     rest = np.flatnonzero(table.sources != source)
     target = mapping_distance(mappings(table.values[rest], table.sources[rest], kind))
     said = predicted(
-        [galleries[int(k)] for k in rest], target, [galleries[int(k)] for k in held], iterations, seed
+        [galleries[int(k)] for k in rest],
+        target,
+        [galleries[int(k)] for k in held],
+        iterations,
+        seed,
     )
     return {table.tasks[k]: row.round(6).tolist() for k, row in zip(held, said, strict=True)}
 

@@ -579,7 +579,12 @@ def test_serving_twice_starts_only_what_is_missing(running: tuple[Service, Path]
         1,
         folder / "prefect.yaml",
     )
+    kept, gone = service.api.ask("/automations/filter", {})[:2]
+    service.api.ask(f"/automations/{gone['id']}", method="DELETE")
     assert serve(*given) == service
+    there = {a["name"]: a for a in service.api.ask("/automations/filter", {})}
+    # renewed, it would forget a crash that it was about to answer
+    assert there[kept["name"]]["updated"] == kept["updated"] and gone["name"] in there
     (worker,) = [p for p in service.processes if p.name == "worker-0"]
     os.kill(worker.pid, signal.SIGKILL)
     psutil.wait_procs([psutil.Process(worker.pid)] if worker.running else [], timeout=10)
